@@ -1,0 +1,35 @@
+//! Bridges devices that speak the JetLinks official protocol to Kafka, NATS or stdout.
+//!
+//! The promise: a message that the device saw acknowledged is in the queue.
+//!
+//! | module | what it is | I/O |
+//! |---|---|---|
+//! | [`protocol`] | topics, messages, envelopes, commands, the session; and the seams to the queues | none |
+//! | [`codec`] | packets of MQTT and CoAP, and headers of the PROXY protocol, to and from bytes | none |
+//! | `transport` | the device side: listeners, connections, the workers that drive sessions | yes |
+//! | `queue` | the platform side: Kafka, NATS, stdio | yes |
+//! | `registry` | where credentials of devices come from | yes |
+//! | `config` | configuration files, environment, `--set` | yes |
+//! | `telemetry` | log, metrics, health | yes |
+//! | `app` | builds the parts from the configuration, joins them, ends them | yes |
+//! | `cli` | the subcommands | yes |
+//!
+//! Without the feature `bridge` only the first two exist, and nothing of tokio is linked.
+
+pub mod codec;
+pub mod protocol;
+
+#[cfg(feature = "bridge")]
+pub mod app;
+#[cfg(feature = "bridge")]
+pub mod cli;
+#[cfg(feature = "bridge")]
+pub mod config;
+#[cfg(feature = "bridge")]
+pub mod queue;
+#[cfg(feature = "bridge")]
+pub mod registry;
+#[cfg(feature = "bridge")]
+pub mod telemetry;
+#[cfg(feature = "bridge")]
+pub mod transport;
