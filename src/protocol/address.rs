@@ -1,0 +1,91 @@
+//! Ids inside NATS subjects and URI references.
+
+use std::borrow::Cow;
+
+use bytes::BufMut;
+
+/// Longest NATS subject that is written, in bytes.
+pub const SUBJECT_BYTES_MAX: usize = 1024;
+
+/// Writes an id as exactly one token of a NATS subject: bytes outside `A-Z a-z 0-9 _ -` are percent-encoded. Two ids
+/// never give the same token.
+pub fn write_token(out: &mut impl BufMut, id: &str) {
+    write_encoded(out, id, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+}
+
+/// Writes an id as one segment of a URI's path: bytes outside RFC 3986's unreserved ones are percent-encoded.
+pub fn write_segment(out: &mut impl BufMut, id: &str) {
+    write_encoded(out, id, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'~'));
+}
+
+/// An id as a token; see [`write_token`].
+pub fn token(id: &str) -> String {
+    let mut out = Vec::with_capacity(id.len());
+    write_token(&mut out, id);
+    out.into_iter().map(char::from).collect()
+}
+
+/// The id behind a token; `None` when a `%` is not followed by two hex digits or the bytes are not UTF-8.
+pub fn from_token(token: &str) -> Option<Cow<'_, str>> {
+    if !token.contains('%') {
+        return Some(Cow::Borrowed(token));
+    }
+    let mut bytes = token.bytes();
+    let mut id = Vec::with_capacity(token.len());
+    while let Some(byte) = bytes.next() {
+        id.push(match byte {
+            b'%' => {
+                let mut digit = || char::from(bytes.next()?).to_digit(16);
+                u8::try_from(digit()? << 4 | digit()?).ok()?
+            }
+            _ => byte,
+        });
+    }
+    String::from_utf8(id).ok().map(Cow::Owned)
+}
+
+fn write_encoded(out: &mut impl BufMut, id: &str, plain: impl Fn(u8) -> bool) {
+    let bytes = id.as_bytes();
+    if bytes.iter().all(|byte| plain(*byte)) {
+        out.put_slice(bytes);
+        return;
+    }
+    for byte in bytes {
+        if plain(*byte) {
+            out.put_u8(*byte);
+        } else {
+            let hex = |digit: u8| b"0123456789ABCDEF"[usize::from(digit)];
+            out.put_slice(&[b'%', hex(byte >> 4), hex(byte & 15)]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_survives_its_token_which_is_one_token_of_a_subject() {
+        for id in ["device1", "a.b", "*", ">", "%", "%2E", "a b", "$SYS", "温度", "\u{1}", "x_y-z"] {
+            let token = token(id);
+            assert!(token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-%".contains(&byte)), "{token}");
+            assert_eq!(from_token(&token).as_deref(), Some(id));
+        }
+        assert_eq!(token("a.b"), "a%2Eb");
+        assert_eq!(token("度"), "%E5%BA%A6");
+    }
+
+    #[test]
+    fn a_broken_token_names_nothing() {
+        for broken in ["%", "%2", "%2G", "%FF", "a%"] {
+            assert_eq!(from_token(broken), None, "{broken}");
+        }
+    }
+
+    #[test]
+    fn a_segment_keeps_what_uris_leave_alone() {
+        let mut out = Vec::new();
+        write_segment(&mut out, "a.b~c/d?e#f%g h:中");
+        assert_eq!(String::from_utf8_lossy(&out), "a.b~c%2Fd%3Fe%23f%25g%20h%3A%E4%B8%AD");
+    }
+}

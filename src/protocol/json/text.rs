@@ -1,0 +1,102 @@
+//! Strings: out of their escapes, and into them.
+
+use std::borrow::Cow;
+
+use bytes::BufMut;
+
+/// The text behind what stands between the quotes of a checked JSON string. Borrows when there is no escape.
+pub fn unescape(raw: &str) -> Cow<'_, str> {
+    let Some(first) = memchr::memchr(b'\\', raw.as_bytes()) else { return Cow::Borrowed(raw) };
+    let mut text = String::with_capacity(raw.len());
+    text.push_str(&raw[..first]);
+    let mut characters = raw[first..].chars();
+    while let Some(character) = characters.next() {
+        if character != '\\' {
+            text.push(character);
+            continue;
+        }
+        text.push(match characters.next() {
+            Some('b') => '\u{8}',
+            Some('f') => '\u{c}',
+            Some('n') => '\n',
+            Some('r') => '\r',
+            Some('t') => '\t',
+            Some('u') => {
+                let high = hex(&mut characters);
+                let code = match high {
+                    0xd800..0xdc00 => {
+                        characters.by_ref().take(2).for_each(drop);
+                        let low = hex(&mut characters);
+                        0x10000 + ((high & 0x3ff) << 10) + (low & 0x3ff)
+                    }
+                    code => code,
+                };
+                char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER)
+            }
+            Some(character) => character,
+            None => break,
+        });
+    }
+    Cow::Owned(text)
+}
+
+fn hex(characters: &mut std::str::Chars<'_>) -> u32 {
+    characters.by_ref().take(4).fold(0, |code, character| code << 4 | character.to_digit(16).unwrap_or_default())
+}
+
+/// Writes a text as a JSON string, quotes included.
+pub fn write_string(out: &mut impl BufMut, text: &str) {
+    out.put_u8(b'"');
+    write_escaped(out, text);
+    out.put_u8(b'"');
+}
+
+/// Writes a text as it stands between the quotes of a JSON string.
+pub fn write_escaped(out: &mut impl BufMut, text: &str) {
+    let bytes = text.as_bytes();
+    let mut start = 0;
+    for (index, byte) in bytes.iter().enumerate() {
+        if *byte >= 0x20 && *byte != b'"' && *byte != b'\\' {
+            continue;
+        }
+        out.put_slice(&bytes[start..index]);
+        start = index + 1;
+        match byte {
+            b'"' => out.put_slice(b"\\\""),
+            b'\\' => out.put_slice(b"\\\\"),
+            b'\n' => out.put_slice(b"\\n"),
+            b'\r' => out.put_slice(b"\\r"),
+            b'\t' => out.put_slice(b"\\t"),
+            _ => {
+                out.put_slice(b"\\u00");
+                out.put_u8(b'0' + (byte >> 4));
+                out.put_u8(b"0123456789abcdef"[usize::from(byte & 15)]);
+            }
+        }
+    }
+    out.put_slice(&bytes[start..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_character_survives_writing_and_reading() {
+        for code in (0..0x3000).chain(0xe000..0xe010).chain(0x1f600..0x1f610) {
+            let Some(character) = char::from_u32(code) else { continue };
+            let text = format!("a{character}b");
+            let mut written = Vec::new();
+            write_string(&mut written, &text);
+            assert_eq!(serde_json::from_slice::<String>(&written).ok().as_deref(), Some(text.as_str()));
+            let written = String::from_utf8(written).expect("JSON is UTF-8");
+            assert_eq!(unescape(&written[1..written.len() - 1]), text);
+        }
+    }
+
+    #[test]
+    fn every_escape_is_read() {
+        assert_eq!(unescape(r#"\"\\\/\b\f\n\r\t\u0041\ud83d\ude00\u4e2d!"#), "\"\\/\u{8}\u{c}\n\r\tA😀中!");
+        assert!(matches!(unescape("plain"), Cow::Borrowed("plain")));
+    }
+}

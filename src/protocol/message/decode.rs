@@ -1,0 +1,158 @@
+//! From a payload to a [`Message`].
+
+use std::borrow::Cow;
+use std::fmt;
+
+use super::field::{FieldType, Value, field_type, text};
+use super::members::last_of_each;
+use super::{Field, Message};
+use crate::protocol::json::{JsonError, Kind, Member, unescape, whole_i64, whole_text_i64};
+use crate::protocol::topic::{MessageType, Route};
+
+/// Why a payload is no message of its type. Its text becomes the rejected envelope's `detail`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Undecodable {
+    /// It is not one JSON object.
+    Json(JsonError),
+    /// A field that the type has holds something else.
+    Field {
+        /// The field.
+        name: String,
+        /// What it should hold.
+        expected: FieldType,
+    },
+}
+
+impl fmt::Display for Undecodable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Undecodable::Json(error) => error.fmt(f),
+            Undecodable::Field { name, expected } => write!(f, "{name} is not {}", expected.description()),
+        }
+    }
+}
+
+impl std::error::Error for Undecodable {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Undecodable::Json(error) => Some(error),
+            Undecodable::Field { .. } => None,
+        }
+    }
+}
+
+impl From<JsonError> for Undecodable {
+    fn from(error: JsonError) -> Self {
+        Undecodable::Json(error)
+    }
+}
+
+/// Decodes the payload that came on the route, received at `now_ms` (ms since 1970).
+///
+/// # Errors
+/// [`Undecodable`] says what is wrong with it. The payload of [`MessageType::Direct`] is never undecodable.
+pub fn decode<'a>(route: &Route<'_>, payload: &'a [u8], now_ms: u64) -> Result<Message<'a>, Undecodable> {
+    let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
+    let message_type = route.message_type;
+    let mut message = Message {
+        message_type,
+        message_id: None,
+        timestamp: now_ms,
+        success: None,
+        code: None,
+        headers: None,
+        fields: Vec::new(),
+        raw: payload,
+    };
+    if message_type == MessageType::Direct {
+        return Ok(message);
+    }
+    let members = last_of_each(payload)?;
+    message.fields.reserve_exact(members.len());
+    for member in &members {
+        let key = key(member);
+        let name = match &*key {
+            "deviceId" | "event" | "messageType" | "thingId" | "thingType" => continue,
+            "timestamp" => {
+                message.timestamp = match timestamp(member) {
+                    Ok(None) => now_ms,
+                    Ok(Some(timestamp)) => timestamp,
+                    Err(()) => return Err(mismatch("timestamp", FieldType::Number)),
+                };
+                continue;
+            }
+            name => name,
+        };
+        let value = match field_type(message_type, name) {
+            None => Value::untouched(member),
+            Some(expected) => match Value::fit(expected, member) {
+                Ok(None) => continue,
+                Ok(Some(value)) => {
+                    match (name, expected, value) {
+                        ("messageId", _, _) => {
+                            message.message_id = Some(value);
+                            continue;
+                        }
+                        ("code", _, _) => message.code = Some(value),
+                        ("success", FieldType::Bool, Value::Bool(success)) => message.success = Some(success),
+                        ("headers", _, Value::Verbatim(json) | Value::Irregular(json)) => message.headers = Some(json),
+                        _ => {}
+                    }
+                    value
+                }
+                Err(()) => return Err(mismatch(name, expected)),
+            },
+        };
+        message.fields.push(Field { key: member.key, key_escaped: member.key_escaped, value });
+    }
+    if message.success.is_none() {
+        message.success = match message_type {
+            MessageType::UpgradeFirmwareProgress => Some(false),
+            _ => message_type.is_reply().then_some(true),
+        };
+    }
+    Ok(message)
+}
+
+/// The answer to a question for the time: JSON for `time-sync/reply`.
+///
+/// # Errors
+/// [`Undecodable`] when the question is no JSON object, or its `messageId` no text.
+pub fn time_sync_answer(payload: &[u8], now_ms: u64) -> Result<Vec<u8>, Undecodable> {
+    let mut answer = Vec::with_capacity(64);
+    answer.push(b'{');
+    for member in last_of_each(payload)? {
+        if key(&member) == "messageId" {
+            let message_id =
+                Value::fit(FieldType::Text, &member).map_err(|()| mismatch("messageId", FieldType::Text))?;
+            if let Some(message_id) = message_id {
+                answer.extend_from_slice(b"\"messageId\":");
+                message_id.write(&mut answer);
+                answer.push(b',');
+            }
+        }
+    }
+    answer.extend_from_slice(format!("\"timestamp\":{now_ms}}}").as_bytes());
+    Ok(answer)
+}
+
+fn mismatch(name: &str, expected: FieldType) -> Undecodable {
+    Undecodable::Field { name: name.to_owned(), expected }
+}
+
+/// A member's key without escapes.
+pub(crate) fn key<'a>(member: &Member<'a>) -> Cow<'a, str> {
+    if member.key_escaped { unescape(member.key) } else { Cow::Borrowed(member.key) }
+}
+
+/// A timestamp in ms; `Ok(None)` where the time of receipt stands in.
+pub(crate) fn timestamp(member: &Member<'_>) -> Result<Option<i64>, ()> {
+    let number = match member.kind {
+        Kind::Null => return Ok(None),
+        Kind::Number => whole_i64(member.value),
+        Kind::Text if member.value == "\"\"" => return Ok(None),
+        Kind::Text => whole_text_i64(&text(member.value)),
+        Kind::Object | Kind::Array | Kind::Bool => None,
+    };
+    number.map(|number| (number != 0).then_some(number)).ok_or(())
+}

@@ -1,0 +1,244 @@
+//! Which fields a message type has, and what they hold.
+
+use std::borrow::Cow;
+
+use bytes::BufMut;
+
+use crate::protocol::json::{Kind, Member, compact, unescape, whole_i64, whole_text_i64};
+use crate::protocol::topic::MessageType;
+
+use MessageType as T;
+
+/// What a field of a known type may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FieldType {
+    /// Text; numbers and booleans become text, digits as written.
+    Text,
+    /// A whole number of 64 bits with sign: a number (its fraction is cut) or a text that is one.
+    Number,
+    /// A boolean, `"true"` or `"false"` in any case, or a whole number (0 is false); `null` and `""` are false.
+    Bool,
+    /// An object.
+    Object,
+    /// A list.
+    Array,
+    /// Anything.
+    Any,
+}
+
+impl FieldType {
+    /// What the field should be, for people.
+    pub fn description(self) -> &'static str {
+        match self {
+            FieldType::Text => "a text",
+            FieldType::Number => "a whole number of 64 bits",
+            FieldType::Bool => "a boolean",
+            FieldType::Object => "an object",
+            FieldType::Array => "a list",
+            FieldType::Any => "a value",
+        }
+    }
+}
+
+/// The type of a field that a message type has; `None` for fields that it does not have, which stay untouched.
+///
+/// The names that the bridge itself decides (`deviceId`, `messageType`, …) and `timestamp` are not among them.
+pub fn field_type(message_type: MessageType, name: &str) -> Option<FieldType> {
+    use FieldType::{Any, Array, Bool, Number, Object, Text};
+    match name {
+        "messageId" | "code" => return Some(Text),
+        "headers" => return Some(Object),
+        "success" if message_type.is_reply() => return Some(Bool),
+        "message" if message_type.is_reply() => return Some(Text),
+        _ => {}
+    }
+    Some(match (message_type, name) {
+        (
+            T::ReportProperty | T::ReadPropertyReply | T::WritePropertyReply,
+            "properties" | "propertySourceTimes" | "propertyStates",
+        ) => Object,
+        (T::ReadProperty, "properties") => Array,
+        (T::WriteProperty, "properties") => Object,
+        (T::Event, "data") => Any,
+        (T::InvokeFunction, "function" | "functionId") => Text,
+        (T::InvokeFunction, "inputs") => Array,
+        (T::InvokeFunctionReply, "output") => Any,
+        (T::InvokeFunctionReply, "functionId") => Text,
+        (T::UpdateTag, "tags") => Object,
+        (T::Log, "log") => Text,
+        (T::Direct, "payload") => Text,
+        (T::DerivedMetadata, "metadata") => Text,
+        (T::DerivedMetadata, "all") => Bool,
+        (T::UpgradeFirmware | T::RequestFirmwareReply, "url" | "version" | "sign" | "signMethod" | "firmwareId") => {
+            Text
+        }
+        (T::UpgradeFirmware | T::RequestFirmwareReply, "parameters") => Object,
+        (T::UpgradeFirmware | T::RequestFirmwareReply, "size") => Number,
+        (T::UpgradeFirmwareProgress, "progress") => Number,
+        (T::UpgradeFirmwareProgress, "complete" | "success") => Bool,
+        (T::UpgradeFirmwareProgress, "version" | "errorReason" | "firmwareId") => Text,
+        (T::RequestFirmware, "currentVersion" | "requestVersion") => Text,
+        (T::ReportFirmware | T::ReadFirmwareReply, "version") => Text,
+        (T::ReportFirmware | T::ReadFirmwareReply, "properties") => Object,
+        (T::StateCheckReply, "state") => Number,
+        (T::ReportCollector | T::ReadCollectorDataReply | T::WriteCollectorDataReply, "data") => Array,
+        (T::ReadCollectorData, "addresses") => Array,
+        (T::WriteCollectorData, "data") => Array,
+        _ => return None,
+    })
+}
+
+/// The fields of a type that are written even when the device leaves them out, with the value they get then.
+pub(super) fn defaults(message_type: MessageType) -> &'static [(&'static str, &'static str)] {
+    match message_type {
+        T::StateCheckReply => &[("state", "0"), ("success", "true")],
+        T::UpgradeFirmwareProgress => &[("progress", "0"), ("complete", "false"), ("success", "false")],
+        T::UpdateTag => &[("tags", "{}")],
+        T::DerivedMetadata => &[("all", "false")],
+        _ if message_type.is_reply() => &[("success", "true")],
+        _ => &[],
+    }
+}
+
+/// The value of a field as it will be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Value<'a> {
+    /// JSON as it came.
+    Verbatim(&'a str),
+    /// JSON that must be made compact first.
+    Irregular(&'a str),
+    /// A number or boolean that becomes text: its digits or letters.
+    Quoted(&'a str),
+    /// A whole number.
+    Integer(i64),
+    /// A boolean.
+    Bool(bool),
+}
+
+impl<'a> Value<'a> {
+    /// The value of a field that is not known: as it came.
+    pub fn untouched(member: &Member<'a>) -> Value<'a> {
+        if member.irregular { Value::Irregular(member.value) } else { Value::Verbatim(member.value) }
+    }
+
+    /// Fits a member to a known field; `Ok(None)` when it counts as absent.
+    ///
+    /// # Errors
+    /// `()` when the field cannot hold the member's value.
+    #[expect(
+        clippy::result_unit_err,
+        reason = "the caller knows the field's name and type, which is all there is to say"
+    )]
+    pub fn fit(field_type: FieldType, member: &Member<'a>) -> Result<Option<Value<'a>>, ()> {
+        let value = member.value;
+        Ok(Some(match (field_type, member.kind) {
+            (FieldType::Bool, Kind::Null) => Value::Bool(false),
+            (_, Kind::Null) => return Ok(None),
+            (FieldType::Any, _) | (FieldType::Object, Kind::Object) | (FieldType::Array, Kind::Array) => {
+                Value::untouched(member)
+            }
+            (FieldType::Text, Kind::Text) => Value::Verbatim(value),
+            (FieldType::Text, Kind::Number | Kind::Bool) => Value::Quoted(value),
+            (FieldType::Number, Kind::Number) => Value::Integer(whole_i64(value).ok_or(())?),
+            (FieldType::Number, Kind::Text) => Value::Integer(whole_text_i64(&text(value)).ok_or(())?),
+            (FieldType::Bool, Kind::Bool) => Value::Bool(value == "true"),
+            (FieldType::Bool, Kind::Text) => {
+                let text = text(value);
+                match () {
+                    () if text.is_empty() || text.eq_ignore_ascii_case("false") => Value::Bool(false),
+                    () if text.eq_ignore_ascii_case("true") => Value::Bool(true),
+                    () => return Err(()),
+                }
+            }
+            (FieldType::Bool, Kind::Number) => {
+                let digits = value.strip_prefix('-').unwrap_or(value);
+                if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+                    return Err(());
+                }
+                Value::Bool(digits != "0")
+            }
+            _ => return Err(()),
+        }))
+    }
+
+    /// Writes the value as JSON.
+    pub fn write(&self, out: &mut impl BufMut) {
+        match self {
+            Value::Verbatim(json) => out.put_slice(json.as_bytes()),
+            Value::Irregular(json) => out.put_slice(&compact(json)),
+            Value::Quoted(text) => {
+                out.put_u8(b'"');
+                out.put_slice(text.as_bytes());
+                out.put_u8(b'"');
+            }
+            Value::Integer(number) => write_integer(out, *number),
+            Value::Bool(value) => out.put_slice(if *value { b"true" } else { b"false" }),
+        }
+    }
+
+    /// The text that the value is; `None` when it is none.
+    pub fn as_text(&self) -> Option<Cow<'a, str>> {
+        match *self {
+            Value::Verbatim(json) if json.starts_with('"') => Some(text(json)),
+            Value::Quoted(text) => Some(Cow::Borrowed(text)),
+            _ => None,
+        }
+    }
+
+    /// At most how many bytes [`Value::write`] writes.
+    pub(super) fn written_bytes_max(&self) -> usize {
+        match self {
+            Value::Verbatim(json) | Value::Irregular(json) => json.len(),
+            Value::Quoted(text) => text.len() + 2,
+            Value::Integer(_) | Value::Bool(_) => 20,
+        }
+    }
+}
+
+/// Writes a whole number in decimal.
+pub fn write_integer(out: &mut impl BufMut, number: i64) {
+    let mut text = [0; 20];
+    let mut start = text.len();
+    let mut rest = number.unsigned_abs();
+    loop {
+        start -= 1;
+        text[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if number < 0 {
+        start -= 1;
+        text[start] = b'-';
+    }
+    out.put_slice(&text[start..]);
+}
+
+/// The text of a JSON string that was checked.
+pub(crate) fn text(json: &str) -> Cow<'_, str> {
+    unescape(&json[1..json.len() - 1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_are_written_in_decimal() {
+        for number in [0, 7, -1, 10, 1_601_196_762_389, i64::MAX, i64::MIN] {
+            let mut out = Vec::new();
+            write_integer(&mut out, number);
+            assert_eq!(String::from_utf8_lossy(&out), number.to_string());
+        }
+    }
+
+    #[test]
+    fn every_default_is_a_field_of_its_type() {
+        for message_type in MessageType::all() {
+            for (name, _) in defaults(message_type) {
+                assert!(field_type(message_type, name).is_some(), "{} {name}", message_type.name());
+            }
+        }
+    }
+}
