@@ -1,0 +1,39 @@
+//! What is left of a command for its outcome.
+
+use crate::protocol::topic::MessageType;
+
+/// Whom a command was for and how its caller knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandIdentity {
+    /// Product of the connected device.
+    pub product: String,
+    /// The connected device.
+    pub device: String,
+    /// From the connected gateway to the child that is meant.
+    pub children: Vec<String>,
+    /// What was asked; `None` when it is no message type at all.
+    pub message_type: Option<MessageType>,
+    /// The message id, once there is one.
+    pub message_id: Option<String>,
+    /// Header `correlation-id`; never empty.
+    pub correlation_id: Option<String>,
+    /// The registry's product of the device that was meant, when it is known to differ from [`CommandIdentity::product`].
+    pub about_product: Option<String>,
+}
+
+impl CommandIdentity {
+    /// The device that was meant: the last child, else the connected device.
+    pub fn about(&self) -> &str {
+        self.children.last().unwrap_or(&self.device)
+    }
+
+    /// The header `correlation-id`, else the message id, else nothing.
+    pub fn correlation(&self) -> &str {
+        self.correlation_id.as_deref().or(self.message_id.as_deref()).unwrap_or_default()
+    }
+
+    /// The type of its outcomes: the reply's, else [`MessageType::Acknowledge`].
+    pub fn reply_type(&self) -> MessageType {
+        self.message_type.and_then(MessageType::reply).unwrap_or(MessageType::Acknowledge)
+    }
+}

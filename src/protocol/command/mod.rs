@@ -1,0 +1,144 @@
+//! Commands: from a queue's record to the packet that a device gets.
+
+mod body;
+mod error;
+mod identity;
+mod read;
+
+pub use body::CommandBody;
+pub use error::CommandError;
+pub use identity::CommandIdentity;
+
+use super::json::write_string;
+use super::message::write_integer;
+use super::topic::MessageType;
+
+/// A command, addressed and checked, not yet given an id or a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// Product of the connected device.
+    pub product: String,
+    /// The connected device.
+    pub device: String,
+    /// From the connected gateway to the child that is meant; empty for the connected device itself.
+    pub children: Vec<String>,
+    /// What is asked; always a type that goes down.
+    pub message_type: MessageType,
+    /// The caller's message id; never empty.
+    pub message_id: Option<String>,
+    /// The caller's timestamp, ms since 1970; never 0.
+    pub timestamp: Option<i64>,
+    /// Header `timeout`, ms.
+    pub timeout_ms: Option<u64>,
+    /// Header `async`.
+    pub is_async: bool,
+    /// Header `sendAndForget`.
+    pub send_and_forget: bool,
+    /// Header `correlation-id`; never empty.
+    pub correlation_id: Option<String>,
+    /// Header `traceparent`; never empty.
+    pub traceparent: Option<String>,
+    /// The registry's product of the child that is meant; `None` for the connected device and for an unknown child.
+    pub about_product: Option<String>,
+    /// What the device gets beside type, id and time.
+    pub body: CommandBody,
+}
+
+/// A command as the device gets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DownlinkPacket {
+    /// The topic, with a leading `/`.
+    pub topic: String,
+    /// The payload.
+    pub body: Vec<u8>,
+}
+
+impl Command {
+    /// Reads a command whose subject names device and type, as on NATS.
+    ///
+    /// `subject` is what follows the prefix and its dot, such as `product1.device1.properties.read` or
+    /// `product1.gw1.child.child1.function.invoke`, ids percent-encoded. An empty payload stands for `{}`; that of
+    /// `direct` goes to the device as it is. What the body says about address and type is ignored.
+    ///
+    /// ```
+    /// use jetlinks_bridge::protocol::command::Command;
+    ///
+    /// let command = Command::from_subject("product1.device1.properties.read", br#"{"properties":["sn"]}"#).unwrap();
+    /// let packet = command.downlink("1", 1601196762389);
+    /// assert_eq!(packet.topic, "/product1/device1/properties/read");
+    /// ```
+    ///
+    /// # Errors
+    /// [`CommandError`] keeps as much of the command as could be read.
+    pub fn from_subject(subject: &str, payload: &[u8]) -> Result<Command, CommandError> {
+        read::from_subject(subject, payload)
+    }
+
+    /// Reads a command whose JSON names device and type, as on Kafka and stdin: `messageType`, `productId`, `deviceId`,
+    /// and for a child `gatewayId`; `DIRECT` has its bytes as base64 in `payload`.
+    ///
+    /// # Errors
+    /// [`CommandError`] keeps as much of the command as could be read.
+    pub fn from_json(json: &[u8]) -> Result<Command, CommandError> {
+        read::from_json(json)
+    }
+
+    /// The device that is meant: the last child, else the connected device.
+    pub fn about(&self) -> &str {
+        self.children.last().unwrap_or(&self.device)
+    }
+
+    /// Whether the command ends the session instead of being published.
+    pub fn closes(&self) -> bool {
+        self.message_type == MessageType::Disconnect && self.children.is_empty()
+    }
+
+    /// The command as its outcomes need it, under the id that it goes out with.
+    pub fn identity(&self, message_id: &str) -> CommandIdentity {
+        CommandIdentity {
+            product: self.product.clone(),
+            device: self.device.clone(),
+            children: self.children.clone(),
+            message_type: Some(self.message_type),
+            message_id: Some(message_id.to_owned()),
+            correlation_id: self.correlation_id.clone(),
+            about_product: self.about_product.clone(),
+        }
+    }
+
+    /// The topic that the command goes out on, with a leading `/`.
+    pub fn topic(&self) -> String {
+        let mut topic = format!("/{}/{}", self.product, self.device);
+        for child in &self.children {
+            topic.push_str("/child/");
+            topic.push_str(child);
+        }
+        topic.push('/');
+        topic.push_str(self.message_type.suffix());
+        topic
+    }
+
+    /// The packet for the device, under the id and time (ms since 1970) that the caller decides, usually
+    /// [`Command::message_id`] and [`Command::timestamp`] where they are given. Nothing is published for a command that
+    /// [`closes`](Command::closes).
+    pub fn downlink(&self, message_id: &str, timestamp: i64) -> DownlinkPacket {
+        let body = match &self.body {
+            CommandBody::Raw(bytes) => bytes.clone(),
+            CommandBody::Members(members) => {
+                let mut body = Vec::with_capacity(128 + message_id.len() + self.about().len() + members.len());
+                body.extend_from_slice(b"{\"messageType\":\"");
+                body.extend_from_slice(self.message_type.name().as_bytes());
+                body.extend_from_slice(b"\",\"messageId\":");
+                write_string(&mut body, message_id);
+                body.extend_from_slice(b",\"timestamp\":");
+                write_integer(&mut body, timestamp);
+                body.extend_from_slice(b",\"deviceId\":");
+                write_string(&mut body, self.about());
+                body.extend_from_slice(members.as_bytes());
+                body.push(b'}');
+                body
+            }
+        };
+        DownlinkPacket { topic: self.topic(), body }
+    }
+}

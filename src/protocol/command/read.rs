@@ -1,0 +1,323 @@
+//! Reading commands.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
+use super::{Command, CommandBody, CommandError, CommandIdentity};
+use crate::protocol::address::from_token;
+use crate::protocol::id::{DeviceId, ProductId};
+use crate::protocol::json::{Kind, Member};
+use crate::protocol::message::{FieldType, Value, field_type, key, last_of_each, timestamp};
+use crate::protocol::topic::{MessageType, TOPIC_BYTES_MAX};
+
+/// Base64 of callers, whether they pad it or not.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+pub(super) fn from_subject(subject: &str, payload: &[u8]) -> Result<Command, CommandError> {
+    let mut tokens = subject.split('.').peekable();
+    let mut id = |name| {
+        let token = tokens.next().ok_or_else(|| unreadable(format_args!("the subject has no {name}")))?;
+        let id = from_token(token).ok_or_else(|| unreadable(format_args!("{name}: broken percent-encoding")))?;
+        Ok::<_, CommandError>(id.into_owned())
+    };
+    let product = id("product")?;
+    let device = id("device")?;
+    let mut children = Vec::new();
+    while tokens.next_if_eq(&"child").is_some() {
+        let token = tokens.next().ok_or_else(|| unreadable("the subject ends before the child"))?;
+        let child = from_token(token).ok_or_else(|| unreadable("child: broken percent-encoding"))?;
+        children.push(child.into_owned());
+    }
+    let dotted = tokens.collect::<Vec<_>>().join(".");
+    if dotted.is_empty() {
+        return Err(unreadable("the subject names no message type"));
+    }
+    let mut identity = identity(product, device, children)?;
+    identity.message_type = MessageType::from_dotted_down(&dotted);
+    if identity.message_type == Some(MessageType::Direct) {
+        return finish(Reading::new(identity, CommandBody::Raw(payload.to_vec())));
+    }
+    let payload = if payload.is_empty() { b"{}" } else { payload };
+    let members = last_of_each(payload).map_err(unreadable)?;
+    read(identity, &dotted, &members)
+}
+
+pub(super) fn from_json(json: &[u8]) -> Result<Command, CommandError> {
+    let members = last_of_each(json).map_err(unreadable)?;
+    let text = |name| {
+        let Some(member) = members.iter().find(|member| key(member) == name) else { return Ok(None) };
+        match Value::fit(FieldType::Text, member) {
+            Ok(value) => Ok(value.and_then(|value| value.as_text()).filter(|text| !text.is_empty())),
+            Err(()) => Err(unreadable(format_args!("{name} is not a text"))),
+        }
+    };
+    let required = |name| Ok(text(name)?.ok_or_else(|| unreadable(format_args!("{name} is missing")))?.into_owned());
+    let product = required("productId")?;
+    let device = required("deviceId")?;
+    let message_type = required("messageType")?;
+    let (device, children) = match text("gatewayId")? {
+        Some(gateway) if gateway != device => (gateway.into_owned(), vec![device]),
+        _ => (device, Vec::new()),
+    };
+    let mut identity = identity(product, device, children)?;
+    identity.message_type = MessageType::from_name(&message_type);
+    read(identity, &message_type, &members)
+}
+
+fn identity(product: String, device: String, children: Vec<String>) -> Result<CommandIdentity, CommandError> {
+    ProductId::new(&product).map_err(|error| unreadable(format_args!("product: {error}")))?;
+    for id in children.iter().chain([&device]) {
+        DeviceId::new(id).map_err(|error| unreadable(format_args!("device: {error}")))?;
+    }
+    Ok(CommandIdentity {
+        product,
+        device,
+        children,
+        message_type: None,
+        message_id: None,
+        correlation_id: None,
+        about_product: None,
+    })
+}
+
+fn unreadable(text: impl Display) -> CommandError {
+    CommandError::Unreadable(text.to_string())
+}
+
+/// What becomes a command.
+struct Reading {
+    identity: CommandIdentity,
+    timestamp: Option<i64>,
+    timeout_ms: Option<u64>,
+    is_async: bool,
+    send_and_forget: bool,
+    traceparent: Option<String>,
+    body: CommandBody,
+}
+
+impl Reading {
+    fn new(identity: CommandIdentity, body: CommandBody) -> Self {
+        Reading {
+            identity,
+            timestamp: None,
+            timeout_ms: None,
+            is_async: false,
+            send_and_forget: false,
+            traceparent: None,
+            body,
+        }
+    }
+}
+
+/// Reads the members of a command whose address is known.
+fn read(identity: CommandIdentity, type_name: &str, members: &[Member<'_>]) -> Result<Command, CommandError> {
+    let mut reading = Reading::new(identity, CommandBody::Members(String::new()));
+    // What the caller knows the command by comes first, so that every failure carries it.
+    if let Err(text) = read_common(&mut reading, members) {
+        return Err(CommandError::Parameter(Box::new(reading.identity), text));
+    }
+    let Some(message_type) = reading.identity.message_type.filter(|message_type| message_type.goes_down()) else {
+        let text = format!("{type_name} does not go to devices");
+        return Err(CommandError::Unsupported(Box::new(reading.identity), text));
+    };
+    let body = match message_type {
+        MessageType::Direct => read_direct(members).map(CommandBody::Raw),
+        _ => render(message_type, members).map(CommandBody::Members),
+    };
+    match body {
+        Ok(body) => reading.body = body,
+        Err(text) => return Err(CommandError::Parameter(Box::new(reading.identity), text)),
+    }
+    finish(reading)
+}
+
+fn finish(reading: Reading) -> Result<Command, CommandError> {
+    let Reading { identity, timestamp, timeout_ms, is_async, send_and_forget, traceparent, body } = reading;
+    let Some(message_type) = identity.message_type else {
+        return Err(CommandError::Unsupported(Box::new(identity), "no message type".to_owned()));
+    };
+    let command = Command {
+        product: identity.product,
+        device: identity.device,
+        children: identity.children,
+        message_type,
+        message_id: identity.message_id,
+        timestamp,
+        timeout_ms,
+        is_async,
+        send_and_forget,
+        correlation_id: identity.correlation_id,
+        traceparent,
+        about_product: identity.about_product,
+        body,
+    };
+    if command.topic().len() > TOPIC_BYTES_MAX {
+        let text = format!("the topic would have more than {TOPIC_BYTES_MAX} bytes");
+        let message_id = command.message_id.clone();
+        let identity = CommandIdentity { message_id, ..command.identity("") };
+        return Err(CommandError::Parameter(Box::new(identity), text));
+    }
+    Ok(command)
+}
+
+fn expect<'a>(name: &str, expected: FieldType, member: &Member<'a>) -> Result<Option<Value<'a>>, String> {
+    Value::fit(expected, member).map_err(|()| format!("{name} is not {}", expected.description()))
+}
+
+fn expect_text<'a>(name: &str, member: &Member<'a>) -> Result<Option<Cow<'a, str>>, String> {
+    let value = expect(name, FieldType::Text, member)?;
+    Ok(value.and_then(|value| value.as_text()).filter(|text| !text.is_empty()))
+}
+
+fn read_common(reading: &mut Reading, members: &[Member<'_>]) -> Result<(), String> {
+    let mut wrong = Ok(());
+    for member in members {
+        let read = match &*key(member) {
+            "messageId" => expect_text("messageId", member)
+                .map(|message_id| reading.identity.message_id = message_id.map(Cow::into_owned)),
+            "timestamp" => match timestamp(member) {
+                Ok(timestamp) => {
+                    reading.timestamp = timestamp;
+                    Ok(())
+                }
+                Err(()) => Err("timestamp is not a whole number of 64 bits".to_owned()),
+            },
+            "headers" => expect("headers", FieldType::Object, member).and_then(|headers| match headers {
+                Some(_) => read_headers(reading, member.value),
+                None => Ok(()),
+            }),
+            _ => Ok(()),
+        };
+        wrong = wrong.and(read);
+    }
+    wrong
+}
+
+fn read_headers(reading: &mut Reading, headers: &str) -> Result<(), String> {
+    let members = last_of_each(headers.as_bytes()).map_err(|error| format!("headers: {error}"))?;
+    let mut wrong = Ok(());
+    for member in &members {
+        let flag = |name| Ok(expect(name, FieldType::Bool, member)? == Some(Value::Bool(true)));
+        let read = match &*key(member) {
+            "timeout" => expect("header timeout", FieldType::Number, member).and_then(|timeout| match timeout {
+                Some(Value::Integer(ms)) => match u64::try_from(ms) {
+                    Ok(ms) => {
+                        reading.timeout_ms = Some(ms);
+                        Ok(())
+                    }
+                    Err(_) => Err("header timeout is negative".to_owned()),
+                },
+                _ => Ok(()),
+            }),
+            "async" => flag("header async").map(|flag| reading.is_async = flag),
+            "sendAndForget" => flag("header sendAndForget").map(|flag| reading.send_and_forget = flag),
+            "correlation-id" => expect_text("header correlation-id", member)
+                .map(|text| reading.identity.correlation_id = text.map(Cow::into_owned)),
+            "traceparent" => {
+                expect_text("header traceparent", member).map(|text| reading.traceparent = text.map(Cow::into_owned))
+            }
+            _ => Ok(()),
+        };
+        wrong = wrong.and(read);
+    }
+    wrong
+}
+
+fn read_direct(members: &[Member<'_>]) -> Result<Vec<u8>, String> {
+    let member = members.iter().find(|member| key(member) == "payload");
+    let payload = match member {
+        Some(member) if member.kind != Kind::Null => expect("payload", FieldType::Text, member)?,
+        _ => None,
+    };
+    let text = payload.and_then(|payload| payload.as_text()).ok_or("payload is missing")?;
+    BASE64.decode(text.as_bytes()).map_err(|error| format!("payload is not base64: {error}"))
+}
+
+/// The members that the device gets, in the command's order, each with a comma before it.
+fn render(message_type: MessageType, members: &[Member<'_>]) -> Result<String, String> {
+    let mut out = Vec::new();
+    let invokes = message_type == MessageType::InvokeFunction;
+    if invokes {
+        render_function(&mut out, members)?;
+    }
+    let mut inputs_given = false;
+    for member in members {
+        let key = key(member);
+        let value = match &*key {
+            "messageType" | "messageId" | "timestamp" | "deviceId" | "productId" | "gatewayId" => continue,
+            "function" | "functionId" if invokes => continue,
+            "inputs" if invokes && member.kind == Kind::Object => {
+                inputs_given = true;
+                render_inputs(&mut out, member)?;
+                continue;
+            }
+            name => match field_type(message_type, name) {
+                None => Value::untouched(member),
+                Some(expected) => match expect(name, expected, member)? {
+                    Some(value) => value,
+                    None => continue,
+                },
+            },
+        };
+        inputs_given |= key == "inputs";
+        begin(&mut out, member.key);
+        value.write(&mut out);
+    }
+    if invokes && !inputs_given {
+        begin(&mut out, "inputs");
+        out.extend_from_slice(b"[]");
+    }
+    String::from_utf8(out).map_err(|error| error.to_string())
+}
+
+fn begin(out: &mut Vec<u8>, key: &str) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(key.as_bytes());
+    out.extend_from_slice(b"\":");
+}
+
+/// Devices of the first generation read `function`, later ones `functionId`: both get the same value.
+fn render_function(out: &mut Vec<u8>, members: &[Member<'_>]) -> Result<(), String> {
+    let mut function: Option<(Value<'_>, Cow<'_, str>)> = None;
+    for member in members {
+        let name = key(member);
+        if name != "function" && name != "functionId" {
+            continue;
+        }
+        let Some(value) = expect(&name, FieldType::Text, member)? else { continue };
+        let text = value.as_text().unwrap_or_default();
+        match &function {
+            Some((_, other)) if *other != text => return Err("function and functionId differ".to_owned()),
+            _ => function = Some((value, text)),
+        }
+    }
+    let (value, _) = function.filter(|(_, text)| !text.is_empty()).ok_or("functionId is missing")?;
+    for name in ["function", "functionId"] {
+        begin(out, name);
+        value.write(out);
+    }
+    Ok(())
+}
+
+/// Writes `{"a":1}` as `[{"name":"a","value":1}]`.
+fn render_inputs(out: &mut Vec<u8>, member: &Member<'_>) -> Result<(), String> {
+    let inputs = last_of_each(member.value.as_bytes()).map_err(|error| format!("inputs: {error}"))?;
+    begin(out, "inputs");
+    out.push(b'[');
+    for (index, input) in inputs.iter().enumerate() {
+        out.extend_from_slice(if index == 0 { b"{\"name\":\"" } else { b",{\"name\":\"" });
+        out.extend_from_slice(input.key.as_bytes());
+        out.extend_from_slice(b"\",\"value\":");
+        Value::untouched(input).write(out);
+        out.push(b'}');
+    }
+    out.push(b']');
+    Ok(())
+}

@@ -1,0 +1,291 @@
+//! The maker of envelopes.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::head::Head;
+use super::place::Place;
+use super::{Mode, Reason, Rejection, Source};
+use crate::protocol::address::{SUBJECT_BYTES_MAX, write_token};
+use crate::protocol::clock::{RFC3339_BYTES, rfc3339};
+use crate::protocol::downlink::Outcome;
+use crate::protocol::json::write_string;
+use crate::protocol::message::{Message, write_base64};
+use crate::protocol::topic::Route;
+use crate::protocol::ulid::{ULID_TEXT_BYTES, UlidGenerator};
+use crate::protocol::uplink::{Addressing, Channel, Record};
+
+/// Envelopes are cut from chunks of this size, so one that is held keeps at most this much more in memory.
+const CHUNK_BYTES: usize = 32 * 1024;
+
+/// What the attributes of an envelope usually take, in bytes; only a hint.
+const HEAD_BYTES: usize = 640;
+
+/// Makes envelopes; one per worker. Set the time with [`Encoder::set_now`] once per tick.
+#[derive(Debug)]
+pub struct Encoder {
+    mode: Mode,
+    addressing: Addressing,
+    pub(super) replica_id: String,
+    pub(super) now_ms: u64,
+    now_text: [u8; RFC3339_BYTES],
+    /// The last message's time: messages often share it.
+    time: (i64, Option<[u8; RFC3339_BYTES]>),
+    ulids: UlidGenerator,
+    arena: BytesMut,
+}
+
+/// An envelope without its address.
+pub(super) struct Encoded {
+    pub(super) payload: Bytes,
+    pub(super) attributes: Vec<(&'static str, String)>,
+    /// Where in the payload `data` begins and ends.
+    data: (usize, usize),
+}
+
+impl Encoder {
+    /// An encoder for this replica; the time is 1970 until it is set. `seed` must be random: ids follow from it.
+    pub fn new(mode: Mode, addressing: Addressing, replica_id: String, seed: u128) -> Self {
+        let now_text = text_of(0);
+        Self {
+            mode,
+            addressing,
+            replica_id,
+            now_ms: 0,
+            now_text,
+            time: (0, Some(now_text)),
+            ulids: UlidGenerator::new(seed),
+            arena: BytesMut::with_capacity(CHUNK_BYTES),
+        }
+    }
+
+    /// Sets the time of all envelopes that follow, ms since 1970.
+    pub fn set_now(&mut self, now_ms: u64) {
+        if now_ms != self.now_ms {
+            self.now_ms = now_ms;
+            self.now_text = text_of(now_ms);
+        }
+    }
+
+    /// The envelope of a device's message. A message whose subject would be longer than [`SUBJECT_BYTES_MAX`] becomes a
+    /// rejected one.
+    pub fn device(
+        &mut self,
+        source: &Source<'_>,
+        route: &Route<'_>,
+        message: &Message<'_>,
+        trace: Option<&str>,
+    ) -> Record {
+        let head = self.device_head(source, route, message, trace);
+        match self.device_address(source, route) {
+            Some(address) => {
+                let encoded = self.encode_message(&head, route, message);
+                self.record(Channel::Device, address, encoded)
+            }
+            None => self.unaddressable(source, route),
+        }
+    }
+
+    /// A reply: the record of [`Encoder::device`], and the same envelope (with the same id) and `correlationid` for the
+    /// caller.
+    pub fn reply(
+        &mut self,
+        source: &Source<'_>,
+        route: &Route<'_>,
+        message: &Message<'_>,
+        trace: Option<&str>,
+        correlation_id: &str,
+    ) -> (Record, Outcome) {
+        let head = self.device_head(source, route, message, trace);
+        let encoded = self.encode_message(&head, route, message);
+        let data = encoded.payload.slice(encoded.data.0..encoded.data.1);
+        let record = match self.device_address(source, route) {
+            Some(address) => self.record(Channel::Device, address, encoded),
+            None => self.unaddressable(source, route),
+        };
+        let head = Head { correlation: Some(correlation_id), ..head };
+        let encoded = self.encode(&head, data.len(), |out| out.put_slice(&data));
+        let outcome = Outcome {
+            device: route.about().to_owned(),
+            correlation_id: correlation_id.to_owned(),
+            payload: encoded.payload,
+            attributes: encoded.attributes,
+            failure: None,
+        };
+        (record, outcome)
+    }
+
+    /// The envelope of something that was no message. It is about the connected device.
+    pub fn rejected(&mut self, source: &Source<'_>, rejection: &Rejection<'_>) -> Record {
+        // The envelope is about the connected device, whose product is that of its topics, even when a child was meant.
+        let place = Place { about_product: None, ..Place::of(source, &[]) };
+        let head = Head {
+            place: Some(place),
+            type_start: "org.jetlinks.bridge.",
+            type_end: "rejected",
+            session: source.session,
+            ..self.head()
+        };
+        let address = match &self.addressing {
+            Addressing::Key => key(&mut self.arena, source.device),
+            Addressing::Subject(prefix) => {
+                self.arena.put_slice(prefix.as_bytes());
+                self.arena.put_slice(b".rejected.");
+                place.write_tokens(&mut self.arena);
+                self.arena.split().freeze()
+            }
+        };
+        let payload_bytes = rejection.payload.map_or(0, |payload| payload.len() / 3 * 4 + 4);
+        let hint = 64 + payload_bytes + 2 * (rejection.topic.len() + rejection.detail.len());
+        let encoded = self.encode(&head, hint, |out| {
+            out.put_slice(b"{\"topic\":");
+            write_string(out, rejection.topic);
+            if let Some(payload) = rejection.payload {
+                out.put_slice(b",\"payload_base64\":\"");
+                write_base64(out, payload);
+                out.put_u8(b'"');
+            }
+            out.put_slice(b",\"reason\":\"");
+            out.put_slice(rejection.reason.as_str().as_bytes());
+            out.put_slice(b"\",\"detail\":");
+            write_string(out, rejection.detail);
+            out.put_u8(b'}');
+        });
+        self.record(Channel::Rejected, address, encoded)
+    }
+
+    fn unaddressable(&mut self, source: &Source<'_>, route: &Route<'_>) -> Record {
+        let detail = format!("the subject would have more than {SUBJECT_BYTES_MAX} bytes");
+        let rejection = Rejection { topic: route.topic, payload: None, reason: Reason::TooLarge, detail: &detail };
+        self.rejected(source, &rejection)
+    }
+
+    fn device_head<'a>(
+        &mut self,
+        source: &Source<'a>,
+        route: &'a Route<'a>,
+        message: &Message<'_>,
+        trace: Option<&'a str>,
+    ) -> Head<'a> {
+        if self.time.0 != message.timestamp() {
+            self.time = (message.timestamp(), rfc3339(message.timestamp()));
+        }
+        Head {
+            place: Some(Place::of(source, &route.children)),
+            type_end: message.message_type().dotted(),
+            subject: route.event,
+            time: self.time.1.unwrap_or(self.now_text),
+            origin: "device",
+            session: source.session,
+            trace,
+            ..self.head()
+        }
+    }
+
+    fn device_address(&mut self, source: &Source<'_>, route: &Route<'_>) -> Option<Bytes> {
+        self.address(&Place::of(source, &route.children), route.message_type.dotted(), route.event)
+    }
+
+    /// The address of a record about a device; `None` when the subject would be too long.
+    pub(super) fn address(&mut self, place: &Place<'_>, dotted: &str, event: Option<&str>) -> Option<Bytes> {
+        let arena = &mut self.arena;
+        match &self.addressing {
+            Addressing::Key => Some(key(arena, place.about())),
+            Addressing::Subject(prefix) => {
+                arena.put_slice(prefix.as_bytes());
+                arena.put_slice(b".device.");
+                place.write_tokens(arena);
+                arena.put_u8(b'.');
+                arena.put_slice(dotted.as_bytes());
+                if let Some(event) = event {
+                    arena.put_u8(b'.');
+                    write_token(arena, event);
+                }
+                if arena.len() > SUBJECT_BYTES_MAX {
+                    arena.clear();
+                    return None;
+                }
+                Some(arena.split().freeze())
+            }
+        }
+    }
+
+    /// The address of this replica's heartbeat.
+    pub(super) fn replica_address(&mut self) -> Bytes {
+        match &self.addressing {
+            Addressing::Key => key(&mut self.arena, &self.replica_id),
+            Addressing::Subject(prefix) => {
+                self.arena.put_slice(prefix.as_bytes());
+                self.arena.put_slice(b".bridge.replica.");
+                write_token(&mut self.arena, &self.replica_id);
+                self.arena.split().freeze()
+            }
+        }
+    }
+
+    fn encode_message(&mut self, head: &Head<'_>, route: &Route<'_>, message: &Message<'_>) -> Encoded {
+        self.encode(head, message.data_bytes_max(route.topic.len()), |out| message.write_data(out, route))
+    }
+
+    /// Writes an envelope whose data the function writes, in about `data_bytes` bytes.
+    pub(super) fn encode(
+        &mut self,
+        head: &Head<'_>,
+        data_bytes: usize,
+        write_data: impl FnOnce(&mut BytesMut),
+    ) -> Encoded {
+        let arena = &mut self.arena;
+        arena.reserve(HEAD_BYTES + data_bytes);
+        match self.mode {
+            Mode::Structured => {
+                head.write(arena, &self.replica_id);
+                let start = arena.len();
+                write_data(arena);
+                let end = arena.len();
+                arena.put_u8(b'}');
+                Encoded { payload: arena.split().freeze(), attributes: Vec::new(), data: (start, end) }
+            }
+            Mode::Binary => {
+                write_data(arena);
+                let end = arena.len();
+                let attributes = head.attributes(&self.replica_id);
+                Encoded { payload: arena.split().freeze(), attributes, data: (0, end) }
+            }
+        }
+    }
+
+    pub(super) fn record(&self, channel: Channel, address: Bytes, encoded: Encoded) -> Record {
+        Record { channel, address, payload: encoded.payload, attributes: encoded.attributes, recorded_ms: self.now_ms }
+    }
+
+    /// The head of what the bridge itself says at this moment about a device; the caller fills in the rest.
+    pub(super) fn head(&mut self) -> Head<'static> {
+        Head {
+            id: self.id(),
+            place: None,
+            type_start: "org.jetlinks.device.",
+            type_end: "",
+            subject: None,
+            time: self.now_text,
+            recorded: self.now_text,
+            origin: "bridge",
+            session: None,
+            replica: false,
+            trace: None,
+            correlation: None,
+        }
+    }
+
+    fn id(&mut self) -> [u8; ULID_TEXT_BYTES] {
+        self.ulids.generate(self.now_ms).to_text()
+    }
+}
+
+fn key(arena: &mut BytesMut, id: &str) -> Bytes {
+    arena.put_slice(id.as_bytes());
+    arena.split().freeze()
+}
+
+/// The clock as text. A clock beyond the year 9999 shows its last moment.
+fn text_of(now_ms: u64) -> [u8; RFC3339_BYTES] {
+    i64::try_from(now_ms).ok().and_then(rfc3339).unwrap_or(*b"9999-12-31T23:59:59.999Z")
+}

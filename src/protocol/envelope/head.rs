@@ -1,0 +1,149 @@
+//! The attributes of an envelope, in the order in which they are written.
+
+use bytes::{BufMut, BytesMut};
+
+use super::place::Place;
+use crate::protocol::address::write_segment;
+use crate::protocol::clock::RFC3339_BYTES;
+use crate::protocol::json::write_escaped;
+use crate::protocol::ulid::ULID_TEXT_BYTES;
+
+/// Everything of an envelope but its data.
+#[derive(Clone, Copy)]
+pub(super) struct Head<'a> {
+    pub(super) id: [u8; ULID_TEXT_BYTES],
+    /// `None` when it is about no device: then the replica is the source.
+    pub(super) place: Option<Place<'a>>,
+    /// The type is both together.
+    pub(super) type_start: &'static str,
+    pub(super) type_end: &'static str,
+    pub(super) subject: Option<&'a str>,
+    pub(super) time: [u8; RFC3339_BYTES],
+    pub(super) recorded: [u8; RFC3339_BYTES],
+    pub(super) origin: &'static str,
+    pub(super) session: Option<&'a str>,
+    /// Whether the replica is an attribute.
+    pub(super) replica: bool,
+    pub(super) trace: Option<&'a str>,
+    pub(super) correlation: Option<&'a str>,
+}
+
+/// An attribute's name, bare and as JSON between two attributes.
+struct Name {
+    bare: &'static str,
+    json: &'static str,
+}
+
+macro_rules! name {
+    ($name:literal) => {
+        &Name { bare: $name, json: concat!("\",\"", $name, "\":\"") }
+    };
+}
+
+/// Takes attributes, all of which are texts.
+trait Sink {
+    /// A value in two parts that need no escapes.
+    fn plain(&mut self, name: &'static Name, start: &[u8], end: &[u8]);
+    /// Any text.
+    fn text(&mut self, name: &'static Name, text: &str);
+    /// A value that is written by a function and needs no escapes.
+    fn written(&mut self, name: &'static Name, write: impl FnOnce(&mut BytesMut));
+}
+
+/// Writes attributes as JSON; the quote of the last value stays open.
+struct Structured<'a>(&'a mut BytesMut);
+
+impl Sink for Structured<'_> {
+    #[inline]
+    fn plain(&mut self, name: &'static Name, start: &[u8], end: &[u8]) {
+        self.0.put_slice(name.json.as_bytes());
+        self.0.put_slice(start);
+        self.0.put_slice(end);
+    }
+
+    #[inline]
+    fn text(&mut self, name: &'static Name, text: &str) {
+        self.0.put_slice(name.json.as_bytes());
+        write_escaped(self.0, text);
+    }
+
+    #[inline]
+    fn written(&mut self, name: &'static Name, write: impl FnOnce(&mut BytesMut)) {
+        self.0.put_slice(name.json.as_bytes());
+        write(self.0);
+    }
+}
+
+/// Collects attributes.
+struct Binary(Vec<(&'static str, String)>);
+
+impl Sink for Binary {
+    fn plain(&mut self, name: &'static Name, start: &[u8], end: &[u8]) {
+        self.0.push((name.bare, start.iter().chain(end).copied().map(char::from).collect()));
+    }
+
+    fn text(&mut self, name: &'static Name, text: &str) {
+        self.0.push((name.bare, text.to_owned()));
+    }
+
+    fn written(&mut self, name: &'static Name, write: impl FnOnce(&mut BytesMut)) {
+        let mut out = BytesMut::new();
+        write(&mut out);
+        self.plain(name, &out, b"");
+    }
+}
+
+impl Head<'_> {
+    /// Writes the attributes as JSON up to the name `data`, whose value and a closing brace are the caller's to write.
+    pub(super) fn write(&self, out: &mut BytesMut, replica_id: &str) {
+        out.put_slice(b"{\"specversion\":\"1.0");
+        self.each(&mut Structured(out), replica_id);
+        out.put_slice(b"\",\"data\":");
+    }
+
+    /// The attributes by name, without `data`.
+    pub(super) fn attributes(&self, replica_id: &str) -> Vec<(&'static str, String)> {
+        let mut sink = Binary(vec![("specversion", "1.0".to_owned())]);
+        self.each(&mut sink, replica_id);
+        sink.0
+    }
+
+    #[inline]
+    fn each(&self, sink: &mut impl Sink, replica_id: &str) {
+        sink.plain(name!("id"), &self.id, b"");
+        match &self.place {
+            Some(place) => sink.written(name!("source"), |out| place.write_source(out)),
+            None => sink.written(name!("source"), |out| {
+                out.put_slice(b"urn:jetlinks-bridge:");
+                write_segment(out, replica_id);
+            }),
+        }
+        sink.plain(name!("type"), self.type_start.as_bytes(), self.type_end.as_bytes());
+        if let Some(subject) = self.subject {
+            sink.text(name!("subject"), subject);
+        }
+        sink.plain(name!("time"), &self.time, b"");
+        sink.plain(name!("recordedtime"), &self.recorded, b"");
+        sink.plain(name!("datacontenttype"), b"application/json", b"");
+        sink.plain(name!("origin"), self.origin.as_bytes(), b"");
+        if let Some(place) = &self.place {
+            sink.text(name!("productid"), place.about_product.unwrap_or(place.product));
+            sink.text(name!("deviceid"), place.about());
+            if !place.children.is_empty() {
+                sink.text(name!("gatewayid"), place.device);
+            }
+        }
+        if let Some(session) = self.session {
+            sink.text(name!("sessionid"), session);
+        }
+        if self.replica {
+            sink.text(name!("replicaid"), replica_id);
+        }
+        if let Some(trace) = self.trace {
+            sink.text(name!("traceparent"), trace);
+        }
+        if let Some(correlation) = self.correlation {
+            sink.text(name!("correlationid"), correlation);
+        }
+    }
+}

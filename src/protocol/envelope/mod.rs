@@ -1,0 +1,18 @@
+//! Envelopes: what the queue carries, as CloudEvents 1.0 (JSON format 1.0 in structured mode).
+//!
+//! What a device says never sets an attribute: `origin` tells who speaks, and text of devices is escaped wherever it
+//! stands.
+
+mod encoder;
+mod head;
+mod mode;
+mod outcome;
+mod place;
+mod presence;
+mod rejection;
+mod source;
+
+pub use encoder::Encoder;
+pub use mode::Mode;
+pub use rejection::{Reason, Rejection};
+pub use source::{Cause, Source};

@@ -1,0 +1,115 @@
+//! What the bridge itself answers to commands.
+
+use bytes::BufMut;
+
+use super::Encoder;
+use super::head::Head;
+use super::place::Place;
+use crate::protocol::command::{CommandError, CommandIdentity};
+use crate::protocol::downlink::{Code, Outcome};
+use crate::protocol::json::write_string;
+use crate::protocol::message::write_integer;
+use crate::protocol::topic::MessageType;
+
+/// Bytes of an outcome's data without its texts; a hint.
+const DATA_BYTES: usize = 256;
+
+impl Encoder {
+    /// The bridge could not carry the command out; the text is for its caller.
+    pub fn failure(&mut self, command: &CommandIdentity, code: Code, text: &str) -> Outcome {
+        let mut outcome = self.verdict(command, false, Some(code), Some(text));
+        outcome.failure = Some((code, text.to_owned()));
+        outcome
+    }
+
+    /// The command was delivered. Where its type has a reply, that one comes later as an ordinary message, and the code
+    /// says [`Code::RequestHandling`].
+    pub fn accepted(&mut self, command: &CommandIdentity) -> Outcome {
+        let code = (command.reply_type() != MessageType::Acknowledge).then_some(Code::RequestHandling);
+        self.verdict(command, true, code, None)
+    }
+
+    /// DISCONNECT to a connected device was carried out: its session is closed.
+    pub fn disconnected(&mut self, command: &CommandIdentity) -> Outcome {
+        self.verdict(command, true, None, None)
+    }
+
+    /// A command was refused when it was read.
+    pub fn refused(&mut self, error: &CommandError) -> Outcome {
+        match error {
+            CommandError::Unreadable(text) => self.command_failed(text),
+            CommandError::Parameter(command, text) => self.failure(command, Code::ParameterError, text),
+            CommandError::Unsupported(command, text) => self.failure(command, Code::UnsupportedMessage, text),
+        }
+    }
+
+    /// Something could not be read as a command. It is about no device and correlates with nothing.
+    pub fn command_failed(&mut self, text: &str) -> Outcome {
+        let head = Head { type_start: "org.jetlinks.bridge.", type_end: "command.failed", ..self.head() };
+        let code = Code::ParameterError;
+        let encoded = self.encode(&head, DATA_BYTES + text.len(), |out| {
+            out.put_slice(b"{\"code\":\"");
+            out.put_slice(code.as_str().as_bytes());
+            out.put_slice(b"\",\"message\":");
+            write_string(out, text);
+            out.put_u8(b'}');
+        });
+        Outcome {
+            device: String::new(),
+            correlation_id: String::new(),
+            payload: encoded.payload,
+            attributes: encoded.attributes,
+            failure: Some((code, text.to_owned())),
+        }
+    }
+
+    fn verdict(&mut self, command: &CommandIdentity, success: bool, code: Option<Code>, text: Option<&str>) -> Outcome {
+        let message_type = command.reply_type();
+        let children: Vec<&str> = command.children.iter().map(String::as_str).collect();
+        let place = Place {
+            product: &command.product,
+            device: &command.device,
+            children: &children,
+            about_product: command.about_product.as_deref(),
+        };
+        let correlation = command.correlation();
+        let head = Head {
+            place: Some(place),
+            type_end: message_type.dotted(),
+            correlation: (!correlation.is_empty()).then_some(correlation),
+            ..self.head()
+        };
+        let now_ms = i64::try_from(self.now_ms).unwrap_or(i64::MAX);
+        let encoded = self.encode(&head, DATA_BYTES + text.map_or(0, str::len), |out| {
+            out.put_slice(b"{\"messageType\":\"");
+            out.put_slice(message_type.name().as_bytes());
+            out.put_u8(b'"');
+            if let Some(message_id) = &command.message_id {
+                out.put_slice(b",\"messageId\":");
+                write_string(out, message_id);
+            }
+            out.put_slice(b",\"deviceId\":");
+            write_string(out, command.about());
+            out.put_slice(b",\"timestamp\":");
+            write_integer(out, now_ms);
+            out.put_slice(if success { b",\"success\":true" } else { b",\"success\":false" });
+            if let Some(code) = code {
+                out.put_slice(b",\"code\":\"");
+                out.put_slice(code.as_str().as_bytes());
+                out.put_u8(b'"');
+            }
+            if let Some(text) = text {
+                out.put_slice(b",\"message\":");
+                write_string(out, text);
+            }
+            out.put_u8(b'}');
+        });
+        Outcome {
+            device: command.about().to_owned(),
+            correlation_id: correlation.to_owned(),
+            payload: encoded.payload,
+            attributes: encoded.attributes,
+            failure: None,
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! What was not taken for a message.
+
+/// Why something of a device was rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The topic is the device's own and carries no message.
+    UnknownTopic,
+    /// The payload is no message of the topic's type.
+    Undecodable,
+    /// Topic, payload or subject are over their limit.
+    TooLarge,
+    /// The registry gives the child to somebody else.
+    ForeignChild,
+}
+
+impl Reason {
+    /// The reason as envelopes and metrics write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::UnknownTopic => "unknown_topic",
+            Reason::Undecodable => "undecodable",
+            Reason::TooLarge => "too_large",
+            Reason::ForeignChild => "foreign_child",
+        }
+    }
+}
+
+/// Something of a device that was rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rejection<'a> {
+    /// The topic as received.
+    pub topic: &'a str,
+    /// The payload as received; `None` for [`Reason::TooLarge`].
+    pub payload: Option<&'a [u8]>,
+    /// Why.
+    pub reason: Reason,
+    /// What exactly is wrong, for people.
+    pub detail: &'a str,
+}
