@@ -1,0 +1,235 @@
+//! Commands: written to the device, answered to the caller.
+
+use super::context::{Context, Event, MESSAGE_NUMBER_STEP};
+use super::pending::{Awaits, Pending};
+use super::{Ending, Session};
+use crate::codec::mqtt::{PacketId, Publish, PublishHead, Qos, encode};
+use crate::protocol::child;
+use crate::protocol::command::{Command, CommandError};
+use crate::protocol::downlink::{Code, Outcome, Ticket};
+
+impl Session {
+    /// Carries a command out, or says at once why not. Commands are written in the order of these calls.
+    pub fn command(
+        &mut self,
+        ticket: Option<Ticket>,
+        command: Result<Command, CommandError>,
+        ctx: &mut Context<'_>,
+    ) -> Option<u64> {
+        let mut command = match command {
+            Ok(command) => command,
+            Err(error) => {
+                ctx.refuse(ticket, &error);
+                return None;
+            }
+        };
+        let is_addressed = self.readdress(&mut command);
+        let message_id = command.message_id.clone().unwrap_or_else(|| ctx.next_message_id());
+        if let Err((code, text)) = self.admit(&command, is_addressed, &message_id, ctx) {
+            ctx.fail(ticket, &command, &message_id, code, text);
+            return None;
+        }
+        if command.closes() {
+            if let Some(ticket) = ticket {
+                let outcome = ctx.encoder.disconnected(&command.identity(&message_id));
+                ctx.answer(ticket, outcome, Code::RequestHandling);
+            }
+            self.end(Ending::Kicked, ctx);
+            return None;
+        }
+        #[expect(clippy::cast_possible_wrap, reason = "ms since 1970 fit for 292 million years")]
+        let timestamp = command.timestamp.unwrap_or(ctx.now.unix_ms as i64);
+        let packet = command.downlink(&message_id, timestamp);
+        let qos = self.subscriptions.qos(&packet.topic);
+        let packet_id = (qos != Qos::AtMostOnce).then(|| self.free_packet_id());
+        let head = PublishHead { dup: false, qos, retain: false, topic: &packet.topic, packet_id };
+        encode::publish(ctx.send, &Publish { head, payload: &packet.body });
+
+        let ticket = ticket?;
+        let needs_no_reply = command.is_async || command.message_type.reply().is_none();
+        let awaits = if needs_no_reply { Awaits::Puback } else { Awaits::Reply };
+        if command.send_and_forget || needs_no_reply && packet_id.is_none() {
+            let outcome = ctx.encoder.accepted(&command.identity(&message_id));
+            ctx.answer(ticket, outcome, Code::RequestHandling);
+            return None;
+        }
+        let timeout_ms = command.timeout_ms.unwrap_or(ctx.limits.command_timeout_ms);
+        let deadline_us = ctx.now.us.saturating_add(timeout_ms.saturating_mul(1000));
+        ctx.load.commands += 1;
+        self.pending.push(Pending {
+            ticket,
+            command,
+            message_id,
+            awaits,
+            packet_id,
+            taken_us: ctx.now.us,
+            deadline_us,
+            end: 0,
+        });
+        Some(deadline_us)
+    }
+
+    /// Ends the waiting of commands whose time is over.
+    pub fn expire(&mut self, ctx: &mut Context<'_>) {
+        for pending in self.pending.expired(ctx.now.us) {
+            ctx.expire(&pending);
+        }
+    }
+
+    /// Hands the waiting commands out: when the session was taken over they end at their deadlines, elsewhere.
+    pub fn take_pending(&mut self) -> Vec<Pending> {
+        self.pending.take()
+    }
+
+    /// Notes where the last byte of the newest waiting command is among all bytes for the device.
+    pub fn note_command_end(&mut self, end: u64) {
+        self.pending.note_end(end);
+    }
+
+    /// When the commands that wait for an outcome get TIME_OUT, us of the worker's clock.
+    pub fn command_deadlines(&self) -> impl Iterator<Item = u64> + '_ {
+        self.pending.deadlines_us()
+    }
+
+    /// Commands that wait for an outcome.
+    pub fn waiting_commands(&self) -> usize {
+        self.pending.len()
+    }
+
+    pub(super) fn puback(&mut self, id: PacketId, ctx: &mut Context<'_>) {
+        if let Some(pending) = self.pending.acknowledged(id) {
+            let outcome = ctx.encoder.accepted(&pending.command.identity(&pending.message_id));
+            ctx.conclude(&pending, outcome, Code::RequestHandling);
+        }
+    }
+
+    pub(super) fn fail_pending(&mut self, ctx: &mut Context<'_>) {
+        for pending in self.pending.take() {
+            ctx.lose(&pending);
+        }
+    }
+
+    /// Makes the address of a command that of this session: a child may be named alone, as the registry binds it, or by
+    /// its own product. Whether it is an address of this session at all.
+    fn readdress(&self, command: &mut Command) -> bool {
+        let bound = |id: &str| self.children.iter().find(|child| child.id.as_str() == id);
+        if command.device != self.device.as_str() {
+            let Some(child) = bound(&command.device).filter(|child| child.product.as_str() == command.product) else {
+                return false;
+            };
+            command.children.insert(0, child.id.to_string());
+            command.device = self.device.to_string();
+        } else if command.product != self.product.as_str() {
+            let child = command.children.last().and_then(|id| bound(id));
+            if child.is_none_or(|child| child.product.as_str() != command.product) {
+                return false;
+            }
+        }
+        command.product = self.product.to_string();
+        let about = command.children.last().and_then(|id| bound(id));
+        command.about_product = about.map(|child| child.product.to_string());
+        true
+    }
+
+    fn admit(
+        &self,
+        command: &Command,
+        is_addressed: bool,
+        message_id: &str,
+        ctx: &Context<'_>,
+    ) -> Result<(), (Code, &'static str)> {
+        if !is_addressed {
+            return Err((Code::ClientOffline, "the device is not connected under this product"));
+        }
+        if self.ending.is_some() || self.draining {
+            return Err((Code::ConnectionLost, "the session is ending"));
+        }
+        if child::product_below(ctx.children, self.device.as_str(), &command.children).is_err() {
+            return Err((Code::ParameterError, "the registry binds this child elsewhere"));
+        }
+        if self.pending.contains(&command.children, message_id) {
+            return Err((Code::ParameterError, "a command with this messageId is in flight"));
+        }
+        if self.pending.len() >= ctx.limits.commands_per_device || ctx.load.commands >= ctx.limits.commands {
+            return Err((Code::SystemBusy, "too many commands wait"));
+        }
+        Ok(())
+    }
+
+    /// A packet id that no waiting command holds. There is one: far fewer wait than ids exist.
+    fn free_packet_id(&mut self) -> PacketId {
+        loop {
+            let id = self.next_packet_id;
+            self.next_packet_id = id.checked_add(1).unwrap_or(PacketId::MIN);
+            if !self.pending.holds_packet(id) {
+                return id;
+            }
+        }
+    }
+}
+
+impl Pending {
+    /// What the caller knows the command by.
+    pub(super) fn correlation_id(&self) -> &str {
+        self.command.correlation_id.as_deref().unwrap_or(&self.message_id)
+    }
+}
+
+impl Context<'_> {
+    /// Answers a command that could not be read, or that its queue's side already found wrong.
+    pub fn refuse(&mut self, ticket: Option<Ticket>, error: &CommandError) {
+        let Some(ticket) = ticket else { return };
+        let outcome = match error {
+            CommandError::Unreadable(text) => self.encoder.command_failed(text),
+            CommandError::Parameter(..) | CommandError::Unsupported(..) => self.encoder.refused(error),
+        };
+        let code = outcome.failure.as_ref().map_or(Code::ParameterError, |(code, _)| *code);
+        self.answer(ticket, outcome, code);
+    }
+
+    /// Answers a command that fails before it was written.
+    pub fn fail(&mut self, ticket: Option<Ticket>, command: &Command, message_id: &str, code: Code, text: &str) {
+        let Some(ticket) = ticket else { return };
+        let outcome = self.encoder.failure(&command.identity(message_id), code, text);
+        self.answer(ticket, outcome, code);
+    }
+
+    /// Answers a command for which no reply came in time.
+    pub fn expire(&mut self, pending: &Pending) {
+        let identity = pending.command.identity(&pending.message_id);
+        let outcome = self.encoder.failure(&identity, Code::TimeOut, "no reply in time");
+        self.conclude(pending, outcome, Code::TimeOut);
+    }
+
+    /// Answers a command whose connection ended first.
+    pub fn lose(&mut self, pending: &Pending) {
+        let identity = pending.command.identity(&pending.message_id);
+        let outcome = self.encoder.failure(&identity, Code::ConnectionLost, "the connection ended before the reply");
+        self.conclude(pending, outcome, Code::ConnectionLost);
+    }
+
+    /// A message id of the bridge's own: decimal digits, at most 19, as old firmware keeps it in a number.
+    pub fn next_message_id(&mut self) -> String {
+        *self.message_number += MESSAGE_NUMBER_STEP;
+        self.message_number.to_string()
+    }
+
+    /// Ends the waiting of a command with its outcome; `code` is the bridge's word, `None` when the device answered.
+    pub(super) fn conclude(&mut self, pending: &Pending, outcome: Outcome, code: impl Into<Option<Code>>) {
+        self.note_outcome(pending, code.into());
+        self.downlink.answer(pending.ticket, outcome);
+    }
+
+    /// Ends the waiting of a command whose outcome leaves by another way.
+    pub(super) fn note_outcome(&mut self, pending: &Pending, code: Option<Code>) {
+        self.load.commands = self.load.commands.saturating_sub(1);
+        let latency_us = self.now.us.saturating_sub(pending.taken_us);
+        self.observer.event(Event::Outcome { code, latency_us });
+    }
+
+    /// Answers a command that never waited.
+    fn answer(&mut self, ticket: Ticket, outcome: Outcome, code: Code) {
+        self.observer.event(Event::Outcome { code: Some(code), latency_us: 0 });
+        self.downlink.answer(ticket, outcome);
+    }
+}

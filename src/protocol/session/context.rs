@@ -1,0 +1,86 @@
+//! What a session is given with every call.
+
+use super::Ending;
+use crate::protocol::child::Children;
+use crate::protocol::downlink::{Code, Downlink};
+use crate::protocol::envelope::{Encoder, Reason};
+use crate::protocol::limit::{Limits, Load, Now};
+use crate::protocol::topic::MessageType;
+use crate::protocol::uplink::Uplink;
+
+/// What message ids of one worker are apart, so that those of others fit between them; more workers there are not.
+pub const MESSAGE_NUMBER_STEP: u64 = 1024;
+
+/// The world around a session, lent for one call.
+pub struct Context<'a> {
+    /// The time.
+    pub now: Now,
+    /// The bounds.
+    pub limits: &'a Limits,
+    /// What all sessions of the worker hold.
+    pub load: &'a mut Load,
+    /// Makes envelopes; its clock must be set to `now`.
+    pub encoder: &'a mut Encoder,
+    /// Where records go.
+    pub uplink: &'a mut dyn Uplink,
+    /// Where outcomes go.
+    pub downlink: &'a mut dyn Downlink,
+    /// What the registry knows of children.
+    pub children: &'a dyn Children,
+    /// Who counts and logs.
+    pub observer: &'a mut dyn Observer,
+    /// Bytes for the device.
+    pub send: &'a mut Vec<u8>,
+    /// The last number that became a message id of the bridge's own; counts up by [`MESSAGE_NUMBER_STEP`].
+    pub message_number: &'a mut u64,
+}
+
+/// Why a message was dropped that nobody was promised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DropReason {
+    /// The queue did not take it in time.
+    AckTimeout,
+}
+
+/// Something worth counting; some are worth a line in the log, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// A device message was understood.
+    Received(MessageType),
+    /// Something was not, and a rejected envelope says so.
+    Rejected {
+        /// The reason.
+        reason: Reason,
+        /// The topic that it came on.
+        topic: &'a str,
+    },
+    /// A message on the topic of another device; the connection is closed.
+    Foreign {
+        /// The topic.
+        topic: &'a str,
+    },
+    /// The queue has a message.
+    Stored {
+        /// From its receipt to the queue's, us.
+        latency_us: u64,
+    },
+    /// A message was dropped.
+    Dropped(DropReason),
+    /// A message was given up unacknowledged; the device will send it again.
+    Unacknowledged,
+    /// A command has its outcome; `None`: the device answered.
+    Outcome {
+        /// The bridge's word.
+        code: Option<Code>,
+        /// From its receipt, us.
+        latency_us: u64,
+    },
+    /// The session ended.
+    Ended(Ending),
+}
+
+/// Counts and logs.
+pub trait Observer {
+    /// Takes note. Must not block.
+    fn event(&mut self, event: Event<'_>);
+}

@@ -1,0 +1,264 @@
+//! Stand-ins for the queues, for tests of the session.
+
+use bytes::Bytes;
+
+use super::{BoundChild, Context, Ending, Event, Observer, Opening, Session, StoredWill};
+use crate::codec::mqtt::{self, Packet, PacketId, Publish, PublishHead, Qos, Version};
+use crate::protocol::child::{Child, Children};
+use crate::protocol::downlink::{Downlink, Outcome, Ticket};
+use crate::protocol::envelope::{Encoder, Mode};
+use crate::protocol::id::{DeviceId, ProductId};
+use crate::protocol::limit::{Limits, Load, Now};
+use crate::protocol::uplink::{Addressing, Channel, Handover, Record, Token, Uplink};
+
+/// An uplink that remembers.
+#[derive(Debug, Default)]
+pub(crate) struct FakeUplink {
+    pub(crate) published: Vec<(Token, Record)>,
+    pub(crate) refuses: bool,
+}
+
+impl FakeUplink {
+    pub(crate) fn sequence(&self, index: usize) -> u16 {
+        self.published[index].0.sequence
+    }
+
+    pub(crate) fn payloads(&self) -> Vec<&str> {
+        self.published.iter().map(|(_, record)| text(&record.payload)).collect()
+    }
+}
+
+impl Uplink for FakeUplink {
+    fn publish(&mut self, token: Token, record: &Record) -> Handover {
+        if self.refuses {
+            return Handover::Refused;
+        }
+        self.published.push((token, record.clone()));
+        Handover::Taken
+    }
+
+    fn flush(&mut self) {}
+}
+
+pub(crate) fn text(bytes: &Bytes) -> &str {
+    std::str::from_utf8(bytes).expect("envelopes are UTF-8")
+}
+
+pub(crate) fn record(payload: &str) -> Record {
+    Record {
+        channel: Channel::Device,
+        address: Bytes::from_static(b"device1"),
+        payload: Bytes::copy_from_slice(payload.as_bytes()),
+        attributes: Vec::new(),
+        recorded_ms: 0,
+    }
+}
+
+/// Outcomes that callers got.
+#[derive(Debug, Default)]
+pub(crate) struct FakeDownlink {
+    pub(crate) outcomes: Vec<(Ticket, Outcome)>,
+}
+
+impl Downlink for FakeDownlink {
+    fn attach(&mut self, _: Token, _: &[(ProductId, DeviceId)]) {}
+
+    fn detach(&mut self, _: Token) {}
+
+    fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
+        self.outcomes.push((ticket, outcome));
+    }
+}
+
+/// Knows `child1` of `device1`, and `child2` of another gateway.
+struct FakeRegistry;
+
+impl Children for FakeRegistry {
+    fn child(&self, id: &str) -> Child {
+        let gateway = match id {
+            "child1" => "device1",
+            "child2" => "gw2",
+            _ => return Child::Unknown,
+        };
+        Child::Known { product: ProductId::new("product2").expect("valid"), gateway: DeviceId::new(gateway).ok() }
+    }
+}
+
+/// What was counted, as text.
+#[derive(Debug, Default)]
+struct FakeObserver(Vec<String>);
+
+impl Observer for FakeObserver {
+    fn event(&mut self, event: Event<'_>) {
+        self.0.push(format!("{event:?}"));
+    }
+}
+
+/// A session and its world; the test owns the clock.
+pub(crate) struct Rig {
+    pub(crate) session: Session,
+    pub(crate) world: World,
+}
+
+/// Everything but the session.
+pub(crate) struct World {
+    pub(crate) now: Now,
+    pub(crate) limits: Limits,
+    pub(crate) load: Load,
+    pub(crate) uplink: FakeUplink,
+    pub(crate) downlink: FakeDownlink,
+    pub(crate) sent: Vec<u8>,
+    encoder: Encoder,
+    observer: FakeObserver,
+    message_number: u64,
+}
+
+impl World {
+    fn with<R>(&mut self, act: impl FnOnce(&mut Context<'_>) -> R) -> R {
+        self.encoder.set_now(self.now.unix_ms);
+        act(&mut Context {
+            now: self.now,
+            limits: &self.limits,
+            load: &mut self.load,
+            encoder: &mut self.encoder,
+            uplink: &mut self.uplink,
+            downlink: &mut self.downlink,
+            children: &FakeRegistry,
+            observer: &mut self.observer,
+            send: &mut self.sent,
+            message_number: &mut self.message_number,
+        })
+    }
+}
+
+impl Rig {
+    pub(crate) fn new() -> Self {
+        Self::with_will(Version::V311, None)
+    }
+
+    pub(crate) fn with_will(version: Version, will: Option<StoredWill>) -> Self {
+        Self::with(version, will, Vec::new())
+    }
+
+    pub(crate) fn with(version: Version, will: Option<StoredWill>, children: Vec<BoundChild>) -> Self {
+        let mut world = World {
+            now: Now { unix_ms: 1_700_000_000_000, us: 1_000_000 },
+            limits: Limits {
+                packet_bytes: 1024,
+                inflight_per_connection: 4,
+                inflight_bytes: 1 << 20,
+                ack_timeout_us: 10_000_000,
+                keep_alive_max_us: 1_200_000_000,
+                command_timeout_ms: 10_000,
+                commands_per_device: 3,
+                commands: 100,
+            },
+            load: Load::default(),
+            uplink: FakeUplink::default(),
+            downlink: FakeDownlink::default(),
+            sent: Vec::new(),
+            encoder: Encoder::new(Mode::Structured, Addressing::Key, "replica1".to_owned(), 7),
+            observer: FakeObserver::default(),
+            message_number: 0,
+        };
+        let opening = Opening {
+            slot: 0,
+            generation: 0,
+            product: ProductId::new("product1").expect("valid"),
+            device: DeviceId::new("device1").expect("valid"),
+            id: "01JDA0Z6W30000000000000000".into(),
+            version,
+            keep_alive_secs: 60,
+            will,
+            children: children.into(),
+            peer: "127.0.0.1:40000",
+        };
+        let session = world.with(|ctx| Session::start(opening, ctx));
+        Self { session, world }
+    }
+
+    /// A rig whose `online` is stored and whose CONNACK was read.
+    pub(crate) fn settled() -> Self {
+        let mut rig = Self::new();
+        rig.store_all();
+        rig.world.sent.clear();
+        rig
+    }
+
+    pub(crate) fn act<R>(&mut self, act: impl FnOnce(&mut Session, &mut Context<'_>) -> R) -> R {
+        self.world.with(|ctx| act(&mut self.session, ctx))
+    }
+
+    pub(crate) fn publish(&mut self, suffix: &str, payload: &str, qos: Qos, id: u16) {
+        let topic = format!("/product1/device1/{suffix}");
+        let packet_id = (qos != Qos::AtMostOnce).then(|| PacketId::new(id).expect("above 0"));
+        let head = PublishHead { dup: false, qos, retain: false, topic: &topic, packet_id };
+        let packet = Packet::Publish(Publish { head, payload: payload.as_bytes() });
+        self.act(|session, ctx| session.packet(packet, ctx));
+    }
+
+    /// A report that counts `n`.
+    pub(crate) fn report(&mut self, n: u16, qos: Qos) {
+        self.publish("properties/report", &format!(r#"{{"properties":{{"n":{n}}}}}"#), qos, n);
+    }
+
+    pub(crate) fn receipt(&mut self, index: usize, stored: bool) {
+        let sequence = self.world.uplink.sequence(index);
+        self.session.receipt(sequence, stored);
+        self.act(|session, ctx| session.acknowledge(ctx));
+    }
+
+    pub(crate) fn store_all(&mut self) {
+        for index in 0..self.world.uplink.published.len() {
+            self.session.receipt(self.world.uplink.sequence(index), true);
+        }
+        self.act(|session, ctx| session.acknowledge(ctx));
+    }
+
+    pub(crate) fn pass(&mut self, seconds: u64) {
+        self.world.now.us += seconds * 1_000_000;
+        self.world.now.unix_ms += seconds * 1_000;
+        self.act(|session, ctx| session.tick(ctx));
+    }
+
+    /// What was sent to the device since the last call: first bytes of the packets, and their ids.
+    pub(crate) fn sent(&mut self) -> Vec<(u8, u16)> {
+        let bytes = std::mem::take(&mut self.world.sent);
+        let mut rest = &bytes[..];
+        let mut packets = Vec::new();
+        while let Some(frame) = mqtt::frame(rest).expect("well formed") {
+            let body = &rest[frame.header_bytes..frame.total_bytes()];
+            let id = match mqtt::decode(frame.first_byte, body).expect("well formed") {
+                Packet::Publish(publish) => publish.head.packet_id.map_or(0, PacketId::get),
+                Packet::Connack(_, code) => u16::from(code),
+                Packet::Pingresp => 0,
+                _ => u16::from_be_bytes([body[0], body[1]]),
+            };
+            packets.push((frame.first_byte, id));
+            rest = &rest[frame.total_bytes()..];
+        }
+        packets
+    }
+
+    /// The `type` of every envelope so far, without `org.jetlinks.`.
+    pub(crate) fn types(&self) -> Vec<String> {
+        let envelopes = self.world.uplink.published.iter().map(|(_, record)| parse(&record.payload));
+        envelopes.map(|envelope| field(&envelope, "type").trim_start_matches("org.jetlinks.").to_owned()).collect()
+    }
+
+    pub(crate) fn ending(&self) -> Option<Ending> {
+        self.session.ending()
+    }
+
+    pub(crate) fn events(&self, name: &str) -> usize {
+        self.world.observer.0.iter().filter(|event| event.starts_with(name)).count()
+    }
+}
+
+pub(crate) fn parse(bytes: &Bytes) -> serde_json::Value {
+    serde_json::from_slice(bytes).expect("an envelope is JSON")
+}
+
+pub(crate) fn field(value: &serde_json::Value, name: &str) -> String {
+    value[name].as_str().unwrap_or_default().to_owned()
+}

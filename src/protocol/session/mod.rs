@@ -1,0 +1,404 @@
+//! One authenticated device, from CONNACK to the last word about it, as a state machine.
+//!
+//! It does no I/O, reads no clock and draws no random number: a [`Context`] brings the time, the queue, the encoder and
+//! the buffer for the device with every call. The flow:
+//!
+//! 1. [`Session::start`]: the session is announced (`online`), CONNACK is written.
+//! 2. [`Session::packet`]: a PUBLISH becomes a record and enters the window; everything else is answered at once.
+//! 3. [`Session::receipt`], any number of times, then once [`Session::acknowledge`]: what is stored is acknowledged to
+//!    the device, in the order in which it came.
+//! 4. [`Session::resend`]: the queue takes records again after it was away.
+//! 5. [`Session::command`]: a command is written to the device; its outcome goes to the caller when the reply, the
+//!    PUBACK, the deadline ([`Session::expire`]) or the end comes.
+//! 6. [`Session::tick`], about once a second: deadlines of keep-alive and of acknowledgements.
+//! 7. [`Session::end`]: will, `offline`, the failures of waiting commands. The session stays until
+//!    [`Session::is_finished`]: what is on its way to the queue still gets there.
+//!
+//! After every call look at [`Session::ending`]: once it is set, flush what was written and close the connection.
+
+mod commands;
+mod context;
+#[cfg(test)]
+mod fake;
+mod pending;
+mod publish;
+#[cfg(test)]
+mod tests;
+mod window;
+
+pub use context::{Context, DropReason, Event, MESSAGE_NUMBER_STEP, Observer};
+pub use pending::Pending;
+
+use self::pending::PendingCommands;
+use self::window::{Acknowledgement, Settled, Window};
+use crate::codec::mqtt::{ConnectCode, Packet, PacketId, Qos, Version, encode};
+use crate::protocol::envelope::{Cause, Encoder, Source};
+use crate::protocol::filter::{self, Subscriptions};
+use crate::protocol::id::{DeviceId, ProductId};
+use crate::protocol::limit::{Limits, Load, Now};
+use crate::protocol::uplink::Record;
+
+/// QoS 2 exchanges that a device may have open; one more is an error of the protocol. 4 bytes each.
+const EXCHANGES_MAX: usize = 1024;
+
+/// Why a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// DISCONNECT.
+    Disconnected,
+    /// The connection broke.
+    ConnectionLost,
+    /// Silence beyond the keep-alive.
+    KeepAlive,
+    /// An operator, a command or the registry ended it.
+    Kicked,
+    /// The replica shuts down.
+    Drained,
+    /// The device broke the protocol.
+    ProtocolError,
+    /// The queue did not acknowledge in time.
+    NotAcknowledged,
+    /// A newer session of the same device took over: no `offline`, as the device is there.
+    TakenOver,
+}
+
+impl Ending {
+    /// The cause that `offline` names; `None`: there is no `offline`.
+    pub fn cause(self) -> Option<Cause> {
+        match self {
+            Ending::Disconnected => Some(Cause::Disconnected),
+            Ending::ConnectionLost => Some(Cause::ConnectionLost),
+            Ending::KeepAlive => Some(Cause::KeepAlive),
+            Ending::Kicked => Some(Cause::Kicked),
+            Ending::Drained => Some(Cause::Drained),
+            Ending::ProtocolError => Some(Cause::ProtocolError),
+            Ending::NotAcknowledged => Some(Cause::NotAcknowledged),
+            Ending::TakenOver => None,
+        }
+    }
+
+    /// Whether the will is published: not when the device, an operator or the bridge ended the session on purpose.
+    fn publishes_will(self) -> bool {
+        matches!(self, Ending::ConnectionLost | Ending::KeepAlive | Ending::ProtocolError | Ending::NotAcknowledged)
+    }
+}
+
+/// A will, kept until the session ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredWill {
+    /// Where to.
+    pub topic: Box<str>,
+    /// What.
+    pub payload: Box<[u8]>,
+}
+
+/// A child that the registry binds to a gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BoundChild {
+    /// Its id.
+    pub id: DeviceId,
+    /// Its product.
+    pub product: ProductId,
+}
+
+/// What a session begins with.
+#[derive(Debug)]
+pub struct Opening<'a> {
+    /// Place of the connection in its worker.
+    pub slot: u32,
+    /// How often that place was taken before.
+    pub generation: u16,
+    /// The registry's product of the device.
+    pub product: ProductId,
+    /// The device.
+    pub device: DeviceId,
+    /// ULID of the session, as text.
+    pub id: Box<str>,
+    /// Protocol version of the CONNECT.
+    pub version: Version,
+    /// Keep-alive of the CONNECT in seconds.
+    pub keep_alive_secs: u16,
+    /// Will of the CONNECT.
+    pub will: Option<StoredWill>,
+    /// The children that the registry binds to the device: they come and go with it.
+    pub children: Box<[BoundChild]>,
+    /// Address of the client, as text.
+    pub peer: &'a str,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Session {
+    product: ProductId,
+    device: DeviceId,
+    id: Box<str>,
+    version: Version,
+    keep_alive_us: u64,
+    heard_us: u64,
+    will: Option<Box<StoredWill>>,
+    children: Box<[BoundChild]>,
+    window: Window,
+    subscriptions: Subscriptions,
+    /// QoS 2 messages received and not yet released, and whether PUBREC was sent.
+    exchanges: Vec<(PacketId, bool)>,
+    pending: PendingCommands,
+    next_packet_id: PacketId,
+    draining: bool,
+    ending: Option<Ending>,
+}
+
+impl Session {
+    /// Begins a session that was authenticated: `online` goes to the queue before anything else of the session, CONNACK
+    /// to the device.
+    pub fn start(opening: Opening<'_>, ctx: &mut Context<'_>) -> Self {
+        let keep_alive_us = match opening.keep_alive_secs {
+            0 => ctx.limits.keep_alive_max_us,
+            // MQTT-3.1.2-24: one and a half times what the client asked for.
+            seconds => u64::from(seconds) * 1_500_000,
+        };
+        let mut session = Self {
+            product: opening.product,
+            device: opening.device,
+            id: opening.id,
+            version: opening.version,
+            keep_alive_us,
+            heard_us: ctx.now.us,
+            will: opening.will.map(Box::new),
+            children: opening.children,
+            window: Window::new(opening.slot, opening.generation),
+            subscriptions: Subscriptions::default(),
+            exchanges: Vec::new(),
+            pending: PendingCommands::default(),
+            next_packet_id: PacketId::MIN,
+            draining: false,
+            ending: None,
+        };
+        let record = ctx.encoder.online(&session.source(None), opening.peer);
+        session.hold(Some(record), Acknowledgement::Presence, ctx);
+        session.announce_children(ctx, |encoder, source, child| encoder.child_online(source, child, opening.peer));
+        ctx.send.extend_from_slice(&encode::connack(ConnectCode::Accepted));
+        session
+    }
+
+    /// The device.
+    pub fn device(&self) -> &DeviceId {
+        &self.device
+    }
+
+    /// The device's product.
+    pub fn product(&self) -> &ProductId {
+        &self.product
+    }
+
+    /// The session's ULID.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Bytes of the will that the session still keeps.
+    pub fn will_bytes(&self) -> usize {
+        self.will.as_ref().map_or(0, |will| will.topic.len() + will.payload.len())
+    }
+
+    /// Set once the session has ended.
+    pub fn ending(&self) -> Option<Ending> {
+        self.ending
+    }
+
+    /// Ended, and nothing of it is on its way any more: the place can be given to another.
+    pub fn is_finished(&self) -> bool {
+        self.ending.is_some() && self.window.is_empty()
+    }
+
+    /// Records on their way to the queue.
+    pub fn in_flight(&self) -> usize {
+        self.window.len()
+    }
+
+    /// Whether the next packet may be taken in; while it may not, the connection is not read.
+    pub fn wants_input(&self, limits: &Limits, load: &Load) -> bool {
+        self.ending.is_none()
+            && !self.draining
+            && self.window.len() < limits.inflight_per_connection
+            && load.takes_more(limits)
+    }
+
+    /// Takes one packet in. Only while [`Session::wants_input`].
+    pub fn packet(&mut self, packet: Packet<'_>, ctx: &mut Context<'_>) {
+        self.heard_us = ctx.now.us;
+        match packet {
+            Packet::Publish(publish) => self.publish(&publish.head, Some(publish.payload), ctx),
+            Packet::Puback(id) => self.puback(id, ctx),
+            Packet::Pubrel(id) => {
+                self.exchanges.retain(|&(open, _)| open != id);
+                ctx.send.extend_from_slice(&encode::pubcomp(id));
+            }
+            Packet::Subscribe(id, filters) => {
+                let codes: Vec<u8> = filters.map(|(filter, asked)| self.subscribe(filter, asked)).collect();
+                encode::suback(ctx.send, id, &codes);
+            }
+            Packet::Unsubscribe(id, filters) => {
+                filters.for_each(|filter| self.subscriptions.remove(filter));
+                ctx.send.extend_from_slice(&encode::unsuback(id));
+            }
+            Packet::Pingreq => ctx.send.extend_from_slice(&encode::PINGRESP),
+            Packet::Disconnect => self.end(Ending::Disconnected, ctx),
+            Packet::Connect(_)
+            | Packet::ConnectOfOtherVersion
+            | Packet::Connack(..)
+            | Packet::Pubrec(_)
+            | Packet::Pubcomp(_)
+            | Packet::Suback(..)
+            | Packet::Unsuback(_)
+            | Packet::Pingresp => self.end(Ending::ProtocolError, ctx),
+        }
+    }
+
+    /// Answers a PINGREQ that was read while no packet may be taken in.
+    pub fn ping(&mut self, ctx: &mut Context<'_>) {
+        if self.ending.is_none() {
+            ctx.send.extend_from_slice(&encode::PINGRESP);
+        }
+    }
+
+    /// Notes a receipt of the queue; [`Session::acknowledge`] must follow.
+    pub fn receipt(&mut self, sequence: u16, stored: bool) {
+        self.window.settle(sequence, stored);
+    }
+
+    /// Acknowledges to the device what is stored, in the order of receipt.
+    pub fn acknowledge(&mut self, ctx: &mut Context<'_>) {
+        while let Some(settled) = self.window.pop() {
+            release(&settled, ctx.load);
+            if settled.acknowledgement != Acknowledgement::Presence {
+                ctx.observer.event(Event::Stored { latency_us: ctx.now.us.saturating_sub(settled.taken_us) });
+            }
+            if self.ending.is_some() {
+                continue;
+            }
+            match settled.acknowledgement {
+                Acknowledgement::None | Acknowledgement::Presence => {}
+                Acknowledgement::Puback(id) => ctx.send.extend_from_slice(&encode::puback(id)),
+                Acknowledgement::Pubrec(id) => {
+                    if let Some(exchange) = self.exchanges.iter_mut().find(|(open, _)| *open == id) {
+                        exchange.1 = true;
+                    }
+                    ctx.send.extend_from_slice(&encode::pubrec(id));
+                }
+            }
+        }
+        if self.draining && self.ending.is_none() && self.window.is_empty() {
+            self.end(Ending::Drained, ctx);
+        }
+    }
+
+    /// Sends what is not stored once more: the queue takes records again.
+    pub fn resend(&mut self, ctx: &mut Context<'_>) {
+        self.window.resend(ctx.uplink);
+    }
+
+    /// Stops taking packets in; ends as drained when everything is acknowledged.
+    pub fn drain(&mut self, ctx: &mut Context<'_>) {
+        self.draining = true;
+        self.acknowledge(ctx);
+    }
+
+    /// Looks at the deadlines; to be called about once a second.
+    pub fn tick(&mut self, ctx: &mut Context<'_>) {
+        let overdue = self
+            .window
+            .oldest_us()
+            .is_some_and(|taken_us| ctx.now.us.saturating_sub(taken_us) >= ctx.limits.ack_timeout_us);
+        if self.ending.is_some() {
+            if overdue {
+                self.abandon(ctx);
+            }
+            return;
+        }
+        if overdue {
+            self.end(Ending::NotAcknowledged, ctx);
+        } else if !self.wants_input(ctx.limits, ctx.load) {
+            // Nobody reads, so nobody can hear.
+            self.heard_us = ctx.now.us;
+        } else if ctx.now.us.saturating_sub(self.heard_us) >= self.keep_alive_us {
+            self.end(Ending::KeepAlive, ctx);
+        }
+    }
+
+    /// Puts the keep-alive off: the connection is not read, for a reason that the session does not know.
+    pub fn excuse(&mut self, now: Now) {
+        self.heard_us = now.us;
+    }
+
+    /// Ends the session; the first ending counts.
+    pub fn end(&mut self, ending: Ending, ctx: &mut Context<'_>) {
+        if self.ending.is_some() {
+            return;
+        }
+        self.ending = Some(ending);
+        if ending == Ending::NotAcknowledged {
+            self.abandon(ctx);
+        }
+        if let Some(will) = self.will.take().filter(|_| ending.publishes_will()) {
+            self.publish_will(&will, ctx);
+        }
+        if let Some(cause) = ending.cause() {
+            self.announce_children(ctx, |encoder, source, child| encoder.child_offline(source, child, cause));
+            let record = ctx.encoder.offline(&self.source(None), cause);
+            self.hold(Some(record), Acknowledgement::Presence, ctx);
+        }
+        if ending != Ending::TakenOver {
+            self.fail_pending(ctx);
+        }
+        self.exchanges = Vec::new();
+        ctx.observer.event(Event::Ended(ending));
+    }
+
+    fn source<'a>(&'a self, about_product: Option<&'a str>) -> Source<'a> {
+        Source { product: self.product.as_str(), device: self.device.as_str(), session: Some(&self.id), about_product }
+    }
+
+    fn announce_children(&mut self, ctx: &mut Context<'_>, word: impl Fn(&mut Encoder, &Source<'_>, &str) -> Record) {
+        for index in 0..self.children.len() {
+            let child = self.children[index].clone();
+            let record = word(ctx.encoder, &self.source(Some(child.product.as_str())), child.id.as_str());
+            self.hold(Some(record), Acknowledgement::Presence, ctx);
+        }
+    }
+
+    fn subscribe(&mut self, filter: &str, asked: Qos) -> u8 {
+        const REFUSED: u8 = 0x80;
+        let own = filter::is_well_formed(filter) && filter::is_own(filter, self.product.as_str(), self.device.as_str());
+        match (own, self.version) {
+            (true, _) => self.subscriptions.insert(filter, asked).map_or(REFUSED, |granted| granted as u8),
+            (false, Version::V311) => REFUSED,
+            // MQTT 3.1 has no refusal.
+            (false, Version::V31) => asked.min(Qos::AtLeastOnce) as u8,
+        }
+    }
+
+    fn hold(&mut self, record: Option<Record>, kind: Acknowledgement, ctx: &mut Context<'_>) {
+        ctx.load.held_bytes += record.as_ref().map_or(0, Record::held_bytes);
+        ctx.load.held_records += 1;
+        self.window.push(record, kind, ctx.now.us, ctx.uplink);
+        // What owes the queue nothing and stands first is settled already.
+        self.acknowledge(ctx);
+    }
+
+    /// Gives up what waits for the queue, but for the bridge's own words about the device.
+    fn abandon(&mut self, ctx: &mut Context<'_>) {
+        let Context { load, observer, uplink, now, .. } = ctx;
+        self.window.abandon(now.us, *uplink, |settled| {
+            release(&settled, load);
+            observer.event(match settled.acknowledgement {
+                Acknowledgement::None => Event::Dropped(DropReason::AckTimeout),
+                _ => Event::Unacknowledged,
+            });
+        });
+    }
+}
+
+fn release(settled: &Settled, load: &mut Load) {
+    load.held_bytes = load.held_bytes.saturating_sub(settled.held_bytes);
+    load.held_records = load.held_records.saturating_sub(1);
+}

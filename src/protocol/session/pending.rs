@@ -1,0 +1,119 @@
+//! Commands that a device was sent and that owe their caller an outcome.
+
+use crate::codec::mqtt::PacketId;
+use crate::protocol::command::Command;
+use crate::protocol::downlink::Ticket;
+use crate::protocol::topic::Route;
+
+/// What ends the waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Awaits {
+    /// The device's reply.
+    Reply,
+    /// The device's PUBACK of the packet that carried the command.
+    Puback,
+}
+
+/// One command on its way.
+#[derive(Debug)]
+pub struct Pending {
+    /// How to answer.
+    pub ticket: Ticket,
+    /// The command, with its message id filled in.
+    pub command: Command,
+    /// The message id that the device answers with.
+    pub message_id: String,
+    /// What ends the waiting.
+    pub awaits: Awaits,
+    /// The packet that carried it, at QoS 1.
+    pub packet_id: Option<PacketId>,
+    /// When it was taken in, us of the worker's clock.
+    pub taken_us: u64,
+    /// When the caller gets TIME_OUT, us of the worker's clock.
+    pub deadline_us: u64,
+    /// Place of its last byte among all bytes for the device; 0 where nobody needs to know.
+    pub end: u64,
+}
+
+impl Pending {
+    /// Whether a message that the device sent is the answer: about the same device, with the same message id, and of a
+    /// type that answers (for a firmware upgrade its first progress, too).
+    fn is_answered_by(&self, route: &Route<'_>, message_id: &str) -> bool {
+        let answers = route
+            .message_type
+            .answers()
+            .is_some_and(|asked| asked == self.command.message_type || route.message_type.is_reply());
+        self.awaits == Awaits::Reply
+            && answers
+            && self.message_id == message_id
+            && self.command.children.iter().map(String::as_str).eq(route.children.iter().copied())
+    }
+}
+
+/// The waiting commands of one session, in the order in which they were sent.
+#[derive(Debug, Default)]
+pub struct PendingCommands {
+    waiting: Vec<Pending>,
+}
+
+impl PendingCommands {
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Adds one.
+    pub fn push(&mut self, pending: Pending) {
+        self.waiting.push(pending);
+    }
+
+    /// Notes the place of the newest one's last byte.
+    pub fn note_end(&mut self, end: u64) {
+        if let Some(newest) = self.waiting.last_mut() {
+            newest.end = end;
+        }
+    }
+
+    /// Whether a command with this message id waits, for the same device.
+    pub fn contains(&self, children: &[String], message_id: &str) -> bool {
+        self.waiting.iter().any(|pending| pending.message_id == message_id && pending.command.children == children)
+    }
+
+    /// Whether a packet with this id waits for its PUBACK or its reply.
+    pub fn holds_packet(&self, id: PacketId) -> bool {
+        self.waiting.iter().any(|pending| pending.packet_id == Some(id))
+    }
+
+    /// Removes the command that this message answers.
+    pub fn answered(&mut self, route: &Route<'_>, message_id: &str) -> Option<Pending> {
+        let index = self.waiting.iter().position(|pending| pending.is_answered_by(route, message_id))?;
+        Some(self.waiting.remove(index))
+    }
+
+    /// Notes a PUBACK; removes the command if that was all it waited for.
+    pub fn acknowledged(&mut self, id: PacketId) -> Option<Pending> {
+        let index = self.waiting.iter().position(|pending| pending.packet_id == Some(id))?;
+        self.waiting[index].packet_id = None;
+        (self.waiting[index].awaits == Awaits::Puback).then(|| self.waiting.remove(index))
+    }
+
+    /// Their deadlines, us of the worker's clock.
+    pub fn deadlines_us(&self) -> impl Iterator<Item = u64> + '_ {
+        self.waiting.iter().map(|pending| pending.deadline_us)
+    }
+
+    /// Removes those whose time is over.
+    pub fn expired(&mut self, now_us: u64) -> impl Iterator<Item = Pending> + '_ {
+        self.waiting.extract_if(.., move |pending| pending.deadline_us <= now_us)
+    }
+
+    /// Removes all.
+    pub fn take(&mut self) -> Vec<Pending> {
+        std::mem::take(&mut self.waiting)
+    }
+}

@@ -1,0 +1,130 @@
+//! What a device publishes.
+
+use super::context::{Context, Event};
+use super::window::Acknowledgement;
+use super::{EXCHANGES_MAX, Ending, Session, StoredWill};
+use crate::codec::mqtt::{Publish, PublishHead, Qos, encode};
+use crate::protocol::child::{self, ForeignChild};
+use crate::protocol::envelope::{Reason, Rejection};
+use crate::protocol::id::ProductId;
+use crate::protocol::message;
+use crate::protocol::topic::{self, Route, TopicError, Upward};
+
+impl Session {
+    /// Takes a PUBLISH in; `payload` is `None` when it was too large to be read.
+    pub fn publish(&mut self, head: &PublishHead<'_>, payload: Option<&[u8]>, ctx: &mut Context<'_>) {
+        self.heard_us = ctx.now.us;
+        let acknowledgement = match (head.qos, head.packet_id) {
+            (Qos::AtLeastOnce, Some(id)) => Acknowledgement::Puback(id),
+            (Qos::ExactlyOnce, Some(id)) => match self.exchanges.iter().find(|(open, _)| *open == id) {
+                // Stored, and the device has not released it: it did not see PUBREC.
+                Some((_, true)) => return ctx.send.extend_from_slice(&encode::pubrec(id)),
+                Some((_, false)) => return,
+                None if self.exchanges.len() == EXCHANGES_MAX => return self.end(Ending::ProtocolError, ctx),
+                None => {
+                    self.exchanges.push((id, false));
+                    Acknowledgement::Pubrec(id)
+                }
+            },
+            _ => Acknowledgement::None,
+        };
+        self.take_in(head.topic, payload, acknowledgement, ctx);
+    }
+
+    /// Publishes the will through the same door.
+    pub(super) fn publish_will(&mut self, will: &StoredWill, ctx: &mut Context<'_>) {
+        self.take_in(&will.topic, Some(&will.payload), Acknowledgement::None, ctx);
+    }
+
+    fn take_in(&mut self, topic: &str, payload: Option<&[u8]>, kind: Acknowledgement, ctx: &mut Context<'_>) {
+        let (product, device) = (self.product.clone(), self.device.clone());
+        let upward = match topic::parse_up(topic, product.as_str(), device.as_str()) {
+            Ok(upward) => upward,
+            Err(TopicError::Foreign) => {
+                ctx.observer.event(Event::Foreign { topic });
+                return self.end(Ending::ProtocolError, ctx);
+            }
+            Err(TopicError::Unknown) => {
+                return self.reject(topic, payload, Reason::UnknownTopic, "no such topic", kind, ctx);
+            }
+            Err(TopicError::TooLarge) => {
+                return self.reject(topic, None, Reason::TooLarge, "the topic is too long", kind, ctx);
+            }
+        };
+        let Some(payload) = payload else {
+            return self.reject(topic, None, Reason::TooLarge, "the packet is too large", kind, ctx);
+        };
+        match upward {
+            Upward::TimeSync => match message::time_sync_answer(payload, ctx.now.unix_ms) {
+                Ok(answer) => {
+                    let reply = format!("/{product}/{device}/time-sync/reply");
+                    let head =
+                        PublishHead { dup: false, qos: Qos::AtMostOnce, retain: false, topic: &reply, packet_id: None };
+                    encode::publish(ctx.send, &Publish { head, payload: &answer });
+                    self.hold(None, kind, ctx);
+                }
+                Err(error) => self.reject(topic, Some(payload), Reason::Undecodable, &error.to_string(), kind, ctx),
+            },
+            Upward::Message(route) => match child::product_below(ctx.children, self.device.as_str(), &route.children) {
+                Ok(about_product) => self.message(topic, &route, payload, about_product.as_ref(), kind, ctx),
+                Err(ForeignChild) => {
+                    let detail = "the registry binds this child elsewhere";
+                    self.reject(topic, Some(payload), Reason::ForeignChild, detail, kind, ctx);
+                }
+            },
+        }
+    }
+
+    fn message(
+        &mut self,
+        topic: &str,
+        route: &Route<'_>,
+        payload: &[u8],
+        about_product: Option<&ProductId>,
+        kind: Acknowledgement,
+        ctx: &mut Context<'_>,
+    ) {
+        let message = match message::decode(route, payload, ctx.now.unix_ms) {
+            Ok(message) => message,
+            Err(error) => {
+                return self.reject(topic, Some(payload), Reason::Undecodable, &error.to_string(), kind, ctx);
+            }
+        };
+        ctx.observer.event(Event::Received(route.message_type));
+        let answered = if self.pending.is_empty() {
+            None
+        } else {
+            message.message_id().and_then(|id| self.pending.answered(route, &id))
+        };
+        let source = self.source(about_product.map(ProductId::as_str));
+        let record = match answered {
+            None => ctx.encoder.device(&source, route, &message, None),
+            Some(pending) => {
+                let (mut record, outcome) = ctx.encoder.reply(&source, route, &message, None, pending.correlation_id());
+                if ctx.downlink.is_uplink() {
+                    record.payload = outcome.payload;
+                    record.attributes = outcome.attributes;
+                    ctx.note_outcome(&pending, None);
+                } else {
+                    ctx.conclude(&pending, outcome, None);
+                }
+                record
+            }
+        };
+        self.hold(Some(record), kind, ctx);
+    }
+
+    fn reject(
+        &mut self,
+        topic: &str,
+        payload: Option<&[u8]>,
+        reason: Reason,
+        detail: &str,
+        kind: Acknowledgement,
+        ctx: &mut Context<'_>,
+    ) {
+        ctx.observer.event(Event::Rejected { reason, topic });
+        let record = ctx.encoder.rejected(&self.source(None), &Rejection { topic, payload, reason, detail });
+        self.hold(Some(record), kind, ctx);
+    }
+}

@@ -1,0 +1,270 @@
+//! What a session has handed to the queue and not yet seen stored.
+//!
+//! 1. A record is taken in ([`Window::push`]) and handed over at once, unless the window is stalled.
+//! 2. Receipts mark entries ([`Window::settle`]); the stored ones at the front leave, in order ([`Window::pop`]).
+//! 3. A failure stalls the window: nothing more is handed over, later receipts of this epoch still count.
+//! 4. When the queue takes records again ([`Window::resend`]), everything that is left is sent once more, in order and
+//!    under new sequence numbers, so that receipts of earlier copies mean nothing.
+//!
+//! An entry that was stored behind one that was not is kept and sent again too: only so is the order of the last copies
+//! the order in which the device sent.
+
+use std::collections::VecDeque;
+
+use crate::codec::mqtt::PacketId;
+use crate::protocol::uplink::{Handover, Record, Token, Uplink};
+
+/// What the device gets once the entry and all before it are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acknowledgement {
+    /// Nothing: QoS 0.
+    None,
+    /// PUBACK.
+    Puback(PacketId),
+    /// PUBREC.
+    Pubrec(PacketId),
+    /// Nothing: the bridge's own word about the device, kept until it is stored.
+    Presence,
+}
+
+/// An entry that left the window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    /// What the device is owed.
+    pub acknowledgement: Acknowledgement,
+    /// When the entry was taken in, us of the worker's clock.
+    pub taken_us: u64,
+    /// What holding it cost.
+    pub held_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    record: Option<Record>,
+    acknowledgement: Acknowledgement,
+    taken_us: u64,
+    stored: bool,
+}
+
+impl Entry {
+    fn settled(&self) -> Settled {
+        let held_bytes = self.record.as_ref().map_or(0, Record::held_bytes);
+        Settled { acknowledgement: self.acknowledgement, taken_us: self.taken_us, held_bytes }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Window {
+    slot: u32,
+    generation: u16,
+    /// Sequence number of the front entry.
+    base: u16,
+    /// How many of the entries were handed over, from the front.
+    sent: usize,
+    stalled: bool,
+    entries: VecDeque<Entry>,
+}
+
+impl Window {
+    /// An empty window for the connection in that place.
+    pub fn new(slot: u32, generation: u16) -> Self {
+        Self { slot, generation, base: 0, sent: 0, stalled: false, entries: VecDeque::new() }
+    }
+
+    /// Entries held.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// When the oldest entry was taken in, us of the worker's clock.
+    pub fn oldest_us(&self) -> Option<u64> {
+        self.entries.front().map(|entry| entry.taken_us)
+    }
+
+    /// Takes a record in and hands it over. Not when it `is_settled`: then it only keeps its place in the order, for a
+    /// packet that owes the queue nothing.
+    pub fn push(
+        &mut self,
+        record: Option<Record>,
+        acknowledgement: Acknowledgement,
+        taken_us: u64,
+        uplink: &mut dyn Uplink,
+    ) {
+        let stored = record.is_none();
+        self.entries.push_back(Entry { record, acknowledgement, taken_us, stored });
+        self.hand_over(uplink);
+    }
+
+    /// Applies a receipt; one of an earlier copy, or of an entry that has left, changes nothing.
+    pub fn settle(&mut self, sequence: u16, stored: bool) {
+        let index = usize::from(sequence.wrapping_sub(self.base));
+        if index >= self.sent {
+            return;
+        }
+        match self.entries.get_mut(index) {
+            Some(entry) if stored => entry.stored = true,
+            Some(entry) if !entry.stored => self.stalled = true,
+            _ => {}
+        }
+    }
+
+    /// Removes the front entry if it is stored.
+    pub fn pop(&mut self) -> Option<Settled> {
+        let entry = self.entries.pop_front_if(|entry| entry.stored)?;
+        self.base = self.base.wrapping_add(1);
+        self.sent = self.sent.saturating_sub(1);
+        if self.entries.is_empty() {
+            // An idle connection holds no buffer.
+            self.entries = VecDeque::new();
+        }
+        Some(entry.settled())
+    }
+
+    /// Sends everything that is left once more.
+    pub fn resend(&mut self, uplink: &mut dyn Uplink) {
+        self.forget_copies();
+        self.stalled = false;
+        for entry in &mut self.entries {
+            entry.stored = entry.record.is_none();
+        }
+        self.hand_over(uplink);
+    }
+
+    /// Gives up everything that came from the device, in order and without acknowledgement. The bridge's own words stay:
+    /// they are sent once more, and count as taken in at `now_us`.
+    pub fn abandon(&mut self, now_us: u64, uplink: &mut dyn Uplink, mut gone: impl FnMut(Settled)) {
+        self.forget_copies();
+        self.entries.retain_mut(|entry| {
+            let kept = entry.acknowledgement == Acknowledgement::Presence;
+            if kept {
+                entry.taken_us = now_us;
+            } else {
+                gone(entry.settled());
+            }
+            kept
+        });
+        self.resend(uplink);
+    }
+
+    /// Makes receipts of the copies so far mean nothing: their sequence numbers are jumped over.
+    fn forget_copies(&mut self) {
+        self.base = self.base.wrapping_add(u16::try_from(self.entries.len()).unwrap_or(u16::MAX));
+        self.sent = 0;
+    }
+
+    fn hand_over(&mut self, uplink: &mut dyn Uplink) {
+        while !self.stalled {
+            let Some(entry) = self.entries.get(self.sent) else { return };
+            #[expect(clippy::cast_possible_truncation, reason = "sequence numbers are modulo 2^16")]
+            let sequence = self.base.wrapping_add(self.sent as u16);
+            let token = Token { slot: self.slot, generation: self.generation, sequence };
+            match entry.record.as_ref().map(|record| uplink.publish(token, record)) {
+                None | Some(Handover::Taken) => self.sent += 1,
+                Some(Handover::Refused) => self.stalled = true,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::session::fake::{FakeUplink, record};
+
+    fn id(number: u16) -> PacketId {
+        PacketId::new(number).expect("tests use ids above 0")
+    }
+
+    fn popped(window: &mut Window) -> Vec<Acknowledgement> {
+        std::iter::from_fn(|| window.pop()).map(|settled| settled.acknowledgement).collect()
+    }
+
+    fn filled(uplink: &mut FakeUplink, count: u16) -> Window {
+        let mut window = Window::new(3, 4);
+        for number in 1..=count {
+            let acknowledgement = Acknowledgement::Puback(id(number));
+            window.push(Some(record(&number.to_string())), acknowledgement, u64::from(number), uplink);
+        }
+        window
+    }
+
+    #[test]
+    fn acknowledgements_leave_in_the_order_of_receipt_however_receipts_come() {
+        let mut uplink = FakeUplink::default();
+        let mut window = filled(&mut uplink, 3);
+        window.settle(uplink.sequence(1), true);
+        window.settle(uplink.sequence(2), true);
+        assert_eq!(popped(&mut window), []);
+        window.settle(uplink.sequence(0), true);
+        let expected = [1, 2, 3].map(|number| Acknowledgement::Puback(id(number)));
+        assert_eq!(popped(&mut window), expected);
+        assert!(window.is_empty());
+    }
+
+    #[test]
+    fn after_a_failure_everything_left_is_sent_again_in_order_and_old_receipts_mean_nothing() {
+        let mut uplink = FakeUplink::default();
+        let mut window = filled(&mut uplink, 4);
+        window.settle(uplink.sequence(0), true);
+        assert_eq!(popped(&mut window).len(), 1);
+        window.settle(uplink.sequence(1), false);
+        window.settle(uplink.sequence(2), true);
+        window.push(Some(record("5")), Acknowledgement::Puback(id(5)), 5, &mut uplink);
+        assert_eq!(uplink.payloads(), ["1", "2", "3", "4"], "a stalled window hands nothing over");
+        assert_eq!(popped(&mut window), []);
+        window.resend(&mut uplink);
+        assert_eq!(uplink.payloads()[4..], ["2", "3", "4", "5"]);
+        for old in 0..4 {
+            window.settle(uplink.sequence(old), true);
+        }
+        assert_eq!(popped(&mut window), [], "a receipt of an earlier copy acknowledged");
+        for copy in 4..8 {
+            window.settle(uplink.sequence(copy), true);
+        }
+        assert_eq!(popped(&mut window).len(), 4);
+    }
+
+    #[test]
+    fn a_refused_handover_stalls_until_the_queue_is_back() {
+        let mut uplink = FakeUplink { refuses: true, ..FakeUplink::default() };
+        let mut window = filled(&mut uplink, 2);
+        assert_eq!(uplink.payloads(), [""; 0]);
+        uplink.refuses = false;
+        window.resend(&mut uplink);
+        assert_eq!(uplink.payloads(), ["1", "2"]);
+    }
+
+    #[test]
+    fn a_packet_without_a_record_is_acknowledged_in_its_place() {
+        let mut uplink = FakeUplink::default();
+        let mut window = filled(&mut uplink, 1);
+        window.push(None, Acknowledgement::Puback(id(2)), 2, &mut uplink);
+        assert_eq!(popped(&mut window), []);
+        window.settle(uplink.sequence(0), true);
+        assert_eq!(popped(&mut window), [1, 2].map(|number| Acknowledgement::Puback(id(number))));
+    }
+
+    #[test]
+    fn what_is_abandoned_is_never_acknowledged_and_presence_stays() {
+        let mut uplink = FakeUplink::default();
+        let mut window = filled(&mut uplink, 2);
+        window.push(Some(record("offline")), Acknowledgement::Presence, 3, &mut uplink);
+        let mut gone = Vec::new();
+        window.abandon(9, &mut uplink, |settled| gone.push(settled.acknowledgement));
+        assert_eq!(gone, [1, 2].map(|number| Acknowledgement::Puback(id(number))));
+        for copy in 0..3 {
+            window.settle(uplink.sequence(copy), true);
+        }
+        assert_eq!(popped(&mut window), []);
+        assert_eq!(uplink.payloads()[3..], ["offline"]);
+        assert_eq!(window.oldest_us(), Some(9));
+        window.settle(uplink.sequence(3), true);
+        assert_eq!(popped(&mut window), [Acknowledgement::Presence]);
+    }
+}

@@ -1,0 +1,241 @@
+//! The seam between sessions and the queue: records go out, receipts come back.
+//!
+//! A session hands over [`Record`]s under a [`Token`]; the queue answers each token with one [`Receipt`]. Nothing here
+//! does I/O: a worker drives both sides on its own thread.
+
+use std::mem;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+
+/// Names one copy of one record on its way: the connection's slot, the slot's generation (slots are reused) and a
+/// sequence number that the session gives anew with each sending, so a late receipt of an earlier copy is recognised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Token {
+    /// Place of the connection in its worker.
+    pub slot: u32,
+    /// How often that place was taken before, modulo 2^16.
+    pub generation: u16,
+    /// Number of the sending within the session, modulo 2^16.
+    pub sequence: u16,
+}
+
+impl Token {
+    /// The token in one integer, for queues that carry a number with each message.
+    pub fn to_u64(self) -> u64 {
+        u64::from(self.slot) << 32 | u64::from(self.generation) << 16 | u64::from(self.sequence)
+    }
+
+    /// The inverse of [`Token::to_u64`].
+    #[expect(clippy::cast_possible_truncation, reason = "takes the number apart on purpose")]
+    pub fn from_u64(number: u64) -> Self {
+        Self { slot: (number >> 32) as u32, generation: (number >> 16) as u16, sequence: number as u16 }
+    }
+}
+
+/// Where in the queue a record belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Channel {
+    /// Device messages and presence.
+    Device,
+    /// What could not be understood.
+    Rejected,
+    /// Heartbeats of this replica.
+    Replica,
+}
+
+/// How the queue at hand names a record; decided once, from the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Addressing {
+    /// A NATS subject below this prefix (without a trailing dot).
+    Subject(String),
+    /// A key: the id of the device that the record is about.
+    Key,
+}
+
+/// One envelope, ready for the queue. Cheap to clone: kept until its receipt, for a second sending.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Where it belongs.
+    pub channel: Channel,
+    /// The NATS subject or the Kafka key, as [`Addressing`] says.
+    pub address: Bytes,
+    /// The value: the envelope, or in binary mode its `data`.
+    pub payload: Bytes,
+    /// Binary mode: the envelope's attributes by their bare names (`id`, `source`, …), values as they are. Empty in
+    /// structured mode.
+    pub attributes: Vec<(&'static str, String)>,
+    /// When the bridge took the message, ms since 1970.
+    pub recorded_ms: u64,
+}
+
+impl Record {
+    /// What the record costs while it is held.
+    pub fn held_bytes(&self) -> usize {
+        self.address.len() + self.payload.len()
+    }
+}
+
+/// The queue's answer to one token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receipt {
+    /// The queue has the record.
+    Stored(Token),
+    /// The queue does not have it, as far as can be told; the session sends its window again or gives up.
+    Failed(Token),
+}
+
+/// Whether a record can be handed over at this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handover {
+    /// Taken; a receipt follows, unless the queue goes away, which [`Inbox`] reports as a new epoch.
+    Taken,
+    /// Not taken, and no receipt follows: the queue is away or its buffer is full. Send again when the epoch changes.
+    Refused,
+}
+
+/// One worker's way to the queue. Used by that worker's thread alone.
+pub trait Uplink {
+    /// Hands one record over. Records are stored in the order in which they were taken. Never blocks.
+    fn publish(&mut self, token: Token, record: &Record) -> Handover;
+
+    /// Ends a tick: what was taken since the last call should leave now.
+    fn flush(&mut self);
+}
+
+/// State of the queue as its client sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Availability {
+    /// Not reached yet.
+    Starting,
+    /// Connected, and taking records.
+    Ok,
+    /// Was reached, and is gone.
+    Away,
+}
+
+/// What a queue tells its worker; filled from any thread, emptied by the worker.
+#[derive(Debug)]
+pub struct Inbox {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    receipts: Vec<Receipt>,
+    availability: Availability,
+    epoch: u64,
+    changed: bool,
+    waker: Option<Waker>,
+}
+
+/// One emptying of an [`Inbox`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Report {
+    /// The state of the queue.
+    pub availability: Availability,
+    /// Counts the times that the queue became able to take records again. When it has grown, every session sends what
+    /// it has not seen stored once more.
+    pub epoch: u64,
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Inbox {
+    /// An empty inbox; the queue is [`Availability::Starting`].
+    pub fn new() -> Self {
+        let state =
+            State { receipts: Vec::new(), availability: Availability::Starting, epoch: 0, changed: false, waker: None };
+        Self { state: Mutex::new(state) }
+    }
+
+    /// Adds receipts; leaves `receipts` empty, with its capacity.
+    pub fn post(&self, receipts: &mut Vec<Receipt>) {
+        if receipts.is_empty() {
+            return;
+        }
+        let mut state = self.lock();
+        state.receipts.append(receipts);
+        wake(state);
+    }
+
+    /// Adds one receipt.
+    pub fn post_one(&self, receipt: Receipt) {
+        let mut state = self.lock();
+        state.receipts.push(receipt);
+        wake(state);
+    }
+
+    /// Reports the state of the queue. Each call with [`Availability::Ok`] starts a new epoch.
+    pub fn report(&self, availability: Availability) {
+        let mut state = self.lock();
+        state.availability = availability;
+        state.epoch += u64::from(availability == Availability::Ok);
+        state.changed = true;
+        wake(state);
+    }
+
+    /// The state of the queue at this moment.
+    pub fn availability(&self) -> Availability {
+        self.lock().availability
+    }
+
+    /// Waits until there is something, then moves all receipts into `receipts` (which must be empty: the two vectors
+    /// change places). One task polls.
+    pub fn poll_take(&self, cx: &mut Context<'_>, receipts: &mut Vec<Receipt>) -> Poll<Report> {
+        let mut state = self.lock();
+        if state.receipts.is_empty() && !state.changed {
+            if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                state.waker = Some(cx.waker().clone());
+            }
+            return Poll::Pending;
+        }
+        state.changed = false;
+        mem::swap(&mut state.receipts, receipts);
+        Poll::Ready(Report { availability: state.availability, epoch: state.epoch })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn wake(mut state: MutexGuard<'_, State>) {
+    let waker = state.waker.take();
+    drop(state);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_survives_its_number() {
+        let token = Token { slot: u32::MAX, generation: 7, sequence: u16::MAX };
+        assert_eq!(Token::from_u64(token.to_u64()), token);
+    }
+
+    #[test]
+    fn an_inbox_hands_out_what_was_posted_and_then_waits() {
+        let inbox = Inbox::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut taken = Vec::new();
+        assert!(inbox.poll_take(&mut cx, &mut taken).is_pending());
+        let receipt = Receipt::Stored(Token { slot: 1, generation: 2, sequence: 3 });
+        inbox.post_one(receipt);
+        inbox.report(Availability::Ok);
+        let expected = Report { availability: Availability::Ok, epoch: 1 };
+        assert_eq!(inbox.poll_take(&mut cx, &mut taken), Poll::Ready(expected));
+        assert_eq!(taken, [receipt]);
+        taken.clear();
+        assert!(inbox.poll_take(&mut cx, &mut taken).is_pending());
+    }
+}
