@@ -1,0 +1,113 @@
+//! A message that was read.
+
+use std::fmt;
+
+use coap_lite::{CoapOption, Packet};
+
+use super::{Code, MessageToken, option};
+
+/// How a message wants to be treated by the message layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// CON: sent again until it is acknowledged.
+    Confirmable,
+    /// NON: sent once.
+    NonConfirmable,
+    /// ACK.
+    Acknowledgement,
+    /// RST.
+    Reset,
+}
+
+/// A segment of the path is no UTF-8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotText;
+
+impl fmt::Display for NotText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the path is no UTF-8")
+    }
+}
+
+impl std::error::Error for NotText {}
+
+/// A message that [`decode`](super::decode) found well formed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Message {
+    pub(super) kind: Kind,
+    pub(super) code: Code,
+    pub(super) id: u16,
+    pub(super) token: MessageToken,
+    pub(super) packet: Packet,
+}
+
+impl Message {
+    /// CON, NON, ACK or RST.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// What it asks or answers.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// Its message id: unique for its sender for some minutes.
+    pub fn id(&self) -> u16 {
+        self.id
+    }
+
+    /// Its token.
+    pub fn token(&self) -> MessageToken {
+        self.token
+    }
+
+    /// Its payload; empty when there is none.
+    pub fn payload(&self) -> &[u8] {
+        &self.packet.payload
+    }
+
+    /// Moves the payload out.
+    pub fn take_payload(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.packet.payload)
+    }
+
+    /// Each option with its values, by number, repeated ones in their order.
+    pub fn options(&self) -> impl Iterator<Item = (u16, &[u8])> {
+        self.packet.options().flat_map(|(number, values)| values.iter().map(|value| (*number, value.as_slice())))
+    }
+
+    /// The values of an option.
+    pub fn values(&self, number: u16) -> impl Iterator<Item = &[u8]> {
+        self.packet.get_option(CoapOption::from(number)).into_iter().flatten().map(Vec::as_slice)
+    }
+
+    /// The first value of an option.
+    pub fn value(&self, number: u16) -> Option<&[u8]> {
+        self.values(number).next()
+    }
+
+    /// The first value of an option as a number; `None` when it is absent or longer than 4 bytes.
+    pub fn uint(&self, number: u16) -> Option<u32> {
+        let value = self.value(number).filter(|value| value.len() <= 4)?;
+        Some(value.iter().fold(0, |uint, byte| uint << 8 | u32::from(*byte)))
+    }
+
+    /// The segments of the path joined with `/`, with one in front unless the first segment begins the path with it.
+    ///
+    /// # Errors
+    /// [`NotText`]: no segment is ever left out.
+    pub fn path(&self) -> Result<String, NotText> {
+        let mut path = String::new();
+        for (index, segment) in self.values(option::URI_PATH).enumerate() {
+            if index > 0 {
+                path.push('/');
+            }
+            path.push_str(std::str::from_utf8(segment).map_err(|_| NotText)?);
+        }
+        if !path.starts_with('/') {
+            path.insert(0, '/');
+        }
+        Ok(path)
+    }
+}

@@ -1,0 +1,118 @@
+//! What an endpoint is given with every call, and what it tells.
+
+use super::{Outbox, PeerKey, TokenError};
+use crate::codec::coap::Code;
+use crate::protocol::child::Children;
+use crate::protocol::envelope::Encoder;
+use crate::protocol::limit::{Limits, Load, Now};
+use crate::protocol::session;
+use crate::protocol::uplink::{Availability, Uplink};
+
+/// The world around an endpoint, lent for one call.
+pub struct Context<'a> {
+    /// The time.
+    pub now: Now,
+    /// The bounds. Of one connection's bounds none applies: a peer has its own in [`Settings`](super::Settings).
+    pub limits: &'a Limits,
+    /// What the worker holds. What nobody has vouched for yet counts only as bytes.
+    pub load: &'a mut Load,
+    /// Makes envelopes; its clock must be set to `now`.
+    pub encoder: &'a mut Encoder,
+    /// Where records go.
+    pub uplink: &'a mut dyn Uplink,
+    /// Whether the queue acknowledges at this moment; if not, requests are answered 5.03 at once.
+    pub queue: Availability,
+    /// What the registry knows of children.
+    pub children: &'a dyn Children,
+    /// Who counts and logs.
+    pub observer: &'a mut dyn Observer,
+    /// What must be sent.
+    pub send: &'a mut Outbox,
+}
+
+/// Why a request was not authenticated. For the log: the device is told 4.01 whatever it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Option 2100 is missing or no id.
+    Nameless,
+    /// The registry does not know the device.
+    Unknown,
+    /// The device is disabled.
+    Disabled,
+    /// The device's key has not 16 bytes, so it cannot encrypt.
+    KeyLength,
+    /// The body cannot be decrypted with the device's key.
+    Undecryptable,
+    /// The request for a token is signed with something else.
+    Signature,
+    /// The request for a token names no time near that of the bridge.
+    Stale,
+    /// Option 2111 is missing.
+    TokenMissing,
+    /// The token is not the device's, or no longer.
+    Token(TokenError),
+    /// The timestamp of the body is older than is taken.
+    TooOld,
+}
+
+impl Refusal {
+    /// The reason in one word, for logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Refusal::Nameless => "nameless",
+            Refusal::Unknown => "unknown",
+            Refusal::Disabled => "disabled",
+            Refusal::KeyLength => "key_length",
+            Refusal::Undecryptable => "undecryptable",
+            Refusal::Signature => "signature",
+            Refusal::Stale => "stale_timestamp",
+            Refusal::TokenMissing => "token_missing",
+            Refusal::Token(TokenError::Form) => "token_malformed",
+            Refusal::Token(TokenError::Wrong) => "token_wrong",
+            Refusal::Token(TokenError::Expired) => "token_expired",
+            Refusal::TooOld => "too_old",
+        }
+    }
+}
+
+/// Why a NON was dropped: its sender is told 5.03, and need not listen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DropReason {
+    /// The queue does not take records.
+    QueueAway,
+    /// The queue did not acknowledge in time.
+    AckTimeout,
+    /// A bound of the endpoint is reached.
+    Overload,
+    /// The registry does not answer.
+    RegistryAway,
+    /// The replica is shutting down.
+    Draining,
+}
+
+/// Something worth counting; some are worth a line in the log, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// What sessions tell, too: received, rejected, foreign, stored, given up unacknowledged.
+    Message(session::Event<'a>),
+    /// A datagram that is no CoAP message, or one that nobody asked for.
+    Noise,
+    /// A request that was answered before, or is being answered.
+    Duplicate,
+    /// A request was not authenticated.
+    Refused(Refusal),
+    /// A device was given a token.
+    Granted,
+    /// A NON is lost.
+    Dropped(DropReason),
+    /// A request has its answer.
+    Answered(Code),
+    /// An answer was sent again, as the device did not acknowledge it.
+    Retransmitted,
+}
+
+/// Counts and logs.
+pub trait Observer {
+    /// Takes note; `device` is empty where it is not known. Must not block.
+    fn event(&mut self, peer: PeerKey, device: &str, event: Event<'_>);
+}

@@ -1,0 +1,132 @@
+//! What a request wants, as far as it can be told without knowing its device.
+
+use sha2::{Digest, Sha256};
+
+use super::Security;
+use crate::codec::coap::{Block, Code, Message, option};
+use crate::protocol::id::DeviceId;
+
+/// Longest segment of a path or argument (RFC 7252 section 5.10).
+const SEGMENT_BYTES_MAX: usize = 255;
+
+/// A request's body.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Body {
+    /// All of it, as it came.
+    Whole(Vec<u8>),
+    /// It is larger than is taken; the rest was not waited for.
+    TooLarge,
+}
+
+/// A request that may be right.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Demand {
+    /// Option 2100.
+    pub(super) device: DeviceId,
+    /// The path.
+    pub(super) topic: String,
+    /// Body, or that of one block.
+    pub(super) body: Body,
+    /// Block1.
+    pub(super) block: Option<Block>,
+    /// Size1: what the whole body will have.
+    pub(super) announced_bytes: Option<u32>,
+    /// Option 2110.
+    pub(super) signature: Vec<u8>,
+    /// Option 2111.
+    pub(super) token: Option<Vec<u8>>,
+    /// Whether the client would take JSON.
+    pub(super) accepts_json: bool,
+}
+
+/// Why a request is refused without a look at its device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// A critical option that is not understood: 4.02, but RST for a NON (RFC 7252 section 5.4.1).
+    Option,
+    /// Option 2100 is missing or no id.
+    Nameless,
+    /// Any other.
+    Answer(Code),
+}
+
+impl Demand {
+    /// Reads a request; its payload is moved out.
+    pub(super) fn read(mut message: Message, security: &Security) -> Result<Self, Fault> {
+        check_options(&message, security)?;
+        if !matches!(message.code(), Code::POST | Code::PUT) {
+            return Err(Fault::Answer(Code::METHOD_NOT_ALLOWED));
+        }
+        let device = message.value(option::DEVICE_ID).and_then(|id| std::str::from_utf8(id).ok());
+        let device = device.and_then(|id| DeviceId::new(id).ok()).ok_or(Fault::Nameless)?;
+        if !message.uint(option::CONTENT_FORMAT).is_none_or(is_format) {
+            return Err(Fault::Answer(Code::UNSUPPORTED_CONTENT_FORMAT));
+        }
+        let block = message.uint(option::BLOCK1).map(Block::from_uint).transpose();
+        let block = block.map_err(|_| Fault::Answer(Code::BAD_REQUEST))?;
+        let topic = message.path().map_err(|_| Fault::Option)?;
+        Ok(Self {
+            device,
+            topic,
+            block,
+            announced_bytes: message.uint(option::SIZE1),
+            signature: message.value(option::SIGNATURE).unwrap_or_default().to_vec(),
+            token: message.value(option::TOKEN).map(<[u8]>::to_vec),
+            accepts_json: message.uint(option::ACCEPT).is_none_or(is_format),
+            body: Body::Whole(message.take_payload()),
+        })
+    }
+
+    /// What holding it costs.
+    pub(super) fn held_bytes(&self) -> usize {
+        let body = match &self.body {
+            Body::Whole(body) => body.capacity(),
+            Body::TooLarge => 0,
+        };
+        size_of::<Self>() + body + self.topic.len() + self.signature.len() + self.token.as_ref().map_or(0, Vec::len)
+    }
+}
+
+/// Tells the uploads of one peer apart: equal for the blocks of one body (RFC 7959 section 2.5, RFC 9175 section 3).
+pub(super) fn upload_key(message: &Message) -> [u8; 32] {
+    let mut hash = Sha256::new_with_prefix([message.code().to_byte()]);
+    let telling = [option::ETAG, option::URI_PATH, option::URI_QUERY, option::REQUEST_TAG, option::DEVICE_ID];
+    for number in telling {
+        for value in message.values(number) {
+            hash.update(number.to_be_bytes());
+            hash.update((value.len() as u64).to_be_bytes());
+            hash.update(value);
+        }
+    }
+    hash.finalize().into()
+}
+
+fn is_format(format: u32) -> bool {
+    matches!(format, option::FORMAT_TEXT | option::FORMAT_BYTES | option::FORMAT_JSON)
+}
+
+/// Finds the critical option that cannot be honoured. One that is repeated where it must not be, or is too long, counts
+/// as not understood (RFC 7252 sections 5.4.3 and 5.4.5).
+fn check_options(message: &Message, security: &Security) -> Result<(), Fault> {
+    let mut last = None;
+    for (number, value) in message.options().filter(|(number, _)| option::is_critical(*number)) {
+        let repeated = last.replace(number) == Some(number);
+        let understood = match number {
+            option::URI_PATH | option::URI_QUERY => value.len() <= SEGMENT_BYTES_MAX,
+            option::URI_HOST => !repeated && (1..=SEGMENT_BYTES_MAX).contains(&value.len()),
+            option::URI_PORT | option::ACCEPT => !repeated && value.len() <= 2,
+            option::BLOCK1 => !repeated && value.len() <= 3,
+            // Only the first piece of an answer can be asked for: answers have no second.
+            option::BLOCK2 => {
+                let block = message.uint(number).map(Block::from_uint);
+                !repeated && value.len() <= 3 && matches!(block, Some(Ok(Block { number: 0, .. })))
+            }
+            option::TOKEN => !repeated && matches!(security, Security::Dtls { .. }),
+            _ => false,
+        };
+        if !understood {
+            return Err(Fault::Option);
+        }
+    }
+    Ok(())
+}

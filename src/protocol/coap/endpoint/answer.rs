@@ -1,0 +1,161 @@
+//! What ends a request: the queue, a deadline, the device.
+
+use super::{ENDPOINT_BIT, Endpoint, NUMBER_SHIFT};
+use crate::codec::coap::{Code, Kind};
+use crate::protocol::coap::demand::Demand;
+use crate::protocol::coap::exchange::{Answer, Apart, Caller, Exchange, Queued, Stage, Ticket};
+use crate::protocol::coap::seen::Sighting;
+use crate::protocol::coap::timing::{ACK_TIMEOUT_US, RETRANSMISSIONS_MAX, RETRY_SECS};
+use crate::protocol::coap::{Context, DropReason, Event, PeerKey};
+use crate::protocol::id::DeviceId;
+use crate::protocol::session::Event as MessageEvent;
+use crate::protocol::uplink::{Handover, Record, Token};
+
+impl Endpoint {
+    /// The peer has an answer of its own, or does not want it.
+    pub(super) fn confirm(&mut self, peer: PeerKey, id: u16) {
+        let apart = |exchange: &mut Exchange| matches!(exchange.stage, Stage::Apart(_));
+        let exchanges = &mut self.exchanges;
+        let found = self.seen.open_with_id(peer, id).find(|ticket| exchanges.get(*ticket).is_some_and(apart));
+        if let Some(ticket) = found {
+            self.end_apart(ticket);
+        }
+    }
+
+    /// Takes a request out of its waiting for the registry.
+    pub(super) fn unpark(&mut self, ticket: Ticket, ctx: &mut Context<'_>) -> Option<Demand> {
+        let exchange = self.exchanges.get(ticket).filter(|exchange| matches!(exchange.stage, Stage::Lookup(_)))?;
+        let Stage::Lookup(demand) = std::mem::replace(&mut exchange.stage, Stage::Judged) else { return None };
+        let bytes = demand.held_bytes();
+        self.parked -= 1;
+        self.parked_bytes -= bytes;
+        ctx.load.held_bytes = ctx.load.held_bytes.saturating_sub(bytes);
+        Some(*demand)
+    }
+
+    /// Hands a record over.
+    pub(super) fn write(
+        &mut self,
+        ticket: Ticket,
+        device: &DeviceId,
+        record: Record,
+        answer: Answer,
+        ctx: &mut Context<'_>,
+    ) {
+        let Some(exchange) = self.exchanges.get(ticket) else { return };
+        match ctx.uplink.publish(token(self.settings.number, ticket, 0), &record) {
+            Handover::Taken => {
+                ctx.load.held_bytes += record.held_bytes();
+                ctx.load.held_records += 1;
+                let queued = Queued { device: device.clone(), record, answer, sequence: 0 };
+                exchange.stage = Stage::Queued(Box::new(queued));
+                self.queued += 1;
+            }
+            Handover::Refused => self.give_up(ticket, DropReason::QueueAway, ctx),
+        }
+    }
+
+    /// Takes a request out of its waiting for the queue.
+    pub(super) fn unqueue(&mut self, ticket: Ticket, ctx: &mut Context<'_>) -> Option<Queued> {
+        let exchange = self.exchanges.get(ticket).filter(|exchange| matches!(exchange.stage, Stage::Queued(_)))?;
+        let Stage::Queued(queued) = std::mem::replace(&mut exchange.stage, Stage::Judged) else { return None };
+        ctx.load.held_bytes = ctx.load.held_bytes.saturating_sub(queued.record.held_bytes());
+        ctx.load.held_records = ctx.load.held_records.saturating_sub(1);
+        self.queued -= 1;
+        Some(*queued)
+    }
+
+    /// Answers 5.03: the device must send its message again.
+    pub(super) fn give_up(&mut self, ticket: Ticket, reason: DropReason, ctx: &mut Context<'_>) {
+        drop(self.unpark(ticket, ctx));
+        let queued = self.unqueue(ticket, ctx);
+        let Some(exchange) = self.exchanges.get(ticket) else { return };
+        let Caller { peer, confirmable, .. } = exchange.caller;
+        let device = queued.as_ref().map_or("", |queued| queued.device.as_str());
+        if !confirmable {
+            ctx.observer.event(peer, device, Event::Dropped(reason));
+        } else if queued.is_some() {
+            ctx.observer.event(peer, device, Event::Message(MessageEvent::Unacknowledged));
+        }
+        // What was handed over may have been stored: a duplicate must not be written a second time.
+        self.conclude(ticket, unavailable(), queued.is_some(), ctx);
+    }
+
+    /// Answers a request. When `remember`, a duplicate gets the same; else it is treated as new, and nobody waits for an
+    /// acknowledgement of the answer.
+    pub(super) fn conclude(&mut self, ticket: Ticket, mut answer: Answer, remember: bool, ctx: &mut Context<'_>) {
+        let jitter_us = self.jitter_us();
+        let Some(exchange) = self.exchanges.get(ticket) else { return };
+        let caller = exchange.caller;
+        if answer.code != Code::REQUEST_ENTITY_TOO_LARGE {
+            answer.block = exchange.block;
+        }
+        ctx.observer.event(caller.peer, "", Event::Answered(answer.code));
+        if exchange.acknowledged && remember {
+            let datagram = caller.encode(Kind::Confirmable, &answer);
+            ctx.send.push(caller.peer, &datagram);
+            let timeout_us = ACK_TIMEOUT_US + jitter_us;
+            let due_us = ctx.now.us + timeout_us;
+            exchange.stage = Stage::Apart(Box::new(Apart { datagram, retransmissions: 0, timeout_us, due_us }));
+            return;
+        }
+        let kind = if exchange.acknowledged { Kind::NonConfirmable } else { caller.kind_at_once() };
+        let datagram = caller.encode(kind, &answer);
+        ctx.send.push(caller.peer, &datagram);
+        let sighting = match (exchange.acknowledged, remember) {
+            // After an empty ACK no answer may travel in an ACK, not even for a duplicate (RFC 7252 section 5.2.2).
+            (true, _) => Some(Sighting::AnsweredApart(datagram.into())),
+            (false, true) => Some(Sighting::Answered(datagram.into())),
+            (false, false) => None,
+        };
+        self.seen.close(caller.peer, (caller.id, caller.token), ticket, sighting);
+        self.exchanges.remove(ticket);
+    }
+
+    /// Does what is due for a request that is older than an empty ACK.
+    pub(super) fn look_at(&mut self, ticket: Ticket, ctx: &mut Context<'_>) {
+        let Some(exchange) = self.exchanges.get(ticket) else { return };
+        match &mut exchange.stage {
+            Stage::Lookup(_) | Stage::Queued(_) | Stage::Judged => {
+                let registry = matches!(exchange.stage, Stage::Lookup(_));
+                let reason = if registry { DropReason::RegistryAway } else { DropReason::AckTimeout };
+                if exchange.arrived_us + ctx.limits.ack_timeout_us <= ctx.now.us {
+                    self.give_up(ticket, reason, ctx);
+                }
+            }
+            Stage::Apart(apart) if apart.due_us > ctx.now.us => {}
+            Stage::Apart(apart) if apart.retransmissions == RETRANSMISSIONS_MAX => self.end_apart(ticket),
+            Stage::Apart(apart) => {
+                apart.retransmissions += 1;
+                apart.timeout_us *= 2;
+                apart.due_us = ctx.now.us + apart.timeout_us;
+                ctx.send.push(exchange.caller.peer, &apart.datagram);
+                ctx.observer.event(exchange.caller.peer, "", Event::Retransmitted);
+            }
+        }
+    }
+
+    /// Ends the sending of an answer of its own; a duplicate of the request still gets it.
+    fn end_apart(&mut self, ticket: Ticket) {
+        let Some(Exchange { caller, stage: Stage::Apart(apart), .. }) = self.exchanges.remove(ticket) else { return };
+        let sighting = Sighting::AnsweredApart(apart.datagram.into());
+        self.seen.close(caller.peer, (caller.id, caller.token), ticket, Some(sighting));
+    }
+
+    /// ACK_RANDOM_FACTOR: up to half of ACK_TIMEOUT (xorshift64).
+    fn jitter_us(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        (self.random >> 16) % (ACK_TIMEOUT_US / 2)
+    }
+}
+
+pub(super) fn token(number: u8, ticket: Ticket, sequence: u16) -> Token {
+    let slot = ENDPOINT_BIT | u32::from(number & 0x7f) << NUMBER_SHIFT | ticket.slot;
+    Token { slot, generation: ticket.generation, sequence }
+}
+
+pub(super) fn unavailable() -> Answer {
+    Answer { max_age_secs: Some(RETRY_SECS), ..Answer::new(Code::SERVICE_UNAVAILABLE) }
+}

@@ -1,0 +1,258 @@
+//! The state machine; see the module above for its flow.
+
+mod answer;
+mod request;
+
+use std::collections::VecDeque;
+
+use self::answer::token;
+use super::exchange::{Exchanges, Stage, Ticket};
+use super::judge::{Judge, Verdict};
+use super::seen::Seen;
+use super::timing::ACK_DELAY_US;
+use super::upload::Uploads;
+use super::{Context, DropReason, Event, Found, PeerKey, Settings};
+use crate::codec::coap::{Code, Kind, Malformed, decode, empty};
+use crate::protocol::id::DeviceId;
+use crate::protocol::session::Event as MessageEvent;
+use crate::protocol::uplink::Token;
+
+/// Set in the slot of every token of an endpoint.
+const ENDPOINT_BIT: u32 = 1 << 31;
+
+/// Where the endpoint's number stands in a slot; below it the place of the exchange.
+const NUMBER_SHIFT: u32 = 24;
+
+/// The number of the endpoint that a token belongs to; `None` for tokens of sessions.
+pub fn endpoint_of(token: Token) -> Option<u8> {
+    // 7 bits are left.
+    (token.slot & ENDPOINT_BIT != 0).then_some((token.slot >> NUMBER_SHIFT) as u8 & 0x7f)
+}
+
+/// A request that waits for its device to be looked up. When the endpoint has given up waiting, it means nothing.
+#[derive(Debug)]
+pub struct Parked {
+    ticket: Ticket,
+    /// The device to look up.
+    pub device: DeviceId,
+}
+
+/// What an endpoint holds at this moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Open requests.
+    pub exchanges: usize,
+    /// Of them those that wait for the registry.
+    pub parked: usize,
+    /// Bytes of those.
+    pub parked_bytes: usize,
+    /// Requests that are remembered for duplicates, the open ones included.
+    pub remembered: usize,
+    /// Peers of which something is remembered.
+    pub peers: usize,
+    /// Bodies that are half received.
+    pub uploads: usize,
+    /// Bytes of those.
+    pub upload_bytes: usize,
+    /// Blocks that are remembered for duplicates.
+    pub blocks: usize,
+    /// Entries of the timers.
+    pub timers: usize,
+}
+
+/// See the module above.
+#[derive(Debug)]
+pub struct Endpoint {
+    settings: Settings,
+    exchanges: Exchanges,
+    seen: Seen,
+    /// Blocks that were taken in: nobody has vouched for their senders, so they must not push others out.
+    blocks: Seen,
+    uploads: Uploads,
+    /// Requests too young for an empty ACK, in the order of their arrival; some are closed.
+    young: VecDeque<(u64, Ticket)>,
+    /// The others; some are closed.
+    old: Vec<Ticket>,
+    parked: usize,
+    parked_bytes: usize,
+    queued: usize,
+    arrivals: u64,
+    random: u64,
+    draining: bool,
+}
+
+impl Endpoint {
+    /// An endpoint without peers.
+    pub fn new(settings: Settings) -> Self {
+        let remembered = settings.remembered.max(settings.exchanges);
+        Self {
+            exchanges: Exchanges::new(settings.exchanges.min(1 << NUMBER_SHIFT)),
+            seen: Seen::new(remembered, settings.remembered_per_peer, settings.exchanges_per_peer),
+            blocks: Seen::new(settings.blocks_remembered, settings.blocks_remembered_per_peer, 1),
+            uploads: Uploads::new(settings.uploads, settings.uploads_per_peer, settings.unproven_bytes),
+            young: VecDeque::new(),
+            old: Vec::new(),
+            parked: 0,
+            parked_bytes: 0,
+            queued: 0,
+            arrivals: 0,
+            // The generator stands still at 0.
+            random: settings.seed | 1,
+            draining: false,
+            settings,
+        }
+    }
+
+    /// What it holds.
+    pub fn held(&self) -> Held {
+        Held {
+            exchanges: self.exchanges.len(),
+            parked: self.parked,
+            parked_bytes: self.parked_bytes,
+            remembered: self.seen.len(),
+            peers: self.seen.peers(),
+            uploads: self.uploads.len(),
+            upload_bytes: self.uploads.held_bytes(),
+            blocks: self.blocks.len(),
+            timers: self.young.len() + self.old.len(),
+        }
+    }
+
+    /// Requests that are owed an answer, or whose answer was not acknowledged.
+    pub fn in_flight(&self) -> usize {
+        self.exchanges.len()
+    }
+
+    /// Requests that wait for the registry or the queue.
+    pub fn unanswered(&self) -> usize {
+        self.parked + self.queued
+    }
+
+    /// Answers every request from now on with 5.03; those that are open go on.
+    pub fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// Takes a datagram in. When the device of a request must be looked up, it is returned parked:
+    /// [`Endpoint::device`] goes on with it.
+    pub fn feed(&mut self, peer: PeerKey, datagram: &[u8], ctx: &mut Context<'_>) -> Option<Parked> {
+        let message = match decode(datagram) {
+            Ok(message) => message,
+            Err(malformed) => {
+                ctx.observer.event(peer, "", Event::Noise);
+                if let Malformed::Confirmable(id) = malformed {
+                    ctx.send.push(peer, &empty(Kind::Reset, id));
+                }
+                return None;
+            }
+        };
+        let id = message.id();
+        match message.kind() {
+            Kind::Acknowledgement | Kind::Reset if message.code() == Code::EMPTY => self.confirm(peer, id),
+            Kind::Confirmable | Kind::NonConfirmable if message.code().is_request() => {
+                return self.request(peer, message, ctx);
+            }
+            // A ping, or an answer that nobody asked for.
+            Kind::Confirmable => ctx.send.push(peer, &empty(Kind::Reset, id)),
+            Kind::NonConfirmable | Kind::Acknowledgement | Kind::Reset => {
+                ctx.observer.event(peer, "", Event::Noise);
+            }
+        }
+        None
+    }
+
+    /// Goes on with a parked request; `found` is what the registry says of [`Parked::device`].
+    pub fn device(&mut self, parked: &Parked, found: Found<'_>, ctx: &mut Context<'_>) {
+        let ticket = parked.ticket;
+        let Some(demand) = self.unpark(ticket, ctx) else { return };
+        let Some(exchange) = self.exchanges.get(ticket) else { return };
+        let caller = exchange.caller;
+        let identity = match found {
+            Found::Device(identity) => Some(identity),
+            Found::Unknown => None,
+            Found::Away => return self.give_up(ticket, DropReason::RegistryAway, ctx),
+        };
+        let device = parked.device.as_str();
+        let judge = Judge { settings: &self.settings, ctx, peer: caller.peer, device };
+        match judge.judge(demand, identity) {
+            Verdict::Answer(answer) => self.conclude(ticket, answer, false, ctx),
+            Verdict::Write(record, answer) => self.write(ticket, &parked.device, *record, answer, ctx),
+        }
+    }
+
+    /// Applies a receipt of the queue. One of another endpoint, or of a request that was given up, changes nothing.
+    pub fn receipt(&mut self, token: Token, stored: bool, ctx: &mut Context<'_>) {
+        if endpoint_of(token) != Some(self.settings.number) {
+            return;
+        }
+        let ticket = Ticket { slot: token.slot & ((1 << NUMBER_SHIFT) - 1), generation: token.generation };
+        let Some(exchange) = self.exchanges.get(ticket) else { return };
+        let Stage::Queued(queued) = &exchange.stage else { return };
+        if queued.sequence != token.sequence {
+            return;
+        }
+        if !stored {
+            return self.give_up(ticket, DropReason::QueueAway, ctx);
+        }
+        let (peer, arrived_us) = (exchange.caller.peer, exchange.arrived_us);
+        let Some(queued) = self.unqueue(ticket, ctx) else { return };
+        let latency_us = ctx.now.us.saturating_sub(arrived_us);
+        ctx.observer.event(peer, queued.device.as_str(), Event::Message(MessageEvent::Stored { latency_us }));
+        self.conclude(ticket, queued.answer, true, ctx);
+    }
+
+    /// Hands what is not stored over once more: the queue takes records again.
+    pub fn resend(&mut self, ctx: &mut Context<'_>) {
+        for ticket in self.exchanges.tickets() {
+            let number = self.settings.number;
+            let Some(Stage::Queued(queued)) = self.exchanges.get(ticket).map(|exchange| &mut exchange.stage) else {
+                continue;
+            };
+            queued.sequence = queued.sequence.wrapping_add(1);
+            // What is refused again waits for the next time, or for its deadline.
+            ctx.uplink.publish(token(number, ticket, queued.sequence), &queued.record);
+        }
+    }
+
+    /// Looks at the times; to be called about ten times a second.
+    pub fn tick(&mut self, ctx: &mut Context<'_>) {
+        let now_us = ctx.now.us;
+        let delay_us = ACK_DELAY_US.min(ctx.limits.ack_timeout_us);
+        while let Some(&(arrived_us, ticket)) = self.young.front() {
+            let Some(exchange) = self.exchanges.get(ticket) else {
+                self.young.pop_front();
+                continue;
+            };
+            if arrived_us + delay_us > now_us {
+                break;
+            }
+            self.young.pop_front();
+            self.old.push(ticket);
+            let overdue = arrived_us + ctx.limits.ack_timeout_us <= now_us;
+            if exchange.caller.confirmable && !overdue {
+                exchange.acknowledged = true;
+                ctx.send.push(exchange.caller.peer, &empty(Kind::Acknowledgement, exchange.caller.id));
+            }
+        }
+        let mut old = std::mem::take(&mut self.old);
+        old.retain(|&ticket| {
+            self.look_at(ticket, ctx);
+            self.exchanges.get(ticket).is_some()
+        });
+        self.old = old;
+        self.with_uploads(ctx, |uploads| uploads.expire(now_us));
+        self.seen.sweep(now_us);
+        self.blocks.sweep(now_us);
+    }
+
+    /// Forgets a peer that is gone: nothing is sent to it any more. What is on its way to the queue still gets there.
+    pub fn forget(&mut self, peer: PeerKey, ctx: &mut Context<'_>) {
+        for ticket in self.seen.forget(peer) {
+            drop(self.unpark(ticket, ctx));
+            drop(self.unqueue(ticket, ctx));
+            self.exchanges.remove(ticket);
+        }
+        self.blocks.forget(peer);
+        self.with_uploads(ctx, |uploads| uploads.forget(peer));
+    }
+}

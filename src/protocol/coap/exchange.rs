@@ -1,0 +1,191 @@
+//! Requests that are open.
+
+use super::PeerKey;
+use super::demand::Demand;
+use crate::codec::coap::{Block, Code, Draft, Kind, MessageToken, option};
+use crate::protocol::id::DeviceId;
+use crate::protocol::uplink::Record;
+
+/// Names an open request, and not a later one in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ticket {
+    pub(super) slot: u32,
+    pub(super) generation: u16,
+}
+
+/// What an answer must say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// Success or what is wrong.
+    pub(super) code: Code,
+    /// Block1 of the request.
+    pub(super) block: Option<Block>,
+    /// Most bytes that are taken; with 4.13.
+    pub(super) size_max: Option<u32>,
+    /// Most seconds until it is worth trying again; with 5.03.
+    pub(super) max_age_secs: Option<u32>,
+    /// JSON.
+    pub(super) content: Option<Vec<u8>>,
+}
+
+impl Answer {
+    pub(super) fn new(code: Code) -> Self {
+        Self { code, block: None, size_max: None, max_age_secs: None, content: None }
+    }
+
+    pub(super) fn content(json: Vec<u8>) -> Self {
+        Self { content: Some(json), ..Self::new(Code::CONTENT) }
+    }
+}
+
+/// Whom an answer goes to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caller {
+    pub(super) peer: PeerKey,
+    /// Message id of the request.
+    pub(super) id: u16,
+    pub(super) token: MessageToken,
+    /// Whether the request was a CON.
+    pub(super) confirmable: bool,
+}
+
+impl Caller {
+    /// The kind of an answer that follows the request at once.
+    pub(super) fn kind_at_once(&self) -> Kind {
+        if self.confirmable { Kind::Acknowledgement } else { Kind::NonConfirmable }
+    }
+
+    pub(super) fn encode(&self, kind: Kind, answer: &Answer) -> Vec<u8> {
+        let mut draft = Draft::new(kind, answer.code, self.id, self.token);
+        if let Some(block) = answer.block {
+            draft = draft.uint(option::BLOCK1, block.to_uint());
+        }
+        if let Some(seconds) = answer.max_age_secs {
+            draft = draft.uint(option::MAX_AGE, seconds);
+        }
+        if let Some(bytes) = answer.size_max {
+            draft = draft.uint(option::SIZE1, bytes);
+        }
+        if let Some(json) = &answer.content {
+            draft = draft.uint(option::CONTENT_FORMAT, option::FORMAT_JSON).payload(json);
+        }
+        draft.encode()
+    }
+}
+
+/// A record on its way to the queue, and what its device gets then.
+#[derive(Debug)]
+pub(super) struct Queued {
+    pub(super) device: DeviceId,
+    pub(super) record: Record,
+    pub(super) answer: Answer,
+    /// Which copy of the record is on its way.
+    pub(super) sequence: u16,
+}
+
+/// An answer of its own that the device has not acknowledged.
+#[derive(Debug)]
+pub(super) struct Apart {
+    pub(super) datagram: Vec<u8>,
+    pub(super) retransmissions: u8,
+    pub(super) timeout_us: u64,
+    pub(super) due_us: u64,
+}
+
+/// What an open request waits for.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// The registry.
+    Lookup(Box<Demand>),
+    /// Nothing: it is being judged.
+    Judged,
+    /// The queue.
+    Queued(Box<Queued>),
+    /// The device.
+    Apart(Box<Apart>),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    pub(super) caller: Caller,
+    /// Block1 of the request.
+    pub(super) block: Option<Block>,
+    pub(super) arrived_us: u64,
+    /// Counts the requests, in the order of their arrival.
+    pub(super) number: u64,
+    /// Whether an empty ACK was sent.
+    pub(super) acknowledged: bool,
+    pub(super) stage: Stage,
+}
+
+#[derive(Debug)]
+struct Slot {
+    generation: u16,
+    exchange: Option<Exchange>,
+}
+
+/// Places for open requests, by number.
+#[derive(Debug)]
+pub(super) struct Exchanges {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    len: usize,
+    max: usize,
+}
+
+impl Exchanges {
+    pub(super) fn new(max: usize) -> Self {
+        Self { slots: Vec::new(), free: Vec::new(), len: 0, max }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.len >= self.max
+    }
+
+    /// Takes one in; the caller has seen that there is room.
+    pub(super) fn insert(&mut self, exchange: Exchange) -> Ticket {
+        self.len += 1;
+        match self.free.pop() {
+            Some(slot) => {
+                let place = &mut self.slots[slot as usize];
+                place.exchange = Some(exchange);
+                Ticket { slot, generation: place.generation }
+            }
+            None => {
+                self.slots.push(Slot { generation: 0, exchange: Some(exchange) });
+                Ticket { slot: u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX), generation: 0 }
+            }
+        }
+    }
+
+    pub(super) fn get(&mut self, ticket: Ticket) -> Option<&mut Exchange> {
+        let slot = self.slots.get_mut(ticket.slot as usize)?;
+        slot.exchange.as_mut().filter(|_| slot.generation == ticket.generation)
+    }
+
+    pub(super) fn remove(&mut self, ticket: Ticket) -> Option<Exchange> {
+        let slot = self.slots.get_mut(ticket.slot as usize).filter(|slot| slot.generation == ticket.generation)?;
+        let exchange = slot.exchange.take()?;
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(ticket.slot);
+        self.len -= 1;
+        Some(exchange)
+    }
+
+    /// All of them, in the order of their arrival.
+    pub(super) fn tickets(&self) -> Vec<Ticket> {
+        let mut tickets: Vec<(u64, Ticket)> = Vec::with_capacity(self.len);
+        for (slot, place) in (0..).zip(&self.slots) {
+            if let Some(exchange) = &place.exchange {
+                tickets.push((exchange.number, Ticket { slot, generation: place.generation }));
+            }
+        }
+        tickets.sort_unstable_by_key(|(number, _)| *number);
+        tickets.into_iter().map(|(_, ticket)| ticket).collect()
+    }
+}

@@ -1,0 +1,259 @@
+//! An endpoint and its world, for tests; the test owns the clock.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::{Context, Endpoint, Event, Found, Identity, Observer, Outbox, Parked, PeerKey, Security, Settings};
+use super::{TokenSecrets, cipher};
+use crate::codec::coap::{Code, Draft, Kind, Message, MessageToken, decode, option};
+use crate::protocol::child::{Child, Children};
+use crate::protocol::envelope::{Encoder, Mode};
+use crate::protocol::id::{DeviceId, ProductId};
+use crate::protocol::limit::{Limits, Load, Now};
+use crate::protocol::uplink::{Addressing, Availability, Handover, Record, Token, Uplink};
+
+pub(super) const KEY: &str = "testtesttesttest";
+pub(super) const NOW_MS: u64 = 1_700_000_000_000;
+
+/// An uplink that remembers.
+#[derive(Default)]
+pub(super) struct FakeUplink {
+    pub(super) published: Vec<(Token, Record)>,
+    pub(super) refuses: bool,
+}
+
+impl Uplink for FakeUplink {
+    fn publish(&mut self, token: Token, record: &Record) -> Handover {
+        if self.refuses {
+            return Handover::Refused;
+        }
+        self.published.push((token, record.clone()));
+        Handover::Taken
+    }
+
+    fn flush(&mut self) {}
+}
+
+/// What was told, as text.
+#[derive(Default)]
+struct FakeObserver(Vec<String>);
+
+impl Observer for FakeObserver {
+    fn event(&mut self, _: PeerKey, device: &str, event: Event<'_>) {
+        self.0.push(format!("{device} {event:?}"));
+    }
+}
+
+/// `child1` belongs to `device1`, `child2` to another gateway.
+struct FakeChildren;
+
+impl Children for FakeChildren {
+    fn child(&self, id: &str) -> Child {
+        let gateway = match id {
+            "child1" => "device1",
+            "child2" => "gw2",
+            _ => return Child::Unknown,
+        };
+        Child::Known { product: ProductId::new("product2").expect("valid"), gateway: DeviceId::new(gateway).ok() }
+    }
+}
+
+/// Everything but the endpoint.
+pub(super) struct World {
+    pub(super) now: Now,
+    pub(super) limits: Limits,
+    pub(super) load: Load,
+    pub(super) queue: Availability,
+    pub(super) uplink: FakeUplink,
+    pub(super) registry_away: bool,
+    encoder: Encoder,
+    observer: FakeObserver,
+    outbox: Outbox,
+}
+
+pub(super) struct Rig {
+    pub(super) endpoint: Endpoint,
+    pub(super) world: World,
+    /// Requests that wait for the registry, while it is asked to wait.
+    pub(super) parked: Vec<Parked>,
+    pub(super) registry_waits: bool,
+}
+
+pub(super) fn peer(number: u16) -> PeerKey {
+    PeerKey::Address(SocketAddr::from(([127, 0, 0, 1], number)))
+}
+
+pub(super) fn secrets() -> TokenSecrets {
+    TokenSecrets::new(b"secret1", None)
+}
+
+pub(super) fn message_token(byte: u8) -> MessageToken {
+    MessageToken::new(&[byte, byte]).expect("short")
+}
+
+/// A CON POST with option 2100.
+pub(super) fn post(id: u16, path: &str) -> Draft {
+    Draft::new(Kind::Confirmable, Code::POST, id, message_token(7)).path(path).option(option::DEVICE_ID, b"device1")
+}
+
+/// A CON with an encrypted body.
+pub(super) fn encrypted(id: u16, suffix: &str, json: &str) -> Vec<u8> {
+    let body = cipher::encrypt(cipher::key(KEY).expect("16 bytes"), json.as_bytes());
+    post(id, &format!("/product1/device1/{suffix}")).payload(&body).encode()
+}
+
+/// A report that is CON number `id`.
+pub(super) fn report(id: u16) -> Vec<u8> {
+    encrypted(id, "properties/report", &format!(r#"{{"messageId":"m{id}","properties":{{"n":{id}}}}}"#))
+}
+
+/// The same datagram as a NON.
+pub(super) fn non(mut datagram: Vec<u8>) -> Vec<u8> {
+    datagram[0] |= 0x10;
+    datagram
+}
+
+impl Rig {
+    pub(super) fn new() -> Self {
+        Self::with(Settings::new(3, Security::Aes, 7))
+    }
+
+    pub(super) fn dtls() -> Self {
+        Self::with(Settings::new(4, Security::Dtls { secrets: Arc::new(secrets()), token_ttl_secs: 3600 }, 7))
+    }
+
+    pub(super) fn with(settings: Settings) -> Self {
+        let world = World {
+            now: Now { unix_ms: NOW_MS, us: 1_000_000 },
+            limits: Limits {
+                packet_bytes: 1024,
+                inflight_per_connection: 4,
+                inflight_bytes: 1 << 20,
+                ack_timeout_us: 10_000_000,
+                keep_alive_max_us: 0,
+                command_timeout_ms: 0,
+                commands_per_device: 0,
+                commands: 0,
+            },
+            load: Load::default(),
+            queue: Availability::Ok,
+            uplink: FakeUplink::default(),
+            registry_away: false,
+            encoder: Encoder::new(Mode::Structured, Addressing::Key, "replica1".to_owned(), 7),
+            observer: FakeObserver::default(),
+            outbox: Outbox::default(),
+        };
+        Self { endpoint: Endpoint::new(settings), world, parked: Vec::new(), registry_waits: false }
+    }
+
+    /// Runs `act`; what it sent.
+    pub(super) fn act<R>(
+        &mut self,
+        act: impl FnOnce(&mut Endpoint, &mut Context<'_>) -> R,
+    ) -> (R, Vec<(PeerKey, Vec<u8>)>) {
+        let world = &mut self.world;
+        world.encoder.set_now(world.now.unix_ms);
+        let mut ctx = Context {
+            now: world.now,
+            limits: &world.limits,
+            load: &mut world.load,
+            encoder: &mut world.encoder,
+            uplink: &mut world.uplink,
+            queue: world.queue,
+            children: &FakeChildren,
+            observer: &mut world.observer,
+            send: &mut world.outbox,
+        };
+        let result = act(&mut self.endpoint, &mut ctx);
+        let sent = world.outbox.iter().map(|(peer, datagram)| (peer, datagram.to_vec())).collect();
+        world.outbox.clear();
+        (result, sent)
+    }
+
+    /// Feeds a datagram and looks its device up, unless the registry waits; what was sent.
+    pub(super) fn feed_raw(&mut self, peer: PeerKey, datagram: &[u8]) -> Vec<(PeerKey, Vec<u8>)> {
+        let (parked, mut sent) = self.act(|endpoint, ctx| endpoint.feed(peer, datagram, ctx));
+        self.parked.extend(parked);
+        if !self.registry_waits {
+            sent.extend(self.look_up());
+        }
+        sent
+    }
+
+    /// Feeds a datagram; what was sent.
+    pub(super) fn feed(&mut self, datagram: &[u8]) -> Vec<Message> {
+        read(self.feed_raw(peer(1), datagram))
+    }
+
+    /// Lets the registry answer.
+    pub(super) fn look_up(&mut self) -> Vec<(PeerKey, Vec<u8>)> {
+        let away = self.world.registry_away;
+        let product = ProductId::new("product1").expect("valid");
+        let mut sent = Vec::new();
+        for parked in std::mem::take(&mut self.parked) {
+            let (secure_key, enabled) = match parked.device.as_str() {
+                "device1" => (KEY, true),
+                "device2" => ("0123456789ABCDEF", true),
+                "disabled1" => (KEY, false),
+                "short1" => ("short", true),
+                "keyless1" => ("", true),
+                _ => ("", false),
+            };
+            let found = match parked.device.as_str() {
+                _ if away => Found::Away,
+                "device1" | "device2" | "disabled1" | "short1" | "keyless1" => {
+                    Found::Device(Identity { product: &product, secure_key, enabled })
+                }
+                _ => Found::Unknown,
+            };
+            sent.extend(self.act(|endpoint, ctx| endpoint.device(&parked, found, ctx)).1);
+        }
+        sent
+    }
+
+    /// The queue's receipt for a record, by its place in all that were published.
+    pub(super) fn receipt(&mut self, index: usize, stored: bool) -> Vec<Message> {
+        let token = self.world.uplink.published[index].0;
+        read(self.act(|endpoint, ctx| endpoint.receipt(token, stored, ctx)).1)
+    }
+
+    /// Lets time pass, then ticks.
+    pub(super) fn pass_ms(&mut self, ms: u64) -> Vec<Message> {
+        self.world.now.us += ms * 1000;
+        self.world.now.unix_ms += ms;
+        read(self.act(|endpoint, ctx| endpoint.tick(ctx)).1)
+    }
+
+    /// The envelopes so far.
+    pub(super) fn envelopes(&self) -> Vec<serde_json::Value> {
+        let published = self.world.uplink.published.iter();
+        published.map(|(_, record)| serde_json::from_slice(&record.payload).expect("an envelope is JSON")).collect()
+    }
+
+    /// Whether something like this was told.
+    pub(super) fn told(&self, part: &str) -> bool {
+        self.world.observer.0.iter().any(|event| event.contains(part))
+    }
+
+    pub(super) fn forget_events(&mut self) {
+        self.world.observer.0.clear();
+    }
+
+    /// Nothing is held for anybody.
+    pub(super) fn assert_empty(&self) {
+        let held = self.endpoint.held();
+        assert_eq!((held.exchanges, held.parked, held.parked_bytes), (0, 0, 0));
+        assert_eq!((held.uploads, held.upload_bytes), (0, 0));
+        assert_eq!((self.world.load.held_bytes, self.world.load.held_records), (0, 0));
+    }
+}
+
+fn read(sent: Vec<(PeerKey, Vec<u8>)>) -> Vec<Message> {
+    sent.iter().map(|(_, datagram)| decode(datagram).expect("what is sent is well formed")).collect()
+}
+
+/// The only message of an answer.
+pub(super) fn only(sent: &[Message]) -> &Message {
+    assert_eq!(sent.len(), 1, "{sent:?}");
+    &sent[0]
+}

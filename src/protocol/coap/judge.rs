@@ -1,0 +1,279 @@
+//! From a request whose device was looked up to a record or an answer.
+
+use super::demand::{Body, Demand};
+use super::exchange::Answer;
+use super::grant::{self, Freshness};
+use super::{Context, Event, PeerKey, Refusal, Security, Settings, cipher};
+use crate::codec::coap::Code;
+use crate::protocol::child::{self, ForeignChild};
+use crate::protocol::envelope::{Reason, Rejection, Source};
+use crate::protocol::id::ProductId;
+use crate::protocol::message::{self, Undecodable};
+use crate::protocol::session::Event as MessageEvent;
+use crate::protocol::topic::{self, Route, TopicError, Upward};
+use crate::protocol::uplink::{Channel, Record};
+
+/// Decrypts for devices that have no key, so that they cost what others do.
+const NO_KEY: &[u8; cipher::KEY_BYTES] = &[0; cipher::KEY_BYTES];
+
+/// The path on which tokens are given out.
+const AUTH: &str = "auth";
+
+/// Its alias behind product and device.
+const REQUEST_TOKEN: &str = "request-token";
+
+/// What a device must prove, and whose it is.
+#[derive(Clone, Copy)]
+pub struct Identity<'a> {
+    /// Its product.
+    pub product: &'a ProductId,
+    /// Its secret; empty for a device that cannot speak for itself.
+    pub secure_key: &'a str,
+    /// Whether it may speak.
+    pub enabled: bool,
+}
+
+/// What the registry says of the device that a request names.
+#[derive(Clone, Copy)]
+pub enum Found<'a> {
+    /// It knows it.
+    Device(Identity<'a>),
+    /// It does not.
+    Unknown,
+    /// It does not answer: nobody is let in.
+    Away,
+}
+
+/// What becomes of a request.
+pub(super) enum Verdict {
+    /// It is answered, and nothing is written.
+    Answer(Answer),
+    /// The record is written; then the answer is sent.
+    Write(Box<Record>, Answer),
+}
+
+/// Judges one request.
+pub(super) struct Judge<'a, 'ctx> {
+    pub(super) settings: &'a Settings,
+    pub(super) ctx: &'a mut Context<'ctx>,
+    pub(super) peer: PeerKey,
+    pub(super) device: &'a str,
+}
+
+impl Judge<'_, '_> {
+    pub(super) fn judge(mut self, demand: Demand, identity: Option<Identity<'_>>) -> Verdict {
+        let Demand { topic, body, signature, token, accepts_json, .. } = demand;
+        let proof = match &self.settings.security {
+            Security::Aes => match body {
+                Body::Whole(body) => decrypted(body, identity),
+                Body::TooLarge => return self.too_large(),
+            },
+            Security::Dtls { .. } if is_grant(&topic) => match body {
+                Body::Whole(body) => self.signed(body, &signature, identity),
+                Body::TooLarge => return self.too_large(),
+            },
+            Security::Dtls { .. } => self.vouched(body, token.as_deref(), identity),
+        };
+        let (product, body) = match proof {
+            Ok(proof) => proof,
+            Err(refusal) => return self.refuse(refusal),
+        };
+        let source = Source { product: product.as_str(), device: self.device, session: None, about_product: None };
+        if let (Security::Dtls { secrets, token_ttl_secs }, true) = (&self.settings.security, is_grant(&topic)) {
+            if !is_own_grant(&topic, &source) {
+                return self.foreign(&topic);
+            }
+            let Body::Whole(body) = body else { return self.too_large() };
+            match grant::freshness(&body, self.ctx.now.unix_ms) {
+                Freshness::Fresh => {}
+                Freshness::Stale => return self.refuse(Refusal::Stale),
+                Freshness::Undecodable(error) => return self.undecodable(&source, &topic, &body, &error),
+            }
+            if !accepts_json {
+                return Verdict::Answer(Answer::new(Code::NOT_ACCEPTABLE));
+            }
+            // A key is there: without one nothing is signed.
+            let secure_key = identity.map_or("", |identity| identity.secure_key);
+            let expiry_secs = (self.ctx.now.unix_ms / 1000).saturating_add(*token_ttl_secs);
+            let token = secrets.issue(self.device, secure_key, expiry_secs);
+            self.ctx.observer.event(self.peer, self.device, Event::Granted);
+            return Verdict::Answer(Answer::content([b"{\"token\":\"", &token[..], b"\"}"].concat()));
+        }
+        self.take_in(&source, &topic, &body, accepts_json)
+    }
+
+    /// The request for a token is signed with the device's key. Computes one signature for every device, known or not.
+    fn signed<'i>(
+        &self,
+        body: Vec<u8>,
+        signature: &[u8],
+        identity: Option<Identity<'i>>,
+    ) -> Result<(&'i ProductId, Body), Refusal> {
+        let is_signed = grant::is_signed(&body, signature, identity.map_or("", |identity| identity.secure_key));
+        let identity = enabled(identity)?;
+        if !is_signed {
+            return Err(Refusal::Signature);
+        }
+        Ok((identity.product, Body::Whole(body)))
+    }
+
+    /// The token is the device's. Computes the same for every device, known or not.
+    fn vouched<'i>(
+        &self,
+        body: Body,
+        token: Option<&[u8]>,
+        identity: Option<Identity<'i>>,
+    ) -> Result<(&'i ProductId, Body), Refusal> {
+        let Security::Dtls { secrets, .. } = &self.settings.security else { return Err(Refusal::TokenMissing) };
+        let token = token.ok_or(Refusal::TokenMissing)?;
+        let secure_key = identity.map_or("", |identity| identity.secure_key);
+        let verified = secrets.verify(token, self.device, secure_key, self.ctx.now.unix_ms / 1000);
+        let identity = enabled(identity)?;
+        verified.map_err(Refusal::Token)?;
+        Ok((identity.product, body))
+    }
+
+    fn take_in(&mut self, source: &Source<'_>, topic: &str, body: &Body, accepts_json: bool) -> Verdict {
+        let body = match body {
+            Body::Whole(body) if body.len() <= self.ctx.limits.packet_bytes => Some(&body[..]),
+            Body::Whole(_) | Body::TooLarge => None,
+        };
+        let upward = match topic::parse_up(topic, source.product, source.device) {
+            Ok(upward) => upward,
+            Err(TopicError::Foreign) => return self.foreign(topic),
+            Err(error @ TopicError::Unknown) => {
+                return self.reject(source, topic, body, Reason::UnknownTopic, &error.to_string(), Code::NOT_FOUND);
+            }
+            Err(error @ TopicError::TooLarge) => {
+                return self.reject_too_large(source, topic, &error.to_string());
+            }
+        };
+        let Some(body) = body else {
+            let detail = format!("the body has more than {} bytes", self.ctx.limits.packet_bytes);
+            return self.reject_too_large(source, topic, &detail);
+        };
+        match upward {
+            Upward::TimeSync if !accepts_json => Verdict::Answer(Answer::new(Code::NOT_ACCEPTABLE)),
+            Upward::TimeSync => match message::time_sync_answer(body, self.ctx.now.unix_ms) {
+                Ok(answer) => Verdict::Answer(Answer::content(answer)),
+                Err(error) => self.undecodable(source, topic, body, &error),
+            },
+            Upward::Message(route) => match child::product_below(self.ctx.children, route.device, &route.children) {
+                Ok(about) => {
+                    let source = Source { about_product: about.as_ref().map(ProductId::as_str), ..*source };
+                    self.message(&source, &route, body)
+                }
+                Err(ForeignChild) => {
+                    let detail = "the registry binds this child elsewhere";
+                    self.reject(source, topic, Some(body), Reason::ForeignChild, detail, Code::FORBIDDEN)
+                }
+            },
+        }
+    }
+
+    fn message(&mut self, source: &Source<'_>, route: &Route<'_>, body: &[u8]) -> Verdict {
+        let now_ms = self.ctx.now.unix_ms;
+        let message = match message::decode(route, body, now_ms) {
+            Ok(message) => message,
+            Err(error) => return self.undecodable(source, route.topic, body, &error),
+        };
+        let oldest_ms = self.settings.max_age_ms.map(|max_age_ms| now_ms.saturating_sub(max_age_ms));
+        if oldest_ms.and_then(|ms| i64::try_from(ms).ok()).is_some_and(|oldest_ms| message.timestamp() < oldest_ms) {
+            return self.refuse(Refusal::TooOld);
+        }
+        let record = self.ctx.encoder.device(source, route, &message, None);
+        if record.channel == Channel::Rejected {
+            self.tell(MessageEvent::Rejected { reason: Reason::TooLarge, topic: route.topic });
+            return Verdict::Write(Box::new(record), self.answer_too_large());
+        }
+        self.tell(MessageEvent::Received(route.message_type));
+        Verdict::Write(Box::new(record), Answer::new(Code::CREATED))
+    }
+
+    fn undecodable(&mut self, source: &Source<'_>, topic: &str, body: &[u8], error: &Undecodable) -> Verdict {
+        let detail = error.to_string();
+        self.reject(source, topic, Some(body), Reason::Undecodable, &detail, Code::BAD_REQUEST)
+    }
+
+    fn reject_too_large(&mut self, source: &Source<'_>, topic: &str, detail: &str) -> Verdict {
+        let code = Code::REQUEST_ENTITY_TOO_LARGE;
+        match self.reject(source, topic, None, Reason::TooLarge, detail, code) {
+            Verdict::Write(record, _) => Verdict::Write(record, self.answer_too_large()),
+            answer @ Verdict::Answer(_) => answer,
+        }
+    }
+
+    fn reject(
+        &mut self,
+        source: &Source<'_>,
+        topic: &str,
+        payload: Option<&[u8]>,
+        reason: Reason,
+        detail: &str,
+        code: Code,
+    ) -> Verdict {
+        self.tell(MessageEvent::Rejected { reason, topic });
+        let record = self.ctx.encoder.rejected(source, &Rejection { topic, payload, reason, detail });
+        Verdict::Write(Box::new(record), Answer::new(code))
+    }
+
+    fn refuse(&mut self, refusal: Refusal) -> Verdict {
+        self.ctx.observer.event(self.peer, self.device, Event::Refused(refusal));
+        Verdict::Answer(Answer::new(Code::UNAUTHORIZED))
+    }
+
+    fn foreign(&mut self, topic: &str) -> Verdict {
+        self.tell(MessageEvent::Foreign { topic });
+        Verdict::Answer(Answer::new(Code::FORBIDDEN))
+    }
+
+    fn too_large(&self) -> Verdict {
+        Verdict::Answer(self.answer_too_large())
+    }
+
+    fn answer_too_large(&self) -> Answer {
+        too_large(self.ctx.limits.packet_bytes)
+    }
+
+    fn tell(&mut self, event: MessageEvent<'_>) {
+        self.ctx.observer.event(self.peer, self.device, Event::Message(event));
+    }
+}
+
+/// 4.13 with the most that is taken.
+pub(super) fn too_large(packet_bytes: usize) -> Answer {
+    let size_max = Some(u32::try_from(packet_bytes).unwrap_or(u32::MAX));
+    Answer { size_max, ..Answer::new(Code::REQUEST_ENTITY_TOO_LARGE) }
+}
+
+fn enabled(identity: Option<Identity<'_>>) -> Result<Identity<'_>, Refusal> {
+    let identity = identity.ok_or(Refusal::Unknown)?;
+    if identity.enabled { Ok(identity) } else { Err(Refusal::Disabled) }
+}
+
+/// The body as the device wrote it. Decrypts once for every device, known or not.
+fn decrypted(mut body: Vec<u8>, identity: Option<Identity<'_>>) -> Result<(&ProductId, Body), Refusal> {
+    let key = identity.and_then(|identity| cipher::key(identity.secure_key));
+    let decrypted = cipher::decrypt(key.unwrap_or(NO_KEY), &mut body);
+    let identity = enabled(identity)?;
+    key.ok_or(Refusal::KeyLength)?;
+    decrypted.map_err(|cipher::Undecryptable| Refusal::Undecryptable)?;
+    Ok((identity.product, Body::Whole(body)))
+}
+
+/// The topic without the slashes at its ends that a topic may have.
+fn bare(topic: &str) -> &str {
+    let path = topic.strip_prefix('/').unwrap_or(topic);
+    path.strip_suffix('/').unwrap_or(path)
+}
+
+fn is_grant(topic: &str) -> bool {
+    let path = bare(topic);
+    let mut segments = path.split('/').skip(2);
+    path == AUTH || (segments.next() == Some(REQUEST_TOKEN) && segments.next().is_none())
+}
+
+fn is_own_grant(topic: &str, source: &Source<'_>) -> bool {
+    let mut segments = bare(topic).split('/');
+    bare(topic) == AUTH || (segments.next() == Some(source.product) && segments.next() == Some(source.device))
+}

@@ -1,0 +1,48 @@
+//! Devices that speak CoAP, as one state machine for all peers of a port.
+//!
+//! It does no I/O and reads no clock: a [`Context`] brings time, queue, encoder and the outbox with every call. The flow
+//! of one request:
+//!
+//! 1. [`Endpoint::feed`]: a datagram is read. A duplicate is answered again, a block of an upload is kept, a request
+//!    that no identity could make right is refused at once.
+//! 2. Anything else is parked, and [`Parked`] names the device that the caller must look up.
+//! 3. [`Endpoint::device`]: with what the registry says, the request is authenticated and becomes a record, or an
+//!    answer.
+//! 4. [`Endpoint::receipt`]: the queue has the record, and the device gets its 2.01; or it has not, and gets 5.03.
+//! 5. [`Endpoint::tick`], about ten times a second: empty ACKs for what takes long, answers sent again until they are
+//!    acknowledged, everything whose time is over.
+//!
+//! After each call send what is in the [`Outbox`]. A record travels under a token whose slot has its highest bit set, so
+//! a worker can tell it from those of MQTT sessions: see [`endpoint_of`].
+//!
+//! An answer carries the message id of its request: unique for the peer as long as the peer's own ids are, and nothing
+//! has to be remembered.
+
+pub mod cipher;
+mod context;
+mod demand;
+mod endpoint;
+mod exchange;
+mod grant;
+mod hex;
+mod judge;
+mod peer;
+mod seen;
+mod settings;
+mod timing;
+mod token;
+mod upload;
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;
+
+pub use crate::codec::coap::Code;
+pub use context::{Context, DropReason, Event, Observer, Refusal};
+pub use endpoint::{Endpoint, Held, Parked, endpoint_of};
+pub use grant::sign as sign_grant;
+pub use judge::{Found, Identity};
+pub use peer::{Outbox, PeerKey};
+pub use settings::{Security, Settings};
+pub use token::{TOKEN_BYTES, TokenError, TokenSecrets};

@@ -1,0 +1,74 @@
+//! What an endpoint is told at its start.
+
+use std::sync::Arc;
+
+use super::TokenSecrets;
+
+/// How requests prove whose they are.
+#[derive(Debug, Clone)]
+pub enum Security {
+    /// The body is encrypted with the device's key.
+    Aes,
+    /// DTLS hides the traffic; a token that `/auth` gives out names the device.
+    Dtls {
+        /// What tokens are signed with; the same for every worker and replica.
+        secrets: Arc<TokenSecrets>,
+        /// How long a token is valid.
+        token_ttl_secs: u64,
+    },
+}
+
+/// See the module. What an endpoint holds is bounded by these; [`Settings::new`] says how much that is.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Which of the worker's endpoints it is, below 127.
+    pub number: u8,
+    /// How requests prove whose they are.
+    pub security: Security,
+    /// Oldest timestamp of a body that is taken, against replays; `None`: any. A body without one is always taken.
+    pub max_age_ms: Option<u64>,
+    /// Requests that may be open at once; at most 2^24.
+    pub exchanges: usize,
+    /// Requests of one peer that may be open at once.
+    pub exchanges_per_peer: usize,
+    /// Requests whose answers are remembered, for duplicates.
+    pub remembered: usize,
+    /// Answers remembered for one peer.
+    pub remembered_per_peer: usize,
+    /// Blocks that are remembered, so that a late duplicate does not become a part of the next body.
+    pub blocks_remembered: usize,
+    /// Blocks remembered for one peer: those of the largest body.
+    pub blocks_remembered_per_peer: usize,
+    /// Bodies that may be half received.
+    pub uploads: usize,
+    /// Bodies of one peer that may be half received.
+    pub uploads_per_peer: usize,
+    /// Bytes of bodies that are half received, and again as many of requests whose device is being looked up: what
+    /// nobody has vouched for. Never less than one body needs.
+    pub unproven_bytes: usize,
+    /// Spreads retransmissions; random.
+    pub seed: u64,
+}
+
+impl Settings {
+    /// Settings with the default bounds. Worst case of memory: 6 MiB of open requests without their records (those
+    /// count as [`Load::held_bytes`](crate::protocol::limit::Load)); 36 MiB of remembered answers when each is of another
+    /// peer, 11 MiB when they are of few; 4 MiB of remembered blocks; twice 8 MiB of what is unproven.
+    pub fn new(number: u8, security: Security, seed: u64) -> Self {
+        Self {
+            number,
+            security,
+            max_age_ms: None,
+            exchanges: 16_384,
+            exchanges_per_peer: 64,
+            remembered: 131_072,
+            remembered_per_peer: 128,
+            blocks_remembered: 16_384,
+            blocks_remembered_per_peer: 256,
+            uploads: 1024,
+            uploads_per_peer: 2,
+            unproven_bytes: 8 << 20,
+            seed,
+        }
+    }
+}

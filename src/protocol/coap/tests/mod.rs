@@ -1,0 +1,6 @@
+//! What an endpoint promises.
+
+mod codes;
+mod flood;
+mod layer;
+mod link;
