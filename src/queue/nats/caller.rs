@@ -1,0 +1,68 @@
+//! Calls devices by NATS request.
+
+use std::time::Duration;
+
+use async_nats::{Client, HeaderMap, Message, RequestErrorKind};
+use bytes::Bytes;
+
+use super::{NatsSettings, connection, headers};
+use crate::queue::{Answer, CallError};
+
+/// How long the server may take to be reached.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// A connection that sends commands and waits for their outcomes.
+#[derive(Debug)]
+pub struct NatsCaller {
+    client: Client,
+    prefix: String,
+}
+
+impl NatsCaller {
+    /// Connects; a server that is away is an error at once.
+    ///
+    /// # Errors
+    /// [`CallError::Settings`] and [`CallError::Unreachable`].
+    pub async fn connect(settings: &NatsSettings) -> Result<Self, CallError> {
+        let (servers, options) =
+            connection::options(settings).map_err(|error| CallError::Settings(error.to_string()))?;
+        let client = tokio::time::timeout(CONNECT, options.connect(servers))
+            .await
+            .map_err(|_| CallError::Unreachable("no connection in time".to_owned()))?
+            .map_err(|error| CallError::Unreachable(error.to_string()))?;
+        Ok(Self { client, prefix: settings.prefix.clone() })
+    }
+
+    /// Sends a command to the subject below `command` of the prefix, such as `product1.device1.properties.read`, and
+    /// waits for its outcome.
+    ///
+    /// # Errors
+    /// [`CallError`] when there is none; [`CallError::NoResponders`] comes at once.
+    pub async fn call(&self, subject: &str, payload: Bytes, patience: Duration) -> Result<Answer, CallError> {
+        let request = async_nats::Request::new().payload(payload).timeout(Some(patience));
+        match self.client.send_request(format!("{}.command.{subject}", self.prefix), request).await {
+            Ok(message) => Ok(answer(&message)),
+            Err(error) => Err(match error.kind() {
+                RequestErrorKind::NoResponders => CallError::NoResponders,
+                RequestErrorKind::TimedOut => CallError::TimedOut,
+                RequestErrorKind::InvalidSubject => CallError::Settings(error.to_string()),
+                _ => CallError::Lost(error.to_string()),
+            }),
+        }
+    }
+}
+
+fn answer(message: &Message) -> Answer {
+    let headers = message.headers.as_ref();
+    let text = |name: &str| headers.and_then(|headers| headers.get(name)).map(|value| value.as_str().to_owned());
+    let mut attributes = Vec::new();
+    for (name, values) in headers.into_iter().flat_map(HeaderMap::iter) {
+        let name: &str = name.as_ref();
+        if let (Some(name), Some(value)) = (name.strip_prefix("ce-"), values.first()) {
+            attributes.push((name.to_owned(), headers::unescape(value.as_str())));
+        }
+    }
+    attributes.sort_unstable();
+    let failure = text("Nats-Service-Error-Code").map(|code| (code, text("Nats-Service-Error").unwrap_or_default()));
+    Answer { payload: message.payload.clone(), attributes, failure }
+}

@@ -1,0 +1,405 @@
+//! Commands from core NATS, and their outcomes to the reply subjects.
+//!
+//! 1. `attach` notes the subject of a device; the registrar subscribes all that are noted and publishes one barrier to
+//!    an inbox of its own behind them. A server handles what a connection sends in order, so when the barrier comes
+//!    back the interests before it are in place. (The client's `flush` only empties its socket buffer: no proof.)
+//! 2. The deliverer waits for all subscriptions at once and turns each message into an event, as fast as the worker
+//!    takes them: the worker refuses what is too much, and so nobody waits in vain. Only what comes while the thread is
+//!    busy waits in the subscriptions; what the client drops when one is full is counted.
+//! 3. `answer` puts the outcome in line; the answerer publishes it.
+//!
+//! While the server is away nothing is proved: sessions are let in at once, and the client sends their subscriptions
+//! when it is back.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use async_nats::{Client, ConnectOptions, HeaderMap, Message, PublishErrorKind, ServerAddr, Subject};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::SelectAll;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet, unconstrained};
+
+use super::connection::{self, Capacity, Link};
+use super::interests::Interests;
+use super::line::Line;
+use super::registrar::Registrar;
+use super::stats::count;
+use super::subscription::{Incoming, Subscription};
+use super::tickets::Tickets;
+use super::{NatsError, NatsSettings, NatsStats, headers, stream};
+use crate::protocol::address;
+use crate::protocol::command::{Command, CommandBody, CommandError};
+use crate::protocol::downlink::{Code, Downlink, DownlinkEvent, Outcome, Recipient, Ticket};
+use crate::protocol::id::{DeviceId, ProductId};
+use crate::protocol::uplink::Token;
+
+/// Operations that wait for the connection's task.
+const OPERATIONS: usize = 2048;
+
+/// Commands that wait in one subscription; one more is dropped, and counted. The client reserves room for 32 (6 KiB) per
+/// subscription and takes more only when they come. As many as all devices may have waiting by default: the client reads
+/// megabytes at once before the deliverer has its turn, and a caller whose command is dropped is not told.
+const WAITING_PER_DEVICE: usize = 65_536;
+
+/// Outcomes that wait for the client before no more commands are taken.
+const ANSWERS_BACKLOG: usize = 8192;
+
+/// Outcomes that wait for the server; one more is dropped.
+const ANSWERS_MAX: usize = 65_536;
+
+/// One worker's way to the commands.
+#[derive(Debug)]
+pub struct NatsDownlink {
+    shared: Rc<Shared>,
+    supervisor: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// `jetlinks.command.`
+    pub(super) prefix: String,
+    /// `jetlinks.`
+    pub(super) own: String,
+    pub(super) interests: RefCell<Interests>,
+    pub(super) tickets: RefCell<Tickets>,
+    pub(super) requests: Line<Request>,
+    pub(super) subscriptions: Line<Incoming>,
+    pub(super) answers: Line<(Subject, Outcome)>,
+    /// Subscriptions that are ending: something may still come on them.
+    pub(super) ending: Rc<Cell<usize>>,
+    pub(super) is_connected: Cell<bool>,
+    pub(super) events: mpsc::Sender<DownlinkEvent>,
+    pub(super) stats: Arc<NatsStats>,
+}
+
+/// What the registrar is asked for.
+#[derive(Debug)]
+pub(super) enum Request {
+    Subscribe(Bytes),
+    /// Nobody wants it any more, or it is to be subscribed anew.
+    Unsubscribe(Subscription),
+    /// The interest is in place already; its session only waits to hear so.
+    Tell(Token),
+    /// The worker wants to know when all commands until now are here.
+    Fence,
+}
+
+impl NatsDownlink {
+    /// Starts on the calling thread, inside a `LocalSet`; events go to `events`, whose bound is the worker's. A server
+    /// that is away is waited for.
+    ///
+    /// # Errors
+    /// [`NatsError`] when the settings cannot be used.
+    ///
+    /// # Panics
+    /// Outside a `LocalSet`.
+    pub fn start(
+        settings: &NatsSettings,
+        events: mpsc::Sender<DownlinkEvent>,
+        stats: Arc<NatsStats>,
+    ) -> Result<Self, NatsError> {
+        let (servers, options) = connection::options(settings)?;
+        let shared = Rc::new(Shared {
+            prefix: format!("{}.command.", settings.prefix),
+            own: format!("{}.", settings.prefix),
+            interests: RefCell::default(),
+            tickets: RefCell::default(),
+            requests: Line::default(),
+            subscriptions: Line::default(),
+            answers: Line::default(),
+            ending: Rc::default(),
+            is_connected: Cell::new(false),
+            events,
+            stats,
+        });
+        let supervisor = tokio::task::spawn_local(supervise(Rc::clone(&shared), servers, options));
+        Ok(Self { shared, supervisor })
+    }
+
+    /// Whether the server is there; without it no commands come.
+    pub fn is_connected(&self) -> bool {
+        self.shared.is_connected.get()
+    }
+}
+
+impl Drop for NatsDownlink {
+    fn drop(&mut self) {
+        self.supervisor.abort();
+    }
+}
+
+impl Downlink for NatsDownlink {
+    fn attach(&mut self, token: Token, addresses: &[(ProductId, DeviceId)]) {
+        let prefix = &self.shared.prefix;
+        let subject = |(product, device): &(ProductId, DeviceId)| {
+            Bytes::from(format!("{prefix}{}.{}.>", address::token(product.as_str()), address::token(device.as_str())))
+        };
+        let subjects = addresses.iter().map(subject).collect();
+        let declared = self.shared.interests.borrow_mut().declare(token, subjects);
+        for subject in declared.missing {
+            self.shared.requests.push(Request::Subscribe(subject));
+        }
+        if declared.is_in_place {
+            self.shared.requests.push(Request::Tell(token));
+        }
+    }
+
+    fn fence(&mut self) -> bool {
+        self.shared.requests.push(Request::Fence);
+        true
+    }
+
+    fn reassert(&mut self, token: Token) {
+        let (ended, subjects) = self.shared.interests.borrow_mut().reassert(token);
+        self.shared.end(ended);
+        for subject in subjects {
+            self.shared.requests.push(Request::Subscribe(subject));
+        }
+    }
+
+    fn detach(&mut self, token: Token) {
+        let ended = self.shared.interests.borrow_mut().withdraw(token);
+        self.shared.end(ended);
+    }
+
+    fn is_settled(&self) -> bool {
+        self.shared.ending.get() == 0 && self.shared.answers.len() == 0
+    }
+
+    fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
+        let Some(reply) = self.shared.tickets.borrow_mut().redeem(ticket) else { return };
+        if self.shared.answers.len() >= ANSWERS_MAX {
+            count(&self.shared.stats.answers_dropped);
+            return;
+        }
+        self.shared.answers.push((reply, outcome));
+    }
+}
+
+impl Shared {
+    /// Ends subscriptions. What the server sends until it knows still reaches the worker, which answers it.
+    fn end(&self, subscriptions: Vec<Subscription>) {
+        for subscription in subscriptions {
+            subscription.end(&self.ending);
+            self.requests.push(Request::Unsubscribe(subscription));
+        }
+    }
+}
+
+async fn supervise(shared: Rc<Shared>, servers: Vec<ServerAddr>, options: ConnectOptions) {
+    let capacity = Capacity { operations: OPERATIONS, subscription: WAITING_PER_DEVICE };
+    let Some(connection) = connection::connect(servers, options, capacity, "commands").await else {
+        return;
+    };
+    let client = connection.client.clone();
+    let inbox = client.new_inbox();
+    let barriers = match client.subscribe(inbox.clone()).await {
+        Ok(subscriber) => subscriber,
+        Err(error) => {
+            tracing::error!(%error, "the NATS client refused its inbox");
+            return;
+        }
+    };
+    let mut tasks = JoinSet::new();
+    let registrar = Registrar::new(Rc::clone(&shared), client.clone(), connection.link.clone(), inbox, barriers);
+    tasks.spawn_local(registrar.run());
+    // The client's task takes in whatever has arrived, in one turn. Those that have to keep up with it stop where the
+    // next one's room ends, not at the runtime's budget of 128 messages a turn.
+    tasks.spawn_local(unconstrained(deliver(Rc::clone(&shared))));
+    tasks.spawn_local(unconstrained(answer(Rc::clone(&shared), client.clone())));
+    let mut link = connection.link.clone();
+    let mut seen = Link::default();
+    loop {
+        let now = *link.borrow_and_update();
+        shared.is_connected.set(now.connected);
+        let dropped = now.dropped - seen.dropped;
+        shared.stats.commands_dropped.fetch_add(dropped, Ordering::Relaxed);
+        if dropped > 0 && shared.events.send(DownlinkEvent::Lost(dropped)).await.is_err() {
+            return;
+        }
+        if now.connected && now.connects != seen.connects {
+            let covering = stream::covering(&client, &format!("{}>", shared.prefix)).await;
+            if let Some(name) = &covering {
+                tracing::error!(
+                    stream = name.as_str(),
+                    subject = format!("{}>", shared.prefix),
+                    "a stream stores commands: its acknowledgement answers callers in the device's place"
+                );
+            }
+            shared.stats.note_covering_stream(covering);
+        }
+        seen = now;
+        if link.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Turns what comes on the subscriptions into events.
+async fn deliver(shared: Rc<Shared>) {
+    let mut subscriptions = SelectAll::new();
+    loop {
+        let (subject, message) = poll_fn(|cx| poll_message(&shared, &mut subscriptions, cx)).await;
+        // A refusal is an outcome too: what cannot be answered yet must wait.
+        poll_fn(|cx| shared.answers.poll_room(ANSWERS_BACKLOG, cx)).await;
+        let Some(event) = event(&shared, &subject, message) else { continue };
+        let is_command = matches!(event, DownlinkEvent::Command { .. });
+        if shared.events.send(event).await.is_err() {
+            return;
+        }
+        if is_command {
+            count(&shared.stats.commands);
+        }
+    }
+}
+
+fn poll_message(
+    shared: &Shared,
+    subscriptions: &mut SelectAll<Incoming>,
+    cx: &mut Context<'_>,
+) -> Poll<(Bytes, Message)> {
+    while let Poll::Ready(subscription) = shared.subscriptions.poll_pop(cx) {
+        subscriptions.push(subscription);
+    }
+    match subscriptions.poll_next_unpin(cx) {
+        Poll::Ready(Some(next)) => Poll::Ready(next),
+        // Empty: the line above wakes this task.
+        Poll::Ready(None) | Poll::Pending => Poll::Pending,
+    }
+}
+
+fn event(shared: &Shared, subject: &Bytes, message: Message) -> Option<DownlinkEvent> {
+    let session = shared.interests.borrow().session(subject);
+    if let Some(reply) = &message.reply
+        && is_forbidden_reply(&shared.own, reply)
+    {
+        count(&shared.stats.reply_subjects_refused);
+        tracing::debug!(subject = %message.subject, "a command asks to be answered where the bridge itself listens");
+        return Some(DownlinkEvent::ReplySubjectRefused);
+    }
+    let address = message.subject.strip_prefix(shared.prefix.as_str())?;
+    let mut command = Command::from_subject(address, &message.payload);
+    if let Some(headers) = &message.headers {
+        apply_headers(headers, &mut command);
+    }
+    let ticket = message.reply.map(|reply| shared.tickets.borrow_mut().issue(reply));
+    let to = session.map_or(Recipient::Ended, Recipient::Session);
+    Some(DownlinkEvent::Command { to, ticket, command })
+}
+
+/// An outcome there would come back as a command or as a device's message, or reach the server itself.
+fn is_forbidden_reply(own: &str, reply: &str) -> bool {
+    reply.starts_with('$') || reply.starts_with(own) || own.strip_suffix('.') == Some(reply)
+}
+
+/// Headers of the message override those of the body, which tracing libraries do not see.
+fn apply_headers(headers: &HeaderMap, command: &mut Result<Command, CommandError>) {
+    let text = |name: &str| headers.get(name).map(|value| value.as_str().to_owned()).filter(|text| !text.is_empty());
+    if let Some(correlation) = text("correlation-id") {
+        match command {
+            Ok(command) => command.correlation_id = Some(correlation),
+            Err(CommandError::Parameter(identity, _) | CommandError::Unsupported(identity, _)) => {
+                identity.correlation_id = Some(correlation);
+            }
+            Err(CommandError::Unreadable(_)) => {}
+        }
+    }
+    let Ok(command) = command else { return };
+    if let Some(parent) = text("traceparent") {
+        command.traceparent = Some(parent);
+    }
+    // Raw bytes have no place for what other commands carry in their JSON.
+    if matches!(command.body, CommandBody::Raw(_)) {
+        let is_true = |name: &str| text(name).is_some_and(|text| text.eq_ignore_ascii_case("true"));
+        command.message_id = text("messageId").or(command.message_id.take());
+        command.timeout_ms = text("timeout").and_then(|text| text.parse().ok()).or(command.timeout_ms);
+        command.is_async |= is_true("async");
+        command.send_and_forget |= is_true("sendAndForget");
+    }
+}
+
+/// Publishes outcomes; those that wait when the server goes away are sent when it is back, as the callers' inboxes
+/// come back too.
+async fn answer(shared: Rc<Shared>, client: Client) {
+    loop {
+        let (reply, outcome) = poll_fn(|cx| shared.answers.poll_pop(cx)).await;
+        let headers = headers::outcome(&outcome);
+        match client.publish_with_headers(reply.clone(), headers, outcome.payload).await {
+            Ok(()) => count(&shared.stats.answers),
+            Err(error) if error.kind() == PublishErrorKind::Send => return,
+            Err(error) => {
+                // The caller must not wait for an outcome that cannot come; it gets the failure alone.
+                tracing::error!(device = outcome.device, %error, "an outcome cannot be sent");
+                let text = format!("the outcome cannot be sent: {error}");
+                let mut headers = HeaderMap::new();
+                headers.insert("Nats-Service-Error-Code", Code::SystemError.as_str());
+                headers.insert("Nats-Service-Error", text.replace(['\r', '\n'], " "));
+                if client.publish_with_headers(reply, headers, Bytes::new()).await.is_err() {
+                    count(&shared.stats.answers_dropped);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::command::CommandIdentity;
+
+    #[test]
+    fn a_reply_subject_of_the_bridge_or_the_server_is_forbidden() {
+        for (reply, expected) in [
+            ("_INBOX.a.b", false),
+            ("jetlinks2.x", false),
+            ("jetlinks", true),
+            ("jetlinks.command.product1.device1.disconnect", true),
+            ("jetlinks.device.product1.device1.event.e", true),
+            ("$JS.API.STREAM.DELETE.JETLINKS_DEVICE", true),
+            ("$SYS.REQ", true),
+        ] {
+            assert_eq!(is_forbidden_reply("jetlinks.", reply), expected, "{reply}");
+        }
+    }
+
+    #[test]
+    fn raw_bytes_have_their_message_id_and_timeout_beside_them() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [("messageId", "m1"), ("timeout", "1500"), ("sendAndForget", "true")] {
+            headers.insert(name, value);
+        }
+        let mut direct = Command::from_subject("product1.device1.direct", b"\x00\x01");
+        apply_headers(&headers, &mut direct);
+        let direct = direct.expect("a command");
+        assert_eq!((direct.message_id.as_deref(), direct.timeout_ms), (Some("m1"), Some(1500)));
+        assert!(direct.send_and_forget && !direct.is_async);
+        let mut read = Command::from_subject("product1.device1.properties.read", br#"{"messageId":"m0"}"#);
+        apply_headers(&headers, &mut read);
+        assert_eq!(read.expect("a command").message_id.as_deref(), Some("m0"), "JSON speaks for itself");
+    }
+
+    #[test]
+    fn the_correlation_header_reaches_a_command_that_cannot_be_carried_out_too() {
+        let identity = CommandIdentity {
+            product: "product1".to_owned(),
+            device: "device1".to_owned(),
+            children: Vec::new(),
+            message_type: None,
+            message_id: None,
+            correlation_id: Some("of the body".to_owned()),
+            about_product: None,
+        };
+        let mut command = Err(CommandError::Parameter(Box::new(identity), String::new()));
+        let mut headers = HeaderMap::new();
+        headers.insert("correlation-id", "of the message");
+        apply_headers(&headers, &mut command);
+        let Err(CommandError::Parameter(identity, _)) = command else { panic!("{command:?}") };
+        assert_eq!(identity.correlation_id.as_deref(), Some("of the message"));
+    }
+}

@@ -1,0 +1,134 @@
+//! NATS headers of an envelope.
+
+use async_nats::HeaderMap;
+
+use crate::protocol::downlink::Outcome;
+
+/// Media type of a structured envelope.
+pub(super) const CLOUDEVENTS_JSON: &str = "application/cloudevents+json";
+
+/// Media type of `data` when an envelope in binary mode does not say.
+const JSON: &str = "application/json";
+
+/// Headers of a structured envelope.
+pub(super) fn structured() -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("content-type", CLOUDEVENTS_JSON);
+    headers
+}
+
+/// Headers of an envelope in binary mode: `ce-` and the attribute, as the CloudEvents bindings name them; the media type
+/// of `data` is `content-type` and no `ce-` header.
+pub(super) fn binary(attributes: &[(&'static str, String)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("content-type", JSON);
+    for (name, value) in attributes {
+        if *name == "datacontenttype" {
+            headers.insert("content-type", escape(value).as_str());
+        } else {
+            headers.insert(format!("ce-{name}"), escape(value));
+        }
+    }
+    headers
+}
+
+/// Headers of an outcome, with the service error where it is a failure.
+pub(super) fn outcome(outcome: &Outcome) -> HeaderMap {
+    let mut headers = if outcome.attributes.is_empty() { structured() } else { binary(&outcome.attributes) };
+    if let Some((code, text)) = &outcome.failure {
+        headers.insert("Nats-Service-Error-Code", code.as_str());
+        headers.insert("Nats-Service-Error", one_line(text));
+    }
+    headers
+}
+
+/// Percent-encodes what the HTTP binding, which this one follows, keeps out of header values: everything outside
+/// printable ASCII, the space, the double quote and the percent sign.
+fn escape(value: &str) -> String {
+    let mut escaped = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        match byte {
+            b'"' | b'%' => push_hex(&mut escaped, byte),
+            0x21..=0x7e => escaped.push(char::from(byte)),
+            _ => push_hex(&mut escaped, byte),
+        }
+    }
+    escaped
+}
+
+fn push_hex(text: &mut String, byte: u8) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    text.push('%');
+    text.push(char::from(HEX[usize::from(byte >> 4)]));
+    text.push(char::from(HEX[usize::from(byte & 15)]));
+}
+
+/// The inverse of the escape; what is no escape stays.
+pub(super) fn unescape(value: &str) -> String {
+    let bytes = value.as_bytes();
+    let mut plain = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some((&first, tail)) = rest.split_first() {
+        let escaped = match (first, tail) {
+            (b'%', [high, low, ..]) => hex(*high).zip(hex(*low)).map(|(high, low)| high << 4 | low),
+            _ => None,
+        };
+        match escaped {
+            Some(byte) => {
+                plain.push(byte);
+                rest = &tail[2..];
+            }
+            None => {
+                plain.push(first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8(plain).unwrap_or_else(|_| value.to_owned())
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+fn one_line(text: &str) -> String {
+    text.replace(['\r', '\n'], " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::protocol::downlink::Code;
+
+    #[test]
+    fn binary_attributes_are_percent_encoded_headers() {
+        let headers = binary(&[
+            ("id", "01J".to_owned()),
+            ("subject", "温 \"%".to_owned()),
+            ("datacontenttype", "application/json".to_owned()),
+        ]);
+        assert_eq!(headers.get("ce-id").map(|v| v.as_str()), Some("01J"));
+        assert_eq!(headers.get("ce-subject").map(|v| v.as_str()), Some("%E6%B8%A9%20%22%25"));
+        assert_eq!(headers.get("content-type").map(|v| v.as_str()), Some("application/json"));
+        assert_eq!(headers.get("ce-datacontenttype"), None);
+        assert_eq!(unescape("%E6%B8%A9%20%22%25"), "温 \"%");
+        assert_eq!(unescape("100%"), "100%");
+    }
+
+    #[test]
+    fn a_failure_carries_the_service_error_on_one_line() {
+        let failed = Outcome {
+            device: "device1".to_owned(),
+            correlation_id: "1".to_owned(),
+            payload: Bytes::new(),
+            attributes: Vec::new(),
+            failure: Some((Code::TimeOut, "no\r\nreply".to_owned())),
+        };
+        let headers = outcome(&failed);
+        assert_eq!(headers.get("Nats-Service-Error-Code").map(|v| v.as_str()), Some("TIME_OUT"));
+        assert_eq!(headers.get("Nats-Service-Error").map(|v| v.as_str()), Some("no  reply"));
+        assert_eq!(headers.get("content-type").map(|v| v.as_str()), Some(CLOUDEVENTS_JSON));
+    }
+}

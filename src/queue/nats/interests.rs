@@ -1,0 +1,169 @@
+//! Which session has the commands of which subject.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+
+use super::subscription::Subscription;
+use crate::protocol::uplink::Token;
+
+/// The interests of one worker: at most one session per subject, so that a command is delivered once although an older
+/// and a newer session of a device may overlap; the newer one has it.
+#[derive(Debug)]
+pub(super) struct Interests<S = Subscription> {
+    by_subject: HashMap<Bytes, Interest<S>>,
+    by_token: HashMap<Token, Declaration>,
+}
+
+#[derive(Debug)]
+struct Interest<S> {
+    token: Token,
+    subscription: Option<S>,
+    is_confirmed: bool,
+}
+
+/// What one session wants: its own subject, and those of its children.
+#[derive(Debug, Default)]
+struct Declaration {
+    subjects: Vec<Bytes>,
+    unconfirmed: usize,
+}
+
+/// What a declared interest still needs.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Declared {
+    /// Subjects without a subscription.
+    pub(super) missing: Vec<Bytes>,
+    /// Everything is in place already, from an earlier session.
+    pub(super) is_in_place: bool,
+}
+
+impl<S> Default for Interests<S> {
+    fn default() -> Self {
+        Self { by_subject: HashMap::new(), by_token: HashMap::new() }
+    }
+}
+
+impl<S> Interests<S> {
+    /// Gives the subjects to this session.
+    pub(super) fn declare(&mut self, token: Token, subjects: Vec<Bytes>) -> Declared {
+        let mut declared = Declared::default();
+        let mut unconfirmed = 0;
+        for subject in &subjects {
+            match self.by_subject.get_mut(subject) {
+                Some(interest) => {
+                    if interest.token != token {
+                        if let Some(older) = self.by_token.get_mut(&interest.token) {
+                            older.subjects.retain(|other| other != subject);
+                        }
+                        interest.token = token;
+                    }
+                    unconfirmed += usize::from(!interest.is_confirmed);
+                }
+                None => {
+                    let interest = Interest { token, subscription: None, is_confirmed: false };
+                    self.by_subject.insert(subject.clone(), interest);
+                    declared.missing.push(subject.clone());
+                    unconfirmed += 1;
+                }
+            }
+        }
+        declared.is_in_place = unconfirmed == 0;
+        self.by_token.insert(token, Declaration { subjects, unconfirmed });
+        declared
+    }
+
+    /// Whether the subject waits for its subscription.
+    pub(super) fn needs_subscription(&self, subject: &Bytes) -> bool {
+        self.by_subject.get(subject).is_some_and(|interest| interest.subscription.is_none())
+    }
+
+    /// Notes the subscription of a subject; gives it back when nobody wants it any more.
+    pub(super) fn subscribed(&mut self, subject: &Bytes, subscription: S) -> Option<S> {
+        match self.by_subject.get_mut(subject) {
+            Some(interest) if interest.subscription.is_none() => {
+                interest.subscription = Some(subscription);
+                None
+            }
+            _ => Some(subscription),
+        }
+    }
+
+    /// Notes that the server has the subject. The session that is to be told, if that was the last one it waited for.
+    pub(super) fn confirm(&mut self, subject: &Bytes) -> Option<Token> {
+        let interest = self.by_subject.get_mut(subject)?;
+        if std::mem::replace(&mut interest.is_confirmed, true) {
+            return None;
+        }
+        let declaration = self.by_token.get_mut(&interest.token)?;
+        declaration.unconfirmed = declaration.unconfirmed.saturating_sub(1);
+        (declaration.unconfirmed == 0).then_some(interest.token)
+    }
+
+    /// The session that has the subject.
+    pub(super) fn session(&self, subject: &Bytes) -> Option<Token> {
+        self.by_subject.get(subject).map(|interest| interest.token)
+    }
+
+    /// Takes the subscriptions of a session, which are to be ended; the subjects need new ones.
+    pub(super) fn reassert(&mut self, token: Token) -> (Vec<S>, Vec<Bytes>) {
+        let subjects = self.by_token.get(&token).map(|declaration| declaration.subjects.clone()).unwrap_or_default();
+        let interests = &mut self.by_subject;
+        let ended = subjects.iter().filter_map(|subject| interests.get_mut(subject)?.subscription.take()).collect();
+        (ended, subjects)
+    }
+
+    /// Withdraws what this session has, not what a newer one took over; the subscriptions that are to be ended.
+    pub(super) fn withdraw(&mut self, token: Token) -> Vec<S> {
+        let Some(declaration) = self.by_token.remove(&token) else { return Vec::new() };
+        let interests = &mut self.by_subject;
+        declaration.subjects.iter().filter_map(|subject| interests.remove(subject)?.subscription).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: Token = Token { slot: 1, generation: 0, sequence: 0 };
+    const NEW: Token = Token { slot: 2, generation: 0, sequence: 0 };
+
+    #[test]
+    fn a_newer_session_takes_the_subject_over_and_the_older_cannot_withdraw_it() {
+        let subject = Bytes::from_static(b"jetlinks.command.product1.device1.>");
+        let mut interests = Interests::<u8>::default();
+        assert_eq!(interests.declare(OLD, vec![subject.clone()]).missing, std::slice::from_ref(&subject));
+        assert!(interests.needs_subscription(&subject));
+        assert_eq!(interests.subscribed(&subject, 1), None);
+        assert!(!interests.needs_subscription(&subject));
+        assert_eq!(interests.declare(NEW, vec![subject.clone()]), Declared::default(), "it is under way");
+        assert_eq!(interests.confirm(&subject), Some(NEW));
+        assert_eq!(interests.confirm(&subject), None);
+        assert!(interests.withdraw(OLD).is_empty());
+        assert_eq!(interests.session(&subject), Some(NEW));
+        assert!(interests.declare(OLD, vec![subject.clone()]).is_in_place);
+        assert_eq!(interests.withdraw(OLD), [1]);
+        assert_eq!(interests.session(&subject), None);
+    }
+
+    #[test]
+    fn a_subscription_that_comes_after_the_session_has_gone_is_ended() {
+        let subject = Bytes::from_static(b"jetlinks.command.product1.device1.>");
+        let mut interests = Interests::<u8>::default();
+        interests.declare(OLD, vec![subject.clone()]);
+        assert!(interests.withdraw(OLD).is_empty());
+        assert_eq!(interests.subscribed(&subject, 1), Some(1));
+        assert_eq!(interests.confirm(&subject), None);
+    }
+
+    #[test]
+    fn a_gateway_is_told_once_when_its_subjects_and_those_of_its_children_are_in_place() {
+        let subjects = [Bytes::from_static(b"gw1"), Bytes::from_static(b"child1")];
+        let mut interests = Interests::<u8>::default();
+        assert_eq!(interests.declare(OLD, subjects.to_vec()).missing, subjects);
+        assert_eq!(interests.confirm(&subjects[1]), None);
+        assert_eq!(interests.confirm(&subjects[0]), Some(OLD));
+        interests.withdraw(OLD);
+        assert!(subjects.iter().all(|subject| interests.session(subject).is_none()));
+    }
+}

@@ -1,0 +1,36 @@
+//! NATS: JetStream for what devices say, core NATS for commands, each over its own connection per worker; and the
+//! claims by which replicas agree who holds a device, over one connection per replica.
+
+mod acknowledgement;
+mod caller;
+mod connection;
+mod coordination;
+mod downlink;
+mod error;
+mod headers;
+mod interests;
+mod line;
+mod material;
+mod outstanding;
+mod reader;
+mod registrar;
+mod requests;
+mod settings;
+mod stats;
+mod stream;
+mod subscription;
+mod tickets;
+mod tls;
+mod uplink;
+
+pub use caller::NatsCaller;
+pub use connection::options;
+pub use coordination::{Heard, NatsCoordination};
+pub use downlink::NatsDownlink;
+pub use error::NatsError;
+pub use material::NatsMaterial;
+pub use reader::NatsReader;
+pub use requests::{NatsAnswer, NatsEnvelope, NatsRequest, NatsRequests};
+pub use settings::{NatsSettings, NatsTlsSettings, StreamDefaults};
+pub use stats::NatsStats;
+pub use uplink::NatsUplink;

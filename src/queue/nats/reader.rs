@@ -1,0 +1,126 @@
+//! What is in the stream, in stored order.
+
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::consumer::DeliverPolicy;
+use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
+use async_nats::jetstream::context::GetStreamErrorKind;
+use async_nats::jetstream::{self, Message};
+use futures_util::StreamExt;
+
+use super::{NatsError, NatsSettings, connection, headers};
+use crate::queue::{Place, ReadError, ReadFrom, Stored};
+
+/// How long the server may take to be reached, and for each answer.
+const QUESTION: Duration = Duration::from_secs(10);
+
+/// Reads the stream by an ordered consumer, which the server forgets by itself.
+pub struct NatsReader {
+    messages: Ordered,
+    /// The last sequence number to read; `None` when the reader has no end.
+    end: Option<u64>,
+    is_ended: bool,
+}
+
+impl std::fmt::Debug for NatsReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NatsReader").field("end", &self.end).finish_non_exhaustive()
+    }
+}
+
+impl From<NatsError> for ReadError {
+    fn from(error: NatsError) -> Self {
+        ReadError::Settings(error.to_string())
+    }
+}
+
+impl NatsReader {
+    /// Opens the stream for these subjects below the prefix, such as `device.>` or `device.product1.device1.>`; empty
+    /// means all.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the settings are wrong, the server does not answer or the stream does not exist.
+    pub async fn open(settings: &NatsSettings, subjects: &str, from: ReadFrom) -> Result<Self, ReadError> {
+        let (servers, options) = connection::options(settings)?;
+        // A tool tells its caller at once that the server is away. The delay of a first attempt is for reconnects.
+        let client = tokio::time::timeout(QUESTION, options.connect(servers))
+            .await
+            .map_err(|_| ReadError::Unreachable("no connection in time".to_owned()))?
+            .map_err(|error| ReadError::Unreachable(error.to_string()))?;
+        let mut context = jetstream::new(client);
+        context.set_timeout(QUESTION);
+        let stream = match context.get_stream(&settings.stream).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                return Err(match error.kind() {
+                    GetStreamErrorKind::JetStream(reply)
+                        if reply.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND =>
+                    {
+                        ReadError::Missing(format!("stream {}", settings.stream))
+                    }
+                    _ => ReadError::Unreachable(error.to_string()),
+                });
+            }
+        };
+        let last = stream.cached_info().state.last_sequence;
+        let (deliver_policy, end) = match from {
+            ReadFrom::Beginning => (DeliverPolicy::All, Some(last)),
+            ReadFrom::Now => (DeliverPolicy::ByStartSequence { start_sequence: last + 1 }, None),
+        };
+        let filter_subject =
+            if subjects.is_empty() { String::new() } else { format!("{}.{subjects}", settings.prefix) };
+        let consumer = stream
+            .create_consumer(OrderedConfig { deliver_policy, filter_subject, ..OrderedConfig::default() })
+            .await
+            .map_err(|error| ReadError::Unreachable(error.to_string()))?;
+        let is_ended = from == ReadFrom::Beginning && consumer.cached_info().num_pending == 0;
+        let messages = consumer.messages().await.map_err(|error| ReadError::Unreachable(error.to_string()))?;
+        Ok(Self { messages, end, is_ended })
+    }
+
+    /// The next envelope; `None` at the end.
+    ///
+    /// # Errors
+    /// [`ReadError::Lost`] when the client gives up.
+    pub async fn next(&mut self) -> Result<Option<Stored>, ReadError> {
+        if self.is_ended {
+            return Ok(None);
+        }
+        let Some(next) = self.messages.next().await else { return Ok(None) };
+        let message = next.map_err(|error| ReadError::Lost(error.to_string()))?;
+        let (sequence, pending) = match message.info() {
+            Ok(info) => (info.stream_sequence, info.pending),
+            Err(error) => return Err(ReadError::Lost(error.to_string())),
+        };
+        if let Some(end) = self.end {
+            self.is_ended = sequence >= end || pending == 0;
+            if sequence > end {
+                return Ok(None);
+            }
+        }
+        Ok(Some(stored(&message, sequence)))
+    }
+}
+
+fn stored(message: &Message, sequence: u64) -> Stored {
+    let mut content_type = None;
+    let mut attributes = Vec::new();
+    for (name, values) in message.headers.iter().flat_map(HeaderMap::iter) {
+        let Some(value) = values.first() else { continue };
+        let name: &str = name.as_ref();
+        if let Some(attribute) = name.strip_prefix("ce-") {
+            attributes.push((attribute.to_owned(), headers::unescape(value.as_str())));
+        } else if name == "content-type" {
+            content_type = Some(value.as_str().to_owned());
+        }
+    }
+    attributes.sort_unstable();
+    Stored {
+        place: Place::Sequence(sequence),
+        address: message.subject.as_str().to_owned(),
+        payload: message.payload.clone(),
+        content_type,
+        attributes,
+    }
+}

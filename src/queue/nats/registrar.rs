@@ -1,0 +1,246 @@
+//! Interests of sessions, and the proof that the server has them.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Duration;
+
+use async_nats::{Client, Message, Subject, Subscriber};
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::connection::{self, Link};
+use super::downlink::{Request, Shared};
+use super::subscription::{Incoming, Subscription};
+use crate::protocol::downlink::DownlinkEvent;
+
+/// An interest that the server has not confirmed by then is taken for granted: CONNECT must not wait for a server that
+/// does not answer.
+const BARRIER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Subscribes, and tells sessions when the server has their interest.
+pub(super) struct Registrar {
+    shared: Rc<Shared>,
+    client: Client,
+    link: tokio::sync::watch::Receiver<Link>,
+    seen: Link,
+    inbox: String,
+    barriers: Subscriber,
+    sent: u64,
+    waiting: VecDeque<Unconfirmed>,
+    /// Not subscribed because the server was away.
+    deferred: Vec<Bytes>,
+}
+
+/// Interests before one barrier.
+struct Unconfirmed {
+    barrier: u64,
+    deadline: Instant,
+    subjects: Vec<Bytes>,
+    /// Whether the worker waits for the barrier itself.
+    is_fence: bool,
+}
+
+impl Registrar {
+    /// `barriers` is the subscription of `inbox`.
+    pub(super) fn new(
+        shared: Rc<Shared>,
+        client: Client,
+        link: watch::Receiver<Link>,
+        inbox: String,
+        barriers: Subscriber,
+    ) -> Self {
+        let (waiting, deferred) = (VecDeque::new(), Vec::new());
+        Self { shared, client, link, seen: Link::default(), inbox, barriers, sent: 0, waiting, deferred }
+    }
+
+    /// Ends when the worker does not take events any more.
+    pub(super) async fn run(mut self) {
+        // The first connection takes milliseconds; devices that come meanwhile are worth the proof.
+        let _ = tokio::time::timeout(BARRIER_TIMEOUT, connection::connected(&mut self.link)).await;
+        self.seen = *self.link.borrow_and_update();
+        loop {
+            let deadline = self.waiting.front().map(|unconfirmed| unconfirmed.deadline);
+            let go_on = tokio::select! {
+                changed = self.link.changed() => changed.is_ok() && self.follow_link().await,
+                Some(message) = self.barriers.next() => self.confirm_until(number(&message)).await,
+                () = until(deadline) => self.give_up_waiting("the server is slow").await,
+                request = poll_fn(|cx| self.shared.requests.poll_pop(cx)) => self.serve(request).await,
+            };
+            if !go_on {
+                return;
+            }
+        }
+    }
+
+    async fn follow_link(&mut self) -> bool {
+        let now = *self.link.borrow_and_update();
+        let was_lost = !now.connected || now.connects != self.seen.connects;
+        self.seen = now;
+        if now.connected {
+            for subject in self.deferred.drain(..) {
+                self.shared.requests.push(Request::Subscribe(subject));
+            }
+        }
+        // Barriers and subscriptions on the lost connection prove nothing; the client repeats the subscriptions.
+        !was_lost || self.give_up_waiting("the server is away").await
+    }
+
+    /// Serves this request and all others that are there, behind one barrier.
+    async fn serve(&mut self, first: Request) -> bool {
+        let mut subjects = Vec::new();
+        let mut unproved = Vec::new();
+        let mut is_fence = false;
+        let mut next = Some(first);
+        while let Some(request) = next {
+            match request {
+                Request::Tell(token) => {
+                    if self.shared.events.send(DownlinkEvent::Attached(token)).await.is_err() {
+                        return false;
+                    }
+                }
+                Request::Fence => is_fence = true,
+                Request::Unsubscribe(subscription) => self.unsubscribe(&subscription).await,
+                Request::Subscribe(subject) => {
+                    if self.shared.interests.borrow().needs_subscription(&subject) {
+                        match self.subscribe(&subject).await {
+                            Subscribed::Sent => subjects.push(subject),
+                            Subscribed::Deferred => {
+                                self.deferred.push(subject.clone());
+                                unproved.push(subject);
+                            }
+                            Subscribed::Impossible => return false,
+                        }
+                    }
+                }
+            }
+            next = self.shared.requests.pop();
+        }
+        if !unproved.is_empty() && !self.tell_unproved(unproved, "the server is away").await {
+            return false;
+        }
+        if subjects.is_empty() && !is_fence {
+            return true;
+        }
+        self.sent += 1;
+        let deadline = Instant::now() + BARRIER_TIMEOUT;
+        self.waiting.push_back(Unconfirmed { barrier: self.sent, deadline, subjects, is_fence });
+        let barrier = Bytes::copy_from_slice(&self.sent.to_be_bytes());
+        let (mut link, seen) = (self.link.clone(), self.seen);
+        tokio::select! {
+            biased;
+            // The turn of `run` that follows sees the change and lets the sessions in.
+            () = connection::lost(&mut link, seen) => true,
+            sent = self.client.publish(self.inbox.clone(), barrier) => sent.is_ok(),
+        }
+    }
+
+    async fn subscribe(&mut self, subject: &Bytes) -> Subscribed {
+        let Ok(name) = Subject::try_from(subject.clone()) else { return Subscribed::Impossible };
+        let (mut link, seen) = (self.link.clone(), self.seen);
+        // The client takes operations while the server is away, until its line is full; then it would make every
+        // CONNECT wait.
+        let subscriber = tokio::select! {
+            biased;
+            () = connection::lost(&mut link, seen) => return Subscribed::Deferred,
+            subscribed = self.client.subscribe(name) => match subscribed {
+                Ok(subscriber) => subscriber,
+                Err(error) => {
+                    // Tokens are percent-encoded, so only the end of the connection's task is left as a cause.
+                    tracing::debug!(%error, "a subscription was not taken");
+                    return Subscribed::Impossible;
+                }
+            },
+        };
+        let subscription = Subscription::new(subscriber);
+        let unwanted = self.shared.interests.borrow_mut().subscribed(subject, subscription.clone());
+        if let Some(unwanted) = unwanted {
+            unwanted.end(&self.shared.ending);
+            self.shared.requests.push(Request::Unsubscribe(unwanted));
+        }
+        self.shared.subscriptions.push(Incoming { subject: subject.clone(), subscription });
+        Subscribed::Sent
+    }
+
+    /// Before any later subscription of the same subject: a command must not come on both.
+    async fn unsubscribe(&self, subscription: &Subscription) {
+        let mut link = self.link.clone();
+        loop {
+            if std::future::poll_fn(|cx| Poll::Ready(subscription.unsubscribe(cx))).await {
+                return;
+            }
+            // A line that is full empties soon, unless the server is away.
+            if connection::lost(&mut link, self.seen).now_or_never().is_some() {
+                return subscription.give_up();
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn confirm_until(&mut self, barrier: u64) -> bool {
+        while self.waiting.front().is_some_and(|unconfirmed| unconfirmed.barrier <= barrier) {
+            let Some(unconfirmed) = self.waiting.pop_front() else { break };
+            if !self.tell(unconfirmed.subjects).await || !self.end_fence(unconfirmed.is_fence).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn give_up_waiting(&mut self, cause: &'static str) -> bool {
+        while let Some(unconfirmed) = self.waiting.pop_front() {
+            if !self.tell_unproved(unconfirmed.subjects, cause).await || !self.end_fence(unconfirmed.is_fence).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn end_fence(&self, is_fence: bool) -> bool {
+        !is_fence || self.shared.events.send(DownlinkEvent::Fenced).await.is_ok()
+    }
+
+    async fn tell_unproved(&self, subjects: Vec<Bytes>, cause: &'static str) -> bool {
+        tracing::debug!(cause, sessions = subjects.len(), "interests are not confirmed");
+        let sessions = u64::try_from(subjects.len()).unwrap_or(u64::MAX);
+        self.shared.stats.unconfirmed_interests.fetch_add(sessions, Ordering::Relaxed);
+        self.tell(subjects).await
+    }
+
+    async fn tell(&self, subjects: Vec<Bytes>) -> bool {
+        for subject in subjects {
+            let session = self.shared.interests.borrow_mut().confirm(&subject);
+            if let Some(token) = session
+                && self.shared.events.send(DownlinkEvent::Attached(token)).await.is_err()
+            {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// What became of a subscription.
+enum Subscribed {
+    /// It is on its way to the server, and a barrier sent now comes after it.
+    Sent,
+    /// The server is away.
+    Deferred,
+    /// The client has ended.
+    Impossible,
+}
+
+fn number(barrier: &Message) -> u64 {
+    barrier.payload.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

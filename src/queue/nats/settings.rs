@@ -1,0 +1,95 @@
+//! What the NATS queue is told.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::{NatsError, NatsMaterial, connection};
+
+/// Parameters of every NATS connection and of the stream.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NatsSettings {
+    /// Server URLs, `nats://host:port` or `tls://host:port`; at least one. The first user and password (or token) inside
+    /// one counts for all.
+    pub servers: Vec<String>,
+    /// User JWT and seed, as a credentials file holds them; read at start.
+    pub credentials: Option<NatsMaterial>,
+    /// Certificates; any of them, or a `tls://` URL, turns TLS on.
+    pub tls: NatsTlsSettings,
+    /// First token or tokens of every subject, without a trailing dot; `jetlinks` by default.
+    pub prefix: String,
+    /// Name of the stream; `JETLINKS_DEVICE` by default.
+    pub stream: String,
+    /// How the stream is made when it is missing.
+    pub stream_defaults: StreamDefaults,
+    /// Silence after which the server is asked for a sign of life; the third silent interval ends the connection.
+    /// 5 s by default.
+    pub ping_interval: Duration,
+    /// Name of the connections, as the server's monitoring shows it; the replica's id does well.
+    pub connection_name: String,
+}
+
+/// Certificates and keys in PEM; files are read again at each connection, texts need `ca` too.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NatsTlsSettings {
+    /// Certificate authorities instead of those of the system.
+    pub ca: Option<NatsMaterial>,
+    /// Certificate of this client; needs `private_key`.
+    pub certificate: Option<NatsMaterial>,
+    /// Private key of this client.
+    pub private_key: Option<NatsMaterial>,
+}
+
+/// How a missing stream is made. A stream that exists is never changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamDefaults {
+    /// Copies in the cluster, 1 to 5.
+    pub replicas: usize,
+    /// Age at which messages leave the stream; zero means never.
+    pub max_age: Duration,
+    /// Bytes at which the oldest messages leave the stream; `None` means no limit.
+    pub max_bytes: Option<u64>,
+}
+
+impl NatsSettings {
+    /// Settings for these servers, with every default of the contract.
+    pub fn new(servers: Vec<String>) -> Self {
+        Self {
+            servers,
+            credentials: None,
+            tls: NatsTlsSettings::default(),
+            prefix: "jetlinks".to_owned(),
+            stream: "JETLINKS_DEVICE".to_owned(),
+            stream_defaults: StreamDefaults {
+                replicas: 1,
+                max_age: Duration::from_secs(7 * 24 * 60 * 60),
+                max_bytes: None,
+            },
+            ping_interval: Duration::from_secs(5),
+            connection_name: "jetlinks-bridge".to_owned(),
+        }
+    }
+
+    /// Checks the settings as a start does, without a connection; reads the files that a start reads.
+    ///
+    /// # Errors
+    /// [`NatsError`] names the setting.
+    pub fn check(&self) -> Result<(), NatsError> {
+        connection::options(self).map(drop)
+    }
+}
+
+impl fmt::Debug for NatsSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Server URLs may hold passwords.
+        f.debug_struct("NatsSettings")
+            .field("servers", &self.servers.len())
+            .field("credentials", &self.credentials)
+            .field("tls", &self.tls)
+            .field("prefix", &self.prefix)
+            .field("stream", &self.stream)
+            .field("stream_defaults", &self.stream_defaults)
+            .field("ping_interval", &self.ping_interval)
+            .field("connection_name", &self.connection_name)
+            .finish()
+    }
+}

@@ -1,0 +1,53 @@
+//! Counters of the NATS queue.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Counts since start, over all workers that share it.
+#[derive(Debug, Default)]
+pub struct NatsStats {
+    /// Records handed to the connection, each sending counted.
+    pub published: AtomicU64,
+    /// Positive acknowledgements.
+    pub stored: AtomicU64,
+    /// Negative acknowledgements, and records that the server would not take for their size.
+    pub failed: AtomicU64,
+    /// Records not taken because the queue was away or the local buffer full.
+    pub refused: AtomicU64,
+    /// Times that the uplink went away after it had been reached.
+    pub outages: AtomicU64,
+    /// Times that nothing was acknowledged for five seconds with records outstanding.
+    pub stalls: AtomicU64,
+    /// Acknowledgements lost because their subscription was full; a lower bound likewise.
+    pub acknowledgements_dropped: AtomicU64,
+    /// Commands handed to a worker.
+    pub commands: AtomicU64,
+    /// Commands lost because the worker did not take them fast enough; a lower bound, as the client tells of a flood only
+    /// by its first losses.
+    pub commands_dropped: AtomicU64,
+    /// Commands refused for their reply subject.
+    pub reply_subjects_refused: AtomicU64,
+    /// Outcomes sent to their caller.
+    pub answers: AtomicU64,
+    /// Outcomes lost because too many waited while the server was away.
+    pub answers_dropped: AtomicU64,
+    /// Sessions let in without proof that the server has their interest, because the server was away or slow.
+    pub unconfirmed_interests: AtomicU64,
+    covering_stream: Mutex<Option<String>>,
+}
+
+impl NatsStats {
+    /// The stream that stores commands by mistake, as last seen: its acknowledgement would answer in the device's
+    /// place.
+    pub fn covering_stream(&self) -> Option<String> {
+        self.covering_stream.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn note_covering_stream(&self, name: Option<String>) {
+        *self.covering_stream.lock().unwrap_or_else(PoisonError::into_inner) = name;
+    }
+}
+
+pub(super) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}

@@ -1,0 +1,159 @@
+//! The stream: made when missing, looked at before records are trusted to it.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_nats::Client;
+use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
+use async_nats::jetstream::stream::{Config, Info, StorageType};
+use async_nats::jetstream::{self, ErrorCode};
+use serde::Deserialize;
+
+use super::NatsSettings;
+
+/// An API request that is not answered by then counts as unanswered.
+const API_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why the stream does not take records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum StreamTrouble {
+    /// The API did not answer, or not with an answer that can be read.
+    Unanswered(String),
+    /// The API refused to tell about the stream or to make it.
+    Refused(String),
+    /// The stream has no leader at present.
+    Leaderless,
+    /// The stream exists and does not take these subjects; only its owner can change that.
+    Uncovered(String),
+}
+
+impl StreamTrouble {
+    /// Whether waiting does not help.
+    pub(super) fn needs_a_human(&self) -> bool {
+        matches!(self, StreamTrouble::Refused(_) | StreamTrouble::Uncovered(_))
+    }
+}
+
+impl fmt::Display for StreamTrouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StreamTrouble::Unanswered(cause) => write!(f, "JetStream does not answer: {cause}"),
+            StreamTrouble::Refused(cause) => write!(f, "JetStream refuses: {cause}"),
+            StreamTrouble::Leaderless => f.write_str("the stream has no leader"),
+            StreamTrouble::Uncovered(subject) => write!(f, "the stream exists and does not take {subject}"),
+        }
+    }
+}
+
+/// Makes sure that the stream exists, has a leader and takes every subject that the bridge writes.
+pub(super) async fn prepare(client: &Client, settings: &NatsSettings) -> Result<(), StreamTrouble> {
+    let mut context = jetstream::new(client.clone());
+    context.set_timeout(API_TIMEOUT);
+    let info = match look(&context, &settings.stream).await? {
+        Some(info) => info,
+        None => make(&context, settings).await?,
+    };
+    if info.cluster.as_ref().is_some_and(|cluster| cluster.leader.as_deref().unwrap_or_default().is_empty()) {
+        return Err(StreamTrouble::Leaderless);
+    }
+    for subject in subjects(&settings.prefix) {
+        if !info.config.subjects.iter().any(|filter| covers(filter, &subject)) {
+            return Err(StreamTrouble::Uncovered(subject));
+        }
+    }
+    Ok(())
+}
+
+async fn look(context: &jetstream::Context, name: &str) -> Result<Option<Info>, StreamTrouble> {
+    match context.get_stream(name).await {
+        Ok(stream) => Ok(Some(stream.cached_info().clone())),
+        Err(error) => match error.kind() {
+            GetStreamErrorKind::JetStream(reply) if reply.error_code() == ErrorCode::STREAM_NOT_FOUND => Ok(None),
+            GetStreamErrorKind::JetStream(reply) => Err(StreamTrouble::Refused(reply.to_string())),
+            _ => Err(StreamTrouble::Unanswered(error.to_string())),
+        },
+    }
+}
+
+async fn make(context: &jetstream::Context, settings: &NatsSettings) -> Result<Info, StreamTrouble> {
+    let defaults = &settings.stream_defaults;
+    let config = Config {
+        name: settings.stream.clone(),
+        subjects: subjects(&settings.prefix).into(),
+        storage: StorageType::File,
+        num_replicas: defaults.replicas,
+        max_age: defaults.max_age,
+        max_bytes: defaults.max_bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
+        ..Config::default()
+    };
+    match context.create_stream(config).await {
+        Ok(stream) => {
+            tracing::info!(stream = settings.stream, "made the stream");
+            Ok(stream.cached_info().clone())
+        }
+        Err(error) => match error.kind() {
+            // Another replica was faster, with other settings; what exists counts.
+            CreateStreamErrorKind::JetStream(reply) if reply.error_code() == ErrorCode::STREAM_NAME_EXIST => {
+                look(context, &settings.stream).await?.ok_or(StreamTrouble::Leaderless)
+            }
+            CreateStreamErrorKind::JetStream(reply) => Err(StreamTrouble::Refused(reply.to_string())),
+            _ => Err(StreamTrouble::Unanswered(error.to_string())),
+        },
+    }
+}
+
+#[derive(Deserialize)]
+struct Names {
+    streams: Option<Vec<String>>,
+}
+
+/// The first stream that stores messages of this subject, if one does. `None` also where JetStream does not answer:
+/// there is nothing to warn of then.
+pub(super) async fn covering(client: &Client, subject: &str) -> Option<String> {
+    let mut context = jetstream::new(client.clone());
+    context.set_timeout(API_TIMEOUT);
+    let query = serde_json::json!({ "subject": subject });
+    let names: Names = context.request("STREAM.NAMES", &query).await.ok()?;
+    names.streams?.into_iter().next()
+}
+
+/// What the bridge writes.
+pub(super) fn subjects(prefix: &str) -> [String; 3] {
+    ["device", "rejected", "bridge"].map(|kind| format!("{prefix}.{kind}.>"))
+}
+
+/// Whether a filter takes everything that `subject`, itself perhaps with wildcards, stands for.
+fn covers(filter: &str, subject: &str) -> bool {
+    let mut subject = subject.split('.');
+    for token in filter.split('.') {
+        match (token, subject.next()) {
+            (">", Some(_)) => return true,
+            ("*", Some(other)) if other != ">" => {}
+            (token, Some(other)) if token == other && token != ">" => {}
+            _ => return false,
+        }
+    }
+    subject.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_covers_what_it_takes_entirely_and_nothing_else() {
+        for (filter, subject, expected) in [
+            ("jetlinks.device.>", "jetlinks.device.>", true),
+            ("jetlinks.>", "jetlinks.device.>", true),
+            (">", "jetlinks.device.>", true),
+            ("*.device.>", "jetlinks.device.>", true),
+            ("jetlinks.device.*", "jetlinks.device.>", false),
+            ("jetlinks.device.product1.>", "jetlinks.device.>", false),
+            ("jetlinks.device", "jetlinks.device.>", false),
+            ("jetlinks.device.>", "jetlinks.device", false),
+            ("other.>", "jetlinks.device.>", false),
+        ] {
+            assert_eq!(covers(filter, subject), expected, "{filter} {subject}");
+        }
+    }
+}

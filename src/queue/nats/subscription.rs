@@ -1,0 +1,89 @@
+//! A subscription that can be ended without losing what is on its way.
+
+use std::cell::{Cell, RefCell};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+use async_nats::{Message, Subscriber};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+
+/// A subscription, shared by the interest that may end it and the stream of its messages.
+#[derive(Debug, Clone)]
+pub(super) struct Subscription {
+    inner: Rc<RefCell<Inner>>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    subscriber: Subscriber,
+    /// Counts the subscriptions that are ending, this one among them from [`Subscription::end`] on.
+    ending: Option<Rc<Cell<usize>>>,
+    is_given_up: bool,
+    waker: Option<Waker>,
+}
+
+impl Subscription {
+    /// A running subscription.
+    pub(super) fn new(subscriber: Subscriber) -> Self {
+        let inner = Inner { subscriber, ending: None, is_given_up: false, waker: None };
+        Self { inner: Rc::new(RefCell::new(inner)) }
+    }
+
+    /// Notes that it ends; `ending` counts it until the last message was taken.
+    pub(super) fn end(&self, ending: &Rc<Cell<usize>>) {
+        let counted = self.inner.borrow_mut().ending.replace(Rc::clone(ending));
+        if counted.is_none() {
+            ending.set(ending.get() + 1);
+        }
+    }
+
+    /// Asks the client to unsubscribe: operations after this one reach the server after it. What the server has sent
+    /// before still comes. False: the client's line is full.
+    pub(super) fn unsubscribe(&self, cx: &mut Context<'_>) -> bool {
+        let inner = &mut *self.inner.borrow_mut();
+        // An error means that the client has ended.
+        pin!(inner.subscriber.drain()).poll(cx).is_ready()
+    }
+
+    /// Ends it at once, with the loss of what is on its way: the server is away.
+    pub(super) fn give_up(&self) {
+        let inner = &mut *self.inner.borrow_mut();
+        inner.is_given_up = true;
+        if let Some(waker) = inner.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(ending) = &self.ending {
+            ending.set(ending.get() - 1);
+        }
+    }
+}
+
+/// The messages of a subscription, with the subject that it stands for.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    /// What was subscribed.
+    pub(super) subject: Bytes,
+    /// Where they come from.
+    pub(super) subscription: Subscription,
+}
+
+impl Stream for Incoming {
+    type Item = (Bytes, Message);
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let inner = &mut *self.subscription.inner.borrow_mut();
+        if inner.is_given_up {
+            return Poll::Ready(None);
+        }
+        inner.waker = Some(cx.waker().clone());
+        let message = ready!(inner.subscriber.poll_next_unpin(cx));
+        Poll::Ready(message.map(|message| (self.subject.clone(), message)))
+    }
+}
