@@ -1,0 +1,233 @@
+//! The consumer of commands: its properties, and what it says about its partitions.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, StreamConsumer};
+use rdkafka::error::KafkaError as ClientError;
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use tokio::sync::Notify;
+
+use super::KafkaCommandSettings;
+use crate::queue::Throttle;
+use crate::queue::kafka::client::log_line;
+use crate::queue::kafka::{KafkaError, client};
+
+/// A replica that is gone loses its partitions after this time, which is the least that brokers take unless configured
+/// otherwise. A member with an id of its own never leaves the group by itself, not even at its end, so this is also how
+/// long the commands of its partitions wait then.
+const SESSION_TIMEOUT: &str = "6000";
+
+/// Members hear of a rebalance with a heartbeat.
+const HEARTBEAT: &str = "1000";
+
+/// Commands answered within this time before a crash are read again.
+const COMMIT_INTERVAL: &str = "200";
+
+/// What librdkafka reads ahead at most, KiB; one record may be larger.
+const READ_AHEAD: &str = "4096";
+
+pub(super) type CommandConsumer = StreamConsumer<Watcher>;
+
+/// The properties of the consumer; without a group it is told its partitions.
+///
+/// # Errors
+/// [`KafkaError`] names the property.
+pub(super) fn config(settings: &KafkaCommandSettings) -> Result<ClientConfig, KafkaError> {
+    // Everything that is wrong with the connection shows here first.
+    client::config(&settings.kafka)?;
+    let kafka = &settings.kafka;
+    let mut config = ClientConfig::new();
+    config
+        .set("session.timeout.ms", SESSION_TIMEOUT)
+        .set("heartbeat.interval.ms", HEARTBEAT)
+        .set("auto.commit.interval.ms", COMMIT_INTERVAL)
+        .set("queued.max.messages.kbytes", READ_AHEAD)
+        .set("fetch.max.bytes", "4194304")
+        .set("reconnect.backoff.ms", "50")
+        .set("reconnect.backoff.max.ms", client::RECONNECT_MAX)
+        .set("socket.keepalive.enable", "true")
+        .set("client.id", &kafka.client_id);
+    if settings.hand_over.is_some() {
+        // In a group nothing is skipped: what is too old gets its TIME_OUT.
+        config.set("auto.offset.reset", "earliest").set("group.instance.id", instance_id(&kafka.client_id));
+    } else {
+        config.set("auto.offset.reset", "latest");
+    }
+    for (name, value) in &kafka.properties {
+        config.set(name, value);
+    }
+    config
+        .set("bootstrap.servers", &kafka.brokers)
+        // The client wants a name also where no group comes to be.
+        .set("group.id", &settings.group)
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("enable.auto.offset.store", "false")
+        .set("enable.auto.commit", if settings.hand_over.is_some() { "true" } else { "false" })
+        .set_log_level(RDKafkaLogLevel::Notice);
+    match config.create_native_config() {
+        Ok(_) => Ok(config),
+        Err(ClientError::ClientConfig(_, cause, name, _)) => Err(KafkaError::Property(name, cause)),
+        Err(other) => Err(KafkaError::Client(other.to_string())),
+    }
+}
+
+/// Makes the consumer; inside a runtime.
+///
+/// # Errors
+/// [`KafkaError::Client`] where librdkafka finds a contradiction.
+pub(super) fn make(config: &ClientConfig) -> Result<CommandConsumer, KafkaError> {
+    CommandConsumer::from_config_and_context(config, Watcher::default())
+        .map_err(|error| KafkaError::Client(error.to_string()))
+}
+
+/// Brokers take letters, digits, dots, _ and - in this id.
+fn instance_id(client_id: &str) -> String {
+    let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    client_id.chars().map(|c| if is_legal(c) { c } else { '-' }).take(249).collect()
+}
+
+/// A change of the partitions of this replica.
+#[derive(Debug)]
+pub(super) enum Change {
+    /// These came.
+    Came(Vec<i32>),
+    /// These are to leave: the group waits until they are given up.
+    Leaving(TopicPartitionList),
+    /// These have left already.
+    Left(Vec<i32>),
+}
+
+/// Hears of changes on whichever thread polls the consumer.
+pub(super) struct Watcher {
+    changes: Mutex<Vec<Change>>,
+    committed: Mutex<Vec<(i32, i64)>>,
+    wake: Notify,
+    is_closing: AtomicBool,
+    log: Mutex<Throttle>,
+}
+
+impl Default for Watcher {
+    fn default() -> Self {
+        Self {
+            changes: Mutex::default(),
+            committed: Mutex::default(),
+            wake: Notify::new(),
+            is_closing: AtomicBool::new(false),
+            log: Mutex::new(Throttle::new(Duration::from_secs(30))),
+        }
+    }
+}
+
+impl Watcher {
+    /// What changed since the last call.
+    pub(super) fn take(&self) -> Vec<Change> {
+        std::mem::take(&mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Offsets by partition that were committed since the last call.
+    pub(super) fn take_committed(&self) -> Vec<(i32, i64)> {
+        std::mem::take(&mut *self.committed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Waits for a change, or a commit.
+    pub(super) async fn changed(&self) {
+        self.wake.notified().await;
+    }
+
+    /// From now on partitions are given up at once, for nobody follows the changes any more.
+    pub(super) fn close(&self) {
+        self.is_closing.store(true, Ordering::Relaxed);
+    }
+
+    fn note(&self, change: Change) {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner).push(change);
+        self.wake.notify_one();
+    }
+}
+
+/// The numbers of some partitions.
+pub(super) fn numbers(partitions: &TopicPartitionList) -> Vec<i32> {
+    partitions.elements().iter().map(|element| element.partition()).collect()
+}
+
+impl rdkafka::ClientContext for Watcher {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log_line(&self.log, level, facility, message);
+    }
+
+    fn error(&self, error: ClientError, reason: &str) {
+        tracing::debug!(%error, reason, "Kafka connection trouble");
+    }
+}
+
+impl ConsumerContext for Watcher {
+    /// Takes over what the client would do by itself, so that partitions can leave when their commands are answered:
+    /// librdkafka waits for the call, and reads nothing meanwhile.
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, kind: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
+        if kind == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            if let Err(error) = consumer.incremental_assign(partitions) {
+                tracing::error!(%error, "partitions of the commands cannot be taken");
+            }
+            self.note(Change::Came(numbers(partitions)));
+        } else if self.is_closing.load(Ordering::Relaxed) || consumer.assignment_lost() {
+            if let Err(error) = consumer.incremental_unassign(partitions) {
+                tracing::warn!(%error, "partitions of the commands cannot be given up");
+            }
+            self.note(Change::Left(numbers(partitions)));
+        } else {
+            self.note(Change::Leaving(partitions.clone()));
+        }
+    }
+
+    fn commit_callback(&self, result: Result<(), ClientError>, offsets: &TopicPartitionList) {
+        if let Err(error) = result {
+            // A rebalance is under way; the client commits again a little later.
+            tracing::debug!(%error, "an offset was not committed");
+            return;
+        }
+        let mut committed = self.committed.lock().unwrap_or_else(PoisonError::into_inner);
+        for element in offsets.elements().iter().filter(|element| element.error().is_ok()) {
+            if let Offset::Offset(offset) = element.offset() {
+                committed.push((element.partition(), offset));
+            }
+        }
+        drop(committed);
+        self.wake.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::kafka::KafkaSettings;
+    use crate::queue::nats::NatsSettings;
+
+    fn settings() -> KafkaCommandSettings {
+        let kafka = KafkaSettings::new("127.0.0.1:9092".to_owned());
+        KafkaCommandSettings::new(kafka, Some(NatsSettings::new(vec!["nats://127.0.0.1:4222".to_owned()])))
+    }
+
+    #[test]
+    fn a_replica_is_a_member_of_its_own_name_unless_the_properties_give_it_another() {
+        let mut settings = settings();
+        settings.kafka.client_id = "host/1".to_owned();
+        let id = |settings: &KafkaCommandSettings| {
+            config(settings).expect("good settings").get("group.instance.id").map(str::to_owned)
+        };
+        assert_eq!(id(&settings).as_deref(), Some("host-1"));
+        settings.kafka.properties.push(("group.instance.id".to_owned(), "pod-0".to_owned()));
+        assert_eq!(id(&settings).as_deref(), Some("pod-0"));
+    }
+
+    #[test]
+    fn without_hand_over_nothing_is_committed() {
+        let settings = KafkaCommandSettings { hand_over: None, ..settings() };
+        let config = config(&settings).expect("good settings");
+        assert_eq!(config.get("enable.auto.commit"), Some("false"));
+        assert_eq!(config.get("group.instance.id"), None);
+    }
+}

@@ -1,0 +1,129 @@
+//! One record of the topic of commands.
+
+use bytes::Bytes;
+use rdkafka::message::{Headers, Message};
+
+use crate::protocol::command::{Command, CommandError};
+
+/// Offsets below this give message ids that no two records of a topic share.
+const OFFSETS: u64 = 10_000_000_000_000;
+
+/// Partitions below this do.
+const PARTITIONS: u64 = 900_000;
+
+/// A record, taken out of the client's memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Given {
+    pub(super) partition: i32,
+    pub(super) offset: i64,
+    /// When it was written, ms since 1970, as its writer or its broker says.
+    pub(super) written_ms: Option<i64>,
+    pub(super) key: Option<Bytes>,
+    pub(super) value: Bytes,
+    /// Header `correlation-id`; never empty.
+    correlation_id: Option<String>,
+    /// Header `traceparent`; never empty.
+    traceparent: Option<String>,
+}
+
+impl Given {
+    /// Copies a record.
+    pub(super) fn of(message: &impl Message) -> Self {
+        let header = |name: &str| {
+            let headers = message.headers()?;
+            let value = headers.iter().filter(|header| header.key == name).last()?.value?;
+            std::str::from_utf8(value).ok().filter(|text| !text.is_empty()).map(str::to_owned)
+        };
+        Self {
+            partition: message.partition(),
+            offset: message.offset(),
+            written_ms: message.timestamp().to_millis(),
+            key: message.key().map(Bytes::copy_from_slice),
+            value: Bytes::copy_from_slice(message.payload().unwrap_or_default()),
+            correlation_id: header("correlation-id"),
+            traceparent: header("traceparent"),
+        }
+    }
+
+    /// The command, which always has a message id: a record that is read twice must not become two commands. Headers of
+    /// the record override those inside the JSON, which tracing libraries do not see.
+    pub(super) fn command(&self) -> Result<Command, CommandError> {
+        match Command::from_json(&self.value) {
+            Ok(mut command) => {
+                command.message_id.get_or_insert_with(|| self.message_id());
+                command.correlation_id = self.correlation_id.clone().or(command.correlation_id);
+                command.traceparent = self.traceparent.clone().or(command.traceparent);
+                Ok(command)
+            }
+            Err(mut error) => {
+                if let CommandError::Parameter(identity, _) | CommandError::Unsupported(identity, _) = &mut error {
+                    identity.message_id.get_or_insert_with(|| self.message_id());
+                    identity.correlation_id = self.correlation_id.clone().or(identity.correlation_id.take());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether it is older than that at this moment. One without a time is not, nor is one from a clock that is ahead.
+    pub(super) fn is_older_than(&self, max_age_ms: u64, now_ms: u64) -> bool {
+        let Some(written_ms) = self.written_ms.and_then(|written_ms| u64::try_from(written_ms).ok()) else {
+            return false;
+        };
+        now_ms.saturating_sub(written_ms) > max_age_ms
+    }
+
+    /// A message id from partition and offset: decimal digits, at most 19 and inside 63 bits, as old firmware keeps it
+    /// in a number.
+    fn message_id(&self) -> String {
+        let partition = u64::from(self.partition.unsigned_abs()) % PARTITIONS;
+        ((partition + 1) * OFFSETS + self.offset.unsigned_abs() % OFFSETS).to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::Timestamp;
+    use rdkafka::message::{Header, OwnedHeaders, OwnedMessage};
+
+    use super::*;
+
+    const READ: &str = r#""messageType":"READ_PROPERTY","productId":"product1","deviceId":"device1""#;
+
+    fn given(value: &str, headers: Option<OwnedHeaders>) -> Given {
+        let (topic, timestamp) = ("jetlinks.command".to_owned(), Timestamp::CreateTime(1000));
+        Given::of(&OwnedMessage::new(Some(value.into()), Some(b"device1".to_vec()), topic, timestamp, 3, 17, headers))
+    }
+
+    #[test]
+    fn a_message_id_is_derived_from_the_place_where_the_caller_gave_none() {
+        let id = |members: &str| given(&format!("{{{READ}{members}}}"), None).command().expect("a command").message_id;
+        assert_eq!(id("").as_deref(), Some("40000000000017"));
+        assert_eq!(id(r#","messageId":"m1""#).as_deref(), Some("m1"));
+        let wrong = given(&format!("{{{READ},\"properties\":7}}"), None).command();
+        let Err(CommandError::Parameter(identity, _)) = wrong else { panic!("{wrong:?}") };
+        assert_eq!(identity.message_id.as_deref(), Some("40000000000017"));
+        let last = Given { partition: i32::MAX, offset: i64::MAX, ..given("", None) }.message_id();
+        assert!(last.len() <= 19 && last.parse::<i64>().is_ok(), "{last}");
+    }
+
+    #[test]
+    fn headers_of_the_record_win_over_those_of_the_json() {
+        let header = |key, value| Header { key, value: Some(value) };
+        let headers = OwnedHeaders::new().insert(header("correlation-id", "c1")).insert(header("traceparent", "t1"));
+        let value = format!(r#"{{{READ},"headers":{{"correlation-id":"c0"}}}}"#);
+        let command = given(&value, Some(headers)).command().expect("a command");
+        assert_eq!((command.correlation_id.as_deref(), command.traceparent.as_deref()), (Some("c1"), Some("t1")));
+        let command = given(&value, None).command().expect("a command");
+        assert_eq!(command.correlation_id.as_deref(), Some("c0"));
+    }
+
+    #[test]
+    fn age_counts_from_the_time_of_the_record() {
+        let given = given("{}", None);
+        assert!(!given.is_older_than(500, 1500));
+        assert!(given.is_older_than(500, 1501));
+        assert!(!given.is_older_than(500, 10), "a clock that is ahead");
+        assert!(!Given { written_ms: None, ..given }.is_older_than(500, u64::MAX));
+    }
+}

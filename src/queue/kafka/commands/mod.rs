@@ -1,0 +1,137 @@
+//! Commands from Kafka, and their outcomes back: one thread for the whole replica.
+//!
+//! With a hand-over the replicas share one consumer group. Whichever reads a record brings the command to its device,
+//! here or, by a NATS request, wherever it is connected, and writes the outcome. The offset moves on when Kafka has the
+//! outcomes of everything before it, so a command is lost with no replica and may be carried out twice after a crash.
+//!
+//! Without one every replica reads all partitions from their end and keeps to the devices that it holds.
+
+mod consumer;
+mod dispatcher;
+mod flights;
+mod given;
+mod hand_over;
+mod outgoing;
+mod partitions;
+mod producer;
+mod service;
+mod settings;
+mod stats;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+pub use settings::KafkaCommandSettings;
+pub use stats::KafkaCommandStats;
+
+use self::producer::OutcomeProducer;
+use self::service::Service;
+use super::downlink::Letter;
+use super::{KafkaAnswers, KafkaError};
+use crate::protocol::downlink::DownlinkEvent;
+use crate::protocol::envelope::Encoder;
+use crate::protocol::id::DeviceId;
+
+/// How long the end may take: the last outcomes, then the group.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// The commands from Kafka of one replica; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct KafkaCommands {
+    settings: Arc<KafkaCommandSettings>,
+    answers: KafkaAnswers,
+    letters: Arc<Mutex<Option<mpsc::UnboundedReceiver<Letter>>>>,
+    is_stopped: Arc<AtomicBool>,
+    stats: Arc<KafkaCommandStats>,
+}
+
+impl KafkaCommands {
+    /// Looks at the settings; connects to nothing yet.
+    ///
+    /// # Errors
+    /// [`KafkaError`] when the settings cannot be used.
+    pub fn new(settings: KafkaCommandSettings, stats: Arc<KafkaCommandStats>) -> Result<Self, KafkaError> {
+        consumer::config(&settings)?;
+        if let Some(nats) = &settings.hand_over {
+            nats.check().map_err(|error| KafkaError::HandOver(error.to_string()))?;
+        }
+        let (sender, letters) = mpsc::unbounded_channel();
+        Ok(Self {
+            settings: Arc::new(settings),
+            answers: KafkaAnswers::new(sender),
+            letters: Arc::new(Mutex::new(Some(letters))),
+            is_stopped: Arc::default(),
+            stats,
+        })
+    }
+
+    /// Where the workers give the outcomes.
+    pub fn answers(&self) -> KafkaAnswers {
+        self.answers.clone()
+    }
+
+    /// What was counted so far.
+    pub fn stats(&self) -> &KafkaCommandStats {
+        &self.stats
+    }
+
+    /// Starts the thread, once; brokers and servers that are away are waited for.
+    ///
+    /// `route` tells which of the `workers` holds a device. Commands for it come as events with
+    /// [`crate::protocol::downlink::Recipient::Device`]; every ticket is to be answered. `encoder` makes the outcomes
+    /// that no worker makes; it addresses by key.
+    ///
+    /// # Errors
+    /// [`KafkaError`] when librdkafka makes no client, or the system gives no thread.
+    pub fn start(
+        &self,
+        encoder: Encoder,
+        route: impl Fn(&DeviceId) -> Option<usize> + Send + 'static,
+        workers: Vec<mpsc::Sender<DownlinkEvent>>,
+    ) -> Result<(), KafkaError> {
+        let Some(letters) = self.letters().take() else { return Ok(()) };
+        let config = consumer::config(&self.settings)?;
+        let (producer, deliveries) = OutcomeProducer::new(&self.settings.kafka, &self.settings.reply_topic)?;
+        let service = Service {
+            settings: (*self.settings).clone(),
+            config,
+            is_stopped: Arc::clone(&self.is_stopped),
+            letters,
+            deliveries,
+            stats: Arc::clone(&self.stats),
+        };
+        thread::Builder::new()
+            .name("kafka-commands".to_owned())
+            .spawn(move || service.run(encoder, Box::new(route), workers, producer))
+            .map(drop)
+            .map_err(|error| KafkaError::Thread(error.kind()))
+    }
+
+    /// Takes no more commands; those under way go on.
+    pub fn stop(&self) {
+        self.is_stopped.store(true, Ordering::Relaxed);
+        self.answers.send(Letter::Stop);
+    }
+
+    /// Waits until everything under way has its outcome and the offsets are committed, a few seconds at most. What is
+    /// left then is read again by another replica.
+    pub async fn finish(&self) {
+        self.stop();
+        if self.letters().is_some() {
+            return;
+        }
+        let (sender, finished) = oneshot::channel();
+        self.answers.send(Letter::Finish(sender));
+        if tokio::time::timeout(FINISH_TIMEOUT, finished).await.is_err() {
+            tracing::warn!("the commands from Kafka did not come to their end in time");
+        }
+    }
+
+    fn letters(&self) -> std::sync::MutexGuard<'_, Option<mpsc::UnboundedReceiver<Letter>>> {
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

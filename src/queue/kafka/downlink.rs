@@ -1,0 +1,102 @@
+//! One worker's side of the commands from Kafka.
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::protocol::downlink::{Downlink, DownlinkEvent, Outcome, Ticket};
+use crate::protocol::id::{DeviceId, ProductId};
+use crate::protocol::uplink::Token;
+
+/// Marks the tickets of commands from Kafka, in workers that have commands from NATS too; NATS leaves it clear.
+const MARK: u64 = 1 << 63;
+
+/// What the thread of the commands is told.
+#[derive(Debug)]
+pub(super) enum Letter {
+    /// The outcome of the command with this number.
+    Outcome(u64, Outcome),
+    /// Take no more commands.
+    Stop,
+    /// Bring what is under way to its end, then tell.
+    Finish(oneshot::Sender<()>),
+}
+
+/// The way of outcomes to Kafka, from any thread; cheap to clone.
+///
+/// Letters are bounded by the commands under way, of which each has one outcome.
+#[derive(Debug, Clone)]
+pub struct KafkaAnswers {
+    letters: mpsc::UnboundedSender<Letter>,
+}
+
+impl KafkaAnswers {
+    pub(super) fn new(letters: mpsc::UnboundedSender<Letter>) -> Self {
+        Self { letters }
+    }
+
+    pub(super) fn ticket(number: u64) -> Ticket {
+        Ticket(MARK | number)
+    }
+
+    /// Whether the ticket is that of a command from Kafka.
+    pub fn owns(ticket: Ticket) -> bool {
+        ticket.0 & MARK != 0
+    }
+
+    /// Gives an outcome to the command of that ticket; a second one for the same ticket does not count.
+    pub fn answer(&self, ticket: Ticket, outcome: Outcome) {
+        self.send(Letter::Outcome(ticket.0 & !MARK, outcome));
+    }
+
+    pub(super) fn send(&self, letter: Letter) {
+        // The thread has ended only where the process ends too.
+        let _ended = self.letters.send(letter);
+    }
+}
+
+/// One worker's way to the commands where nothing but Kafka brings them. Interest needs no declaration: the thread of the
+/// commands finds the worker of a device itself.
+#[derive(Debug)]
+pub struct KafkaDownlink {
+    answers: KafkaAnswers,
+    attached: mpsc::UnboundedSender<Token>,
+    teller: JoinHandle<()>,
+}
+
+impl KafkaDownlink {
+    /// Starts on the calling thread, inside a `LocalSet`; `events` are those of the worker.
+    ///
+    /// # Panics
+    /// Outside a `LocalSet`.
+    pub fn new(answers: KafkaAnswers, events: mpsc::Sender<DownlinkEvent>) -> Self {
+        // Bounded by the sessions of the worker: each is attached once.
+        let (attached, mut tokens) = mpsc::unbounded_channel();
+        let teller = tokio::task::spawn_local(async move {
+            while let Some(token) = tokens.recv().await {
+                if events.send(DownlinkEvent::Attached(token)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Self { answers, attached, teller }
+    }
+}
+
+impl Drop for KafkaDownlink {
+    fn drop(&mut self) {
+        self.teller.abort();
+    }
+}
+
+impl Downlink for KafkaDownlink {
+    fn attach(&mut self, token: Token, _addresses: &[(ProductId, DeviceId)]) {
+        // Fails only when the worker has stopped taking events.
+        let _ = self.attached.send(token);
+    }
+
+    fn detach(&mut self, _token: Token) {}
+
+    fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
+        self.answers.answer(ticket, outcome);
+    }
+}

@@ -1,0 +1,24 @@
+//! Kafka: an idempotent producer per worker, with a thread of its own that hears the deliveries; one consumer of commands
+//! and one producer of outcomes per replica.
+
+mod caller;
+mod client;
+mod commands;
+mod downlink;
+mod error;
+mod headers;
+mod poller;
+mod reader;
+mod settings;
+mod stats;
+mod topics;
+mod uplink;
+
+pub use caller::KafkaCaller;
+pub use commands::{KafkaCommandSettings, KafkaCommandStats, KafkaCommands};
+pub use downlink::{KafkaAnswers, KafkaDownlink};
+pub use error::KafkaError;
+pub use reader::KafkaReader;
+pub use settings::KafkaSettings;
+pub use stats::KafkaStats;
+pub use uplink::KafkaUplink;

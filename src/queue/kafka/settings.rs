@@ -1,0 +1,59 @@
+//! What the Kafka queue is told.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Parameters of the producer.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KafkaSettings {
+    /// Brokers to start from, `host:port` with commas between.
+    pub brokers: String,
+    /// Topic of device messages, presence and heartbeats; `jetlinks.device` by default.
+    pub uplink_topic: String,
+    /// Topic of what could not be understood; `jetlinks.rejected` by default.
+    pub rejected_topic: String,
+    /// Whether missing topics are made, with the broker's own defaults; not by default.
+    pub create_topics: bool,
+    /// When a record that the broker does not acknowledge counts as failed: a little less than the time after which a
+    /// device's connection is closed for it. 9.5 s by default.
+    pub message_timeout: Duration,
+    /// Bytes that librdkafka copies and holds at most; what is more waits with the sessions' own copies. 32 MiB by
+    /// default.
+    pub buffer_bytes: usize,
+    /// Further properties of librdkafka, by their full names; may be secrets.
+    pub properties: Vec<(String, String)>,
+    /// Name of the client, as the broker's logs show it; the replica's id does well.
+    pub client_id: String,
+}
+
+impl KafkaSettings {
+    /// Settings for these brokers, with every default of the contract.
+    pub fn new(brokers: String) -> Self {
+        Self {
+            brokers,
+            uplink_topic: "jetlinks.device".to_owned(),
+            rejected_topic: "jetlinks.rejected".to_owned(),
+            create_topics: false,
+            message_timeout: Duration::from_millis(9500),
+            buffer_bytes: 32 * 1024 * 1024,
+            properties: Vec::new(),
+            client_id: "jetlinks-bridge".to_owned(),
+        }
+    }
+}
+
+impl fmt::Debug for KafkaSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.properties.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("KafkaSettings")
+            .field("brokers", &self.brokers)
+            .field("uplink_topic", &self.uplink_topic)
+            .field("rejected_topic", &self.rejected_topic)
+            .field("create_topics", &self.create_topics)
+            .field("message_timeout", &self.message_timeout)
+            .field("buffer_bytes", &self.buffer_bytes)
+            .field("properties", &names)
+            .field("client_id", &self.client_id)
+            .finish()
+    }
+}

@@ -1,0 +1,224 @@
+//! Records to Kafka.
+//!
+//! 1. `publish` copies the record into librdkafka with its token as the opaque number; librdkafka is bounded, and what
+//!    does not fit waits in a line of records shared with the sessions.
+//! 2. librdkafka sends batches; the poller's thread hears the deliveries and posts the receipts.
+//! 3. When no broker is there, the producer is broken or nothing is acknowledged for five seconds, the poller takes the
+//!    producer away: what it held comes back as failed. A new one takes its place once the topics are there, and a new
+//!    epoch makes sessions send again. So no record of the old producer can overtake one of the new.
+//!
+//! One record that fails alone (too large, its partition without a leader until the timeout) is a matter of its session:
+//! the queue stays as it is for the others.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
+use rdkafka::producer::BaseRecord;
+
+use super::client::{self, Notes, Producer};
+use super::poller::Poller;
+use super::stats::count;
+use super::{KafkaError, KafkaSettings, KafkaStats, headers};
+use crate::protocol::uplink::{Channel, Handover, Inbox, Receipt, Record, Token, Uplink};
+
+/// Records that may wait for room in librdkafka. They are shared with the sessions that hold them until their receipt,
+/// so one costs about 150 bytes here, 150 MiB in all at worst.
+const LINE_MAX: usize = 1 << 20;
+
+/// One worker's way to Kafka.
+#[derive(Debug)]
+pub struct KafkaUplink {
+    shared: Arc<Shared>,
+}
+
+/// What worker and poller share; locked for the time of one hand-over.
+#[derive(Debug)]
+pub(super) struct Shared {
+    line: Mutex<Line>,
+    pub(super) is_stopped: AtomicBool,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) stats: Arc<KafkaStats>,
+    uplink_topic: String,
+    rejected_topic: String,
+}
+
+#[derive(Default)]
+struct Line {
+    producer: Option<(Arc<Producer>, Arc<Notes>)>,
+    waiting: VecDeque<(Token, Record)>,
+    overflowed: bool,
+}
+
+impl std::fmt::Debug for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Line").field("is_open", &self.producer.is_some()).field("waiting", &self.waiting.len()).finish()
+    }
+}
+
+/// What became of a hand-over to librdkafka.
+enum Sent {
+    /// librdkafka has it.
+    Yes,
+    /// There is no room at present.
+    Full,
+    /// librdkafka will never take it.
+    Never,
+}
+
+impl KafkaUplink {
+    /// Checks the settings and starts the poller's thread; brokers that are away are waited for.
+    ///
+    /// # Errors
+    /// [`KafkaError`] when the settings cannot be used.
+    pub fn start(settings: &KafkaSettings, inbox: Arc<Inbox>, stats: Arc<KafkaStats>) -> Result<Self, KafkaError> {
+        let config = client::config(settings)?;
+        let shared = Arc::new(Shared {
+            line: Mutex::default(),
+            is_stopped: AtomicBool::new(false),
+            inbox,
+            stats,
+            uplink_topic: settings.uplink_topic.clone(),
+            rejected_topic: settings.rejected_topic.clone(),
+        });
+        // The first producer is made here, so that what librdkafka finds wrong only then is found at start.
+        let poller = Poller::new(Arc::clone(&shared), settings.clone(), config)?;
+        thread::Builder::new()
+            .name("kafka".to_owned())
+            .spawn(move || poller.run())
+            .map_err(|error| KafkaError::Thread(error.kind()))?;
+        Ok(Self { shared })
+    }
+}
+
+impl KafkaSettings {
+    /// Checks the settings as [`KafkaUplink::start`] does, without a connection.
+    ///
+    /// # Errors
+    /// [`KafkaError`] names the property.
+    pub fn check(&self) -> Result<(), KafkaError> {
+        client::config(self).map(drop)
+    }
+}
+
+impl Drop for KafkaUplink {
+    fn drop(&mut self) {
+        self.shared.is_stopped.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Uplink for KafkaUplink {
+    fn publish(&mut self, token: Token, record: &Record) -> Handover {
+        let mut line = self.shared.lock();
+        let Some((producer, notes)) = &line.producer else {
+            count(&self.shared.stats.refused);
+            return Handover::Refused;
+        };
+        if line.waiting.is_empty() {
+            match self.shared.send(producer, notes, token, record) {
+                Sent::Yes => return Handover::Taken,
+                Sent::Never => {
+                    drop(line);
+                    count(&self.shared.stats.failed);
+                    self.shared.inbox.post_one(Receipt::Failed(token));
+                    return Handover::Taken;
+                }
+                Sent::Full => {}
+            }
+        }
+        if line.waiting.len() >= LINE_MAX {
+            line.overflowed = true;
+            count(&self.shared.stats.refused);
+            return Handover::Refused;
+        }
+        line.waiting.push_back((token, record.clone()));
+        Handover::Taken
+    }
+
+    fn flush(&mut self) {
+        // librdkafka sends by itself when records have lingered; the poller moves up what waits for room.
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets records through to this producer.
+    pub(super) fn open(&self, producer: Arc<Producer>, notes: Arc<Notes>) {
+        self.lock().producer = Some((producer, notes));
+    }
+
+    /// Lets no record through any more; nobody uses the producer afterwards.
+    pub(super) fn close(&self) {
+        let mut line = self.lock();
+        line.producer = None;
+        line.overflowed = false;
+        line.waiting = VecDeque::new();
+    }
+
+    /// Hands over what waited for room. True when records still wait.
+    pub(super) fn advance(&self) -> bool {
+        let mut line = self.lock();
+        let Line { producer: Some((producer, notes)), waiting, .. } = &mut *line else { return false };
+        while let Some((token, record)) = waiting.front() {
+            match self.send(producer, notes, *token, record) {
+                Sent::Yes => {}
+                Sent::Full => return true,
+                Sent::Never => {
+                    count(&self.stats.failed);
+                    self.inbox.post_one(Receipt::Failed(*token));
+                }
+            }
+            waiting.pop_front();
+        }
+        false
+    }
+
+    /// Whether records were refused for want of room that there is again; asked once per time that it is so.
+    pub(super) fn has_room_again(&self) -> bool {
+        let mut line = self.lock();
+        let has_room = line.overflowed && line.waiting.len() < LINE_MAX / 2;
+        if has_room {
+            line.overflowed = false;
+            // Sessions send all of this again.
+            line.waiting = VecDeque::new();
+        }
+        has_room
+    }
+
+    fn send(&self, producer: &Producer, notes: &Notes, token: Token, record: &Record) -> Sent {
+        let topic = match record.channel {
+            Channel::Device | Channel::Replica => &self.uplink_topic,
+            Channel::Rejected => &self.rejected_topic,
+        };
+        let Ok(opaque) = usize::try_from(token.to_u64()) else { return Sent::Never };
+        let message = BaseRecord::with_opaque_to(topic, opaque)
+            .key(record.address.as_ref())
+            .payload(record.payload.as_ref())
+            .timestamp(i64::try_from(record.recorded_ms).unwrap_or(i64::MAX))
+            .headers(headers::of(&record.attributes));
+        // Counted first: the delivery may be heard before `send` returns.
+        notes.outstanding.fetch_add(1, Ordering::Relaxed);
+        let Err((error, _)) = producer.send::<[u8], [u8]>(message) else {
+            count(&self.stats.published);
+            return Sent::Yes;
+        };
+        notes.outstanding.fetch_sub(1, Ordering::Relaxed);
+        match error {
+            ClientError::MessageProduction(RDKafkaErrorCode::QueueFull) => Sent::Full,
+            ClientError::MessageProduction(RDKafkaErrorCode::Fatal) => {
+                // The poller will close the line; this record goes back with the others.
+                notes.is_fatal.store(true, Ordering::Relaxed);
+                Sent::Never
+            }
+            other => {
+                notes.complain(&other);
+                Sent::Never
+            }
+        }
+    }
+}
