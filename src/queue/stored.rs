@@ -1,0 +1,69 @@
+//! What a reader finds in a queue.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+/// From where a reader reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadFrom {
+    /// From the oldest to what is the newest at the opening; then the reader ends.
+    Beginning,
+    /// What is stored after the opening; the reader never ends.
+    Now,
+}
+
+/// Where an envelope is stored. Places compare within one partition, and on NATS altogether.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In a partition of a Kafka topic.
+    Partition {
+        /// The partition.
+        partition: i32,
+        /// The offset in it.
+        offset: i64,
+    },
+    /// In the NATS stream, by its sequence number.
+    Sequence(u64),
+}
+
+/// One stored envelope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Where.
+    pub place: Place,
+    /// The Kafka key or the NATS subject; empty where there is no key.
+    pub address: String,
+    /// The value: the envelope, or in binary mode its `data`.
+    pub payload: Bytes,
+    /// Header `content-type`.
+    pub content_type: Option<String>,
+    /// Binary mode: the envelope's attributes by their bare names.
+    pub attributes: Vec<(String, String)>,
+}
+
+/// Why a queue cannot be read; the texts are the client's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReadError {
+    /// The settings cannot be used.
+    Settings(String),
+    /// It does not answer.
+    Unreachable(String),
+    /// The stream or the topic does not exist.
+    Missing(String),
+    /// It was lost while it was being read.
+    Lost(String),
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReadError::Settings(cause) => write!(f, "the queue's settings cannot be used: {cause}"),
+            ReadError::Unreachable(cause) => write!(f, "the queue does not answer: {cause}"),
+            ReadError::Missing(name) => write!(f, "{name} does not exist"),
+            ReadError::Lost(cause) => write!(f, "the queue was lost: {cause}"),
+        }
+    }
+}
+
+impl std::error::Error for ReadError {}
