@@ -1,0 +1,53 @@
+//! Sections `coap` and `dtls`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::material::Material;
+use super::reader::Reader;
+use crate::protocol::secret::Secret;
+
+/// CoAP over UDP, each payload encrypted with the device's key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CoapConfig {
+    /// Empty is off. Default `0.0.0.0:5683`.
+    pub listen: Vec<SocketAddr>,
+    /// Oldest timestamp of a body that is taken; `None`, the default: any.
+    pub max_age: Option<Duration>,
+}
+
+/// CoAP over DTLS 1.2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DtlsConfig {
+    /// Empty is off, the default.
+    pub listen: Vec<SocketAddr>,
+    /// Chain of the server.
+    pub certificate: Option<Material>,
+    /// Its key.
+    pub private_key: Option<Material>,
+    /// What tokens are signed with; a second one is the previous, still accepted. At most two.
+    pub token_secret: Vec<Secret>,
+    /// How long a token is valid. Default 24 h.
+    pub token_ttl: Duration,
+    /// When a silent DTLS session is forgotten. Default 24 h.
+    pub idle_timeout: Duration,
+}
+
+impl CoapConfig {
+    pub(super) fn read(r: &mut Reader<'_>) -> Self {
+        Self { listen: r.listen("coap.listen", "0.0.0.0:5683"), max_age: r.optional_duration("coap.max_age") }
+    }
+}
+
+impl DtlsConfig {
+    pub(super) fn read(r: &mut Reader<'_>) -> Self {
+        Self {
+            listen: r.listen("dtls.listen", ""),
+            certificate: r.material("dtls.certificate"),
+            private_key: r.material("dtls.private_key"),
+            token_secret: r.secrets("dtls.token_secret", 2),
+            token_ttl: r.duration("dtls.token_ttl", "24h"),
+            idle_timeout: r.duration("dtls.idle_timeout", "24h"),
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Sections `uplink`, `commands`, `envelope` and `presence`.
+
+use std::time::Duration;
+
+use super::reader::{Choice, Reader};
+
+/// Where messages of devices go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UplinkConfig {
+    /// Default `stdio`.
+    pub queue: UplinkQueue,
+}
+
+/// A queue for messages of devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UplinkQueue {
+    /// One envelope in each line on stdout.
+    Stdio,
+    /// Kafka.
+    Kafka,
+    /// NATS JetStream.
+    Nats,
+}
+
+impl Choice for UplinkQueue {
+    const ALL: &'static [(&'static str, Self)] =
+        &[("stdio", Self::Stdio), ("kafka", Self::Kafka), ("nats", Self::Nats)];
+}
+
+/// Where commands come from, and how many may wait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandsConfig {
+    /// Default `none`.
+    pub queue: CommandQueue,
+    /// How long a reply is waited for, unless the command says otherwise. Default 10 s.
+    pub timeout: Duration,
+    /// Commands of one device that wait for their reply. Default 64.
+    pub pending_per_device: usize,
+    /// Commands that wait for their reply in all. Default 65,536.
+    pub pending: usize,
+    /// Older commands get TIME_OUT and are not sent. Default 60 s.
+    pub max_age: Duration,
+}
+
+/// A queue for commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommandQueue {
+    /// No commands.
+    None,
+    /// One command in each line on stdin.
+    Stdio,
+    /// Kafka.
+    Kafka,
+    /// NATS request and reply.
+    Nats,
+}
+
+impl Choice for CommandQueue {
+    const ALL: &'static [(&'static str, Self)] =
+        &[("none", Self::None), ("stdio", Self::Stdio), ("kafka", Self::Kafka), ("nats", Self::Nats)];
+}
+
+/// How envelopes are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnvelopeConfig {
+    /// Default `structured`.
+    pub mode: EnvelopeMode,
+}
+
+/// Content mode of CloudEvents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EnvelopeMode {
+    /// Attributes and data in one JSON object.
+    Structured,
+    /// Data as the value, attributes as headers.
+    Binary,
+}
+
+impl Choice for EnvelopeMode {
+    const ALL: &'static [(&'static str, Self)] = &[("structured", Self::Structured), ("binary", Self::Binary)];
+}
+
+/// What the bridge says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PresenceConfig {
+    /// How often a replica says that it lives. Default 30 s.
+    pub heartbeat: Duration,
+}
+
+impl UplinkConfig {
+    pub(super) fn read(r: &mut Reader<'_>) -> Self {
+        Self { queue: r.choice("uplink.queue", "stdio") }
+    }
+}
+
+impl CommandsConfig {
+    pub(super) fn read(r: &mut Reader<'_>) -> Self {
+        Self {
+            queue: r.choice("commands.queue", "none"),
+            timeout: r.duration("commands.timeout", "10s"),
+            pending_per_device: r.number("commands.pending_per_device", 64, 1..=65_536),
+            pending: r.number("commands.pending", 65_536, 1..=10_000_000),
+            max_age: r.duration("commands.max_age", "60s"),
+        }
+    }
+}
+
+impl EnvelopeConfig {
+    pub(super) fn read(r: &mut Reader<'_>) -> Self {
+        Self { mode: r.choice("envelope.mode", "structured") }
+    }
+}
+
+impl PresenceConfig {
+    pub(super) fn read(r: &mut Reader<'_>) -> Self {
+        Self { heartbeat: r.duration("presence.heartbeat", "30s") }
+    }
+}

@@ -1,0 +1,93 @@
+//! Section `kafka`.
+
+use super::reader::Reader;
+use super::url::is_host;
+use crate::protocol::secret::Secret;
+
+/// How to reach Kafka, and its topics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KafkaConfig {
+    /// Comma-separated; always set when Kafka is used.
+    pub brokers: Option<String>,
+    /// Messages of devices, presence and heartbeats. Default `jetlinks.device`.
+    pub uplink_topic: String,
+    /// What could not be understood. Default `jetlinks.rejected`.
+    pub rejected_topic: String,
+    /// Commands. Default `jetlinks.command`.
+    pub command_topic: String,
+    /// Outcomes of commands. Default `jetlinks.reply`.
+    pub reply_topic: String,
+    /// Consumer group of the commands. Default `jetlinks-bridge`.
+    pub group: String,
+    /// Whether missing topics are created. Default no.
+    pub create_topics: bool,
+    /// Further properties of librdkafka, by their full names. All values are kept as secrets: some are.
+    pub properties: Vec<(String, Secret)>,
+}
+
+/// Whether a property of librdkafka holds a secret, by its name.
+fn is_secret(name: &str) -> bool {
+    ["password", "secret", "passphrase", "ssl.key.pem", "private.key.pem", "ssl_key", "oauthbearer.config"]
+        .iter()
+        .any(|part| name.contains(part))
+}
+
+/// Whether a text is a comma-separated list of brokers, each perhaps with a protocol in front.
+fn are_brokers(text: &str) -> bool {
+    text.split(',').all(|broker| {
+        let broker = broker.trim();
+        let address = broker.split_once("://").map_or(broker, |(_, address)| address);
+        is_host(address)
+    })
+}
+
+fn is_topic(text: &str) -> bool {
+    (1..=249).contains(&text.len())
+        && !matches!(text, "." | "..")
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+}
+
+impl KafkaConfig {
+    pub(super) fn read(r: &mut Reader<'_>) -> Self {
+        let topic = "a topic's name, of at most 249 letters, digits, dots, _ and -";
+        let brokers = r.checked(
+            "kafka.brokers",
+            "",
+            r#"brokers with commas between, such as "kafka-1:9092,kafka-2:9092""#,
+            |text| text.is_empty() || are_brokers(text),
+        );
+        Self {
+            brokers: Some(brokers).filter(|text| !text.is_empty()),
+            uplink_topic: r.checked("kafka.uplink_topic", "jetlinks.device", topic, is_topic),
+            rejected_topic: r.checked("kafka.rejected_topic", "jetlinks.rejected", topic, is_topic),
+            command_topic: r.checked("kafka.command_topic", "jetlinks.command", topic, is_topic),
+            reply_topic: r.checked("kafka.reply_topic", "jetlinks.reply", topic, is_topic),
+            group: r.checked("kafka.group", "jetlinks-bridge", "a text that is not empty", |text| !text.is_empty()),
+            create_topics: r.flag("kafka.create_topics", false),
+            properties: r.properties("kafka.properties", is_secret),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn brokers_are_hosts_with_or_without_a_port() {
+        for text in ["a:9092", "a,b:9092", "10.0.0.1:9092, [::1]:9092", "SASL_SSL://a:9093"] {
+            assert!(are_brokers(text), "{text}");
+        }
+        for text in ["", "a:9092,", "a:b", "a b", "a:9092;b:9092", "a:0"] {
+            assert!(!are_brokers(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn properties_that_hold_secrets_are_known_by_name() {
+        for name in ["sasl.password", "ssl.key.password", "ssl.key.pem", "sasl.oauthbearer.client.secret"] {
+            assert!(is_secret(name), "{name}");
+        }
+        assert!(!is_secret("sasl.username") && !is_secret("linger.ms") && !is_secret("ssl.key.location"));
+    }
+}

@@ -1,0 +1,45 @@
+//! Certificates, keys and credentials: a file, or the text itself.
+
+use std::path::{Path, PathBuf};
+use std::{fmt, fs, io};
+
+use crate::protocol::secret::Secret;
+
+/// PEM text, or the file that holds it. The file is read when it is needed, so a renewed one is found.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Material {
+    /// Read from here each time.
+    File(PathBuf),
+    /// Written into the configuration.
+    Text(Secret),
+}
+
+impl Material {
+    /// The PEM text.
+    ///
+    /// # Errors
+    /// Whatever reading the file ends in.
+    pub fn read(&self) -> io::Result<Secret> {
+        match self {
+            Material::File(path) => fs::read_to_string(path).map(Secret::new),
+            Material::Text(text) => Ok(text.clone()),
+        }
+    }
+
+    /// The file, when it is one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Material::File(path) => Some(path),
+            Material::Text(_) => None,
+        }
+    }
+}
+
+impl fmt::Debug for Material {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Material::File(path) => path.fmt(f),
+            Material::Text(text) => text.fmt(f),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Sections `mqtt`, `mqtt.tls`, `mqtt.websocket` and `mqtt.websocket_tls`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::material::Material;
+use super::network::Network;
+use super::reader::Reader;
+
+/// Listeners for MQTT.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MqttConfig {
+    /// Plain TCP; empty is off. Default `0.0.0.0:1883`.
+    pub listen: Vec<SocketAddr>,
+    /// From accepting a connection to its whole CONNECT. Default 10 s.
+    pub connect_timeout: Duration,
+    /// Longest silence of a device that asks for keep-alive 0. Default 20 min.
+    pub keep_alive_max: Duration,
+    /// Who is believed in a PROXY protocol header; empty is nobody.
+    pub proxy_protocol_from: Vec<Network>,
+    /// TLS over TCP.
+    pub tls: MqttTlsConfig,
+    /// WebSocket over TCP.
+    pub websocket: WebSocketConfig,
+    /// WebSocket over TLS, with the certificate of `tls`.
+    pub websocket_tls: WebSocketConfig,
+}
+
+/// MQTT over TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MqttTlsConfig {
+    /// Empty is off, the default.
+    pub listen: Vec<SocketAddr>,
+    /// Chain of the server.
+    pub certificate: Option<Material>,
+    /// Its key.
+    pub private_key: Option<Material>,
+    /// Who signs certificates of devices; when set, each device must show one.
+    pub client_ca: Option<Material>,
+}
+
+/// MQTT over WebSocket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebSocketConfig {
+    /// Empty is off, the default.
+    pub listen: Vec<SocketAddr>,
+    /// Path of the request. Default `/mqtt`.
+    pub path: String,
+}
+
+impl MqttConfig {
+    pub(super) fn read(r: &mut Reader<'_>) -> Self {
+        Self {
+            listen: r.listen("mqtt.listen", "0.0.0.0:1883"),
+            connect_timeout: r.duration("mqtt.connect_timeout", "10s"),
+            keep_alive_max: r.duration("mqtt.keep_alive_max", "20m"),
+            proxy_protocol_from: r.list(
+                "mqtt.proxy_protocol_from",
+                r#"a list of networks, such as ["10.0.0.0/8"]"#,
+                Network::parse,
+            ),
+            tls: MqttTlsConfig {
+                listen: r.listen("mqtt.tls.listen", ""),
+                certificate: r.material("mqtt.tls.certificate"),
+                private_key: r.material("mqtt.tls.private_key"),
+                client_ca: r.material("mqtt.tls.client_ca"),
+            },
+            websocket: WebSocketConfig::read(r, "mqtt.websocket"),
+            websocket_tls: WebSocketConfig::read(r, "mqtt.websocket_tls"),
+        }
+    }
+}
+
+impl WebSocketConfig {
+    fn read(r: &mut Reader<'_>, section: &str) -> Self {
+        Self {
+            listen: r.listen(&format!("{section}.listen"), ""),
+            path: r.checked(&format!("{section}.path"), "/mqtt", "a path that begins with /", |text| {
+                text.starts_with('/') && !text.contains(|c: char| c.is_whitespace() || matches!(c, '?' | '#'))
+            }),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Sections `nats`, `nats.tls` and `nats.stream`.
+
+use std::time::Duration;
+
+use super::material::Material;
+use super::reader::Reader;
+use super::url::Url;
+
+/// How to reach NATS, its subjects and its stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NatsConfig {
+    /// Never empty when NATS is used; replicas coordinate exactly when it is not empty.
+    pub servers: Vec<Url>,
+    /// A credentials file (`.creds`) or its text.
+    pub credentials: Option<Material>,
+    /// First tokens of every subject. Default `jetlinks`.
+    pub prefix: String,
+    /// How often a silent server is asked whether it lives. Default 5 s.
+    pub ping_interval: Duration,
+    /// Authority of the servers; `None`: those of the system.
+    pub tls_ca: Option<Material>,
+    /// Own certificate; only together with `tls_private_key`.
+    pub tls_certificate: Option<Material>,
+    /// Own key; only together with `tls_certificate`.
+    pub tls_private_key: Option<Material>,
+    /// The stream of the messages.
+    pub stream: StreamConfig,
+}
+
+/// The stream and its settings, which count only at its creation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamConfig {
+    /// Default `JETLINKS_DEVICE`.
+    pub name: String,
+    /// Copies, 1 to 5. Default 1.
+    pub replicas: usize,
+    /// How long messages are kept; 0 is for ever. Default 7 days.
+    pub max_age: Duration,
+    /// How many bytes are kept; `None`, the default: no limit.
+    pub max_bytes: Option<u64>,
+}
+
+fn is_prefix(text: &str) -> bool {
+    text.split('.')
+        .all(|token| !token.is_empty() && token.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')))
+        && !text.starts_with("_INBOX")
+}
+
+fn is_stream(text: &str) -> bool {
+    (1..=255).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
+}
+
+impl NatsConfig {
+    pub(super) fn read(r: &mut Reader<'_>) -> Self {
+        Self {
+            servers: r.list("nats.servers", r#"a list of servers, such as ["nats://nats:4222"]"#, |text| {
+                Url::parse(text, &["nats", "tls", "ws", "wss"], true)
+            }),
+            credentials: r.material("nats.credentials"),
+            prefix: r.checked(
+                "nats.prefix",
+                "jetlinks",
+                "tokens of letters, digits, _ and -, with dots between",
+                is_prefix,
+            ),
+            ping_interval: r.duration("nats.ping_interval", "5s"),
+            tls_ca: r.material("nats.tls.ca"),
+            tls_certificate: r.material("nats.tls.certificate"),
+            tls_private_key: r.material("nats.tls.private_key"),
+            stream: StreamConfig {
+                name: r.checked(
+                    "nats.stream.name",
+                    "JETLINKS_DEVICE",
+                    "a stream's name, of letters, digits, _ and -",
+                    is_stream,
+                ),
+                replicas: r.number("nats.stream.replicas", 1, 1..=5),
+                max_age: r.duration_or_zero("nats.stream.max_age", "7d"),
+                max_bytes: r.optional_size("nats.stream.max_bytes"),
+            },
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Sections `runtime`, `drain`, `admin` and `log`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::reader::{Choice, Reader};
+use crate::protocol::secret::Secret;
+
+/// Threads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeConfig {
+    /// Threads that serve devices, 1 to 1,024. Default 1.
+    pub workers: usize,
+}
+
+/// How the process ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DrainConfig {
+    /// Connections closed in one second. Default 1,000.
+    pub rate: u32,
+    /// How long outstanding acknowledgements are waited for after the last batch. Default 20 s.
+    pub timeout: Duration,
+}
+
+/// The HTTP listener for probes, metrics and sessions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// Empty is off. Default `127.0.0.1:9090`.
+    pub listen: Vec<SocketAddr>,
+    /// Bearer token of `/api`; without one `/api` is closed on every address that is not loopback.
+    pub token: Option<Secret>,
+}
+
+/// What is logged, and how. The log goes to stderr.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// A level, or a level and levels of modules (`info,jetlinks_bridge::transport=debug`). Default `info`.
+    pub level: String,
+    /// Default `text`.
+    pub format: LogFormat,
+}
+
+/// Shape of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object in each line.
+    Json,
+}
+
+impl Choice for LogFormat {
+    const ALL: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
+}
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+fn is_filter(text: &str) -> bool {
+    text.split(',').all(|part| match part.split_once('=') {
+        Some((module, level)) => {
+            !module.is_empty()
+                && module.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | ':'))
+                && LEVELS.contains(&level)
+        }
+        None => LEVELS.contains(&part),
+    })
+}
+
+impl RuntimeConfig {
+    pub(super) fn read(r: &mut Reader<'_>) -> Self {
+        Self { workers: r.number("runtime.workers", 1, 1..=1_024) }
+    }
+}
+
+impl DrainConfig {
+    pub(super) fn read(r: &mut Reader<'_>) -> Self {
+        Self {
+            rate: r.number("drain.rate", 1_000, 1..=10_000_000),
+            timeout: r.duration_or_zero("drain.timeout", "20s"),
+        }
+    }
+}
+
+impl AdminConfig {
+    pub(super) fn read(r: &mut Reader<'_>) -> Self {
+        Self { listen: r.listen("admin.listen", "127.0.0.1:9090"), token: r.secret("admin.token") }
+    }
+}
+
+impl LogConfig {
+    pub(super) fn read(r: &mut Reader<'_>) -> Self {
+        Self {
+            level: r.checked(
+                "log.level",
+                "info",
+                r#"one of off, error, warn, info, debug, trace, or levels of modules, such as "info,async_nats=debug""#,
+                is_filter,
+            ),
+            format: r.choice("log.format", "text"),
+        }
+    }
+}

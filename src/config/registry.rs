@@ -1,0 +1,76 @@
+//! Sections `registry`, `registry.file`, `registry.nats` and `registry.http`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::reader::{Choice, Reader};
+use super::url::Url;
+use crate::protocol::secret::Secret;
+
+/// Where credentials of devices come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegistryConfig {
+    /// Which of the following sections counts. Default `file`.
+    pub source: RegistrySource,
+    /// Whether a device without its own secret may use its product's. Default no.
+    pub product_secrets: bool,
+    /// The file of the devices; always set when `source` is `file`.
+    pub file: Option<PathBuf>,
+    /// The bucket in NATS KV. Default `jetlinks_devices`.
+    pub nats_bucket: String,
+    /// The HTTP service.
+    pub http: HttpRegistryConfig,
+}
+
+/// Which registry is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RegistrySource {
+    /// A TOML file.
+    File,
+    /// A bucket in NATS KV.
+    Nats,
+    /// An HTTP service.
+    Http,
+}
+
+impl Choice for RegistrySource {
+    const ALL: &'static [(&'static str, Self)] = &[("file", Self::File), ("nats", Self::Nats), ("http", Self::Http)];
+}
+
+/// A registry behind HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpRegistryConfig {
+    /// `GET {url}/{id}` answers with the record of a device.
+    pub url: Option<Url>,
+    /// Bearer token.
+    pub token: Option<Secret>,
+    /// For one request. Default 2 s.
+    pub timeout: Duration,
+    /// How long a record counts. Default 15 min.
+    pub cache_ttl: Duration,
+    /// How long "unknown" counts. Default 10 s.
+    pub negative_ttl: Duration,
+}
+
+impl RegistryConfig {
+    pub(super) fn read(r: &mut Reader<'_>) -> Self {
+        Self {
+            source: r.choice("registry.source", "file"),
+            product_secrets: r.flag("registry.product_secrets", false),
+            file: r.path("registry.file.path"),
+            nats_bucket: r.checked(
+                "registry.nats.bucket",
+                "jetlinks_devices",
+                "a bucket's name, of letters, digits, _ and -",
+                |text| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')),
+            ),
+            http: HttpRegistryConfig {
+                url: r.url("registry.http.url", r#"a URL, such as "https://platform/devices""#, &["http", "https"]),
+                token: r.secret("registry.http.token"),
+                timeout: r.duration("registry.http.timeout", "2s"),
+                cache_ttl: r.duration("registry.http.cache_ttl", "15m"),
+                negative_ttl: r.duration("registry.http.negative_ttl", "10s"),
+            },
+        }
+    }
+}
