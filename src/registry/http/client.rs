@@ -1,0 +1,181 @@
+//! Asks the service for one record.
+
+use std::error::Error as _;
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::header::{ACCEPT, AUTHORIZATION, HeaderValue, USER_AGENT};
+use hyper::{Request, Response, StatusCode, Uri};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::timeout;
+
+use super::{HttpError, HttpRegistrySettings, POOL_IDLE, REQUESTS_MAX};
+use crate::protocol::id::DeviceId;
+use crate::registry::json::{self, Strangers};
+use crate::registry::{Device, RecordError};
+
+/// How the bridge calls itself.
+const AGENT: &str = concat!("jetlinks-bridge/", env!("CARGO_PKG_VERSION"));
+
+/// An answer that counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The device's record.
+    Found(Device),
+    /// The service does not know the device.
+    Unknown,
+}
+
+/// Asks for records over connections that are kept open for the next question. Cheap to clone.
+#[derive(Clone)]
+pub struct HttpClient {
+    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    base: String,
+    authorization: Option<HeaderValue>,
+    timeout: std::time::Duration,
+    record_bytes_max: usize,
+}
+
+impl std::fmt::Debug for HttpClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HttpClient").field("base", &self.base).finish_non_exhaustive()
+    }
+}
+
+impl HttpClient {
+    /// Checks the settings; connects to nothing yet.
+    ///
+    /// # Errors
+    /// [`HttpError::Settings`] and [`HttpError::Certificates`].
+    pub fn new(settings: &HttpRegistrySettings) -> Result<Self, HttpError> {
+        let base = settings.url.trim_end_matches('/').to_owned();
+        let uri: Uri = base.parse().map_err(|_| HttpError::Settings("the URL is none"))?;
+        let authorization = settings.token.as_ref().map(|token| {
+            let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose()))?;
+            value.set_sensitive(true);
+            Ok::<_, hyper::header::InvalidHeaderValue>(value)
+        });
+        let authorization =
+            authorization.transpose().map_err(|_| HttpError::Settings("the token does not fit into a header"))?;
+        let client = Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(POOL_IDLE)
+            .pool_max_idle_per_host(REQUESTS_MAX)
+            .pool_timer(TokioTimer::new())
+            .build(connector(settings, uri.scheme_str() == Some("https"))?);
+        let (timeout, record_bytes_max) = (settings.timeout, settings.record_bytes_max);
+        Ok(Self { client, base, authorization, timeout, record_bytes_max })
+    }
+
+    /// Asks for a device.
+    ///
+    /// # Errors
+    /// [`HttpError`] for everything but a record of that device and 404.
+    pub async fn ask(&self, id: &DeviceId) -> Result<Answer, HttpError> {
+        timeout(self.timeout, self.exchange(id)).await.unwrap_or(Err(HttpError::TimedOut))
+    }
+
+    async fn exchange(&self, id: &DeviceId) -> Result<Answer, HttpError> {
+        let mut request = Request::get(format!("{}/{}", self.base, segment(id.as_str())))
+            .header(ACCEPT, "application/json")
+            .header(USER_AGENT, AGENT);
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let request = request.body(Empty::new()).map_err(|_| HttpError::Settings("the URL is none"))?;
+        let response = self.client.request(request).await.map_err(|error| unreachable(&error))?;
+        let status = response.status();
+        if !matches!(status, StatusCode::OK | StatusCode::NOT_FOUND) {
+            return Err(HttpError::Status(status.as_u16()));
+        }
+        // The answer to an unknown device is read too: only then can its connection serve the next question.
+        let body = self.body(response).await?;
+        if status == StatusCode::NOT_FOUND {
+            return Ok(Answer::Unknown);
+        }
+        match json::read_device(&body, Strangers::Tolerated) {
+            Ok(device) if device.id == *id => Ok(Answer::Found(device)),
+            Ok(_) => Err(HttpError::Record(vec![RecordError::OtherId])),
+            Err(mistakes) => Err(match <[RecordError; 1]>::try_from(mistakes) {
+                Ok([error @ (RecordError::Json(_) | RecordError::NoObject)]) => HttpError::NoRecord(error),
+                Ok(mistakes) => HttpError::Record(mistakes.into()),
+                Err(mistakes) => HttpError::Record(mistakes),
+            }),
+        }
+    }
+
+    async fn body(&self, response: Response<Incoming>) -> Result<Bytes, HttpError> {
+        let body = Limited::new(response.into_body(), self.record_bytes_max).collect().await;
+        body.map(|body| body.to_bytes()).map_err(|error| {
+            if error.is::<LengthLimitError>() { HttpError::TooLarge } else { HttpError::Unreachable(error.to_string()) }
+        })
+    }
+}
+
+fn connector(settings: &HttpRegistrySettings, with_tls: bool) -> Result<HttpsConnector<HttpConnector>, HttpError> {
+    let mut http = HttpConnector::new();
+    http.enforce_http(false);
+    http.set_connect_timeout(Some(settings.timeout));
+    http.set_nodelay(true);
+    let builder = HttpsConnectorBuilder::new();
+    let builder = if with_tls {
+        builder.with_native_roots().map_err(|error| HttpError::Certificates(error.to_string()))?
+    } else {
+        // Nothing is asked over TLS then, and a system without certificates is no obstacle.
+        let tls = async_nats::rustls::ClientConfig::builder();
+        builder.with_tls_config(
+            tls.with_root_certificates(async_nats::rustls::RootCertStore::empty()).with_no_client_auth(),
+        )
+    };
+    Ok(builder.https_or_http().enable_http1().wrap_connector(http))
+}
+
+/// The client's error and what it stands on: its own words alone say nothing but "client error".
+fn unreachable(error: &hyper_util::client::legacy::Error) -> HttpError {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // Writing to a String cannot fail.
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    HttpError::Unreachable(text)
+}
+
+/// An id as one segment of a path: everything but `A-Z a-z 0-9 _ - ~` and dots is percent-encoded, and an id of dots
+/// alone, which some servers would take for a step up, altogether.
+fn segment(id: &str) -> String {
+    let has_only_dots = id.bytes().all(|byte| byte == b'.');
+    let mut segment = String::with_capacity(id.len());
+    for byte in id.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'~') || (byte == b'.' && !has_only_dots) {
+            segment.push(char::from(byte));
+        } else {
+            // As above.
+            let _ = write!(segment, "%{byte:02X}");
+        }
+    }
+    segment
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_one_segment_of_the_path() {
+        for (id, expected) in [
+            ("device1", "device1"),
+            ("a.b_c-d~e", "a.b_c-d~e"),
+            ("a b?c=d&e%", "a%20b%3Fc%3Dd%26e%25"),
+            ("度", "%E5%BA%A6"),
+            ("..", "%2E%2E"),
+        ] {
+            assert_eq!(segment(id), expected);
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Devices of a service behind HTTP.
+//!
+//! 1. A CONNECT is answered from the cache as long as a record counts there; else the service is asked, once for all who
+//!    wait for the same device, and the wait is bounded.
+//! 2. Only a record of that device and 404 count. Everything else, a slow answer included, admits nobody and ends nobody.
+//! 3. The record of a device with a session is asked for again before its time is over; a change that forbids the session
+//!    ends it.
+//! 4. At start, and while the service does not answer, it is asked for a device that it need not know ([`PROBE`]).
+#![expect(clippy::disallowed_methods, reason = "the shell reads the clock")]
+
+mod asking;
+mod cache;
+mod client;
+mod error;
+mod settings;
+
+pub use client::{Answer, HttpClient};
+pub use error::HttpError;
+pub use settings::HttpRegistrySettings;
+
+use std::sync::{Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+
+use self::cache::Cache;
+use super::{Change, Lookup};
+use crate::protocol::child;
+use crate::protocol::id::DeviceId;
+
+/// Requests under way at once.
+pub const REQUESTS_MAX: usize = 64;
+
+/// Of those, to renew records of devices that have a session.
+const RENEWALS_MAX: usize = 16;
+
+/// CONNECTs that may wait for the service; more get "away" at once.
+const WAITING_MAX: usize = 10_000;
+
+/// A connection without a request is closed after this time.
+const POOL_IDLE: Duration = Duration::from_secs(30);
+
+/// The device that the service is asked for to see whether it answers; it may well be unknown.
+pub const PROBE: &str = "jetlinks-bridge";
+
+/// A registry behind HTTP.
+#[derive(Debug)]
+pub struct HttpRegistry {
+    client: HttpClient,
+    start: Instant,
+    timeout: Duration,
+    cache: RwLock<Cache>,
+    asks: mpsc::Sender<Ask>,
+    /// Until [`HttpRegistry::follow`] takes it.
+    asked: Mutex<Option<mpsc::Receiver<Ask>>>,
+}
+
+/// Somebody waits for a device.
+#[derive(Debug)]
+struct Ask {
+    id: DeviceId,
+    answer: oneshot::Sender<Lookup>,
+}
+
+impl HttpRegistry {
+    /// Checks the settings. Asks nothing until [`HttpRegistry::follow`] runs.
+    ///
+    /// # Errors
+    /// [`HttpError::Settings`] and [`HttpError::Certificates`].
+    pub fn new(settings: &HttpRegistrySettings) -> Result<Self, HttpError> {
+        let (asks, asked) = mpsc::channel(WAITING_MAX);
+        Ok(Self {
+            client: HttpClient::new(settings)?,
+            start: Instant::now(),
+            timeout: settings.timeout,
+            cache: RwLock::new(Cache::new(settings)),
+            asks,
+            asked: Mutex::new(Some(asked)),
+        })
+    }
+
+    /// Looks a device up, in the cache or by asking; takes no longer than the timeout of the settings.
+    pub async fn device(&self, id: &str) -> Lookup {
+        // What is no id is no device, and not worth a question.
+        let Ok(id) = DeviceId::new(id) else { return Lookup::Unknown };
+        let now_us = self.now_us();
+        match self.cache.read().unwrap_or_else(PoisonError::into_inner).look(id.as_str(), now_us) {
+            Lookup::Away => {}
+            known => return known,
+        }
+        let (answer, answered) = oneshot::channel();
+        if self.asks.try_send(Ask { id, answer }).is_err() {
+            return Lookup::Away;
+        }
+        match tokio::time::timeout(self.timeout, answered).await {
+            Ok(Ok(lookup)) => lookup,
+            Ok(Err(_)) | Err(_) => Lookup::Away,
+        }
+    }
+
+    /// Looks a device up in what was last known; [`Lookup::Away`]: nothing.
+    pub fn last_known(&self, id: &str) -> Lookup {
+        self.cache.read().unwrap_or_else(PoisonError::into_inner).last_known(id)
+    }
+
+    /// Looks a child up in what was last known: its own record, or that of its gateway.
+    pub fn child(&self, id: &str) -> child::Child {
+        self.cache.read().unwrap_or_else(PoisonError::into_inner).child(id)
+    }
+
+    /// Asks the service for all who wait, and for devices that are connected, until the future is dropped; `report`
+    /// hears of every change once it is in force. A second call ends at once.
+    pub async fn follow(&self, is_connected: impl Fn(&str) -> bool, report: impl FnMut(Change)) {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(asked) = asked {
+            asking::run(self, asked, is_connected, report).await;
+        }
+    }
+
+    fn now_us(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX / 4)
+    }
+}

@@ -1,0 +1,278 @@
+//! Records as JSON, as NATS KV and HTTP give them.
+
+use serde_json::{Map, Value};
+
+use super::mistake::RecordError;
+use super::{Child, Credentials, Device, Product};
+use crate::protocol::id::{DeviceId, IdError, ProductId};
+use crate::protocol::secret::Secret;
+
+/// Members of a device's record.
+const DEVICE_KEYS: [&str; 7] = ["id", "product", "secureId", "secureKey", "enabled", "gateway", "children"];
+
+/// Members of a product's record.
+const PRODUCT_KEYS: [&str; 3] = ["id", "secureId", "secureKey"];
+
+/// What becomes of members that no record has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strangers {
+    /// They are passed over: whoever keeps the records may know more of a device than the bridge.
+    Tolerated,
+    /// Each is a mistake: a person wrote the record for the bridge.
+    Refused,
+}
+
+/// Reads a device's record.
+///
+/// # Errors
+/// All mistakes; none shows a value of the record, which may be a secret.
+pub fn read_device(text: &[u8], strangers: Strangers) -> Result<Device, Vec<RecordError>> {
+    let mut object = Object::read(text, strangers, &DEVICE_KEYS)?;
+    let id = object.id("id", DeviceId::new);
+    let product = object.id("product", ProductId::new);
+    let credentials = object.credentials();
+    let enabled = object.flag("enabled", true);
+    let gateway = object.optional_id("gateway", DeviceId::new);
+    let children = object.children();
+    if gateway.is_some() && gateway == id {
+        object.mistakes.push(RecordError::OwnGateway);
+    }
+    match (id, product) {
+        (Some(id), Some(product)) if object.mistakes.is_empty() => {
+            Ok(Device { id, product, credentials, enabled, gateway, children })
+        }
+        _ => Err(object.mistakes),
+    }
+}
+
+/// Reads a product's record.
+///
+/// # Errors
+/// As [`read_device`].
+pub fn read_product(text: &[u8], strangers: Strangers) -> Result<Product, Vec<RecordError>> {
+    let mut object = Object::read(text, strangers, &PRODUCT_KEYS)?;
+    let id = object.id("id", ProductId::new);
+    let credentials = object.credentials();
+    match id {
+        Some(id) if object.mistakes.is_empty() => Ok(Product { id, credentials }),
+        _ => Err(object.mistakes),
+    }
+}
+
+/// A device's record as one line of JSON, **its secret included**.
+pub fn write_device(device: &Device) -> Vec<u8> {
+    let mut object = Map::new();
+    object.insert("id".to_owned(), device.id.as_str().into());
+    object.insert("product".to_owned(), device.product.as_str().into());
+    write_credentials(&mut object, device.credentials.as_ref());
+    object.insert("enabled".to_owned(), device.enabled.into());
+    if let Some(gateway) = &device.gateway {
+        object.insert("gateway".to_owned(), gateway.as_str().into());
+    }
+    if !device.children.is_empty() {
+        let child = |child: &Child| serde_json::json!({"id": child.id.as_str(), "product": child.product.as_str()});
+        object.insert("children".to_owned(), device.children.iter().map(child).collect());
+    }
+    Value::Object(object).to_string().into_bytes()
+}
+
+/// A product's record as one line of JSON, **its secret included**.
+pub fn write_product(product: &Product) -> Vec<u8> {
+    let mut object = Map::new();
+    object.insert("id".to_owned(), product.id.as_str().into());
+    write_credentials(&mut object, product.credentials.as_ref());
+    Value::Object(object).to_string().into_bytes()
+}
+
+fn write_credentials(object: &mut Map<String, Value>, credentials: Option<&Credentials>) {
+    if let Some(credentials) = credentials {
+        object.insert("secureId".to_owned(), credentials.secure_id.as_str().into());
+        object.insert("secureKey".to_owned(), credentials.secure_key.expose().into());
+    }
+}
+
+/// A record while it is read.
+struct Object {
+    members: Map<String, Value>,
+    mistakes: Vec<RecordError>,
+}
+
+impl Object {
+    fn read(text: &[u8], strangers: Strangers, known: &[&str]) -> Result<Self, Vec<RecordError>> {
+        let members = match serde_json::from_slice(text) {
+            Ok(Value::Object(members)) => members,
+            Ok(_) => return Err(vec![RecordError::NoObject]),
+            // The parser tells what it expected and where, never what it found.
+            Err(error) => return Err(vec![RecordError::Json(error.to_string())]),
+        };
+        let mistakes = match strangers {
+            Strangers::Tolerated => Vec::new(),
+            Strangers::Refused => {
+                let unknown = members.keys().filter(|key| !known.contains(&key.as_str()));
+                unknown.map(|key| RecordError::UnknownKey(key.clone())).collect()
+            }
+        };
+        Ok(Self { members, mistakes })
+    }
+
+    /// A member that is there; null counts as absent.
+    fn take(&mut self, key: &str) -> Option<Value> {
+        self.members.remove(key).filter(|value| !value.is_null())
+    }
+
+    fn text(&mut self, key: &'static str) -> Option<String> {
+        match self.take(key)? {
+            Value::String(text) => Some(text),
+            _ => {
+                self.mistakes.push(RecordError::Type(key, "a text in quotes"));
+                None
+            }
+        }
+    }
+
+    fn flag(&mut self, key: &'static str, default: bool) -> bool {
+        match self.take(key) {
+            None => default,
+            Some(Value::Bool(flag)) => flag,
+            Some(_) => {
+                self.mistakes.push(RecordError::Type(key, "true or false"));
+                default
+            }
+        }
+    }
+
+    fn id<I>(&mut self, key: &'static str, make: fn(&str) -> Result<I, IdError>) -> Option<I> {
+        if self.members.get(key).is_none_or(Value::is_null) {
+            self.mistakes.push(RecordError::Missing(key));
+        }
+        self.optional_id(key, make)
+    }
+
+    fn optional_id<I>(&mut self, key: &'static str, make: fn(&str) -> Result<I, IdError>) -> Option<I> {
+        let text = self.text(key)?;
+        make(&text).map_err(|error| self.mistakes.push(RecordError::Id(key, error))).ok()
+    }
+
+    fn credentials(&mut self) -> Option<Credentials> {
+        let before = self.mistakes.len();
+        match (self.text("secureId"), self.text("secureKey")) {
+            (None, None) => None,
+            (Some(secure_id), Some(secure_key)) if !secure_id.is_empty() && !secure_key.is_empty() => {
+                if secure_id.contains('|') {
+                    self.mistakes.push(RecordError::SecureId("secureId"));
+                }
+                Some(Credentials { secure_id, secure_key: Secret::new(secure_key) })
+            }
+            _ => {
+                // A value of a wrong type was reported already.
+                if self.mistakes.len() == before {
+                    self.mistakes.push(RecordError::HalfSecret("secureId", "secureKey"));
+                }
+                None
+            }
+        }
+    }
+
+    fn children(&mut self) -> Vec<Child> {
+        let items = match self.take("children") {
+            None => return Vec::new(),
+            Some(Value::Array(items)) => items,
+            Some(_) => {
+                self.mistakes.push(RecordError::Type("children", "a list of {id, product}"));
+                return Vec::new();
+            }
+        };
+        let text = |item: &Value, key: &str| item.get(key).and_then(Value::as_str).map(str::to_owned);
+        let mut children = Vec::with_capacity(items.len());
+        for item in &items {
+            let (Some(id), Some(product)) = (text(item, "id"), text(item, "product")) else {
+                self.mistakes.push(RecordError::Type("children", "a list of {id, product}"));
+                continue;
+            };
+            match (DeviceId::new(&id), ProductId::new(&product)) {
+                (Ok(id), Ok(product)) => children.push(Child { id, product }),
+                (Err(error), _) | (_, Err(error)) => self.mistakes.push(RecordError::Id("children", error)),
+            }
+        }
+        children
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(text: &str) -> Result<Device, Vec<String>> {
+        read_device(text.as_bytes(), Strangers::Refused)
+            .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn a_record_is_read_with_its_defaults_and_null_is_absent() {
+        let read = device(r#"{"id":"device1","product":"product1","secureId":"test","secureKey":"k","gateway":null}"#);
+        let read = read.unwrap();
+        assert_eq!((read.product.as_str(), read.enabled, &read.gateway), ("product1", true, &None));
+        assert_eq!((read.expected().secure_id, read.expected().secure_key), ("test", "k"));
+        let bare = device(r#"{"id":"child1","product":"product1","gateway":"gw1","enabled":false}"#).unwrap();
+        assert_eq!((bare.credentials.is_none(), bare.enabled), (true, false));
+        assert_eq!(bare.gateway.as_ref().map(DeviceId::as_str), Some("gw1"));
+    }
+
+    #[test]
+    fn a_gateway_lists_its_children() {
+        let text = r#"{"id":"gw1","product":"product1","children":[{"id":"child1","product":"product2","name":"x"}]}"#;
+        let read = device(text).unwrap();
+        let children: Vec<_> = read.children.iter().map(|child| (child.id.as_str(), child.product.as_str())).collect();
+        assert_eq!(children, [("child1", "product2")]);
+        assert_eq!(read_device(&write_device(&read), Strangers::Refused), Ok(read));
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        let text =
+            r#"{"id":"度\"1","product":"product1","secureId":"a","secureKey":"b c","enabled":false,"gateway":"gw1"}"#;
+        let read = device(text).unwrap();
+        assert_eq!(read_device(&write_device(&read), Strangers::Refused), Ok(read));
+        let product = read_product(br#"{"id":"product1","secureId":"a","secureKey":"b"}"#, Strangers::Refused).unwrap();
+        assert_eq!(read_product(&write_product(&product), Strangers::Refused), Ok(product));
+    }
+
+    #[test]
+    fn every_mistake_is_told_by_the_name_of_its_member_and_without_its_value() {
+        for (text, mistakes) in [
+            ("", &["no JSON: EOF while parsing a value at line 1 column 0"][..]),
+            ("[]", &["no JSON object"]),
+            (r#"{"id":"device1","product":"p"} x"#, &["no JSON: trailing characters at line 1 column 32"]),
+            ("{}", &["id is missing", "product is missing"]),
+            (
+                r#"{"id":7,"product":"a/b","secureId":"hush","enabled":"yes","colour":"red"}"#,
+                &[
+                    "unknown key \"colour\"",
+                    "id must be a text in quotes",
+                    "product: an id must not contain '/'",
+                    "secureId and secureKey go together, and neither may be empty",
+                    "enabled must be true or false",
+                ],
+            ),
+            (
+                r#"{"id":"a","product":"p","secureId":"x","secureKey":4711,"gateway":"a"}"#,
+                &["secureKey must be a text in quotes", "a device is not its own gateway"],
+            ),
+            (r#"{"id":"a","product":"p","secureId":"a|b","secureKey":"k"}"#, &["secureId must not contain |"]),
+            (
+                r#"{"id":"a","product":"p","children":[{"id":"c"},{"id":"c/d","product":"p"}]}"#,
+                &["children must be a list of {id, product}", "children: an id must not contain '/'"],
+            ),
+            (r#"{"id":"a","product":"p","children":{}}"#, &["children must be a list of {id, product}"]),
+        ] {
+            assert_eq!(device(text).unwrap_err(), mistakes, "{text}");
+        }
+    }
+
+    #[test]
+    fn members_that_the_bridge_does_not_know_are_tolerated_from_a_service() {
+        let text = br#"{"id":"device1","product":"product1","name":"Pump 7"}"#;
+        assert!(read_device(text, Strangers::Tolerated).is_ok());
+        assert_eq!(read_device(text, Strangers::Refused), Err(vec![RecordError::UnknownKey("name".to_owned())]));
+    }
+}
