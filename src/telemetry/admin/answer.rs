@@ -1,0 +1,177 @@
+//! From a request to its answer.
+
+use std::sync::Arc;
+
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::{Method, Response, StatusCode};
+use serde::Serialize;
+use serde_json::json;
+
+use super::sessions::{Page, Sessions};
+use crate::protocol::secret::Secret;
+use crate::telemetry::health::Health;
+use crate::telemetry::metric::{self, Metrics};
+
+/// Sessions in one answer, unless `limit` says otherwise.
+const LIMIT_DEFAULT: usize = 100;
+
+/// Sessions in one answer at most; some 300 KiB.
+const LIMIT_MAX: usize = 1_000;
+
+const JSON: &str = "application/json";
+
+/// What the listener shows.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// For `/readyz`.
+    pub health: Arc<Health>,
+    /// For `/metrics`.
+    pub metrics: Arc<Metrics>,
+    /// For `/api`.
+    pub sessions: Arc<dyn Sessions>,
+    /// For `/api`: asked for on every listener when set, and without one `/api` is closed to all but loopback.
+    pub token: Option<Secret>,
+}
+
+pub(super) type Answer = Response<Full<Bytes>>;
+
+impl Admin {
+    /// Answers a request that came in on a loopback address or on another one.
+    pub(super) async fn answer(
+        &self,
+        method: &Method,
+        path: &str,
+        query: Option<&str>,
+        headers: &HeaderMap,
+        is_loopback: bool,
+    ) -> Answer {
+        if let Some(rest) = path.strip_prefix("/api/") {
+            if !self.may_use_api(headers, is_loopback) {
+                return error(StatusCode::FORBIDDEN, "forbidden");
+            }
+            return self.api(method, rest, query).await;
+        }
+        let is_read = matches!(*method, Method::GET | Method::HEAD);
+        match path {
+            "/livez" | "/readyz" | "/metrics" if !is_read => not_allowed("GET, HEAD"),
+            // That there is an answer is the answer: it depends on no queue.
+            "/livez" => text(StatusCode::OK, "text/plain; charset=utf-8", "ok\n".to_owned()),
+            "/readyz" => self.readyz(),
+            "/metrics" => text(StatusCode::OK, metric::CONTENT_TYPE, self.metrics.render()),
+            _ => error(StatusCode::NOT_FOUND, "no such path"),
+        }
+    }
+
+    fn readyz(&self) -> Answer {
+        let readiness = self.health.readiness();
+        let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let body = json!({
+            "ready": readiness.ready,
+            "draining": readiness.draining,
+            "queue": readiness.queue.as_str(),
+            "registry": readiness.registry.as_str(),
+            "coordination": readiness.coordination.as_str(),
+        });
+        json(status, &body)
+    }
+
+    fn may_use_api(&self, headers: &HeaderMap, is_loopback: bool) -> bool {
+        let Some(token) = &self.token else { return is_loopback };
+        let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let bearer =
+            given.and_then(|text| text.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        bearer.is_some_and(|(_, given)| token.matches(given.trim()))
+    }
+
+    async fn api(&self, method: &Method, path: &str, query: Option<&str>) -> Answer {
+        let is_read = matches!(*method, Method::GET | Method::HEAD);
+        if path == "sessions" {
+            return if is_read { self.list(query.unwrap_or_default()).await } else { not_allowed("GET, HEAD") };
+        }
+        let Some(device) = path.strip_prefix("sessions/").filter(|device| !device.is_empty() && !device.contains('/'))
+        else {
+            return error(StatusCode::NOT_FOUND, "no such path");
+        };
+        let Some(device) = decode(device) else { return error(StatusCode::BAD_REQUEST, "no device id") };
+        if is_read {
+            return match self.sessions.find(&device).await {
+                Some(session) => json(StatusCode::OK, &session),
+                None => no_session(),
+            };
+        }
+        if *method != Method::DELETE {
+            return not_allowed("GET, HEAD, DELETE");
+        }
+        if !self.sessions.kick(&device).await {
+            return no_session();
+        }
+        tracing::info!(device, "a session is ended by an operator");
+        let mut answer = Response::new(Full::default());
+        *answer.status_mut() = StatusCode::NO_CONTENT;
+        answer
+    }
+
+    async fn list(&self, query: &str) -> Answer {
+        let (mut offset, mut limit) = (0, LIMIT_DEFAULT);
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let number = value.parse::<usize>();
+            match (name, number) {
+                ("offset", Ok(number)) => offset = number,
+                ("limit", Ok(number)) if (1..=LIMIT_MAX).contains(&number) => limit = number,
+                _ => return error(StatusCode::BAD_REQUEST, "offset is a number, limit one from 1 to 1000"),
+            }
+        }
+        let (total, sessions) = self.sessions.list(offset, limit).await;
+        json(StatusCode::OK, &Page { total, offset, limit, sessions })
+    }
+}
+
+/// Undoes percent-encoding. `None`: not well-formed, or no UTF-8.
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        if *first == b'%' {
+            let [high, low, after @ ..] = after else { return None };
+            let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+            bytes.push(digit(high)? << 4 | digit(low)?);
+            rest = after;
+        } else {
+            bytes.push(*first);
+            rest = after;
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn text(status: StatusCode, content_type: &'static str, body: String) -> Answer {
+    let mut answer = Response::new(Full::from(body));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> Answer {
+    match serde_json::to_string(body) {
+        Ok(body) => text(status, JSON, body),
+        Err(_) => error(StatusCode::INTERNAL_SERVER_ERROR, "the answer cannot be written"),
+    }
+}
+
+fn error(status: StatusCode, message: &str) -> Answer {
+    text(status, JSON, json!({ "error": message }).to_string())
+}
+
+fn no_session() -> Answer {
+    error(StatusCode::NOT_FOUND, "this replica holds no session of that device")
+}
+
+fn not_allowed(methods: &'static str) -> Answer {
+    let mut answer = error(StatusCode::METHOD_NOT_ALLOWED, "no such method here");
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    answer
+}

@@ -1,0 +1,197 @@
+//! Operators, over real connections.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::*;
+use crate::protocol::secret::Secret;
+use crate::telemetry::health::{Health, PartState};
+use crate::telemetry::metric::Metrics;
+
+/// Sessions of device1 and `a/b`, and who was kicked.
+#[derive(Debug, Default)]
+struct Two {
+    kicked: Mutex<Vec<String>>,
+}
+
+fn session(device: &str) -> SessionInfo {
+    SessionInfo {
+        device_id: device.to_owned(),
+        product_id: "product1".to_owned(),
+        session_id: "01JDA0Z6W3".to_owned(),
+        transport: "mqtt",
+        peer: "127.0.0.1:4000".to_owned(),
+        connected_at: 1_700_000_000_000,
+        worker: 0,
+    }
+}
+
+const DEVICES: [&str; 2] = ["a b", "device1"];
+
+impl Sessions for Two {
+    fn list(&self, offset: usize, limit: usize) -> Waiting<'_, (usize, Vec<SessionInfo>)> {
+        let page = DEVICES.iter().skip(offset).take(limit).map(|device| session(device)).collect();
+        Box::pin(async move { (DEVICES.len(), page) })
+    }
+
+    fn find<'a>(&'a self, device: &'a str) -> Waiting<'a, Option<SessionInfo>> {
+        Box::pin(async move { DEVICES.contains(&device).then(|| session(device)) })
+    }
+
+    fn kick<'a>(&'a self, device: &'a str) -> Waiting<'a, bool> {
+        Box::pin(async move {
+            self.kicked.lock().unwrap().push(device.to_owned());
+            DEVICES.contains(&device)
+        })
+    }
+}
+
+struct Operator {
+    address: SocketAddr,
+    health: Arc<Health>,
+    sessions: Arc<Two>,
+}
+
+impl Operator {
+    /// Starts a listener on this address.
+    async fn on(address: Ipv4Addr, token: Option<&str>) -> Self {
+        let listener = bind(SocketAddr::from((address, 0))).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let health = Arc::new(Health::new(1));
+        let sessions = Arc::new(Two::default());
+        let admin = Admin {
+            health: Arc::clone(&health),
+            metrics: Arc::new(Metrics::new(Arc::clone(&health), 0)),
+            sessions: Arc::clone(&sessions) as Arc<dyn Sessions>,
+            token: token.map(Secret::new),
+        };
+        tokio::spawn(serve(listener, admin));
+        Self { address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), health, sessions }
+    }
+
+    /// Sends a request; status line and body of the answer.
+    async fn ask(&self, request: &str, headers: &str) -> (String, String) {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let head = format!("{request} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.lines().next().unwrap().to_owned(), body.to_owned())
+    }
+
+    async fn status(&self, request: &str, headers: &str) -> String {
+        self.ask(request, headers).await.0.split(' ').nth(1).unwrap().to_owned()
+    }
+}
+
+#[tokio::test]
+async fn readyz_is_503_until_everything_was_reached_and_again_while_draining() {
+    let operator = Operator::on(Ipv4Addr::LOCALHOST, None).await;
+    let (status, body) = operator.ask("GET /readyz", "").await;
+    assert_eq!(status, "HTTP/1.1 503 Service Unavailable");
+    let expected = serde_json::json!({
+        "ready": false, "draining": false, "queue": "starting", "registry": "starting", "coordination": "off",
+    });
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&body).unwrap(), expected);
+    operator.health.set_listening();
+    operator.health.queue.set(0, PartState::Ok);
+    operator.health.registry.set(0, PartState::Ok);
+    assert_eq!(operator.status("GET /readyz", "").await, "200");
+    operator.health.queue.set(0, PartState::Away);
+    let (status, body) = operator.ask("GET /readyz", "").await;
+    assert!(status.contains("200") && body.contains("\"queue\":\"away\""), "{status} {body}");
+    operator.health.set_draining();
+    assert_eq!(operator.status("GET /readyz", "").await, "503");
+}
+
+#[tokio::test]
+async fn livez_and_metrics_depend_on_nothing() {
+    let operator = Operator::on(Ipv4Addr::LOCALHOST, None).await;
+    assert_eq!(operator.ask("GET /livez", "").await, ("HTTP/1.1 200 OK".to_owned(), "ok\n".to_owned()));
+    let (status, body) = operator.ask("GET /metrics", "").await;
+    assert!(status.contains("200") && body.contains("# TYPE jetlinks_bridge_connections gauge"), "{status} {body}");
+    assert_eq!(operator.ask("HEAD /livez", "").await.1, "");
+    assert_eq!(operator.status("POST /livez", "").await, "405");
+    assert_eq!(operator.status("GET /", "").await, "404");
+}
+
+#[tokio::test]
+async fn sessions_are_listed_in_parts_and_found_by_device() {
+    let operator = Operator::on(Ipv4Addr::LOCALHOST, None).await;
+    let (status, body) = operator.ask("GET /api/sessions?offset=1&limit=1", "").await;
+    let page: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert!(status.contains("200"), "{status}");
+    assert_eq!((&page["total"], &page["offset"], &page["limit"]), (&2.into(), &1.into(), &1.into()));
+    assert_eq!(page["sessions"][0]["deviceId"], "device1");
+    let (_, body) = operator.ask("GET /api/sessions/a%20b", "").await;
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&body).unwrap()["deviceId"], "a b");
+    for (request, status) in [
+        ("GET /api/sessions/device9", "404"),
+        ("GET /api/sessions/", "404"),
+        ("GET /api/sessions/%zz", "400"),
+        ("GET /api/sessions?limit=0", "400"),
+        ("GET /api/sessions?limit=1001", "400"),
+        ("GET /api/sessions?colour=red", "400"),
+        ("PUT /api/sessions/device1", "405"),
+        ("DELETE /api/sessions", "405"),
+        ("GET /api/other", "404"),
+    ] {
+        assert_eq!(operator.status(request, "").await, status, "{request}");
+    }
+}
+
+#[tokio::test]
+async fn delete_kicks_the_session_of_that_device() {
+    let operator = Operator::on(Ipv4Addr::LOCALHOST, None).await;
+    assert_eq!(operator.status("DELETE /api/sessions/device1", "").await, "204");
+    assert_eq!(operator.status("DELETE /api/sessions/device9", "").await, "404");
+    assert_eq!(*operator.sessions.kicked.lock().unwrap(), ["device1", "device9"]);
+}
+
+#[tokio::test]
+async fn the_api_of_an_outside_address_needs_the_token() {
+    let closed = Operator::on(Ipv4Addr::UNSPECIFIED, None).await;
+    assert_eq!(closed.status("GET /api/sessions", "Authorization: Bearer \r\n").await, "403");
+    assert_eq!(closed.status("DELETE /api/sessions/device1", "").await, "403");
+    assert!(closed.sessions.kicked.lock().unwrap().is_empty());
+    assert_eq!(closed.status("GET /livez", "").await, "200");
+    let open = Operator::on(Ipv4Addr::UNSPECIFIED, Some("hush")).await;
+    assert_eq!(open.status("GET /api/sessions", "Authorization: Bearer hush\r\n").await, "200");
+    for headers in ["", "Authorization: Bearer hus\r\n", "Authorization: Basic hush\r\n", "Authorization: hush\r\n"] {
+        assert_eq!(open.status("GET /api/sessions", headers).await, "403", "{headers}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_is_set_is_asked_for_on_loopback_too() {
+    let operator = Operator::on(Ipv4Addr::LOCALHOST, Some("hush")).await;
+    assert_eq!(operator.status("GET /api/sessions", "").await, "403");
+    assert_eq!(operator.status("GET /api/sessions", "authorization: bearer hush\r\n").await, "200");
+}
+
+#[tokio::test]
+async fn a_head_over_its_limit_is_refused() {
+    let operator = Operator::on(Ipv4Addr::LOCALHOST, None).await;
+    let headers = format!("X-Long: {}\r\n", "x".repeat(17 * 1024));
+    let mut stream = TcpStream::connect(operator.address).await.unwrap();
+    let head = format!("GET /livez HTTP/1.1\r\n{headers}\r\n");
+    // The peer may close while the head is still being written.
+    let _ = stream.write_all(head.as_bytes()).await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    assert!(!answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_closed_in_the_end() {
+    let operator = Operator::on(Ipv4Addr::LOCALHOST, None).await;
+    let mut silent = TcpStream::connect(operator.address).await.unwrap();
+    assert_eq!(operator.status("GET /livez", "").await, "200", "others are served meanwhile");
+    let mut answer = Vec::new();
+    silent.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&answer));
+}

@@ -1,0 +1,237 @@
+//! Whether the process is ready, and which of its parts answer.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+
+use crate::protocol::uplink::Availability;
+
+/// State of a part that the bridge depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartState {
+    /// Not used by this configuration.
+    Off,
+    /// Not reached yet.
+    Starting,
+    /// Answers.
+    Ok,
+    /// Was reached, and does not answer.
+    Away,
+}
+
+impl PartState {
+    /// As `/readyz` writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PartState::Off => "off",
+            PartState::Starting => "starting",
+            PartState::Ok => "ok",
+            PartState::Away => "away",
+        }
+    }
+
+    fn from_u8(number: u8) -> Self {
+        match number {
+            0 => PartState::Off,
+            1 => PartState::Starting,
+            2 => PartState::Ok,
+            _ => PartState::Away,
+        }
+    }
+
+    fn to_u8(self) -> u8 {
+        match self {
+            PartState::Off => 0,
+            PartState::Starting => 1,
+            PartState::Ok => 2,
+            PartState::Away => 3,
+        }
+    }
+}
+
+impl From<Availability> for PartState {
+    fn from(availability: Availability) -> Self {
+        match availability {
+            Availability::Starting => PartState::Starting,
+            Availability::Ok => PartState::Ok,
+            Availability::Away => PartState::Away,
+        }
+    }
+}
+
+/// One part, with one connection to it for each worker, or a single one.
+#[derive(Debug)]
+pub struct Part {
+    connections: Box<[AtomicU8]>,
+    reached: Box<[AtomicBool]>,
+}
+
+impl Part {
+    fn new(connections: usize, state: PartState) -> Self {
+        let atom = |_| AtomicU8::new(state.to_u8());
+        Self {
+            connections: (0..connections).map(atom).collect(),
+            reached: (0..connections).map(|_| AtomicBool::new(false)).collect(),
+        }
+    }
+
+    /// Notes the state of one connection, from 0. Numbers beyond the last are ignored.
+    pub fn set(&self, connection: usize, state: impl Into<PartState>) {
+        let state = state.into();
+        let (Some(own), Some(reached)) = (self.connections.get(connection), self.reached.get(connection)) else {
+            return;
+        };
+        if state == PartState::Ok {
+            reached.store(true, Ordering::Release);
+        }
+        own.store(state.to_u8(), Ordering::Release);
+    }
+
+    /// The state of the part: that of its worst connection.
+    pub fn state(&self) -> PartState {
+        let worst = self.connections.iter().map(|state| state.load(Ordering::Acquire));
+        // Away counts most, then starting, then ok, then off.
+        let rank = |number: &u8| match PartState::from_u8(*number) {
+            PartState::Away => 3,
+            PartState::Starting => 2,
+            PartState::Ok => 1,
+            PartState::Off => 0,
+        };
+        PartState::from_u8(worst.max_by_key(rank).unwrap_or(0))
+    }
+
+    /// Whether every connection that is not off was up once.
+    fn was_reached(&self) -> bool {
+        self.connections.iter().zip(&self.reached).all(|(state, reached)| {
+            reached.load(Ordering::Acquire) || state.load(Ordering::Acquire) == PartState::Off.to_u8()
+        })
+    }
+}
+
+/// Health of the process; shared by its threads.
+#[derive(Debug)]
+pub struct Health {
+    listening: AtomicBool,
+    draining: AtomicBool,
+    /// The queue for messages of devices, one connection for each worker.
+    pub queue: Part,
+    /// The registry.
+    pub registry: Part,
+    /// What replicas coordinate through; off unless [`Health::expect_coordination`].
+    pub coordination: Part,
+}
+
+/// A look at the health.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Readiness {
+    /// Whether new devices should come here.
+    pub ready: bool,
+    /// Whether the process is ending.
+    pub draining: bool,
+    /// The queue for messages of devices.
+    pub queue: PartState,
+    /// The registry.
+    pub registry: PartState,
+    /// What replicas coordinate through.
+    pub coordination: PartState,
+}
+
+impl Health {
+    /// A process with this many workers that has reached nothing yet.
+    pub fn new(workers: usize) -> Self {
+        Self {
+            listening: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            queue: Part::new(workers, PartState::Starting),
+            registry: Part::new(1, PartState::Starting),
+            coordination: Part::new(1, PartState::Off),
+        }
+    }
+
+    /// Notes that replicas coordinate: that part is starting until its connections say otherwise.
+    pub fn expect_coordination(&self) {
+        for connection in 0..self.coordination.connections.len() {
+            self.coordination.set(connection, PartState::Starting);
+        }
+    }
+
+    /// Notes that every listener is bound.
+    pub fn set_listening(&self) {
+        self.listening.store(true, Ordering::Release);
+    }
+
+    /// Notes that the process is ending; there is no way back.
+    pub fn set_draining(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Ready: listeners bound, queue and registry reached once, not ending. A later outage shows in the parts alone,
+    /// for taking every replica out at once would help nobody.
+    pub fn readiness(&self) -> Readiness {
+        let draining = self.draining.load(Ordering::Acquire);
+        let listening = self.listening.load(Ordering::Acquire);
+        Readiness {
+            ready: listening && !draining && self.queue.was_reached() && self.registry.was_reached(),
+            draining,
+            queue: self.queue.state(),
+            registry: self.registry.state(),
+            coordination: self.coordination.state(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ready() -> Health {
+        let health = Health::new(2);
+        health.set_listening();
+        health.registry.set(0, PartState::Ok);
+        health.queue.set(0, Availability::Ok);
+        health.queue.set(1, Availability::Ok);
+        health
+    }
+
+    #[test]
+    fn ready_means_listening_and_every_connection_reached_once() {
+        let health = Health::new(2);
+        assert!(!health.readiness().ready);
+        health.registry.set(0, PartState::Ok);
+        health.queue.set(0, PartState::Ok);
+        health.queue.set(1, PartState::Ok);
+        assert!(!health.readiness().ready, "not listening yet");
+        health.set_listening();
+        assert!(health.readiness().ready);
+        let one = Health::new(2);
+        one.set_listening();
+        one.registry.set(0, PartState::Ok);
+        one.queue.set(0, PartState::Ok);
+        assert!(!one.readiness().ready, "the second worker has not reached the queue");
+        assert_eq!(one.readiness().queue, PartState::Starting);
+    }
+
+    #[test]
+    fn an_outage_shows_and_leaves_the_process_ready() {
+        let health = ready();
+        health.queue.set(1, Availability::Away);
+        let readiness = health.readiness();
+        assert!(readiness.ready);
+        assert_eq!(readiness.queue, PartState::Away);
+    }
+
+    #[test]
+    fn a_draining_process_is_not_ready() {
+        let health = ready();
+        health.set_draining();
+        let readiness = health.readiness();
+        assert!(!readiness.ready && readiness.draining);
+    }
+
+    #[test]
+    fn coordination_is_off_until_it_is_expected_and_never_holds_readiness_back() {
+        let health = ready();
+        assert_eq!(health.readiness().coordination, PartState::Off);
+        health.expect_coordination();
+        let readiness = health.readiness();
+        assert_eq!((readiness.coordination, readiness.ready), (PartState::Starting, true));
+    }
+}

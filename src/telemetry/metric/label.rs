@@ -1,0 +1,268 @@
+//! Values of labels: closed sets, so that no peer can make a series.
+
+use crate::protocol::auth::Refusal;
+use crate::protocol::downlink::Code;
+use crate::protocol::envelope::Reason;
+use crate::protocol::session::{DropReason, Ending};
+use crate::protocol::topic::MessageType;
+
+/// A closed set of values of a label.
+pub trait Label: Copy + 'static {
+    /// Name of the label.
+    const NAME: &'static str;
+
+    /// Every value, in the order of [`Label::index`].
+    fn all() -> impl Iterator<Item = Self>;
+
+    /// Place of the value among all.
+    fn index(self) -> usize;
+
+    /// The value as shown.
+    fn text(self) -> &'static str;
+}
+
+macro_rules! label {
+    ($(#[$doc:meta])* $label:literal $type:ident { $($(#[$of:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $type {
+            $($(#[$of])* $variant),+
+        }
+
+        impl Label for $type {
+            const NAME: &'static str = $label;
+
+            fn all() -> impl Iterator<Item = Self> {
+                [$($type::$variant),+].into_iter()
+            }
+
+            fn index(self) -> usize {
+                self as usize
+            }
+
+            fn text(self) -> &'static str {
+                match self {
+                    $($type::$variant => $text),+
+                }
+            }
+        }
+    };
+}
+pub(super) use label;
+
+label! {
+    /// How a device is connected.
+    "transport" Transport {
+        /// MQTT over TCP.
+        Mqtt = "mqtt",
+        /// CoAP over UDP without DTLS: addresses that something is remembered of.
+        Coap = "coap",
+        /// CoAP over DTLS: sessions, and handshakes that are not finished.
+        Dtls = "dtls",
+    }
+}
+
+label! {
+    /// What became of a connection before its session.
+    "outcome" ConnectOutcome {
+        /// A session began.
+        Accepted = "accepted",
+        /// CONNACK 0x01: a version that is not served.
+        UnsupportedVersion = "unsupported_version",
+        /// CONNACK 0x02: no client id.
+        EmptyClientId = "empty_client_id",
+        /// CONNACK 0x04: the registry does not know the device.
+        UnknownDevice = "unknown_device",
+        /// CONNACK 0x04: the device is disabled.
+        Disabled = "disabled",
+        /// CONNACK 0x04: user name or password missing, or not in the form.
+        MalformedCredentials = "malformed_credentials",
+        /// CONNACK 0x04: the timestamp is too far from the bridge's clock.
+        StaleTimestamp = "stale_timestamp",
+        /// CONNACK 0x04: secure id or signature is wrong.
+        WrongCredentials = "wrong_credentials",
+        /// CONNACK 0x03: the registry does not answer.
+        RegistryAway = "registry_away",
+        /// CONNACK 0x03: the queue does not acknowledge.
+        QueueAway = "queue_away",
+        /// CONNACK 0x03: the process ends.
+        Draining = "draining",
+        /// CONNACK 0x03: `limits.connections` is reached.
+        ConnectionLimit = "connection_limit",
+        /// CONNACK 0x03: the device was taken over too often of late.
+        TakeoverLimit = "takeover_limit",
+        /// Closed without an answer: a proxy sent no PROXY protocol header, or a broken one.
+        ProxyHeader = "proxy_header",
+        /// Closed without an answer: no well-formed CONNECT, or none within `mqtt.connect_timeout`.
+        Malformed = "malformed",
+    }
+}
+
+impl From<Refusal> for ConnectOutcome {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Unknown => ConnectOutcome::UnknownDevice,
+            Refusal::Disabled => ConnectOutcome::Disabled,
+            Refusal::Form => ConnectOutcome::MalformedCredentials,
+            Refusal::Stale => ConnectOutcome::StaleTimestamp,
+            Refusal::Wrong => ConnectOutcome::WrongCredentials,
+        }
+    }
+}
+
+label! {
+    /// Why a session ended.
+    "cause" CloseCause {
+        /// The device said DISCONNECT.
+        Disconnected = "disconnected",
+        /// The connection broke.
+        ConnectionLost = "connection_lost",
+        /// Silence beyond the keep-alive.
+        KeepAlive = "keep_alive",
+        /// An operator, a command or the registry ended it.
+        Kicked = "kicked",
+        /// The process ends.
+        Drained = "drained",
+        /// The device broke the protocol.
+        ProtocolError = "protocol_error",
+        /// The queue did not acknowledge in time.
+        NotAcknowledged = "not_acknowledged",
+        /// A newer session of the device.
+        TakenOver = "taken_over",
+    }
+}
+
+impl From<Ending> for CloseCause {
+    fn from(ending: Ending) -> Self {
+        match ending {
+            Ending::Disconnected => CloseCause::Disconnected,
+            Ending::ConnectionLost => CloseCause::ConnectionLost,
+            Ending::KeepAlive => CloseCause::KeepAlive,
+            Ending::Kicked => CloseCause::Kicked,
+            Ending::Drained => CloseCause::Drained,
+            Ending::ProtocolError => CloseCause::ProtocolError,
+            Ending::NotAcknowledged => CloseCause::NotAcknowledged,
+            Ending::TakenOver => CloseCause::TakenOver,
+        }
+    }
+}
+
+label! {
+    /// What became of a command.
+    "outcome" CommandOutcome {
+        /// The device answered.
+        Reply = "reply",
+        /// The bridge answered: accepted, or delivered.
+        RequestHandling = "request_handling",
+        /// The device is not connected here.
+        ClientOffline = "client_offline",
+        /// The connection ended before the answer.
+        ConnectionLost = "connection_lost",
+        /// No reply in time.
+        TimeOut = "time_out",
+        /// The command contradicts itself, or its message id is in use.
+        ParameterError = "parameter_error",
+        /// The type does not go to devices.
+        UnsupportedMessage = "unsupported_message",
+        /// Too many commands wait.
+        SystemBusy = "system_busy",
+        /// The bridge failed.
+        SystemError = "system_error",
+        /// It could not be read.
+        Unreadable = "unreadable",
+        /// Its reply subject is one that the bridge does not answer to; it was not executed.
+        ReplySubjectRefused = "reply_subject_refused",
+        /// More came at once than can wait: it was dropped without an answer. A lower bound.
+        Lost = "lost",
+    }
+}
+
+impl From<Option<Code>> for CommandOutcome {
+    fn from(code: Option<Code>) -> Self {
+        match code {
+            None => CommandOutcome::Reply,
+            Some(Code::RequestHandling) => CommandOutcome::RequestHandling,
+            Some(Code::ClientOffline) => CommandOutcome::ClientOffline,
+            Some(Code::ConnectionLost) => CommandOutcome::ConnectionLost,
+            Some(Code::TimeOut) => CommandOutcome::TimeOut,
+            Some(Code::ParameterError) => CommandOutcome::ParameterError,
+            Some(Code::UnsupportedMessage) => CommandOutcome::UnsupportedMessage,
+            Some(Code::SystemBusy) => CommandOutcome::SystemBusy,
+            Some(Code::SystemError) => CommandOutcome::SystemError,
+        }
+    }
+}
+
+label! {
+    /// What became of a change of the registry.
+    "result" ReloadResult {
+        /// In force.
+        Replaced = "replaced",
+        /// It has mistakes, or cannot be read; what was before stays.
+        Refused = "refused",
+    }
+}
+
+label! {
+    /// What the registry behind HTTP answered.
+    "outcome" RegistryAnswer {
+        /// A record.
+        Found = "found",
+        /// 404: no such device.
+        Unknown = "unknown",
+        /// A record with mistakes; nobody is let in by it.
+        Unreadable = "unreadable",
+        /// No answer in time, another status, or no record at all.
+        Failed = "failed",
+    }
+}
+
+impl Label for Reason {
+    const NAME: &'static str = "reason";
+
+    fn all() -> impl Iterator<Item = Self> {
+        [Reason::UnknownTopic, Reason::Undecodable, Reason::TooLarge, Reason::ForeignChild].into_iter()
+    }
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn text(self) -> &'static str {
+        self.as_str()
+    }
+}
+
+impl Label for DropReason {
+    const NAME: &'static str = "reason";
+
+    fn all() -> impl Iterator<Item = Self> {
+        [DropReason::AckTimeout].into_iter()
+    }
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            DropReason::AckTimeout => "ack_timeout",
+        }
+    }
+}
+
+impl Label for MessageType {
+    const NAME: &'static str = "type";
+
+    fn all() -> impl Iterator<Item = Self> {
+        MessageType::all()
+    }
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn text(self) -> &'static str {
+        self.dotted()
+    }
+}

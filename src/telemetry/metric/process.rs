@@ -1,0 +1,37 @@
+//! What is counted once in the process.
+
+use super::family::{Family, Metric};
+use super::histogram::Histogram;
+use super::label::{RegistryAnswer, ReloadResult};
+use super::render::Page;
+use super::scalar::{CounterBy, Gauge};
+use super::worker::metrics;
+
+metrics! {
+    /// The numbers of the registry; the thread that watches it alone writes them.
+    RegistryMetrics {
+        reloads: CounterBy<ReloadResult> = "registry_reloads_total",
+            "Changes of the registry that were read, by result.";
+        devices: Gauge = "registry_devices",
+            "Devices of the registry that are known here.";
+        stale: Gauge = "registry_stale",
+            "1 while an older version of the registry is in force: its file has mistakes or is gone, or it is lost.";
+        requests: CounterBy<RegistryAnswer> = "registry_requests_total",
+            "Requests to the registry behind HTTP, by outcome.";
+        request: Histogram = "registry_request_duration_seconds",
+            "Time of a request to the registry behind HTTP.";
+    }
+}
+
+impl RegistryMetrics {
+    /// Counts a change that is in force; so many devices are known.
+    pub fn replaced(&self, devices: usize) {
+        self.reloads.inc(ReloadResult::Replaced);
+        self.devices.set(devices as u64);
+    }
+
+    /// Counts a change that cannot be read.
+    pub fn refused(&self) {
+        self.reloads.inc(ReloadResult::Refused);
+    }
+}

@@ -1,0 +1,125 @@
+//! The page, and its documentation.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::*;
+use crate::protocol::limit::Load;
+use crate::protocol::session::{Ending, Event};
+use crate::protocol::topic::MessageType;
+use crate::telemetry::health::{Health, PartState};
+
+fn metrics() -> Metrics {
+    Metrics::new(Arc::new(Health::new(1)), 1_700_000_000_123)
+}
+
+fn has(page: &str, line: &str) -> bool {
+    page.lines().any(|other| other == line)
+}
+
+#[test]
+fn the_page_adds_workers_up() {
+    let metrics = metrics();
+    let (first, second) = (metrics.worker(0), metrics.worker(1));
+    first.count(&Event::Received(MessageType::ReportProperty));
+    second.count(&Event::Received(MessageType::ReportProperty));
+    first.connections.inc(Transport::Mqtt);
+    second.connections.inc(Transport::Mqtt);
+    second.connections.dec(Transport::Mqtt);
+    first.set_load(&Load { held_bytes: 7, held_records: 2, commands: 0, ..Load::default() });
+    second.set_load(&Load { held_bytes: 5, held_records: 1, commands: 4, ..Load::default() });
+    let page = metrics.render();
+    for line in [
+        "jetlinks_bridge_messages_total{type=\"properties.report\"} 2",
+        "jetlinks_bridge_messages_total{type=\"event\"} 0",
+        "jetlinks_bridge_connections{transport=\"mqtt\"} 1",
+        "jetlinks_bridge_inflight_bytes 12",
+        "jetlinks_bridge_inflight_messages 3",
+        "jetlinks_bridge_commands_pending 4",
+    ] {
+        assert!(has(&page, line), "{line} is not in\n{page}");
+    }
+}
+
+#[test]
+fn the_number_of_sessions_is_right_whichever_worker_counts_the_end() {
+    let metrics = metrics();
+    metrics.worker(0).accept();
+    metrics.worker(1).count(&Event::Ended(Ending::TakenOver));
+    let page = metrics.render();
+    assert!(has(&page, "jetlinks_bridge_sessions 0"), "{page}");
+    assert!(has(&page, "jetlinks_bridge_sessions_closed_total{cause=\"taken_over\"} 1"));
+    assert!(has(&page, "jetlinks_bridge_connects_total{outcome=\"accepted\"} 1"));
+}
+
+#[test]
+fn a_worker_asked_for_twice_is_the_same() {
+    let metrics = metrics();
+    metrics.worker(3).takeovers.inc();
+    metrics.worker(3).takeovers.inc();
+    assert_eq!(metrics.worker(3).takeovers.get(), 2);
+    assert!(has(&metrics.render(), "jetlinks_bridge_takeovers_total 2"));
+}
+
+#[test]
+fn a_histogram_counts_cumulatively_up_to_its_bounds() {
+    let metrics = metrics();
+    let worker = metrics.worker(0);
+    for latency_us in [500, 501, 1_000_000, 11_000_000] {
+        worker.count(&Event::Stored { latency_us });
+    }
+    let page = metrics.render();
+    let name = "jetlinks_bridge_acknowledgement_duration_seconds";
+    for (bound, count) in [("0.0005", 1), ("0.001", 2), ("0.5", 2), ("1", 3), ("10", 3), ("+Inf", 4)] {
+        let line = format!("{name}_bucket{{le=\"{bound}\"}} {count}");
+        assert!(has(&page, &line), "{line} is not in\n{page}");
+    }
+    assert!(has(&page, &format!("{name}_sum 12.001001")) && has(&page, &format!("{name}_count 4")));
+}
+
+#[test]
+fn health_shows_and_parts_that_are_off_do_not() {
+    let health = Arc::new(Health::new(1));
+    let metrics = Metrics::new(Arc::clone(&health), 1_700_000_000_123);
+    health.queue.set(0, PartState::Away);
+    health.registry.set(0, PartState::Ok);
+    let page = metrics.render();
+    assert!(has(&page, "jetlinks_bridge_part_up{part=\"queue\"} 0"), "{page}");
+    assert!(has(&page, "jetlinks_bridge_part_up{part=\"registry\"} 1"));
+    assert!(!page.contains("part=\"coordination\""));
+    assert!(has(&page, "jetlinks_bridge_ready 0"));
+    assert!(has(&page, "jetlinks_bridge_start_time_seconds 1700000000.123"));
+}
+
+#[test]
+fn the_documentation_lists_every_metric_with_its_kind_labels_and_meaning_and_no_other() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md")).unwrap();
+    let documented: BTreeMap<String, String> = text
+        .lines()
+        .filter_map(|line| Some((line.strip_prefix("| `")?.split_once('`')?.0, line)))
+        .filter(|(name, _)| name.starts_with("jetlinks_bridge_") && !name.contains(' '))
+        .map(|(name, line)| (name.to_owned(), line.to_owned()))
+        .collect();
+    let known: BTreeMap<String, String> = Metrics::families()
+        .into_iter()
+        .map(|family| {
+            let labels: Vec<String> = family.labels.iter().map(|label| format!("`{label}`")).collect();
+            let labels = if labels.is_empty() { String::new() } else { format!("{} ", labels.join(", ")) };
+            let line = format!("| `{}` | {} | {labels}| {} |", family.name, family.kind.as_str(), family.help);
+            (family.name, line)
+        })
+        .collect();
+    assert_eq!(documented, known);
+}
+
+#[test]
+fn every_family_is_on_the_page_once_and_the_page_has_no_other() {
+    let page = metrics().render();
+    let types: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let families = Metrics::families();
+    assert_eq!(types, families.iter().map(|family| family.name.as_str()).collect::<Vec<_>>());
+    for line in page.lines().filter(|line| !line.starts_with('#')) {
+        let name = line.split(['{', ' ']).next().unwrap();
+        assert!(families.iter().any(|family| name.starts_with(&family.name)), "{line}");
+    }
+}
