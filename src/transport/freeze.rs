@@ -1,0 +1,71 @@
+//! Notices that the process stood still, and holds commands back until what was missed is known.
+//!
+//! A replica that was frozen (SIGSTOP, a suspended machine) may have lost its devices to other replicas, and the
+//! commands that it finds waiting may be older than their callers' patience. So after a gap between two looks at the
+//! clock it wants two proofs, that every claim and that every waiting command has arrived, and a tick more.
+
+/// A gap between two looks at the clock above this counts as a freeze, us.
+const GAP_US: u64 = 2_000_000;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Freeze {
+    looked_us: Option<u64>,
+    claims_missing: bool,
+    commands_missing: bool,
+    was_frozen: bool,
+}
+
+impl Freeze {
+    /// Looks at the clock; true when a freeze has just ended, and both proofs must be asked for.
+    pub fn look(&mut self, now_us: u64) -> bool {
+        let gap_us = self.looked_us.replace(now_us).map_or(0, |looked_us| now_us.saturating_sub(looked_us));
+        let ended = gap_us > GAP_US;
+        if ended {
+            (self.claims_missing, self.commands_missing, self.was_frozen) = (true, true, true);
+        }
+        ended
+    }
+
+    /// All claims are here.
+    pub fn claims_are_here(&mut self) {
+        self.claims_missing = false;
+    }
+
+    /// All commands are here.
+    pub fn commands_are_here(&mut self) {
+        self.commands_missing = false;
+    }
+
+    /// Ends what is left of a freeze once both proofs are there; to be called once a tick.
+    pub fn tick(&mut self) {
+        self.was_frozen = self.claims_missing || self.commands_missing;
+    }
+
+    /// Whether commands are held back.
+    pub fn holds_back(&self) -> bool {
+        self.was_frozen
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_held_back_until_both_proofs_and_a_tick_are_there() {
+        let mut freeze = Freeze::default();
+        assert!(!freeze.look(10_000_000), "the first look is no gap");
+        assert!(!freeze.look(12_000_000));
+        assert!(freeze.look(14_000_001));
+        freeze.tick();
+        assert!(freeze.holds_back());
+        freeze.claims_are_here();
+        freeze.tick();
+        assert!(freeze.holds_back());
+        freeze.commands_are_here();
+        assert!(freeze.holds_back());
+        freeze.tick();
+        assert!(!freeze.holds_back());
+    }
+}

@@ -1,0 +1,31 @@
+//! The device side: listeners, connections, and the workers that drive sessions.
+//!
+//! A [`Worker`] is one thread with its own runtime, listener, encoder and queue connection; a session never leaves it.
+//! What workers share is the [`Directory`], touched when a session begins and ends.
+//!
+//! One batch of work looks the same everywhere: read the clock, lend the [`Core`] to the sessions concerned, write what
+//! they left for their devices once each, tell the queue that the batch is over.
+
+mod clock;
+pub mod coap;
+mod core;
+mod directory;
+pub mod dtls;
+mod freeze;
+mod gate;
+mod mailbox;
+mod mqtt;
+mod port;
+mod proxies;
+mod slots;
+mod takeovers;
+mod worker;
+
+pub use self::core::Core;
+pub use clock::Clock;
+pub use directory::{Directory, Entered, Entry};
+pub use gate::Gate;
+pub use mailbox::{Mail, Mailbox, Notice};
+pub use port::{Handshake, Identity, Lookup, Meter, Peers, Refused, Registry};
+pub use proxies::Proxies;
+pub use worker::{Drained, Settings, Worker};

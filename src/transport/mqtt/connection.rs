@@ -1,0 +1,394 @@
+//! One connection with a session: its socket, and what is half read or half written.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::input::{self, Fed, Oversize};
+use crate::protocol::id::DeviceId;
+use crate::protocol::limit::{Limits, Load, Now};
+use crate::protocol::session::{Ending, Session};
+use crate::protocol::uplink::Token;
+use crate::transport::gate::Place;
+use crate::transport::worker::Worker;
+
+/// Reads of one connection before others get their turn.
+const READS_PER_TURN: usize = 4;
+
+/// Bytes that may wait for a device that does not read; a command beyond that is answered SYSTEM_BUSY.
+pub const UNREAD_BYTES_MAX: usize = 256 * 1024;
+
+/// How long a connection may hold more than its free share without getting anywhere, while others wait for room, us.
+const STUCK_US: u64 = 20_000_000;
+
+/// How long the last words of a session may take to be written.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// A connection with a session.
+#[derive(Debug)]
+pub struct Connection {
+    /// Its place in the worker.
+    pub token: Token,
+    /// The device.
+    pub device: DeviceId,
+    /// Address of the client.
+    pub peer: Box<str>,
+    /// What changes.
+    pub state: RefCell<State>,
+}
+
+/// What changes in a connection.
+#[derive(Debug)]
+pub struct State {
+    /// The session.
+    pub session: Session,
+    /// `None` once closed; the session may outlive it.
+    pub socket: Option<TcpStream>,
+    /// Read and not yet taken in: an incomplete packet, or packets that a full window leaves waiting.
+    pub input: Vec<u8>,
+    /// What the socket did not take.
+    pub output: Vec<u8>,
+    /// Whether the connection's end was told to directory and queue.
+    pub retired: bool,
+    /// Bytes that the session had for the device so far.
+    said: u64,
+    oversize: Option<Oversize>,
+    /// Bytes that the packet at the front of `input` needs; 0 when that is not known.
+    needed: usize,
+    /// What of `needed` has found room.
+    reserved: usize,
+    /// What of this is in [`Load::buffered_bytes`].
+    charged: usize,
+    /// Since when the charge is there without any progress, us.
+    charged_us: Option<u64>,
+    /// What of the will is in [`Load::will_bytes`].
+    will_charged: usize,
+    /// Room that it waits for.
+    wanted: usize,
+    /// Whether the worker has it in its list of those that are not read.
+    pub is_listed: bool,
+    paused: bool,
+    waker: Option<Waker>,
+}
+
+impl State {
+    /// A connection right after its CONNECT; `input` is what followed that packet.
+    pub fn new(session: Session, socket: TcpStream, input: Vec<u8>) -> Self {
+        Self {
+            session,
+            socket: Some(socket),
+            input,
+            output: Vec::new(),
+            retired: false,
+            said: 0,
+            oversize: None,
+            needed: 0,
+            reserved: 0,
+            charged: 0,
+            charged_us: None,
+            will_charged: 0,
+            wanted: 0,
+            is_listed: false,
+            paused: false,
+            waker: None,
+        }
+    }
+
+    /// Writes without waiting; what the socket does not take waits in `output`. Leaves `bytes` empty.
+    pub fn write(&mut self, bytes: &mut Vec<u8>) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.said += bytes.len() as u64;
+        let Some(socket) = &self.socket else { return bytes.clear() };
+        let mut written = 0;
+        if self.output.is_empty() {
+            // An error shows again at the next read, which ends the session.
+            written = socket.try_write(bytes).unwrap_or(0);
+        }
+        if written < bytes.len() {
+            self.output.extend_from_slice(&bytes[written..]);
+            self.wake();
+        }
+        bytes.clear();
+    }
+
+    /// Of the bytes for the device, those that the socket took.
+    pub fn written(&self) -> u64 {
+        self.said - self.output.len() as u64
+    }
+
+    /// Lets the session know where the command ends that was just written.
+    pub fn note_command(&mut self) {
+        self.session.note_command_end(self.said);
+    }
+
+    /// Lets the connection's task look again.
+    pub fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Lets a connection that was not read be read again.
+    pub fn resume(&mut self) {
+        self.paused = false;
+        self.wake();
+    }
+
+    /// Whether the task waits for the session to take input again.
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Whether there is the room that it waits for, if it waits for any.
+    pub fn has_room(&self, limits: &Limits, load: &Load) -> bool {
+        self.wanted == 0 || load.buffered_bytes.saturating_add(self.wanted) <= limits.buffered_bytes()
+    }
+
+    /// Whether it waits for room.
+    pub fn waits_for_room(&self) -> bool {
+        self.paused && self.wanted > 0
+    }
+
+    /// Whether it keeps room from others without getting anywhere.
+    pub fn is_stuck(&self, now: Now) -> bool {
+        !self.paused && self.charged_us.is_some_and(|since_us| now.us.saturating_sub(since_us) >= STUCK_US)
+    }
+
+    /// Tells the load what the connection holds beyond its free share.
+    pub fn charge(&mut self, load: &mut Load, now: Now, progress: Progress) {
+        let held = self.held_bytes(self.reserved);
+        if held == self.charged && held == 0 {
+            self.charged_us = None;
+            return;
+        }
+        load.buffered_bytes = (load.buffered_bytes + held).saturating_sub(self.charged);
+        self.charged = held;
+        match (held, progress) {
+            (0, _) => self.charged_us = None,
+            (_, Progress::Made) => self.charged_us = Some(now.us),
+            (_, Progress::None) => self.charged_us = self.charged_us.or(Some(now.us)),
+        }
+    }
+
+    /// Tells the load of a large will while the session keeps it.
+    pub fn charge_will(&mut self, load: &mut Load) {
+        let held = will_charge(self.session.will_bytes());
+        load.will_bytes = (load.will_bytes + held).saturating_sub(self.will_charged);
+        self.will_charged = held;
+    }
+
+    fn held_bytes(&self, needed: usize) -> usize {
+        let oversize = self.oversize.as_ref().map_or(0, Oversize::held_bytes);
+        (self.input.capacity().max(needed) + self.output.capacity() + oversize).saturating_sub(Limits::FREE_BYTES)
+    }
+
+    /// How many bytes may be read: all that the packet at the front needs are charged first, so that a packet once begun
+    /// can end. `None`: there is no room, and the worker wakes the connection when there is.
+    pub fn reserve(&mut self, limits: &Limits, load: &mut Load, now: Now) -> Option<usize> {
+        let more = self.held_bytes(self.needed).saturating_sub(self.charged);
+        if load.buffered_bytes.saturating_add(more) > limits.buffered_bytes() && more > 0 {
+            self.wanted = more;
+            self.paused = true;
+            return None;
+        }
+        self.wanted = 0;
+        self.reserved = self.needed;
+        self.charge(load, now, Progress::None);
+        // A read of this size can begin any packet, and the whole of it must find room then.
+        let any = limits.packet_bytes.saturating_add(Limits::READ_BYTES);
+        if load.buffered_bytes.saturating_add(any) <= limits.buffered_bytes() {
+            return Some(Limits::READ_BYTES);
+        }
+        Some(self.needed.max(Limits::FREE_BYTES).saturating_sub(self.input.len()).clamp(1, Limits::READ_BYTES))
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(socket) = &mut self.socket else { return Poll::Ready(Ok(())) };
+        while !self.output.is_empty() {
+            match Pin::new(&mut *socket).poll_write(cx, &self.output) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(written)) => drop(self.output.drain(..written)),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        // An idle connection holds no buffer.
+        self.output = Vec::new();
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Whether a connection got on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// A packet was taken in, or an answer written.
+    Made,
+    /// Not as far as is known.
+    None,
+}
+
+/// What a will counts for.
+pub fn will_charge(will_bytes: usize) -> usize {
+    const FREE_BYTES: usize = 1024;
+    will_bytes.saturating_sub(FREE_BYTES)
+}
+
+/// Drives the connection until its session has ended, then closes it.
+pub async fn drive(worker: &Rc<Worker>, connection: &Rc<Connection>, place: Place) {
+    poll_fn(|cx| poll(worker, connection, cx)).await;
+    let flushed = poll_fn(|cx| connection.state.borrow_mut().poll_flush(cx));
+    // Late or broken, the connection closes all the same.
+    let _late = tokio::time::timeout(FAREWELL, flushed).await;
+    // Whoever sees the connection closed may count on its place.
+    drop(place);
+    {
+        let state = &mut *connection.state.borrow_mut();
+        state.socket = None;
+        (state.input, state.output, state.oversize, state.reserved) = (Vec::new(), Vec::new(), None, 0);
+    }
+    worker.charge(connection, Progress::None);
+    worker.settle(connection);
+}
+
+fn poll(worker: &Worker, connection: &Connection, cx: &mut Context<'_>) -> Poll<()> {
+    let mut reads = 0;
+    loop {
+        let had_output = {
+            let state = &mut *connection.state.borrow_mut();
+            state.waker = Some(cx.waker().clone());
+            if state.session.ending().is_some() {
+                return Poll::Ready(());
+            }
+            let had_output = !state.output.is_empty();
+            match state.poll_flush(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => state.output = Vec::new(),
+                // A device that does not read is not read.
+                Poll::Pending => return Poll::Pending,
+            }
+            had_output
+        };
+        if had_output {
+            worker.charge(connection, Progress::Made);
+        }
+        let is_cut = take_waiting_input(worker, connection);
+        if !may_read(worker, connection) {
+            return Poll::Pending;
+        }
+        if is_cut {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if connection.state.borrow().session.ending().is_some() || !connection.state.borrow().output.is_empty() {
+            continue;
+        }
+        if reads == READS_PER_TURN {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        reads += 1;
+        let Some(room) = worker.reserve(connection) else { return Poll::Pending };
+        match poll_read(worker, connection, room, cx) {
+            Poll::Ready(false) => {}
+            Poll::Ready(true) => {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Poll::Pending => return Poll::Pending,
+        }
+    }
+}
+
+/// Takes in what was read before; whether some of it must wait until others had their turn.
+fn take_waiting_input(worker: &Worker, connection: &Connection) -> bool {
+    let mut waiting = std::mem::take(&mut connection.state.borrow_mut().input);
+    if waiting.is_empty() {
+        return false;
+    }
+    let fed = feed(worker, connection, &waiting);
+    waiting.drain(..fed.used);
+    if waiting.len() <= waiting.capacity() / 2 {
+        waiting.shrink_to_fit();
+    }
+    connection.state.borrow_mut().input = waiting;
+    worker.charge(connection, if fed.used > 0 { Progress::Made } else { Progress::None });
+    fed.is_cut
+}
+
+/// Whether the session takes input; if not, the worker wakes the connection when it does.
+fn may_read(worker: &Worker, connection: &Connection) -> bool {
+    let wants = {
+        let state = connection.state.borrow();
+        state.session.ending().is_some() || worker.wants_input(&state.session)
+    };
+    let was_paused = {
+        let state = &mut *connection.state.borrow_mut();
+        let was_paused = std::mem::replace(&mut state.paused, !wants) && state.wanted == 0;
+        state.wanted = 0;
+        was_paused
+    };
+    if !wants && !was_paused {
+        worker.pause(connection);
+        worker.act(connection, |state, ctx| input::answer_pings(&mut state.input, &mut state.session, ctx));
+    }
+    wants
+}
+
+/// Reads and takes in what was read; whether some of it must wait until others had their turn.
+fn poll_read(worker: &Worker, connection: &Connection, room: usize, cx: &mut Context<'_>) -> Poll<bool> {
+    let mut shared = worker.read_buffer.borrow_mut();
+    let room = room.min(shared.len());
+    let mut buffer = ReadBuf::new(&mut shared[..room]);
+    let read = {
+        let state = &mut *connection.state.borrow_mut();
+        let Some(socket) = &mut state.socket else { return Poll::Ready(false) };
+        Pin::new(socket).poll_read(cx, &mut buffer)
+    };
+    match read {
+        Poll::Pending => Poll::Pending,
+        Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+            let bytes = buffer.filled();
+            let mut is_cut = false;
+            if connection.state.borrow().input.is_empty() {
+                let fed = feed(worker, connection, bytes);
+                is_cut = fed.is_cut;
+                if fed.used < bytes.len() {
+                    connection.state.borrow_mut().input = bytes[fed.used..].to_vec();
+                    worker.charge(connection, Progress::Made);
+                }
+            } else {
+                let state = &mut *connection.state.borrow_mut();
+                let len = state.input.len();
+                // Not twice as much, as a vector that grows by itself would take.
+                state.input.reserve_exact(state.needed.max(len + bytes.len()) - len);
+                state.input.extend_from_slice(bytes);
+            }
+            Poll::Ready(is_cut)
+        }
+        // The end of the stream, or an error: the device is gone either way.
+        Poll::Ready(_) => {
+            worker.act(connection, |state, ctx| state.session.end(Ending::ConnectionLost, ctx));
+            Poll::Ready(false)
+        }
+    }
+}
+
+fn feed(worker: &Worker, connection: &Connection, bytes: &[u8]) -> Fed {
+    worker.act(connection, |state, ctx| {
+        let fed = input::feed(bytes, &mut state.oversize, &mut state.session, ctx);
+        state.needed = fed.needed;
+        if fed.used > 0 {
+            state.reserved = 0;
+        }
+        fed
+    })
+}

@@ -1,0 +1,192 @@
+//! From an accepted connection to a CONNECT that may have a session.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::BufMut;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::input;
+use crate::codec::mqtt::{self, Frame, Packet, Version};
+use crate::codec::proxy::{self, Origin};
+use crate::protocol::auth::{self, Expected, Refusal};
+use crate::protocol::id::DeviceId;
+use crate::protocol::limit::Limits;
+use crate::protocol::session::StoredWill;
+use crate::protocol::uplink::Availability;
+use crate::transport::gate::Admission;
+use crate::transport::port::{Identity, Lookup, Refused};
+use crate::transport::worker::Worker;
+
+/// A CONNECT that was authenticated.
+pub struct Authenticated {
+    /// The device.
+    pub device: DeviceId,
+    /// What the registry says of it.
+    pub identity: Identity,
+    /// Version that it speaks.
+    pub version: Version,
+    /// Its keep-alive in seconds.
+    pub keep_alive_secs: u16,
+    /// Its will.
+    pub will: Option<StoredWill>,
+    /// What followed the CONNECT.
+    pub rest: Vec<u8>,
+    /// The room that a large CONNECT takes.
+    pub room: Option<OwnedSemaphorePermit>,
+}
+
+/// A refusal, with the client id as far as it was read.
+pub struct Refusing {
+    /// The client id; for the log.
+    pub device: String,
+    /// Why.
+    pub reason: Refused,
+}
+
+impl Refusing {
+    fn unnamed(reason: Refused) -> Self {
+        Self { device: String::new(), reason }
+    }
+}
+
+/// A CONNECT as it came.
+pub struct Received {
+    /// Address of the client: that of the connection, or what a proxy says.
+    pub peer: String,
+    /// What came so far; the packet is at its front.
+    bytes: Vec<u8>,
+    frame: Frame,
+    /// The room that a large packet takes.
+    room: Option<OwnedSemaphorePermit>,
+}
+
+/// Reads a CONNECT; from a proxy the header in front of it first.
+///
+/// # Errors
+/// Why there is none, with the address of the client as far as it is known.
+pub async fn receive(
+    worker: &Worker,
+    socket: &mut TcpStream,
+    peer: SocketAddr,
+    connect_timeout: Duration,
+) -> Result<Received, (String, Refused)> {
+    let limits = worker.core.borrow().limits;
+    let mut client = peer;
+    let mut bytes = Vec::new();
+    let mut room = None;
+    let read = async {
+        if worker.settings.proxies.contains(peer.ip()) {
+            let header = read_header(socket, &mut bytes).await?;
+            if let Origin::Client(address) = header.origin {
+                client = address;
+            }
+            bytes.drain(..header.bytes);
+        }
+        loop {
+            match input::connect_frame(&bytes, &limits) {
+                Ok(Some(frame)) => return Ok(frame),
+                Ok(None) => {}
+                Err(_) => return Err(Refused::Malformed),
+            }
+            let needed = input::connect_bytes(&bytes);
+            if needed > Limits::FREE_BYTES && room.is_none() {
+                // A packet is at most 252 MiB, and nobody closes the semaphore.
+                let permits = u32::try_from(needed).unwrap_or(u32::MAX);
+                room = worker.opening.clone().acquire_many_owned(permits).await.ok();
+                bytes.reserve_exact(needed.saturating_sub(bytes.len()));
+            }
+            read_more(socket, &mut bytes, needed.max(Limits::FREE_BYTES)).await?;
+        }
+    };
+    let read = tokio::time::timeout(connect_timeout, read).await.unwrap_or(Err(Refused::TimedOut));
+    let peer = client.to_string();
+    match read {
+        Ok(frame) => Ok(Received { peer, bytes, frame, room }),
+        Err(reason) => Err((peer, reason)),
+    }
+}
+
+/// Reads the header of a proxy, which is at most some hundred bytes.
+async fn read_header(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> Result<proxy::Header, Refused> {
+    loop {
+        match proxy::read(bytes) {
+            Ok(Some(header)) => return Ok(header),
+            Ok(None) => {}
+            Err(_) => return Err(Refused::ProxyHeader),
+        }
+        read_more(socket, bytes, Limits::FREE_BYTES).await?;
+    }
+}
+
+/// Reads once, until there are `bytes_max` at most.
+async fn read_more(socket: &mut TcpStream, bytes: &mut Vec<u8>, bytes_max: usize) -> Result<(), Refused> {
+    let left = bytes_max.saturating_sub(bytes.len());
+    match socket.read_buf(&mut bytes.limit(left)).await {
+        Ok(read) if read > 0 => Ok(()),
+        _ => Err(Refused::ConnectionLost),
+    }
+}
+
+/// Judges a CONNECT.
+pub async fn authenticate(
+    worker: &Worker,
+    received: Received,
+    admission: Admission,
+) -> Result<Authenticated, Refusing> {
+    let Received { bytes, frame, room, .. } = received;
+    let end = frame.total_bytes();
+    let connect = match mqtt::decode(frame.first_byte, &bytes[frame.header_bytes..end]) {
+        Ok(Packet::Connect(connect)) => connect,
+        Ok(Packet::ConnectOfOtherVersion) => return Err(Refusing::unnamed(Refused::Version)),
+        _ => return Err(Refusing::unnamed(Refused::Malformed)),
+    };
+    let refuse = |reason| Err(Refusing { device: connect.client_id.to_owned(), reason });
+    if connect.client_id.is_empty() {
+        return refuse(Refused::ClientId);
+    }
+    if worker.gate.is_draining() {
+        return refuse(Refused::Draining);
+    }
+    if admission != Admission::Welcome {
+        return refuse(Refused::ConnectionLimit);
+    }
+    if worker.queue() != Availability::Ok {
+        return refuse(Refused::QueueAway);
+    }
+    let registry = worker.core.borrow().registry.clone();
+    let identity = match registry.device(connect.client_id).await {
+        Lookup::Found(identity) => Some(identity),
+        Lookup::Unknown => None,
+        Lookup::Away => return refuse(Refused::RegistryAway),
+    };
+    let expected = identity.as_ref().map(|identity| Expected {
+        secure_id: &identity.secure_id,
+        secure_key: &identity.secure_key,
+        enabled: identity.enabled,
+    });
+    let now_ms = worker.core.borrow().clock.now().unix_ms;
+    let credentials = connect.credentials;
+    if let Err(reason) = auth::verify(credentials.username, credentials.password, expected.as_ref(), now_ms) {
+        return refuse(Refused::Identity(reason));
+    }
+    let (Some(mut identity), Ok(device)) = (identity, DeviceId::new(connect.client_id)) else {
+        return refuse(Refused::Identity(Refusal::Unknown));
+    };
+    if identity.children.len() > worker.settings.children_max {
+        let bound = identity.children.len();
+        tracing::warn!(device = device.as_str(), bound, "a gateway has more children than it may have");
+        identity.children = identity.children.into_iter().take(worker.settings.children_max).collect();
+    }
+    Ok(Authenticated {
+        device,
+        identity,
+        version: connect.version,
+        keep_alive_secs: connect.keep_alive_secs,
+        will: connect.will.map(|will| StoredWill { topic: will.topic.into(), payload: will.payload.into() }),
+        rest: bytes[end..].to_vec(),
+        room,
+    })
+}

@@ -1,0 +1,218 @@
+//! Accepts connections and takes each to its session.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::spawn_local;
+
+use super::connection::{self, Connection, State};
+use super::handshake::{self, Authenticated, Refusing};
+use crate::codec::mqtt::encode;
+use crate::protocol::auth::Refusal;
+use crate::protocol::session::{Ending, Opening, Session};
+use crate::protocol::uplink::Token;
+use crate::transport::directory::{Entered, Entry};
+use crate::transport::gate::{Admission, Bucket, Place};
+use crate::transport::mailbox::{Mail, Notice};
+use crate::transport::port::{Identity, Refused};
+use crate::transport::worker::Worker;
+
+/// Pause after the system refused a connection: it is out of descriptors or memory, and asking again at once does not
+/// help it.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Accepts until the future is dropped.
+pub async fn accept(worker: Rc<Worker>, listener: TcpListener) {
+    let clock = worker.core.borrow().clock;
+    let mut bucket = Bucket::new(worker.settings.connects_per_second, clock.now().us);
+    loop {
+        if let Err(wait_us) = bucket.take(clock.now().us) {
+            tokio::time::sleep(Duration::from_micros(wait_us)).await;
+            continue;
+        }
+        match listener.accept().await {
+            Ok((socket, peer)) => {
+                spawn_local(serve(worker.clone(), socket, peer));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve(worker: Rc<Worker>, socket: TcpStream, peer: SocketAddr) {
+    let place = Place::take(&worker.gate);
+    worker.core.borrow_mut().meter.opened();
+    if place.admission == Admission::Overrun {
+        worker.core.borrow_mut().meter.refused("", &peer.to_string(), Refused::ConnectionLimit);
+    } else {
+        // Without it acknowledgements wait for the peer's delayed ACK; where it cannot be set they still arrive.
+        let _unset = socket.set_nodelay(true);
+        if let Some(connection) = open(&worker, socket, peer, place.admission).await {
+            connection::drive(&worker, &connection, place).await;
+        }
+    }
+    worker.core.borrow_mut().meter.closed();
+}
+
+/// Takes a connection to its session; `None` when it gets none.
+async fn open(
+    worker: &Rc<Worker>,
+    mut socket: TcpStream,
+    peer: SocketAddr,
+    admission: Admission,
+) -> Option<Rc<Connection>> {
+    let refuse = |socket: &TcpStream, device: &str, peer: &str, reason: Refused| {
+        worker.core.borrow_mut().meter.refused(device, peer, reason);
+        if let Some(code) = reason.code() {
+            // A client that does not take its refusal is closed without it.
+            let _unread = socket.try_write(&encode::connack(code));
+        }
+    };
+    let received = match handshake::receive(worker, &mut socket, peer, worker.settings.connect_timeout).await {
+        Ok(received) => received,
+        Err((peer, reason)) => {
+            refuse(&socket, "", &peer, reason);
+            return None;
+        }
+    };
+    let peer = received.peer.clone();
+    let claimed = match handshake::authenticate(worker, received, admission).await {
+        Ok(authenticated) => claim(worker, &authenticated, &peer).map(|claim| (authenticated, claim)),
+        Err(refusing) => Err(refusing),
+    };
+    match claimed {
+        Ok((authenticated, (token, id))) => begin(worker, authenticated, token, id, socket, &peer).await,
+        Err(Refusing { device, reason }) => {
+            refuse(&socket, &device, &peer, reason);
+            None
+        }
+    }
+}
+
+/// Makes the device's session this one, which gets a place and an id; the older one ends.
+fn claim(worker: &Worker, authenticated: &Authenticated, peer: &str) -> Result<(Token, Box<str>), Refusing> {
+    let device = &authenticated.device;
+    let will_bytes = authenticated.will.as_ref().map_or(0, |will| will.topic.len() + will.payload.len());
+    if !worker.has_room_for_will(connection::will_charge(will_bytes)) {
+        return Err(Refusing { device: device.to_string(), reason: Refused::ConnectionLimit });
+    }
+    let token = worker.slots.borrow_mut().reserve();
+    let now = worker.core.borrow_mut().now();
+    let id: Box<str> = worker.session_id(now).into();
+    let entry = Entry {
+        worker: worker.settings.index,
+        token,
+        product: authenticated.identity.product.clone(),
+        session: id.clone(),
+        peer: peer.into(),
+        connected_ms: now.unix_ms,
+        heard_us: None,
+    };
+    let older = match worker.directory.enter(device.clone(), entry, now.us) {
+        Entered::Fresh => None,
+        Entered::TookOver(older) => Some(older),
+        Entered::Refused => {
+            worker.slots.borrow_mut().release(token);
+            return Err(Refusing { device: device.to_string(), reason: Refused::TakeoverLimit });
+        }
+    };
+    let registry = worker.core.borrow().registry.clone();
+    let is_permitted = registry.permits(device.as_str(), &authenticated.identity);
+    if let Some(older) = older {
+        // Without a session to follow it the older one does not give way, it is ended, and says so.
+        let ending = if is_permitted { Ending::TakenOver } else { Ending::Kicked };
+        worker.core.borrow_mut().meter.took_over(device.as_str());
+        worker.end_anywhere(&older, ending);
+    }
+    if !is_permitted {
+        worker.directory.remove(device, worker.settings.index, token);
+        worker.slots.borrow_mut().release(token);
+        return Err(Refusing { device: device.to_string(), reason: Refused::Identity(Refusal::Wrong) });
+    }
+    if let Some(notices) = &worker.notices {
+        // The part that speaks with other replicas outlives the workers.
+        let _ended = notices.send(Notice::Begun { device: device.clone(), session: id.clone() });
+    }
+    Ok((token, id))
+}
+
+/// Gives the device its session; `None` when a newer CONNECT of the device came in between.
+async fn begin(
+    worker: &Rc<Worker>,
+    authenticated: Authenticated,
+    token: Token,
+    id: Box<str>,
+    socket: TcpStream,
+    peer: &str,
+) -> Option<Rc<Connection>> {
+    let Authenticated { device, identity, version, keep_alive_secs, will, rest, room } = authenticated;
+    let Identity { product, children, .. } = identity;
+    let mut addresses = vec![(product.clone(), device.clone())];
+    addresses.extend(children.iter().map(|child| (child.product.clone(), child.id.clone())));
+    worker.keep_commands(token);
+    let ending = worker.attach(token, &addresses).await;
+    if !worker.directory.holds(device.as_str(), worker.settings.index, token) {
+        worker.core.borrow_mut().downlink.detach(token);
+        worker.slots.borrow_mut().release(token);
+        worker.release_commands(token);
+        return None;
+    }
+    let mut send = Vec::new();
+    let session = {
+        let core = &mut *worker.core.borrow_mut();
+        let now = core.now();
+        core.meter.connected(device.as_str(), peer);
+        let opening = Opening {
+            slot: token.slot,
+            generation: token.generation,
+            product,
+            device: device.clone(),
+            id,
+            version,
+            keep_alive_secs,
+            will,
+            children,
+            peer,
+        };
+        core.with(now, device.as_str(), peer, &mut send, |ctx| Session::start(opening, ctx))
+    };
+    let mut state = State::new(session, socket, rest);
+    state.write(&mut send);
+    let connection = Rc::new(Connection { token, device, peer: peer.into(), state: RefCell::new(state) });
+    connection.state.borrow_mut().charge_will(&mut worker.core.borrow_mut().load);
+    drop(room);
+    worker.slots.borrow_mut().fill(token, connection.clone());
+    worker.release_commands(token);
+    worker.core.borrow_mut().uplink.flush();
+    if let Some(ending) = ending {
+        worker.end(token, ending);
+    } else if worker.gate.is_draining() {
+        // The drain may have gone by the sessions that had not begun.
+        worker.act(&connection, |state, ctx| state.session.drain(ctx));
+    }
+    Some(connection)
+}
+
+impl Worker {
+    /// Whether the session may keep a will that counts for so much. Wills stay, so they get half of what else comes and
+    /// goes.
+    fn has_room_for_will(&self, will_charge: usize) -> bool {
+        let core = self.core.borrow();
+        will_charge == 0 || core.load.will_bytes.saturating_add(will_charge) <= core.limits.buffered_bytes() / 2
+    }
+
+    /// Ends the session that another of the same device replaces, wherever in this replica it is.
+    fn end_anywhere(&self, older: &Entry, ending: Ending) {
+        if older.worker == self.settings.index {
+            self.end(older.token, ending);
+        } else if let Some(mailbox) = self.mailboxes.get(older.worker) {
+            mailbox.send(Mail::End(older.token, ending));
+        }
+    }
+}

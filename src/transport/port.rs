@@ -1,0 +1,153 @@
+//! What the device side needs of the rest of the bridge.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+
+use crate::codec::mqtt::ConnectCode;
+use crate::protocol::auth::Refusal;
+use crate::protocol::child::Children;
+use crate::protocol::coap::{self, PeerKey};
+use crate::protocol::id::ProductId;
+use crate::protocol::limit::Load;
+use crate::protocol::session::{BoundChild, Event};
+use crate::protocol::uplink::Availability;
+
+/// What a device must prove, and whose it is.
+#[derive(Clone)]
+pub struct Identity {
+    /// Its product.
+    pub product: ProductId,
+    /// Public half of its secret; empty for a device that cannot connect itself.
+    pub secure_id: Box<str>,
+    /// Secret half.
+    pub secure_key: Box<str>,
+    /// Whether it may connect.
+    pub enabled: bool,
+    /// The children bound to it.
+    pub children: Box<[BoundChild]>,
+}
+
+/// What the registry answered.
+pub enum Lookup {
+    /// It knows the device.
+    Found(Identity),
+    /// It does not.
+    Unknown,
+    /// It did not answer; nobody is let in.
+    Away,
+}
+
+/// Where credentials come from. Used from every worker.
+pub trait Registry: Children + Send + Sync {
+    /// Looks a device up.
+    fn device<'a>(&'a self, id: &'a str) -> Pin<Box<dyn Future<Output = Lookup> + 'a>>;
+
+    /// Whether a device that was found so may still begin a session, as far as is known without asking: same product,
+    /// same secret, enabled. Whoever ends
+    /// sessions for a change looks for them once the change is in force: asked after a session can be found, one of the
+    /// two sees the other. Must not block.
+    fn permits(&self, id: &str, identity: &Identity) -> bool;
+}
+
+/// Why a CONNECT got no session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// Another protocol version.
+    Version,
+    /// An empty client id.
+    ClientId,
+    /// The identity.
+    Identity(Refusal),
+    /// The registry does not answer.
+    RegistryAway,
+    /// The queue is away.
+    QueueAway,
+    /// The replica is shutting down.
+    Draining,
+    /// Too many connections.
+    ConnectionLimit,
+    /// The device was taken over too often of late.
+    TakeoverLimit,
+    /// A proxy sent no well-formed PROXY protocol header.
+    ProxyHeader,
+    /// The first packet is no well-formed CONNECT.
+    Malformed,
+    /// No whole CONNECT within the time for it.
+    TimedOut,
+    /// The device went away before its CONNECT was whole.
+    ConnectionLost,
+}
+
+impl Refused {
+    /// What the device is told; `None`: nothing, the connection just closes.
+    pub fn code(self) -> Option<ConnectCode> {
+        match self {
+            Refused::Version => Some(ConnectCode::UnacceptableProtocolVersion),
+            Refused::ClientId => Some(ConnectCode::IdentifierRejected),
+            Refused::Identity(_) => Some(ConnectCode::BadUserNameOrPassword),
+            Refused::RegistryAway
+            | Refused::QueueAway
+            | Refused::Draining
+            | Refused::ConnectionLimit
+            | Refused::TakeoverLimit => Some(ConnectCode::ServerUnavailable),
+            Refused::ProxyHeader | Refused::Malformed | Refused::TimedOut | Refused::ConnectionLost => None,
+        }
+    }
+}
+
+/// What became of a datagram that belongs to no DTLS session, or of a handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handshake {
+    /// It belongs to no session.
+    Noise,
+    /// A first hello: the client is asked for a cookie.
+    CookieRequested,
+    /// The handshake is finished, and a session begins.
+    Finished,
+    /// It broke off.
+    Failed,
+    /// It was not finished in time.
+    TimedOut,
+    /// It was not begun: too many are half open, or begin, or there are too many sessions.
+    Refused,
+}
+
+/// Whom a worker speaks CoAP with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Peers {
+    /// Addresses without DTLS that something is remembered of.
+    pub addresses: usize,
+    /// DTLS sessions.
+    pub sessions: usize,
+    /// DTLS handshakes that are half open.
+    pub handshakes: usize,
+}
+
+/// Counts and logs what one worker does. Must not block.
+pub trait Meter {
+    /// A connection was accepted by the listener.
+    fn opened(&mut self);
+    /// A connection is gone.
+    fn closed(&mut self);
+    /// A CONNECT was accepted.
+    fn connected(&mut self, device: &str, peer: &str);
+    /// A CONNECT was refused.
+    fn refused(&mut self, device: &str, peer: &str, reason: Refused);
+    /// A CONNECT takes over from an older session of the device.
+    fn took_over(&mut self, device: &str);
+    /// Something happened in the session of that device and client address.
+    fn session(&mut self, device: &str, peer: &str, event: Event<'_>);
+    /// A command was not carried out because of its reply subject.
+    fn reply_subject_refused(&mut self);
+    /// At least so many commands were lost on their way to the worker.
+    fn commands_lost(&mut self, count: u64);
+    /// What the worker holds, and the state of its queue; about ten times a second.
+    fn load(&mut self, load: &Load, queue: Availability);
+    /// Something happened on a CoAP port; `device` is empty where it is not known.
+    fn coap(&mut self, peer: PeerKey, device: &str, event: coap::Event<'_>);
+    /// Something happened before a DTLS session.
+    fn handshake(&mut self, peer: SocketAddr, outcome: Handshake);
+    /// Whom the worker speaks CoAP with; about ten times a second.
+    fn peers(&mut self, peers: &Peers);
+}

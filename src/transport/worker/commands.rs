@@ -1,0 +1,199 @@
+//! A worker's commands: from the queue to sessions, and what becomes of those whose session ends.
+
+use std::cmp::Reverse;
+use std::rc::Rc;
+
+use tokio::sync::mpsc;
+use tokio::time::interval;
+
+use super::{LOOK, Worker};
+use crate::protocol::command::{Command, CommandError};
+use crate::protocol::downlink::{Code, DownlinkEvent, Recipient, Ticket};
+use crate::protocol::limit::{Limits, Now};
+use crate::protocol::session::Pending;
+use crate::protocol::uplink::Token;
+use crate::transport::mqtt::connection::{Connection, State, UNREAD_BYTES_MAX};
+
+/// Commands taken in at once.
+const COMMANDS_PER_TURN: usize = 256;
+
+/// Deadlines of commands that were answered, kept before they are looked for.
+const DEADLINES_SPARE: usize = 4096;
+
+/// A command that came before the session that it is for.
+pub(super) type Early = (Option<Ticket>, Result<Command, CommandError>);
+
+impl Worker {
+    /// Takes commands, and the other news of their queue.
+    pub(super) async fn take_commands(self: Rc<Self>, mut commands: mpsc::Receiver<DownlinkEvent>) {
+        let mut events = Vec::new();
+        while commands.recv_many(&mut events, COMMANDS_PER_TURN).await > 0 {
+            let now = self.core.borrow_mut().now();
+            self.look_for_freeze(now);
+            for event in events.drain(..) {
+                match event {
+                    DownlinkEvent::Attached(token) => {
+                        let mut attaching = self.attaching.borrow_mut();
+                        if let Some(waiting) = attaching.get_mut(&token).and_then(|own| own.in_place.take()) {
+                            // Nobody waits any more when the CONNECT was given up.
+                            let _gone = waiting.send(());
+                        }
+                    }
+                    DownlinkEvent::Fenced => {
+                        self.fences.set(self.fences.get() + 1);
+                        self.freeze.borrow_mut().commands_are_here();
+                    }
+                    DownlinkEvent::Command { to, ticket, command } => self.take_command(now, to, ticket, command),
+                    DownlinkEvent::ReplySubjectRefused => self.core.borrow_mut().meter.reply_subject_refused(),
+                    DownlinkEvent::Lost(count) => self.core.borrow_mut().meter.commands_lost(count),
+                }
+            }
+            self.core.borrow_mut().uplink.flush();
+        }
+    }
+
+    /// Carries a command out, or keeps it for a session that is about to begin: the device has its interest in commands
+    /// before it knows that it is connected.
+    fn take_command(&self, now: Now, to: Recipient, ticket: Option<Ticket>, command: Result<Command, CommandError>) {
+        if let Recipient::Session(token) = to
+            && let Some(early) = self.early.borrow_mut().get_mut(&token)
+            && early.len() < self.core.borrow().limits.commands_per_device
+        {
+            return early.push((ticket, command));
+        }
+        self.command(now, &to, ticket, command);
+    }
+
+    /// Keeps the commands of a session that is about to begin.
+    pub(in crate::transport) fn keep_commands(&self, token: Token) {
+        self.early.borrow_mut().insert(token, Vec::new());
+    }
+
+    /// Carries out what was kept for a session: it has begun, or never will.
+    pub(in crate::transport) fn release_commands(&self, token: Token) {
+        let early = self.early.borrow_mut().remove(&token).unwrap_or_default();
+        if !early.is_empty() {
+            let now = self.core.borrow_mut().now();
+            for (ticket, command) in early {
+                self.command(now, &Recipient::Session(token), ticket, command);
+            }
+        }
+    }
+
+    fn command(&self, now: Now, to: &Recipient, ticket: Option<Ticket>, command: Result<Command, CommandError>) {
+        let token = match to {
+            Recipient::Session(token) => Some(*token),
+            Recipient::Ended => None,
+            Recipient::Device(device) => {
+                let entry = self.directory.find(device.as_str());
+                entry.filter(|entry| entry.worker == self.settings.index).map(|entry| entry.token)
+            }
+        };
+        let connection = token.and_then(|token| self.find(token));
+        let refusal = match &connection {
+            _ if self.freeze.borrow().holds_back() => Some((Code::TimeOut, "the replica stood still meanwhile")),
+            None if matches!(to, Recipient::Device(_)) => Some((Code::ClientOffline, "the device is not connected")),
+            None => Some((Code::ConnectionLost, "the session has ended")),
+            Some(connection) if self.reads_too_little(connection) => {
+                Some((Code::SystemBusy, "the device does not read what it was sent"))
+            }
+            Some(_) => None,
+        };
+        match (connection, command, refusal) {
+            (Some(connection), command, None) => {
+                let deadline_us =
+                    self.act_at(now, &connection, |state, ctx| state.session.command(ticket, command, ctx));
+                if let Some(deadline_us) = deadline_us {
+                    connection.state.borrow_mut().note_command();
+                    self.note_deadline(deadline_us, connection.token);
+                }
+            }
+            (_, Ok(command), Some((code, text))) => self.with_context(now, |ctx| {
+                let message_id = command.message_id.clone().unwrap_or_else(|| ctx.next_message_id());
+                ctx.fail(ticket, &command, &message_id, code, text);
+            }),
+            (_, Err(error), _) => self.with_context(now, |ctx| ctx.refuse(ticket, &error)),
+            (None, Ok(_), None) => {}
+        }
+    }
+
+    /// Whether a device has left so much unread that it gets no command more.
+    fn reads_too_little(&self, connection: &Connection) -> bool {
+        let core = self.core.borrow();
+        let is_crowded = core.load.buffered_bytes >= core.limits.buffered_bytes();
+        let unread_max = if is_crowded { Limits::FREE_BYTES } else { UNREAD_BYTES_MAX };
+        connection.state.borrow().output.len() > unread_max
+    }
+
+    /// Takes the commands of a session that was taken over: those that were written end at their deadlines. The others
+    /// are never written, nor is anything else: the connection of a device that does not read closes like any other.
+    pub(super) fn adopt(&self, pending: Vec<Pending>, state: &mut State) {
+        let written = state.written();
+        let (sent, unsent): (Vec<_>, Vec<_>) = pending.into_iter().partition(|command| command.end <= written);
+        self.orphans.borrow_mut().extend(sent);
+        state.output = Vec::new();
+        let now = self.core.borrow_mut().now();
+        for command in unsent {
+            self.with_context(now, |ctx| ctx.lose(&command));
+        }
+    }
+
+    /// Remembers when a session's commands are looked at. A command that was answered leaves its deadline behind; when
+    /// most are such, they are thrown away.
+    fn note_deadline(&self, deadline_us: u64, token: Token) {
+        let mut deadlines = self.deadlines.borrow_mut();
+        deadlines.push(Reverse((deadline_us, token.to_u64())));
+        if deadlines.len() <= 2 * self.core.borrow().load.commands + DEADLINES_SPARE {
+            return;
+        }
+        let connections = self.connections();
+        *deadlines = connections
+            .iter()
+            .flat_map(|connection| {
+                let token = connection.token.to_u64();
+                let own: Vec<u64> = connection.state.borrow().session.command_deadlines().collect();
+                own.into_iter().map(move |deadline_us| Reverse((deadline_us, token)))
+            })
+            .collect();
+    }
+
+    /// Ends the waiting of commands whose time is over.
+    pub(super) fn expire_commands(&self, now: Now) {
+        loop {
+            let due = {
+                let mut deadlines = self.deadlines.borrow_mut();
+                match deadlines.peek() {
+                    Some(Reverse((deadline_us, _))) if *deadline_us <= now.us => deadlines.pop(),
+                    _ => None,
+                }
+            };
+            let Some(Reverse((_, token))) = due else { break };
+            if let Some(connection) = self.find(Token::from_u64(token)) {
+                self.act_at(now, &connection, |state, ctx| state.session.expire(ctx));
+            }
+        }
+        let mut orphans = std::mem::take(&mut *self.orphans.borrow_mut());
+        for orphan in orphans.extract_if(.., |orphan| orphan.deadline_us <= now.us) {
+            self.with_context(now, |ctx| ctx.expire(&orphan));
+        }
+        self.orphans.borrow_mut().append(&mut orphans);
+    }
+
+    /// Waits until the commands that were on their way to sessions that have ended are answered, and every outcome has
+    /// arrived: behind the last unsubscription comes the last command, and behind its outcome the second proof.
+    pub(super) async fn settle_commands(&self) {
+        for _ in 0..2 {
+            let mut look = interval(LOOK);
+            while !self.core.borrow().downlink.is_settled() {
+                look.tick().await;
+            }
+            let before = self.fences.get();
+            if !self.core.borrow_mut().downlink.fence() {
+                return;
+            }
+            while self.fences.get() == before {
+                look.tick().await;
+            }
+        }
+    }
+}
