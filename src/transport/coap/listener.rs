@@ -1,0 +1,150 @@
+//! Takes datagrams in.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context as TaskContext, Poll, Waker};
+use std::time::Duration;
+
+use tokio::task::{spawn_local, yield_now};
+
+use super::Port;
+use super::port::State;
+use crate::protocol::coap::{Found, Identity, Parked, PeerKey};
+use crate::protocol::limit::Now;
+use crate::protocol::uplink::Availability;
+use crate::transport::core::Core;
+use crate::transport::port::Lookup;
+use crate::transport::worker::Worker;
+
+/// Datagrams of one port before others get their turn.
+const DATAGRAMS_PER_TURN: usize = 64;
+
+/// Pause after the system refused to read: asking again at once does not help it.
+const READ_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a look-up ends in, with the request that waits for it.
+type Answered = (Parked, Lookup);
+
+/// A look-up under way.
+type Looking = Pin<Box<dyn Future<Output = Answered>>>;
+
+/// Serves until the future is dropped.
+pub async fn serve(worker: Rc<Worker>, port: Rc<Port>) {
+    loop {
+        let taken = match port.socket.readable().await {
+            Ok(()) => take_turn(&worker, &port),
+            Err(error) => Err(error),
+        };
+        match taken {
+            Ok(()) => yield_now().await,
+            Err(error) => {
+                tracing::warn!(%error, "datagrams cannot be read");
+                tokio::time::sleep(READ_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Takes in what is there, then does for the whole batch what can be done at once.
+fn take_turn(worker: &Rc<Worker>, port: &Rc<Port>) -> io::Result<()> {
+    let queue = worker.queue();
+    let mut parked = Vec::new();
+    let now = {
+        let core = &mut *worker.core.borrow_mut();
+        let now = core.now();
+        let state = &mut *port.state.borrow_mut();
+        let buffer = &mut *worker.read_buffer.borrow_mut();
+        for _ in 0..DATAGRAMS_PER_TURN {
+            match port.socket.try_recv_from(buffer) {
+                Ok((bytes, from)) => state.take(core, now, queue, from, &buffer[..bytes], &mut parked),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        now
+    };
+    let looking = parked.into_iter().map(|parked| look_up(worker, parked));
+    let looked_up: Vec<Answered> = looking.filter_map(|looking| finish_at_once(looking, worker, port)).collect();
+    answer(worker, port, now, queue, &looked_up);
+    Ok(())
+}
+
+impl State {
+    fn take(
+        &mut self,
+        core: &mut Core,
+        now: Now,
+        queue: Availability,
+        from: SocketAddr,
+        datagram: &[u8],
+        parked: &mut Vec<Parked>,
+    ) {
+        // The sessions are moved out, so that what they decrypt can be lent to the endpoint.
+        let Some(mut sessions) = self.sessions.take() else {
+            let peer = PeerKey::Address(from);
+            parked.extend(self.with(core, now, queue, |endpoint, ctx| endpoint.feed(peer, datagram, ctx)));
+            return;
+        };
+        sessions.feed(now, from, datagram);
+        self.with(core, now, queue, |endpoint, ctx| {
+            for (peer, plain) in sessions.received().iter() {
+                parked.extend(endpoint.feed(peer, plain, ctx));
+            }
+            for peer in sessions.take_ended() {
+                endpoint.forget(peer, ctx);
+            }
+        });
+        sessions.clear_received();
+        self.sessions = Some(sessions);
+    }
+}
+
+fn look_up(worker: &Worker, parked: Parked) -> Looking {
+    let registry = worker.core.borrow().registry.clone();
+    Box::pin(async move {
+        let lookup = registry.device(parked.device.as_str()).await;
+        (parked, lookup)
+    })
+}
+
+/// What a registry says that need not ask anybody; for any other a task waits.
+fn finish_at_once(mut looking: Looking, worker: &Rc<Worker>, port: &Rc<Port>) -> Option<Answered> {
+    match looking.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())) {
+        Poll::Ready(found) => Some(found),
+        Poll::Pending => {
+            let (worker, port) = (worker.clone(), port.clone());
+            // A registry always answers in the end, and each parked request was given its place by the endpoint.
+            spawn_local(async move {
+                let found = looking.await;
+                let now = worker.core.borrow_mut().now();
+                answer(&worker, &port, now, worker.queue(), &[found]);
+            });
+            None
+        }
+    }
+}
+
+/// Goes on with requests whose devices were looked up, and sends what is to be said.
+fn answer(worker: &Worker, port: &Port, now: Now, queue: Availability, looked_up: &[Answered]) {
+    let core = &mut *worker.core.borrow_mut();
+    {
+        let state = &mut *port.state.borrow_mut();
+        for (parked, lookup) in looked_up {
+            let found = match lookup {
+                Lookup::Found(identity) => Found::Device(Identity {
+                    product: &identity.product,
+                    secure_key: &identity.secure_key,
+                    enabled: identity.enabled,
+                }),
+                Lookup::Unknown => Found::Unknown,
+                Lookup::Away => Found::Away,
+            };
+            state.with(core, now, queue, |endpoint, ctx| endpoint.device(parked, found, ctx));
+        }
+    }
+    port.send(core);
+    core.uplink.flush();
+}

@@ -1,0 +1,151 @@
+//! What all sessions share: certificate, key, and what is negotiated.
+
+use std::fmt;
+
+use openssl::error::ErrorStack;
+use openssl::pkey::PKey;
+use openssl::ssl::{SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions, SslSessionCacheMode, SslVersion};
+use openssl::x509::X509;
+
+/// What is negotiated: keys that a stolen certificate does not give away, and ciphers that authenticate. CCM_8 is what
+/// RFC 7252 demands of devices; the last group is for old stacks that know no other.
+const CIPHERS: &str = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AESCCM:ECDHE+AESCCM8:ECDHE+AES:!aNULL:!eNULL:!PSK";
+
+/// Why certificate and key cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MaterialError {
+    /// No certificate can be read.
+    Certificate(String),
+    /// The key cannot be read; an encrypted one cannot.
+    PrivateKey(String),
+    /// The key is not that of the first certificate, or OpenSSL takes the pair for another reason not.
+    Pair(String),
+}
+
+impl fmt::Display for MaterialError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MaterialError::Certificate(reason) => write!(f, "no PEM certificate can be read: {reason}"),
+            MaterialError::PrivateKey(reason) => write!(f, "no PEM key without a passphrase can be read: {reason}"),
+            MaterialError::Pair(reason) => write!(f, "the key does not serve the certificate: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for MaterialError {}
+
+/// See the module. Cheap to clone; shared by all workers.
+#[derive(Clone)]
+pub struct Server {
+    context: SslContext,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Server")
+    }
+}
+
+impl Server {
+    /// A server with that chain (its own certificate first) and its key, both PEM; EC or RSA.
+    ///
+    /// # Errors
+    /// [`MaterialError`] says which of the two is wrong.
+    pub fn new(certificate: &str, private_key: &str) -> Result<Self, MaterialError> {
+        let chain = X509::stack_from_pem(certificate.as_bytes()).map_err(|error| certificate_error(&error))?;
+        let mut chain = chain.into_iter();
+        let own = chain.next().ok_or_else(|| MaterialError::Certificate("there is none".to_owned()))?;
+        // A key with a passphrase would make OpenSSL ask the terminal for it.
+        let key = PKey::private_key_from_pem_callback(private_key.as_bytes(), |_| Ok(0))
+            .map_err(|error| MaterialError::PrivateKey(error.to_string()))?;
+        let pair = |error: ErrorStack| MaterialError::Pair(error.to_string());
+        let mut context = SslContextBuilder::new(SslMethod::dtls_server()).map_err(pair)?;
+        negotiate(&mut context).map_err(pair)?;
+        context.set_certificate(&own).map_err(pair)?;
+        for certificate in chain {
+            context.add_extra_chain_cert(certificate).map_err(pair)?;
+        }
+        context.set_private_key(&key).map_err(pair)?;
+        context.check_private_key().map_err(pair)?;
+        Ok(Self { context: context.build() })
+    }
+
+    pub(super) fn context(&self) -> &SslContext {
+        &self.context
+    }
+}
+
+fn certificate_error(error: &ErrorStack) -> MaterialError {
+    MaterialError::Certificate(error.to_string())
+}
+
+fn negotiate(context: &mut SslContextBuilder) -> Result<(), ErrorStack> {
+    context.set_min_proto_version(Some(SslVersion::DTLS1_2))?;
+    context.set_cipher_list(CIPHERS)?;
+    context.set_options(
+        SslOptions::COOKIE_EXCHANGE
+            | SslOptions::NO_QUERY_MTU
+            | SslOptions::NO_TICKET
+            | SslOptions::NO_RENEGOTIATION
+            | SslOptions::CIPHER_SERVER_PREFERENCE,
+    );
+    context.set_mode(SslMode::RELEASE_BUFFERS);
+    context.set_session_cache_mode(SslSessionCacheMode::OFF);
+    // Without it a record is read in two steps, and the rest of its datagram is lost.
+    context.set_read_ahead(true);
+    // A session begins only behind a cookie that was checked before, without any state.
+    context.set_cookie_verify_cb(|_, _| true);
+    context.set_cookie_generate_cb(|_, _| Ok(0));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use openssl::asn1::Asn1Time;
+    use openssl::ec::{EcGroup, EcKey};
+    use openssl::hash::MessageDigest;
+    use openssl::nid::Nid;
+    use openssl::pkey::Private;
+    use openssl::rsa::Rsa;
+
+    use super::*;
+
+    fn certificate(key: &PKey<Private>) -> String {
+        let mut builder = X509::builder().unwrap();
+        builder.set_pubkey(key).unwrap();
+        builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
+        builder.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
+        builder.sign(key, MessageDigest::sha256()).unwrap();
+        String::from_utf8(builder.build().to_pem().unwrap()).unwrap()
+    }
+
+    fn pem(key: &PKey<Private>) -> String {
+        String::from_utf8(key.private_key_to_pem_pkcs8().unwrap()).unwrap()
+    }
+
+    fn elliptic() -> PKey<Private> {
+        let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+        PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn certificates_with_keys_of_either_kind_are_taken_chains_included() {
+        for key in [elliptic(), PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap()] {
+            let chain = format!("{}{}", certificate(&key), certificate(&elliptic()));
+            assert!(Server::new(&chain, &pem(&key)).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_mistake_says_which_of_the_two_is_wrong() {
+        let (key, other) = (elliptic(), elliptic());
+        let (own, chain) = (pem(&key), certificate(&key));
+        assert!(matches!(Server::new("", &own), Err(MaterialError::Certificate(_))));
+        assert!(matches!(Server::new(&own, &own), Err(MaterialError::Certificate(_))));
+        assert!(matches!(Server::new(&chain, &chain), Err(MaterialError::PrivateKey(_))));
+        assert!(matches!(Server::new(&chain, &pem(&other)), Err(MaterialError::Pair(_))));
+        let locked = key.private_key_to_pem_pkcs8_passphrase(openssl::symm::Cipher::aes_128_cbc(), b"secret").unwrap();
+        let locked = String::from_utf8(locked).unwrap();
+        assert!(matches!(Server::new(&chain, &locked), Err(MaterialError::PrivateKey(_))));
+    }
+}

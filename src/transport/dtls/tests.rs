@@ -1,0 +1,366 @@
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use openssl::asn1::Asn1Time;
+use openssl::ec::{EcGroup, EcKey};
+use openssl::hash::MessageDigest;
+use openssl::nid::Nid;
+use openssl::pkey::PKey;
+use openssl::ssl::{Ssl, SslContext, SslMethod, SslOptions, SslStream, SslVerifyMode};
+use openssl::x509::X509;
+
+use super::{Bounds, CookieSecret, Server, Sessions};
+use crate::protocol::coap::PeerKey;
+use crate::protocol::limit::Now;
+use crate::transport::gate::Gate;
+use crate::transport::port::Handshake;
+
+const SECOND: u64 = 1_000_000;
+
+/// A datagram socket of a client, in memory.
+#[derive(Default)]
+struct Link {
+    incoming: std::collections::VecDeque<Vec<u8>>,
+    outgoing: Vec<Vec<u8>>,
+}
+
+impl Read for Link {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let datagram = self.incoming.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
+        buffer[..datagram.len()].copy_from_slice(&datagram);
+        Ok(datagram.len())
+    }
+}
+
+impl Write for Link {
+    fn write(&mut self, datagram: &[u8]) -> io::Result<usize> {
+        self.outgoing.push(datagram.to_vec());
+        Ok(datagram.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Client {
+    address: SocketAddr,
+    stream: SslStream<Link>,
+}
+
+impl Client {
+    fn new(port: u16) -> Self {
+        Self::at(SocketAddr::from(([192, 0, 2, 1], port)))
+    }
+
+    fn at(address: SocketAddr) -> Self {
+        let mut context = SslContext::builder(SslMethod::dtls_client()).unwrap();
+        context.set_verify(SslVerifyMode::NONE);
+        context.set_options(SslOptions::NO_QUERY_MTU);
+        context.set_read_ahead(true);
+        let mut ssl = Ssl::new(&context.build()).unwrap();
+        ssl.set_mtu(1200).unwrap();
+        ssl.set_connect_state();
+        Self { address, stream: SslStream::new(ssl, Link::default()).unwrap() }
+    }
+
+    /// Goes on with the handshake; what it sends.
+    fn shake(&mut self) -> Vec<Vec<u8>> {
+        let _waiting = self.stream.do_handshake();
+        std::mem::take(&mut self.stream.get_mut().outgoing)
+    }
+
+    fn encrypt(&mut self, plain: &[u8]) -> Vec<u8> {
+        self.stream.ssl_write(plain).unwrap();
+        self.stream.get_mut().outgoing.pop().unwrap()
+    }
+
+    fn decrypt(&mut self) -> Vec<u8> {
+        let mut plain = [0; 2048];
+        let bytes = self.stream.ssl_read(&mut plain).unwrap();
+        plain[..bytes].to_vec()
+    }
+}
+
+struct Rig {
+    sessions: Sessions,
+    gate: Arc<Gate>,
+    now: Now,
+    outcomes: Vec<Handshake>,
+}
+
+fn server() -> Server {
+    let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+    let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
+    let mut certificate = X509::builder().unwrap();
+    certificate.set_pubkey(&key).unwrap();
+    certificate.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
+    certificate.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
+    certificate.sign(&key, MessageDigest::sha256()).unwrap();
+    let text = |pem: Vec<u8>| String::from_utf8(pem).unwrap();
+    Server::new(&text(certificate.build().to_pem().unwrap()), &text(key.private_key_to_pem_pkcs8().unwrap())).unwrap()
+}
+
+impl Rig {
+    fn new() -> Self {
+        Self::with(100)
+    }
+
+    fn with(connections: usize) -> Self {
+        let gate = Arc::new(Gate::new(connections));
+        let now = Now { unix_ms: 1_700_000_000_000, us: SECOND };
+        let bounds =
+            Bounds { half_open: 8, half_open_per_network: 4, handshakes_per_second: 1000, idle_us: 3600 * SECOND };
+        let sessions = Sessions::new(server(), CookieSecret::new([7; 32]), gate.clone(), bounds, now);
+        Self { sessions, gate, now, outcomes: Vec::new() }
+    }
+
+    fn pass(&mut self, us: u64) {
+        self.now.us += us;
+        self.now.unix_ms += us / 1000;
+    }
+
+    /// Lets time pass in which every session is looked at.
+    fn pass_ticking(&mut self, us: u64) {
+        self.pass(us);
+        for _ in 0..=super::sessions::TICKS_PER_ROUND {
+            self.sessions.tick(self.now);
+        }
+        self.outcomes.extend(self.sessions.take_outcomes().into_iter().map(|(_, outcome)| outcome));
+    }
+
+    /// Feeds a datagram; what is sent to its address.
+    fn feed(&mut self, from: SocketAddr, datagram: &[u8]) -> Vec<Vec<u8>> {
+        self.sessions.feed(self.now, from, datagram);
+        self.outcomes.extend(self.sessions.take_outcomes().into_iter().map(|(_, outcome)| outcome));
+        let to = |(peer, datagram): (PeerKey, &[u8])| (peer == PeerKey::Address(from)).then(|| datagram.to_vec());
+        let sent = self.sessions.sent().iter().filter_map(to).collect();
+        self.sessions.clear_sent();
+        sent
+    }
+
+    /// Lets the client and the server speak until neither has anything to say.
+    fn shake(&mut self, client: &mut Client) {
+        for _ in 0..8 {
+            for datagram in client.shake() {
+                let answers = self.feed(client.address, &datagram);
+                client.stream.get_mut().incoming.extend(answers);
+            }
+        }
+    }
+
+    /// A client that has shown its cookie and then falls silent.
+    fn half_open(&mut self, address: SocketAddr) {
+        let mut client = Client::at(address);
+        for _ in 0..2 {
+            for datagram in client.shake() {
+                let answers = self.feed(address, &datagram);
+                client.stream.get_mut().incoming.extend(answers);
+            }
+        }
+    }
+
+    /// What the client says; who says it, as the sessions tell it.
+    fn say(&mut self, client: &mut Client, plain: &[u8]) -> Option<PeerKey> {
+        let datagram = client.encrypt(plain);
+        self.hear(client.address, &datagram, plain)
+    }
+
+    fn hear(&mut self, from: SocketAddr, datagram: &[u8], plain: &[u8]) -> Option<PeerKey> {
+        self.feed(from, datagram);
+        let heard = self.sessions.received().iter().find(|(_, received)| *received == plain).map(|(peer, _)| peer);
+        self.sessions.clear_received();
+        heard
+    }
+
+    /// Answers a session; the datagrams for the address.
+    fn answer(&mut self, peer: PeerKey, client: &mut Client, plain: &[u8]) {
+        self.sessions.send(peer, plain);
+        client.stream.get_mut().incoming.extend(self.sessions.sent().iter().map(|(_, datagram)| datagram.to_vec()));
+        self.sessions.clear_sent();
+    }
+
+    fn count(&self, outcome: Handshake) -> usize {
+        self.outcomes.iter().filter(|other| **other == outcome).count()
+    }
+}
+
+#[test]
+fn a_session_carries_messages_both_ways_after_one_cookie() {
+    let mut rig = Rig::new();
+    let mut client = Client::new(1);
+    rig.shake(&mut client);
+    assert_eq!(rig.outcomes, [Handshake::CookieRequested, Handshake::Finished]);
+    let peer = rig.say(&mut client, b"question").expect("it was heard");
+    rig.answer(peer, &mut client, b"answer");
+    assert_eq!(client.decrypt(), b"answer");
+    assert_eq!((rig.sessions.open(), rig.sessions.half_open()), (1, 0));
+}
+
+#[test]
+fn a_session_that_rested_goes_on() {
+    let mut rig = Rig::new();
+    let mut client = Client::new(1);
+    rig.shake(&mut client);
+    for round in 0..3 {
+        rig.pass_ticking(60 * SECOND);
+        let peer = rig.say(&mut client, b"question").expect("it was heard");
+        rig.pass_ticking(60 * SECOND);
+        rig.answer(peer, &mut client, b"answer");
+        assert_eq!(client.decrypt(), b"answer", "round {round}");
+    }
+}
+
+#[test]
+fn nothing_is_kept_for_an_address_that_was_not_proven() {
+    let mut rig = Rig::new();
+    for port in 1..=1000 {
+        let mut client = Client::new(port);
+        let hello = client.shake().remove(0);
+        let answers = rig.feed(client.address, &hello);
+        assert!(answers.len() == 1 && answers[0].len() < hello.len());
+    }
+    assert_eq!((rig.sessions.half_open(), rig.count(Handshake::CookieRequested)), (0, 1000));
+    // The cookie of one address is none for another.
+    let mut client = Client::new(1);
+    let hello = client.shake().remove(0);
+    client.stream.get_mut().incoming.extend(rig.feed(client.address, &hello));
+    let second = client.shake().remove(0);
+    rig.feed(SocketAddr::from(([192, 0, 2, 1], 2)), &second);
+    assert_eq!(rig.sessions.half_open(), 0);
+}
+
+#[test]
+fn an_older_session_goes_on_until_a_new_handshake_at_its_address_is_finished() {
+    let mut rig = Rig::new();
+    let mut older = Client::new(1);
+    rig.shake(&mut older);
+    let old_peer = rig.say(&mut older, b"one").expect("it was heard");
+    rig.half_open(older.address);
+    assert_eq!((rig.sessions.open(), rig.sessions.half_open()), (1, 1));
+    assert_eq!(rig.say(&mut older, b"two"), Some(old_peer));
+    assert!(rig.sessions.take_ended().is_empty());
+
+    let mut newer = Client::new(1);
+    rig.shake(&mut newer);
+    assert_eq!(rig.sessions.take_ended(), [old_peer]);
+    assert_eq!((rig.sessions.open(), rig.sessions.half_open()), (1, 0));
+    let new_peer = rig.say(&mut newer, b"three").expect("it was heard");
+    assert_ne!(new_peer, old_peer);
+    assert_eq!(rig.say(&mut older, b"four"), None);
+}
+
+#[test]
+fn half_open_handshakes_are_bounded_per_network_and_in_all_and_end_after_a_while() {
+    let mut rig = Rig::new();
+    for port in 1..=20 {
+        rig.half_open(SocketAddr::from(([192, 0, 2, 1], port)));
+    }
+    assert_eq!((rig.sessions.half_open(), rig.count(Handshake::Refused)), (4, 16));
+    for port in 1..=20 {
+        let same_network = [0x2001, 0xdb8, 0, 0, port, 0, 0, 1];
+        rig.half_open(SocketAddr::from((same_network, port)));
+    }
+    assert_eq!(rig.sessions.half_open(), 8);
+    rig.pass(6 * SECOND);
+    let mut device = Client::at(SocketAddr::from(([198, 51, 100, 1], 1)));
+    rig.shake(&mut device);
+    assert!(rig.say(&mut device, b"heard").is_some(), "silent handshakes kept a device out");
+    rig.pass_ticking(25 * SECOND);
+    assert_eq!((rig.sessions.half_open(), rig.sessions.open()), (0, 1));
+    assert_eq!(rig.count(Handshake::TimedOut), 8);
+}
+
+#[test]
+fn a_lost_flight_is_sent_again() {
+    let mut rig = Rig::new();
+    let mut client = Client::new(1);
+    let first = client.shake().remove(0);
+    let request = rig.feed(client.address, &first);
+    client.stream.get_mut().incoming.extend(request);
+    let second = client.shake().remove(0);
+    assert!(!rig.feed(client.address, &second).is_empty());
+    // Its flight is lost; the hello that the client sends again does not begin another handshake.
+    assert!(rig.feed(client.address, &second).is_empty());
+    assert_eq!(rig.sessions.half_open(), 1);
+    // The timer of OpenSSL runs on the clock of the system.
+    let flight = loop {
+        rig.sessions.tick(rig.now);
+        let sent: Vec<Vec<u8>> = rig.sessions.sent().iter().map(|(_, datagram)| datagram.to_vec()).collect();
+        if !sent.is_empty() {
+            break sent;
+        }
+    };
+    rig.sessions.clear_sent();
+    client.stream.get_mut().incoming.extend(flight);
+    rig.shake(&mut client);
+    assert!(rig.say(&mut client, b"heard").is_some());
+}
+
+#[test]
+fn foreign_datagrams_end_no_session() {
+    let mut rig = Rig::new();
+    let mut client = Client::new(1);
+    rig.shake(&mut client);
+    let genuine = client.encrypt(b"genuine");
+    for at in 0..genuine.len() {
+        let mut changed = genuine.clone();
+        changed[at] ^= 1;
+        assert_eq!(rig.hear(client.address, &changed, b"genuine"), None, "byte {at}");
+        assert_eq!(rig.sessions.open(), 1, "byte {at}");
+    }
+    // A fatal alert in the clear, an empty datagram, one that is no record.
+    for foreign in [&[21, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 9, 0, 2, 2, 40][..], &[], &[0; 5]] {
+        rig.feed(client.address, foreign);
+        assert_eq!(rig.sessions.open(), 1, "{foreign:?}");
+    }
+    assert!(rig.hear(client.address, &genuine, b"genuine").is_some());
+    assert_eq!(rig.hear(client.address, &genuine, b"genuine"), None, "a record was taken twice");
+    assert!(rig.say(&mut client, b"more").is_some());
+}
+
+#[test]
+fn a_peer_that_says_goodbye_is_forgotten() {
+    let mut rig = Rig::new();
+    let mut client = Client::new(1);
+    rig.shake(&mut client);
+    let peer = rig.say(&mut client, b"hello").expect("it was heard");
+    client.stream.shutdown().unwrap();
+    let goodbye = client.stream.get_mut().outgoing.pop().unwrap();
+    rig.feed(client.address, &goodbye);
+    assert_eq!(rig.sessions.take_ended(), [peer]);
+    assert_eq!(rig.sessions.open(), 0);
+}
+
+#[test]
+fn an_idle_session_ends_and_its_peer_is_told() {
+    let mut rig = Rig::new();
+    let mut client = Client::new(1);
+    rig.shake(&mut client);
+    rig.pass_ticking(3601 * SECOND);
+    assert_eq!((rig.sessions.open(), rig.sessions.take_ended().len()), (0, 1));
+    let goodbye: Vec<Vec<u8>> = rig.sessions.sent().iter().map(|(_, datagram)| datagram.to_vec()).collect();
+    client.stream.get_mut().incoming.extend(goodbye);
+    let error = client.stream.ssl_read(&mut [0; 16]).unwrap_err();
+    assert_eq!(error.code(), openssl::ssl::ErrorCode::ZERO_RETURN);
+}
+
+#[test]
+fn at_the_limit_of_connections_only_a_session_left_behind_makes_room() {
+    let mut rig = Rig::with(2);
+    let mut clients: Vec<Client> = (1..=3).map(Client::new).collect();
+    for client in &mut clients {
+        rig.shake(client);
+    }
+    assert_eq!((rig.sessions.open(), rig.count(Handshake::Refused)), (2, 1));
+    rig.pass(61 * SECOND);
+    assert!(rig.say(&mut clients[0], b"alive").is_some());
+    let mut another = Client::new(4);
+    rig.shake(&mut another);
+    assert!(rig.say(&mut another, b"heard").is_some());
+    assert!(rig.say(&mut clients[0], b"still alive").is_some());
+    assert_eq!(rig.sessions.open(), 2);
+    drop(rig.sessions);
+    assert_eq!(rig.gate.enter(), crate::transport::gate::Admission::Welcome);
+}

@@ -1,0 +1,66 @@
+//! The way between sessions and the socket, in memory.
+
+use std::cell::RefCell;
+use std::io::{self, Read, Write};
+use std::rc::Rc;
+
+/// One datagram in, any number out. Shared by all sessions of a port, one of which is driven at a time: an idle session
+/// holds no buffer here. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Wire(Rc<RefCell<Queues>>);
+
+#[derive(Debug, Default)]
+struct Queues {
+    input: Vec<u8>,
+    is_filled: bool,
+    output: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Wire {
+    /// Puts a datagram in; one that nobody has read is dropped.
+    pub fn fill(&self, datagram: &[u8]) {
+        let queues = &mut *self.0.borrow_mut();
+        queues.input.clear();
+        queues.input.extend_from_slice(datagram);
+        queues.is_filled = true;
+    }
+
+    /// Takes the datagrams out that were written.
+    pub fn drain(&self, mut take: impl FnMut(&[u8])) {
+        let queues = &mut *self.0.borrow_mut();
+        queues.is_filled = false;
+        let mut start = 0;
+        for end in queues.ends.drain(..) {
+            take(&queues.output[start..end]);
+            start = end;
+        }
+        queues.output.clear();
+    }
+}
+
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let queues = &mut *self.0.borrow_mut();
+        if !std::mem::take(&mut queues.is_filled) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        // As with a socket: what does not fit is cut off.
+        let bytes = queues.input.len().min(buffer.len());
+        buffer[..bytes].copy_from_slice(&queues.input[..bytes]);
+        Ok(bytes)
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, datagram: &[u8]) -> io::Result<usize> {
+        let queues = &mut *self.0.borrow_mut();
+        queues.output.extend_from_slice(datagram);
+        queues.ends.push(queues.output.len());
+        Ok(datagram.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
