@@ -1,0 +1,140 @@
+//! CoAP: from the configuration to the ports of each worker.
+
+use std::net::UdpSocket;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+
+use super::listeners;
+use crate::config::{Config, Material};
+use crate::protocol::coap::{Endpoint, Security, Settings, TokenSecrets};
+use crate::protocol::limit::Now;
+use crate::transport::Gate;
+use crate::transport::coap::Port;
+use crate::transport::dtls::{Bounds, CookieSecret, Server, Sessions};
+
+/// Ports of one worker at most: a token names one in 7 bits, and the last number is not used.
+const PORTS_MAX: usize = 126;
+
+/// DTLS handshakes that may be half open in the process.
+const HALF_OPEN_MAX: usize = 1024;
+
+/// Of them those of one address: many devices may stand behind one, and one must not use up all.
+const HALF_OPEN_PER_NETWORK_MAX: usize = 256;
+
+/// What DTLS needs besides a socket; shared by all workers.
+#[derive(Debug, Clone)]
+pub struct Dtls {
+    server: Server,
+    secrets: Arc<TokenSecrets>,
+    cookies: CookieSecret,
+}
+
+/// What a port is made of, before its worker's thread runs.
+#[derive(Debug)]
+pub struct PortPlan {
+    socket: UdpSocket,
+    number: u8,
+    /// `None` on a port without DTLS.
+    dtls: Option<Dtls>,
+}
+
+/// Reads what DTLS needs; `None` when it is off.
+pub fn prepare(config: &Config) -> anyhow::Result<Option<Dtls>> {
+    let dtls = &config.dtls;
+    if dtls.listen.is_empty() {
+        return Ok(None);
+    }
+    let read = |key: &'static str, material: &Option<Material>| {
+        let material = material.as_ref().context(key)?;
+        material
+            .read()
+            .with_context(|| material.path().map_or(key.to_owned(), |path| format!("{key}: {}", path.display())))
+    };
+    let certificate = read("dtls.certificate", &dtls.certificate)?;
+    let private_key = read("dtls.private_key", &dtls.private_key)?;
+    let server = Server::new(certificate.expose(), private_key.expose());
+    let server = server.context("dtls.certificate, dtls.private_key")?;
+    let secrets = match &dtls.token_secret[..] {
+        // The configuration warns of it.
+        [] => TokenSecrets::new(&random()?, None),
+        [current, rest @ ..] => {
+            let previous = rest.first().map(|previous| previous.expose().as_bytes());
+            TokenSecrets::new(current.expose().as_bytes(), previous)
+        }
+    };
+    Ok(Some(Dtls { server, secrets: Arc::new(secrets), cookies: CookieSecret::new(random()?) }))
+}
+
+/// Binds every address once for each worker; by worker.
+pub fn bind(config: &Config, dtls: Option<&Dtls>, workers: usize) -> anyhow::Result<Vec<Vec<PortPlan>>> {
+    let plain = config.coap.listen.iter().map(|address| ("coap", *address, None));
+    let secured = config.dtls.listen.iter().map(|address| ("dtls", *address, dtls));
+    ensure!(plain.len() + secured.len() <= PORTS_MAX, "coap.listen, dtls.listen: more than {PORTS_MAX} addresses");
+    let mut plans: Vec<Vec<PortPlan>> = (0..workers).map(|_| Vec::new()).collect();
+    for (number, (name, address, dtls)) in (0..).zip(plain.chain(secured)) {
+        let sockets = listeners::bind_datagrams(name, address, workers).with_context(|| format!("{name}.listen"))?;
+        for (plan, socket) in plans.iter_mut().zip(sockets) {
+            plan.push(PortPlan { socket, number, dtls: dtls.cloned() });
+        }
+    }
+    Ok(plans)
+}
+
+impl PortPlan {
+    /// The port, on its worker's thread.
+    pub fn open(self, config: &PortConfig, gate: &Arc<Gate>, now: Now) -> anyhow::Result<Rc<Port>> {
+        let security = match &self.dtls {
+            None => Security::Aes,
+            Some(dtls) => {
+                Security::Dtls { secrets: dtls.secrets.clone(), token_ttl_secs: config.token_ttl.as_secs().max(1) }
+            }
+        };
+        let seed = getrandom::u64().context("random numbers")?;
+        let settings = Settings {
+            max_age_ms: self.dtls.is_none().then_some(config.max_age_ms).flatten(),
+            exchanges_per_peer: config.exchanges_per_peer,
+            ..Settings::new(self.number, security, seed)
+        };
+        let sessions = self.dtls.map(|dtls| Sessions::new(dtls.server, dtls.cookies, gate.clone(), config.bounds, now));
+        let socket = tokio::net::UdpSocket::from_std(self.socket)?;
+        Ok(Port::new(socket, Endpoint::new(settings), sessions))
+    }
+}
+
+/// What a worker's ports are told.
+#[derive(Debug, Clone, Copy)]
+pub struct PortConfig {
+    max_age_ms: Option<u64>,
+    exchanges_per_peer: usize,
+    token_ttl: Duration,
+    bounds: Bounds,
+}
+
+impl PortConfig {
+    /// One worker's share of the configuration.
+    pub fn new(config: &Config) -> Self {
+        let workers = config.runtime.workers;
+        let share = |number: usize| number.div_ceil(workers);
+        let number = |number: u128| u64::try_from(number).unwrap_or(u64::MAX);
+        Self {
+            max_age_ms: config.coap.max_age.map(|max_age| number(max_age.as_millis())),
+            exchanges_per_peer: config.limits.inflight_per_connection,
+            token_ttl: config.dtls.token_ttl,
+            bounds: Bounds {
+                half_open: share(HALF_OPEN_MAX),
+                half_open_per_network: share(HALF_OPEN_PER_NETWORK_MAX),
+                handshakes_per_second: share(config.limits.connect_rate as usize) as u64,
+                idle_us: number(config.dtls.idle_timeout.as_micros()),
+            },
+        }
+    }
+}
+
+fn random() -> anyhow::Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).context("random numbers")?;
+    Ok(bytes)
+}

@@ -1,0 +1,45 @@
+//! Commands of one worker from two sides: Kafka through this replica, and NATS from the others.
+
+use crate::protocol::downlink::{Downlink, Outcome, Ticket};
+use crate::protocol::id::{DeviceId, ProductId};
+use crate::protocol::uplink::Token;
+use crate::queue::kafka::KafkaAnswers;
+use crate::queue::nats::NatsDownlink;
+
+/// Devices are found by their interest on NATS; each outcome goes back to the side that its command came from.
+pub struct HandOverDownlink {
+    /// Declares the interests.
+    pub nats: NatsDownlink,
+    /// Takes the outcomes of commands that this replica has read.
+    pub kafka: KafkaAnswers,
+}
+
+impl Downlink for HandOverDownlink {
+    fn attach(&mut self, token: Token, addresses: &[(ProductId, DeviceId)]) {
+        self.nats.attach(token, addresses);
+    }
+
+    fn detach(&mut self, token: Token) {
+        self.nats.detach(token);
+    }
+
+    fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
+        if KafkaAnswers::owns(ticket) {
+            self.kafka.answer(ticket, outcome);
+        } else {
+            self.nats.answer(ticket, outcome);
+        }
+    }
+
+    fn fence(&mut self) -> bool {
+        self.nats.fence()
+    }
+
+    fn reassert(&mut self, token: Token) {
+        self.nats.reassert(token);
+    }
+
+    fn is_settled(&self) -> bool {
+        self.nats.is_settled()
+    }
+}

@@ -1,0 +1,182 @@
+//! Counts and logs what a worker reports: one place, so that numbers and lines agree.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::protocol::coap::{self, PeerKey, Refusal};
+use crate::protocol::limit::Load;
+use crate::protocol::session::{Ending, Event};
+use crate::protocol::uplink::Availability;
+use crate::telemetry::health::Health;
+use crate::telemetry::metric::{CommandOutcome, ConnectOutcome, HandshakeOutcome, Transport, WorkerMetrics};
+use crate::transport::{Handshake, Meter, Peers, Refused};
+
+/// Calls of [`Meter::load`] after which one more line of a kind that any device can cause may be written: a second.
+const LOADS_PER_LINE: u8 = 10;
+
+/// Bytes of a peer's text in a line of the log: as long as a topic may be.
+const SHOWN_BYTES_MAX: usize = 512;
+
+/// The meter of one worker.
+pub struct WorkerMeter {
+    worker: usize,
+    metrics: Arc<WorkerMetrics>,
+    health: Arc<Health>,
+    queue_away: bool,
+    quiet_loads: u8,
+}
+
+impl WorkerMeter {
+    /// A meter that writes there.
+    pub fn new(worker: usize, metrics: Arc<WorkerMetrics>, health: Arc<Health>) -> Self {
+        Self { worker, metrics, health, queue_away: true, quiet_loads: 0 }
+    }
+}
+
+impl WorkerMeter {
+    /// Whether such a line may be written at this moment; it is counted then.
+    fn may_warn(&mut self) -> bool {
+        let may = self.quiet_loads == 0;
+        if may {
+            self.quiet_loads = LOADS_PER_LINE;
+        }
+        may
+    }
+
+    fn log_coap(&mut self, peer: PeerKey, device: &str, event: &coap::Event<'_>) {
+        match *event {
+            coap::Event::Refused(Refusal::KeyLength) if self.may_warn() => {
+                tracing::warn!(device, ?peer, "a device cannot use CoAP without DTLS: its secureKey has not 16 bytes");
+            }
+            coap::Event::Refused(refusal) => {
+                tracing::debug!(device, ?peer, reason = refusal.as_str(), "a request is not authenticated");
+            }
+            coap::Event::Message(Event::Foreign { topic }) if self.may_warn() => {
+                tracing::warn!(device, ?peer, topic, "a request on the path of another device was refused");
+            }
+            coap::Event::Message(Event::Rejected { reason, topic }) => {
+                tracing::debug!(device, ?peer, reason = reason.as_str(), topic, "a message was rejected");
+            }
+            coap::Event::Dropped(reason) => tracing::debug!(device, ?peer, ?reason, "a message was dropped"),
+            coap::Event::Granted => tracing::debug!(device, ?peer, "a device was given a token"),
+            coap::Event::Answered(code) => tracing::trace!(?peer, %code, "a request was answered"),
+            coap::Event::Message(_) | coap::Event::Noise | coap::Event::Duplicate | coap::Event::Retransmitted => {}
+        }
+    }
+}
+
+/// As much of a peer's text as a line of the log may hold. Control characters are escaped by the log.
+fn shown(text: &str) -> &str {
+    &text[..text.floor_char_boundary(SHOWN_BYTES_MAX)]
+}
+
+fn outcome(reason: Refused) -> ConnectOutcome {
+    match reason {
+        Refused::Version => ConnectOutcome::UnsupportedVersion,
+        Refused::ClientId => ConnectOutcome::EmptyClientId,
+        Refused::Identity(refusal) => refusal.into(),
+        Refused::RegistryAway => ConnectOutcome::RegistryAway,
+        Refused::QueueAway => ConnectOutcome::QueueAway,
+        Refused::Draining => ConnectOutcome::Draining,
+        Refused::ConnectionLimit => ConnectOutcome::ConnectionLimit,
+        Refused::TakeoverLimit => ConnectOutcome::TakeoverLimit,
+        Refused::ProxyHeader => ConnectOutcome::ProxyHeader,
+        Refused::Malformed | Refused::TimedOut | Refused::ConnectionLost => ConnectOutcome::Malformed,
+    }
+}
+
+impl Meter for WorkerMeter {
+    fn opened(&mut self) {
+        self.metrics.connections.inc(Transport::Mqtt);
+    }
+
+    fn closed(&mut self) {
+        self.metrics.connections.dec(Transport::Mqtt);
+    }
+
+    fn connected(&mut self, device: &str, peer: &str) {
+        self.metrics.accept();
+        tracing::debug!(device, peer, "a session began");
+    }
+
+    fn refused(&mut self, device: &str, peer: &str, reason: Refused) {
+        self.metrics.connects.inc(outcome(reason));
+        tracing::debug!(device = shown(device), peer, ?reason, "a connection got no session");
+    }
+
+    fn took_over(&mut self, device: &str) {
+        self.metrics.takeovers.inc();
+        tracing::debug!(device, "a newer connection of the device takes over");
+    }
+
+    fn session(&mut self, device: &str, peer: &str, event: Event<'_>) {
+        self.metrics.count(&event);
+        match event {
+            Event::Received(_) | Event::Stored { .. } | Event::Outcome { .. } | Event::Unacknowledged => {}
+            Event::Rejected { reason, topic } => {
+                tracing::debug!(device, peer, reason = reason.as_str(), topic = shown(topic), "a message was rejected");
+            }
+            Event::Foreign { topic } => {
+                tracing::warn!(
+                    device,
+                    peer,
+                    topic = shown(topic),
+                    "a message on the topic of another device closes its connection"
+                );
+            }
+            Event::Dropped(_) => tracing::debug!(device, peer, "a message was dropped"),
+            Event::Ended(Ending::NotAcknowledged) => {
+                tracing::debug!(device, peer, "a session ended: the queue did not acknowledge in time");
+            }
+            Event::Ended(ending) => tracing::debug!(device, peer, ?ending, "a session ended"),
+        }
+    }
+
+    fn reply_subject_refused(&mut self) {
+        self.metrics.commands.inc(CommandOutcome::ReplySubjectRefused);
+    }
+
+    fn commands_lost(&mut self, count: u64) {
+        self.metrics.commands.add(CommandOutcome::Lost, count);
+        tracing::error!(worker = self.worker, count, "commands were lost without an answer: more came than can wait");
+    }
+
+    fn coap(&mut self, peer: PeerKey, device: &str, event: coap::Event<'_>) {
+        self.metrics.count_coap(&event);
+        self.log_coap(peer, device, &event);
+    }
+
+    fn handshake(&mut self, peer: SocketAddr, outcome: Handshake) {
+        let counted = match outcome {
+            Handshake::Noise => return self.metrics.coap_noise.inc(),
+            Handshake::CookieRequested => return self.metrics.dtls_cookies.inc(),
+            Handshake::Finished => HandshakeOutcome::Finished,
+            Handshake::Failed => HandshakeOutcome::Failed,
+            Handshake::TimedOut => HandshakeOutcome::TimedOut,
+            Handshake::Refused => HandshakeOutcome::Refused,
+        };
+        self.metrics.dtls_handshakes.inc(counted);
+        tracing::debug!(%peer, ?outcome, "a DTLS handshake ended");
+    }
+
+    fn peers(&mut self, peers: &Peers) {
+        self.metrics.connections.set(Transport::Coap, peers.addresses as u64);
+        self.metrics.connections.set(Transport::Dtls, (peers.sessions + peers.handshakes) as u64);
+        self.metrics.dtls_sessions.set(peers.sessions as u64);
+    }
+
+    fn load(&mut self, load: &Load, queue: Availability) {
+        self.metrics.set_load(load);
+        self.quiet_loads = self.quiet_loads.saturating_sub(1);
+        self.health.queue.set(self.worker, queue);
+        let away = queue != Availability::Ok;
+        if away != self.queue_away {
+            self.queue_away = away;
+            if away {
+                tracing::warn!(worker = self.worker, "the queue is away: new devices are told to come later");
+            } else {
+                tracing::info!(worker = self.worker, "the queue takes records");
+            }
+        }
+    }
+}

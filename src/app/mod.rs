@@ -1,0 +1,262 @@
+//! Builds the parts from the configuration, joins them, ends them.
+//!
+//! 1. Everything that can be wrong is looked at before a port is bound: configuration, registry file, settings of the
+//!    queue.
+//! 2. Listeners are bound, then each worker gets a thread with its own runtime and queue connections.
+//! 3. This thread serves operators and waits for a signal.
+//! 4. The first signal drains, a second one ends the process at once.
+
+mod coap;
+mod coordination;
+mod hand_over;
+mod listeners;
+mod meter;
+mod queues;
+mod registry;
+mod sessions;
+pub mod settings;
+mod watch;
+mod worker;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+use self::coordination::Coordination;
+use self::queues::Queues;
+use self::registry::RegistryPort;
+use self::sessions::ReplicaSessions;
+use crate::config::Config;
+use crate::registry::Registry;
+use crate::telemetry::admin::{self, Admin};
+use crate::telemetry::health::Health;
+use crate::telemetry::metric::Metrics;
+use crate::transport::{Clock, Directory, Drained, Gate, Mail, Mailbox};
+
+/// Commands that may wait between their queue and a worker.
+const COMMANDS_WAITING: usize = 1024;
+
+/// Why the bridge did not run to its end.
+#[derive(Debug)]
+pub enum Failure {
+    /// The configuration, or a file that it names.
+    Configuration(anyhow::Error),
+    /// The system, at start or later.
+    Run(anyhow::Error),
+}
+
+/// Runs the bridge until a signal ends it: success when everything was acknowledged by then.
+///
+/// # Errors
+/// What keeps it from starting or ends it, with the key, file or address concerned.
+pub fn run(config: &Config) -> Result<ExitCode, Failure> {
+    let replica_id = replica_id().map_err(Failure::Run)?;
+    let registry = watch::open(config, &replica_id).map_err(Failure::Configuration)?;
+    let queues = Queues::new(config, &replica_id).map_err(Failure::Configuration)?;
+    let dtls = coap::prepare(config).map_err(Failure::Configuration)?;
+    serve(config, &registry, &replica_id, queues, dtls.as_ref()).map_err(Failure::Run)
+}
+
+/// Looks at the files that listeners need, as [`run`] does before it binds a port.
+///
+/// # Errors
+/// The first that cannot be used, with its key.
+pub fn check_listeners(config: &Config) -> anyhow::Result<()> {
+    coap::prepare(config).map(drop)
+}
+
+fn serve(
+    config: &Config,
+    registry: &Registry,
+    replica_id: &str,
+    queues: Queues,
+    dtls: Option<&coap::Dtls>,
+) -> anyhow::Result<ExitCode> {
+    let workers = config.runtime.workers;
+
+    let health = Arc::new(Health::new(workers));
+    if config.coordinates() {
+        health.expect_coordination();
+    }
+    let clock = Clock::new();
+    let metrics = Arc::new(Metrics::new(health.clone(), clock.now().unix_ms));
+    let directory = Arc::new(Directory::default());
+    let gate = Arc::new(Gate::new(config.limits.connections));
+    let (mailboxes, letters): (Vec<_>, Vec<_>) = (0..workers).map(|_| Mailbox::new()).unzip();
+    let mailboxes: Arc<[Mailbox]> = mailboxes.into();
+    let sessions = ReplicaSessions { directory: directory.clone(), mailboxes: mailboxes.clone() };
+
+    let listeners = listeners::bind(&config.mqtt.listen, workers).context("mqtt.listen")?;
+    let mut ports = coap::bind(config, dtls, workers)?.into_iter();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let admin = runtime.block_on(bind_admin(config))?;
+
+    let news = watch::News { metrics: metrics.registry(), health: health.clone(), sessions: sessions.clone() };
+    let _watch = watch::start(registry, news, runtime.handle())?;
+    let notices = if config.coordinates() {
+        let coordination = Coordination {
+            settings: queues.nats().clone(),
+            replica_id: replica_id.to_owned(),
+            directory: directory.clone(),
+            mailboxes: mailboxes.clone(),
+            health: health.clone(),
+            clock,
+        };
+        Some(coordination.spawn()?)
+    } else {
+        None
+    };
+    let (senders, commands): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(COMMANDS_WAITING)).unzip();
+    let mut threads = Vec::new();
+    for (index, ((listeners, letters), commands)) in listeners.into_iter().zip(letters).zip(commands).enumerate() {
+        let plan = worker::Plan {
+            index,
+            listeners,
+            ports: ports.next().unwrap_or_default(),
+            letters,
+            events: senders[index].clone(),
+            commands,
+            queues: queues.clone(),
+            registry: Arc::new(RegistryPort(registry.clone())),
+            directory: directory.clone(),
+            gate: gate.clone(),
+            mailboxes: mailboxes.clone(),
+            notices: notices.clone(),
+            metrics: metrics.worker(index),
+            health: health.clone(),
+            replica_id: replica_id.to_owned(),
+            clock,
+        };
+        threads.push(worker::spawn(plan, config).with_context(|| format!("worker {index}"))?);
+    }
+    queues.read_commands(directory, senders)?;
+    health.set_listening();
+    tracing::info!(replica = replica_id, version = env!("CARGO_PKG_VERSION"), workers, "the bridge runs");
+
+    let serving = Serving { config, health, metrics, sessions, gate, mailboxes, queues };
+    runtime.block_on(serving.until_signal(admin, threads))
+}
+
+struct Serving<'a> {
+    config: &'a Config,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    sessions: ReplicaSessions,
+    gate: Arc<Gate>,
+    mailboxes: Arc<[Mailbox]>,
+    queues: Queues,
+}
+
+impl Serving<'_> {
+    async fn until_signal(
+        self,
+        admin: Vec<tokio::net::TcpListener>,
+        threads: Vec<thread::JoinHandle<anyhow::Result<Drained>>>,
+    ) -> anyhow::Result<ExitCode> {
+        for listener in admin {
+            let admin = Admin {
+                health: self.health.clone(),
+                metrics: self.metrics.clone(),
+                sessions: Arc::new(self.sessions.clone()),
+                token: self.config.admin.token.clone(),
+            };
+            tokio::spawn(async move { admin::serve(listener, admin).await.map(|never| match never {}) });
+        }
+        let mut signals = Signals::new()?;
+        let ended = join(threads);
+        tokio::pin!(ended);
+        tokio::select! {
+            () = signals.next() => {}
+            reason = self.queues.broken() => tracing::error!(reason, "the queue is gone for good"),
+            outcome = &mut ended => {
+                outcome?;
+                anyhow::bail!("a worker ended by itself");
+            }
+        }
+        tracing::info!("shutting down: sessions are closed once their messages are acknowledged");
+        self.health.set_draining();
+        self.gate.drain();
+        self.queues.stop_commands();
+        let per_second = u64::from(self.config.drain.rate).div_ceil(self.mailboxes.len() as u64);
+        self.mailboxes.iter().for_each(|mailbox| mailbox.send(Mail::Drain { per_second }));
+        tokio::select! {
+            () = signals.next() => {
+                tracing::warn!("a second signal: ending at once");
+                Ok(ExitCode::FAILURE)
+            }
+            outcome = &mut ended => {
+                let unacknowledged = outcome?;
+                if unacknowledged > 0 {
+                    tracing::error!(unacknowledged, "the queue did not acknowledge everything in time");
+                    return Ok(ExitCode::FAILURE);
+                }
+                // A reader of stdout that stands still must not keep the process from ending.
+                tokio::select! {
+                    () = self.queues.finish() => {}
+                    () = signals.next() => return Ok(ExitCode::FAILURE),
+                }
+                tracing::info!("all sessions are closed, everything is acknowledged");
+                Ok(if self.queues.is_broken() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+            }
+        }
+    }
+}
+
+/// Waits for the workers; how many records stayed unacknowledged.
+async fn join(threads: Vec<thread::JoinHandle<anyhow::Result<Drained>>>) -> anyhow::Result<usize> {
+    let (sender, joined) = oneshot::channel();
+    thread::Builder::new().name("join".to_owned()).spawn(move || {
+        let mut unacknowledged = 0;
+        let mut outcome = Ok(0);
+        for thread in threads {
+            match thread.join() {
+                Ok(Ok(drained)) => unacknowledged += drained.unacknowledged,
+                Ok(Err(error)) => outcome = Err(error),
+                Err(_) => outcome = Err(anyhow::anyhow!("a worker panicked")),
+            }
+        }
+        // Nobody waits any more after a second signal.
+        let _ended = sender.send(outcome.map(|_: usize| unacknowledged));
+    })?;
+    joined.await.context("the workers' end was not reported")?
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+async fn bind_admin(config: &Config) -> anyhow::Result<Vec<tokio::net::TcpListener>> {
+    let mut listeners = Vec::new();
+    for &address in &config.admin.listen {
+        let listener = admin::bind(address).await.with_context(|| format!("admin.listen: {address}"))?;
+        listeners::announce("admin", listener.local_addr()?);
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+/// This process among all replicas, before and after it: the host's name and 40 random bits.
+fn replica_id() -> anyhow::Result<String> {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim();
+    let random = getrandom::u64()? & 0xff_ffff_ffff;
+    Ok(format!("{}-{random:010x}", if host.is_empty() { "bridge" } else { host }))
+}

@@ -1,0 +1,207 @@
+//! The queues that the configuration names, as each worker gets them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context as _;
+use tokio::sync::mpsc;
+
+use super::hand_over::HandOverDownlink;
+use super::settings;
+use crate::config::{CommandQueue, Config, UplinkQueue};
+use crate::protocol::downlink::{Downlink, DownlinkEvent, Outcome, Recipient, Ticket};
+use crate::protocol::envelope::{Encoder, Mode};
+use crate::protocol::id::{DeviceId, ProductId};
+use crate::protocol::uplink::{Addressing, Inbox, Token, Uplink};
+use crate::queue::kafka::{KafkaCommands, KafkaDownlink, KafkaSettings, KafkaStats, KafkaUplink};
+use crate::queue::nats::{NatsDownlink, NatsSettings, NatsStats, NatsUplink};
+use crate::queue::stdio::{StdioDownlink, StdioInput, StdioStats, StdioUplink, StdioWriter, Undelivered};
+use crate::transport::Directory;
+
+/// How to reach the queues; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Queues {
+    uplink: UplinkQueue,
+    commands: CommandQueue,
+    nats: NatsSettings,
+    nats_uplink: Arc<NatsStats>,
+    nats_commands: Arc<NatsStats>,
+    kafka: Option<KafkaSettings>,
+    kafka_stats: Arc<KafkaStats>,
+    kafka_commands: Option<KafkaCommands>,
+    replica_id: String,
+    mode: Mode,
+    stdout: Option<StdioWriter>,
+    stdio: Arc<StdioStats>,
+    is_broken: Arc<AtomicBool>,
+}
+
+impl Queues {
+    /// Looks at the settings; connects to nothing yet.
+    pub fn new(config: &Config, replica_id: &str) -> anyhow::Result<Self> {
+        let stdio = Arc::new(StdioStats::default());
+        let kafka = settings::kafka(config, replica_id);
+        if let Some(kafka) = &kafka {
+            kafka.check()?;
+        }
+        let kafka_commands = match config.commands.queue {
+            CommandQueue::Kafka => {
+                let settings = settings::kafka_commands(config, replica_id).context("kafka.brokers")?;
+                Some(KafkaCommands::new(settings, Arc::default())?)
+            }
+            CommandQueue::None | CommandQueue::Stdio | CommandQueue::Nats => None,
+        };
+        let prints = config.uplink.queue == UplinkQueue::Stdio || config.commands.queue == CommandQueue::Stdio;
+        Ok(Self {
+            uplink: config.uplink.queue,
+            commands: config.commands.queue,
+            nats: settings::nats(config, replica_id),
+            kafka,
+            kafka_stats: Arc::default(),
+            kafka_commands,
+            replica_id: replica_id.to_owned(),
+            mode: settings::mode(config),
+            nats_uplink: Arc::default(),
+            nats_commands: Arc::default(),
+            stdout: prints.then(|| StdioWriter::start(stdio.clone())).transpose().context("the thread for stdout")?,
+            stdio,
+            is_broken: Arc::default(),
+        })
+    }
+
+    /// How NATS is reached.
+    pub fn nats(&self) -> &NatsSettings {
+        &self.nats
+    }
+
+    /// How records are named.
+    pub fn addressing(&self) -> Addressing {
+        match self.uplink {
+            UplinkQueue::Nats => Addressing::Subject(self.nats.prefix.clone()),
+            UplinkQueue::Kafka | UplinkQueue::Stdio => Addressing::Key,
+        }
+    }
+
+    /// The way out of a worker; on its thread.
+    pub fn uplink(&self, inbox: Arc<Inbox>) -> anyhow::Result<Box<dyn Uplink>> {
+        Ok(match self.uplink {
+            UplinkQueue::Stdio => Box::new(StdioUplink::new(self.stdout()?.clone(), inbox)),
+            UplinkQueue::Nats => Box::new(NatsUplink::start(&self.nats, inbox, self.nats_uplink.clone())?),
+            UplinkQueue::Kafka => {
+                let settings = self.kafka.as_ref().context("kafka.brokers")?;
+                Box::new(KafkaUplink::start(settings, inbox, self.kafka_stats.clone())?)
+            }
+        })
+    }
+
+    /// The way in of a worker; on its thread.
+    pub fn downlink(&self, events: mpsc::Sender<DownlinkEvent>) -> anyhow::Result<Box<dyn Downlink>> {
+        Ok(match self.commands {
+            CommandQueue::None => Box::new(NoCommands { attached: events }),
+            CommandQueue::Stdio => {
+                let is_uplink = self.uplink == UplinkQueue::Stdio;
+                Box::new(StdioDownlink::new(self.stdout()?.clone(), events, is_uplink))
+            }
+            CommandQueue::Nats => Box::new(NatsDownlink::start(&self.nats, events, self.nats_commands.clone())?),
+            CommandQueue::Kafka => {
+                let kafka = self.kafka_commands.as_ref().context("the commands from Kafka")?.answers();
+                if self.nats.servers.is_empty() {
+                    Box::new(KafkaDownlink::new(kafka, events))
+                } else {
+                    let nats = NatsDownlink::start(&self.nats, events, self.nats_commands.clone())?;
+                    Box::new(HandOverDownlink { nats, kafka })
+                }
+            }
+        })
+    }
+
+    /// Starts to read the commands that come once for the whole replica, from Kafka or stdin; `workers` take them.
+    pub fn read_commands(
+        &self,
+        directory: Arc<Directory>,
+        workers: Vec<mpsc::Sender<DownlinkEvent>>,
+    ) -> anyhow::Result<()> {
+        if let Some(commands) = &self.kafka_commands {
+            let encoder = Encoder::new(self.mode, Addressing::Key, self.replica_id.clone(), seed()?);
+            let route = move |device: &DeviceId| directory.find(device.as_str()).map(|entry| entry.worker);
+            return Ok(commands.start(encoder, route, workers)?);
+        }
+        if self.commands != CommandQueue::Stdio {
+            return Ok(());
+        }
+        // A device that is connected nowhere gets its CLIENT_OFFLINE from the first worker, like any other outcome.
+        let first = workers.first().cloned().context("no worker")?;
+        let route = move |device: &DeviceId| {
+            let holder = directory.find(device.as_str()).map_or(0, |entry| entry.worker);
+            workers.get(holder).cloned()
+        };
+        let nobody = DeviceId::new("-").context("the id of nobody")?;
+        let undelivered = move |line: Undelivered| {
+            let command = match line {
+                Undelivered::Offline(command) => Ok(command),
+                Undelivered::Invalid(error) => Err(error),
+            };
+            let to = Recipient::Device(nobody.clone());
+            // A worker that has ended takes no commands, and the process ends with it.
+            let _ended = first.blocking_send(DownlinkEvent::Command { to, ticket: Some(Ticket(u64::MAX)), command });
+        };
+        StdioInput::start(self.stdio.clone(), route, undelivered).context("the thread for stdin")
+    }
+
+    /// Waits until the queue is gone for good, as stdout is once its reader has closed it; says how.
+    pub async fn broken(&self) -> &'static str {
+        match &self.stdout {
+            Some(stdout) => stdout.gone().await,
+            None => std::future::pending().await,
+        }
+        self.is_broken.store(true, Ordering::Relaxed);
+        "stdout is closed"
+    }
+
+    /// Whether the queue is gone for good.
+    pub fn is_broken(&self) -> bool {
+        self.is_broken.load(Ordering::Relaxed)
+    }
+
+    /// Takes no more commands from Kafka, at the beginning of the end: another replica is to have them.
+    pub fn stop_commands(&self) {
+        if let Some(commands) = &self.kafka_commands {
+            commands.stop();
+        }
+    }
+
+    /// Lets what was taken leave, at the end of the process.
+    pub async fn finish(&self) {
+        if let Some(commands) = &self.kafka_commands {
+            commands.finish().await;
+        }
+        if let Some(stdout) = &self.stdout {
+            stdout.finish().await;
+        }
+    }
+
+    fn stdout(&self) -> anyhow::Result<&StdioWriter> {
+        self.stdout.as_ref().context("stdout has no writer")
+    }
+}
+
+/// Randomness for the ids of one encoder.
+pub fn seed() -> anyhow::Result<u128> {
+    Ok(u128::from(getrandom::u64()?) << 64 | u128::from(getrandom::u64()?))
+}
+
+/// No commands at all: every interest is in place at once.
+struct NoCommands {
+    attached: mpsc::Sender<DownlinkEvent>,
+}
+
+impl Downlink for NoCommands {
+    fn attach(&mut self, token: Token, _addresses: &[(ProductId, DeviceId)]) {
+        let attached = self.attached.clone();
+        tokio::task::spawn_local(async move { attached.send(DownlinkEvent::Attached(token)).await });
+    }
+
+    fn detach(&mut self, _token: Token) {}
+
+    fn answer(&mut self, _ticket: Ticket, _outcome: Outcome) {}
+}

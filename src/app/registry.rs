@@ -1,0 +1,86 @@
+//! The registry as the device side asks it.
+
+use std::pin::Pin;
+
+use crate::protocol::child::{Child, Children};
+use crate::protocol::session::BoundChild;
+use crate::registry::{self, Device, Registry};
+use crate::transport::{self, Identity};
+
+/// The registry behind the device side's port.
+#[derive(Debug)]
+pub struct RegistryPort(pub Registry);
+
+impl Children for RegistryPort {
+    fn child(&self, id: &str) -> Child {
+        self.0.child(id)
+    }
+}
+
+impl transport::Registry for RegistryPort {
+    fn device<'a>(&'a self, id: &'a str) -> Pin<Box<dyn Future<Output = transport::Lookup> + 'a>> {
+        Box::pin(async move {
+            match self.0.device(id).await {
+                registry::Lookup::Found(device) => transport::Lookup::Found(identity(&device)),
+                registry::Lookup::Unknown => transport::Lookup::Unknown,
+                registry::Lookup::Away => transport::Lookup::Away,
+            }
+        })
+    }
+
+    fn permits(&self, id: &str, found: &Identity) -> bool {
+        match self.0.last_known(id) {
+            registry::Lookup::Found(device) => {
+                let expected = device.expected();
+                expected.enabled
+                    && device.product == found.product
+                    && *expected.secure_id == *found.secure_id
+                    && *expected.secure_key == *found.secure_key
+            }
+            registry::Lookup::Unknown => false,
+            registry::Lookup::Away => true,
+        }
+    }
+}
+
+fn identity(device: &Device) -> Identity {
+    let expected = device.expected();
+    let children = device.children.iter();
+    Identity {
+        product: device.product.clone(),
+        secure_id: expected.secure_id.into(),
+        secure_key: expected.secure_key.into(),
+        enabled: expected.enabled,
+        children: children.map(|child| BoundChild { id: child.id.clone(), product: child.product.clone() }).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::registry::{FileRegistry, Lookup};
+    use crate::transport::Registry as _;
+
+    #[test]
+    fn a_session_may_begin_only_under_the_record_that_is_in_force() {
+        let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/config/devices.toml");
+        let file = FileRegistry::open(sample.as_ref(), false).unwrap();
+        let found = |id: &str| match file.device(id) {
+            Lookup::Found(device) => identity(&device),
+            other => panic!("{id}: {other:?}"),
+        };
+        let (device, disabled) = (found("device1"), found("device2"));
+        let rekeyed = Identity { secure_key: "another".into(), ..device.clone() };
+        let renamed = Identity { secure_id: "another".into(), ..device.clone() };
+        let moved = Identity { product: found("child1").product, ..device.clone() };
+        let with_children = Identity { children: found("gw1").children, ..device.clone() };
+        let port = RegistryPort(Registry::File(Arc::new(file)));
+        assert!(port.permits("device1", &device) && port.permits("device1", &with_children));
+        for changed in [rekeyed, renamed, moved] {
+            assert!(!port.permits("device1", &changed));
+        }
+        assert!(!port.permits("device2", &disabled) && !port.permits("device9", &device));
+    }
+}

@@ -1,0 +1,117 @@
+//! The configuration in the words of the queues and registries.
+
+use std::time::Duration;
+
+use crate::config::{Config, EnvelopeMode, Material};
+use crate::protocol::envelope::Mode;
+use crate::queue;
+use crate::queue::kafka::{KafkaCommandSettings, KafkaSettings};
+use crate::queue::nats::{NatsError, NatsMaterial, NatsSettings, NatsTlsSettings, StreamDefaults};
+use crate::registry::{HttpRegistrySettings, NatsRegistrySettings};
+
+/// How much earlier Kafka gives a record up than its connection is closed for it: by then it must be known that no copy
+/// follows.
+const KAFKA_HEAD_START: Duration = Duration::from_millis(500);
+
+/// How NATS is reached; `name` is what its monitoring shows.
+pub fn nats(config: &Config, name: &str) -> NatsSettings {
+    let nats = &config.nats;
+    let material = |material: &Option<Material>| {
+        material.as_ref().map(|material| match material {
+            Material::File(path) => NatsMaterial::File(path.clone()),
+            Material::Text(text) => NatsMaterial::Text(text.expose().to_owned()),
+        })
+    };
+    NatsSettings {
+        servers: nats.servers.iter().map(|url| url.expose().to_owned()).collect(),
+        credentials: material(&nats.credentials),
+        tls: NatsTlsSettings {
+            ca: material(&nats.tls_ca),
+            certificate: material(&nats.tls_certificate),
+            private_key: material(&nats.tls_private_key),
+        },
+        prefix: nats.prefix.clone(),
+        stream: nats.stream.name.clone(),
+        stream_defaults: StreamDefaults {
+            replicas: nats.stream.replicas,
+            max_age: nats.stream.max_age,
+            max_bytes: nats.stream.max_bytes,
+        },
+        ping_interval: nats.ping_interval,
+        connection_name: name.to_owned(),
+    }
+}
+
+/// How Kafka is reached; `None` without brokers.
+pub fn kafka(config: &Config, name: &str) -> Option<KafkaSettings> {
+    let kafka = &config.kafka;
+    let ack_timeout = config.limits.ack_timeout;
+    Some(KafkaSettings {
+        uplink_topic: kafka.uplink_topic.clone(),
+        rejected_topic: kafka.rejected_topic.clone(),
+        create_topics: kafka.create_topics,
+        message_timeout: ack_timeout.saturating_sub(KAFKA_HEAD_START).max(ack_timeout / 2),
+        properties: kafka.properties.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect(),
+        client_id: name.to_owned(),
+        ..KafkaSettings::new(kafka.brokers.clone()?)
+    })
+}
+
+/// How commands come from Kafka; `None` without brokers. They are handed over exactly where replicas coordinate.
+pub fn kafka_commands(config: &Config, name: &str) -> Option<KafkaCommandSettings> {
+    Some(KafkaCommandSettings {
+        kafka: kafka(config, name)?,
+        command_topic: config.kafka.command_topic.clone(),
+        reply_topic: config.kafka.reply_topic.clone(),
+        group: config.kafka.group.clone(),
+        max_age: config.commands.max_age,
+        timeout: config.commands.timeout,
+        hand_over: config.coordinates().then(|| nats(config, name)),
+    })
+}
+
+/// How envelopes are written.
+pub fn mode(config: &Config) -> Mode {
+    match config.envelope.mode {
+        EnvelopeMode::Structured => Mode::Structured,
+        EnvelopeMode::Binary => Mode::Binary,
+    }
+}
+
+/// How the registry in NATS KV is reached; `name` is what its monitoring shows.
+///
+/// # Errors
+/// [`NatsError`] names the setting.
+pub fn nats_registry(config: &Config, name: &str) -> Result<NatsRegistrySettings, NatsError> {
+    let (servers, options) = queue::nats::options(&nats(config, name))?;
+    Ok(NatsRegistrySettings {
+        servers,
+        options,
+        bucket: config.registry.nats_bucket.clone(),
+        replicas: config.nats.stream.replicas,
+        product_secrets: config.registry.product_secrets,
+    })
+}
+
+/// Records that are kept of devices that are not connected, at least.
+const RECORDS_SPARE: usize = 10_000;
+
+/// How large a record may be without children, in bytes.
+const RECORD_BYTES: usize = 64 * 1024;
+
+/// How large a child may be in the record of its gateway, in bytes.
+const CHILD_BYTES: usize = 256;
+
+/// How the registry behind HTTP is asked; `None` without a URL.
+pub fn http_registry(config: &Config) -> Option<HttpRegistrySettings> {
+    let http = &config.registry.http;
+    Some(HttpRegistrySettings {
+        url: http.url.as_ref()?.expose().to_owned(),
+        token: http.token.clone(),
+        timeout: http.timeout,
+        cache_ttl: http.cache_ttl,
+        negative_ttl: http.negative_ttl,
+        records_max: config.limits.connections.saturating_add(RECORDS_SPARE),
+        record_bytes_max: RECORD_BYTES + CHILD_BYTES * config.limits.children_per_gateway,
+    })
+}

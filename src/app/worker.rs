@@ -1,0 +1,155 @@
+//! One worker's thread.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+
+use super::coap::{PortConfig, PortPlan};
+use super::meter::WorkerMeter;
+use super::queues::{Queues, seed};
+use super::registry::RegistryPort;
+use super::settings;
+use crate::config::{Config, UplinkQueue};
+use crate::protocol::downlink::DownlinkEvent;
+use crate::protocol::envelope::{Encoder, Mode};
+use crate::protocol::limit::{Limits, Load};
+use crate::protocol::session::MESSAGE_NUMBER_STEP;
+use crate::protocol::uplink::Inbox;
+use crate::telemetry::health::Health;
+use crate::telemetry::metric::WorkerMetrics;
+use crate::transport::{Clock, Core, Directory, Drained, Gate, Mail, Mailbox, Notice, Proxies, Settings, Worker};
+
+/// What a worker is made of.
+pub struct Plan {
+    /// Which one it is.
+    pub index: usize,
+    /// Its listeners.
+    pub listeners: Vec<TcpListener>,
+    /// Its ports of CoAP.
+    pub ports: Vec<PortPlan>,
+    /// Its letters.
+    pub letters: mpsc::UnboundedReceiver<Mail>,
+    /// Where its queue of commands puts them.
+    pub events: mpsc::Sender<DownlinkEvent>,
+    /// Where it takes them from.
+    pub commands: mpsc::Receiver<DownlinkEvent>,
+    /// How to reach the queues.
+    pub queues: Queues,
+    /// The registry.
+    pub registry: Arc<RegistryPort>,
+    /// Shared by all workers.
+    pub directory: Arc<Directory>,
+    /// Shared by all workers.
+    pub gate: Arc<Gate>,
+    /// Shared by all workers.
+    pub mailboxes: Arc<[Mailbox]>,
+    /// Where it tells what other replicas must know.
+    pub notices: Option<mpsc::UnboundedSender<Notice>>,
+    /// Its numbers.
+    pub metrics: Arc<WorkerMetrics>,
+    /// The process' health.
+    pub health: Arc<Health>,
+    /// The replica.
+    pub replica_id: String,
+    /// The process' clock: what the workers note in the directory must be of one.
+    pub clock: Clock,
+}
+
+/// Starts the thread of a worker.
+pub fn spawn(plan: Plan, config: &Config) -> anyhow::Result<thread::JoinHandle<anyhow::Result<Drained>>> {
+    let limits = limits(config);
+    let heartbeats = config.uplink.queue != UplinkQueue::Stdio && plan.index == 0;
+    let settings = Settings {
+        index: plan.index,
+        connect_timeout: config.mqtt.connect_timeout,
+        connects_per_second: u64::from(config.limits.connect_rate).div_ceil(config.runtime.workers as u64),
+        proxies: proxies(config),
+        drain_timeout: config.drain.timeout,
+        children_max: config.limits.children_per_gateway,
+        heartbeat: heartbeats.then_some(config.presence.heartbeat),
+    };
+    let mode = settings::mode(config);
+    let port_config = PortConfig::new(config);
+    let name = format!("worker-{}", plan.index);
+    Ok(thread::Builder::new().name(name).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        LocalSet::new().block_on(&runtime, serve(plan, settings, limits, mode, port_config))
+    })?)
+}
+
+fn proxies(config: &Config) -> Proxies {
+    let networks = config.mqtt.proxy_protocol_from.clone();
+    Proxies::new(move |address| networks.iter().any(|network| network.contains(address)))
+}
+
+async fn serve(
+    plan: Plan,
+    settings: Settings,
+    limits: Limits,
+    mode: Mode,
+    port_config: PortConfig,
+) -> anyhow::Result<Drained> {
+    let inbox = Arc::new(Inbox::new());
+    let uplink = plan.queues.uplink(inbox.clone())?;
+    let downlink = plan.queues.downlink(plan.events)?;
+    let clock = plan.clock;
+    let core = Core {
+        limits,
+        load: Load::default(),
+        encoder: Encoder::new(mode, plan.queues.addressing(), plan.replica_id, seed()?),
+        uplink,
+        downlink,
+        registry: plan.registry,
+        meter: Box::new(WorkerMeter::new(plan.index, plan.metrics, plan.health)),
+        clock,
+        message_number: first_message_number(clock.now().unix_ms, plan.index),
+    };
+    let listeners = plan.listeners.into_iter().map(tokio::net::TcpListener::from_std).collect::<Result<_, _>>()?;
+    let open = |port: PortPlan| port.open(&port_config, &plan.gate, clock.now());
+    let ports = plan.ports.into_iter().map(open).collect::<anyhow::Result<_>>()?;
+    let worker = Worker::new(settings, core, plan.directory, plan.gate, plan.mailboxes, plan.notices, seed()?);
+    Ok(worker.run(listeners, ports, inbox, plan.commands, plan.letters).await)
+}
+
+/// Message ids of the bridge are at most 19 digits and differ between workers and starts: a million for each ms since
+/// 1970, from which each worker counts on in steps that leave room for all others.
+fn first_message_number(unix_ms: u64, index: usize) -> u64 {
+    (unix_ms % 9_000_000_000_000) * 1_000_000 + index as u64 % MESSAGE_NUMBER_STEP
+}
+
+fn limits(config: &Config) -> Limits {
+    let us = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    let workers = config.runtime.workers;
+    Limits {
+        packet_bytes: config.limits.packet_bytes,
+        inflight_per_connection: config.limits.inflight_per_connection,
+        inflight_bytes: config.limits.inflight_bytes.div_ceil(workers),
+        ack_timeout_us: us(config.limits.ack_timeout),
+        keep_alive_max_us: us(config.mqtt.keep_alive_max),
+        command_timeout_ms: us(config.commands.timeout) / 1000,
+        commands_per_device: config.commands.pending_per_device,
+        commands: config.commands.pending.div_ceil(workers),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn message_ids_of_two_workers_or_starts_never_meet_and_fit_into_a_number_of_old_firmware() {
+        let numbers = |unix_ms, index| {
+            let first = first_message_number(unix_ms, index);
+            (1..=50_000).map(move |count| first + count * MESSAGE_NUMBER_STEP)
+        };
+        let all: std::collections::HashSet<u64> =
+            numbers(1_700_000_000_000, 0).chain(numbers(1_700_000_000_000, 1)).collect();
+        assert_eq!(all.len(), 100_000);
+        assert!(numbers(1_700_000_060_000, 0).all(|number| !all.contains(&number)));
+        assert!(i64::try_from(first_message_number(u64::MAX, 999)).is_ok());
+    }
+}
