@@ -1,0 +1,269 @@
+//! `explain`: what the bridge would make of a message or of a command, without a server.
+#![expect(clippy::disallowed_methods, reason = "the time of receipt is now")]
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::argument::text_or_file;
+use super::check::EXIT_CONFIGURATION;
+use super::credentials::Output;
+use crate::config::{self, Config, Sources};
+use crate::protocol::explain::Explainer;
+use crate::protocol::id::{DeviceId, IdError, ProductId};
+
+/// Explains what the bridge would make of a message of a device, or of a command to one
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+#[command(group = clap::ArgGroup::new("subject").required(true))]
+pub struct ExplainArgs {
+    /// Topic on which the device publishes
+    #[arg(long, value_name = "TOPIC", group = "subject", requires = "payload")]
+    pub topic: Option<String>,
+
+    /// What it publishes: the text itself, @FILE, or - for stdin
+    #[arg(long, value_name = "TEXT|@FILE|-", requires = "topic", allow_hyphen_values = true)]
+    pub payload: Option<String>,
+
+    /// A command as JSON, with messageType, productId and deviceId: the text itself, @FILE, or - for stdin
+    #[arg(long, value_name = "JSON|@FILE|-", group = "subject", allow_hyphen_values = true)]
+    pub command: Option<String>,
+
+    /// The connected device, when it is not the one of the topic
+    #[arg(long = "as", value_name = "PRODUCT/DEVICE", value_parser = parse_session, requires = "topic")]
+    pub session: Option<(ProductId, DeviceId)>,
+
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// Prints the explanation to `out`. Exit code 0 whenever there is one, that of a rejection included; 1 when the payload
+/// cannot be read; 78 when the configuration has mistakes (it gives the names of subjects and topics).
+pub fn run(args: &ExplainArgs, sources: &Sources, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
+    let config = match config::load(sources) {
+        Ok(loaded) => loaded.config,
+        Err(mistakes) => {
+            // Nobody is left to tell when stderr is closed.
+            let _ = writeln!(err, "{mistakes}");
+            return ExitCode::from(EXIT_CONFIGURATION);
+        }
+    };
+    match explain(args, &config) {
+        Ok(text) => {
+            // As above, for stdout.
+            let _ = writeln!(out, "{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            // As above.
+            let _ = writeln!(err, "explain: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn explain(args: &ExplainArgs, config: &Config) -> io::Result<String> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let explainer = Explainer {
+        subject_prefix: config.nats.prefix.clone(),
+        kafka_topic: config.kafka.uplink_topic.clone(),
+        kafka_rejected_topic: config.kafka.rejected_topic.clone(),
+        packet_bytes_max: config.limits.packet_bytes,
+        now_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+        seed: now.as_nanos(),
+    };
+    if let Some(command) = &args.command {
+        let json = explainer.command(&text_or_file(command)?);
+        return Ok(match args.output {
+            Output::Json => json,
+            Output::Text => describe_command(&json),
+        });
+    }
+    let topic = args.topic.as_deref().unwrap_or_default();
+    let payload = text_or_file(args.payload.as_deref().unwrap_or_default())?;
+    let session = args.session.as_ref().map(|(product, device)| (product.as_str(), device.as_str()));
+    let json = explainer.message(topic, &payload, session);
+    Ok(match args.output {
+        Output::Json => json,
+        Output::Text => describe_message(topic, &json),
+    })
+}
+
+fn parse_session(text: &str) -> Result<(ProductId, DeviceId), String> {
+    let (product, device) = text.split_once('/').ok_or("expected PRODUCT/DEVICE")?;
+    let ids = || -> Result<_, IdError> { Ok((ProductId::new(product)?, DeviceId::new(device)?)) };
+    ids().map_err(|error| error.to_string())
+}
+
+/// The explanation of a message; values stay as they are written, digits of numbers included.
+#[derive(Deserialize)]
+struct MessageExplanation<'a> {
+    #[serde(borrow)]
+    envelope: Option<&'a RawValue>,
+    rejected: Option<RejectedExplanation>,
+    foreign: bool,
+    #[serde(borrow)]
+    answer: Option<&'a RawValue>,
+    nats: Option<NatsPlace>,
+    kafka: Option<KafkaPlace>,
+}
+
+#[derive(Deserialize)]
+struct RejectedExplanation {
+    reason: String,
+    detail: String,
+}
+
+#[derive(Deserialize)]
+struct NatsPlace {
+    subject: String,
+}
+
+#[derive(Deserialize)]
+struct KafkaPlace {
+    topic: String,
+    key: String,
+}
+
+fn describe_message(topic: &str, json: &str) -> String {
+    // The protocol wrote this JSON; should it be none, it is better shown than hidden.
+    let Ok(explanation) = serde_json::from_str::<MessageExplanation<'_>>(json) else { return json.to_owned() };
+    let mut lines = Vec::new();
+    if explanation.foreign {
+        lines.push("foreign: this topic is not the session's; the connection is closed, nothing is written".to_owned());
+    }
+    if let Some(answer) = explanation.answer {
+        lines.push(format!("answer: {}/reply {answer}", topic.strip_suffix('/').unwrap_or(topic)));
+    }
+    if let Some(RejectedExplanation { reason, detail }) = explanation.rejected {
+        lines.push(format!("rejected: {reason}: {detail}"));
+    }
+    if let Some(NatsPlace { subject }) = explanation.nats {
+        lines.push(format!("NATS: subject {subject}"));
+    }
+    if let Some(KafkaPlace { topic, key }) = explanation.kafka {
+        lines.push(format!("Kafka: topic {topic}, key {key}"));
+    }
+    if let Some(envelope) = explanation.envelope {
+        lines.push(format!("envelope: {envelope}"));
+    }
+    lines.join("\n")
+}
+
+/// The explanation of a command.
+#[derive(Deserialize)]
+struct CommandExplanation<'a> {
+    topic: Option<String>,
+    #[serde(borrow)]
+    body: Option<&'a RawValue>,
+    body_base64: Option<String>,
+    closes: bool,
+    unsupported: bool,
+    error: Option<CommandFault>,
+}
+
+#[derive(Deserialize)]
+struct CommandFault {
+    code: String,
+    message: String,
+}
+
+fn describe_command(json: &str) -> String {
+    // As in `describe_message`.
+    let Ok(explanation) = serde_json::from_str::<CommandExplanation<'_>>(json) else { return json.to_owned() };
+    let mut lines = Vec::new();
+    if explanation.closes {
+        lines.push("closes: nothing is published; the session ends and the bridge answers itself".to_owned());
+    }
+    if let Some(topic) = explanation.topic {
+        lines.push(format!("topic: {topic}"));
+    }
+    if let Some(body) = explanation.body {
+        lines.push(format!("body: {body}"));
+    }
+    if let Some(base64) = explanation.body_base64 {
+        lines.push(format!("body (base64): {base64}"));
+    }
+    if let Some(CommandFault { code, message }) = explanation.error {
+        let what = if explanation.unsupported { "unsupported" } else { "refused" };
+        lines.push(format!("{what}: {code}: {message}"));
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: ExplainArgs,
+    }
+
+    fn explained(words: &[&str]) -> String {
+        let line = Line::try_parse_from([&["explain"], words].concat()).expect("the arguments are right");
+        let config = config::load(&Sources::default()).expect("the built-in configuration is right").config;
+        explain(&line.args, &config).expect("nothing is read from elsewhere")
+    }
+
+    #[test]
+    fn a_report_is_shown_with_subject_key_and_digits_as_written() {
+        let text = explained(&["--topic", "/p/d/properties/report", "--payload", r#"{"properties":{"a":1.50}}"#]);
+        assert!(text.contains("NATS: subject jetlinks.device.p.d.properties.report\n"), "{text}");
+        assert!(text.contains("Kafka: topic jetlinks.device, key d\n"), "{text}");
+        assert!(text.contains(r#""properties":{"a":1.50}"#), "{text}");
+    }
+
+    #[test]
+    fn a_rejection_is_an_explanation() {
+        let text = explained(&["--topic", "/p/d/nonsense", "--payload", "x"]);
+        assert!(text.starts_with("rejected: unknown_topic: "), "{text}");
+        assert!(text.contains("Kafka: topic jetlinks.rejected, key d\n"), "{text}");
+    }
+
+    #[test]
+    fn another_session_makes_a_topic_foreign() {
+        let text = explained(&["--topic", "/p/d/tags", "--payload", "{}", "--as", "p/d2"]);
+        assert!(text.starts_with("foreign: "), "{text}");
+    }
+
+    #[test]
+    fn json_output_is_one_object_with_every_field() {
+        let words = ["--topic", "/p/d/time-sync", "--payload", r#"{"messageId":"7"}"#, "--output", "json"];
+        let json: serde_json::Value = serde_json::from_str(&explained(&words)).expect("the output is JSON");
+        assert_eq!(json["answer"]["messageId"], "7");
+        for field in ["envelope", "rejected", "nats", "kafka"] {
+            assert!(json[field].is_null(), "{json}");
+        }
+        assert_eq!(json["foreign"], false);
+    }
+
+    #[test]
+    fn commands_show_where_they_go_or_why_not() {
+        let text = explained(&["--command", r#"{"messageType":"READ_PROPERTY","productId":"p","deviceId":"d"}"#]);
+        assert!(text.starts_with("topic: /p/d/properties/read\nbody: {"), "{text}");
+        let text = explained(&["--command", r#"{"messageType":"EVENT","productId":"p","deviceId":"d"}"#]);
+        assert!(text.starts_with("unsupported: UNSUPPORTED_MESSAGE: "), "{text}");
+        let text = explained(&["--command", r#"{"messageType":"DISCONNECT","productId":"p","deviceId":"d"}"#]);
+        assert!(text.starts_with("closes: "), "{text}");
+    }
+
+    #[test]
+    fn a_topic_needs_a_payload_and_a_command_stands_alone() {
+        for words in [
+            &["explain"][..],
+            &["explain", "--topic", "/p/d/tags"],
+            &["explain", "--payload", "{}"],
+            &["explain", "--topic", "/p/d/tags", "--payload", "{}", "--command", "{}"],
+            &["explain", "--topic", "/p/d/tags", "--payload", "{}", "--as", "p"],
+        ] {
+            assert!(Line::try_parse_from(words).is_err(), "{words:?}");
+        }
+    }
+}

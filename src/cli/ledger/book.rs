@@ -1,0 +1,249 @@
+//! Reading a ledger.
+
+use std::fmt;
+use std::io::{self, BufRead};
+
+use super::{FORMAT, MAGIC};
+
+/// A ledger that was read: the run, its devices, and what of each is acknowledged.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Book {
+    /// The run's id: messages carry it as property `run`.
+    pub run: String,
+    /// The devices, by their number.
+    pub devices: Vec<DevicePages>,
+    /// Whether the simulation ended in good order; if not, more may have been sent and acknowledged than is written.
+    pub ended: bool,
+}
+
+/// What a ledger says of one device.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct DevicePages {
+    /// Its product.
+    pub product: String,
+    /// Its id.
+    pub device: String,
+    /// Highest number sent; 0: none.
+    pub sent_last: u64,
+    /// Numbers acknowledged: inclusive ranges, ascending, apart from each other.
+    pub acknowledged: Vec<(u64, u64)>,
+    /// Messages that were sent again on a later connection, counted once for each time.
+    pub resent: u64,
+}
+
+impl DevicePages {
+    /// How many messages are acknowledged.
+    pub fn acknowledged_count(&self) -> u64 {
+        self.acknowledged.iter().map(|(first, last)| last - first + 1).sum()
+    }
+}
+
+/// Why a ledger cannot be used.
+#[derive(Debug)]
+pub enum BookError {
+    /// The file cannot be read.
+    Read(io::Error),
+    /// This line (from 1) is none that a ledger has at this place.
+    Line(u64, LineFault),
+}
+
+/// What is wrong with a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineFault {
+    /// The first line does not name this format.
+    Header,
+    /// Another word, or another number of words.
+    Words,
+    /// Not a number from 1 on, or a range that runs backwards.
+    Range,
+    /// A device that no line introduced, or one introduced out of order.
+    Device,
+    /// A line after the last one.
+    AfterEnd,
+}
+
+impl fmt::Display for BookError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BookError::Read(_) => f.write_str("the ledger cannot be read"),
+            BookError::Line(number, fault) => {
+                let text = match fault {
+                    LineFault::Header => "this is no ledger of this version",
+                    LineFault::Words => "unknown words",
+                    LineFault::Range => "no range of message numbers",
+                    LineFault::Device => "unknown device number",
+                    LineFault::AfterEnd => "text after the end",
+                };
+                write!(f, "line {number}: {text}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for BookError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            BookError::Read(error) => Some(error),
+            BookError::Line(..) => None,
+        }
+    }
+}
+
+impl Book {
+    /// Reads a ledger. A last line without its line end (the simulation was killed while writing) is left out.
+    ///
+    /// # Errors
+    /// [`BookError`] names the line.
+    pub fn read(mut input: impl BufRead) -> Result<Self, BookError> {
+        let mut line = String::new();
+        let mut number = 0;
+        let mut book: Option<Self> = None;
+        loop {
+            line.clear();
+            if input.read_line(&mut line).map_err(BookError::Read)? == 0 {
+                break;
+            }
+            number += 1;
+            let Some(text) = line.strip_suffix('\n') else { break };
+            let fault = match &mut book {
+                None => match header(text) {
+                    Some(run) => {
+                        book = Some(Self { run: run.to_owned(), devices: Vec::new(), ended: false });
+                        continue;
+                    }
+                    None => LineFault::Header,
+                },
+                Some(book) => match book.take(text) {
+                    Ok(()) => continue,
+                    Err(fault) => fault,
+                },
+            };
+            return Err(BookError::Line(number, fault));
+        }
+        let mut book = book.ok_or(BookError::Line(1, LineFault::Header))?;
+        for pages in &mut book.devices {
+            merge(&mut pages.acknowledged);
+        }
+        Ok(book)
+    }
+
+    fn take(&mut self, text: &str) -> Result<(), LineFault> {
+        if self.ended {
+            return Err(LineFault::AfterEnd);
+        }
+        if text == "end" {
+            self.ended = true;
+            return Ok(());
+        }
+        let mut words = text.split('\t');
+        let mut word = || words.next().ok_or(LineFault::Words);
+        let (verb, index) = (word()?, word()?.parse::<usize>().map_err(|_| LineFault::Device)?);
+        let (third, fourth) = (word()?, word()?);
+        if words.next().is_some() {
+            return Err(LineFault::Words);
+        }
+        if verb == "device" {
+            if index != self.devices.len() {
+                return Err(LineFault::Device);
+            }
+            let pages = DevicePages { product: third.to_owned(), device: fourth.to_owned(), ..DevicePages::default() };
+            self.devices.push(pages);
+            return Ok(());
+        }
+        let pages = self.devices.get_mut(index).ok_or(LineFault::Device)?;
+        let (Ok(first), Ok(last)) = (third.parse::<u64>(), fourth.parse::<u64>()) else { return Err(LineFault::Range) };
+        if first == 0 || last < first {
+            return Err(LineFault::Range);
+        }
+        match verb {
+            "sent" => pages.sent_last = pages.sent_last.max(last),
+            "resent" => pages.resent += last - first + 1,
+            "acknowledged" => match pages.acknowledged.last_mut() {
+                Some(range) if range.1 + 1 == first => range.1 = last,
+                _ => pages.acknowledged.push((first, last)),
+            },
+            _ => return Err(LineFault::Words),
+        }
+        Ok(())
+    }
+}
+
+fn header(text: &str) -> Option<&str> {
+    let mut words = text.split('\t');
+    let (magic, format, run) = (words.next()?, words.next()?, words.next()?);
+    (magic == MAGIC && format == FORMAT && !run.is_empty() && words.next().is_none()).then_some(run)
+}
+
+fn merge(ranges: &mut Vec<(u64, u64)>) {
+    ranges.sort_unstable();
+    ranges.dedup_by(|next, kept| {
+        let touches = next.0 <= kept.1.saturating_add(1);
+        if touches {
+            kept.1 = kept.1.max(next.1);
+        }
+        touches
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(lines: &[&str]) -> Result<Book, BookError> {
+        let text: String = lines.iter().map(|line| line.replace(' ', "\t") + "\n").collect();
+        Book::read(text.as_bytes())
+    }
+
+    const HEADER: &str = "jetlinks-bridge-ledger 1 RUN";
+
+    #[test]
+    fn ranges_out_of_order_are_merged() {
+        let book = read(&[
+            HEADER,
+            "device 0 product1 device1",
+            "sent 0 1 9",
+            "acknowledged 0 1 2",
+            "acknowledged 0 5 5",
+            "acknowledged 0 3 4",
+            "acknowledged 0 8 9",
+            "resent 0 6 7",
+            "end",
+        ])
+        .expect("every line is one of a ledger");
+        assert!(book.ended);
+        assert_eq!(book.run, "RUN");
+        let pages = &book.devices[0];
+        assert_eq!((pages.product.as_str(), pages.device.as_str()), ("product1", "device1"));
+        assert_eq!((pages.sent_last, pages.resent, pages.acknowledged_count()), (9, 2, 7));
+        assert_eq!(pages.acknowledged, [(1, 5), (8, 9)]);
+    }
+
+    #[test]
+    fn a_cut_last_line_counts_as_not_written() {
+        let book =
+            Book::read(&b"jetlinks-bridge-ledger\t1\tR\ndevice\t0\tp\td\nsent\t0\t1\t20\nacknowledged\t0\t1\t1"[..])
+                .expect("the whole lines are fine");
+        assert!(!book.ended);
+        assert_eq!(book.devices[0].acknowledged_count(), 0);
+    }
+
+    #[test]
+    fn a_line_that_is_none_is_named() {
+        for (lines, number, fault) in [
+            (&[][..], 1, LineFault::Header),
+            (&["jetlinks-bridge-ledger 2 RUN"], 1, LineFault::Header),
+            (&[HEADER, "device 1 p d"], 2, LineFault::Device),
+            (&[HEADER, "sent 0 1 1"], 2, LineFault::Device),
+            (&[HEADER, "device 0 p d", "sent 0 2 1"], 3, LineFault::Range),
+            (&[HEADER, "device 0 p d", "sent 0 0 1"], 3, LineFault::Range),
+            (&[HEADER, "device 0 p d", "lost 0 1 1"], 3, LineFault::Words),
+            (&[HEADER, "device 0 p d", "sent 0 1"], 3, LineFault::Words),
+            (&[HEADER, "end", "end"], 3, LineFault::AfterEnd),
+        ] {
+            match read(lines) {
+                Err(BookError::Line(at, found)) => assert_eq!((at, found), (number, fault), "{lines:?}"),
+                other => panic!("{lines:?} gave {other:?}"),
+            }
+        }
+    }
+}

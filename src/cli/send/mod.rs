@@ -1,0 +1,129 @@
+//! `send`: a command to a device, and its outcome.
+
+mod args;
+mod draft;
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+use std::{fmt, io};
+
+pub use args::{DeviceAddress, SendArgs};
+
+use self::draft::Draft;
+use super::argument::text_or_file;
+use super::check::EXIT_CONFIGURATION;
+use super::lookup::CONNECTION_NAME;
+use super::{envelope, runtime};
+use crate::app::settings;
+use crate::config::{self, CommandQueue, Config, Sources};
+use crate::queue::kafka::KafkaCaller;
+use crate::queue::nats::NatsCaller;
+use crate::queue::{Answer, CallError};
+
+/// How much longer the outcome is waited for than the bridge waits for the device.
+const MARGIN: Duration = Duration::from_secs(2);
+
+/// Why a command was not sent, or has no outcome.
+#[derive(Debug)]
+enum SendError {
+    /// `commands.queue` is nothing that a command can be sent through.
+    Queue(&'static str),
+    /// The command cannot be read.
+    Io(io::Error),
+    /// The bridge would not take it.
+    Command(String),
+    /// No outcome.
+    Call(CallError),
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SendError::Queue(queue) => {
+                write!(f, "commands.queue is {queue:?}; a command can be sent through \"nats\" and \"kafka\"")
+            }
+            SendError::Io(error) => error.fmt(f),
+            SendError::Command(text) => f.write_str(text),
+            SendError::Call(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for SendError {}
+
+impl From<CallError> for SendError {
+    fn from(error: CallError) -> Self {
+        SendError::Call(error)
+    }
+}
+
+/// Sends the command and prints the envelope of its outcome to `out`. Exit code 0 when that says success, 78 when the
+/// configuration has mistakes or names no queue of commands, else 1.
+pub fn run(args: &SendArgs, sources: &Sources, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
+    let config = match config::load(sources) {
+        Ok(loaded) => loaded.config,
+        Err(mistakes) => {
+            // Nobody is left to tell when stderr is closed.
+            let _ = writeln!(err, "{mistakes}");
+            return ExitCode::from(EXIT_CONFIGURATION);
+        }
+    };
+    match send(args, &config) {
+        Ok(answer) => {
+            // As above, for stdout; an outcome of the bridge that was too large has no envelope.
+            if !answer.payload.is_empty() {
+                let _ = writeln!(out, "{}", envelope::line(&answer.attributes, &answer.payload));
+            }
+            let failure = answer.failure.or_else(|| envelope::failure(&answer.attributes, &answer.payload));
+            let Some((code, text)) = failure else { return ExitCode::SUCCESS };
+            // As above.
+            let _ = writeln!(err, "send: {code}: {text}");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            // As above.
+            let _ = writeln!(err, "send: {error}");
+            let is_configuration = matches!(error, SendError::Queue(_) | SendError::Call(CallError::Settings(_)));
+            if is_configuration { ExitCode::from(EXIT_CONFIGURATION) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn send(args: &SendArgs, config: &Config) -> Result<Answer, SendError> {
+    match config.commands.queue {
+        CommandQueue::Nats | CommandQueue::Kafka => {}
+        CommandQueue::None => return Err(SendError::Queue("none")),
+        CommandQueue::Stdio => return Err(SendError::Queue("stdio")),
+    }
+    let text = args.command.as_deref().map(text_or_file).transpose().map_err(SendError::Io)?.unwrap_or_default();
+    let mut draft = Draft::new(&text, args.device.clone().zip(args.message_type)).map_err(SendError::Command)?;
+    if let Some(timeout) = args.timeout {
+        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        draft.set_header("timeout", &timeout_ms.into()).map_err(SendError::Command)?;
+    }
+    runtime::block_on(call(draft, args.timeout, config)).map_err(SendError::Io)?
+}
+
+async fn call(mut draft: Draft, timeout: Option<Duration>, config: &Config) -> Result<Answer, SendError> {
+    let command = draft.command().map_err(SendError::Command)?;
+    let own = timeout.or_else(|| command.timeout_ms.map(Duration::from_millis));
+    let patience = own.unwrap_or(config.commands.timeout).saturating_add(MARGIN);
+    if config.commands.queue == CommandQueue::Nats {
+        let caller = NatsCaller::connect(&settings::nats(config, CONNECTION_NAME)).await?;
+        let (subject, payload) = draft.request(&command);
+        return Ok(caller.call(&subject, payload.into(), patience).await?);
+    }
+    let settings = settings::kafka(config, CONNECTION_NAME)
+        .ok_or_else(|| CallError::Settings("kafka.brokers is not set".to_owned()))?;
+    // Its own, so that no outcome of another command is taken for this one's.
+    let random = (getrandom::u64(), getrandom::u64());
+    let (Ok(high), Ok(low)) = random else {
+        return Err(SendError::Io(io::Error::other("the system gives no random number")));
+    };
+    let correlation_id = command.correlation_id.clone().unwrap_or_else(|| format!("{high:016x}{low:016x}"));
+    draft.set_header("correlation-id", &correlation_id.as_str().into()).map_err(SendError::Command)?;
+    let (key, value) = draft.record(&command).map_err(SendError::Command)?;
+    let mut caller = KafkaCaller::open(&settings, &config.kafka.command_topic, &config.kafka.reply_topic)?;
+    Ok(caller.call(&key, &value, &correlation_id, patience).await?)
+}

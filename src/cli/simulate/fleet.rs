@@ -1,0 +1,187 @@
+//! What all simulated devices share.
+
+use std::cell::{Cell, RefCell};
+use std::task::Waker;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Notify;
+
+use super::args::Plan;
+use super::client::Turn;
+use super::report::ReportTemplate;
+use super::tally::Tally;
+
+/// Bytes taken from a socket at a time.
+const READ_BYTES: usize = 64 * 1024;
+
+/// How far the simulation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    /// Devices connect and send.
+    Running,
+    /// Nothing is begun any more; acknowledgements may still arrive.
+    Settling,
+    /// Devices disconnect.
+    Closing,
+}
+
+/// Shared by the tasks of all devices, which run on one thread.
+#[derive(Debug)]
+pub(super) struct Fleet {
+    /// What devices do.
+    pub plan: Plan,
+    /// Counts.
+    pub tally: RefCell<Tally>,
+    template: ReportTemplate,
+    started: Instant,
+    started_wall_ms: u64,
+    phase: Cell<Phase>,
+    wakers: RefCell<Vec<Option<Waker>>>,
+    buffers: RefCell<Buffers>,
+    next_connect_ns: Cell<u64>,
+    random: Cell<u64>,
+    busy: Cell<usize>,
+    idle: Notify,
+    alive: Cell<usize>,
+}
+
+/// Lent to one device for one step.
+#[derive(Debug)]
+struct Buffers {
+    /// For reading from the socket.
+    read: Box<[u8]>,
+    /// For what goes to the socket.
+    out: Vec<u8>,
+    scratch: Vec<u8>,
+}
+
+impl Fleet {
+    /// A fleet of this many devices, none of which has begun. `seed` must not be 0.
+    pub(super) fn new(plan: Plan, template: ReportTemplate, tally: Tally, devices: usize, seed: u64) -> Self {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            plan,
+            tally: RefCell::new(tally),
+            template,
+            started: Instant::now(),
+            started_wall_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
+            phase: Cell::new(Phase::Running),
+            wakers: RefCell::new(vec![None; devices]),
+            buffers: RefCell::new(Buffers {
+                read: vec![0; READ_BYTES].into_boxed_slice(),
+                out: Vec::new(),
+                scratch: Vec::new(),
+            }),
+            next_connect_ns: Cell::new(0),
+            random: Cell::new(seed),
+            busy: Cell::new(devices),
+            idle: Notify::new(),
+            alive: Cell::new(devices),
+        }
+    }
+
+    /// Nanoseconds since the fleet was made.
+    pub(super) fn now_ns(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// The moment that many nanoseconds after the fleet was made, at most a year ahead.
+    pub(super) fn instant(&self, ns: u64) -> Instant {
+        const YEAR: Duration = Duration::from_secs(365 * 86_400);
+        self.started + Duration::from_nanos(ns).min(self.started.elapsed() + YEAR)
+    }
+
+    /// How far the simulation is.
+    pub(super) fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
+    /// Goes on to a later phase and wakes every device.
+    pub(super) fn enter(&self, phase: Phase) {
+        self.phase.set(phase);
+        for waker in self.wakers.borrow().iter().flatten() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Remembers whom to wake when the phase changes.
+    pub(super) fn register(&self, index: u32, waker: &Waker) {
+        let place = &mut self.wakers.borrow_mut()[index as usize];
+        if !place.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *place = Some(waker.clone());
+        }
+    }
+
+    /// Notes that a device has nothing more to do.
+    pub(super) fn retire(&self) {
+        self.busy.set(self.busy.get() - 1);
+        self.notify_if_none(&self.busy);
+    }
+
+    /// How many devices have something to do.
+    pub(super) fn busy(&self) -> usize {
+        self.busy.get()
+    }
+
+    /// Waits until the number of devices with something to do, or that of tasks, comes down to 0.
+    pub(super) async fn idle(&self) {
+        self.idle.notified().await;
+    }
+
+    /// Notes that a device's task has come to its end.
+    pub(super) fn bury(&self) {
+        self.alive.set(self.alive.get() - 1);
+        self.notify_if_none(&self.alive);
+    }
+
+    fn notify_if_none(&self, count: &Cell<usize>) {
+        if count.get() == 0 {
+            self.idle.notify_one();
+        }
+    }
+
+    /// How many tasks of devices have not come to their end.
+    pub(super) fn alive(&self) -> usize {
+        self.alive.get()
+    }
+
+    /// Reserves the next moment for a connection attempt, not before `earliest_ns`.
+    pub(super) fn connect_slot_ns(&self, earliest_ns: u64) -> u64 {
+        if self.plan.connect_interval_ns == 0 {
+            return earliest_ns;
+        }
+        let slot_ns = self.next_connect_ns.get().max(earliest_ns);
+        self.next_connect_ns.set(slot_ns + self.plan.connect_interval_ns);
+        slot_ns
+    }
+
+    /// A number from 0 to `limit - 1`; 0 if the limit is 0. Good enough to spread devices, for nothing else.
+    pub(super) fn random_below(&self, limit: u64) -> u64 {
+        // xorshift64*, Vigna 2016.
+        let mut x = self.random.get();
+        x ^= x >> 12;
+        x ^= x << 25;
+        x ^= x >> 27;
+        self.random.set(x);
+        x.wrapping_mul(0x2545_f491_4f6c_dd1d).checked_rem(limit).unwrap_or(0)
+    }
+
+    /// Gives a device its step: what `step` gets is shared, so it must not outlive the call.
+    pub(super) fn turn<R>(&self, step: impl FnOnce(&mut Turn<'_>, &mut [u8]) -> R) -> R {
+        let mut buffers = self.buffers.borrow_mut();
+        let Buffers { read, out, scratch } = &mut *buffers;
+        out.clear();
+        let now_ns = self.now_ns();
+        let mut tally = self.tally.borrow_mut();
+        let mut turn = Turn {
+            plan: &self.plan,
+            template: &self.template,
+            tally: &mut tally,
+            out,
+            scratch,
+            now_ns,
+            wall_ms: self.started_wall_ms + now_ns / 1_000_000,
+        };
+        step(&mut turn, read)
+    }
+}

@@ -1,0 +1,145 @@
+//! What a simulation says at its end.
+
+use std::fmt;
+
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+use super::latency::LatencyHistogram;
+use super::tally::Tally;
+
+/// The result of a simulation; its fields are those of the JSON output.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    /// The run's id: its messages carry it as property `run`.
+    pub run: String,
+    /// Devices that were to be simulated.
+    pub devices: u64,
+    /// Devices that were connected at least once.
+    pub connected: u64,
+    /// Seconds from the first connection to the end of sending, without the warm-up.
+    pub seconds: f64,
+    /// Reports sent, each counted once.
+    pub sent: u64,
+    /// Reports sent again on another connection.
+    pub resent: u64,
+    /// Reports acknowledged.
+    pub acknowledged: u64,
+    /// Reports sent above QoS 0 whose acknowledgement never came.
+    pub unacknowledged: u64,
+    /// Reports per second: acknowledged ones, at QoS 0 those sent; without the warm-up.
+    pub rate: f64,
+    /// From sending to acknowledgement, ms; without the warm-up.
+    pub latency_ms: LatencySummary,
+    /// Accepted CONNECTs.
+    pub connects: u64,
+    /// Accepted CONNECTs of devices that were connected before.
+    pub reconnects: u64,
+    /// Refused CONNECTs by return code.
+    pub refused: BTreeMap<u8, u64>,
+    /// Connections that ended and attempts that failed, by reason.
+    pub ended: BTreeMap<String, u64>,
+    /// Commands that arrived, by topic suffix.
+    pub commands: BTreeMap<String, u64>,
+    /// Replies sent.
+    pub replies: u64,
+}
+
+/// Latencies in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct LatencySummary {
+    /// Half are at most this long.
+    pub p50: f64,
+    /// 90 % are at most this long.
+    pub p90: f64,
+    /// 99 % are at most this long.
+    pub p99: f64,
+    /// None is longer.
+    pub max: f64,
+}
+
+impl LatencySummary {
+    fn of(histogram: &LatencyHistogram) -> Self {
+        let ms = |us: u64| us as f64 / 1e3;
+        Self {
+            p50: ms(histogram.quantile_us(0.5)),
+            p90: ms(histogram.quantile_us(0.9)),
+            p99: ms(histogram.quantile_us(0.99)),
+            max: ms(histogram.max_us()),
+        }
+    }
+}
+
+/// Where the measured part of a simulation begins.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Baseline {
+    /// Nanoseconds since the start of the simulation.
+    pub at_ns: u64,
+    /// Reports sent until then.
+    pub sent: u64,
+    /// Reports acknowledged until then.
+    pub acknowledged: u64,
+}
+
+impl Summary {
+    /// Sums up. `until_ns` is when sending ended.
+    pub(super) fn new(run: &str, devices: u64, tally: &Tally, counts: Counts) -> Self {
+        let Counts { is_acknowledged, from, until_ns, acknowledged_until } = counts;
+        let seconds = until_ns.saturating_sub(from.at_ns) as f64 / 1e9;
+        let measured = if is_acknowledged { acknowledged_until - from.acknowledged } else { tally.sent - from.sent };
+        Self {
+            run: run.to_owned(),
+            devices,
+            connected: tally.ever_connected,
+            seconds,
+            sent: tally.sent,
+            resent: tally.resent,
+            acknowledged: tally.acknowledged,
+            unacknowledged: if is_acknowledged { tally.sent - tally.acknowledged } else { 0 },
+            rate: if seconds > 0.0 { measured as f64 / seconds } else { 0.0 },
+            latency_ms: LatencySummary::of(&tally.latency),
+            connects: tally.connects,
+            reconnects: tally.reconnects,
+            refused: tally.refused.clone(),
+            ended: tally.ended.clone(),
+            commands: tally.commands.clone(),
+            replies: tally.replies,
+        }
+    }
+}
+
+/// What the tally does not know.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Counts {
+    /// Whether reports are acknowledged at all.
+    pub is_acknowledged: bool,
+    /// Begin of what is measured.
+    pub from: Baseline,
+    /// End of sending.
+    pub until_ns: u64,
+    /// Reports acknowledged by then.
+    pub acknowledged_until: u64,
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "run             {}", self.run)?;
+        writeln!(f, "devices         {} connected of {}", self.connected, self.devices)?;
+        writeln!(f, "sent            {} and {} again", self.sent, self.resent)?;
+        writeln!(f, "acknowledged    {}, not {}", self.acknowledged, self.unacknowledged)?;
+        writeln!(f, "rate            {:.1} messages/s over {:.1} s", self.rate, self.seconds)?;
+        let LatencySummary { p50, p90, p99, max } = self.latency_ms;
+        writeln!(f, "acknowledgement p50 {p50:.2} ms, p90 {p90:.2} ms, p99 {p99:.2} ms, max {max:.2} ms")?;
+        writeln!(f, "connects        {}, of which {} again", self.connects, self.reconnects)?;
+        for (code, count) in &self.refused {
+            writeln!(f, "refused         {count} with return code {code}")?;
+        }
+        for (reason, count) in &self.ended {
+            writeln!(f, "ended           {count}: {reason}")?;
+        }
+        for (suffix, count) in &self.commands {
+            writeln!(f, "commands        {count}: {suffix}")?;
+        }
+        writeln!(f, "replies         {}", self.replies)
+    }
+}

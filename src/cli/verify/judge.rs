@@ -1,0 +1,285 @@
+//! Compares what is stored with what is acknowledged.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+
+use super::evidence::{Evidence, StoredCopy};
+use super::verdict::{Disorder, Loss, Verdict};
+use crate::cli::ledger::Book;
+
+/// Judges a run: takes every record of the queue in the order in which a reader gets them, then gives its verdict.
+///
+/// The order is the contract's: acknowledged messages of one connection are stored in the order sent, judged by last
+/// copies. A device sends what a lost connection left unacknowledged again on the next one, so of each message the
+/// copies of the latest connection that stored it are judged; the last of them is its place. A copy of an earlier
+/// connection that arrives after that breaks no promise, as it was not acknowledged there; it is counted as late.
+///
+/// Memory: 16 bytes for each message sent and 24 for each copy stored.
+#[derive(Debug)]
+pub struct Judge {
+    book: Book,
+    index: HashMap<String, u32>,
+    places: Vec<Vec<Place>>,
+    ids: Vec<IdSeen>,
+    hasher: RandomState,
+    position: u64,
+    late: u64,
+    unexpected: u64,
+    others: u64,
+    unreadable: u64,
+}
+
+/// Where a message is stored.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    /// Position of the copy that counts, from 1.
+    position: u64,
+    /// The connection on which that copy was sent.
+    connection: u32,
+    /// Copies of all connections.
+    copies: u32,
+}
+
+/// That an envelope id stands for a message; the id as a hash, for which 64 bits are plenty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct IdSeen {
+    hash: u64,
+    device: u32,
+    n: u64,
+}
+
+impl Judge {
+    /// A judge of the run that this ledger is about.
+    pub fn new(book: Book) -> Self {
+        let index = (0..).zip(&book.devices).map(|(index, pages)| (pages.device.clone(), index)).collect();
+        let places = vec![Vec::new(); book.devices.len()];
+        Self {
+            book,
+            index,
+            places,
+            ids: Vec::new(),
+            hasher: RandomState::new(),
+            position: 0,
+            late: 0,
+            unexpected: 0,
+            others: 0,
+            unreadable: 0,
+        }
+    }
+
+    /// Takes the next record.
+    pub fn take(&mut self, evidence: &Evidence<'_>) {
+        self.position += 1;
+        match evidence {
+            Evidence::Copy(copy) if *copy.run == *self.book.run => self.take_copy(copy),
+            Evidence::Copy(_) | Evidence::Other => self.others += 1,
+            Evidence::Unreadable => self.unreadable += 1,
+        }
+    }
+
+    fn take_copy(&mut self, copy: &StoredCopy<'_>) {
+        let Some(&device) = self.index.get(&*copy.device) else {
+            self.unexpected += 1;
+            return;
+        };
+        let sent_last = self.book.devices[device as usize].sent_last;
+        let place = usize::try_from(copy.n).ok().filter(|_| (1..=sent_last).contains(&copy.n));
+        let Some(place) = place else {
+            self.unexpected += 1;
+            return;
+        };
+        let places = &mut self.places[device as usize];
+        if places.len() < place {
+            places.resize(place, Place::default());
+        }
+        let place = &mut places[place - 1];
+        place.copies = place.copies.saturating_add(1);
+        if copy.connection >= place.connection {
+            place.connection = copy.connection;
+            place.position = self.position;
+        } else {
+            self.late += 1;
+        }
+        self.ids.push(IdSeen { hash: self.hasher.hash_one(&*copy.id), device, n: copy.n });
+    }
+
+    /// Gives the verdict on all that was taken.
+    pub fn verdict(mut self) -> Verdict {
+        let mut verdict = Verdict {
+            run: std::mem::take(&mut self.book.run),
+            ledger_ended: self.book.ended,
+            devices: self.book.devices.len() as u64,
+            late: self.late,
+            unexpected: self.unexpected,
+            others: self.others,
+            unreadable: self.unreadable,
+            ..Verdict::default()
+        };
+        for (pages, places) in self.book.devices.iter().zip(&self.places) {
+            verdict.sent += pages.sent_last;
+            verdict.resent += pages.resent;
+            verdict.acknowledged += pages.acknowledged_count();
+            for place in places.iter().filter(|place| place.copies > 0) {
+                verdict.stored += 1;
+                verdict.duplicates_by_n += u64::from(place.copies) - 1;
+            }
+            judge_device(pages, places, &mut verdict);
+        }
+        self.ids.sort_unstable();
+        for pair in self.ids.windows(2).filter(|pair| pair[0].hash == pair[1].hash) {
+            if pair[0] == pair[1] {
+                verdict.duplicates_by_id += 1;
+            } else {
+                verdict.id_clashes += 1;
+            }
+        }
+        verdict
+    }
+}
+
+fn judge_device(pages: &crate::cli::ledger::DevicePages, places: &[Place], verdict: &mut Verdict) {
+    let mut latest = (0, 0);
+    for n in pages.acknowledged.iter().flat_map(|&(first, last)| first..=last) {
+        let place = usize::try_from(n - 1).ok().and_then(|index| places.get(index)).filter(|place| place.copies > 0);
+        match place {
+            None => verdict.add_loss(|| Loss { device: pages.device.clone(), n }),
+            Some(place) if place.position < latest.0 => {
+                verdict.add_disorder(|| Disorder { device: pages.device.clone(), n, ahead_of: latest.1 });
+            }
+            Some(place) => latest = (place.position, n),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A ledger of device1 with messages 1 to 5 sent and the first `acknowledged` of them acknowledged.
+    fn judge(acknowledged: u64) -> Judge {
+        let text = format!(
+            "jetlinks-bridge-ledger\t1\tR\ndevice\t0\tproduct1\tdevice1\nsent\t0\t1\t5\nacknowledged\t0\t1\t{acknowledged}\nend\n"
+        );
+        Judge::new(Book::read(text.as_bytes()).expect("a whole ledger"))
+    }
+
+    fn copy(n: u64, connection: u32, id: &'static str) -> Evidence<'static> {
+        Evidence::Copy(StoredCopy { id: id.into(), device: "device1".into(), run: "R".into(), n, connection })
+    }
+
+    /// The verdict on copies (n, connection), each under an id of its own.
+    fn verdict(acknowledged: u64, stored: &[(u64, u32)]) -> Verdict {
+        const IDS: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
+        let mut judge = judge(acknowledged);
+        for (&(n, connection), id) in stored.iter().zip(IDS) {
+            judge.take(&copy(n, connection, id));
+        }
+        judge.verdict()
+    }
+
+    #[test]
+    fn what_is_stored_once_and_in_order_is_well() {
+        let verdict = verdict(5, &[(1, 1), (2, 1), (3, 1), (4, 1), (5, 1)]);
+        assert!(verdict.is_well());
+        assert_eq!((verdict.acknowledged, verdict.stored, verdict.duplicates_by_n, verdict.late), (5, 5, 0, 0));
+    }
+
+    #[test]
+    fn an_acknowledged_message_that_is_not_stored_is_lost() {
+        let verdict = verdict(5, &[(1, 1), (2, 1), (4, 1), (5, 1)]);
+        assert!(!verdict.is_well());
+        assert_eq!(verdict.lost, 1);
+        assert_eq!(verdict.lost_first, [Loss { device: "device1".to_owned(), n: 3 }]);
+        assert_eq!(verdict.out_of_order, 0);
+    }
+
+    #[test]
+    fn an_unacknowledged_message_may_be_missing() {
+        assert!(verdict(3, &[(1, 1), (2, 1), (3, 1)]).is_well());
+    }
+
+    #[test]
+    fn two_messages_that_changed_places_are_out_of_order() {
+        let verdict = verdict(5, &[(1, 1), (3, 1), (2, 1), (4, 1), (5, 1)]);
+        assert!(!verdict.is_well());
+        assert_eq!(verdict.out_of_order, 1);
+        assert_eq!(verdict.out_of_order_first, [Disorder { device: "device1".to_owned(), n: 3, ahead_of: 2 }]);
+    }
+
+    #[test]
+    fn a_window_sent_again_in_order_is_in_order_by_its_last_copies() {
+        let verdict = verdict(5, &[(1, 1), (3, 1), (2, 1), (3, 1), (4, 1), (5, 1)]);
+        assert!(verdict.is_well());
+        assert_eq!(verdict.duplicates_by_n, 1);
+    }
+
+    #[test]
+    fn a_single_message_sent_again_too_late_is_out_of_order() {
+        let verdict = verdict(5, &[(1, 1), (2, 1), (3, 1), (2, 1), (4, 1), (5, 1)]);
+        assert_eq!(verdict.out_of_order, 1);
+        assert_eq!(verdict.out_of_order_first[0].n, 3);
+    }
+
+    #[test]
+    fn order_holds_across_connections_too() {
+        let verdict = verdict(5, &[(1, 1), (4, 2), (5, 2), (2, 1), (3, 1)]);
+        assert_eq!(verdict.out_of_order, 2);
+    }
+
+    #[test]
+    fn a_late_copy_of_a_lost_connection_is_counted_but_breaks_nothing() {
+        let verdict = verdict(5, &[(1, 1), (2, 2), (3, 2), (4, 2), (5, 2), (2, 1), (3, 1)]);
+        assert!(verdict.is_well());
+        assert_eq!((verdict.late, verdict.duplicates_by_n), (2, 2));
+    }
+
+    #[test]
+    fn the_copy_of_a_lost_connection_counts_when_it_is_the_only_one() {
+        assert!(verdict(5, &[(1, 1), (2, 1), (3, 1), (4, 2), (5, 2)]).is_well());
+    }
+
+    #[test]
+    fn duplicates_are_counted_by_number_and_by_id() {
+        let mut judge = judge(2);
+        for stored in [copy(1, 1, "a"), copy(1, 1, "a"), copy(2, 1, "b"), copy(2, 1, "c")] {
+            judge.take(&stored);
+        }
+        let verdict = judge.verdict();
+        assert!(verdict.is_well());
+        assert_eq!((verdict.duplicates_by_n, verdict.duplicates_by_id, verdict.id_clashes), (2, 1, 0));
+    }
+
+    #[test]
+    fn two_messages_under_one_id_are_a_clash_because_consumers_drop_one() {
+        let mut judge = judge(2);
+        judge.take(&copy(1, 1, "a"));
+        judge.take(&copy(2, 1, "a"));
+        let verdict = judge.verdict();
+        assert!(!verdict.is_well());
+        assert_eq!((verdict.lost, verdict.id_clashes), (0, 1));
+    }
+
+    #[test]
+    fn what_no_device_of_the_ledger_sent_is_unexpected() {
+        let mut judge = judge(1);
+        let foreign = StoredCopy { id: "b".into(), device: "device9".into(), run: "R".into(), n: 1, connection: 1 };
+        for stored in
+            [copy(1, 1, "a"), copy(6, 1, "c"), copy(0, 1, "d"), copy(u64::MAX, 1, "e"), Evidence::Copy(foreign)]
+        {
+            judge.take(&stored);
+        }
+        let verdict = judge.verdict();
+        assert_eq!((verdict.stored, verdict.unexpected), (1, 4));
+    }
+
+    #[test]
+    fn other_runs_and_other_envelopes_are_left_aside() {
+        let mut judge = judge(1);
+        let other = StoredCopy { id: "b".into(), device: "device1".into(), run: "S".into(), n: 1, connection: 1 };
+        for stored in [Evidence::Copy(other), Evidence::Other, Evidence::Unreadable] {
+            judge.take(&stored);
+        }
+        let verdict = judge.verdict();
+        assert_eq!((verdict.stored, verdict.lost, verdict.others, verdict.unreadable), (0, 1, 2, 1));
+    }
+}
