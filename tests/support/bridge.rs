@@ -1,0 +1,272 @@
+//! The real bridge.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::{Folder, Process, Settings, eventually, http, wait};
+
+/// How long anything may take that takes milliseconds on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running bridge; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Bridge {
+    process: Process,
+    stdin: Option<ChildStdin>,
+    stdout: Option<ChildStdout>,
+    lines: Option<Receiver<String>>,
+    folder: Folder,
+}
+
+/// How a run of the bridge ended that was waited for.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    /// Exit code.
+    pub(crate) code: i32,
+    /// All of stdout.
+    pub(crate) stdout: String,
+    /// All of stderr.
+    pub(crate) stderr: String,
+}
+
+impl Bridge {
+    /// Starts the bridge and waits until it is ready.
+    pub(crate) fn start(settings: &Settings) -> Self {
+        let mut bridge = Self::start_unready(settings);
+        eventually("the bridge is ready", PATIENCE, || {
+            bridge.assert_runs();
+            http::get(bridge.admin(), "/readyz").ok().filter(|answer| answer.status == 200)
+        });
+        bridge
+    }
+
+    /// Starts the bridge and waits only until it tells where its admin page is, for queues that are away.
+    pub(crate) fn start_unready(settings: &Settings) -> Self {
+        let mut bridge = Self::spawn(settings, &[]);
+        bridge.read_lines();
+        eventually("the admin page is bound", PATIENCE, || {
+            bridge.assert_runs();
+            bridge.find_listener("admin")
+        });
+        bridge
+    }
+
+    /// Starts the bridge with further arguments and waits for nothing; its stdout is not read until
+    /// [`Bridge::read_lines`].
+    pub(crate) fn spawn(settings: &Settings, arguments: &[&str]) -> Self {
+        let folder = Folder::new("bridge");
+        let config = folder.write("bridge.toml", &settings.render());
+        let log = folder.path().join("bridge.log");
+        let errors = fs::File::create(&log).expect("the folder takes files");
+        let mut command = command();
+        command.arg("run").arg("--config").arg(config).args(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors);
+        let mut process = Process::spawn(&mut command, Some(&log));
+        let (stdin, stdout) = (process.take_stdin(), process.take_stdout());
+        Self { process, stdin, stdout, lines: None, folder }
+    }
+
+    /// Begins to read stdout, in a thread of its own.
+    pub(crate) fn read_lines(&mut self) {
+        let stdout = self.stdout.take().expect("stdout is read once");
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        self.lines = Some(receiver);
+    }
+
+    /// Takes stdout away, for a test that decides itself when it is read.
+    pub(crate) fn take_stdout(&mut self) -> ChildStdout {
+        self.stdout.take().expect("stdout is read once")
+    }
+
+    /// Its process.
+    pub(crate) fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Where MQTT devices connect.
+    pub(crate) fn mqtt(&self) -> SocketAddr {
+        self.listener("mqtt")
+    }
+
+    /// Where the admin page is.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.listener("admin")
+    }
+
+    /// The bound address of a listener, as the log tells it.
+    pub(crate) fn listener(&self, name: &str) -> SocketAddr {
+        eventually(&format!("listener {name} is bound"), PATIENCE, || self.find_listener(name))
+    }
+
+    fn find_listener(&self, name: &str) -> Option<SocketAddr> {
+        // Text fields stand in quotes or not, as the log's format has it.
+        let log = self.log().replace('"', "");
+        let line = log.lines().find(|line| line.contains(&format!("listening listener={name} ")))?;
+        let address = line.split("address=").nth(1)?.split_whitespace().next()?;
+        Some(address.parse().unwrap_or_else(|error| panic!("{error}: {line}")))
+    }
+
+    /// Its configuration file.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.folder.path().join("bridge.toml")
+    }
+
+    /// What it logged so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.path().join("bridge.log")
+    }
+
+    /// The next line of stdout, without its end; `None` when stdout is at its end.
+    pub(crate) fn next_line(&mut self) -> Option<String> {
+        let lines = self.lines.as_ref().expect("stdout is being read");
+        match lines.recv_timeout(PATIENCE) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("no line on stdout within {PATIENCE:?}"),
+        }
+    }
+
+    /// The next envelope on stdout.
+    pub(crate) fn next_envelope(&mut self) -> Value {
+        let line = self.next_line().expect("the bridge runs");
+        parse(&line)
+    }
+
+    /// The next envelope, which must be of this type (without `org.jetlinks.`) and about this device.
+    pub(crate) fn expect(&mut self, kind: &str, device: &str) -> Value {
+        let envelope = self.next_envelope();
+        assert_eq!(envelope["type"], format!("org.jetlinks.{kind}"), "{envelope}");
+        assert_eq!(envelope["deviceid"], device, "{envelope}");
+        envelope
+    }
+
+    /// The rest of stdout, to its end.
+    pub(crate) fn remaining_envelopes(&mut self) -> Vec<Value> {
+        let mut envelopes = Vec::new();
+        while let Some(line) = self.next_line() {
+            envelopes.push(parse(&line));
+        }
+        envelopes
+    }
+
+    /// Types one line.
+    pub(crate) fn type_line(&mut self, line: &str) {
+        let stdin = self.stdin.as_mut().expect("stdin is open");
+        stdin.write_all(format!("{line}\n").as_bytes()).expect("the bridge reads its stdin");
+    }
+
+    /// Ends its stdin.
+    pub(crate) fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: i32) {
+        self.process.signal(signal);
+    }
+
+    /// Waits for the end and tells the exit code.
+    pub(crate) fn exit_code(&mut self) -> i32 {
+        self.process.exit_code(PATIENCE)
+    }
+
+    /// Status of `/readyz` and its JSON.
+    pub(crate) fn readiness(&self) -> (u16, Value) {
+        let answer = http::get(self.admin(), "/readyz").expect("the admin page answers");
+        (answer.status, serde_json::from_str(&answer.body).unwrap_or(Value::Null))
+    }
+
+    /// Sum over all labels of a metric's samples whose line holds every one of `labels`; 0 when there is none.
+    pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let page = http::get(self.admin(), "/metrics").expect("the admin page answers").body;
+        let is_meant = |line: &&str| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+                && labels.iter().all(|label| line.contains(label))
+        };
+        let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+        page.lines().filter(is_meant).filter_map(value).sum()
+    }
+
+    fn assert_runs(&mut self) {
+        if let Some(status) = self.process.ended() {
+            panic!("the bridge ended with {status}:\n{}", self.log());
+        }
+    }
+}
+
+fn parse(line: &str) -> Value {
+    serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+}
+
+/// A call of the bridge without anything of this process' own settings, to be completed by the caller.
+pub(crate) fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_jetlinks-bridge"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("JETLINKS_BRIDGE")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Runs a subcommand to its end with that text as its input.
+///
+/// # Panics
+/// When it does not end in time.
+pub(crate) fn run(arguments: &[&str], input: &str) -> Finished {
+    let mut call = command();
+    call.args(arguments);
+    run_command(&mut call, input, PATIENCE)
+}
+
+/// As [`run`], for a call with an environment of its own and another deadline.
+pub(crate) fn run_command(call: &mut Command, input: &str, deadline: Duration) -> Finished {
+    call.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut process = Process::spawn(call, None);
+    let stdout = collect(process.take_stdout().expect("stdout is piped"));
+    let stderr = collect(process.take_stderr().expect("stderr is piped"));
+    let mut stdin = process.take_stdin().expect("stdin is piped");
+    // A run that ends without reading its input is a fine one.
+    drop(stdin.write_all(input.as_bytes()));
+    drop(stdin);
+    let end = Instant::now() + deadline;
+    let code = process.exit_code(deadline);
+    let left = || end.saturating_duration_since(Instant::now()) + Duration::from_secs(1);
+    let text = |receiver: Receiver<String>| receiver.recv_timeout(left()).expect("the streams end with the process");
+    Finished { code, stdout: text(stdout), stderr: text(stderr) }
+}
+
+fn collect(mut stream: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        drop(stream.read_to_end(&mut bytes));
+        drop(sender.send(String::from_utf8_lossy(&bytes).into_owned()));
+    });
+    receiver
+}
+
+/// Waits until a log line of the bridge holds all of these texts.
+pub(crate) fn wait_for_log(bridge: &Bridge, texts: &[&str]) -> String {
+    let found = wait::within(PATIENCE, || {
+        bridge.log().lines().find(|line| texts.iter().all(|text| line.contains(text))).map(str::to_owned)
+    });
+    found.unwrap_or_else(|| panic!("no log line with {texts:?} in:\n{}", bridge.log()))
+}

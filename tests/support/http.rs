@@ -1,0 +1,53 @@
+//! Just enough HTTP to ask a server on loopback.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// How long a server may take for one answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// Status code.
+    pub(crate) status: u16,
+    /// Body, as text.
+    pub(crate) body: String,
+}
+
+/// Asks for a path.
+pub(crate) fn get(address: SocketAddr, path: &str) -> io::Result<Answer> {
+    request(address, "GET", path, "")
+}
+
+/// Sends one request without a body and reads the answer to its end; `headers` are whole lines, each ended by CR LF.
+pub(crate) fn request(address: SocketAddr, method: &str, path: &str, headers: &str) -> io::Result<Answer> {
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}\r\n")?;
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes)?;
+    parse(&String::from_utf8_lossy(&bytes)).ok_or_else(|| io::Error::other("no HTTP answer"))
+}
+
+fn parse(text: &str) -> Option<Answer> {
+    let (head, rest) = text.split_once("\r\n\r\n")?;
+    let status = head.strip_prefix("HTTP/1.")?.get(2..5)?.parse().ok()?;
+    let chunked = head.to_ascii_lowercase().contains("\r\ntransfer-encoding: chunked");
+    let body = if chunked { join_chunks(rest)? } else { rest.to_owned() };
+    Some(Answer { status, body })
+}
+
+fn join_chunks(mut rest: &str) -> Option<String> {
+    let mut body = String::new();
+    loop {
+        let (size, after) = rest.split_once("\r\n")?;
+        let size = usize::from_str_radix(size.split(';').next()?.trim(), 16).ok()?;
+        if size == 0 {
+            return Some(body);
+        }
+        body.push_str(after.get(..size)?);
+        rest = after.get(size..)?.strip_prefix("\r\n")?;
+    }
+}

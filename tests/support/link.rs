@@ -1,0 +1,119 @@
+//! A TCP connection that can be cut.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+
+/// How connections through the link fare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mood {
+    /// As if it were not there.
+    Through,
+    /// Connections are closed, and new ones at once.
+    Cut,
+    /// Nothing comes through, and nobody is told.
+    Silent,
+}
+
+/// Forwards connections to one address until it is cut; ended when dropped.
+pub(crate) struct Link {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    target: SocketAddr,
+    state: Mutex<(Mood, Vec<TcpStream>)>,
+    changed: Condvar,
+}
+
+impl Link {
+    /// A link to that address.
+    pub(crate) fn to(target: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let state = Mutex::new((Mood::Through, Vec::new()));
+        let shared = Arc::new(Shared { target, state, changed: Condvar::new() });
+        let accepting = Arc::clone(&shared);
+        thread::spawn(move || {
+            for near in listener.incoming().map_while(Result::ok) {
+                if accepting.wait_while_silent() == Mood::Through {
+                    accepting.forward(near);
+                }
+            }
+        });
+        Self { address, shared }
+    }
+
+    /// Where to connect.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Closes all connections and takes no more.
+    pub(crate) fn cut(&self) {
+        self.shared.set(Mood::Cut);
+    }
+
+    /// Lets nothing through and tells nobody.
+    pub(crate) fn silence(&self) {
+        self.shared.set(Mood::Silent);
+    }
+
+    /// Lets everything through again.
+    pub(crate) fn heal(&self) {
+        self.shared.set(Mood::Through);
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.cut();
+    }
+}
+
+impl Shared {
+    fn set(&self, mood: Mood) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.0 = mood;
+        if mood == Mood::Cut {
+            for stream in state.1.drain(..) {
+                drop(stream.shutdown(Shutdown::Both));
+            }
+        }
+        self.changed.notify_all();
+    }
+
+    fn wait_while_silent(&self) -> Mood {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.changed.wait_while(state, |(mood, _)| *mood == Mood::Silent);
+        state.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn forward(self: &Arc<Self>, near: TcpStream) {
+        let Ok(far) = TcpStream::connect(self.target) else { return };
+        for stream in [&near, &far] {
+            drop(stream.set_nodelay(true));
+            let kept = stream.try_clone().expect("a socket has a second handle");
+            self.state.lock().unwrap_or_else(PoisonError::into_inner).1.push(kept);
+        }
+        let ends = (near.try_clone().expect("as above"), far.try_clone().expect("as above"));
+        for (from, to) in [ends, (far, near)] {
+            let shared = Arc::clone(self);
+            thread::spawn(move || shared.copy(from, to));
+        }
+    }
+
+    fn copy(&self, mut from: TcpStream, mut to: TcpStream) {
+        let mut buffer = [0; 64 * 1024];
+        while let Ok(count @ 1..) = from.read(&mut buffer) {
+            if self.wait_while_silent() == Mood::Cut || to.write_all(&buffer[..count]).is_err() {
+                break;
+            }
+        }
+        for stream in [from, to] {
+            drop(stream.shutdown(Shutdown::Both));
+        }
+    }
+}

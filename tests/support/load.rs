@@ -1,0 +1,62 @@
+//! Simulated devices that send reports and answer commands, and their ledger.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::bridge::{command, run};
+use super::{Folder, Process, Registry};
+
+/// How long outstanding acknowledgements may take at the end.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Devices that send at QoS 1 until they are told to stop, connect again when they lose their connection, and write down
+/// what was acknowledged.
+pub(crate) struct Load {
+    process: Process,
+    folder: Folder,
+}
+
+impl Load {
+    /// Starts the first `devices` of the registry, each with `rate` messages a second; 0 is as fast as it goes.
+    pub(crate) fn start(address: SocketAddr, registry: &Registry, devices: usize, rate: f64) -> Self {
+        let folder = Folder::new("load");
+        let log = folder.path().join("load.log");
+        let mut call = command();
+        call.args(["simulate", "--quiet", "--output", "json", "--address", &address.to_string()])
+            .args(["--registry", &registry.path().display().to_string()])
+            .args(["--devices", &devices.to_string(), "--rate", &rate.to_string(), "--qos", "1", "--window", "20"])
+            .arg("--ledger")
+            .arg(folder.path().join("ledger"))
+            .stdin(Stdio::null())
+            .stdout(File::create(folder.path().join("summary.json")).expect("the folder takes files"))
+            .stderr(File::create(&log).expect("the folder takes files"));
+        Self { process: Process::spawn(&mut call, Some(&log)), folder }
+    }
+
+    /// Lets outstanding acknowledgements come, and ends; the summary.
+    pub(crate) fn finish(&mut self) -> Value {
+        self.process.signal(libc::SIGINT);
+        assert_eq!(self.process.exit_code(PATIENCE), 0);
+        let summary = fs::read_to_string(self.folder.path().join("summary.json")).expect("there is a summary");
+        serde_json::from_str(&summary).unwrap_or_else(|error| panic!("{error}: {summary}"))
+    }
+
+    /// Compares what was acknowledged with what the queue of that configuration holds; the verdict.
+    ///
+    /// # Panics
+    /// When something is lost or out of order.
+    pub(crate) fn verify(&self, config: &Path) -> Value {
+        let (config, ledger) = (config.display().to_string(), self.folder.path().join("ledger").display().to_string());
+        let finished = run(&["verify", "--config", &config, "--ledger", &ledger, "--output", "json"], "");
+        let verdict: Value = serde_json::from_str(&finished.stdout).unwrap_or_else(|e| panic!("{e}: {finished:?}"));
+        assert_eq!((&verdict["lost"], &verdict["out_of_order"]), (&Value::from(0), &Value::from(0)), "{verdict}");
+        assert!(verdict["acknowledged"].as_u64().is_some_and(|count| count > 0), "{verdict}");
+        assert_eq!(finished.code, 0, "{finished:?}");
+        verdict
+    }
+}

@@ -1,0 +1,47 @@
+//! What the test binaries share: real servers, the real bridge, devices, waiting.
+//!
+//! A binary takes it in with `#[path = "../support/mod.rs"] mod support;`. Nothing here is a stand-in: a tool that is
+//! missing fails the test and says so.
+#![allow(dead_code, unused_imports, reason = "each test binary uses its own part of the shared module")]
+#![expect(clippy::disallowed_methods, reason = "tests own the clock, the sockets and the processes that they start")]
+
+pub(crate) mod balancer;
+pub(crate) mod bridge;
+pub(crate) mod caller;
+pub(crate) mod certificate;
+pub(crate) mod cluster;
+pub(crate) mod coap;
+pub(crate) mod device;
+pub(crate) mod folder;
+pub(crate) mod http;
+pub(crate) mod kafka;
+pub(crate) mod link;
+pub(crate) mod load;
+pub(crate) mod nats;
+pub(crate) mod packet;
+pub(crate) mod port;
+pub(crate) mod process;
+pub(crate) mod registry;
+pub(crate) mod settings;
+pub(crate) mod tool;
+pub(crate) mod wait;
+pub(crate) mod wire;
+
+pub(crate) use balancer::Balancer;
+pub(crate) use bridge::Bridge;
+pub(crate) use caller::Caller;
+pub(crate) use certificate::Certificate;
+pub(crate) use cluster::Cluster;
+pub(crate) use coap::CoapDevice;
+pub(crate) use device::Device;
+pub(crate) use folder::Folder;
+pub(crate) use kafka::Kafka;
+pub(crate) use link::Link;
+pub(crate) use load::Load;
+pub(crate) use nats::Nats;
+pub(crate) use packet::{Connect, Packet, Version};
+pub(crate) use process::Process;
+pub(crate) use registry::{Registration, Registry};
+pub(crate) use settings::Settings;
+pub(crate) use wait::eventually;
+pub(crate) use wire::Wire;

@@ -1,0 +1,147 @@
+//! Child processes that cannot outlive their test.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use super::wait::{eventually, within};
+
+/// How many of its last log lines a process shows when its test fails.
+const SHOWN_LINES: usize = 15;
+
+/// A running process. Dropped, it is killed by its id and waited for.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    watchdog: Child,
+    log: Option<PathBuf>,
+}
+
+impl Process {
+    /// Starts `command` with its output and errors in `log`, appended, and no input.
+    pub(crate) fn start(command: &mut Command, log: &Path) -> Self {
+        let file = File::options().create(true).append(true).open(log).expect("the folder takes files");
+        let errors = file.try_clone().expect("a file has a second handle");
+        command.stdin(Stdio::null()).stdout(file).stderr(errors);
+        Self::spawn(command, Some(log))
+    }
+
+    /// Starts `command` with all three streams as the caller set them; `log` is where its errors go, if to a file.
+    pub(crate) fn spawn(command: &mut Command, log: Option<&Path>) -> Self {
+        let child = command.spawn().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
+        let watchdog = watch(child.id());
+        Self { child, watchdog, log: log.map(Path::to_owned) }
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its input, once, if it was piped.
+    pub(crate) fn take_stdin(&mut self) -> Option<ChildStdin> {
+        self.child.stdin.take()
+    }
+
+    /// Its output, once, if it was piped.
+    pub(crate) fn take_stdout(&mut self) -> Option<ChildStdout> {
+        self.child.stdout.take()
+    }
+
+    /// Its errors, once, if they were piped.
+    pub(crate) fn take_stderr(&mut self) -> Option<ChildStderr> {
+        self.child.stderr.take()
+    }
+
+    /// How it ended, or `None` while it runs.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child can be waited for")
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: i32) {
+        let id = libc::pid_t::try_from(self.child.id()).expect("process ids are positive and small");
+        // SAFETY: kill takes two integers. The child was not waited for, so the id is still its own.
+        let sent = unsafe { libc::kill(id, signal) };
+        assert_eq!(sent, 0, "signal {signal} to {id}: {}", io::Error::last_os_error());
+    }
+
+    /// Kills it as a crash would, and waits until it is gone.
+    pub(crate) fn kill9(&mut self) {
+        drop(self.child.kill());
+        self.child.wait().expect("a child can be waited for");
+    }
+
+    /// Waits until it ends by itself.
+    ///
+    /// # Panics
+    /// When it still runs at the deadline.
+    pub(crate) fn wait(&mut self, deadline: Duration) -> ExitStatus {
+        eventually("the process ends", deadline, || self.ended())
+    }
+
+    /// As [`Process::wait`], but as a shell would tell it: the exit code, or 128 and the signal.
+    pub(crate) fn exit_code(&mut self, deadline: Duration) -> i32 {
+        let status = self.wait(deadline);
+        status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
+    }
+
+    /// Asks it to end, and kills it when it does not by the deadline.
+    pub(crate) fn stop(&mut self, deadline: Duration) {
+        if self.ended().is_none() {
+            self.signal(libc::SIGTERM);
+            if within(deadline, || self.ended()).is_none() {
+                self.kill9();
+            }
+        }
+    }
+
+    /// Resident memory, bytes; 0 once it has ended.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let kibibytes = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+        kibibytes.unwrap_or_default() * 1024
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // The watchdog goes first: it must not kill whoever gets the id next.
+        drop(self.watchdog.kill());
+        drop(self.watchdog.wait());
+        drop(self.child.kill());
+        drop(self.child.wait());
+        if let Some(log) = self.log.as_deref().filter(|_| std::thread::panicking()) {
+            show_end(log);
+        }
+    }
+}
+
+/// Kills the process `id` when this process is gone, however it went: its end of the pipe is closed by the kernel.
+fn watch(id: u32) -> Child {
+    let script = r#"trap "" INT TERM; read -r line; kill -9 "$1""#;
+    Command::new("sh")
+        .args(["-c", script, "watchdog"])
+        .arg(id.to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("every system has sh")
+}
+
+#[expect(clippy::print_stderr, reason = "the reader of a failed test wants the server's own words")]
+fn show_end(log: &Path) {
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    eprintln!("{}:", log.display());
+    for line in &lines[lines.len().saturating_sub(SHOWN_LINES)..] {
+        eprintln!("  {line}");
+    }
+}
