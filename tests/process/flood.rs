@@ -1,0 +1,198 @@
+//! Peers that want nothing but to be in the way of others.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::support::coap::{anywhere, socket};
+use crate::support::{Bridge, Certificate, CoapDevice, Registration, Registry, Settings, eventually};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const REPORT: &str = r#"{"properties":{"temperature":36.8}}"#;
+
+/// What memory may differ by when nothing is kept, in bytes.
+const FLAT_BYTES: u64 = 8 << 20;
+
+/// Below this two times are the same.
+const UNREMARKABLE: Duration = Duration::from_millis(2);
+
+/// Datagrams of one kind in one wave.
+const DATAGRAMS: usize = 20_000;
+
+/// What a flood sends. More than a bridge can read is a queue in the kernel, in which everybody waits; a debug build reads
+/// some 20,000 a second.
+const PER_SECOND: f64 = 5_000.0;
+
+/// Ports that hellos come from.
+const PORTS: usize = 1_300;
+
+struct Flood {
+    is_over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Flood {
+    /// Sends what `next` gives at [`PER_SECOND`] until it is dropped.
+    fn start(mut next: impl FnMut(usize) + Send + 'static) -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let own = is_over.clone();
+        let thread = thread::spawn(move || {
+            let begin = Instant::now();
+            let mut number = 0;
+            while !own.load(Ordering::Relaxed) {
+                if begin.elapsed().as_secs_f64() * PER_SECOND > number as f64 {
+                    next(number);
+                    number += 1;
+                } else {
+                    thread::yield_now();
+                }
+            }
+        });
+        Self { is_over, thread: Some(thread) }
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+/// Bytes without sense, the same for the same seed.
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn datagram(&mut self) -> Vec<u8> {
+        let length = (self.next() >> 20) as usize % 200;
+        let mut datagram: Vec<u8> = (0..length).map(|_| (self.next() >> 30) as u8).collect();
+        // Half of them look like CoAP, or like DTLS, at first sight.
+        match (self.next() >> 40) % 4 {
+            0 if length > 0 => datagram[0] = 0x42,
+            1 if length > 4 => datagram[..5].copy_from_slice(&[22, 0xfe, 0xfd, 0, 0]),
+            _ => {}
+        }
+        datagram
+    }
+}
+
+/// The first datagram of a handshake of OpenSSL.
+fn hello() -> Vec<u8> {
+    let listener = UdpSocket::bind(anywhere()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let client = thread::spawn(move || CoapDevice::try_dtls_from(anywhere(), address));
+    let mut buffer = [0; 2048];
+    let (bytes, from) = listener.recv_from(&mut buffer).unwrap();
+    // Anything that is no DTLS 1.2 ends the handshake at once.
+    let alert = [21, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 2, 40];
+    listener.send_to(&alert, from).unwrap();
+    drop(client.join().unwrap());
+    buffer[..bytes].to_vec()
+}
+
+/// A hello with the cookie that the bridge asks for, and another random number for each port.
+fn begin_handshake(from: SocketAddr, server: SocketAddr, hello: &[u8]) {
+    let socket = socket(from, server);
+    socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    let mut hello = hello.to_vec();
+    let random = socket.local_addr().unwrap().port().to_be_bytes();
+    hello[27..29].copy_from_slice(&random);
+    let mut answer = [0; 256];
+    socket.send(&hello).unwrap();
+    // Under the flood itself an answer may be lost.
+    let Ok(bytes) = socket.recv(&mut answer) else { return };
+    let cookie = &answer[28..bytes];
+    // Behind version and random number stands the length of the session id, 0, then that of the cookie.
+    let at = 25 + 2 + 32 + 1;
+    hello.splice(at..=at, [&[cookie.len() as u8], cookie].concat());
+    let record = u16::try_from(hello.len() - 13).unwrap();
+    hello[11..13].copy_from_slice(&record.to_be_bytes());
+    let [_, high, middle, low] = u32::try_from(hello.len() - 25).unwrap().to_be_bytes();
+    for at in [14, 22] {
+        hello[at..at + 3].copy_from_slice(&[high, middle, low]);
+    }
+    // The second message of the handshake, in the second record.
+    hello[18] = 1;
+    hello[10] = 1;
+    socket.send(&hello).unwrap();
+}
+
+/// The median time of an answer.
+fn median(device: &mut CoapDevice, registration: &Registration, token: &str) -> Duration {
+    let mut times: Vec<Duration> = (0..41)
+        .map(|_| {
+            let request = device.with_token(registration, token, "properties/report", REPORT).encode();
+            let begun = Instant::now();
+            device.send(&request);
+            while device.receive().is_none() {
+                device.send(&request);
+            }
+            begun.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+#[test]
+fn noise_hellos_and_unfinished_handshakes_cost_no_memory_and_delay_nobody() {
+    let registration = Registration::encrypting("device1");
+    let registry = Registry::new(std::slice::from_ref(&registration));
+    let certificate = Certificate::elliptic();
+    let mut bridge = Bridge::start(&Settings::stdio(&registry).coap(&certificate));
+    let (coap, dtls) = (bridge.listener("coap"), bridge.listener("dtls"));
+    let mut device = CoapDevice::dtls(dtls);
+    let token = device.token(&registration);
+    device.set_patience(Duration::from_secs(1));
+    let normal = median(&mut device, &registration, &token).max(UNREMARKABLE);
+
+    let hello = hello();
+    let mut resident = Vec::new();
+    for wave in 0..10 {
+        let mut noise = Noise(0x2545_f491_4f6c_dd1d + wave);
+        let senders: Vec<UdpSocket> = (2..10).map(|host| socket(([127, 0, 0, host], 0).into(), coap)).collect();
+        let secured: Vec<UdpSocket> = (2..10).map(|host| socket(([127, 0, 0, host], 0).into(), dtls)).collect();
+        let many: Vec<UdpSocket> =
+            (0..PORTS / 4).map(|number| socket(([127, 0, 1, (number % 200) as u8 + 1], 0).into(), dtls)).collect();
+        let first = hello.clone();
+        let flood = Flood::start(move |number| {
+            // What the bridge has no room for is lost: that is no failure of the flood.
+            let datagram = noise.datagram();
+            drop(senders[number % senders.len()].send(&datagram));
+            drop(secured[number % secured.len()].send(&datagram));
+            drop(many[number % many.len()].send(&first));
+        });
+        let before = bridge.metric("jetlinks_bridge_coap_noise_total", &[]);
+        for number in 0..PORTS {
+            begin_handshake(([127, 0, 2, (number % 200) as u8 + 1], 0).into(), dtls, &hello);
+        }
+        eventually("a device is answered within twice its normal time", PATIENCE, || {
+            (median(&mut device, &registration, &token) <= 2 * normal).then_some(())
+        });
+        eventually("the noise was heard", PATIENCE, || {
+            (bridge.metric("jetlinks_bridge_coap_noise_total", &[]) - before > DATAGRAMS as f64).then_some(())
+        });
+        drop(flood);
+        eventually("a new device gets its session while handshakes of others are half open", PATIENCE, || {
+            CoapDevice::try_dtls_from(anywhere(), dtls).ok()
+        });
+        resident.push(bridge.process().resident_bytes());
+    }
+    println!("normal {normal:?}, resident {resident:?}");
+    // The first waves fill the room for half-open handshakes, and the allocator fills its holes; then nothing is kept.
+    let growth = resident[9].saturating_sub(resident[8]);
+    assert!(growth < FLAT_BYTES, "{resident:?} bytes");
+    assert!(bridge.metric("jetlinks_bridge_dtls_handshakes_total", &["refused"]) > 0.0, "no bound was reached");
+    assert!(bridge.metric("jetlinks_bridge_dtls_cookies_total", &[]) > DATAGRAMS as f64);
+}
