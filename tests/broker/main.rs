@@ -1,0 +1,16 @@
+//! The queues against real servers: killed, restarted, deleted under way.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod kafka_caller;
+mod kafka_commands;
+mod kafka_group;
+mod kafka_stage;
+mod kafka_uplink;
+mod nats_access;
+mod nats_cluster;
+mod nats_commands;
+mod nats_uplink;
+mod sessions;
+mod worker;

@@ -1,0 +1,388 @@
+//! Commands from a real NATS server, and the outcomes back.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_nats::{Client, HeaderMap, Message, RequestErrorKind};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use jetlinks_bridge::protocol::command::Command;
+use jetlinks_bridge::protocol::downlink::{Code, Downlink, DownlinkEvent, Outcome, Recipient, Ticket};
+use jetlinks_bridge::protocol::id::{DeviceId, ProductId};
+use jetlinks_bridge::protocol::uplink::Token;
+use jetlinks_bridge::queue::nats::{NatsDownlink, NatsSettings, NatsStats};
+use tokio::sync::mpsc;
+
+use super::support::Nats;
+use super::worker::{self, PATIENCE};
+
+struct Fixture {
+    downlink: NatsDownlink,
+    events: mpsc::Receiver<DownlinkEvent>,
+    stats: Arc<NatsStats>,
+}
+
+/// What a command event carries.
+struct Given {
+    to: Recipient,
+    ticket: Option<Ticket>,
+    command: Command,
+}
+
+fn start(url: String) -> Fixture {
+    let (sender, events) = mpsc::channel(16);
+    let stats = Arc::new(NatsStats::default());
+    let downlink = NatsDownlink::start(&NatsSettings::new(vec![url]), sender, Arc::clone(&stats));
+    Fixture { downlink: downlink.expect("the settings are right"), events, stats }
+}
+
+fn token(slot: u32) -> Token {
+    Token { slot, generation: 0, sequence: 0 }
+}
+
+fn outcome(failure: Option<(Code, &str)>) -> Outcome {
+    Outcome {
+        device: "device1".to_owned(),
+        correlation_id: "1".to_owned(),
+        payload: Bytes::from_static(b"{\"answer\":1}"),
+        attributes: Vec::new(),
+        failure: failure.map(|(code, text)| (code, text.to_owned())),
+    }
+}
+
+impl Fixture {
+    fn attach(&mut self, slot: u32, device: &str) {
+        let product = ProductId::new("product1").expect("an id");
+        self.downlink.attach(token(slot), &[(product, DeviceId::new(device).expect("an id"))]);
+    }
+
+    async fn attached(&mut self, slot: u32, device: &str) {
+        self.attach(slot, device);
+        match self.event().await {
+            DownlinkEvent::Attached(attached) => assert_eq!(attached, token(slot)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn event(&mut self) -> DownlinkEvent {
+        let event = tokio::time::timeout(PATIENCE, self.events.recv()).await.expect("an event in time");
+        event.expect("the downlink runs")
+    }
+
+    async fn command(&mut self) -> Given {
+        match self.event().await {
+            DownlinkEvent::Command { to, ticket, command } => {
+                Given { to, ticket, command: command.expect("a readable command") }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Sends a request and answers it as the worker does.
+    async fn answered(&mut self, caller: &Client, subject: String) -> Message {
+        let request = caller.request(subject, Bytes::from_static(b"{\"properties\":[\"sn\"]}"));
+        let answer = async {
+            let given = self.command().await;
+            self.downlink.answer(given.ticket.expect("a request waits"), outcome(None));
+        };
+        let (reply, ()) = tokio::join!(request, answer);
+        reply.expect("the request is answered")
+    }
+}
+
+async fn caller(nats: &Nats) -> Client {
+    async_nats::connect(nats.url()).await.expect("the server is there")
+}
+
+fn read(device: &str) -> String {
+    format!("jetlinks.command.product1.{device}.properties.read")
+}
+
+#[test]
+fn a_request_gets_through_as_soon_as_the_device_is_attached() {
+    let nats = Nats::start();
+    worker::run(async {
+        let mut fixture = start(nats.url());
+        let caller = caller(&nats).await;
+        fixture.attached(0, "first").await;
+        for slot in 1..=200 {
+            let device = format!("device.{slot}");
+            fixture.attached(slot, &device).await;
+            let reply = fixture.answered(&caller, read(&format!("device%2E{slot}"))).await;
+            assert_eq!(&reply.payload[..], b"{\"answer\":1}");
+        }
+        let unconfirmed = fixture.stats.unconfirmed_interests.load(Ordering::Relaxed);
+        assert!(unconfirmed <= 1, "only the first may come before the connection: {unconfirmed}");
+        assert_eq!(fixture.stats.answers.load(Ordering::Relaxed), 200);
+    });
+}
+
+#[test]
+fn many_devices_are_attached_at_once_and_each_gets_its_own_commands() {
+    let nats = Nats::start();
+    worker::run(async {
+        let mut fixture = start(nats.url());
+        let caller = caller(&nats).await;
+        for slot in 0..2000 {
+            fixture.attach(slot, &format!("device{slot}"));
+        }
+        for _ in 0..2000 {
+            assert!(matches!(fixture.event().await, DownlinkEvent::Attached(_)));
+        }
+        for slot in [0, 999, 1999] {
+            caller.publish(read(&format!("device{slot}")), Bytes::new()).await.expect("the client runs");
+            let given = fixture.command().await;
+            assert_eq!(given.to, Recipient::Session(token(slot)));
+            assert_eq!(given.ticket, None, "nobody waits");
+            assert_eq!(given.command.device, format!("device{slot}"));
+        }
+    });
+}
+
+#[test]
+fn headers_of_the_message_win_over_those_of_the_body() {
+    let nats = Nats::start();
+    worker::run(async {
+        let mut fixture = start(nats.url());
+        let caller = caller(&nats).await;
+        fixture.attached(1, "device1").await;
+        let mut headers = HeaderMap::new();
+        headers.insert("correlation-id", "c1");
+        headers.insert("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        let body = Bytes::from_static(br#"{"properties":["sn"],"headers":{"correlation-id":"c0"}}"#);
+        caller.publish_with_headers(read("device1"), headers, body).await.expect("the client runs");
+        let given = fixture.command().await;
+        assert_eq!(given.command.correlation_id.as_deref(), Some("c1"));
+        let parent = given.command.traceparent.as_deref();
+        assert_eq!(parent, Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"));
+    });
+}
+
+#[test]
+fn a_failure_tells_its_code_in_the_headers() {
+    let nats = Nats::start();
+    worker::run(async {
+        let mut fixture = start(nats.url());
+        let caller = caller(&nats).await;
+        fixture.attached(1, "device1").await;
+        let request = caller.request(read("device1"), Bytes::new());
+        let answer = async {
+            let ticket = fixture.command().await.ticket.expect("a request waits");
+            fixture.downlink.answer(ticket, outcome(Some((Code::TimeOut, "no reply\nin time"))));
+            // A ticket is good for one outcome.
+            fixture.downlink.answer(ticket, outcome(None));
+        };
+        let (reply, ()) = tokio::join!(request, answer);
+        let headers = reply.expect("the request is answered").headers.expect("a failure has headers");
+        assert_eq!(headers.get("Nats-Service-Error-Code").map(|v| v.as_str()), Some("TIME_OUT"));
+        assert_eq!(headers.get("Nats-Service-Error").map(|v| v.as_str()), Some("no reply in time"));
+        assert_eq!(headers.get("content-type").map(|v| v.as_str()), Some("application/cloudevents+json"));
+    });
+}
+
+#[test]
+fn an_outcome_above_the_servers_limit_becomes_a_failure() {
+    let nats = Nats::start();
+    worker::run(async {
+        let mut fixture = start(nats.url());
+        let caller = caller(&nats).await;
+        fixture.attached(1, "device1").await;
+        let request = caller.request(read("device1"), Bytes::new());
+        let answer = async {
+            let ticket = fixture.command().await.ticket.expect("a request waits");
+            let payload = Bytes::from(vec![b'x'; 2 * 1024 * 1024]);
+            fixture.downlink.answer(ticket, Outcome { payload, ..outcome(None) });
+        };
+        let (reply, ()) = tokio::join!(request, answer);
+        let headers = reply.expect("the request is answered").headers.expect("a failure has headers");
+        assert_eq!(headers.get("Nats-Service-Error-Code").map(|v| v.as_str()), Some("SYSTEM_ERROR"));
+    });
+}
+
+#[test]
+fn a_reply_subject_of_the_bridge_or_the_server_is_refused_and_not_executed() {
+    let nats = Nats::start();
+    worker::run(async {
+        let mut fixture = start(nats.url());
+        let caller = caller(&nats).await;
+        fixture.attached(1, "device1").await;
+        for reply in ["jetlinks.device.product1.device1.event.e", "$JS.API.INFO"] {
+            caller.publish_with_reply(read("device1"), reply, Bytes::new()).await.expect("the client runs");
+        }
+        caller.publish_with_reply(read("device1"), "elsewhere", Bytes::new()).await.expect("the client runs");
+        for _ in 0..2 {
+            assert!(matches!(fixture.event().await, DownlinkEvent::ReplySubjectRefused));
+        }
+        assert!(fixture.command().await.ticket.is_some());
+        assert_eq!(fixture.stats.reply_subjects_refused.load(Ordering::Relaxed), 2);
+        assert_eq!(fixture.stats.commands.load(Ordering::Relaxed), 1);
+    });
+}
+
+#[test]
+fn a_detached_device_is_no_longer_routable() {
+    let nats = Nats::start();
+    worker::run(async {
+        let mut fixture = start(nats.url());
+        let caller = caller(&nats).await;
+        fixture.attached(1, "device1").await;
+        fixture.attached(2, "device2").await;
+        fixture.downlink.detach(token(1));
+        // Later operations of the connection come after the withdrawal.
+        fixture.attached(3, "device3").await;
+        fixture.attached(4, "device4").await;
+        let refused = caller.request(read("device1"), Bytes::new()).await.expect_err("nobody is there");
+        assert_eq!(refused.kind(), RequestErrorKind::NoResponders);
+        fixture.answered(&caller, read("device2")).await;
+    });
+}
+
+#[test]
+fn a_newer_session_gets_the_commands_and_the_older_ones_end_does_not_matter() {
+    let nats = Nats::start();
+    worker::run(async {
+        let mut fixture = start(nats.url());
+        let caller = caller(&nats).await;
+        fixture.attached(1, "device1").await;
+        fixture.attached(2, "device1").await;
+        fixture.downlink.detach(token(1));
+        fixture.attached(3, "device3").await;
+        caller.publish(read("device1"), Bytes::new()).await.expect("the client runs");
+        assert_eq!(fixture.command().await.to, Recipient::Session(token(2)));
+        caller.publish(read("device3"), Bytes::new()).await.expect("the client runs");
+        let next = fixture.command().await;
+        assert_eq!(next.to, Recipient::Session(token(3)), "the command was delivered once");
+    });
+}
+
+#[test]
+fn sessions_are_let_in_while_the_server_is_away_and_routable_when_it_is_back() {
+    let mut nats = Nats::start();
+    worker::run(async {
+        let mut fixture = start(nats.url());
+        fixture.attached(1, "device1").await;
+        while !fixture.downlink.is_connected() {
+            tokio::task::yield_now().await;
+        }
+        nats.kill9();
+        while fixture.downlink.is_connected() {
+            tokio::time::timeout(PATIENCE, tokio::task::yield_now()).await.expect("the loss is noticed");
+        }
+        fixture.attached(2, "device2").await;
+        let nats = worker::aside(move || {
+            nats.restart();
+            nats
+        })
+        .await;
+        let caller = caller(&nats).await;
+        for (slot, device) in [(1, "device1"), (2, "device2")] {
+            loop {
+                let request = caller.request(read(device), Bytes::new());
+                let answer = async {
+                    let next = tokio::time::timeout(Duration::from_millis(200), fixture.events.recv()).await;
+                    if let Ok(Some(DownlinkEvent::Command { to, ticket: Some(ticket), .. })) = next {
+                        assert_eq!(to, Recipient::Session(token(slot)));
+                        fixture.downlink.answer(ticket, outcome(None));
+                    }
+                };
+                let (reply, ()) = tokio::join!(request, answer);
+                match reply {
+                    Ok(_) => break,
+                    Err(error) => assert_eq!(error.kind(), RequestErrorKind::NoResponders, "not routable yet"),
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn thousands_of_devices_connect_while_the_server_is_away() {
+    let mut nats = Nats::start();
+    nats.kill9();
+    worker::run(async {
+        let mut fixture = start(nats.url());
+        for slot in 0..5000 {
+            fixture.attach(slot, &format!("device{slot}"));
+        }
+        for _ in 0..5000 {
+            assert!(matches!(fixture.event().await, DownlinkEvent::Attached(_)));
+        }
+        let nats = worker::aside(move || {
+            nats.restart();
+            nats
+        })
+        .await;
+        let caller = caller(&nats).await;
+        // All interests go out before that of a device which connects when the server is back.
+        while !fixture.downlink.is_connected() {
+            tokio::task::yield_now().await;
+        }
+        fixture.attached(9999, "last").await;
+        fixture.answered(&caller, read("device4999")).await;
+        fixture.answered(&caller, read("device0")).await;
+    });
+}
+
+#[test]
+fn a_stream_that_stores_commands_is_named() {
+    let nats = Nats::start();
+    let add = ["stream", "add", "EVERYTHING", "--subjects", "jetlinks.>", "--defaults"];
+    assert!(nats.run_cli(&add).status.success());
+    worker::run(async {
+        let fixture = start(nats.url());
+        let named = async {
+            while fixture.stats.covering_stream().is_none() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, named).await.expect("the stream is found");
+        assert_eq!(fixture.stats.covering_stream().as_deref(), Some("EVERYTHING"));
+    });
+}
+
+#[test]
+fn a_worker_that_takes_no_commands_loses_them_counted() {
+    let nats = Nats::start();
+    worker::run(async {
+        let mut fixture = start(nats.url());
+        let caller = caller(&nats).await;
+        fixture.attached(1, "device1").await;
+        for _ in 0..70_000 {
+            caller.publish(read("device1"), Bytes::new()).await.expect("the client runs");
+        }
+        let lost = async {
+            while fixture.stats.commands_dropped.load(Ordering::Relaxed) == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, lost).await.expect("the loss is counted");
+        // What the subscription had room for is not lost.
+        let (mut taken, mut lost) = (0, 0);
+        while taken < 65_536 || lost == 0 {
+            match fixture.event().await {
+                DownlinkEvent::Command { .. } => taken += 1,
+                DownlinkEvent::Lost(count) => lost += count,
+                other => panic!("{other:?}"),
+            }
+        }
+    });
+}
+
+#[test]
+fn a_command_that_cannot_be_read_comes_as_an_error_with_its_ticket() {
+    let nats = Nats::start();
+    worker::run(async {
+        let mut fixture = start(nats.url());
+        let caller = caller(&nats).await;
+        fixture.attached(1, "device1").await;
+        let mut replies = caller.subscribe("answers").await.expect("the client runs");
+        caller.publish_with_reply(read("device1"), "answers", Bytes::from_static(b"{")).await.expect("it runs");
+        let DownlinkEvent::Command { ticket: Some(ticket), command, .. } = fixture.event().await else {
+            panic!("no command")
+        };
+        assert!(command.is_err());
+        fixture.downlink.answer(ticket, outcome(Some((Code::ParameterError, "no JSON"))));
+        assert!(replies.next().await.is_some());
+    });
+}

@@ -1,0 +1,227 @@
+//! Commands from Kafka through several replicas that share them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{Offset, TopicPartitionList};
+use serde_json::{Value, json};
+
+use crate::command::obey;
+use crate::support::bridge::wait_for_log;
+use crate::support::registry::now_ms;
+use crate::support::{Bridge, Device, Kafka, Nats, Registration, Registry, Settings, eventually};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const PARTITIONS: i32 = 6;
+const DEVICES: usize = 40;
+/// Twice as many do not come over the bound on what waits for one device.
+const PER_DEVICE: usize = 30;
+
+struct Stage {
+    kafka: Kafka,
+    nats: Option<Nats>,
+    registry: Registry,
+    devices: Vec<Registration>,
+    caller: BaseProducer,
+}
+
+impl Stage {
+    fn new(nats: Option<Nats>) -> Self {
+        let kafka = Kafka::start_with_topics(&["jetlinks.command"], PARTITIONS);
+        for topic in ["jetlinks.device", "jetlinks.rejected", "jetlinks.reply"] {
+            kafka.create_topic(topic, 1);
+        }
+        let (registry, devices) = Registry::numbered(DEVICES);
+        let caller = kafka.client().set("partitioner", "murmur2_random").create().unwrap();
+        Self { kafka, nats, registry, devices, caller }
+    }
+
+    fn settings(&self) -> Settings {
+        let settings = Settings::kafka(&self.registry, &self.kafka).text("commands.queue", "kafka");
+        match &self.nats {
+            Some(nats) => settings.toml("nats.servers", &format!("[{:?}]", nats.url())),
+            None => settings,
+        }
+    }
+
+    /// Bridges that all have partitions.
+    fn replicas<const N: usize>(&self) -> [Bridge; N] {
+        let replicas = std::array::from_fn(|_| Bridge::start(&self.settings()));
+        for replica in &replicas {
+            wait_for_log(replica, &["partitions of the commands came here"]);
+        }
+        replicas
+    }
+
+    /// Every device on the replica that the function says, by the number of the device.
+    fn connect(&self, replica: impl Fn(usize) -> std::net::SocketAddr) -> Vec<Device> {
+        let devices = self.devices.iter().enumerate();
+        devices.map(|(number, device)| Device::connect(replica(number), device, obey)).collect()
+    }
+
+    fn write(&self, key: &str, value: &str, written_ms: i64) {
+        let record = BaseRecord::to("jetlinks.command").key(key).payload(value).timestamp(written_ms);
+        self.caller.send(record).map_err(|(error, _)| error).unwrap();
+    }
+
+    fn read_property(&self, device: &str, message_id: &str) {
+        self.write(device, &read_property(device, message_id), now_ms());
+    }
+
+    /// Commands for each device, of which none was there before; how many.
+    fn load(&self) -> usize {
+        self.load_numbered(0)
+    }
+
+    /// As many again.
+    fn load_more(&self) -> usize {
+        self.load_numbered(PER_DEVICE)
+    }
+
+    fn load_numbered(&self, first: usize) -> usize {
+        for number in first..first + PER_DEVICE {
+            for device in &self.devices {
+                self.read_property(&device.id, &format!("{}-{number}", device.id));
+            }
+        }
+        self.caller.flush(PATIENCE).unwrap();
+        PER_DEVICE * self.devices.len()
+    }
+
+    /// All envelopes of a topic.
+    fn stored(&self, topic: &str) -> Vec<Value> {
+        let output = self.kafka.run_kcat(&["-C", "-t", topic, "-e", "-q"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Outcomes by what they correlate with.
+    fn outcomes(&self) -> BTreeMap<String, Vec<Value>> {
+        let mut outcomes: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+        for envelope in self.stored("jetlinks.reply") {
+            outcomes.entry(envelope["correlationid"].as_str().unwrap().to_owned()).or_default().push(envelope);
+        }
+        outcomes
+    }
+
+    /// Waits until the group has an answer to every record there is, so that no outcome can follow.
+    fn wait_answered(&self) {
+        let consumer: BaseConsumer = self.kafka.client().set("group.id", "jetlinks-bridge").create().unwrap();
+        let ends: BTreeMap<i32, i64> = (0..PARTITIONS)
+            .map(|partition| (partition, consumer.fetch_watermarks("jetlinks.command", partition, PATIENCE).unwrap().1))
+            .collect();
+        eventually("every command is answered and committed", PATIENCE, || {
+            let mut asked = TopicPartitionList::new();
+            asked.add_partition_range("jetlinks.command", 0, PARTITIONS - 1);
+            let committed = consumer.committed_offsets(asked, PATIENCE).unwrap();
+            let is_answered = |(partition, end): (&i32, &i64)| {
+                let element = committed.find_partition("jetlinks.command", *partition).unwrap();
+                *end == 0 || element.offset() == Offset::Offset(*end)
+            };
+            ends.iter().all(is_answered).then_some(())
+        });
+    }
+}
+
+fn read_property(device: &str, message_id: &str) -> String {
+    json!({
+        "messageType": "READ_PROPERTY", "productId": "product1", "deviceId": device, "messageId": message_id,
+        "properties": ["sn"],
+    })
+    .to_string()
+}
+
+fn assert_reply(outcome: &Value) {
+    assert_eq!((&outcome["origin"], &outcome["data"]["success"]), (&json!("device"), &json!(true)), "{outcome}");
+}
+
+#[test]
+fn each_command_gets_exactly_one_outcome_whichever_replica_reads_it() {
+    let stage = Stage::new(Some(Nats::start()));
+    let replicas: [Bridge; 3] = stage.replicas();
+    let _devices = stage.connect(|number| replicas[number % 2].mqtt());
+    let total = stage.load();
+    stage.read_property("device99", "offline");
+    stage.write("device1", &read_property("device1", "stale"), now_ms() - 61_000);
+    stage.write("device1", "no command", now_ms());
+    stage.caller.flush(PATIENCE).unwrap();
+    stage.wait_answered();
+
+    let mut outcomes = stage.outcomes();
+    for (message_id, code) in [("offline", "CLIENT_OFFLINE"), ("stale", "TIME_OUT")] {
+        let failures = outcomes.remove(message_id).unwrap();
+        assert_eq!(failures.len(), 1, "{failures:?}");
+        assert_eq!((&failures[0]["origin"], &failures[0]["data"]["code"]), (&json!("bridge"), &json!(code)));
+    }
+    assert_eq!(outcomes.len(), total);
+    for outcomes in outcomes.values() {
+        assert_eq!(outcomes.len(), 1, "{outcomes:?}");
+        assert_reply(&outcomes[0]);
+    }
+    let rejected = stage.stored("jetlinks.rejected");
+    assert_eq!(rejected.len(), 1, "{rejected:?}");
+    assert_eq!(rejected[0]["type"], "org.jetlinks.bridge.command.failed");
+    // A reply is a device message like every other.
+    let replies = stage.stored("jetlinks.device");
+    let replies = replies.iter().filter(|envelope| envelope["type"] == "org.jetlinks.device.properties.read.reply");
+    assert_eq!(replies.count(), total);
+}
+
+#[test]
+fn a_crash_of_the_replica_that_has_read_commands_leaves_none_without_an_outcome() {
+    let stage = Stage::new(Some(Nats::start()));
+    let mut replicas: [Bridge; 3] = stage.replicas();
+    let _devices = stage.connect(|number| replicas[number % 2].mqtt());
+    let total = stage.load();
+    // Everything is written and little of it answered yet.
+    replicas[2].process().kill9();
+    let total = total + stage.load_more();
+    stage.wait_answered();
+
+    let outcomes = stage.outcomes();
+    assert_eq!(outcomes.len(), total);
+    for (message_id, outcomes) in &outcomes {
+        let is_reply = |outcome: &&Value| outcome["origin"] == "device" && outcome["data"]["success"] == true;
+        assert!(outcomes.iter().any(|outcome| is_reply(&outcome)), "{message_id}: {outcomes:?}");
+    }
+}
+
+#[test]
+fn a_replica_that_ends_in_good_order_leaves_no_command_twice_and_none_without_an_outcome() {
+    let stage = Stage::new(Some(Nats::start()));
+    let mut replicas: [Bridge; 2] = stage.replicas();
+    let _devices = stage.connect(|_| replicas[0].mqtt());
+    let total = stage.load();
+    replicas[1].signal(libc::SIGTERM);
+    assert_eq!(replicas[1].exit_code(), 0, "{}", replicas[1].log());
+    let total = total + stage.load_more();
+    stage.wait_answered();
+
+    let outcomes = stage.outcomes();
+    assert_eq!(outcomes.len(), total);
+    for outcomes in outcomes.values() {
+        assert_eq!(outcomes.len(), 1, "{outcomes:?}");
+        assert_reply(&outcomes[0]);
+    }
+}
+
+#[test]
+fn without_nats_the_replica_that_holds_the_device_answers_and_nobody_else() {
+    let stage = Stage::new(None);
+    let replicas = [Bridge::start(&stage.settings()), Bridge::start(&stage.settings())];
+    for replica in &replicas {
+        wait_for_log(replica, &["commands are read from the end of their topic"]);
+    }
+    let _devices = stage.connect(|number| replicas[number % 2].mqtt());
+    stage.read_property("device99", "offline");
+    let total = stage.load();
+    eventually("every device has answered", PATIENCE, || (stage.outcomes().len() >= total).then_some(()));
+    let outcomes = stage.outcomes();
+    assert_eq!(outcomes.len(), total, "nobody answers for a device that nobody holds");
+    for outcomes in outcomes.values() {
+        assert_eq!(outcomes.len(), 1, "{outcomes:?}");
+        assert_reply(&outcomes[0]);
+    }
+}

@@ -1,0 +1,22 @@
+//! Devices, the real bridge and real queues together: what a platform finds, what a caller hears, what an outage costs.
+#![expect(clippy::disallowed_methods, reason = "tests own the clock")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod caller;
+mod children;
+mod cluster;
+mod coap;
+mod command;
+mod fleet;
+mod kafka_commands;
+mod lifecycle;
+mod outage;
+mod partition;
+mod replicas;
+mod report;
+mod rolling;
+mod rolling_kafka;
+mod takeover;

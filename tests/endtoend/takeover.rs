@@ -1,0 +1,185 @@
+//! One device, several replicas: at most one session lives.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::command::{last_envelope, obey};
+use crate::support::wire::Incoming;
+use crate::support::{Bridge, Connect, Device, Nats, Registration, Registry, Settings, Wire, eventually, http, packet};
+
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The contract's: the older connection is closed within this time, on any replica.
+const CLOSED_WITHIN: Duration = Duration::from_millis(500);
+
+/// More would be damped: five takeovers of one device within a minute.
+const TAKEOVERS_PER_DEVICE: usize = 5;
+
+fn pair(registry: &Registry, nats: &Nats) -> [Bridge; 2] {
+    let replicas = [(); 2].map(|()| Bridge::start(&Settings::nats(registry, nats)));
+    for replica in &replicas {
+        eventually("replicas coordinate", PATIENCE, || (replica.readiness().1["coordination"] == "ok").then_some(()));
+    }
+    replicas
+}
+
+fn read(nats: &Nats, device: &Registration) -> Value {
+    let subject = format!("jetlinks.command.product1.{}.properties.read", device.id);
+    let output = nats.run_cli(&["request", "--timeout", "5s", "--raw", &subject, r#"{"properties":["sn"]}"#]);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+fn lives(wire: &mut Wire) -> bool {
+    wire.send_regardless(&packet::PINGREQ);
+    loop {
+        match wire.next() {
+            Incoming::Closed => return false,
+            Incoming::Packet(packet) if packet.header == 0xD0 => return true,
+            Incoming::Packet(_) => {}
+        }
+    }
+}
+
+#[test]
+fn a_device_that_moves_to_another_replica_leaves_no_session_behind_and_takes_its_commands_along() {
+    let nats = Nats::start();
+    let (registry, devices) = Registry::numbered(1);
+    let [first, second] = pair(&registry, &nats);
+    let mut older = Wire::connect(first.mqtt(), &devices[0]);
+    let newer = Device::connect(second.mqtt(), &devices[0], obey);
+    older.wait_closed();
+    let answer = read(&nats, &devices[0]);
+    assert_eq!((&answer["origin"], &answer["data"]["success"]), (&json!("device"), &json!(true)), "{answer}");
+    let last = last_envelope(&nats, "jetlinks.device.product1.device1.online").unwrap();
+    assert_eq!(answer["sessionid"], last["sessionid"]);
+    assert!(last_envelope(&nats, "jetlinks.device.product1.device1.offline").is_none(), "a takeover is no departure");
+    drop(newer);
+}
+
+#[test]
+fn a_thousand_takeovers_between_replicas_leave_one_session_each_within_half_a_second() {
+    let nats = Nats::start();
+    let (registry, devices) = Registry::numbered(1_000 / TAKEOVERS_PER_DEVICE);
+    let replicas = pair(&registry, &nats);
+    let mut held: Vec<Wire> = devices.iter().map(|device| Wire::connect(replicas[0].mqtt(), device)).collect();
+    let mut delays = Vec::new();
+    for turn in 1..=TAKEOVERS_PER_DEVICE {
+        for (device, older) in devices.iter().zip(&mut held) {
+            let newer = Wire::connect(replicas[turn % 2].mqtt(), device);
+            let accepted = Instant::now();
+            older.wait_closed();
+            delays.push(accepted.elapsed());
+            *older = newer;
+        }
+    }
+    for wire in &mut held {
+        wire.send(&packet::PINGREQ);
+        assert_eq!(wire.next_packet().header, 0xD0, "the last session of each device lives");
+    }
+    let sessions: f64 = replicas.iter().map(|replica| replica.metric("jetlinks_bridge_sessions", &[])).sum();
+    assert_eq!(sessions as usize, devices.len());
+    for device in &devices {
+        let subject = format!("jetlinks.device.product1.{}.offline", device.id);
+        assert!(last_envelope(&nats, &subject).is_none(), "{} was said to be offline", device.id);
+    }
+    delays.sort_unstable();
+    let (p50, p99) = (delays[delays.len() / 2], delays[delays.len() * 99 / 100]);
+    println!("from the new CONNACK to the old connection's end: p50 {p50:?}, p99 {p99:?}");
+    assert!(p99 < CLOSED_WITHIN, "p99 {p99:?}");
+}
+
+#[test]
+fn two_connects_at_the_same_moment_leave_exactly_one_session() {
+    let nats = Nats::start();
+    let (registry, devices) = Registry::numbered(40);
+    let replicas = pair(&registry, &nats);
+    for device in &devices {
+        let mut wires = replicas.each_ref().map(|replica| Wire::open(replica.mqtt()));
+        let connect = Connect::of(device).bytes();
+        wires.iter_mut().for_each(|wire| wire.send(&connect));
+        wires.iter_mut().for_each(|wire| drop(wire.next()));
+        eventually("one of two is closed", PATIENCE, || {
+            let sessions: f64 = replicas.iter().map(|replica| replica.metric("jetlinks_bridge_sessions", &[])).sum();
+            (sessions as usize == 1).then_some(())
+        });
+        let mut living: Vec<Wire> = wires.into_iter().filter_map(|mut wire| lives(&mut wire).then_some(wire)).collect();
+        assert_eq!(living.len(), 1, "{}", device.id);
+        living[0].send(&packet::DISCONNECT);
+        living[0].wait_closed();
+        eventually("the device has left", PATIENCE, || {
+            let sessions: f64 = replicas.iter().map(|replica| replica.metric("jetlinks_bridge_sessions", &[])).sum();
+            (sessions as usize == 0).then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_refused_connect_on_another_replica_disturbs_nobody() {
+    let nats = Nats::start();
+    let (registry, devices) = Registry::numbered(1);
+    let [first, second] = pair(&registry, &nats);
+    let mut held = Wire::connect(first.mqtt(), &devices[0]);
+    let mut refused = Wire::open(second.mqtt());
+    refused.send(&Connect { password: Some("0".repeat(32)), ..Connect::of(&devices[0]) }.bytes());
+    assert_eq!(refused.next_packet().body, [0, 4]);
+    held.publish_acknowledged(&devices[0].topic("tags"), r#"{"tags":{"a":1}}"#, 1);
+}
+
+#[test]
+fn a_frozen_replica_delivers_nothing_stale_and_finds_out_that_it_was_superseded() {
+    const SIGSTOP: i32 = 19;
+    const SIGCONT: i32 = 18;
+    let nats = Nats::start();
+    let (registry, devices) = Registry::numbered(2);
+    let [frozen, other] = pair(&registry, &nats);
+    let mut moved = Wire::connect(frozen.mqtt(), &devices[0]);
+    let mut stayed = Wire::connect(frozen.mqtt(), &devices[1]);
+    frozen.signal(SIGSTOP);
+    let newer = Device::connect(other.mqtt(), &devices[0], obey);
+    // The caller gives up while the replica stands still; its command waits there all the same.
+    for device in &devices {
+        let subject = format!("jetlinks.command.product1.{}.properties.read", device.id);
+        nats.run_cli(&["request", "--timeout", "3s", "--raw", &subject, r#"{"properties":["stale"]}"#]);
+    }
+    frozen.signal(SIGCONT);
+    moved.wait_closed();
+    // What comes next to the device that stayed is the fresh command, never the stale one.
+    let fresh = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            eventually("a fresh command is answered", PATIENCE, || {
+                let answer = read(&nats, &devices[1]);
+                (answer["origin"] == "device").then_some(answer)
+            })
+        });
+        let command = stayed.next_publish();
+        stayed.reply(&command, r#""properties":{"sn":1}"#);
+        asking.join().unwrap();
+        command
+    });
+    assert_eq!(fresh.json()["properties"], json!(["sn"]));
+    drop(newer);
+}
+
+#[test]
+fn a_device_that_is_kicked_before_its_connack_has_no_session_afterwards() {
+    const SIGSTOP: i32 = 19;
+    const SIGCONT: i32 = 18;
+    let nats = Nats::start();
+    let (registry, devices) = Registry::numbered(1);
+    let settings = Settings::nats(&registry, &nats).text("uplink.queue", "stdio");
+    let mut bridge = Bridge::start(&settings);
+    // Its interest in commands cannot be in place as long as the server stands still.
+    nats.process().signal(SIGSTOP);
+    let mut wire = Wire::open(bridge.mqtt());
+    wire.send(&Connect::of(&devices[0]).bytes());
+    eventually("the device is about to get its session", PATIENCE, || {
+        let answer = http::request(bridge.admin(), "DELETE", "/api/sessions/device1", "").unwrap();
+        (answer.status == 204).then_some(())
+    });
+    nats.process().signal(SIGCONT);
+    wire.read_to_end();
+    bridge.expect("device.online", "device1");
+    let offline = bridge.expect("device.offline", "device1");
+    assert_eq!(offline["data"]["headers"]["cause"], "kicked");
+}
