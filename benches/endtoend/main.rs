@@ -1,0 +1,69 @@
+//! `make bench`: what an acknowledged message costs, beside Mosquitto on the same machine in the same minute.
+//!
+//! For every load and round each peer gets a fresh server and the same simulated devices. The peers take turns, and
+//! every other round in reverse, so that a machine that grows busier does not favour one. Between two moments of steady
+//! load the processor time of the server and the acknowledged messages are read; the ratio is taken inside a round, the
+//! table shows medians over rounds.
+#![expect(clippy::print_stdout, reason = "the table is the result")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a benchmark owns the clock, the sockets and the processes that it starts"
+)]
+
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+mod load;
+mod machine;
+mod measurement;
+mod options;
+mod peer;
+mod processor;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use self::measurement::measure;
+use self::options::Options;
+use self::peer::Queues;
+use self::table::Table;
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    machine::raise_file_limit();
+    let mut peers = Vec::new();
+    for peer in options.peers() {
+        match peer.version() {
+            Some(version) => {
+                println!("{peer}: {version}");
+                peers.push(peer);
+            }
+            None => println!("{peer}: MISSING, left out; `make tools` installs it"),
+        }
+    }
+    println!("machine: {}", machine::describe());
+    let mut queues = Queues::default();
+    let mut table = Table::default();
+    for round in 0..options.rounds {
+        queues.renew();
+        for &load in &options.loads {
+            let mut turn = peers.clone();
+            if !round.is_multiple_of(2) {
+                turn.reverse();
+            }
+            for peer in turn.into_iter().filter(|peer| peer.takes(load)) {
+                match measure(peer, load, options.seconds, &mut queues) {
+                    Ok(figures) => {
+                        println!("round {}, {load}, {peer}: {figures}", round + 1);
+                        table.add(load, peer, round, figures);
+                    }
+                    Err(error) => println!("round {}, {load}, {peer}: FAILED: {error}", round + 1),
+                }
+            }
+        }
+    }
+    println!("\n{}", table.render(&options.loads, &peers));
+    if table.is_complete(&options.loads, &peers, options.rounds) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,129 @@
+//! One peer under one load.
+
+use std::fmt;
+use std::io::{BufRead, BufReader, Lines, Read};
+use std::process::{ChildStderr, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::load::Load;
+use crate::peer::{Peer, Queues, Server};
+use crate::processor;
+use crate::support::Process;
+
+/// Time from the start of the devices to the begin of steady load, at most.
+const SETTLING_SECONDS: u64 = 40;
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Figures {
+    /// Processor time of the server, us per acknowledged message.
+    pub(crate) server_us: f64,
+    /// Processor time of the queue, us per acknowledged message; 0 without a queue.
+    pub(crate) queue_us: f64,
+    /// Processor time of the simulated devices, us per acknowledged message.
+    pub(crate) devices_us: f64,
+    /// Acknowledged messages per second.
+    pub(crate) rate: f64,
+    /// Half of the acknowledgements took at most this long, ms.
+    pub(crate) p50_ms: f64,
+    /// 99 % took at most this long, ms.
+    pub(crate) p99_ms: f64,
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { server_us, queue_us, devices_us, rate, p50_ms, p99_ms } = self;
+        write!(f, "{server_us:.2} us, {:.1} thousand/s, p50 {p50_ms:.1} ms, p99 {p99_ms:.1} ms", rate / 1e3)?;
+        write!(f, " (devices {devices_us:.1} us, queue {queue_us:.1} us)")
+    }
+}
+
+/// A moment of steady load.
+#[derive(Debug, Clone, Copy)]
+struct Moment {
+    elapsed_ms: u64,
+    acknowledged: u64,
+    server_us: u64,
+    queue_us: u64,
+    devices_us: u64,
+}
+
+/// Measures a peer: starts it, loads it, ends it.
+pub(crate) fn measure(peer: Peer, load: Load, seconds: u64, queues: &mut Queues) -> Result<Figures, String> {
+    let server = peer.start(load, queues)?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_jetlinks-bridge"));
+    command.arg("simulate").args(["--rate", "0", "--qos", "1", "--output", "json", "--warmup", "1s"]);
+    command.args(["--address", &server.address.to_string(), "--window", &load.window.to_string()]);
+    command.args(["--transport", load.transport.name()]);
+    command.args(["--duration", &format!("{}s", SETTLING_SECONDS + seconds)]);
+    match &server.registry {
+        Some(registry) => {
+            command.arg("--registry").arg(registry.path()).args(["--devices", &load.devices.to_string()]);
+        }
+        None => {
+            command.args(["--anonymous", "--generate", &load.devices.to_string()]);
+        }
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut devices = Process::spawn(&mut command, None);
+    // Both were piped a line above.
+    let (mut stdout, stderr) = (devices.take_stdout().expect("piped"), devices.take_stderr().expect("piped"));
+    let mut progress = BufReader::new(stderr).lines();
+    let from = next_moment(&mut progress, &server, devices.id())?;
+    let until = loop {
+        let moment = next_moment(&mut progress, &server, devices.id())?;
+        if moment.elapsed_ms >= from.elapsed_ms + seconds * 1_000 {
+            break moment;
+        }
+    };
+    devices.signal(libc::SIGINT);
+    let mut summary = String::new();
+    stdout.read_to_string(&mut summary).map_err(|error| error.to_string())?;
+    let code = devices.exit_code(Duration::from_secs(30));
+    if code != 0 {
+        return Err(format!("the devices ended with {code}"));
+    }
+    let summary: Value = serde_json::from_str(&summary).map_err(|error| error.to_string())?;
+    figures(from, until, &summary)
+}
+
+/// Reads the devices' progress up to a line of steady load, and the processor times of that moment.
+fn next_moment(progress: &mut Lines<BufReader<ChildStderr>>, server: &Server, devices: u32) -> Result<Moment, String> {
+    for line in progress.by_ref() {
+        let line = line.map_err(|error| error.to_string())?;
+        let Ok(told) = serde_json::from_str::<Value>(&line) else { return Err(line) };
+        if told["measuring"] == true {
+            return Ok(Moment {
+                elapsed_ms: told["elapsed_ms"].as_u64().unwrap_or_default(),
+                acknowledged: told["acknowledged"].as_u64().unwrap_or_default(),
+                server_us: processor::time_us(server.id()),
+                queue_us: server.queue.map_or(0, processor::time_us),
+                devices_us: processor::time_us(devices),
+            });
+        }
+    }
+    Err("the devices ended before the load was steady".to_owned())
+}
+
+fn figures(from: Moment, until: Moment, summary: &Value) -> Result<Figures, String> {
+    let acknowledged = until.acknowledged.saturating_sub(from.acknowledged);
+    if acknowledged == 0 {
+        return Err("nothing was acknowledged".to_owned());
+    }
+    let reconnects = summary["reconnects"].as_u64().unwrap_or_default();
+    if reconnects > 0 {
+        return Err(format!("{reconnects} connections were lost under load"));
+    }
+    let per_message = |from: u64, until: u64| until.saturating_sub(from) as f64 / acknowledged as f64;
+    let latency = |name: &str| summary["latency_ms"][name].as_f64().unwrap_or_default();
+    Ok(Figures {
+        server_us: per_message(from.server_us, until.server_us),
+        queue_us: per_message(from.queue_us, until.queue_us),
+        devices_us: per_message(from.devices_us, until.devices_us),
+        rate: acknowledged as f64 * 1e3 / (until.elapsed_ms - from.elapsed_ms) as f64,
+        p50_ms: latency("p50"),
+        p99_ms: latency("p99"),
+    })
+}

@@ -1,0 +1,37 @@
+//! Arguments of the benchmark.
+
+use clap::Parser;
+
+use crate::load::Load;
+use crate::peer::Peer;
+
+/// Compares the bridge with Mosquitto under the same load
+#[derive(Debug, Parser)]
+pub(crate) struct Options {
+    /// How often everything is measured
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rounds: u32,
+
+    /// Seconds of steady load that are measured
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(crate) seconds: u64,
+
+    /// Loads: devices and unacknowledged messages of each over MQTT, or devices over CoAP
+    #[arg(long, value_delimiter = ',', default_value = "100x20,100x1,1000x1,coap:100,dtls:100")]
+    pub(crate) loads: Vec<Load>,
+
+    /// Who is measured; all by default
+    #[arg(long, value_delimiter = ',', value_enum)]
+    pub(crate) peers: Vec<Peer>,
+
+    /// What cargo hands to every benchmark
+    #[arg(long, hide = true)]
+    pub(crate) bench: bool,
+}
+
+impl Options {
+    /// Who is measured, in the order of a round.
+    pub(crate) fn peers(&self) -> Vec<Peer> {
+        if self.peers.is_empty() { Peer::ALL.to_vec() } else { self.peers.clone() }
+    }
+}
