@@ -1,0 +1,62 @@
+{{/* The TOML file: values.config, and the settings that name mounted files. */}}
+{{- define "jetlinks-bridge.toml" -}}
+{{- $config := deepCopy .Values.config -}}
+{{- range include "jetlinks-bridge.material" . | fromJsonArray -}}
+{{- $at := $config -}}
+{{- range initial .setting -}}
+{{- if not (kindIs "map" (get $at .)) -}}
+{{- $_ := set $at . dict -}}
+{{- end -}}
+{{- $at = get $at . -}}
+{{- end -}}
+{{- $_ := set $at (last .setting) (printf "%s/%s/%s" (include "jetlinks-bridge.materialFolder" $) .volume .key) -}}
+{{- end -}}
+{{- include "jetlinks-bridge.tomlTable" (dict "path" "" "table" $config) | trim -}}
+{{- end -}}
+
+{{/* Plain keys come before nested tables: in TOML a key below a heading belongs to that heading. */}}
+{{- define "jetlinks-bridge.tomlTable" -}}
+{{- $plain := list -}}
+{{- $nested := list -}}
+{{- range $key, $value := .table -}}
+{{- if kindIs "map" $value -}}
+{{- $nested = append $nested $key -}}
+{{- else if not (kindIs "invalid" $value) -}}
+{{- $plain = append $plain (printf "%s = %s" (include "jetlinks-bridge.tomlKey" $key) (include "jetlinks-bridge.tomlValue" $value)) -}}
+{{- end -}}
+{{- end -}}
+{{- if $plain }}
+{{- if .path }}
+[{{ .path }}]
+{{- end }}
+{{ join "\n" $plain }}
+{{ end -}}
+{{- $path := .path -}}
+{{- $table := .table -}}
+{{- range $nested -}}
+{{- $key := include "jetlinks-bridge.tomlKey" . -}}
+{{- include "jetlinks-bridge.tomlTable" (dict "path" (ternary (printf "%s.%s" $path $key) $key (not (empty $path))) "table" (get $table .)) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "jetlinks-bridge.tomlKey" -}}
+{{- if regexMatch "^[A-Za-z0-9_-]+$" . -}}{{ . }}{{- else -}}{{ toRawJson . }}{{- end -}}
+{{- end -}}
+
+{{/* JSON's strings are TOML's basic strings. Helm reads every number as a float; the bridge knows whole ones alone. */}}
+{{- define "jetlinks-bridge.tomlValue" -}}
+{{- if kindIs "slice" . -}}
+[
+{{- range $index, $item := . -}}
+{{- if $index }}, {{ end -}}
+{{- include "jetlinks-bridge.tomlValue" $item -}}
+{{- end -}}
+]
+{{- else if kindIs "float64" . -}}
+{{- if eq (floor .) . -}}{{ int64 . }}{{- else -}}{{ . }}{{- end -}}
+{{- else if kindIs "string" . -}}
+{{- toRawJson . -}}
+{{- else -}}
+{{- . -}}
+{{- end -}}
+{{- end -}}

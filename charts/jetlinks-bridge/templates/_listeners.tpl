@@ -1,0 +1,82 @@
+{{/* The listeners that are on: name, container port, port of the Service, node port. */}}
+{{- define "jetlinks-bridge.tcpListeners" -}}
+{{- $config := .Values.config.mqtt -}}
+{{- $service := .Values.service.tcp -}}
+{{- $all := list
+  (dict "name" "mqtt" "key" "mqtt" "listen" $config.listen)
+  (dict "name" "mqtts" "key" "mqtts" "listen" $config.tls.listen)
+  (dict "name" "mqtt-ws" "key" "ws" "listen" $config.websocket.listen)
+  (dict "name" "mqtt-wss" "key" "wss" "listen" $config.websocket_tls.listen) -}}
+{{- include "jetlinks-bridge.listenersOn" (dict "all" $all "service" $service "protocol" "TCP") -}}
+{{- end -}}
+
+{{- define "jetlinks-bridge.udpListeners" -}}
+{{- $all := list
+  (dict "name" "coap" "key" "coap" "listen" .Values.config.coap.listen)
+  (dict "name" "coaps" "key" "coaps" "listen" .Values.config.dtls.listen) -}}
+{{- include "jetlinks-bridge.listenersOn" (dict "all" $all "service" .Values.service.udp "protocol" "UDP") -}}
+{{- end -}}
+
+{{- define "jetlinks-bridge.listenersOn" -}}
+{{- $service := .service -}}
+{{- $protocol := .protocol -}}
+{{- $on := list -}}
+{{- range .all -}}
+{{- if .listen -}}
+{{- $on = append $on (dict "name" .name "protocol" $protocol "containerPort" (include "jetlinks-bridge.port" .listen | int64) "port" (get $service.ports .key | int64) "nodePort" (get $service.nodePorts .key | int64)) -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $on -}}
+{{- end -}}
+
+{{/* The Services for devices differ in the protocol alone. */}}
+{{- define "jetlinks-bridge.deviceService" -}}
+{{- $service := .service -}}
+{{- $isPublic := has $service.type (list "NodePort" "LoadBalancer") -}}
+apiVersion: v1
+kind: Service
+metadata:
+  name: {{ .name }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "jetlinks-bridge.labels" .root | nindent 4 }}
+  {{- with $service.annotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  type: {{ $service.type }}
+  {{- if $isPublic }}
+  externalTrafficPolicy: {{ $service.externalTrafficPolicy }}
+  {{- end }}
+  {{- if eq $service.type "LoadBalancer" }}
+  {{- with $service.loadBalancerClass }}
+  loadBalancerClass: {{ . }}
+  {{- end }}
+  {{- with $service.loadBalancerSourceRanges }}
+  loadBalancerSourceRanges:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- end }}
+  {{- with $service.ipFamilyPolicy }}
+  ipFamilyPolicy: {{ . }}
+  {{- end }}
+  sessionAffinity: {{ $service.sessionAffinity }}
+  {{- if and (eq $service.sessionAffinity "ClientIP") $service.sessionAffinityTimeoutSeconds }}
+  sessionAffinityConfig:
+    clientIP:
+      timeoutSeconds: {{ $service.sessionAffinityTimeoutSeconds | int64 }}
+  {{- end }}
+  selector:
+    {{- include "jetlinks-bridge.selectorLabels" .root | nindent 4 }}
+  ports:
+    {{- range .listeners }}
+    - name: {{ .name }}
+      protocol: {{ .protocol }}
+      port: {{ int64 .port }}
+      targetPort: {{ .name }}
+      {{- if and $isPublic .nodePort }}
+      nodePort: {{ int64 .nodePort }}
+      {{- end }}
+    {{- end }}
+{{- end -}}

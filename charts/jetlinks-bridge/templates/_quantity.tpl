@@ -1,0 +1,46 @@
+{{/* "1h30m" in seconds, rounded up. */}}
+{{- define "jetlinks-bridge.seconds" -}}
+{{- $unit := dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000 "d" 86400000 -}}
+{{- $millis := 0 -}}
+{{- range regexFindAll "[0-9]+(ms|s|m|h|d)" (toString .) -1 -}}
+{{- $millis = add $millis (mul (regexFind "^[0-9]+" . | int64) (get $unit (regexFind "[a-z]+$" .))) -}}
+{{- end -}}
+{{- div (add $millis 999) 1000 -}}
+{{- end -}}
+
+{{/* A size of the configuration ("256MiB") or a quantity of Kubernetes ("1.5Gi") in KiB, rounded down. */}}
+{{- define "jetlinks-bridge.kibibytes" -}}
+{{- $text := toString . -}}
+{{- $number := regexFind "^[0-9]+([.][0-9]+)?" $text | float64 -}}
+{{- $unit := trimSuffix "b" (lower (trimPrefix (regexFind "^[0-9]+([.][0-9]+)?" $text) $text | trim)) -}}
+{{- $bytes := dict "" 1.0 "k" 1e3 "m" 1e6 "g" 1e9 "t" 1e12 "ki" 1024.0 "mi" 1048576.0 "gi" 1073741824.0 "ti" 1099511627776.0 -}}
+{{- if not (hasKey $bytes $unit) -}}
+{{- fail (printf "%q is no size that this chart understands" $text) -}}
+{{- end -}}
+{{- divf (mulf $number (get $bytes $unit)) 1024.0 | floor | int64 -}}
+{{- end -}}
+
+{{/* The port of "0.0.0.0:1883"; nothing for a listener that is off. */}}
+{{- define "jetlinks-bridge.port" -}}
+{{- regexFind "[0-9]+$" (toString (default "" .)) -}}
+{{- end -}}
+
+{{/* How long a pod may take to end: what the drain takes at its longest, after the pause before it. */}}
+{{- define "jetlinks-bridge.graceSeconds" -}}
+{{- if kindIs "invalid" .Values.terminationGracePeriodSeconds -}}
+{{- $rate := int64 .Values.config.drain.rate -}}
+{{- $batches := div (add (int64 .Values.config.limits.connections) (sub $rate 1)) $rate -}}
+{{- add (int64 .Values.preStopSeconds) $batches (include "jetlinks-bridge.seconds" .Values.config.drain.timeout | int64) -}}
+{{- else -}}
+{{- int64 .Values.terminationGracePeriodSeconds -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+What the bridge needs at most, in KiB: 64 MiB + limits.inflight_bytes + 16 KiB for each connection and 64 KiB for each DTLS
+session. Either kind may reach limits.connections.
+*/}}
+{{- define "jetlinks-bridge.memoryKibibytes" -}}
+{{- $each := add (ternary 16 0 (gt (len (include "jetlinks-bridge.tcpListeners" . | fromJsonArray)) 0)) (ternary 64 0 (not (empty .Values.config.dtls.listen))) -}}
+{{- add 65536 (include "jetlinks-bridge.kibibytes" .Values.config.limits.inflight_bytes | int64) (mul $each (int64 .Values.config.limits.connections)) -}}
+{{- end -}}

@@ -1,0 +1,167 @@
+"""Every manifest of every release is one that Kubernetes takes."""
+
+import json
+
+import jsonschema
+import kubernetes_validate
+import yaml
+
+from helm import CHART, MATRIX, NAMESPACE, RELEASE, TOOLS, VALUES, find, run, template
+
+KUBERNETES = "1.37"
+CUSTOM = {"ServiceMonitor": "servicemonitors", "PrometheusRule": "prometheusrules"}
+
+
+def _pods(manifests):
+    for manifest in manifests:
+        if manifest["kind"] == "Deployment":
+            yield manifest["spec"]["template"]
+        elif manifest["kind"] == "Pod":
+            yield manifest
+
+
+def _containers(pod):
+    return pod["spec"].get("initContainers", []) + pod["spec"]["containers"]
+
+
+def _check_custom(manifest):
+    definition = yaml.safe_load((TOOLS / f"crds/monitoring.coreos.com_{CUSTOM[manifest['kind']]}.yaml").read_text())
+    (version,) = [v for v in definition["spec"]["versions"] if manifest["apiVersion"].endswith("/" + v["name"])]
+    schema = _closed(version["schema"]["openAPIV3Schema"])
+    schema["properties"]["metadata"] = {"type": "object"}
+    jsonschema.validate(manifest, schema)
+
+
+def _closed(schema):
+    """The server drops members that the schema does not name; here they are mistakes."""
+    if isinstance(schema, list):
+        return [_closed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {key: _closed(value) for key, value in schema.items()}
+    if isinstance(closed.get("properties"), dict) and closed.get("type") == "object":
+        closed.setdefault("additionalProperties", False)
+    if closed.pop("x-kubernetes-int-or-string", False):
+        closed.pop("type", None)
+    # Go takes flags anywhere, Python at the front alone.
+    if isinstance(closed.get("pattern"), str) and closed["pattern"].startswith("^(?i)"):
+        closed["pattern"] = "(?i)^" + closed["pattern"].removeprefix("^(?i)")
+    return closed
+
+
+def lint_finds_nothing_in_the_chart_and_its_presets():
+    for name, arguments in MATRIX.items():
+        done = run("lint", "--strict", CHART, *arguments)
+        assert done.returncode == 0, f"{name}: {done.stdout}{done.stderr}"
+
+
+def every_manifest_of_the_matrix_satisfies_the_schema_of_kubernetes():
+    kinds = set()
+    for name, arguments in MATRIX.items():
+        for manifest in template(*arguments):
+            kinds.add(manifest["kind"])
+            try:
+                if manifest["kind"] in CUSTOM:
+                    _check_custom(manifest)
+                else:
+                    kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+            except (kubernetes_validate.ValidationError, jsonschema.ValidationError) as error:
+                raise AssertionError(f"{name}: {manifest['kind']} {manifest['metadata']['name']}: {error}") from error
+    wanted = {
+        "ConfigMap", "Deployment", "HorizontalPodAutoscaler", "Ingress", "NetworkPolicy", "Pod", "PodDisruptionBudget",
+        "PrometheusRule", "Secret", "Service", "ServiceAccount", "ServiceMonitor",
+    }
+    assert kinds == wanted, kinds ^ wanted
+
+
+def a_manifest_with_a_wrong_member_is_found():
+    manifests = template("-f", VALUES / "everything.yaml")
+    deployment, monitor = find(manifests, "Deployment"), find(manifests, "ServiceMonitor")
+    deployment["spec"]["replica"] = 1
+    monitor["spec"]["endpoints"][0]["intervall"] = "1s"
+    for check in (lambda: kubernetes_validate.validate(deployment, KUBERNETES, strict=True), lambda: _check_custom(monitor)):
+        try:
+            check()
+        except (kubernetes_validate.ValidationError, jsonschema.ValidationError):
+            continue
+        raise AssertionError("accepted")
+
+
+def no_two_manifests_have_one_name_and_all_are_in_the_namespace_of_the_release():
+    for name, arguments in MATRIX.items():
+        seen = set()
+        for manifest in template(*arguments):
+            key = (manifest["kind"], manifest["metadata"]["name"])
+            assert key not in seen, f"{name}: {key}"
+            seen.add(key)
+            assert manifest["metadata"]["namespace"] == NAMESPACE, f"{name}: {key}"
+            assert len(key[1]) <= 63, f"{name}: {key}"
+            assert manifest["metadata"]["labels"]["app.kubernetes.io/instance"] == RELEASE, f"{name}: {key}"
+
+
+def every_pod_satisfies_the_restricted_pod_security_standard():
+    allowed = {"configMap", "emptyDir", "projected", "secret", "downwardAPI", "csi", "ephemeral", "persistentVolumeClaim"}
+    for name, arguments in MATRIX.items():
+        for pod in _pods(template(*arguments)):
+            spec = pod["spec"]
+            assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec), name
+            assert spec["securityContext"]["runAsNonRoot"] and spec["securityContext"]["runAsUser"] > 0, name
+            assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+            for volume in spec["volumes"]:
+                assert set(volume) - {"name"} <= allowed, f"{name}: {volume}"
+            for container in _containers(pod):
+                security = container["securityContext"]
+                assert security["allowPrivilegeEscalation"] is False, name
+                assert security["capabilities"] == {"drop": ["ALL"]}, name
+                assert "privileged" not in security, name
+
+
+def no_pod_can_write_to_its_image_or_speak_to_the_api_server():
+    for name, arguments in MATRIX.items():
+        manifests = template(*arguments)
+        for pod in _pods(manifests):
+            assert pod["spec"]["automountServiceAccountToken"] is False, name
+            assert pod["spec"]["enableServiceLinks"] is False, name
+            for container in _containers(pod):
+                assert container["securityContext"]["readOnlyRootFilesystem"] is True, name
+        account = find(manifests, "ServiceAccount")
+        assert account is None or account["automountServiceAccountToken"] is False, name
+
+
+def every_mounted_volume_exists_and_every_volume_is_mounted():
+    for name, arguments in MATRIX.items():
+        for pod in _pods(template(*arguments)):
+            volumes = [volume["name"] for volume in pod["spec"]["volumes"]]
+            assert len(volumes) == len(set(volumes)), f"{name}: {volumes}"
+            for container in _containers(pod):
+                mounts = container["volumeMounts"]
+                assert {m["name"] for m in mounts} == set(volumes), f"{name}: {container['name']}"
+                paths = [m["mountPath"] for m in mounts]
+                nested = [(a, b) for a in paths for b in paths if a != b and b.startswith(a + "/")]
+                assert not nested, f"{name}: {nested}"
+
+
+def every_service_reaches_ports_of_the_bridge_and_never_the_test():
+    for name, arguments in MATRIX.items():
+        manifests = template(*arguments)
+        bridge = find(manifests, "Deployment")["spec"]["template"]
+        ports = {(port["name"], port["protocol"]) for port in bridge["spec"]["containers"][0]["ports"]}
+        for service in (m for m in manifests if m["kind"] == "Service"):
+            selector = service["spec"]["selector"].items()
+            assert selector <= bridge["metadata"]["labels"].items(), name
+            for port in service["spec"]["ports"]:
+                assert (port["targetPort"], port["protocol"]) in ports, f"{name}: {port}"
+            for pod in (m for m in manifests if m["kind"] == "Pod"):
+                assert not selector <= pod["metadata"]["labels"].items(), name
+
+
+def the_dashboard_is_a_dashboard():
+    manifests = template("--set", "dashboard.enabled=true")
+    board = json.loads(find(manifests, "ConfigMap", "-dashboard")["data"]["jetlinks-bridge.json"])
+    panels = board["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    places = {(p["gridPos"]["x"], p["gridPos"]["y"]) for p in panels}
+    assert len(places) == len(panels), "two panels lie upon each other"
+    for panel in panels:
+        assert panel["type"] == "row" or all(target["expr"] for target in panel["targets"]), panel["title"]
+        assert panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24, panel["title"]
