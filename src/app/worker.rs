@@ -106,6 +106,7 @@ async fn serve(
         registry: plan.registry,
         meter: Box::new(WorkerMeter::new(plan.index, plan.metrics, plan.health)),
         clock,
+        latest: clock.now(),
         message_number: first_message_number(clock.now().unix_ms, plan.index),
     };
     let listeners = plan.listeners.into_iter().map(tokio::net::TcpListener::from_std).collect::<Result<_, _>>()?;

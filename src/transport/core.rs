@@ -29,6 +29,8 @@ pub struct Core {
     pub meter: Box<dyn Meter>,
     /// The worker's clocks.
     pub clock: Clock,
+    /// The time of the batch of work under way, for what need not be exact: at most a tick old.
+    pub latest: Now,
     /// Counts the message ids that the bridge makes.
     pub message_number: u64,
 }
@@ -38,6 +40,7 @@ impl Core {
     pub fn now(&mut self) -> Now {
         let now = self.clock.now();
         self.encoder.set_now(now.unix_ms);
+        self.latest = now;
         now
     }
 

@@ -341,15 +341,15 @@ impl Worker {
     /// Tells the load what the connection holds beyond its free share.
     pub(super) fn charge(&self, connection: &Connection, progress: Progress) {
         let core = &mut *self.core.borrow_mut();
-        connection.state.borrow_mut().charge(&mut core.load, core.clock.now(), progress);
+        connection.state.borrow_mut().charge(&mut core.load, core.latest, progress);
     }
 
     /// How many bytes the connection may read; `None`: it is woken when there is room.
     pub(super) fn reserve(&self, connection: &Connection) -> Option<usize> {
         let core = &mut *self.core.borrow_mut();
-        let room = connection.state.borrow_mut().reserve(&core.limits, &mut core.load, core.clock.now());
+        let room = connection.state.borrow_mut().reserve(&core.limits, &mut core.load, core.latest);
         if room.is_none() {
-            self.crowded_us.set(core.clock.now().us);
+            self.crowded_us.set(core.latest.us);
             self.pause(connection);
         }
         room
