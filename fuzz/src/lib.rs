@@ -11,6 +11,7 @@ pub mod proxy_header;
 pub mod seeds;
 pub mod session_operations;
 pub mod topic_and_message;
+pub mod websocket_frames;
 pub mod world;
 
 #[cfg(test)]
@@ -27,12 +28,15 @@ mod tests {
                 "topic_and_message" => topic_and_message::check,
                 "command" => command::check,
                 "session_operations" => session_operations::check,
+                "websocket_frames" => websocket_frames::check,
                 other => panic!("no target is called {other}"),
             };
             println!("{target} {name}");
             check(bytes);
         }
-        for target in ["mqtt_decode", "proxy_header", "topic_and_message", "command", "session_operations"] {
+        let targets =
+            ["mqtt_decode", "proxy_header", "topic_and_message", "command", "session_operations", "websocket_frames"];
+        for target in targets {
             assert!(seeds.iter().any(|(other, ..)| *other == target), "{target} has no seed");
         }
     }

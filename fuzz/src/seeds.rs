@@ -35,6 +35,7 @@ pub fn all() -> Vec<Seed> {
     }
     seeds.extend(packets());
     seeds.extend(proxy_headers());
+    seeds.extend(frames());
     seeds.extend(sequences());
     seeds
 }
@@ -77,6 +78,22 @@ fn proxy_headers() -> Vec<Seed> {
         seed("inet", &v2(&[0x21, 0x11], &[10, 0, 0, 1, 10, 0, 0, 2, 1, 2, 3, 4, 4, 0, 0])),
         seed("inet6", &v2(&[0x21, 0x21], &[7; 36])),
         seed("local", &v2(&[0x20, 0], &[])),
+    ]
+}
+
+fn frames() -> Vec<Seed> {
+    let seed = |name: &str, bytes: &[u8]| ("websocket_frames", name.to_owned(), bytes.to_vec());
+    let frame = |first_byte: u8, payload: &[u8]| {
+        let length = u8::try_from(payload.len()).expect("a short payload");
+        [&[first_byte, 0x80 | length, 0, 0, 0, 0][..], payload].concat()
+    };
+    vec![
+        seed("whole", &frame(0x82, b"data")),
+        seed("parts", &[frame(0x02, b"da"), frame(0x89, b"ping"), frame(0x80, b"ta"), frame(0x8a, b"")].concat()),
+        seed("pings", &[frame(0x89, b"first"), frame(0x89, b"second"), frame(0x88, &[3, 232])].concat()),
+        seed("long", &[&[0x82, 0xfe, 0, 126, 1, 2, 3, 4][..], &[7; 126]].concat()),
+        seed("longer", &[0x82, 0xff, 0, 0, 0, 0, 0, 1, 0, 0, 1, 2, 3, 4, 5]),
+        seed("text", &frame(0x81, b"text")),
     ]
 }
 

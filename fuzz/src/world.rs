@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use jetlinks_bridge::protocol::child::{Child, Children};
 use jetlinks_bridge::protocol::downlink::{Downlink, Outcome, Ticket};
 use jetlinks_bridge::protocol::envelope::{Encoder, Mode};
 use jetlinks_bridge::protocol::id::{DeviceId, ProductId};
 use jetlinks_bridge::protocol::limit::{Limits, Load, Now};
-use jetlinks_bridge::protocol::child::{Child, Children};
 use jetlinks_bridge::protocol::session::{Context, Event, Observer};
 use jetlinks_bridge::protocol::uplink::{Addressing, Handover, Record, Token, Uplink};
 
