@@ -8,12 +8,12 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 
 use super::listeners;
-use crate::config::{Config, Material};
+use crate::config::Config;
 use crate::protocol::coap::{Endpoint, Security, Settings, TokenSecrets};
 use crate::protocol::limit::Now;
 use crate::transport::Gate;
 use crate::transport::coap::Port;
-use crate::transport::dtls::{Bounds, CookieSecret, Server, Sessions};
+use crate::transport::dtls::{self, Bounds, CookieSecret, Sessions};
 
 /// Ports of one worker at most: a token names one in 7 bits, and the last number is not used.
 const PORTS_MAX: usize = 126;
@@ -27,7 +27,7 @@ const HALF_OPEN_PER_NETWORK_MAX: usize = 256;
 /// What DTLS needs besides a socket; shared by all workers.
 #[derive(Debug, Clone)]
 pub struct Dtls {
-    server: Server,
+    server: dtls::Server,
     secrets: Arc<TokenSecrets>,
     cookies: CookieSecret,
 }
@@ -41,22 +41,9 @@ pub struct PortPlan {
     dtls: Option<Dtls>,
 }
 
-/// Reads what DTLS needs; `None` when it is off.
-pub fn prepare(config: &Config) -> anyhow::Result<Option<Dtls>> {
+/// What DTLS needs besides its server.
+pub fn prepare(config: &Config, server: dtls::Server) -> anyhow::Result<Dtls> {
     let dtls = &config.dtls;
-    if dtls.listen.is_empty() {
-        return Ok(None);
-    }
-    let read = |key: &'static str, material: &Option<Material>| {
-        let material = material.as_ref().context(key)?;
-        material
-            .read()
-            .with_context(|| material.path().map_or(key.to_owned(), |path| format!("{key}: {}", path.display())))
-    };
-    let certificate = read("dtls.certificate", &dtls.certificate)?;
-    let private_key = read("dtls.private_key", &dtls.private_key)?;
-    let server = Server::new(certificate.expose(), private_key.expose());
-    let server = server.context("dtls.certificate, dtls.private_key")?;
     let secrets = match &dtls.token_secret[..] {
         // The configuration warns of it.
         [] => TokenSecrets::new(&random()?, None),
@@ -65,7 +52,7 @@ pub fn prepare(config: &Config) -> anyhow::Result<Option<Dtls>> {
             TokenSecrets::new(current.expose().as_bytes(), previous)
         }
     };
-    Ok(Some(Dtls { server, secrets: Arc::new(secrets), cookies: CookieSecret::new(random()?) }))
+    Ok(Dtls { server, secrets: Arc::new(secrets), cookies: CookieSecret::new(random()?) })
 }
 
 /// Binds every address once for each worker; by worker.

@@ -4,9 +4,14 @@
 //! an address that is in use is an error.
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::config::MqttConfig;
+use crate::transport::Door;
+use crate::transport::tls::TlsServer;
 
 /// Connections that may wait for a worker to accept them.
 const BACKLOG: i32 = 4096;
@@ -14,23 +19,56 @@ const BACKLOG: i32 = 4096;
 /// Bytes of datagrams that may wait for a worker; the system may allow less.
 const DATAGRAM_BYTES: usize = 4 << 20;
 
-/// Binds every address once for each worker; by worker. Port 0 becomes one free port, the same for all.
-pub fn bind(addresses: &[SocketAddr], workers: usize) -> anyhow::Result<Vec<Vec<TcpListener>>> {
-    let mut listeners: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
-    for &address in addresses {
-        let is_shared = workers > 1;
-        let mut bound = address;
-        if is_shared {
-            // The system lets every process of the same user share; without the wish to share, it tells of others.
-            bound = listen(address, false).with_context(|| address.to_string())?.local_addr()?;
+/// A listener of one worker, before its thread runs.
+#[derive(Debug)]
+pub struct ListenerPlan {
+    /// The socket.
+    pub listener: TcpListener,
+    /// What it speaks.
+    pub door: Door,
+}
+
+/// Binds every address of MQTT once for each worker; by worker. `tls` is there when a listener needs it.
+pub fn bind_all(
+    config: &MqttConfig,
+    tls: Option<&TlsServer>,
+    workers: usize,
+) -> anyhow::Result<Vec<Vec<ListenerPlan>>> {
+    let (websocket, websocket_tls) = (&config.websocket, &config.websocket_tls);
+    let doors = [
+        ("mqtt", &config.listen, None, None),
+        ("mqtt.tls", &config.tls.listen, tls.cloned(), None),
+        ("mqtt.websocket", &websocket.listen, None, Some(websocket.path.as_str())),
+        ("mqtt.websocket_tls", &websocket_tls.listen, tls.cloned(), Some(websocket_tls.path.as_str())),
+    ];
+    let mut plans: Vec<Vec<ListenerPlan>> = (0..workers).map(|_| Vec::new()).collect();
+    for (name, addresses, tls, path) in doors {
+        let door = Door { tls, websocket_path: path.map(Arc::from) };
+        for &address in addresses {
+            let bound = bind(name, address, workers).with_context(|| format!("{name}.listen"))?;
+            for (plan, listener) in plans.iter_mut().zip(bound) {
+                plan.push(ListenerPlan { listener, door: door.clone() });
+            }
         }
-        for own in &mut listeners {
-            let listener = listen(bound, is_shared).with_context(|| address.to_string())?;
-            bound = listener.local_addr()?;
-            own.push(listener);
-        }
-        announce("mqtt", bound);
     }
+    Ok(plans)
+}
+
+/// Binds an address once for each worker. Port 0 becomes one free port, the same for all.
+fn bind(name: &'static str, address: SocketAddr, workers: usize) -> anyhow::Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    let is_shared = workers > 1;
+    let mut bound = address;
+    if is_shared {
+        // The system lets every process of the same user share; without the wish to share, it tells of others.
+        bound = listen(address, false).with_context(|| address.to_string())?.local_addr()?;
+    }
+    for _ in 0..workers {
+        let listener = listen(bound, is_shared).with_context(|| address.to_string())?;
+        bound = listener.local_addr()?;
+        listeners.push(listener);
+    }
+    announce(name, bound);
     Ok(listeners)
 }
 
@@ -94,11 +132,11 @@ mod tests {
     fn workers_share_a_port_and_nobody_else_does() {
         for workers in [1, 3] {
             let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-            let own = bind(&[any], workers).expect("there are free ports");
-            let addresses: Vec<_> = own.iter().map(|own| own[0].local_addr().expect("it is bound")).collect();
+            let own = bind("mqtt", any, workers).expect("there are free ports");
+            let addresses: Vec<_> = own.iter().map(|own| own.local_addr().expect("it is bound")).collect();
             assert!(addresses.iter().all(|address| *address == addresses[0]), "{addresses:?}");
             for others in [1, 3] {
-                let refused = bind(&addresses[..1], others).expect_err("the port is in use");
+                let refused = bind("mqtt", addresses[0], others).expect_err("the port is in use");
                 assert!(format!("{refused:#}").contains("in use"), "{workers} {others}: {refused:#}");
             }
             let own = bind_datagrams("coap", any, workers).expect("there are free ports");

@@ -9,7 +9,7 @@ use crate::protocol::session::{Ending, Event};
 use crate::protocol::uplink::Availability;
 use crate::telemetry::health::Health;
 use crate::telemetry::metric::{CommandOutcome, ConnectOutcome, HandshakeOutcome, Transport, WorkerMetrics};
-use crate::transport::{Handshake, Meter, Peers, Refused};
+use crate::transport::{Handshake, Meter, Peers, Refused, Way};
 
 /// Calls of [`Meter::load`] after which one more line of a kind that any device can cause may be written: a second.
 const LOADS_PER_LINE: u8 = 10;
@@ -80,18 +80,30 @@ fn outcome(reason: Refused) -> ConnectOutcome {
         Refused::Draining => ConnectOutcome::Draining,
         Refused::ConnectionLimit => ConnectOutcome::ConnectionLimit,
         Refused::TakeoverLimit => ConnectOutcome::TakeoverLimit,
+        Refused::Certificate => ConnectOutcome::WrongCertificate,
         Refused::ProxyHeader => ConnectOutcome::ProxyHeader,
+        Refused::TlsHandshake => ConnectOutcome::TlsHandshake,
+        Refused::WebSocketHandshake => ConnectOutcome::WebSocketHandshake,
         Refused::Malformed | Refused::TimedOut | Refused::ConnectionLost => ConnectOutcome::Malformed,
     }
 }
 
+fn transport(way: Way) -> Transport {
+    match way {
+        Way::Tcp => Transport::Mqtt,
+        Way::Tls => Transport::MqttTls,
+        Way::WebSocket => Transport::WebSocket,
+        Way::WebSocketTls => Transport::WebSocketTls,
+    }
+}
+
 impl Meter for WorkerMeter {
-    fn opened(&mut self) {
-        self.metrics.connections.inc(Transport::Mqtt);
+    fn opened(&mut self, way: Way) {
+        self.metrics.connections.inc(transport(way));
     }
 
-    fn closed(&mut self) {
-        self.metrics.connections.dec(Transport::Mqtt);
+    fn closed(&mut self, way: Way) {
+        self.metrics.connections.dec(transport(way));
     }
 
     fn connected(&mut self, device: &str, peer: &str) {

@@ -6,6 +6,7 @@
 //! 3. This thread serves operators and waits for a signal.
 //! 4. The first signal drains, a second one ends the process at once.
 
+mod certificates;
 mod coap;
 mod coordination;
 mod hand_over;
@@ -26,6 +27,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
+use self::certificates::Certificates;
 use self::coordination::Coordination;
 use self::queues::Queues;
 use self::registry::RegistryPort;
@@ -57,16 +59,16 @@ pub fn run(config: &Config) -> Result<ExitCode, Failure> {
     let replica_id = replica_id().map_err(Failure::Run)?;
     let registry = watch::open(config, &replica_id).map_err(Failure::Configuration)?;
     let queues = Queues::new(config, &replica_id).map_err(Failure::Configuration)?;
-    let dtls = coap::prepare(config).map_err(Failure::Configuration)?;
-    serve(config, &registry, &replica_id, queues, dtls.as_ref()).map_err(Failure::Run)
+    let certificates = Certificates::open(config).map_err(Failure::Configuration)?;
+    serve(config, &registry, &replica_id, queues, certificates).map_err(Failure::Run)
 }
 
 /// Looks at the files that listeners need, as [`run`] does before it binds a port.
 ///
 /// # Errors
-/// The first that cannot be used, with its key.
+/// Those that cannot be used, a line each, with their keys.
 pub fn check_listeners(config: &Config) -> anyhow::Result<()> {
-    coap::prepare(config).map(drop)
+    Certificates::open(config).map(drop)
 }
 
 fn serve(
@@ -74,7 +76,7 @@ fn serve(
     registry: &Registry,
     replica_id: &str,
     queues: Queues,
-    dtls: Option<&coap::Dtls>,
+    certificates: Certificates,
 ) -> anyhow::Result<ExitCode> {
     let workers = config.runtime.workers;
 
@@ -90,13 +92,15 @@ fn serve(
     let mailboxes: Arc<[Mailbox]> = mailboxes.into();
     let sessions = ReplicaSessions { directory: directory.clone(), mailboxes: mailboxes.clone() };
 
-    let listeners = listeners::bind(&config.mqtt.listen, workers).context("mqtt.listen")?;
-    let mut ports = coap::bind(config, dtls, workers)?.into_iter();
+    let listeners = listeners::bind_all(&config.mqtt, certificates.tls.as_ref(), workers)?;
+    let dtls = certificates.dtls.clone().map(|server| coap::prepare(config, server)).transpose()?;
+    let mut ports = coap::bind(config, dtls.as_ref(), workers)?.into_iter();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let admin = runtime.block_on(bind_admin(config))?;
 
     let news = watch::News { metrics: metrics.registry(), health: health.clone(), sessions: sessions.clone() };
     let _watch = watch::start(registry, news, runtime.handle())?;
+    runtime.spawn(certificates.follow(metrics.certificates(), clock));
     let notices = if config.coordinates() {
         let coordination = Coordination {
             settings: queues.nats().clone(),

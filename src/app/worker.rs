@@ -1,14 +1,15 @@
 //! One worker's thread.
 
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use super::coap::{PortConfig, PortPlan};
+use super::listeners::ListenerPlan;
 use super::meter::WorkerMeter;
 use super::queues::{Queues, seed};
 use super::registry::RegistryPort;
@@ -21,14 +22,16 @@ use crate::protocol::session::MESSAGE_NUMBER_STEP;
 use crate::protocol::uplink::Inbox;
 use crate::telemetry::health::Health;
 use crate::telemetry::metric::WorkerMetrics;
-use crate::transport::{Clock, Core, Directory, Drained, Gate, Mail, Mailbox, Notice, Proxies, Settings, Worker};
+use crate::transport::{
+    Clock, Core, Directory, Drained, Gate, Listening, Mail, Mailbox, Notice, Proxies, Settings, Worker,
+};
 
 /// What a worker is made of.
 pub struct Plan {
     /// Which one it is.
     pub index: usize,
     /// Its listeners.
-    pub listeners: Vec<TcpListener>,
+    pub listeners: Vec<ListenerPlan>,
     /// Its ports of CoAP.
     pub ports: Vec<PortPlan>,
     /// Its letters.
@@ -109,7 +112,10 @@ async fn serve(
         latest: clock.now(),
         message_number: first_message_number(clock.now().unix_ms, plan.index),
     };
-    let listeners = plan.listeners.into_iter().map(tokio::net::TcpListener::from_std).collect::<Result<_, _>>()?;
+    let listen = |ListenerPlan { listener, door }: ListenerPlan| -> anyhow::Result<Listening> {
+        Ok(Listening { listener: TcpListener::from_std(listener)?, door })
+    };
+    let listeners = plan.listeners.into_iter().map(listen).collect::<anyhow::Result<_>>()?;
     let open = |port: PortPlan| port.open(&port_config, &plan.gate, clock.now());
     let ports = plan.ports.into_iter().map(open).collect::<anyhow::Result<_>>()?;
     let worker = Worker::new(settings, core, plan.directory, plan.gate, plan.mailboxes, plan.notices, seed()?);

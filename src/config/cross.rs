@@ -2,7 +2,7 @@
 
 use super::mistake::Problem;
 use super::reader::Reader;
-use super::{CommandQueue, Config, RegistrySource, UplinkQueue, unserved};
+use super::{CommandQueue, Config, RegistrySource, UplinkQueue};
 
 /// The record size that Kafka and NATS take unless configured otherwise, in bytes.
 const QUEUE_RECORD_BYTES: usize = 1_000_000;
@@ -174,17 +174,16 @@ fn warn(config: &Config, r: &mut Reader<'_>) {
     }
 }
 
-/// Whether any listener that this version serves is on.
+/// Whether any listener is on.
 fn listens(config: &Config) -> bool {
     let mqtt = &config.mqtt;
-    [
-        ("mqtt.listen", &mqtt.listen),
-        ("mqtt.tls.listen", &mqtt.tls.listen),
-        ("mqtt.websocket.listen", &mqtt.websocket.listen),
-        ("mqtt.websocket_tls.listen", &mqtt.websocket_tls.listen),
-        ("coap.listen", &config.coap.listen),
-        ("dtls.listen", &config.dtls.listen),
-    ]
-    .iter()
-    .any(|(key, listen)| !listen.is_empty() && unserved::is_served(key))
+    let listeners = [
+        &mqtt.listen,
+        &mqtt.tls.listen,
+        &mqtt.websocket.listen,
+        &mqtt.websocket_tls.listen,
+        &config.coap.listen,
+        &config.dtls.listen,
+    ];
+    listeners.iter().any(|listen| !listen.is_empty())
 }

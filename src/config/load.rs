@@ -71,7 +71,6 @@ pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
     let mut reader = Reader::new(&tree);
     let config = Config::read(&mut reader);
     super::cross::check(&config, &mut reader);
-    super::unserved::check(&mut reader);
     let (found, warnings, resolved) = reader.finish();
     mistakes.extend(found);
     if mistakes.is_empty() { Ok(Loaded { config, warnings, resolved, built_in }) } else { Err(Mistakes(mistakes)) }

@@ -53,11 +53,6 @@ pub enum Problem {
         /// In one sentence.
         reason: String,
     },
-    /// The key is known, and this version does nothing with it.
-    NotServed {
-        /// What is missing, and what to do instead.
-        reason: String,
-    },
     /// A file cannot be read, or is no TOML.
     Source {
         /// The system's or the parser's words.
@@ -84,9 +79,7 @@ impl fmt::Display for Mistake {
             Problem::Unknown { suggestion: None } => f.write_str("unknown key")?,
             Problem::Wrong { given, expected } => write!(f, "{given} given, expected {expected}")?,
             Problem::Missing { needed } => write!(f, "not set, but {needed}")?,
-            Problem::Conflict { reason } | Problem::NotServed { reason } | Problem::Source { reason } => {
-                f.write_str(reason)?;
-            }
+            Problem::Conflict { reason } | Problem::Source { reason } => f.write_str(reason)?,
         }
         match &self.origin {
             Some(origin) => write!(f, " ({origin})"),

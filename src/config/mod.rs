@@ -20,9 +20,7 @@ mod process;
 mod reader;
 mod registry;
 mod resolved;
-
 mod suggest;
-mod unserved;
 mod url;
 
 #[cfg(test)]

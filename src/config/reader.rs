@@ -315,11 +315,6 @@ impl<'t> Reader<'t> {
         self.find(key).is_some_and(|setting| as_text(&setting.value).is_none_or(|text| !text.trim().is_empty()))
     }
 
-    /// Whether some source sets this key to this text.
-    pub(super) fn is_set_to(&self, key: &str, text: &str) -> bool {
-        self.find(key).is_some_and(|setting| as_text(&setting.value).as_deref() == Some(text))
-    }
-
     /// Adds a mistake about a key, with the place that set it.
     pub(super) fn mistake(&mut self, key: &str, problem: Problem) {
         let origin = self.find(key).map(|setting| setting.origin.clone());

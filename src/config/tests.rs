@@ -400,12 +400,14 @@ fn what_works_but_is_odd_is_a_warning_and_no_mistake() {
 }
 
 #[test]
-fn a_listener_that_is_not_served_cannot_be_turned_on() {
-    let shown = mistakes(&["mqtt.websocket.listen=0.0.0.0:80"]);
-    assert!(shown.len() == 1 && shown[0].starts_with("mqtt.websocket.listen: "), "{shown:?}");
-    for text in ["mqtt.tls.listen=", "registry.source=nats", "commands.queue=kafka"] {
-        config(&[text, "nats.servers=a", "kafka.brokers=a:1"]);
+fn a_tls_listener_needs_certificate_and_key_with_websocket_or_without() {
+    for listener in ["mqtt.tls.listen", "mqtt.websocket_tls.listen"] {
+        let shown = mistakes(&[&format!("{listener}=0.0.0.0:8883")]);
+        let keys: Vec<_> = shown.iter().filter_map(|line| line.split(": ").next()).collect();
+        assert_eq!(keys, ["mqtt.tls.certificate", "mqtt.tls.private_key"]);
+        assert!(shown[0].contains(listener), "{shown:?}");
     }
+    config(&["mqtt.websocket.listen=0.0.0.0:8083", "mqtt.tls.listen="]);
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod port;
 mod proxies;
 mod slots;
 mod takeovers;
+pub mod tls;
 mod worker;
 
 pub use self::core::Core;
@@ -26,6 +27,7 @@ pub use clock::Clock;
 pub use directory::{Directory, Entered, Entry};
 pub use gate::Gate;
 pub use mailbox::{Mail, Mailbox, Notice};
-pub use port::{Handshake, Identity, Lookup, Meter, Peers, Refused, Registry};
+pub use mqtt::{Door, Listening};
+pub use port::{Handshake, Identity, Lookup, Meter, Peers, Refused, Registry, Way};
 pub use proxies::Proxies;
 pub use worker::{Drained, Settings, Worker};

@@ -69,8 +69,14 @@ pub enum Refused {
     ConnectionLimit,
     /// The device was taken over too often of late.
     TakeoverLimit,
+    /// The certificate that the client showed names another device.
+    Certificate,
     /// A proxy sent no well-formed PROXY protocol header.
     ProxyHeader,
+    /// TLS could not be agreed on, or the client showed no certificate that it must show.
+    TlsHandshake,
+    /// The request was for no WebSocket that is served.
+    WebSocketHandshake,
     /// The first packet is no well-formed CONNECT.
     Malformed,
     /// No whole CONNECT within the time for it.
@@ -85,13 +91,18 @@ impl Refused {
         match self {
             Refused::Version => Some(ConnectCode::UnacceptableProtocolVersion),
             Refused::ClientId => Some(ConnectCode::IdentifierRejected),
-            Refused::Identity(_) => Some(ConnectCode::BadUserNameOrPassword),
+            Refused::Identity(_) | Refused::Certificate => Some(ConnectCode::BadUserNameOrPassword),
             Refused::RegistryAway
             | Refused::QueueAway
             | Refused::Draining
             | Refused::ConnectionLimit
             | Refused::TakeoverLimit => Some(ConnectCode::ServerUnavailable),
-            Refused::ProxyHeader | Refused::Malformed | Refused::TimedOut | Refused::ConnectionLost => None,
+            Refused::ProxyHeader
+            | Refused::TlsHandshake
+            | Refused::WebSocketHandshake
+            | Refused::Malformed
+            | Refused::TimedOut
+            | Refused::ConnectionLost => None,
         }
     }
 }
@@ -124,12 +135,25 @@ pub struct Peers {
     pub handshakes: usize,
 }
 
+/// How an MQTT device is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// TCP alone.
+    Tcp,
+    /// TLS.
+    Tls,
+    /// WebSocket.
+    WebSocket,
+    /// WebSocket over TLS.
+    WebSocketTls,
+}
+
 /// Counts and logs what one worker does. Must not block.
 pub trait Meter {
-    /// A connection was accepted by the listener.
-    fn opened(&mut self);
+    /// A connection was accepted by a listener.
+    fn opened(&mut self, way: Way);
     /// A connection is gone.
-    fn closed(&mut self);
+    fn closed(&mut self, way: Way);
     /// A CONNECT was accepted.
     fn connected(&mut self, device: &str, peer: &str);
     /// A CONNECT was refused.

@@ -7,4 +7,6 @@ mod support;
 mod coap;
 mod haproxy;
 mod mosquitto;
+mod mqttjs;
 mod paho;
+mod tls;

@@ -18,11 +18,14 @@ mod proxy;
 mod publish;
 mod rejected;
 mod relay;
+mod renewal;
 mod shutdown;
 mod simulated;
 mod subcommand;
 mod subscribe;
 mod takeover;
+mod tls;
+mod websocket;
 
 use support::{Bridge, Registration, Registry, Settings, Wire};
 

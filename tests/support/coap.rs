@@ -186,6 +186,12 @@ impl CoapDevice {
         answer
     }
 
+    /// The certificate that the bridge showed, in DER.
+    pub(crate) fn certificate(&self) -> Vec<u8> {
+        let Link::Dtls(stream) = &self.link else { panic!("there is no DTLS") };
+        stream.ssl().peer_certificate().expect("a server shows one").to_der().expect("it can be written")
+    }
+
     fn socket(&self) -> &UdpSocket {
         match &self.link {
             Link::Plain(socket) => socket,

@@ -4,11 +4,35 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use openssl::ssl::{SslConnector, SslConnectorBuilder, SslMethod, SslStream};
+
+use super::certificate::Certificate;
 use super::packet::{self, Connect, Packet, Publish};
 use super::{Registration, registry};
 
 /// How long an answer may take before the test fails.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A TCP connection to the bridge.
+pub(crate) fn dial(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the bridge listens");
+    stream.set_nodelay(true).expect("a connected socket takes options");
+    stream.set_write_timeout(Some(PATIENCE)).expect("a connected socket takes options");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a connected socket takes options");
+    stream
+}
+
+/// A TLS connection to a bridge that shows the certificate, made by OpenSSL; `adjust` says what else is so.
+pub(crate) fn dial_tls(
+    address: SocketAddr,
+    server: &Certificate,
+    adjust: impl FnOnce(&mut SslConnectorBuilder),
+) -> Result<SslStream<TcpStream>, String> {
+    let mut connector = SslConnector::builder(SslMethod::tls_client()).expect("OpenSSL speaks TLS");
+    connector.set_ca_file(server.path()).expect("the certificate is there");
+    adjust(&mut connector);
+    connector.build().connect("localhost", dial(address)).map_err(|error| error.to_string())
+}
 
 /// What came next on a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,20 +43,47 @@ pub(crate) enum Incoming {
     Closed,
 }
 
+/// What carries the bytes.
+pub(crate) trait Carrier: Read + Write {
+    /// The connection below all.
+    fn tcp(&self) -> &TcpStream;
+}
+
+impl Carrier for TcpStream {
+    fn tcp(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Carrier for SslStream<TcpStream> {
+    fn tcp(&self) -> &TcpStream {
+        self.get_ref()
+    }
+}
+
 /// A connection to the bridge. Dropped, it is closed without DISCONNECT.
-#[derive(Debug)]
 pub(crate) struct Wire {
-    stream: TcpStream,
+    stream: Box<dyn Carrier + Send>,
     received: Vec<u8>,
 }
 
 impl Wire {
     /// Opens a connection and sends nothing.
     pub(crate) fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the bridge listens");
-        stream.set_nodelay(true).expect("a connected socket takes options");
-        stream.set_write_timeout(Some(PATIENCE)).expect("a connected socket takes options");
-        Self { stream, received: Vec::new() }
+        Self::over(dial(address))
+    }
+
+    /// A connection of that making.
+    pub(crate) fn over(carrier: impl Carrier + Send + 'static) -> Self {
+        Self { stream: Box::new(carrier), received: Vec::new() }
+    }
+
+    /// As [`Wire::connect`], over a connection of that making.
+    pub(crate) fn connect_over(carrier: impl Carrier + Send + 'static, device: &Registration) -> Self {
+        let mut wire = Self::over(carrier);
+        wire.send(&Connect::of(device).bytes());
+        assert_eq!(wire.next_packet(), Packet { header: 0x20, body: vec![0, 0] });
+        wire
     }
 
     /// Opens a connection as this device.
@@ -53,7 +104,7 @@ impl Wire {
 
     /// This side's address.
     pub(crate) fn local_address(&self) -> SocketAddr {
-        self.stream.local_addr().expect("a connected socket has an address")
+        self.stream.tcp().local_addr().expect("a connected socket has an address")
     }
 
     /// Sends bytes.
@@ -93,7 +144,7 @@ impl Wire {
                 return Some(Incoming::Packet(packet));
             }
             let left = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
-            self.stream.set_read_timeout(Some(left)).expect("a connected socket takes options");
+            self.stream.tcp().set_read_timeout(Some(left)).expect("a connected socket takes options");
             let mut buffer = [0; 16 * 1024];
             match self.stream.read(&mut buffer) {
                 Ok(0) => return Some(Incoming::Closed),
@@ -136,7 +187,7 @@ impl Wire {
 
     /// Says no more, and takes what comes until the bridge closes the connection too.
     pub(crate) fn read_to_end(&mut self) {
-        drop(self.stream.shutdown(Shutdown::Write));
+        drop(self.stream.tcp().shutdown(Shutdown::Write));
         while let Incoming::Packet(_) = self.next() {}
     }
 

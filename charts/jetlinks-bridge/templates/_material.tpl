@@ -51,7 +51,7 @@ Secret, so that a Secret that changes reaches all its files at once.
 {{- range $pair := $pairs -}}
 {{- range $part, $name := dict "certificate" "certificate_file" "privateKey" "private_key_file" "ca" "ca_file" "clientCa" "client_ca_file" -}}
 {{- if and $pair.from.existingSecret (get $pair.from $part) -}}
-{{- $all = append $all (dict "volume" $pair.volume "secret" $pair.from.existingSecret "key" (get $pair.from $part) "setting" (append $pair.section $name) "restart" (ne $pair.volume "mqtt-tls")) -}}
+{{- $all = append $all (dict "volume" $pair.volume "secret" $pair.from.existingSecret "key" (get $pair.from $part) "setting" (append $pair.section $name) "restart" (eq $pair.volume "nats-tls")) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -37,10 +37,13 @@
 {{- end -}}
 
 {{/*
-What the bridge needs at most, in KiB: 64 MiB + limits.inflight_bytes + 16 KiB for each connection and 64 KiB for each DTLS
-session. Either kind may reach limits.connections.
+What the bridge needs at most, in KiB: 64 MiB + limits.inflight_bytes + 16 KiB for each connection, 64 KiB for one with
+TLS, and 64 KiB for each DTLS session. Those of MQTT and those of DTLS may each reach limits.connections.
 */}}
 {{- define "jetlinks-bridge.memoryKibibytes" -}}
-{{- $each := add (ternary 16 0 (gt (len (include "jetlinks-bridge.tcpListeners" . | fromJsonArray)) 0)) (ternary 64 0 (not (empty .Values.config.dtls.listen))) -}}
+{{- $mqtt := .Values.config.mqtt -}}
+{{- $tcp := ternary 16 0 (gt (len (include "jetlinks-bridge.tcpListeners" . | fromJsonArray)) 0) -}}
+{{- $tcp = ternary 64 $tcp (not (empty (or $mqtt.tls.listen $mqtt.websocket_tls.listen))) -}}
+{{- $each := add $tcp (ternary 64 0 (not (empty .Values.config.dtls.listen))) -}}
 {{- add 65536 (include "jetlinks-bridge.kibibytes" .Values.config.limits.inflight_bytes | int64) (mul $each (int64 .Values.config.limits.connections)) -}}
 {{- end -}}

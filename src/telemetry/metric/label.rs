@@ -55,6 +55,12 @@ label! {
     "transport" Transport {
         /// MQTT over TCP.
         Mqtt = "mqtt",
+        /// MQTT over TLS.
+        MqttTls = "mqtt_tls",
+        /// MQTT over WebSocket.
+        WebSocket = "websocket",
+        /// MQTT over WebSocket over TLS.
+        WebSocketTls = "websocket_tls",
         /// CoAP over UDP without DTLS: addresses that something is remembered of.
         Coap = "coap",
         /// CoAP over DTLS: sessions, and handshakes that are not finished.
@@ -81,6 +87,8 @@ label! {
         StaleTimestamp = "stale_timestamp",
         /// CONNACK 0x04: secure id or signature is wrong.
         WrongCredentials = "wrong_credentials",
+        /// CONNACK 0x04: the certificate that the client showed names another device.
+        WrongCertificate = "wrong_certificate",
         /// CONNACK 0x03: the registry does not answer.
         RegistryAway = "registry_away",
         /// CONNACK 0x03: the queue does not acknowledge.
@@ -93,6 +101,10 @@ label! {
         TakeoverLimit = "takeover_limit",
         /// Closed without an answer: a proxy sent no PROXY protocol header, or a broken one.
         ProxyHeader = "proxy_header",
+        /// Closed: TLS could not be agreed on.
+        TlsHandshake = "tls_handshake",
+        /// Closed, with a status of HTTP: no request for a WebSocket that is served.
+        WebSocketHandshake = "websocket_handshake",
         /// Closed without an answer: no well-formed CONNECT, or none within `mqtt.connect_timeout`.
         Malformed = "malformed",
     }
@@ -194,7 +206,17 @@ impl From<Option<Code>> for CommandOutcome {
 }
 
 label! {
-    /// What became of a change of the registry.
+    /// What a certificate is shown for.
+    "use" CertificateUse {
+        /// MQTT over TLS, with WebSocket or without.
+        Mqtt = "mqtt",
+        /// CoAP over DTLS.
+        Dtls = "dtls",
+    }
+}
+
+label! {
+    /// What became of a change of the registry, or of a certificate.
     "result" ReloadResult {
         /// In force.
         Replaced = "replaced",

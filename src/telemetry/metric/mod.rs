@@ -18,8 +18,10 @@ mod tests;
 pub use coap::{CoapCode, CoapDrop, CoapRefusal, HandshakeOutcome};
 pub use family::{Family, Kind};
 pub use histogram::Histogram;
-pub use label::{CloseCause, CommandOutcome, ConnectOutcome, Label, RegistryAnswer, ReloadResult, Transport};
-pub use process::RegistryMetrics;
+pub use label::{
+    CertificateUse, CloseCause, CommandOutcome, ConnectOutcome, Label, RegistryAnswer, ReloadResult, Transport,
+};
+pub use process::{CertificateMetrics, RegistryMetrics};
 pub use render::{CONTENT_TYPE, Metrics};
-pub use scalar::{Counter, CounterBy, Gauge, GaugeBy};
+pub use scalar::{Counter, CounterBy, Gauge, GaugeBy, TimeBy};
 pub use worker::WorkerMetrics;

@@ -2,9 +2,9 @@
 
 use super::family::{Family, Metric};
 use super::histogram::Histogram;
-use super::label::{RegistryAnswer, ReloadResult};
+use super::label::{CertificateUse, RegistryAnswer, ReloadResult};
 use super::render::Page;
-use super::scalar::{CounterBy, Gauge};
+use super::scalar::{CounterBy, Gauge, GaugeBy, TimeBy};
 use super::worker::metrics;
 
 metrics! {
@@ -20,6 +20,18 @@ metrics! {
             "Requests to the registry behind HTTP, by outcome.";
         request: Histogram = "registry_request_duration_seconds",
             "Time of a request to the registry behind HTTP.";
+    }
+}
+
+metrics! {
+    /// The numbers of certificates; the task that follows their files alone writes them.
+    CertificateMetrics {
+        expiry: TimeBy<CertificateUse> = "certificate_expiry_timestamp_seconds",
+            "When the certificate in force expires, in seconds since 1970; those that are not used have no series.";
+        reloads: CounterBy<ReloadResult> = "certificate_reloads_total",
+            "Changes of the files of certificates that were read, by result.";
+        stale: GaugeBy<CertificateUse> = "certificate_stale",
+            "1 while an older certificate is in force, as the files hold none that can be used.";
     }
 }
 

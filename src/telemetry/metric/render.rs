@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::family::{Family, Kind, Metric};
-use super::process::RegistryMetrics;
+use super::process::{CertificateMetrics, RegistryMetrics};
 use super::worker::WorkerMetrics;
 use crate::telemetry::health::{Health, PartState};
 
@@ -16,6 +16,7 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub struct Metrics {
     workers: Mutex<Vec<(usize, Arc<WorkerMetrics>)>>,
     registry: Arc<RegistryMetrics>,
+    certificates: Arc<CertificateMetrics>,
     health: Arc<Health>,
     started_ms: u64,
 }
@@ -23,7 +24,7 @@ pub struct Metrics {
 impl Metrics {
     /// Metrics of a process that started at `started_ms`, ms since 1970.
     pub fn new(health: Arc<Health>, started_ms: u64) -> Self {
-        Self { workers: Mutex::default(), registry: Arc::default(), health, started_ms }
+        Self { workers: Mutex::default(), registry: Arc::default(), certificates: Arc::default(), health, started_ms }
     }
 
     /// The metrics of a worker; the same for the same number.
@@ -42,10 +43,16 @@ impl Metrics {
         Arc::clone(&self.registry)
     }
 
+    /// The metrics of certificates.
+    pub fn certificates(&self) -> Arc<CertificateMetrics> {
+        Arc::clone(&self.certificates)
+    }
+
     /// Every metric by name, kind, labels and meaning, in the order of the page.
     pub fn families() -> Vec<Family> {
         let mut families = WorkerMetrics::families();
         families.extend(RegistryMetrics::families());
+        families.extend(CertificateMetrics::families());
         families.extend(own_families());
         families
     }
@@ -59,6 +66,7 @@ impl Metrics {
         let mut page = Page { text: String::with_capacity(16 * 1024) };
         WorkerMetrics::write(workers.iter().map(Arc::as_ref), &mut page);
         RegistryMetrics::write([self.registry.as_ref()].into_iter(), &mut page);
+        CertificateMetrics::write([self.certificates.as_ref()].into_iter(), &mut page);
         self.write_own(&mut page);
         page.text
     }

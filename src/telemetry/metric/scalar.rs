@@ -198,3 +198,37 @@ impl<L: Label> Metric for GaugeBy<L> {
         L::all().zip(slots).map(sample).collect()
     }
 }
+
+/// A moment for each value of a label, in seconds since 1970; 0 is none, and has no line. One thread writes.
+#[derive(Debug)]
+pub struct TimeBy<L: Label>(GaugeBy<L>);
+
+impl<L: Label> Default for TimeBy<L> {
+    fn default() -> Self {
+        Self(GaugeBy::default())
+    }
+}
+
+impl<L: Label> TimeBy<L> {
+    /// Puts a moment in place.
+    pub fn set(&self, label: L, unix_secs: u64) {
+        self.0.set(label, unix_secs);
+    }
+}
+
+impl<L: Label> Metric for TimeBy<L> {
+    const KIND: Kind = Kind::Gauge;
+
+    fn labels() -> Vec<&'static str> {
+        GaugeBy::<L>::labels()
+    }
+
+    fn read(&self, slots: &mut Vec<u64>) {
+        self.0.read(slots);
+    }
+
+    fn samples(slots: &[u64]) -> Vec<Sample> {
+        let all = GaugeBy::<L>::samples(slots).into_iter().zip(slots);
+        all.filter(|(_, secs)| **secs > 0).map(|(sample, _)| sample).collect()
+    }
+}

@@ -42,7 +42,7 @@ pub struct Engine {
 impl Engine {
     /// Begins a handshake with a ClientHello whose cookie is good; `None` when OpenSSL does not take it.
     pub fn accept(server: &Server, wire: &Wire, hello: &[u8]) -> Option<Self> {
-        let mut ssl = Ssl::new(server.context()).ok()?;
+        let mut ssl = Ssl::new(&server.context()).ok()?;
         ssl.set_mtu(MTU).ok()?;
         ssl.set_accept_state();
         let mut stream = SslStream::new(ssl, wire.clone()).ok()?;

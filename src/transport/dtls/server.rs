@@ -1,6 +1,7 @@
 //! What all sessions share: certificate, key, and what is negotiated.
 
 use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use openssl::error::ErrorStack;
 use openssl::pkey::PKey;
@@ -34,10 +35,10 @@ impl fmt::Display for MaterialError {
 
 impl std::error::Error for MaterialError {}
 
-/// See the module. Cheap to clone; shared by all workers.
+/// See the module. Cheap to clone; shared by all workers, and all clones see a replacement.
 #[derive(Clone)]
 pub struct Server {
-    context: SslContext,
+    context: Arc<RwLock<SslContext>>,
 }
 
 impl fmt::Debug for Server {
@@ -67,11 +68,17 @@ impl Server {
         }
         context.set_private_key(&key).map_err(pair)?;
         context.check_private_key().map_err(pair)?;
-        Ok(Self { context: context.build() })
+        Ok(Self { context: Arc::new(RwLock::new(context.build())) })
     }
 
-    pub(super) fn context(&self) -> &SslContext {
-        &self.context
+    /// Lets handshakes that begin from now on use what `newer` has; sessions go on as they are.
+    pub fn replace(&self, newer: &Self) {
+        let newer = newer.context();
+        *self.context.write().unwrap_or_else(PoisonError::into_inner) = newer;
+    }
+
+    pub(super) fn context(&self) -> SslContext {
+        self.context.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

@@ -3,15 +3,14 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::ReadBuf;
 
 use super::input::{self, Fed, Oversize};
+use super::socket::Socket;
 use crate::protocol::id::DeviceId;
 use crate::protocol::limit::{Limits, Load, Now};
 use crate::protocol::session::{Ending, Session};
@@ -50,7 +49,7 @@ pub struct State {
     /// The session.
     pub session: Session,
     /// `None` once closed; the session may outlive it.
-    pub socket: Option<TcpStream>,
+    pub socket: Option<Socket>,
     /// Read and not yet taken in: an incomplete packet, or packets that a full window leaves waiting.
     pub input: Vec<u8>,
     /// What the socket did not take.
@@ -59,6 +58,8 @@ pub struct State {
     pub retired: bool,
     /// Bytes that the session had for the device so far.
     said: u64,
+    /// What of `said` the system had when nothing of it waited anywhere.
+    written: u64,
     oversize: Option<Oversize>,
     /// Bytes that the packet at the front of `input` needs; 0 when that is not known.
     needed: usize,
@@ -80,7 +81,7 @@ pub struct State {
 
 impl State {
     /// A connection right after its CONNECT; `input` is what followed that packet.
-    pub fn new(session: Session, socket: TcpStream, input: Vec<u8>) -> Self {
+    pub fn new(session: Session, socket: Socket, input: Vec<u8>) -> Self {
         Self {
             session,
             socket: Some(socket),
@@ -88,6 +89,7 @@ impl State {
             output: Vec::new(),
             retired: false,
             said: 0,
+            written: 0,
             oversize: None,
             needed: 0,
             reserved: 0,
@@ -107,22 +109,26 @@ impl State {
             return;
         }
         self.said += bytes.len() as u64;
-        let Some(socket) = &self.socket else { return bytes.clear() };
+        let Some(socket) = &mut self.socket else { return bytes.clear() };
         let mut written = 0;
         if self.output.is_empty() {
             // An error shows again at the next read, which ends the session.
             written = socket.try_write(bytes).unwrap_or(0);
         }
-        if written < bytes.len() {
-            self.output.extend_from_slice(&bytes[written..]);
+        let has_unsent = socket.has_unsent();
+        self.output.extend_from_slice(&bytes[written..]);
+        if has_unsent || !self.output.is_empty() {
             self.wake();
+        }
+        if !has_unsent {
+            self.written = self.said - self.output.len() as u64;
         }
         bytes.clear();
     }
 
-    /// Of the bytes for the device, those that the socket took.
+    /// Of the bytes for the device, those that the system took; TLS and WebSocket tell only when it has them all.
     pub fn written(&self) -> u64 {
-        self.said - self.output.len() as u64
+        self.written
     }
 
     /// Lets the session know where the command ends that was just written.
@@ -188,7 +194,9 @@ impl State {
 
     fn held_bytes(&self, needed: usize) -> usize {
         let oversize = self.oversize.as_ref().map_or(0, Oversize::held_bytes);
-        (self.input.capacity().max(needed) + self.output.capacity() + oversize).saturating_sub(Limits::FREE_BYTES)
+        let unsent = self.socket.as_ref().map_or(0, Socket::held_bytes);
+        (self.input.capacity().max(needed) + self.output.capacity() + oversize + unsent)
+            .saturating_sub(Limits::FREE_BYTES)
     }
 
     /// How many bytes may be read: all that the packet at the front needs are charged first, so that a packet once begun
@@ -214,12 +222,17 @@ impl State {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(socket) = &mut self.socket else { return Poll::Ready(Ok(())) };
         while !self.output.is_empty() {
-            match Pin::new(&mut *socket).poll_write(cx, &self.output) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(written)) => drop(self.output.drain(..written)),
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return Poll::Pending,
+            match ready!(socket.poll_write(cx, &self.output))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => drop(self.output.drain(..written)),
             }
+            if !socket.has_unsent() {
+                self.written = self.said - self.output.len() as u64;
+            }
+        }
+        if socket.has_unsent() {
+            ready!(socket.poll_flush(cx))?;
+            self.written = self.said;
         }
         // An idle connection holds no buffer.
         self.output = Vec::new();
@@ -245,7 +258,11 @@ pub fn will_charge(will_bytes: usize) -> usize {
 /// Drives the connection until its session has ended, then closes it.
 pub async fn drive(worker: &Rc<Worker>, connection: &Rc<Connection>, place: Place) {
     poll_fn(|cx| poll(worker, connection, cx)).await;
-    let flushed = poll_fn(|cx| connection.state.borrow_mut().poll_flush(cx));
+    let flushed = poll_fn(|cx| {
+        let state = &mut *connection.state.borrow_mut();
+        ready!(state.poll_flush(cx))?;
+        state.socket.as_mut().map_or(Poll::Ready(Ok(())), |socket| socket.poll_close(cx))
+    });
     // Late or broken, the connection closes all the same.
     let _late = tokio::time::timeout(FAREWELL, flushed).await;
     // Whoever sees the connection closed may count on its place.
@@ -257,6 +274,15 @@ pub async fn drive(worker: &Rc<Worker>, connection: &Rc<Connection>, place: Plac
     }
     worker.charge(connection, Progress::None);
     worker.settle(connection);
+}
+
+/// Closes a connection that has no session, in good order if the client takes it.
+pub async fn close(socket: &mut Socket) {
+    let closed = poll_fn(|cx| {
+        ready!(socket.poll_flush(cx))?;
+        socket.poll_close(cx)
+    });
+    let _late = tokio::time::timeout(FAREWELL, closed).await;
 }
 
 fn poll(worker: &Worker, connection: &Connection, cx: &mut Context<'_>) -> Poll<()> {
@@ -351,7 +377,7 @@ fn poll_read(worker: &Worker, connection: &Connection, room: usize, cx: &mut Con
     let read = {
         let state = &mut *connection.state.borrow_mut();
         let Some(socket) = &mut state.socket else { return Poll::Ready(false) };
-        Pin::new(socket).poll_read(cx, &mut buffer)
+        socket.poll_read(cx, &mut buffer)
     };
     match read {
         Poll::Pending => Poll::Pending,

@@ -1,16 +1,14 @@
 //! From an accepted connection to a CONNECT that may have a session.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use bytes::BufMut;
-use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::input;
+use super::door::Door;
+use super::socket::Socket;
+use super::{input, opening};
 use crate::codec::mqtt::{self, Frame, Packet, Version};
-use crate::codec::proxy::{self, Origin};
 use crate::protocol::auth::{self, Expected, Refusal};
 use crate::protocol::id::DeviceId;
 use crate::protocol::limit::Limits;
@@ -18,6 +16,7 @@ use crate::protocol::session::StoredWill;
 use crate::protocol::uplink::Availability;
 use crate::transport::gate::Admission;
 use crate::transport::port::{Identity, Lookup, Refused};
+use crate::transport::tls;
 use crate::transport::worker::Worker;
 
 /// A CONNECT that was authenticated.
@@ -56,87 +55,72 @@ impl Refusing {
 pub struct Received {
     /// Address of the client: that of the connection, or what a proxy says.
     pub peer: String,
-    /// What came so far; the packet is at its front.
+    /// What it came by.
+    pub socket: Socket,
+    /// The packet, and what followed it.
+    pub connect: Connect,
+}
+
+/// A CONNECT, and what followed it so far.
+pub struct Connect {
     bytes: Vec<u8>,
     frame: Frame,
     /// The room that a large packet takes.
     room: Option<OwnedSemaphorePermit>,
 }
 
-/// Reads a CONNECT; from a proxy the header in front of it first.
+/// Opens a connection and reads a CONNECT.
 ///
 /// # Errors
-/// Why there is none, with the address of the client as far as it is known.
+/// Why there is none, with the address of the client as far as it is known; the connection is closed.
 pub async fn receive(
     worker: &Worker,
-    socket: &mut TcpStream,
+    door: &Door,
+    socket: TcpStream,
     peer: SocketAddr,
-    connect_timeout: Duration,
 ) -> Result<Received, (String, Refused)> {
-    let limits = worker.core.borrow().limits;
     let mut client = peer;
-    let mut bytes = Vec::new();
-    let mut room = None;
     let read = async {
-        if worker.settings.proxies.contains(peer.ip()) {
-            let header = read_header(socket, &mut bytes).await?;
-            if let Origin::Client(address) = header.origin {
-                client = address;
-            }
-            bytes.drain(..header.bytes);
-        }
-        loop {
-            match input::connect_frame(&bytes, &limits) {
-                Ok(Some(frame)) => return Ok(frame),
-                Ok(None) => {}
-                Err(_) => return Err(Refused::Malformed),
-            }
-            let needed = input::connect_bytes(&bytes);
-            if needed > Limits::FREE_BYTES && room.is_none() {
-                // A packet is at most 252 MiB, and nobody closes the semaphore.
-                let permits = u32::try_from(needed).unwrap_or(u32::MAX);
-                room = worker.opening.clone().acquire_many_owned(permits).await.ok();
-                bytes.reserve_exact(needed.saturating_sub(bytes.len()));
-            }
-            read_more(socket, &mut bytes, needed.max(Limits::FREE_BYTES)).await?;
-        }
+        let mut socket = opening::open(worker, door, socket, &mut client).await?;
+        read_connect(worker, &mut socket).await.map(|connect| (socket, connect))
     };
-    let read = tokio::time::timeout(connect_timeout, read).await.unwrap_or(Err(Refused::TimedOut));
+    let read = tokio::time::timeout(worker.settings.connect_timeout, read).await.unwrap_or(Err(Refused::TimedOut));
     let peer = client.to_string();
     match read {
-        Ok(frame) => Ok(Received { peer, bytes, frame, room }),
+        Ok((socket, connect)) => Ok(Received { peer, socket, connect }),
         Err(reason) => Err((peer, reason)),
     }
 }
 
-/// Reads the header of a proxy, which is at most some hundred bytes.
-async fn read_header(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> Result<proxy::Header, Refused> {
+async fn read_connect(worker: &Worker, socket: &mut Socket) -> Result<Connect, Refused> {
+    let limits = worker.core.borrow().limits;
+    let mut bytes = Vec::new();
+    let mut room = None;
     loop {
-        match proxy::read(bytes) {
-            Ok(Some(header)) => return Ok(header),
+        match input::connect_frame(&bytes, &limits) {
+            Ok(Some(frame)) => return Ok(Connect { bytes, frame, room }),
             Ok(None) => {}
-            Err(_) => return Err(Refused::ProxyHeader),
+            Err(_) => return Err(Refused::Malformed),
         }
-        read_more(socket, bytes, Limits::FREE_BYTES).await?;
+        let needed = input::connect_bytes(&bytes);
+        if needed > Limits::FREE_BYTES && room.is_none() {
+            // A packet is at most 252 MiB, and nobody closes the semaphore.
+            let permits = u32::try_from(needed).unwrap_or(u32::MAX);
+            room = worker.opening.clone().acquire_many_owned(permits).await.ok();
+            bytes.reserve_exact(needed.saturating_sub(bytes.len()));
+        }
+        opening::read_more(socket, &mut bytes, needed.max(Limits::FREE_BYTES)).await?;
     }
 }
 
-/// Reads once, until there are `bytes_max` at most.
-async fn read_more(socket: &mut TcpStream, bytes: &mut Vec<u8>, bytes_max: usize) -> Result<(), Refused> {
-    let left = bytes_max.saturating_sub(bytes.len());
-    match socket.read_buf(&mut bytes.limit(left)).await {
-        Ok(read) if read > 0 => Ok(()),
-        _ => Err(Refused::ConnectionLost),
-    }
-}
-
-/// Judges a CONNECT.
+/// Judges a CONNECT. With `certificate`, what the client showed must name the device besides.
 pub async fn authenticate(
     worker: &Worker,
-    received: Received,
+    connect: Connect,
+    certificate: Option<&[u8]>,
     admission: Admission,
 ) -> Result<Authenticated, Refusing> {
-    let Received { bytes, frame, room, .. } = received;
+    let Connect { bytes, frame, room } = connect;
     let end = frame.total_bytes();
     let connect = match mqtt::decode(frame.first_byte, &bytes[frame.header_bytes..end]) {
         Ok(Packet::Connect(connect)) => connect,
@@ -171,6 +155,9 @@ pub async fn authenticate(
     let credentials = connect.credentials;
     if let Err(reason) = auth::verify(credentials.username, credentials.password, expected.as_ref(), now_ms) {
         return refuse(Refused::Identity(reason));
+    }
+    if certificate.is_some_and(|certificate| !tls::names(certificate, connect.client_id)) {
+        return refuse(Refused::Certificate);
     }
     let (Some(mut identity), Ok(device)) = (identity, DeviceId::new(connect.client_id)) else {
         return refuse(Refused::Identity(Refusal::Unknown));

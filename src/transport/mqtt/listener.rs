@@ -5,11 +5,14 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 
+use super::Listening;
 use super::connection::{self, Connection, State};
+use super::door::Door;
 use super::handshake::{self, Authenticated, Refusing};
+use super::socket::Socket;
 use crate::codec::mqtt::encode;
 use crate::protocol::auth::Refusal;
 use crate::protocol::session::{Ending, Opening, Session};
@@ -25,7 +28,8 @@ use crate::transport::worker::Worker;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts until the future is dropped.
-pub async fn accept(worker: Rc<Worker>, listener: TcpListener) {
+pub async fn accept(worker: Rc<Worker>, listening: Listening) {
+    let Listening { listener, door } = listening;
     let clock = worker.core.borrow().clock;
     let mut bucket = Bucket::new(worker.settings.connects_per_second, clock.now().us);
     loop {
@@ -35,7 +39,7 @@ pub async fn accept(worker: Rc<Worker>, listener: TcpListener) {
         }
         match listener.accept().await {
             Ok((socket, peer)) => {
-                spawn_local(serve(worker.clone(), socket, peer));
+                spawn_local(serve(worker.clone(), door.clone(), socket, peer));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -45,51 +49,54 @@ pub async fn accept(worker: Rc<Worker>, listener: TcpListener) {
     }
 }
 
-async fn serve(worker: Rc<Worker>, socket: TcpStream, peer: SocketAddr) {
+async fn serve(worker: Rc<Worker>, door: Door, socket: TcpStream, peer: SocketAddr) {
+    let way = door.way();
     let place = Place::take(&worker.gate);
-    worker.core.borrow_mut().meter.opened();
+    worker.core.borrow_mut().meter.opened(way);
     if place.admission == Admission::Overrun {
         worker.core.borrow_mut().meter.refused("", &peer.to_string(), Refused::ConnectionLimit);
     } else {
         // Without it acknowledgements wait for the peer's delayed ACK; where it cannot be set they still arrive.
         let _unset = socket.set_nodelay(true);
-        if let Some(connection) = open(&worker, socket, peer, place.admission).await {
+        if let Some(connection) = open(&worker, &door, socket, peer, place.admission).await {
+            drop(door);
             connection::drive(&worker, &connection, place).await;
         }
     }
-    worker.core.borrow_mut().meter.closed();
+    worker.core.borrow_mut().meter.closed(way);
 }
 
 /// Takes a connection to its session; `None` when it gets none.
 async fn open(
     worker: &Rc<Worker>,
-    mut socket: TcpStream,
+    door: &Door,
+    socket: TcpStream,
     peer: SocketAddr,
     admission: Admission,
 ) -> Option<Rc<Connection>> {
-    let refuse = |socket: &TcpStream, device: &str, peer: &str, reason: Refused| {
-        worker.core.borrow_mut().meter.refused(device, peer, reason);
-        if let Some(code) = reason.code() {
-            // A client that does not take its refusal is closed without it.
-            let _unread = socket.try_write(&encode::connack(code));
-        }
-    };
-    let received = match handshake::receive(worker, &mut socket, peer, worker.settings.connect_timeout).await {
+    let refused = |device: &str, peer: &str, reason| worker.core.borrow_mut().meter.refused(device, peer, reason);
+    let received = match handshake::receive(worker, door, socket, peer).await {
         Ok(received) => received,
         Err((peer, reason)) => {
-            refuse(&socket, "", &peer, reason);
+            refused("", &peer, reason);
             return None;
         }
     };
-    let peer = received.peer.clone();
-    let claimed = match handshake::authenticate(worker, received, admission).await {
+    let (peer, mut socket) = (received.peer, received.socket);
+    let certificate = socket.client_certificate();
+    let claimed = match handshake::authenticate(worker, received.connect, certificate, admission).await {
         Ok(authenticated) => claim(worker, &authenticated, &peer).map(|claim| (authenticated, claim)),
         Err(refusing) => Err(refusing),
     };
     match claimed {
         Ok((authenticated, (token, id))) => begin(worker, authenticated, token, id, socket, &peer).await,
         Err(Refusing { device, reason }) => {
-            refuse(&socket, &device, &peer, reason);
+            refused(&device, &peer, reason);
+            if let Some(code) = reason.code() {
+                // A client that does not take its refusal is closed without it.
+                let _unread = socket.try_write(&encode::connack(code));
+            }
+            connection::close(&mut socket).await;
             None
         }
     }
@@ -148,7 +155,7 @@ async fn begin(
     authenticated: Authenticated,
     token: Token,
     id: Box<str>,
-    socket: TcpStream,
+    socket: Socket,
     peer: &str,
 ) -> Option<Rc<Connection>> {
     let Authenticated { device, identity, version, keep_alive_secs, will, rest, room } = authenticated;

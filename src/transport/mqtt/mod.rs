@@ -1,8 +1,24 @@
-//! MQTT over TCP.
+//! MQTT over TCP, TLS and WebSocket.
 //!
-//! A connection goes through [`handshake`] to a session, which [`connection`] then drives until it ends.
+//! A connection goes through [`opening`] and [`handshake`] to a session, which [`connection`] then drives until it ends.
 
 pub mod connection;
+mod door;
 mod handshake;
 mod input;
 pub mod listener;
+mod opening;
+mod socket;
+
+use tokio::net::TcpListener;
+
+pub use door::Door;
+
+/// A listener, and what it speaks below MQTT.
+#[derive(Debug)]
+pub struct Listening {
+    /// Where connections are accepted.
+    pub listener: TcpListener,
+    /// What they speak.
+    pub door: Door,
+}

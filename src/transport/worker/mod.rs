@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::task::{self, Poll};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -28,7 +27,7 @@ use super::freeze::Freeze;
 use super::gate::Gate;
 use super::mailbox::{Mail, Mailbox, Notice};
 use super::mqtt::connection::{Connection, Progress, State};
-use super::mqtt::listener;
+use super::mqtt::{Listening, listener};
 use super::proxies::Proxies;
 use super::slots::Slots;
 use crate::protocol::coap::endpoint_of;
@@ -175,7 +174,7 @@ impl Worker {
     /// Serves until a letter says to drain, and the drain has ended. Inside a `LocalSet`; `ports` are those of CoAP.
     pub async fn run(
         self: Rc<Self>,
-        listeners: Vec<TcpListener>,
+        listeners: Vec<Listening>,
         ports: Ports,
         inbox: Arc<Inbox>,
         commands: mpsc::Receiver<DownlinkEvent>,

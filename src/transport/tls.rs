@@ -1,0 +1,126 @@
+//! TLS 1.2 and 1.3 for connections of devices, by rustls: certificate, key, and who signs certificates of devices.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use openssl::nid::Nid;
+use openssl::x509::X509;
+use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::version::{TLS12, TLS13};
+use tokio_rustls::rustls::{RootCertStore, ServerConfig};
+
+/// Why certificate, key or authority cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TlsError {
+    /// No certificate can be read.
+    Certificate(String),
+    /// No key can be read; an encrypted one cannot.
+    PrivateKey(String),
+    /// The key is not that of the first certificate, or is of a kind that is not served.
+    Pair(String),
+    /// The authority of devices cannot be read.
+    ClientCa(String),
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TlsError::Certificate(reason) => write!(f, "no PEM certificate can be read: {reason}"),
+            TlsError::PrivateKey(reason) => write!(f, "no PEM key without a passphrase can be read: {reason}"),
+            TlsError::Pair(reason) => write!(f, "the key does not serve the certificate: {reason}"),
+            TlsError::ClientCa(reason) => write!(f, "client_ca: no PEM certificate can be read: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for TlsError {}
+
+/// What a listener negotiates with. Cheap to clone; all clones see a replacement.
+#[derive(Clone)]
+pub struct TlsServer {
+    config: Arc<RwLock<Arc<ServerConfig>>>,
+    asks_for_certificates: bool,
+}
+
+impl fmt::Debug for TlsServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsServer").field("asks_for_certificates", &self.asks_for_certificates).finish_non_exhaustive()
+    }
+}
+
+impl TlsServer {
+    /// A server with that chain (its own certificate first) and its key, all PEM. With `client_ca`, a client must show
+    /// a certificate that one of these authorities signed.
+    ///
+    /// # Errors
+    /// [`TlsError`] says which of them is wrong.
+    pub fn new(certificate: &str, private_key: &str, client_ca: Option<&str>) -> Result<Self, TlsError> {
+        let config = config(certificate, private_key, client_ca)?;
+        Ok(Self { config: Arc::new(RwLock::new(Arc::new(config))), asks_for_certificates: client_ca.is_some() })
+    }
+
+    /// Lets handshakes that begin from now on use what `newer` has; connections go on as they are.
+    pub fn replace(&self, newer: &Self) {
+        let newer = newer.config();
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = newer;
+    }
+
+    /// Whether each client must show a certificate.
+    pub fn asks_for_certificates(&self) -> bool {
+        self.asks_for_certificates
+    }
+
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn config(certificate: &str, private_key: &str, client_ca: Option<&str>) -> Result<ServerConfig, TlsError> {
+    let chain = certificates(certificate).map_err(TlsError::Certificate)?;
+    let key = PrivateKeyDer::from_pem_slice(private_key.as_bytes())
+        .map_err(|error| TlsError::PrivateKey(error.to_string()))?;
+    let provider: Arc<CryptoProvider> = Arc::new(ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .map_err(|error| TlsError::Pair(error.to_string()))?;
+    let builder = match client_ca {
+        None => builder.with_no_client_auth(),
+        Some(authorities) => {
+            let mut roots = RootCertStore::empty();
+            for authority in certificates(authorities).map_err(TlsError::ClientCa)? {
+                roots.add(authority).map_err(|error| TlsError::ClientCa(error.to_string()))?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                .build()
+                .map_err(|error| TlsError::ClientCa(error.to_string()))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let mut config = builder.with_single_cert(chain, key).map_err(|error| TlsError::Pair(error.to_string()))?;
+    // Without a ticket no session is resumed: one that a single replica understands helps nobody behind a balancer.
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    match all {
+        Ok(all) if all.is_empty() => Err("there is none".to_owned()),
+        Ok(all) => Ok(all),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Whether a certificate names the device: as common name of its subject, or as a DNS name among its alternative names.
+pub fn names(certificate: &[u8], device: &str) -> bool {
+    let Ok(certificate) = X509::from_der(certificate) else { return false };
+    let is_subject = certificate
+        .subject_name()
+        .entries_by_nid(Nid::COMMONNAME)
+        .any(|entry| entry.data().to_string().is_ok_and(|name| name == device));
+    let alternatives = certificate.subject_alt_names();
+    is_subject || alternatives.is_some_and(|all| all.iter().any(|name| name.dnsname() == Some(device)))
+}
