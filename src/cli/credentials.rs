@@ -103,16 +103,23 @@ fn describe(config: &Config, device: &Device, username: &str, password: &str, no
         device.id
     );
     let body = r#"{"properties":{"temperature":36.8}}"#;
-    if let Some(address) = config.mqtt.listen.first() {
-        let (host, port) = target(*address);
-        let topic = format!("/{}/{}/properties/report", device.product, device.id);
+    let topic = format!("/{}/{}/properties/report", device.product, device.id);
+    let mut publish = |address: SocketAddr, tls: &str| {
+        let (host, port) = target(address);
         text.push_str(&format!(
-            "\nmosquitto_pub -V mqttv311 -h {host} -p {port} -i {} -u {} -P {password} -q 1 -t {} -m {}\n",
+            "\nmosquitto_pub -V mqttv311 -h {host} -p {port}{tls} -i {} -u {} -P {password} -q 1 -t {} -m {}\n",
             quote(device.id.as_str()),
             quote(username),
             quote(&topic),
             quote(body),
         ));
+    };
+    if let Some(address) = config.mqtt.listen.first() {
+        publish(*address, "");
+    }
+    if let Some(address) = config.mqtt.tls.listen.first() {
+        publish(*address, " --tls-use-os-certs");
+        text.push_str("(with --cafile FILE instead, when the authority is your own)\n");
     }
     text.push_str(&coap_lines::describe(config, device, body, now_ms));
     text
@@ -167,6 +174,21 @@ mod tests {
                        '{\"properties\":{\"temperature\":36.8}}'";
         assert!(out.lines().any(|line| line == command), "{out}");
         assert!(out.contains("valid for 5 minutes"), "{out}");
+    }
+
+    #[test]
+    fn the_text_has_a_command_for_tls_when_that_is_served() {
+        let file = format!("registry.file.path={}/config/devices.toml", env!("CARGO_MANIFEST_DIR"));
+        let tls = ["mqtt.tls.listen=0.0.0.0:8883", "mqtt.tls.certificate=a.pem", "mqtt.tls.private_key=b.pem"];
+        let settings = tls.iter().map(|text| (*text).to_owned()).chain([file, "mqtt.listen=".to_owned()]).collect();
+        let sources = Sources { settings, ..Sources::default() };
+        let args = CredentialsArgs { device: "device1".to_owned(), output: Output::Text };
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        run(&args, &sources, NOW_MS, &mut out, &mut err);
+        let out = String::from_utf8(out).unwrap();
+        let lines: Vec<_> = out.lines().filter(|line| line.starts_with("mosquitto_pub ")).collect();
+        let begin = "mosquitto_pub -V mqttv311 -h localhost -p 8883 --tls-use-os-certs -i device1 ";
+        assert!(lines.len() == 1 && lines[0].starts_with(begin), "{out}");
     }
 
     #[test]
