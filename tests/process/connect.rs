@@ -1,9 +1,11 @@
 //! Who is let in, and what the others hear.
 
+use std::io::{Read, Write};
+
 use crate::Stage;
 use crate::support::packet::{self, Packet};
 use crate::support::registry::{md5_hex, now_ms};
-use crate::support::wire::Incoming;
+use crate::support::wire::{self, Incoming};
 use crate::support::{Connect, Registration, Registry, Version, Wire};
 
 /// Accepted timestamps are this far from now, ms.
@@ -88,6 +90,23 @@ fn what_a_refused_device_sends_after_connect_is_not_taken() {
     assert_eq!(wire.next_packet(), connack(4));
     wire.wait_closed();
     stage.assert_nothing_written();
+}
+
+#[test]
+fn a_connection_ends_in_good_order_though_much_of_what_came_is_not_taken() {
+    let stage = Stage::new();
+    let unread = packet::publish(&stage.device1.topic("tags"), br#"{"tags":{}}"#, 0, 0).repeat(2_000);
+    let liar = Registration { secure_key: "wrong".to_owned(), ..stage.device1.clone() };
+    let refused = [Connect::of(&liar).bytes(), unread.clone()].concat();
+    let broken = [Connect::of(&stage.device1).bytes(), vec![0xf0, 0], unread].concat();
+    for (bytes, answer) in [(refused, [0x20, 2, 0, 4]), (broken, [0x20, 2, 0, 0])] {
+        let mut stream = wire::dial(stage.bridge.mqtt());
+        stream.write_all(&bytes).unwrap();
+        let mut received = Vec::new();
+        // A connection that is reset may lose the answer on its way to the device.
+        stream.read_to_end(&mut received).expect("the end and no reset");
+        assert_eq!(received, answer);
+    }
 }
 
 #[test]

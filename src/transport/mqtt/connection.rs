@@ -30,6 +30,9 @@ const STUCK_US: u64 = 20_000_000;
 /// How long the last words of a session may take to be written.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// How long a client may take to close its side once it was told the end.
+const LINGER: Duration = Duration::from_millis(500);
+
 /// A connection with a session.
 #[derive(Debug)]
 pub struct Connection {
@@ -48,8 +51,10 @@ pub struct Connection {
 pub struct State {
     /// The session.
     pub session: Session,
-    /// `None` once closed; the session may outlive it.
+    /// `None` once it is being closed; the session may outlive it.
     pub socket: Option<Socket>,
+    /// Whether the connection is closed for good.
+    pub is_closed: bool,
     /// Read and not yet taken in: an incomplete packet, or packets that a full window leaves waiting.
     pub input: Vec<u8>,
     /// What the socket did not take.
@@ -85,6 +90,7 @@ impl State {
         Self {
             session,
             socket: Some(socket),
+            is_closed: false,
             input,
             output: Vec::new(),
             retired: false,
@@ -258,31 +264,34 @@ pub fn will_charge(will_bytes: usize) -> usize {
 /// Drives the connection until its session has ended, then closes it.
 pub async fn drive(worker: &Rc<Worker>, connection: &Rc<Connection>, place: Place) {
     poll_fn(|cx| poll(worker, connection, cx)).await;
-    let flushed = poll_fn(|cx| {
-        let state = &mut *connection.state.borrow_mut();
-        ready!(state.poll_flush(cx))?;
-        state.socket.as_mut().map_or(Poll::Ready(Ok(())), |socket| socket.poll_close(cx))
-    });
+    let flushed = poll_fn(|cx| connection.state.borrow_mut().poll_flush(cx));
     // Late or broken, the connection closes all the same.
-    let _late = tokio::time::timeout(FAREWELL, flushed).await;
+    let is_flushed = matches!(tokio::time::timeout(FAREWELL, flushed).await, Ok(Ok(())));
     // Whoever sees the connection closed may count on its place.
     drop(place);
+    let socket = connection.state.borrow_mut().socket.take();
+    if let Some(mut socket) = socket.filter(|_| is_flushed) {
+        close(&mut socket).await;
+    }
     {
         let state = &mut *connection.state.borrow_mut();
-        state.socket = None;
+        state.is_closed = true;
         (state.input, state.output, state.oversize, state.reserved) = (Vec::new(), Vec::new(), None, 0);
     }
     worker.charge(connection, Progress::None);
     worker.settle(connection);
 }
 
-/// Closes a connection that has no session, in good order if the client takes it.
+/// Says the last word, then waits for the client's end, neither for long. A socket that is closed while input waits in
+/// it resets the connection, and the client's system may throw away what it has not read yet: its last acknowledgements.
 pub async fn close(socket: &mut Socket) {
     let closed = poll_fn(|cx| {
         ready!(socket.poll_flush(cx))?;
         socket.poll_close(cx)
     });
-    let _late = tokio::time::timeout(FAREWELL, closed).await;
+    if let Ok(Ok(())) = tokio::time::timeout(FAREWELL, closed).await {
+        let _late = tokio::time::timeout(LINGER, poll_fn(|cx| socket.poll_end(cx))).await;
+    }
 }
 
 fn poll(worker: &Worker, connection: &Connection, cx: &mut Context<'_>) -> Poll<()> {

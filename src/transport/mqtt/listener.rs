@@ -58,28 +58,40 @@ async fn serve(worker: Rc<Worker>, door: Door, socket: TcpStream, peer: SocketAd
     } else {
         // Without it acknowledgements wait for the peer's delayed ACK; where it cannot be set they still arrive.
         let _unset = socket.set_nodelay(true);
-        if let Some(connection) = open(&worker, &door, socket, peer, place.admission).await {
-            drop(door);
-            connection::drive(&worker, &connection, place).await;
+        match open(&worker, &door, socket, peer, place.admission).await {
+            Opened::Session(connection) => {
+                drop(door);
+                connection::drive(&worker, &connection, place).await;
+            }
+            Opened::Refused(mut socket) => {
+                // Whoever sees the connection closed may count on its place.
+                drop(place);
+                connection::close(&mut socket).await;
+            }
+            Opened::Nothing => {}
         }
     }
     worker.core.borrow_mut().meter.closed(way);
 }
 
-/// Takes a connection to its session; `None` when it gets none.
-async fn open(
-    worker: &Rc<Worker>,
-    door: &Door,
-    socket: TcpStream,
-    peer: SocketAddr,
-    admission: Admission,
-) -> Option<Rc<Connection>> {
+/// What came of a connection.
+enum Opened {
+    /// A session.
+    Session(Rc<Connection>),
+    /// An answer that says no; the connection is still to be closed.
+    Refused(Socket),
+    /// Nothing; it is closed.
+    Nothing,
+}
+
+/// Takes a connection to its session.
+async fn open(worker: &Rc<Worker>, door: &Door, socket: TcpStream, peer: SocketAddr, admission: Admission) -> Opened {
     let refused = |device: &str, peer: &str, reason| worker.core.borrow_mut().meter.refused(device, peer, reason);
     let received = match handshake::receive(worker, door, socket, peer).await {
         Ok(received) => received,
         Err((peer, reason)) => {
             refused("", &peer, reason);
-            return None;
+            return Opened::Nothing;
         }
     };
     let (peer, mut socket) = (received.peer, received.socket);
@@ -89,15 +101,17 @@ async fn open(
         Err(refusing) => Err(refusing),
     };
     match claimed {
-        Ok((authenticated, (token, id))) => begin(worker, authenticated, token, id, socket, &peer).await,
+        Ok((authenticated, (token, id))) => {
+            let begun = begin(worker, authenticated, token, id, socket, &peer).await;
+            begun.map_or(Opened::Nothing, Opened::Session)
+        }
         Err(Refusing { device, reason }) => {
             refused(&device, &peer, reason);
             if let Some(code) = reason.code() {
                 // A client that does not take its refusal is closed without it.
                 let _unread = socket.try_write(&encode::connack(code));
             }
-            connection::close(&mut socket).await;
-            None
+            Opened::Refused(socket)
         }
     }
 }

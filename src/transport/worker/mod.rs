@@ -257,7 +257,7 @@ impl Worker {
             self.core.borrow_mut().downlink.detach(connection.token);
             state.wake();
         }
-        if state.socket.is_none() && state.session.is_finished() {
+        if state.is_closed && state.session.is_finished() {
             self.slots.borrow_mut().release(connection.token);
         }
     }

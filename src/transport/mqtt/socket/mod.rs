@@ -85,12 +85,19 @@ impl Socket {
         }
     }
 
-    /// Says good-bye in the words of TLS and WebSocket; TCP has none.
+    /// Says good-bye in the words of TLS and WebSocket, and that nothing follows.
     pub fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Socket::Bare(Stream::Tcp(_)) => Poll::Ready(Ok(())),
             Socket::Bare(stream) => Pin::new(stream).poll_shutdown(cx),
             Socket::WebSocket(socket) => socket.poll_close(cx),
+        }
+    }
+
+    /// Takes what the client still sends until it says that nothing follows; nobody looks at it.
+    pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Socket::Bare(stream) => stream.wire_mut().poll_end(cx),
+            Socket::WebSocket(socket) => socket.stream_mut().wire_mut().poll_end(cx),
         }
     }
 }

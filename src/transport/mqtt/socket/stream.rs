@@ -45,6 +45,14 @@ impl Stream {
         }
     }
 
+    /// What is below all.
+    pub fn wire_mut(&mut self) -> &mut Wire {
+        match self {
+            Stream::Tcp(wire) => wire,
+            Stream::Tls(tls) => tls.get_mut().0,
+        }
+    }
+
     /// The certificate that the client showed, in DER.
     pub fn client_certificate(&self) -> Option<&[u8]> {
         match self {

@@ -40,6 +40,11 @@ impl WebSocket {
         &self.stream
     }
 
+    /// What is below.
+    pub fn stream_mut(&mut self) -> &mut Stream {
+        &mut self.stream
+    }
+
     /// Whether bytes were taken that the system does not have yet.
     pub fn has_unsent(&self) -> bool {
         !self.unsent.is_empty() || self.stream.has_unsent()
