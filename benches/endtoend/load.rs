@@ -8,6 +8,8 @@ use std::str::FromStr;
 pub(crate) enum Transport {
     /// MQTT over TCP.
     Mqtt,
+    /// MQTT over TLS.
+    Mqtts,
     /// CoAP with encrypted bodies.
     Coap,
     /// CoAP over DTLS.
@@ -15,12 +17,21 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
-    /// Its name, as `simulate` and the log of the bridge know it.
+    /// Its name, as `simulate` knows it.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Transport::Mqtt => "mqtt",
+            Transport::Mqtts => "mqtts",
             Transport::Coap => "coap",
             Transport::Dtls => "dtls",
+        }
+    }
+
+    /// Section of its listener in the configuration.
+    pub(crate) fn section(self) -> &'static str {
+        match self {
+            Transport::Mqtts => "mqtt.tls",
+            other => other.name(),
         }
     }
 }
@@ -40,6 +51,7 @@ impl fmt::Display for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.transport {
             Transport::Mqtt => write!(f, "{} x {}", self.devices, self.window),
+            Transport::Mqtts => write!(f, "mqtts {} x {}", self.devices, self.window),
             other => write!(f, "{} {} x 1", other.name(), self.devices),
         }
     }
@@ -57,10 +69,16 @@ impl FromStr for Load {
             if let Some(text) = text.strip_prefix("dtls:") {
                 return Some(Self { transport: Transport::Dtls, devices: devices(text)?, window: 1 });
             }
+            let (transport, text) = match text.strip_prefix("mqtts:") {
+                Some(text) => (Transport::Mqtts, text),
+                None => (Transport::Mqtt, text),
+            };
             let (text, window) = text.split_once('x')?;
             let window = window.trim().parse().ok()?;
-            Some(Self { transport: Transport::Mqtt, devices: devices(text)?, window })
+            Some(Self { transport, devices: devices(text)?, window })
         };
-        parse().ok_or_else(|| "expected DEVICESxWINDOW, such as 100x20, or coap:DEVICES, or dtls:DEVICES".to_owned())
+        parse().ok_or_else(|| {
+            "expected DEVICESxWINDOW, such as 100x20, mqtts: in front of it, coap:DEVICES, or dtls:DEVICES".to_owned()
+        })
     }
 }

@@ -17,7 +17,7 @@ pub(crate) struct Options {
     pub(crate) seconds: u64,
 
     /// Loads: devices and unacknowledged messages of each over MQTT, or devices over CoAP
-    #[arg(long, value_delimiter = ',', default_value = "100x20,100x1,1000x1,coap:100,dtls:100")]
+    #[arg(long, value_delimiter = ',', default_value = "100x20,100x1,1000x1,mqtts:100x20,coap:100,dtls:100")]
     pub(crate) loads: Vec<Load>,
 
     /// Who is measured; all by default

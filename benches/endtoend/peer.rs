@@ -166,7 +166,9 @@ fn start_bridge(
     let certificate = Certificate::elliptic();
     let settings = settings
         .coap(&certificate)
-        .text(&format!("{}.listen", transport.name()), &address.to_string())
+        .text("mqtt.tls.certificate", &certificate.path())
+        .text("mqtt.tls.private_key", &certificate.key_path())
+        .text(&format!("{}.listen", transport.section()), &address.to_string())
         .text("admin.listen", &admin.to_string())
         .text("log.level", "warn");
     let file = folder.write("bridge.toml", &settings.render());

@@ -113,6 +113,30 @@ fn every_quality_of_service_and_both_versions_come_through() {
 }
 
 #[test]
+fn devices_over_tls_are_acknowledged_for_what_was_written() {
+    let (registry, _) = Registry::numbered(DEVICES);
+    let certificate = Certificate::elliptic();
+    let settings = Settings::stdio(&registry)
+        .text("mqtt.tls.listen", "127.0.0.1:0")
+        .text("mqtt.tls.certificate", &certificate.path())
+        .text("mqtt.tls.private_key", &certificate.key_path());
+    let mut bridge = Bridge::start(&settings);
+    let (file, folder) = (registry.path().display().to_string(), Folder::new("simulated"));
+    let (address, ledger) = (bridge.listener("mqtt.tls").to_string(), folder.path().join("ledger"));
+    let ledger = ledger.display().to_string();
+    let arguments = ["simulate", "--quiet", "--output", "json", "--transport", "mqtts", "--address", &address];
+    let load = ["--registry", &file, "--devices", "5", "--rate", "0", "--count", "2000", "--ledger", &ledger];
+    let finished = run(&[&arguments[..], &load].concat(), "");
+    assert_eq!(finished.code, 0, "{finished:?}");
+    let summary: Value = serde_json::from_str(&finished.stdout).unwrap();
+    assert_eq!((&summary["connected"], &summary["acknowledged"]), (&5.into(), &10_000.into()), "{summary}");
+    bridge.signal(libc::SIGTERM);
+    let lines: Vec<String> = bridge.remaining_envelopes().iter().map(Value::to_string).collect();
+    let (code, verdict) = verify(&ledger, &folder.write("envelopes.jsonl", &lines.join("\n")));
+    assert_eq!((code, &verdict["stored"], &verdict["lost"]), (0, &10_000.into(), &0.into()), "{verdict}");
+}
+
+#[test]
 fn devices_over_coap_are_acknowledged_for_what_was_written() {
     let devices: Vec<_> = (1..=DEVICES).map(|number| Registration::encrypting(&format!("device{number}"))).collect();
     let registry = Registry::new(&devices);

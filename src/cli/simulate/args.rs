@@ -134,6 +134,8 @@ pub struct SimulateArgs {
 pub enum TransportArg {
     /// MQTT over TCP.
     Mqtt,
+    /// MQTT over TLS; any certificate of the server is taken.
+    Mqtts,
     /// CoAP over UDP, each body encrypted with the device's key.
     Coap,
     /// CoAP over DTLS with a token; any certificate of the server is taken.

@@ -13,9 +13,10 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::client::{Client, Turn};
 use super::fleet::{Fleet, Phase};
+use super::link::{Encryption, Link};
 use super::tally::End;
 
-/// Time for the TCP handshake.
+/// Time for the handshakes of TCP and TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pauses between attempts grow from here, doubling.
 const BACKOFF_FIRST_NS: u64 = 100_000_000;
@@ -25,7 +26,7 @@ const BACKOFF_LAST_NS: u64 = 2_000_000_000;
 const REST_KEPT_BYTES: usize = 4096;
 
 /// Lives the life of one device until the simulation ends or the device has no hope.
-pub(super) async fn drive(fleet: Rc<Fleet>, index: u32, mut client: Client) {
+pub(super) async fn drive(fleet: Rc<Fleet>, index: u32, mut client: Client, encryption: Option<Encryption>) {
     let mut done = false;
     let mut attempt = 0;
     let mut earliest_ns = 0;
@@ -34,9 +35,9 @@ pub(super) async fn drive(fleet: Rc<Fleet>, index: u32, mut client: Client) {
         if !wait(&fleet, index, &client, slot_ns).await {
             break;
         }
-        let end = match connect(&fleet).await {
-            Ok(stream) => {
-                let mut line = Line::new(stream, &fleet);
+        let end = match connect(&fleet, encryption.as_ref()).await {
+            Ok(link) => {
+                let mut line = Line::new(link, &fleet);
                 let end = poll_fn(|cx| line.poll(cx, &fleet, index, &mut client, &mut done)).await;
                 if client.is_live() {
                     attempt = 0;
@@ -79,18 +80,24 @@ async fn wait(fleet: &Fleet, index: u32, client: &Client, until_ns: u64) -> bool
     .await
 }
 
-async fn connect(fleet: &Fleet) -> Result<TcpStream, io::ErrorKind> {
-    let stream = match timeout(CONNECT_TIMEOUT, TcpStream::connect(fleet.plan.address)).await {
-        Ok(stream) => stream.map_err(|error| error.kind())?,
-        Err(_) => return Err(io::ErrorKind::TimedOut),
+async fn connect(fleet: &Fleet, encryption: Option<&Encryption>) -> Result<Link, io::ErrorKind> {
+    let connected = async {
+        let stream = TcpStream::connect(fleet.plan.address).await?;
+        stream.set_nodelay(true)?;
+        match encryption {
+            None => Ok(Link::Tcp(stream)),
+            Some(encryption) => encryption.apply(stream).await,
+        }
     };
-    stream.set_nodelay(true).map_err(|error| error.kind())?;
-    Ok(stream)
+    match timeout(CONNECT_TIMEOUT, connected).await {
+        Ok(link) => link.map_err(|error: io::Error| error.kind()),
+        Err(_) => Err(io::ErrorKind::TimedOut),
+    }
 }
 
 /// A connection with what is not written yet.
 struct Line {
-    stream: TcpStream,
+    link: Link,
     sleep: Pin<Box<Sleep>>,
     armed_ns: u64,
     opened: bool,
@@ -99,10 +106,10 @@ struct Line {
 }
 
 impl Line {
-    fn new(stream: TcpStream, fleet: &Fleet) -> Self {
+    fn new(link: Link, fleet: &Fleet) -> Self {
         let armed_ns = u64::MAX;
         let sleep = Box::pin(sleep_until(Instant::from_std(fleet.instant(armed_ns))));
-        Self { stream, sleep, armed_ns, opened: false, rest: Vec::new(), rest_start: 0 }
+        Self { link, sleep, armed_ns, opened: false, rest: Vec::new(), rest_start: 0 }
     }
 
     /// Reads all there is, lets the client answer, writes all that fits; ready when the connection is to be closed.
@@ -174,7 +181,7 @@ impl Line {
     ) -> Result<(), End> {
         loop {
             let mut buffer = ReadBuf::new(read);
-            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+            match Pin::new(&mut self.link).poll_read(cx, &mut buffer) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Err(error)) => return Err(End::Failed(error.kind())),
                 Poll::Ready(Ok(())) if buffer.filled().is_empty() => return Err(End::Closed),
@@ -191,13 +198,17 @@ impl Line {
             if next.is_empty() {
                 break;
             }
-            match Pin::new(&mut self.stream).poll_write(cx, next) {
+            match Pin::new(&mut self.link).poll_write(cx, next) {
                 Poll::Pending => break,
                 Poll::Ready(Err(error)) => return Err(End::Failed(error.kind())),
                 Poll::Ready(Ok(0)) => return Err(End::Closed),
                 Poll::Ready(Ok(written)) if waiting.is_empty() => fresh = &fresh[written..],
                 Poll::Ready(Ok(written)) => self.rest_start += written,
             }
+        }
+        // What TLS holds back goes out when the socket takes it, which wakes the task.
+        if let Poll::Ready(Err(error)) = Pin::new(&mut self.link).poll_flush(cx) {
+            return Err(End::Failed(error.kind()));
         }
         if self.rest_start == self.rest.len() {
             self.rest.clear();

@@ -1,8 +1,8 @@
 //! `simulate`: devices that speak MQTT or CoAP, as many as needed, in one thread.
 //!
 //! [`SimulateArgs`] say what to do; `roster` says who the devices are; `fleet` is what they share; `driver` is the light
-//! task of each device, and `client` the device itself, without I/O; `coap` has both for CoAP. A step reads all that is there, refills the window
-//! and writes once, so that the generator costs less than what it measures.
+//! task of each device, `link` what it is connected by, and `client` the device itself, without I/O; `coap` has the same for CoAP. A step
+//! reads all that is there, refills the window and writes once, so that the generator costs less than what it measures.
 #![expect(clippy::disallowed_methods, reason = "a load generator has a clock, sockets and random numbers")]
 
 mod args;
@@ -12,6 +12,7 @@ mod driver;
 mod fleet;
 mod identity;
 mod latency;
+mod link;
 mod report;
 mod responder;
 mod roster;
@@ -40,6 +41,7 @@ use self::args::Plan;
 use self::client::Client;
 use self::fleet::{Fleet, Phase};
 use self::identity::Identity;
+use self::link::Encryption;
 use self::report::ReportTemplate;
 use self::summary::{Baseline, Counts};
 use self::tally::Tally;
@@ -88,6 +90,7 @@ fn prepare_and_run(args: &SimulateArgs, config: Option<&Config>) -> anyhow::Resu
         (None, Some(config)) => {
             let (listen, key) = match args.transport {
                 TransportArg::Mqtt => (&config.mqtt.listen, "mqtt.listen"),
+                TransportArg::Mqtts => (&config.mqtt.tls.listen, "mqtt.tls.listen"),
                 TransportArg::Coap => (&config.coap.listen, "coap.listen"),
                 TransportArg::Dtls => (&config.dtls.listen, "dtls.listen"),
             };
@@ -146,12 +149,14 @@ async fn simulate(
     let devices = identities.len();
     let mut tasks = tokio::task::JoinSet::new();
     let security = coap::Security::new(args.transport).context("no DTLS")?;
+    let encrypts = args.transport == TransportArg::Mqtts;
+    let encryption = encrypts.then(Encryption::new).transpose().context("no TLS")?;
     for (index, identity) in (0..).zip(identities) {
         let first_due_ns = fleet.random_below(fleet.plan.interval_ns);
         match &security {
             None => {
                 let client = Client::new(index, identity, first_due_ns);
-                tasks.spawn_local(driver::drive(Rc::clone(fleet), index, client));
+                tasks.spawn_local(driver::drive(Rc::clone(fleet), index, client, encryption.clone()));
             }
             Some(security) => {
                 let device = coap::Device::new(index, &identity, security, first_due_ns)

@@ -30,7 +30,7 @@ impl Security {
     /// OpenSSL has no DTLS.
     pub(super) fn new(transport: TransportArg) -> Result<Option<Self>, ErrorStack> {
         Ok(match transport {
-            TransportArg::Mqtt => None,
+            TransportArg::Mqtt | TransportArg::Mqtts => None,
             TransportArg::Coap => Some(Security::Aes),
             TransportArg::Dtls => Some(Security::Dtls(Client::new()?, Wire::default())),
         })
