@@ -42,14 +42,17 @@ fn run(sources: &Sources) -> ExitCode {
         LogFormat::Text => log::Format::Text,
         LogFormat::Json => log::Format::Json,
     };
-    if let Err(error) = log::start(&loaded.config.log.level, format) {
-        eprintln!("{error}");
-        return ExitCode::FAILURE;
-    }
+    let log = match log::start(&loaded.config.log.level, format, config::is_log_level) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    match app::run(&loaded.config) {
+    match app::run(&loaded.config, log) {
         Ok(code) => code,
         Err(Failure::Configuration(error)) => {
             eprintln!("{error:#}");

@@ -36,6 +36,7 @@ use crate::config::Config;
 use crate::registry::Registry;
 use crate::telemetry::admin::{self, Admin};
 use crate::telemetry::health::Health;
+use crate::telemetry::log::LogControl;
 use crate::telemetry::metric::Metrics;
 use crate::transport::{Clock, Directory, Drained, Gate, Mail, Mailbox};
 
@@ -51,16 +52,16 @@ pub enum Failure {
     Run(anyhow::Error),
 }
 
-/// Runs the bridge until a signal ends it: success when everything was acknowledged by then.
+/// Runs the bridge until a signal ends it: success when everything was acknowledged by then. Operators control `log`.
 ///
 /// # Errors
 /// What keeps it from starting or ends it, with the key, file or address concerned.
-pub fn run(config: &Config) -> Result<ExitCode, Failure> {
+pub fn run(config: &Config, log: LogControl) -> Result<ExitCode, Failure> {
     let replica_id = replica_id().map_err(Failure::Run)?;
     let registry = watch::open(config, &replica_id).map_err(Failure::Configuration)?;
     let queues = Queues::new(config, &replica_id).map_err(Failure::Configuration)?;
     let certificates = Certificates::open(config).map_err(Failure::Configuration)?;
-    serve(config, &registry, &replica_id, queues, certificates).map_err(Failure::Run)
+    serve(config, &registry, &replica_id, queues, certificates, log).map_err(Failure::Run)
 }
 
 /// Looks at the files that listeners need, as [`run`] does before it binds a port.
@@ -77,6 +78,7 @@ fn serve(
     replica_id: &str,
     queues: Queues,
     certificates: Certificates,
+    log: LogControl,
 ) -> anyhow::Result<ExitCode> {
     let workers = config.runtime.workers;
 
@@ -141,7 +143,7 @@ fn serve(
     health.set_listening();
     tracing::info!(replica = replica_id, version = env!("CARGO_PKG_VERSION"), workers, "the bridge runs");
 
-    let serving = Serving { config, health, metrics, sessions, gate, mailboxes, queues };
+    let serving = Serving { config, health, metrics, sessions, gate, mailboxes, queues, log };
     runtime.block_on(serving.until_signal(admin, threads))
 }
 
@@ -153,6 +155,7 @@ struct Serving<'a> {
     gate: Arc<Gate>,
     mailboxes: Arc<[Mailbox]>,
     queues: Queues,
+    log: LogControl,
 }
 
 impl Serving<'_> {
@@ -166,6 +169,7 @@ impl Serving<'_> {
                 health: self.health.clone(),
                 metrics: self.metrics.clone(),
                 sessions: Arc::new(self.sessions.clone()),
+                log: self.log.clone(),
                 token: self.config.admin.token.clone(),
             };
             tokio::spawn(async move { admin::serve(listener, admin).await.map(|never| match never {}) });

@@ -37,7 +37,7 @@ pub use mistake::{Mistake, Mistakes, Origin, Problem, Warning};
 pub use mqtt::{MqttConfig, MqttTlsConfig, WebSocketConfig};
 pub use nats::{NatsConfig, StreamConfig};
 pub use network::Network;
-pub use process::{AdminConfig, DrainConfig, LogConfig, LogFormat, RuntimeConfig};
+pub use process::{AdminConfig, DrainConfig, LogConfig, LogFormat, RuntimeConfig, is_log_level};
 pub use registry::{HttpRegistryConfig, RegistryConfig, RegistrySource};
 pub use resolved::Resolved;
 pub use url::Url;

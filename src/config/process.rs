@@ -55,7 +55,8 @@ impl Choice for LogFormat {
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-fn is_filter(text: &str) -> bool {
+/// Whether a text can stand for `log.level`.
+pub fn is_log_level(text: &str) -> bool {
     text.split(',').all(|part| match part.split_once('=') {
         Some((module, level)) => {
             !module.is_empty()
@@ -94,7 +95,7 @@ impl LogConfig {
                 "log.level",
                 "info",
                 r#"one of off, error, warn, info, debug, trace, or levels of modules, such as "info,async_nats=debug""#,
-                is_filter,
+                is_log_level,
             ),
             format: r.choice("log.format", "text"),
         }

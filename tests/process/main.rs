@@ -13,6 +13,7 @@ mod configuration;
 mod connect;
 mod flood;
 mod hostile;
+mod log;
 mod presence;
 mod proxy;
 mod publish;

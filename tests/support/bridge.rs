@@ -114,11 +114,20 @@ impl Bridge {
     }
 
     fn find_listener(&self, name: &str) -> Option<SocketAddr> {
-        // Text fields stand in quotes or not, as the log's format has it.
-        let log = self.log().replace('"', "");
-        let line = log.lines().find(|line| line.contains(&format!("listening listener={name} ")))?;
-        let address = line.split("address=").nth(1)?.split_whitespace().next()?;
-        Some(address.parse().unwrap_or_else(|error| panic!("{error}: {line}")))
+        let log = self.log();
+        let address = log.lines().find_map(|line| match serde_json::from_str::<Value>(line) {
+            Ok(line) => {
+                let is_meant = line["message"] == "listening" && line["listener"] == name;
+                line["address"].as_str().filter(|_| is_meant).map(str::to_owned)
+            }
+            Err(_) => {
+                // Text fields stand in quotes or not, as the log's format has it.
+                let line = line.replace('"', "");
+                let rest = line.split_once(&format!("listening listener={name} "))?.1;
+                rest.split("address=").nth(1)?.split_whitespace().next().map(str::to_owned)
+            }
+        })?;
+        Some(address.parse().unwrap_or_else(|error| panic!("{error}: {address}")))
     }
 
     /// Its configuration file.

@@ -23,9 +23,18 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> io::Result<Answer> {
 
 /// Sends one request without a body and reads the answer to its end; `headers` are whole lines, each ended by CR LF.
 pub(crate) fn request(address: SocketAddr, method: &str, path: &str, headers: &str) -> io::Result<Answer> {
+    exchange(address, &format!("{method} {path}"), headers, "")
+}
+
+/// Puts a body in the place of what is there.
+pub(crate) fn put(address: SocketAddr, path: &str, body: &str) -> io::Result<Answer> {
+    exchange(address, &format!("PUT {path}"), &format!("Content-Length: {}\r\n", body.len()), body)
+}
+
+fn exchange(address: SocketAddr, line: &str, headers: &str, body: &str) -> io::Result<Answer> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    write!(stream, "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}\r\n")?;
+    write!(stream, "{line} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}\r\n{body}")?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;
     parse(&String::from_utf8_lossy(&bytes)).ok_or_else(|| io::Error::other("no HTTP answer"))

@@ -1,17 +1,20 @@
 //! From a request to its answer.
 
+use std::error::Error;
 use std::sync::Arc;
 
-use http_body_util::Full;
-use hyper::body::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Body, Bytes};
 use hyper::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
-use hyper::{Method, Response, StatusCode};
-use serde::Serialize;
+use hyper::http::request::Parts;
+use hyper::{Method, Request, Response, StatusCode};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::sessions::{Page, Sessions};
 use crate::protocol::secret::Secret;
 use crate::telemetry::health::Health;
+use crate::telemetry::log::LogControl;
 use crate::telemetry::metric::{self, Metrics};
 
 /// Sessions in one answer, unless `limit` says otherwise.
@@ -19,6 +22,9 @@ const LIMIT_DEFAULT: usize = 100;
 
 /// Sessions in one answer at most; some 300 KiB.
 const LIMIT_MAX: usize = 1_000;
+
+/// Body of a request at most, in bytes.
+const BODY_BYTES_MAX: usize = 4 * 1024;
 
 const JSON: &str = "application/json";
 
@@ -31,6 +37,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// For `/api`.
     pub sessions: Arc<dyn Sessions>,
+    /// For `/api/log`.
+    pub log: LogControl,
     /// For `/api`: asked for on every listener when set, and without one `/api` is closed to all but loopback.
     pub token: Option<Secret>,
 }
@@ -39,19 +47,17 @@ pub(super) type Answer = Response<Full<Bytes>>;
 
 impl Admin {
     /// Answers a request that came in on a loopback address or on another one.
-    pub(super) async fn answer(
-        &self,
-        method: &Method,
-        path: &str,
-        query: Option<&str>,
-        headers: &HeaderMap,
-        is_loopback: bool,
-    ) -> Answer {
+    pub(super) async fn answer<B>(&self, request: Request<B>, is_loopback: bool) -> Answer
+    where
+        B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
+    {
+        let (parts, body) = request.into_parts();
+        let (method, path) = (&parts.method, parts.uri.path());
         if let Some(rest) = path.strip_prefix("/api/") {
-            if !self.may_use_api(headers, is_loopback) {
+            if !self.may_use_api(&parts.headers, is_loopback) {
                 return error(StatusCode::FORBIDDEN, "forbidden");
             }
-            return self.api(method, rest, query).await;
+            return self.api(&parts, rest, body).await;
         }
         let is_read = matches!(*method, Method::GET | Method::HEAD);
         match path {
@@ -85,10 +91,19 @@ impl Admin {
         bearer.is_some_and(|(_, given)| token.matches(given.trim()))
     }
 
-    async fn api(&self, method: &Method, path: &str, query: Option<&str>) -> Answer {
+    async fn api<B>(&self, parts: &Parts, path: &str, body: B) -> Answer
+    where
+        B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
+    {
+        let method = &parts.method;
         let is_read = matches!(*method, Method::GET | Method::HEAD);
-        if path == "sessions" {
-            return if is_read { self.list(query.unwrap_or_default()).await } else { not_allowed("GET, HEAD") };
+        match path {
+            "sessions" if is_read => return self.list(parts.uri.query().unwrap_or_default()).await,
+            "sessions" => return not_allowed("GET, HEAD"),
+            "log" if is_read => return self.level(),
+            "log" if *method == Method::PUT => return self.set_level(body).await,
+            "log" => return not_allowed("GET, HEAD, PUT"),
+            _ => {}
         }
         let Some(device) = path.strip_prefix("sessions/").filter(|device| !device.is_empty() && !device.contains('/'))
         else {
@@ -113,6 +128,28 @@ impl Admin {
         answer
     }
 
+    fn level(&self) -> Answer {
+        json(StatusCode::OK, &LogLevel { level: self.log.level() })
+    }
+
+    async fn set_level<B>(&self, body: B) -> Answer
+    where
+        B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
+    {
+        const FORM: &str = r#"the body is no object with one member, such as {"level":"debug"}"#;
+        let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await else {
+            return error(StatusCode::PAYLOAD_TOO_LARGE, "the body has more than 4096 bytes, or did not arrive");
+        };
+        let Ok(LogLevel { level }) = serde_json::from_slice(&body.to_bytes()) else {
+            return error(StatusCode::BAD_REQUEST, FORM);
+        };
+        if let Err(cause) = self.log.set_level(&level) {
+            return error(StatusCode::BAD_REQUEST, &cause.to_string());
+        }
+        tracing::info!(level, "the level of the log is changed by an operator");
+        self.level()
+    }
+
     async fn list(&self, query: &str) -> Answer {
         let (mut offset, mut limit) = (0, LIMIT_DEFAULT);
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -127,6 +164,13 @@ impl Admin {
         let (total, sessions) = self.sessions.list(offset, limit).await;
         json(StatusCode::OK, &Page { total, offset, limit, sessions })
     }
+}
+
+/// The body of `/api/log`, both ways.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogLevel {
+    level: String,
 }
 
 /// Undoes percent-encoding. `None`: not well-formed, or no UTF-8.

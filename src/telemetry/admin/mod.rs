@@ -1,7 +1,7 @@
-//! The HTTP listener for operators: probes, metrics, sessions.
+//! The HTTP listener for operators: probes, metrics, sessions, the level of the log.
 //!
-//! Everything is bounded: 64 connections, one request each, 16 KiB of head, 10 seconds for the whole exchange. Request
-//! bodies are not read.
+//! Everything is bounded: 64 connections, one request each, 16 KiB of head, 10 seconds for the whole exchange. Of
+//! request bodies only that of `/api/log` is read, 4 KiB of it.
 
 mod answer;
 mod server;

@@ -72,9 +72,7 @@ pub async fn serve(listener: TcpListener, admin: Admin) -> io::Result<Infallible
 
 async fn exchange(stream: TcpStream, admin: &Admin, is_loopback: bool) -> Result<(), hyper::Error> {
     let service = service_fn(|request: Request<Incoming>| async move {
-        let (parts, _) = request.into_parts();
-        let (path, query) = (parts.uri.path(), parts.uri.query());
-        Ok::<_, Infallible>(admin.answer(&parts.method, path, query, &parts.headers, is_loopback).await)
+        Ok::<_, Infallible>(admin.answer(request, is_loopback).await)
     });
     http1::Builder::new()
         .keep_alive(false)

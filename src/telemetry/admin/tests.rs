@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use super::*;
 use crate::protocol::secret::Secret;
 use crate::telemetry::health::{Health, PartState};
+use crate::telemetry::log::LogControl;
 use crate::telemetry::metric::Metrics;
 
 /// Sessions of device1 and `a/b`, and who was kicked.
@@ -53,6 +54,8 @@ struct Operator {
     address: SocketAddr,
     health: Arc<Health>,
     sessions: Arc<Two>,
+    /// Levels that were put in force.
+    levels: Arc<Mutex<Vec<String>>>,
 }
 
 impl Operator {
@@ -62,14 +65,21 @@ impl Operator {
         let port = listener.local_addr().unwrap().port();
         let health = Arc::new(Health::new(1));
         let sessions = Arc::new(Two::default());
+        let levels = Arc::new(Mutex::new(Vec::new()));
+        let applied = Arc::clone(&levels);
+        let apply = move |level: &str| {
+            applied.lock().unwrap().push(level.to_owned());
+            Ok(())
+        };
         let admin = Admin {
+            log: LogControl::new("info", |level| level != "none", apply),
             health: Arc::clone(&health),
             metrics: Arc::new(Metrics::new(Arc::clone(&health), 0)),
             sessions: Arc::clone(&sessions) as Arc<dyn Sessions>,
             token: token.map(Secret::new),
         };
         tokio::spawn(serve(listener, admin));
-        Self { address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), health, sessions }
+        Self { address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), health, sessions, levels }
     }
 
     /// Sends a request; status line and body of the answer.
@@ -81,6 +91,19 @@ impl Operator {
         stream.read_to_string(&mut answer).await.unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         (head.lines().next().unwrap().to_owned(), body.to_owned())
+    }
+
+    /// Sends a body; status and the answer's body.
+    async fn put(&self, path: &str, headers: &str, body: &str) -> (String, String) {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let length = body.len();
+        let request =
+            format!("PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n{headers}\r\n{body}");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().to_owned(), body.to_owned())
     }
 
     async fn status(&self, request: &str, headers: &str) -> String {
@@ -150,6 +173,71 @@ async fn delete_kicks_the_session_of_that_device() {
     assert_eq!(operator.status("DELETE /api/sessions/device1", "").await, "204");
     assert_eq!(operator.status("DELETE /api/sessions/device9", "").await, "404");
     assert_eq!(*operator.sessions.kicked.lock().unwrap(), ["device1", "device9"]);
+}
+
+#[tokio::test]
+async fn the_level_of_the_log_is_shown_and_changed() {
+    let operator = Operator::on(Ipv4Addr::LOCALHOST, None).await;
+    assert_eq!(operator.ask("GET /api/log", "").await.1, r#"{"level":"info"}"#);
+    let level = r#"{"level":"info,jetlinks_bridge::transport=debug"}"#;
+    assert_eq!(operator.put("/api/log", "", level).await, ("200".to_owned(), level.to_owned()));
+    assert_eq!(operator.ask("GET /api/log", "").await.1, level);
+    assert_eq!(*operator.levels.lock().unwrap(), ["info,jetlinks_bridge::transport=debug"]);
+}
+
+#[tokio::test]
+async fn a_bad_level_is_refused_with_a_reason_and_changes_nothing() {
+    let operator = Operator::on(Ipv4Addr::LOCALHOST, None).await;
+    let long = format!(r#"{{"level":"{}"}}"#, "x".repeat(5_000));
+    for (body, status, reason) in [
+        (r#"{"level":"none"}"#, "400", "the level is neither off, error, warn"),
+        (r#"{"level":3}"#, "400", "the body is no object"),
+        (r#"{"level":"debug","for":"ever"}"#, "400", "the body is no object"),
+        ("debug", "400", "the body is no object"),
+        ("", "400", "the body is no object"),
+        (&long, "413", "more than 4096 bytes"),
+    ] {
+        let (answered, answer) = operator.put("/api/log", "", body).await;
+        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(answered, status, "{body}: {answer}");
+        assert!(answer["error"].as_str().unwrap().contains(reason), "{body}: {answer}");
+    }
+    assert!(operator.levels.lock().unwrap().is_empty());
+    assert_eq!(operator.ask("GET /api/log", "").await.1, r#"{"level":"info"}"#);
+    assert_eq!(operator.status("DELETE /api/log", "").await, "405");
+}
+
+#[tokio::test]
+async fn whoever_may_not_use_the_api_changes_no_level() {
+    let closed = Operator::on(Ipv4Addr::UNSPECIFIED, None).await;
+    let open = Operator::on(Ipv4Addr::UNSPECIFIED, Some("hush")).await;
+    let debug = r#"{"level":"debug"}"#;
+    assert_eq!(closed.put("/api/log", "", debug).await.0, "403");
+    assert_eq!(open.put("/api/log", "", debug).await.0, "403");
+    assert!(closed.levels.lock().unwrap().is_empty() && open.levels.lock().unwrap().is_empty());
+    assert_eq!(open.put("/api/log", "Authorization: Bearer hush\r\n", debug).await.0, "200");
+    assert_eq!(closed.status("GET /api/log", "").await, "403");
+}
+
+#[tokio::test]
+async fn a_head_has_the_status_of_its_get_and_no_body() {
+    let operator = Operator::on(Ipv4Addr::LOCALHOST, None).await;
+    for (path, status) in [
+        ("/livez", "200"),
+        ("/readyz", "503"),
+        ("/metrics", "200"),
+        ("/api/sessions", "200"),
+        ("/api/sessions/device1", "200"),
+        ("/api/sessions/device9", "404"),
+        ("/api/log", "200"),
+        ("/livez/", "404"),
+        ("/api", "404"),
+        ("/nothing", "404"),
+    ] {
+        let (head, body) = operator.ask(&format!("HEAD {path}"), "").await;
+        assert_eq!((head.split(' ').nth(1), body.as_str()), (Some(status), ""), "{path}");
+        assert_eq!(operator.status(&format!("GET {path}"), "").await, status, "{path}");
+    }
 }
 
 #[tokio::test]

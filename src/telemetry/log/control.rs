@@ -1,0 +1,69 @@
+//! The level, and who may change it.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::LogError;
+use super::limiter::{Limiter, Suppressed};
+
+/// Puts a level in force.
+type Apply = Box<dyn Fn(&str) -> Result<(), LogError> + Send + Sync>;
+
+/// The log as operators see it. Cheap to clone.
+#[derive(Clone)]
+pub struct LogControl {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    level: Mutex<String>,
+    is_level: fn(&str) -> bool,
+    apply: Apply,
+    limiter: Arc<Limiter>,
+}
+
+impl fmt::Debug for LogControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogControl").field("level", &self.level()).finish_non_exhaustive()
+    }
+}
+
+impl LogControl {
+    pub(crate) fn new(
+        level: &str,
+        is_level: fn(&str) -> bool,
+        apply: impl Fn(&str) -> Result<(), LogError> + Send + Sync + 'static,
+    ) -> Self {
+        let level = Mutex::new(level.to_owned());
+        Self { shared: Arc::new(Shared { level, is_level, apply: Box::new(apply), limiter: Arc::default() }) }
+    }
+
+    /// The level in force, as it was given.
+    pub fn level(&self) -> String {
+        self.shared.level.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts another level in force, until the process ends.
+    ///
+    /// # Errors
+    /// [`LogError::Level`]: it is none, and nothing changes.
+    pub fn set_level(&self, level: &str) -> Result<(), LogError> {
+        if !(self.shared.is_level)(level) {
+            return Err(LogError::Level);
+        }
+        // Held meanwhile, so that the level that is told is the one in force.
+        let mut current = self.shared.level.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.shared.apply)(level)?;
+        level.clone_into(&mut current);
+        Ok(())
+    }
+
+    /// What was left out so far.
+    pub fn suppressed(&self) -> &Suppressed {
+        self.shared.limiter.suppressed()
+    }
+
+    pub(super) fn limiter(&self) -> Arc<Limiter> {
+        self.shared.limiter.clone()
+    }
+}

@@ -1,0 +1,115 @@
+//! The log, on stderr: stdout is a queue.
+//!
+//! A line is one line whatever a peer put into it. Lines of one kind, that is of one place in the sources, are bounded at
+//! the levels that peers can reach by mistake, error and warn: see [`Limiter`]. Below them nothing is left out, for whoever
+//! asks for debug wants all of it.
+
+mod control;
+mod limiter;
+mod line;
+#[cfg(test)]
+mod tests;
+
+pub use control::LogControl;
+pub use limiter::{Limiter, Suppressed};
+
+use std::fmt;
+use std::io::{self, IsTerminal};
+use std::sync::Arc;
+
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{self, JsonFields};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt as layer, reload};
+
+use self::line::{Line, Shape};
+
+/// Shape of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON object in each line.
+    Json,
+}
+
+/// Why the log cannot start, or its level not change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogError {
+    /// The level is none.
+    Level,
+    /// The process has a log already, or none any more.
+    Taken,
+}
+
+impl fmt::Display for LogError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LogError::Level => {
+                "the level is neither off, error, warn, info, debug or trace nor a list with levels of modules, such as \
+                 info,jetlinks_bridge::transport=debug"
+            }
+            LogError::Taken => "the process has another log",
+        })
+    }
+}
+
+impl std::error::Error for LogError {}
+
+/// Starts the log for the whole process; call it once. `is_level` tells which texts the configuration takes for a level.
+///
+/// A bare level counts for the bridge; libraries then log warnings at most, since their lower levels are written for
+/// their own developers.
+///
+/// # Errors
+/// [`LogError`]; `Level` cannot come of a configuration that was loaded.
+pub fn start(level: &str, format: Format, is_level: fn(&str) -> bool) -> Result<LogControl, LogError> {
+    let shape = match format {
+        Format::Text => Shape::Text { ansi: io::stderr().is_terminal() },
+        Format::Json => Shape::Json,
+    };
+    let (filter, control) = control(level, is_level)?;
+    let lines = lines(shape, control.limiter(), io::stderr);
+    tracing_subscriber::registry().with(lines.with_filter(filter)).try_init().map_err(|_| LogError::Taken)?;
+    Ok(control)
+}
+
+type Filter = reload::Layer<EnvFilter, Registry>;
+
+/// A filter whose level can be changed, and what changes it.
+fn control(level: &str, is_level: fn(&str) -> bool) -> Result<(Filter, LogControl), LogError> {
+    let (layer, handle) = reload::Layer::new(filter(level)?);
+    let apply = move |level: &str| handle.reload(filter(level)?).map_err(|_| LogError::Taken);
+    Ok((layer, LogControl::new(level, is_level, apply)))
+}
+
+fn filter(level: &str) -> Result<EnvFilter, LogError> {
+    EnvFilter::try_new(directives(level)).map_err(|_| LogError::Level)
+}
+
+/// Writes lines of that shape, as many as the limiter lets through.
+fn lines<W>(shape: Shape, limiter: Arc<Limiter>, writer: W) -> Box<dyn Layer<Registry> + Send + Sync>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    match shape {
+        Shape::Text { .. } => {
+            let line = Line::new(format::format().with_ansi(false), shape, limiter);
+            layer::layer().with_ansi(false).event_format(line).with_writer(writer).boxed()
+        }
+        Shape::Json => {
+            let json = format::format().json().flatten_event(true).with_current_span(false).with_span_list(false);
+            let line = Line::new(json, shape, limiter);
+            layer::layer().fmt_fields(JsonFields::new()).event_format(line).with_writer(writer).boxed()
+        }
+    }
+}
+
+fn directives(level: &str) -> String {
+    match level {
+        "off" | "error" | "warn" => level.to_owned(),
+        "info" | "debug" | "trace" => format!("warn,jetlinks_bridge={level}"),
+        directives => directives.to_owned(),
+    }
+}

@@ -1,0 +1,186 @@
+//! Lines as they are written.
+#![expect(clippy::disallowed_methods, reason = "tests own the clock")]
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tracing::Metadata;
+use tracing::subscriber::with_default;
+
+use super::*;
+
+/// What was written.
+#[derive(Debug, Clone, Default)]
+struct Sink(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+/// What a log of that shape and level writes.
+fn written(shape: Shape, level: &str, act: impl FnOnce(&LogControl)) -> String {
+    let sink = Sink::default();
+    let writer = sink.clone();
+    let (filter, control) = control(level, |level| level != "none").unwrap();
+    let lines = lines(shape, control.limiter(), move || writer.clone());
+    with_default(tracing_subscriber::registry().with(lines.with_filter(filter)), || act(&control));
+    sink.text()
+}
+
+const SHAPES: [Shape; 3] = [Shape::Text { ansi: false }, Shape::Text { ansi: true }, Shape::Json];
+
+#[test]
+fn a_bare_level_counts_for_the_bridge_and_not_for_libraries() {
+    assert_eq!(directives("debug"), "warn,jetlinks_bridge=debug");
+    assert_eq!(directives("error"), "error");
+    assert_eq!(directives("info,async_nats=debug"), "info,async_nats=debug");
+}
+
+#[test]
+fn what_the_configuration_takes_for_a_level_is_one() {
+    for level in ["off", "error", "warn", "info", "debug", "trace", "info,jetlinks_bridge::transport=debug"] {
+        assert!(EnvFilter::try_new(directives(level)).is_ok(), "{level}");
+    }
+}
+
+#[test]
+fn nothing_that_a_peer_sends_ends_a_line_or_moves_the_cursor() {
+    let hostile = "a\r\n2026-01-01 ERROR forged: device=\"b\" \u{1b}[2J\u{7}\u{9b}31m\u{2028}\\\"";
+    for shape in SHAPES {
+        let text = written(shape, "info", |_| {
+            tracing::warn!(device = hostile, topic = %hostile, peer = ?hostile, "said {hostile}");
+        });
+        assert_eq!(text.matches('\n').count(), 1, "{text:?}");
+        assert!(text.ends_with('\n') && !text.contains(['\r', '\u{7}', '\u{9b}']), "{text:?}");
+        assert!(!text.contains("\u{1b}[2J"), "{text:?}");
+        let colours = if shape == (Shape::Text { ansi: true }) { 2 } else { 0 };
+        assert_eq!(text.matches('\u{1b}').count(), colours, "{text:?}");
+        if shape == Shape::Json {
+            let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!((&line["device"], &line["topic"]), (&hostile.into(), &hostile.into()), "{text}");
+        }
+    }
+}
+
+fn warn_in_a_loop(count: usize) {
+    for number in 0..count {
+        tracing::warn!(number, "the same again");
+    }
+}
+
+#[test]
+fn on_a_terminal_the_level_has_a_colour_and_nothing_else() {
+    let text = written(Shape::Text { ansi: true }, "info", |_| tracing::warn!(number = 1, "beware"));
+    let (_, rest) = text.split_once(' ').unwrap();
+    assert_eq!(rest, "\u{1b}[33m WARN\u{1b}[0m jetlinks_bridge::telemetry::log::tests: beware number=1\n");
+}
+
+#[test]
+fn a_flood_of_one_kind_is_cut_and_hides_no_other() {
+    for shape in SHAPES {
+        let text = written(shape, "debug", |control| {
+            warn_in_a_loop(1_000);
+            tracing::warn!("another kind");
+            assert!(control.suppressed().warnings() > 900 && control.suppressed().errors() == 0);
+        });
+        let shown = text.matches("the same again").count();
+        assert!((20..100).contains(&shown), "{shown} of 1,000 in a moment");
+        assert_eq!(text.matches("another kind").count(), 1);
+    }
+}
+
+#[test]
+fn debug_and_info_are_never_cut() {
+    let text = written(Shape::Text { ansi: false }, "trace", |control| {
+        for number in 0..500 {
+            tracing::info!(number, "a line at info");
+            tracing::debug!(number, "a line at debug");
+        }
+        assert_eq!(control.suppressed().warnings(), 0);
+    });
+    assert_eq!((text.matches("at info").count(), text.matches("at debug").count()), (500, 500));
+}
+
+#[test]
+fn the_line_behind_a_gap_says_how_many_are_missing() {
+    fn once(number: u64) {
+        tracing::error!(number, "one kind");
+    }
+    for shape in SHAPES {
+        let text = written(shape, "info", |control| {
+            (0..100).for_each(once);
+            assert!(control.suppressed().errors() > 0);
+            let is_suppressed = || {
+                let before = control.suppressed().errors();
+                once(1_000);
+                control.suppressed().errors() > before
+            };
+            while is_suppressed() {}
+        });
+        let last = text.lines().last().unwrap();
+        let (before, after) = match shape {
+            Shape::Json => (",\"suppressed\":", "}"),
+            Shape::Text { .. } => (" suppressed=", ""),
+        };
+        let number = last.rsplit_once(before).and_then(|(_, number)| number.strip_suffix(after)).unwrap();
+        assert!(number.parse::<u64>().unwrap() >= 70, "{last}");
+        if shape == Shape::Json {
+            let line: serde_json::Value = serde_json::from_str(last).unwrap();
+            assert_eq!((&line["message"], &line["number"]), (&"one kind".into(), &1_000.into()));
+        }
+    }
+}
+
+/// The metadata of some line at warn.
+fn metadata() -> &'static Metadata<'static> {
+    use tracing::Callsite as _;
+    tracing::callsite!(name: "a warning", kind: tracing::metadata::Kind::EVENT, level: tracing::Level::WARN, fields: )
+        .metadata()
+}
+
+#[test]
+fn a_kind_gets_its_burst_and_then_ten_lines_a_second() {
+    let (limiter, start) = (Limiter::default(), Instant::now());
+    let passed = |after_ms: std::ops::Range<u64>| {
+        after_ms.filter_map(|ms| limiter.pass(metadata(), start + Duration::from_millis(ms))).count()
+    };
+    assert_eq!(passed(0..1), 1);
+    assert_eq!((0..1_000).filter_map(|_| limiter.pass(metadata(), start)).count(), 19);
+    assert_eq!(passed(1..1_001), 10);
+    assert_eq!(limiter.pass(metadata(), start + Duration::from_millis(1_050)), None);
+    assert_eq!(limiter.pass(metadata(), start + Duration::from_millis(1_100)), Some(1));
+    // After silence the whole burst is there, and not more.
+    let later = start + Duration::from_secs(3_600);
+    assert_eq!((0..1_000).filter_map(|_| limiter.pass(metadata(), later)).count(), 20);
+}
+
+#[test]
+fn the_level_changes_while_the_process_runs_and_a_bad_one_changes_nothing() {
+    let text = written(Shape::Text { ansi: false }, "info", |control| {
+        let speak = |word: &'static str| tracing::debug!(word, "said");
+        speak("before");
+        assert_eq!(control.set_level("debug"), Ok(()));
+        assert_eq!(control.level(), "debug");
+        speak("between");
+        assert_eq!(control.set_level("none"), Err(LogError::Level));
+        assert_eq!(control.level(), "debug");
+        speak("still");
+        assert_eq!(control.set_level("warn"), Ok(()));
+        speak("after");
+    });
+    assert!(text.contains("between") && text.contains("still"), "{text}");
+    assert!(!text.contains("before") && !text.contains("after"), "{text}");
+}

@@ -1,0 +1,91 @@
+//! The log: its level while the bridge runs, what peers can put into it, and how much of it.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::Stage;
+use crate::support::bridge::wait_for_log;
+use crate::support::{Connect, Wire, eventually, http, packet};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Line breaks, a colour, a bell, quotes, and what a line of the bridge itself looks like.
+const HOSTILE: &str = "a\r\n2026-01-01T00:00:00Z ERROR forged\u{1b}[31m\u{7}\u{9b}31m\"b\"\\";
+
+fn put_level(stage: &Stage, body: &str) -> (u16, Value) {
+    let answer = http::put(stage.bridge.admin(), "/api/log", body).unwrap();
+    (answer.status, serde_json::from_str(&answer.body).unwrap())
+}
+
+fn level(stage: &Stage) -> Value {
+    serde_json::from_str(&http::get(stage.bridge.admin(), "/api/log").unwrap().body).unwrap()
+}
+
+/// How often a line of debug was written that each new session causes.
+fn sessions_told(stage: &Stage) -> usize {
+    stage.bridge.log().matches("a session began").count()
+}
+
+#[test]
+fn a_debug_line_is_written_after_the_level_was_changed_and_not_before() {
+    let mut stage = Stage::new();
+    assert_eq!(level(&stage)["level"], "info");
+    let _first = stage.connect1();
+    for (body, expected) in [
+        (r#"{"level":"debug"}"#, "debug"),
+        (r#"{"level":"warn,jetlinks_bridge::app::meter=debug"}"#, "warn,jetlinks_bridge::app::meter=debug"),
+    ] {
+        let before = sessions_told(&stage);
+        let (status, answer) = put_level(&stage, body);
+        assert_eq!((status, &answer["level"]), (200, &expected.into()), "{answer}");
+        assert_eq!(level(&stage), answer);
+        let device2 = stage.device2.clone();
+        let mut wire = stage.connect(&device2);
+        eventually("the session is told", PATIENCE, || (sessions_told(&stage) == before + 1).then_some(()));
+        wire.send(&packet::DISCONNECT);
+        stage.bridge.expect("device.offline", "device2");
+    }
+    let log = stage.bridge.log();
+    assert!(!log.contains("a session began device=\"device1\""), "debug before it was asked for:\n{log}");
+}
+
+#[test]
+fn a_bad_level_is_refused_and_changes_nothing() {
+    let mut stage = Stage::new();
+    for body in [r#"{"level":"verbose"}"#, r#"{"level":"info,jetlinks_bridge=loud"}"#, r#"{"level":""}"#, "debug"] {
+        let (status, answer) = put_level(&stage, body);
+        assert_eq!(status, 400, "{body}: {answer}");
+        assert!(answer["error"].as_str().is_some_and(|reason| reason.len() > 20), "{body}: {answer}");
+        assert_eq!(level(&stage)["level"], "info", "{body}");
+    }
+    let _wire = stage.connect1();
+    assert_eq!(sessions_told(&stage), 0, "{}", stage.bridge.log());
+}
+
+#[test]
+fn nothing_that_a_device_sends_ends_a_line_of_the_log_or_moves_the_cursor() {
+    for format in ["text", "json"] {
+        let mut stage = Stage::with(|settings| settings.text("log.format", format).text("log.level", "debug"));
+        let connect = Connect { client_id: HOSTILE.to_owned(), ..Connect::of(&stage.device1) };
+        let mut stranger = Wire::open(stage.bridge.mqtt());
+        stranger.send(&connect.bytes());
+        assert_eq!(stranger.next_packet().body, [0, 4]);
+        let mut wire = stage.connect1();
+        wire.publish(&stage.device1.topic(HOSTILE), "{}", 0, 0);
+        wire.publish(&format!("/product1/{HOSTILE}/tags"), "{}", 0, 0);
+        wire.wait_closed();
+        let told = ["a connection got no session", "a message was rejected", "on the topic of another device"];
+        let lines: Vec<String> = told.iter().map(|text| wait_for_log(&stage.bridge, &[text, "forged"])).collect();
+        for line in lines {
+            if format == "json" {
+                let line: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+                let texts = ["device", "topic"].map(|name| line[name].as_str().unwrap_or_default().to_owned());
+                assert!(texts.iter().any(|text| text.contains(HOSTILE)), "{line}");
+            }
+        }
+        let log = stage.bridge.log();
+        assert!(!log.lines().any(|line| line.starts_with("2026-01-01T00:00:00Z")), "{log}");
+        assert!(!log.contains(|c: char| c.is_control() && c != '\n'), "{log:?}");
+    }
+}
