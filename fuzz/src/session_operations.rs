@@ -236,7 +236,7 @@ impl Run {
     fn deliver(&mut self, index: usize) {
         let Some((token, stored)) = self.world.queue.receipt(index) else { return };
         assert_eq!((token.slot, token.generation), (3, 5));
-        self.session.receipt(token.sequence, stored);
+        self.session.receipt(token.sequence, stored, self.world.now.us);
         self.act(|session, ctx| session.acknowledge(ctx));
     }
 
@@ -309,7 +309,7 @@ impl Run {
         self.back();
         while self.world.queue.store(true) {}
         while let Some((token, stored)) = self.world.queue.receipt(0) {
-            self.session.receipt(token.sequence, stored);
+            self.session.receipt(token.sequence, stored, self.world.now.us);
         }
         self.act(|session, ctx| session.acknowledge(ctx));
         self.judge();

@@ -14,6 +14,7 @@ use crate::protocol::claim::{Claim, Verdict, Word};
 use crate::protocol::session::Ending;
 use crate::queue::nats::{Heard, NatsCoordination, NatsSettings};
 use crate::telemetry::health::{Health, PartState};
+use crate::telemetry::metric::{ClaimVerdict, CoordinationMetrics};
 use crate::transport::{Clock, Directory, Mail, Mailbox, Notice};
 
 /// Sessions that are claimed at once after an outage, every [`SETTLING_PAUSE`]: 50,000 a second.
@@ -34,6 +35,8 @@ pub struct Coordination {
     pub mailboxes: Arc<[Mailbox]>,
     /// What is told about the connection.
     pub health: Arc<Health>,
+    /// Its numbers.
+    pub metrics: Arc<CoordinationMetrics>,
     /// The process' clock.
     pub clock: Clock,
 }
@@ -74,6 +77,7 @@ impl Coordination {
                     }
                     Some(Heard::Away) => {
                         self.health.coordination.set(0, PartState::Away);
+                        self.metrics.outages.inc();
                         settling.clear();
                     }
                     Some(Heard::Proved(worker)) => {
@@ -118,6 +122,11 @@ impl Coordination {
             return None;
         }
         let (verdict, entry) = self.directory.judge(claim, now.us)?;
+        self.metrics.claims.inc(match verdict {
+            Verdict::Keep => ClaimVerdict::Keep,
+            Verdict::Insist => ClaimVerdict::Insist,
+            Verdict::Yield => ClaimVerdict::Yield,
+        });
         match verdict {
             Verdict::Keep => None,
             Verdict::Insist => Some(self.claim(Word::Held, &claim.device, &entry.session)),

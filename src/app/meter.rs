@@ -8,11 +8,10 @@ use crate::protocol::limit::Load;
 use crate::protocol::session::{Ending, Event};
 use crate::protocol::uplink::Availability;
 use crate::telemetry::health::Health;
-use crate::telemetry::metric::{CommandOutcome, ConnectOutcome, HandshakeOutcome, Transport, WorkerMetrics};
-use crate::transport::{Handshake, Meter, Peers, Refused, Way};
-
-/// Calls of [`Meter::load`] after which one more line of a kind that any device can cause may be written: a second.
-const LOADS_PER_LINE: u8 = 10;
+use crate::telemetry::metric::{
+    CommandOutcome, ConnectOutcome, ConnectionState, HandshakeOutcome, Transport, WorkerMetrics,
+};
+use crate::transport::{Handshake, Meter, Pauses, Peers, Refused, Traffic, Way};
 
 /// Bytes of a peer's text in a line of the log: as long as a topic may be.
 const SHOWN_BYTES_MAX: usize = 512;
@@ -23,38 +22,33 @@ pub struct WorkerMeter {
     metrics: Arc<WorkerMetrics>,
     health: Arc<Health>,
     queue_away: bool,
-    quiet_loads: u8,
 }
 
 impl WorkerMeter {
     /// A meter that writes there.
     pub fn new(worker: usize, metrics: Arc<WorkerMetrics>, health: Arc<Health>) -> Self {
-        Self { worker, metrics, health, queue_away: true, quiet_loads: 0 }
+        Self { worker, metrics, health, queue_away: true }
     }
 }
 
 impl WorkerMeter {
-    /// Whether such a line may be written at this moment; it is counted then.
-    fn may_warn(&mut self) -> bool {
-        let may = self.quiet_loads == 0;
-        if may {
-            self.quiet_loads = LOADS_PER_LINE;
-        }
-        may
+    fn set_traffic(&self, transport: Transport, traffic: &Traffic) {
+        self.metrics.received_bytes.set(transport, traffic.received());
+        self.metrics.sent_bytes.set(transport, traffic.sent());
     }
 
-    fn log_coap(&mut self, peer: PeerKey, device: &str, event: &coap::Event<'_>) {
+    fn log_coap(peer: PeerKey, device: &str, event: &coap::Event<'_>) {
         match *event {
-            coap::Event::Refused(Refusal::KeyLength) if self.may_warn() => {
+            coap::Event::Refused(Refusal::KeyLength) => {
                 tracing::warn!(device, ?peer, "a device cannot use CoAP without DTLS: its secureKey has not 16 bytes");
             }
             coap::Event::Refused(refusal) => {
                 tracing::debug!(device, ?peer, reason = refusal.as_str(), "a request is not authenticated");
             }
-            coap::Event::Message(Event::Foreign { topic }) if self.may_warn() => {
+            coap::Event::Message(Event::Foreign { topic }) => {
                 tracing::warn!(device, ?peer, topic, "a request on the path of another device was refused");
             }
-            coap::Event::Message(Event::Rejected { reason, topic }) => {
+            coap::Event::Message(Event::Rejected { reason, topic, .. }) => {
                 tracing::debug!(device, ?peer, reason = reason.as_str(), topic, "a message was rejected");
             }
             coap::Event::Dropped(reason) => tracing::debug!(device, ?peer, ?reason, "a message was dropped"),
@@ -99,15 +93,18 @@ fn transport(way: Way) -> Transport {
 
 impl Meter for WorkerMeter {
     fn opened(&mut self, way: Way) {
-        self.metrics.connections.inc(transport(way));
+        self.metrics.connections.inc(transport(way), ConnectionState::Opening);
     }
 
-    fn closed(&mut self, way: Way) {
-        self.metrics.connections.dec(transport(way));
+    fn closed(&mut self, way: Way, had_session: bool) {
+        let state = if had_session { ConnectionState::Open } else { ConnectionState::Opening };
+        self.metrics.connections.dec(transport(way), state);
     }
 
-    fn connected(&mut self, device: &str, peer: &str) {
+    fn connected(&mut self, way: Way, device: &str, peer: &str) {
         self.metrics.accept();
+        self.metrics.connections.dec(transport(way), ConnectionState::Opening);
+        self.metrics.connections.inc(transport(way), ConnectionState::Open);
         tracing::debug!(device, peer, "a session began");
     }
 
@@ -124,8 +121,13 @@ impl Meter for WorkerMeter {
     fn session(&mut self, device: &str, peer: &str, event: Event<'_>) {
         self.metrics.count(&event);
         match event {
-            Event::Received(_) | Event::Stored { .. } | Event::Outcome { .. } | Event::Unacknowledged => {}
-            Event::Rejected { reason, topic } => {
+            Event::Received(_)
+            | Event::Stored { .. }
+            | Event::Outcome { .. }
+            | Event::Unreadable
+            | Event::Unasked
+            | Event::Unacknowledged => {}
+            Event::Rejected { reason, topic, .. } => {
                 tracing::debug!(device, peer, reason = reason.as_str(), topic = shown(topic), "a message was rejected");
             }
             Event::Foreign { topic } => {
@@ -155,7 +157,7 @@ impl Meter for WorkerMeter {
 
     fn coap(&mut self, peer: PeerKey, device: &str, event: coap::Event<'_>) {
         self.metrics.count_coap(&event);
-        self.log_coap(peer, device, &event);
+        Self::log_coap(peer, device, &event);
     }
 
     fn handshake(&mut self, peer: SocketAddr, outcome: Handshake) {
@@ -172,14 +174,29 @@ impl Meter for WorkerMeter {
     }
 
     fn peers(&mut self, peers: &Peers) {
-        self.metrics.connections.set(Transport::Coap, peers.addresses as u64);
-        self.metrics.connections.set(Transport::Dtls, (peers.sessions + peers.handshakes) as u64);
+        let connections = &self.metrics.connections;
+        connections.set(Transport::Coap, ConnectionState::Open, peers.addresses as u64);
+        connections.set(Transport::Dtls, ConnectionState::Opening, peers.handshakes as u64);
+        connections.set(Transport::Dtls, ConnectionState::Open, peers.sessions as u64);
         self.metrics.dtls_sessions.set(peers.sessions as u64);
+    }
+
+    fn mqtt_traffic(&mut self, way: Way, traffic: &Traffic) {
+        self.set_traffic(transport(way), traffic);
+    }
+
+    fn coap_traffic(&mut self, plain: &Traffic, secured: &Traffic) {
+        self.set_traffic(Transport::Coap, plain);
+        self.set_traffic(Transport::Dtls, secured);
+    }
+
+    fn pauses(&mut self, pauses: Pauses) {
+        self.metrics.paused.set(pauses.connections());
+        self.metrics.paused_seconds.set_us(pauses.total_us());
     }
 
     fn load(&mut self, load: &Load, queue: Availability) {
         self.metrics.set_load(load);
-        self.quiet_loads = self.quiet_loads.saturating_sub(1);
         self.health.queue.set(self.worker, queue);
         let away = queue != Availability::Ok;
         if away != self.queue_away {

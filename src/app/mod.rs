@@ -9,6 +9,7 @@
 mod certificates;
 mod coap;
 mod coordination;
+mod counts;
 mod hand_over;
 mod listeners;
 mod meter;
@@ -88,6 +89,7 @@ fn serve(
     }
     let clock = Clock::new();
     let metrics = Arc::new(Metrics::new(health.clone(), clock.now().unix_ms));
+    counts::collect(&metrics, &queues, registry, &log);
     let directory = Arc::new(Directory::default());
     let gate = Arc::new(Gate::new(config.limits.connections));
     let (mailboxes, letters): (Vec<_>, Vec<_>) = (0..workers).map(|_| Mailbox::new()).unzip();
@@ -110,6 +112,7 @@ fn serve(
             directory: directory.clone(),
             mailboxes: mailboxes.clone(),
             health: health.clone(),
+            metrics: metrics.coordination(),
             clock,
         };
         Some(coordination.spawn()?)
@@ -127,7 +130,7 @@ fn serve(
             events: senders[index].clone(),
             commands,
             queues: queues.clone(),
-            registry: Arc::new(RegistryPort(registry.clone())),
+            registry: Arc::new(RegistryPort { registry: registry.clone(), metrics: metrics.worker(index) }),
             directory: directory.clone(),
             gate: gate.clone(),
             mailboxes: mailboxes.clone(),

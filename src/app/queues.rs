@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context as _;
 use tokio::sync::mpsc;
 
+use super::counts::QueueStats;
 use super::hand_over::HandOverDownlink;
 use super::settings;
 use crate::config::{CommandQueue, Config, UplinkQueue};
@@ -13,7 +14,7 @@ use crate::protocol::downlink::{Downlink, DownlinkEvent, Outcome, Recipient, Tic
 use crate::protocol::envelope::{Encoder, Mode};
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::uplink::{Addressing, Inbox, Token, Uplink};
-use crate::queue::kafka::{KafkaCommands, KafkaDownlink, KafkaSettings, KafkaStats, KafkaUplink};
+use crate::queue::kafka::{KafkaCommandStats, KafkaCommands, KafkaDownlink, KafkaSettings, KafkaStats, KafkaUplink};
 use crate::queue::nats::{NatsDownlink, NatsSettings, NatsStats, NatsUplink};
 use crate::queue::stdio::{StdioDownlink, StdioInput, StdioStats, StdioUplink, StdioWriter, Undelivered};
 use crate::transport::Directory;
@@ -29,6 +30,7 @@ pub struct Queues {
     kafka: Option<KafkaSettings>,
     kafka_stats: Arc<KafkaStats>,
     kafka_commands: Option<KafkaCommands>,
+    kafka_command_stats: Arc<KafkaCommandStats>,
     replica_id: String,
     mode: Mode,
     stdout: Option<StdioWriter>,
@@ -40,6 +42,7 @@ impl Queues {
     /// Looks at the settings; connects to nothing yet.
     pub fn new(config: &Config, replica_id: &str) -> anyhow::Result<Self> {
         let stdio = Arc::new(StdioStats::default());
+        let kafka_command_stats = Arc::new(KafkaCommandStats::default());
         let kafka = settings::kafka(config, replica_id);
         if let Some(kafka) = &kafka {
             kafka.check()?;
@@ -47,7 +50,7 @@ impl Queues {
         let kafka_commands = match config.commands.queue {
             CommandQueue::Kafka => {
                 let settings = settings::kafka_commands(config, replica_id).context("kafka.brokers")?;
-                Some(KafkaCommands::new(settings, Arc::default())?)
+                Some(KafkaCommands::new(settings, kafka_command_stats.clone())?)
             }
             CommandQueue::None | CommandQueue::Stdio | CommandQueue::Nats => None,
         };
@@ -59,6 +62,7 @@ impl Queues {
             kafka,
             kafka_stats: Arc::default(),
             kafka_commands,
+            kafka_command_stats,
             replica_id: replica_id.to_owned(),
             mode: settings::mode(config),
             nats_uplink: Arc::default(),
@@ -67,6 +71,17 @@ impl Queues {
             stdio,
             is_broken: Arc::default(),
         })
+    }
+
+    /// What is counted, once for each queue that is used.
+    pub fn stats(&self) -> QueueStats {
+        QueueStats {
+            nats_uplink: self.nats_uplink.clone(),
+            nats_commands: self.nats_commands.clone(),
+            kafka: self.kafka_stats.clone(),
+            kafka_commands: self.kafka_command_stats.clone(),
+            stdio: self.stdio.clone(),
+        }
     }
 
     /// How NATS is reached.

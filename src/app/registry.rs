@@ -1,35 +1,44 @@
 //! The registry as the device side asks it.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use crate::protocol::child::{Child, Children};
 use crate::protocol::session::BoundChild;
 use crate::registry::{self, Device, Registry};
+use crate::telemetry::metric::{LookupResult, WorkerMetrics};
 use crate::transport::{self, Identity};
 
-/// The registry behind the device side's port.
+/// The registry behind the device side's port, for one worker.
 #[derive(Debug)]
-pub struct RegistryPort(pub Registry);
+pub struct RegistryPort {
+    /// The registry.
+    pub registry: Registry,
+    /// The worker's numbers.
+    pub metrics: Arc<WorkerMetrics>,
+}
 
 impl Children for RegistryPort {
     fn child(&self, id: &str) -> Child {
-        self.0.child(id)
+        self.registry.child(id)
     }
 }
 
 impl transport::Registry for RegistryPort {
     fn device<'a>(&'a self, id: &'a str) -> Pin<Box<dyn Future<Output = transport::Lookup> + 'a>> {
         Box::pin(async move {
-            match self.0.device(id).await {
-                registry::Lookup::Found(device) => transport::Lookup::Found(identity(&device)),
-                registry::Lookup::Unknown => transport::Lookup::Unknown,
-                registry::Lookup::Away => transport::Lookup::Away,
-            }
+            let (result, lookup) = match self.registry.device(id).await {
+                registry::Lookup::Found(device) => (LookupResult::Found, transport::Lookup::Found(identity(&device))),
+                registry::Lookup::Unknown => (LookupResult::Unknown, transport::Lookup::Unknown),
+                registry::Lookup::Away => (LookupResult::Away, transport::Lookup::Away),
+            };
+            self.metrics.registry_lookups.inc(result);
+            lookup
         })
     }
 
     fn permits(&self, id: &str, found: &Identity) -> bool {
-        match self.0.last_known(id) {
+        match self.registry.last_known(id) {
             registry::Lookup::Found(device) => {
                 let expected = device.expected();
                 expected.enabled
@@ -57,8 +66,6 @@ fn identity(device: &Device) -> Identity {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::registry::{FileRegistry, Lookup};
     use crate::transport::Registry as _;
@@ -76,7 +83,7 @@ mod tests {
         let renamed = Identity { secure_id: "another".into(), ..device.clone() };
         let moved = Identity { product: found("child1").product, ..device.clone() };
         let with_children = Identity { children: found("gw1").children, ..device.clone() };
-        let port = RegistryPort(Registry::File(Arc::new(file)));
+        let port = RegistryPort { registry: Registry::File(Arc::new(file)), metrics: Arc::default() };
         assert!(port.permits("device1", &device) && port.permits("device1", &with_children));
         for changed in [rekeyed, renamed, moved] {
             assert!(!port.permits("device1", &changed));

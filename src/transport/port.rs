@@ -12,6 +12,8 @@ use crate::protocol::id::ProductId;
 use crate::protocol::limit::Load;
 use crate::protocol::session::{BoundChild, Event};
 use crate::protocol::uplink::Availability;
+use crate::transport::pauses::Pauses;
+use crate::transport::traffic::Traffic;
 
 /// What a device must prove, and whose it is.
 #[derive(Clone)]
@@ -148,14 +150,19 @@ pub enum Way {
     WebSocketTls,
 }
 
+impl Way {
+    /// Every way, in order.
+    pub const ALL: [Way; 4] = [Way::Tcp, Way::Tls, Way::WebSocket, Way::WebSocketTls];
+}
+
 /// Counts and logs what one worker does. Must not block.
 pub trait Meter {
     /// A connection was accepted by a listener.
     fn opened(&mut self, way: Way);
-    /// A connection is gone.
-    fn closed(&mut self, way: Way);
+    /// A connection is gone, and whether it had a session.
+    fn closed(&mut self, way: Way, had_session: bool);
     /// A CONNECT was accepted.
-    fn connected(&mut self, device: &str, peer: &str);
+    fn connected(&mut self, way: Way, device: &str, peer: &str);
     /// A CONNECT was refused.
     fn refused(&mut self, device: &str, peer: &str, reason: Refused);
     /// A CONNECT takes over from an older session of the device.
@@ -174,4 +181,10 @@ pub trait Meter {
     fn handshake(&mut self, peer: SocketAddr, outcome: Handshake);
     /// Whom the worker speaks CoAP with; about ten times a second.
     fn peers(&mut self, peers: &Peers);
+    /// Bytes of MQTT on that way so far; about ten times a second.
+    fn mqtt_traffic(&mut self, way: Way, traffic: &Traffic);
+    /// Bytes of CoAP without DTLS and of DTLS so far; about ten times a second.
+    fn coap_traffic(&mut self, plain: &Traffic, secured: &Traffic);
+    /// How connections are held back; about ten times a second.
+    fn pauses(&mut self, pauses: Pauses);
 }

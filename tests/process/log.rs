@@ -89,3 +89,28 @@ fn nothing_that_a_device_sends_ends_a_line_of_the_log_or_moves_the_cursor() {
         assert!(!log.contains(|c: char| c.is_control() && c != '\n'), "{log:?}");
     }
 }
+
+#[test]
+fn a_flood_of_one_warning_is_cut_and_the_line_behind_the_gap_says_how_many_are_missing() {
+    const FLOOD: usize = 60;
+    let stage = Stage::new();
+    let suppressed = || stage.bridge.metric("jetlinks_bridge_log_lines_suppressed_total", &["level=\"warn\""]);
+    let speak_for_another = || {
+        let mut wire = Wire::connect(stage.bridge.mqtt(), &stage.device1);
+        wire.publish("/product1/device9/tags", "{}", 0, 0);
+        wire.wait_closed();
+    };
+    (0..FLOOD).for_each(|_| speak_for_another());
+    eventually("lines are left out", PATIENCE, || {
+        speak_for_another();
+        (suppressed() > 0.0).then_some(())
+    });
+    let line = eventually("a line says how many", PATIENCE, || {
+        speak_for_another();
+        let log = stage.bridge.log();
+        log.lines().find(|line| line.contains(" suppressed=")).map(str::to_owned)
+    });
+    assert!(line.contains("WARN") && line.contains("a message on the topic of another device"), "{line}");
+    let missing: f64 = line.rsplit_once("suppressed=").unwrap().1.parse().unwrap();
+    assert!((1.0..=suppressed()).contains(&missing), "{line}");
+}

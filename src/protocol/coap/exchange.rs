@@ -81,6 +81,8 @@ pub(super) struct Queued {
     pub(super) answer: Answer,
     /// Which copy of the record is on its way.
     pub(super) sequence: u16,
+    /// When that copy was handed over, us.
+    pub(super) handed_over_us: u64,
 }
 
 /// An answer of its own that the device has not acknowledged.

@@ -9,7 +9,7 @@ use crate::protocol::child::{self, ForeignChild};
 use crate::protocol::envelope::{Reason, Rejection, Source};
 use crate::protocol::id::ProductId;
 use crate::protocol::message::{self, Undecodable};
-use crate::protocol::session::Event as MessageEvent;
+use crate::protocol::session::{Event as MessageEvent, MessageKind};
 use crate::protocol::topic::{self, Route, TopicError, Upward};
 use crate::protocol::uplink::{Channel, Record};
 
@@ -87,7 +87,9 @@ impl Judge<'_, '_> {
             match grant::freshness(&body, self.ctx.now.unix_ms) {
                 Freshness::Fresh => {}
                 Freshness::Stale => return self.refuse(Refusal::Stale),
-                Freshness::Undecodable(error) => return self.undecodable(&source, &topic, &body, &error),
+                Freshness::Undecodable(error) => {
+                    return self.undecodable(&source, MessageKind::Unknown, &topic, &body, &error);
+                }
             }
             if !accepts_json {
                 return Verdict::Answer(Answer::new(Code::NOT_ACCEPTABLE));
@@ -142,21 +144,27 @@ impl Judge<'_, '_> {
             Ok(upward) => upward,
             Err(TopicError::Foreign) => return self.foreign(topic),
             Err(error @ TopicError::Unknown) => {
-                return self.reject(source, topic, body, Reason::UnknownTopic, &error.to_string(), Code::NOT_FOUND);
+                let detail = error.to_string();
+                let rejection = Rejection { topic, payload: body, reason: Reason::UnknownTopic, detail: &detail };
+                return self.reject(source, MessageKind::Unknown, &rejection, Code::NOT_FOUND);
             }
             Err(error @ TopicError::TooLarge) => {
-                return self.reject_too_large(source, topic, &error.to_string());
+                return self.reject_too_large(source, MessageKind::Unknown, topic, &error.to_string());
             }
         };
+        let kind = MessageKind::from(&upward);
         let Some(body) = body else {
             let detail = format!("the body has more than {} bytes", self.ctx.limits.packet_bytes);
-            return self.reject_too_large(source, topic, &detail);
+            return self.reject_too_large(source, kind, topic, &detail);
         };
         match upward {
             Upward::TimeSync if !accepts_json => Verdict::Answer(Answer::new(Code::NOT_ACCEPTABLE)),
             Upward::TimeSync => match message::time_sync_answer(body, self.ctx.now.unix_ms) {
-                Ok(answer) => Verdict::Answer(Answer::content(answer)),
-                Err(error) => self.undecodable(source, topic, body, &error),
+                Ok(answer) => {
+                    self.tell(MessageEvent::Received(kind));
+                    Verdict::Answer(Answer::content(answer))
+                }
+                Err(error) => self.undecodable(source, kind, topic, body, &error),
             },
             Upward::Message(route) => match child::product_below(self.ctx.children, route.device, &route.children) {
                 Ok(about) => {
@@ -165,7 +173,8 @@ impl Judge<'_, '_> {
                 }
                 Err(ForeignChild) => {
                     let detail = "the registry binds this child elsewhere";
-                    self.reject(source, topic, Some(body), Reason::ForeignChild, detail, Code::FORBIDDEN)
+                    let rejection = Rejection { topic, payload: Some(body), reason: Reason::ForeignChild, detail };
+                    self.reject(source, kind, &rejection, Code::FORBIDDEN)
                 }
             },
         }
@@ -173,9 +182,10 @@ impl Judge<'_, '_> {
 
     fn message(&mut self, source: &Source<'_>, route: &Route<'_>, body: &[u8]) -> Verdict {
         let now_ms = self.ctx.now.unix_ms;
+        let kind = MessageKind::Type(route.message_type);
         let message = match message::decode(route, body, now_ms) {
             Ok(message) => message,
-            Err(error) => return self.undecodable(source, route.topic, body, &error),
+            Err(error) => return self.undecodable(source, kind, route.topic, body, &error),
         };
         let oldest_ms = self.settings.max_age_ms.map(|max_age_ms| now_ms.saturating_sub(max_age_ms));
         if oldest_ms.and_then(|ms| i64::try_from(ms).ok()).is_some_and(|oldest_ms| message.timestamp() < oldest_ms) {
@@ -183,37 +193,37 @@ impl Judge<'_, '_> {
         }
         let record = self.ctx.encoder.device(source, route, &message, None);
         if record.channel == Channel::Rejected {
-            self.tell(MessageEvent::Rejected { reason: Reason::TooLarge, topic: route.topic });
+            self.tell(MessageEvent::Rejected { kind, reason: Reason::TooLarge, topic: route.topic });
             return Verdict::Write(Box::new(record), self.answer_too_large());
         }
-        self.tell(MessageEvent::Received(route.message_type));
+        self.tell(MessageEvent::Received(kind));
         Verdict::Write(Box::new(record), Answer::new(Code::CREATED))
     }
 
-    fn undecodable(&mut self, source: &Source<'_>, topic: &str, body: &[u8], error: &Undecodable) -> Verdict {
+    fn undecodable(
+        &mut self,
+        source: &Source<'_>,
+        kind: MessageKind,
+        topic: &str,
+        body: &[u8],
+        error: &Undecodable,
+    ) -> Verdict {
         let detail = error.to_string();
-        self.reject(source, topic, Some(body), Reason::Undecodable, &detail, Code::BAD_REQUEST)
+        let rejection = Rejection { topic, payload: Some(body), reason: Reason::Undecodable, detail: &detail };
+        self.reject(source, kind, &rejection, Code::BAD_REQUEST)
     }
 
-    fn reject_too_large(&mut self, source: &Source<'_>, topic: &str, detail: &str) -> Verdict {
-        let code = Code::REQUEST_ENTITY_TOO_LARGE;
-        match self.reject(source, topic, None, Reason::TooLarge, detail, code) {
+    fn reject_too_large(&mut self, source: &Source<'_>, kind: MessageKind, topic: &str, detail: &str) -> Verdict {
+        let rejection = Rejection { topic, payload: None, reason: Reason::TooLarge, detail };
+        match self.reject(source, kind, &rejection, Code::REQUEST_ENTITY_TOO_LARGE) {
             Verdict::Write(record, _) => Verdict::Write(record, self.answer_too_large()),
             answer @ Verdict::Answer(_) => answer,
         }
     }
 
-    fn reject(
-        &mut self,
-        source: &Source<'_>,
-        topic: &str,
-        payload: Option<&[u8]>,
-        reason: Reason,
-        detail: &str,
-        code: Code,
-    ) -> Verdict {
-        self.tell(MessageEvent::Rejected { reason, topic });
-        let record = self.ctx.encoder.rejected(source, &Rejection { topic, payload, reason, detail });
+    fn reject(&mut self, source: &Source<'_>, kind: MessageKind, rejection: &Rejection<'_>, code: Code) -> Verdict {
+        self.tell(MessageEvent::Rejected { kind, reason: rejection.reason, topic: rejection.topic });
+        let record = self.ctx.encoder.rejected(source, rejection);
         Verdict::Write(Box::new(record), Answer::new(code))
     }
 

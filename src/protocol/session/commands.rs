@@ -30,9 +30,12 @@ impl Session {
             return None;
         }
         if command.closes() {
-            if let Some(ticket) = ticket {
-                let outcome = ctx.encoder.disconnected(&command.identity(&message_id));
-                ctx.answer(ticket, outcome, Code::RequestHandling);
+            match ticket {
+                Some(ticket) => {
+                    let outcome = ctx.encoder.disconnected(&command.identity(&message_id));
+                    ctx.answer(ticket, outcome, Code::RequestHandling);
+                }
+                None => ctx.observer.event(Event::Unasked),
             }
             self.end(Ending::Kicked, ctx);
             return None;
@@ -45,7 +48,10 @@ impl Session {
         let head = PublishHead { dup: false, qos, retain: false, topic: &packet.topic, packet_id };
         encode::publish(ctx.send, &Publish { head, payload: &packet.body });
 
-        let ticket = ticket?;
+        let Some(ticket) = ticket else {
+            ctx.observer.event(Event::Unasked);
+            return None;
+        };
         let needs_no_reply = command.is_async || command.message_type.reply().is_none();
         let awaits = if needs_no_reply { Awaits::Puback } else { Awaits::Reply };
         if command.send_and_forget || needs_no_reply && packet_id.is_none() {
@@ -178,18 +184,20 @@ impl Pending {
 impl Context<'_> {
     /// Answers a command that could not be read, or that its queue's side already found wrong.
     pub fn refuse(&mut self, ticket: Option<Ticket>, error: &CommandError) {
-        let Some(ticket) = ticket else { return };
-        let outcome = match error {
-            CommandError::Unreadable(text) => self.encoder.command_failed(text),
-            CommandError::Parameter(..) | CommandError::Unsupported(..) => self.encoder.refused(error),
-        };
+        let Some(ticket) = ticket else { return self.observer.event(Event::Unasked) };
+        if let CommandError::Unreadable(text) = error {
+            let outcome = self.encoder.command_failed(text);
+            self.observer.event(Event::Unreadable);
+            return self.downlink.answer(ticket, outcome);
+        }
+        let outcome = self.encoder.refused(error);
         let code = outcome.failure.as_ref().map_or(Code::ParameterError, |(code, _)| *code);
         self.answer(ticket, outcome, code);
     }
 
     /// Answers a command that fails before it was written.
     pub fn fail(&mut self, ticket: Option<Ticket>, command: &Command, message_id: &str, code: Code, text: &str) {
-        let Some(ticket) = ticket else { return };
+        let Some(ticket) = ticket else { return self.observer.event(Event::Unasked) };
         let outcome = self.encoder.failure(&command.identity(message_id), code, text);
         self.answer(ticket, outcome, code);
     }

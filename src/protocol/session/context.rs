@@ -5,7 +5,7 @@ use crate::protocol::child::Children;
 use crate::protocol::downlink::{Code, Downlink};
 use crate::protocol::envelope::{Encoder, Reason};
 use crate::protocol::limit::{Limits, Load, Now};
-use crate::protocol::topic::MessageType;
+use crate::protocol::topic::{MessageType, Upward};
 use crate::protocol::uplink::Uplink;
 
 /// What message ids of one worker are apart, so that those of others fit between them; more workers there are not.
@@ -42,13 +42,35 @@ pub enum DropReason {
     AckTimeout,
 }
 
+/// What a message of a device is, as far as its topic says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MessageKind {
+    /// A message of that type.
+    Type(MessageType),
+    /// A question for the time.
+    TimeSync,
+    /// Its topic says nothing.
+    Unknown,
+}
+
+impl From<&Upward<'_>> for MessageKind {
+    fn from(upward: &Upward<'_>) -> Self {
+        match upward {
+            Upward::Message(route) => MessageKind::Type(route.message_type),
+            Upward::TimeSync => MessageKind::TimeSync,
+        }
+    }
+}
+
 /// Something worth counting; some are worth a line in the log, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event<'a> {
     /// A device message was understood.
-    Received(MessageType),
+    Received(MessageKind),
     /// Something was not, and a rejected envelope says so.
     Rejected {
+        /// What it is.
+        kind: MessageKind,
         /// The reason.
         reason: Reason,
         /// The topic that it came on.
@@ -61,8 +83,10 @@ pub enum Event<'a> {
     },
     /// The queue has a message.
     Stored {
-        /// From its receipt to the queue's, us.
+        /// From its receipt to its acknowledgement, us.
         latency_us: u64,
+        /// From handing it over, the last time if it was sent again, to the queue's receipt, us.
+        queue_us: u64,
     },
     /// A message was dropped.
     Dropped(DropReason),
@@ -75,6 +99,10 @@ pub enum Event<'a> {
         /// From its receipt, us.
         latency_us: u64,
     },
+    /// A command could not be read, and its caller is told so.
+    Unreadable,
+    /// A command has no outcome, as nobody waits for one; it was carried out or not.
+    Unasked,
     /// The session ended.
     Ended(Ending),
 }

@@ -204,13 +204,13 @@ impl Rig {
 
     pub(crate) fn receipt(&mut self, index: usize, stored: bool) {
         let sequence = self.world.uplink.sequence(index);
-        self.session.receipt(sequence, stored);
+        self.session.receipt(sequence, stored, self.world.now.us);
         self.act(|session, ctx| session.acknowledge(ctx));
     }
 
     pub(crate) fn store_all(&mut self) {
         for index in 0..self.world.uplink.published.len() {
-            self.session.receipt(self.world.uplink.sequence(index), true);
+            self.session.receipt(self.world.uplink.sequence(index), true, self.world.now.us);
         }
         self.act(|session, ctx| session.acknowledge(ctx));
     }

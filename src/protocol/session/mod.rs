@@ -26,7 +26,7 @@ mod publish;
 mod tests;
 mod window;
 
-pub use context::{Context, DropReason, Event, MESSAGE_NUMBER_STEP, Observer};
+pub use context::{Context, DropReason, Event, MESSAGE_NUMBER_STEP, MessageKind, Observer};
 pub use pending::Pending;
 
 use self::pending::PendingCommands;
@@ -261,17 +261,18 @@ impl Session {
         }
     }
 
-    /// Notes a receipt of the queue; [`Session::acknowledge`] must follow.
-    pub fn receipt(&mut self, sequence: u16, stored: bool) {
-        self.window.settle(sequence, stored);
+    /// Notes a receipt of the queue, which came at `now_us`; [`Session::acknowledge`] must follow.
+    pub fn receipt(&mut self, sequence: u16, stored: bool, now_us: u64) {
+        self.window.settle(sequence, stored, now_us);
     }
 
     /// Acknowledges to the device what is stored, in the order of receipt.
     pub fn acknowledge(&mut self, ctx: &mut Context<'_>) {
         while let Some(settled) = self.window.pop() {
             release(&settled, ctx.load);
-            if settled.acknowledgement != Acknowledgement::Presence {
-                ctx.observer.event(Event::Stored { latency_us: ctx.now.us.saturating_sub(settled.taken_us) });
+            if let Some(queue_us) = settled.queue_us.filter(|_| settled.acknowledgement != Acknowledgement::Presence) {
+                let latency_us = ctx.now.us.saturating_sub(settled.taken_us);
+                ctx.observer.event(Event::Stored { latency_us, queue_us });
             }
             if self.ending.is_some() {
                 continue;
@@ -294,7 +295,7 @@ impl Session {
 
     /// Sends what is not stored once more: the queue takes records again.
     pub fn resend(&mut self, ctx: &mut Context<'_>) {
-        self.window.resend(ctx.uplink);
+        self.window.resend(ctx.now.us, ctx.uplink);
     }
 
     /// Stops taking packets in; ends as drained when everything is acknowledged.

@@ -1,6 +1,6 @@
 //! What a device publishes.
 
-use super::context::{Context, Event};
+use super::context::{Context, Event, MessageKind};
 use super::window::Acknowledgement;
 use super::{EXCHANGES_MAX, Ending, Session, StoredWill};
 use crate::codec::mqtt::{Publish, PublishHead, Qos, encode};
@@ -9,6 +9,7 @@ use crate::protocol::envelope::{Reason, Rejection};
 use crate::protocol::id::ProductId;
 use crate::protocol::message;
 use crate::protocol::topic::{self, Route, TopicError, Upward};
+use crate::protocol::uplink::Channel;
 
 impl Session {
     /// Takes a PUBLISH in; `payload` is `None` when it was too large to be read.
@@ -36,8 +37,9 @@ impl Session {
         self.take_in(&will.topic, Some(&will.payload), Acknowledgement::None, ctx);
     }
 
-    fn take_in(&mut self, topic: &str, payload: Option<&[u8]>, kind: Acknowledgement, ctx: &mut Context<'_>) {
+    fn take_in(&mut self, topic: &str, payload: Option<&[u8]>, owed: Acknowledgement, ctx: &mut Context<'_>) {
         let (product, device) = (self.product.clone(), self.device.clone());
+        let rejection = |reason, detail| Rejection { topic, payload, reason, detail };
         let upward = match topic::parse_up(topic, product.as_str(), device.as_str()) {
             Ok(upward) => upward,
             Err(TopicError::Foreign) => {
@@ -45,31 +47,37 @@ impl Session {
                 return self.end(Ending::ProtocolError, ctx);
             }
             Err(TopicError::Unknown) => {
-                return self.reject(topic, payload, Reason::UnknownTopic, "no such topic", kind, ctx);
+                let rejection = rejection(Reason::UnknownTopic, "no such topic");
+                return self.reject(MessageKind::Unknown, &rejection, owed, ctx);
             }
             Err(TopicError::TooLarge) => {
-                return self.reject(topic, None, Reason::TooLarge, "the topic is too long", kind, ctx);
+                let rejection = Rejection { payload: None, ..rejection(Reason::TooLarge, "the topic is too long") };
+                return self.reject(MessageKind::Unknown, &rejection, owed, ctx);
             }
         };
+        let kind = MessageKind::from(&upward);
         let Some(payload) = payload else {
-            return self.reject(topic, None, Reason::TooLarge, "the packet is too large", kind, ctx);
+            return self.reject(kind, &rejection(Reason::TooLarge, "the packet is too large"), owed, ctx);
         };
         match upward {
             Upward::TimeSync => match message::time_sync_answer(payload, ctx.now.unix_ms) {
                 Ok(answer) => {
+                    ctx.observer.event(Event::Received(kind));
                     let reply = format!("/{product}/{device}/time-sync/reply");
                     let head =
                         PublishHead { dup: false, qos: Qos::AtMostOnce, retain: false, topic: &reply, packet_id: None };
                     encode::publish(ctx.send, &Publish { head, payload: &answer });
-                    self.hold(None, kind, ctx);
+                    self.hold(None, owed, ctx);
                 }
-                Err(error) => self.reject(topic, Some(payload), Reason::Undecodable, &error.to_string(), kind, ctx),
+                Err(error) => {
+                    self.reject(kind, &rejection(Reason::Undecodable, &error.to_string()), owed, ctx);
+                }
             },
             Upward::Message(route) => match child::product_below(ctx.children, self.device.as_str(), &route.children) {
-                Ok(about_product) => self.message(topic, &route, payload, about_product.as_ref(), kind, ctx),
+                Ok(about_product) => self.message(&route, payload, about_product.as_ref(), owed, ctx),
                 Err(ForeignChild) => {
                     let detail = "the registry binds this child elsewhere";
-                    self.reject(topic, Some(payload), Reason::ForeignChild, detail, kind, ctx);
+                    self.reject(kind, &rejection(Reason::ForeignChild, detail), owed, ctx);
                 }
             },
         }
@@ -77,20 +85,22 @@ impl Session {
 
     fn message(
         &mut self,
-        topic: &str,
         route: &Route<'_>,
         payload: &[u8],
         about_product: Option<&ProductId>,
-        kind: Acknowledgement,
+        owed: Acknowledgement,
         ctx: &mut Context<'_>,
     ) {
+        let (kind, topic) = (MessageKind::Type(route.message_type), route.topic);
         let message = match message::decode(route, payload, ctx.now.unix_ms) {
             Ok(message) => message,
             Err(error) => {
-                return self.reject(topic, Some(payload), Reason::Undecodable, &error.to_string(), kind, ctx);
+                let detail = error.to_string();
+                let rejection =
+                    Rejection { topic, payload: Some(payload), reason: Reason::Undecodable, detail: &detail };
+                return self.reject(kind, &rejection, owed, ctx);
             }
         };
-        ctx.observer.event(Event::Received(route.message_type));
         let answered = if self.pending.is_empty() {
             None
         } else {
@@ -111,20 +121,17 @@ impl Session {
                 record
             }
         };
-        self.hold(Some(record), kind, ctx);
+        // Its address may be longer than the queue takes.
+        ctx.observer.event(match record.channel {
+            Channel::Rejected => Event::Rejected { kind, reason: Reason::TooLarge, topic },
+            Channel::Device | Channel::Replica => Event::Received(kind),
+        });
+        self.hold(Some(record), owed, ctx);
     }
 
-    fn reject(
-        &mut self,
-        topic: &str,
-        payload: Option<&[u8]>,
-        reason: Reason,
-        detail: &str,
-        kind: Acknowledgement,
-        ctx: &mut Context<'_>,
-    ) {
-        ctx.observer.event(Event::Rejected { reason, topic });
-        let record = ctx.encoder.rejected(&self.source(None), &Rejection { topic, payload, reason, detail });
-        self.hold(Some(record), kind, ctx);
+    fn reject(&mut self, kind: MessageKind, rejection: &Rejection<'_>, owed: Acknowledgement, ctx: &mut Context<'_>) {
+        ctx.observer.event(Event::Rejected { kind, reason: rejection.reason, topic: rejection.topic });
+        let record = ctx.encoder.rejected(&self.source(None), rejection);
+        self.hold(Some(record), owed, ctx);
     }
 }

@@ -36,6 +36,8 @@ pub struct Settled {
     pub taken_us: u64,
     /// What holding it cost.
     pub held_bytes: usize,
+    /// From handing the stored copy over to its receipt, us; `None` for a packet that owed the queue nothing.
+    pub queue_us: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -43,13 +45,19 @@ struct Entry {
     record: Option<Record>,
     acknowledgement: Acknowledgement,
     taken_us: u64,
+    /// When it was handed over last; once it is stored, how long that took.
+    queue_us: u64,
     stored: bool,
 }
 
 impl Entry {
     fn settled(&self) -> Settled {
-        let held_bytes = self.record.as_ref().map_or(0, Record::held_bytes);
-        Settled { acknowledgement: self.acknowledgement, taken_us: self.taken_us, held_bytes }
+        Settled {
+            acknowledgement: self.acknowledgement,
+            taken_us: self.taken_us,
+            held_bytes: self.record.as_ref().map_or(0, Record::held_bytes),
+            queue_us: self.record.as_ref().map(|_| self.queue_us),
+        }
     }
 }
 
@@ -97,18 +105,21 @@ impl Window {
         uplink: &mut dyn Uplink,
     ) {
         let stored = record.is_none();
-        self.entries.push_back(Entry { record, acknowledgement, taken_us, stored });
-        self.hand_over(uplink);
+        self.entries.push_back(Entry { record, acknowledgement, taken_us, queue_us: taken_us, stored });
+        self.hand_over(taken_us, uplink);
     }
 
-    /// Applies a receipt; one of an earlier copy, or of an entry that has left, changes nothing.
-    pub fn settle(&mut self, sequence: u16, stored: bool) {
+    /// Applies a receipt that came at `now_us`; one of an earlier copy, or of an entry that has left, changes nothing.
+    pub fn settle(&mut self, sequence: u16, stored: bool, now_us: u64) {
         let index = usize::from(sequence.wrapping_sub(self.base));
         if index >= self.sent {
             return;
         }
         match self.entries.get_mut(index) {
-            Some(entry) if stored => entry.stored = true,
+            Some(entry) if !entry.stored && stored => {
+                entry.stored = true;
+                entry.queue_us = now_us.saturating_sub(entry.queue_us);
+            }
             Some(entry) if !entry.stored => self.stalled = true,
             _ => {}
         }
@@ -126,14 +137,14 @@ impl Window {
         Some(entry.settled())
     }
 
-    /// Sends everything that is left once more.
-    pub fn resend(&mut self, uplink: &mut dyn Uplink) {
+    /// Sends everything that is left once more, at `now_us`.
+    pub fn resend(&mut self, now_us: u64, uplink: &mut dyn Uplink) {
         self.forget_copies();
         self.stalled = false;
         for entry in &mut self.entries {
             entry.stored = entry.record.is_none();
         }
-        self.hand_over(uplink);
+        self.hand_over(now_us, uplink);
     }
 
     /// Gives up everything that came from the device, in order and without acknowledgement. The bridge's own words stay:
@@ -149,7 +160,7 @@ impl Window {
             }
             kept
         });
-        self.resend(uplink);
+        self.resend(now_us, uplink);
     }
 
     /// Makes receipts of the copies so far mean nothing: their sequence numbers are jumped over.
@@ -158,9 +169,10 @@ impl Window {
         self.sent = 0;
     }
 
-    fn hand_over(&mut self, uplink: &mut dyn Uplink) {
+    fn hand_over(&mut self, now_us: u64, uplink: &mut dyn Uplink) {
         while !self.stalled {
-            let Some(entry) = self.entries.get(self.sent) else { return };
+            let Some(entry) = self.entries.get_mut(self.sent) else { return };
+            entry.queue_us = now_us;
             #[expect(clippy::cast_possible_truncation, reason = "sequence numbers are modulo 2^16")]
             let sequence = self.base.wrapping_add(self.sent as u16);
             let token = Token { slot: self.slot, generation: self.generation, sequence };
@@ -198,10 +210,10 @@ mod tests {
     fn acknowledgements_leave_in_the_order_of_receipt_however_receipts_come() {
         let mut uplink = FakeUplink::default();
         let mut window = filled(&mut uplink, 3);
-        window.settle(uplink.sequence(1), true);
-        window.settle(uplink.sequence(2), true);
+        window.settle(uplink.sequence(1), true, 9);
+        window.settle(uplink.sequence(2), true, 9);
         assert_eq!(popped(&mut window), []);
-        window.settle(uplink.sequence(0), true);
+        window.settle(uplink.sequence(0), true, 9);
         let expected = [1, 2, 3].map(|number| Acknowledgement::Puback(id(number)));
         assert_eq!(popped(&mut window), expected);
         assert!(window.is_empty());
@@ -211,23 +223,42 @@ mod tests {
     fn after_a_failure_everything_left_is_sent_again_in_order_and_old_receipts_mean_nothing() {
         let mut uplink = FakeUplink::default();
         let mut window = filled(&mut uplink, 4);
-        window.settle(uplink.sequence(0), true);
+        window.settle(uplink.sequence(0), true, 9);
         assert_eq!(popped(&mut window).len(), 1);
-        window.settle(uplink.sequence(1), false);
-        window.settle(uplink.sequence(2), true);
+        window.settle(uplink.sequence(1), false, 9);
+        window.settle(uplink.sequence(2), true, 9);
         window.push(Some(record("5")), Acknowledgement::Puback(id(5)), 5, &mut uplink);
         assert_eq!(uplink.payloads(), ["1", "2", "3", "4"], "a stalled window hands nothing over");
         assert_eq!(popped(&mut window), []);
-        window.resend(&mut uplink);
+        window.resend(9, &mut uplink);
         assert_eq!(uplink.payloads()[4..], ["2", "3", "4", "5"]);
         for old in 0..4 {
-            window.settle(uplink.sequence(old), true);
+            window.settle(uplink.sequence(old), true, 9);
         }
         assert_eq!(popped(&mut window), [], "a receipt of an earlier copy acknowledged");
         for copy in 4..8 {
-            window.settle(uplink.sequence(copy), true);
+            window.settle(uplink.sequence(copy), true, 9);
         }
         assert_eq!(popped(&mut window).len(), 4);
+    }
+
+    #[test]
+    fn the_time_in_the_queue_is_that_of_the_stored_copy_and_a_packet_without_a_record_has_none() {
+        let mut uplink = FakeUplink::default();
+        let mut window = Window::new(3, 4);
+        window.push(Some(record("1")), Acknowledgement::None, 10, &mut uplink);
+        window.push(Some(record("2")), Acknowledgement::None, 20, &mut uplink);
+        window.push(None, Acknowledgement::None, 30, &mut uplink);
+        window.settle(uplink.sequence(0), true, 25);
+        // A second receipt of the same copy changes nothing.
+        window.settle(uplink.sequence(0), true, 99);
+        assert_eq!(window.pop().and_then(|settled| settled.queue_us), Some(15));
+        window.settle(uplink.sequence(1), false, 40);
+        window.resend(1_000, &mut uplink);
+        window.settle(uplink.sequence(2), true, 1_007);
+        let left: Vec<_> =
+            std::iter::from_fn(|| window.pop()).map(|settled| (settled.taken_us, settled.queue_us)).collect();
+        assert_eq!(left, [(20, Some(7)), (30, None)]);
     }
 
     #[test]
@@ -236,7 +267,7 @@ mod tests {
         let mut window = filled(&mut uplink, 2);
         assert_eq!(uplink.payloads(), [""; 0]);
         uplink.refuses = false;
-        window.resend(&mut uplink);
+        window.resend(9, &mut uplink);
         assert_eq!(uplink.payloads(), ["1", "2"]);
     }
 
@@ -246,7 +277,7 @@ mod tests {
         let mut window = filled(&mut uplink, 1);
         window.push(None, Acknowledgement::Puback(id(2)), 2, &mut uplink);
         assert_eq!(popped(&mut window), []);
-        window.settle(uplink.sequence(0), true);
+        window.settle(uplink.sequence(0), true, 9);
         assert_eq!(popped(&mut window), [1, 2].map(|number| Acknowledgement::Puback(id(number))));
     }
 
@@ -259,12 +290,12 @@ mod tests {
         window.abandon(9, &mut uplink, |settled| gone.push(settled.acknowledgement));
         assert_eq!(gone, [1, 2].map(|number| Acknowledgement::Puback(id(number))));
         for copy in 0..3 {
-            window.settle(uplink.sequence(copy), true);
+            window.settle(uplink.sequence(copy), true, 9);
         }
         assert_eq!(popped(&mut window), []);
         assert_eq!(uplink.payloads()[3..], ["offline"]);
         assert_eq!(window.oldest_us(), Some(9));
-        window.settle(uplink.sequence(3), true);
+        window.settle(uplink.sequence(3), true, 9);
         assert_eq!(popped(&mut window), [Acknowledgement::Presence]);
     }
 }

@@ -62,6 +62,11 @@ impl Cache {
         self.entries.len()
     }
 
+    /// How many ids are remembered as unknown.
+    pub(super) fn unknown_len(&self) -> usize {
+        self.unknown.len()
+    }
+
     /// What counts of a device at this moment; [`Lookup::Away`]: the service has to be asked.
     pub(super) fn look(&self, id: &str, now_us: u64) -> Lookup {
         if let Some(entry) = self.entries.get(id)

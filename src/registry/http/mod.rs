@@ -18,6 +18,7 @@ pub use client::{Answer, HttpClient};
 pub use error::HttpError;
 pub use settings::HttpRegistrySettings;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,21 @@ pub struct HttpRegistry {
     asks: mpsc::Sender<Ask>,
     /// Until [`HttpRegistry::follow`] takes it.
     asked: Mutex<Option<mpsc::Receiver<Ask>>>,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+/// How the cache fares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheStats {
+    /// Look-ups that were answered from it, since the start.
+    pub hits: u64,
+    /// Look-ups for which the service was asked, since the start.
+    pub misses: u64,
+    /// Records of devices in it.
+    pub devices: usize,
+    /// Ids that are remembered as unknown.
+    pub unknown: usize,
 }
 
 /// Somebody waits for a device.
@@ -76,6 +92,8 @@ impl HttpRegistry {
             cache: RwLock::new(Cache::new(settings)),
             asks,
             asked: Mutex::new(Some(asked)),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
         })
     }
 
@@ -85,9 +103,12 @@ impl HttpRegistry {
         let Ok(id) = DeviceId::new(id) else { return Lookup::Unknown };
         let now_us = self.now_us();
         match self.cache.read().unwrap_or_else(PoisonError::into_inner).look(id.as_str(), now_us) {
-            Lookup::Away => {}
-            known => return known,
-        }
+            Lookup::Away => self.misses.fetch_add(1, Ordering::Relaxed),
+            known => {
+                self.hits.fetch_add(1, Ordering::Relaxed);
+                return known;
+            }
+        };
         let (answer, answered) = oneshot::channel();
         if self.asks.try_send(Ask { id, answer }).is_err() {
             return Lookup::Away;
@@ -95,6 +116,17 @@ impl HttpRegistry {
         match tokio::time::timeout(self.timeout, answered).await {
             Ok(Ok(lookup)) => lookup,
             Ok(Err(_)) | Err(_) => Lookup::Away,
+        }
+    }
+
+    /// How the cache fares.
+    pub fn cache_stats(&self) -> CacheStats {
+        let cache = self.cache.read().unwrap_or_else(PoisonError::into_inner);
+        CacheStats {
+            hits: self.hits.load(Ordering::Relaxed),
+            misses: self.misses.load(Ordering::Relaxed),
+            devices: cache.len(),
+            unknown: cache.unknown_len(),
         }
     }
 

@@ -1,9 +1,11 @@
 //! Values of labels: closed sets, so that no peer can make a series.
 
+use std::sync::LazyLock;
+
 use crate::protocol::auth::Refusal;
 use crate::protocol::downlink::Code;
 use crate::protocol::envelope::Reason;
-use crate::protocol::session::{DropReason, Ending};
+use crate::protocol::session::{DropReason, Ending, MessageKind};
 use crate::protocol::topic::MessageType;
 
 /// A closed set of values of a label.
@@ -65,6 +67,16 @@ label! {
         Coap = "coap",
         /// CoAP over DTLS: sessions, and handshakes that are not finished.
         Dtls = "dtls",
+    }
+}
+
+label! {
+    /// How far a connection has got.
+    "state" ConnectionState {
+        /// Nobody knows yet who it is.
+        Opening = "opening",
+        /// A session began. CoAP without DTLS has none, and no other state.
+        Open = "open",
     }
 }
 
@@ -186,6 +198,8 @@ label! {
         ReplySubjectRefused = "reply_subject_refused",
         /// More came at once than can wait: it was dropped without an answer. A lower bound.
         Lost = "lost",
+        /// Nobody waits for an outcome; it was carried out or not.
+        Unasked = "unasked",
     }
 }
 
@@ -273,18 +287,52 @@ impl Label for DropReason {
     }
 }
 
-impl Label for MessageType {
+label! {
+    /// Whether a message of a device was understood.
+    "result" MessageResult {
+        /// It was.
+        Accepted = "accepted",
+        /// It was not.
+        Rejected = "rejected",
+    }
+}
+
+/// For each type how many that devices send come before it, and at the end how many there are.
+static UPWARD_BEFORE: LazyLock<Vec<usize>> = LazyLock::new(|| {
+    let mut upward = 0;
+    let before = MessageType::all().map(|message_type| {
+        let before = upward;
+        upward += usize::from(message_type.goes_up());
+        before
+    });
+    let mut places: Vec<usize> = before.collect();
+    places.push(upward);
+    places
+});
+
+/// Types that devices send, with two that are none.
+impl Label for MessageKind {
     const NAME: &'static str = "type";
 
     fn all() -> impl Iterator<Item = Self> {
-        MessageType::all()
+        let types = MessageType::all().filter(|message_type| message_type.goes_up()).map(MessageKind::Type);
+        types.chain([MessageKind::TimeSync, MessageKind::Unknown])
     }
 
     fn index(self) -> usize {
-        self as usize
+        let types = UPWARD_BEFORE.len() - 1;
+        match self {
+            MessageKind::Type(message_type) => UPWARD_BEFORE[message_type as usize],
+            MessageKind::TimeSync => UPWARD_BEFORE[types],
+            MessageKind::Unknown => UPWARD_BEFORE[types] + 1,
+        }
     }
 
     fn text(self) -> &'static str {
-        self.dotted()
+        match self {
+            MessageKind::Type(message_type) => message_type.dotted(),
+            MessageKind::TimeSync => "time-sync",
+            MessageKind::Unknown => "unknown",
+        }
     }
 }

@@ -7,7 +7,9 @@ mod coap;
 mod family;
 mod histogram;
 mod label;
+mod pair;
 mod process;
+mod queue;
 mod render;
 mod scalar;
 mod worker;
@@ -19,9 +21,14 @@ pub use coap::{CoapCode, CoapDrop, CoapRefusal, HandshakeOutcome};
 pub use family::{Family, Kind};
 pub use histogram::Histogram;
 pub use label::{
-    CertificateUse, CloseCause, CommandOutcome, ConnectOutcome, Label, RegistryAnswer, ReloadResult, Transport,
+    CertificateUse, CloseCause, CommandOutcome, ConnectOutcome, ConnectionState, Label, MessageResult, RegistryAnswer,
+    ReloadResult, Transport,
 };
-pub use process::{CertificateMetrics, RegistryMetrics};
+pub use pair::{CounterByTwo, GaugeByTwo};
+pub use process::{
+    CacheResult, CachedRecord, CertificateMetrics, ClaimVerdict, CoordinationMetrics, LookupResult, RegistryMetrics,
+};
+pub use queue::{AnswerResult, HandOverFailure, KafkaCommandFate, LogLevel, ProcessMetrics, QueueResult};
 pub use render::{CONTENT_TYPE, Metrics};
-pub use scalar::{Counter, CounterBy, Gauge, GaugeBy, TimeBy};
+pub use scalar::{Counter, CounterBy, Gauge, GaugeBy, Seconds, TimeBy};
 pub use worker::WorkerMetrics;

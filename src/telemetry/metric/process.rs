@@ -1,11 +1,65 @@
-//! What is counted once in the process.
+//! What threads beside the workers count.
 
 use super::family::{Family, Metric};
 use super::histogram::Histogram;
-use super::label::{CertificateUse, RegistryAnswer, ReloadResult};
+use super::label::{CertificateUse, Label, RegistryAnswer, ReloadResult, label};
 use super::render::Page;
-use super::scalar::{CounterBy, Gauge, GaugeBy, TimeBy};
+use super::scalar::{Counter, CounterBy, Gauge, GaugeBy, TimeBy};
 use super::worker::metrics;
+
+label! {
+    /// What the registry said of a device.
+    "result" LookupResult {
+        /// It knows the device.
+        Found = "found",
+        /// It does not.
+        Unknown = "unknown",
+        /// It does not answer.
+        Away = "away",
+    }
+}
+
+label! {
+    /// Whether a look-up could be answered without asking.
+    "result" CacheResult {
+        /// It could.
+        Hit = "hit",
+        /// The service was asked.
+        Miss = "miss",
+    }
+}
+
+label! {
+    /// What the cache remembers.
+    "kind" CachedRecord {
+        /// The record of a device.
+        Device = "device",
+        /// That there is no such device.
+        Unknown = "unknown",
+    }
+}
+
+label! {
+    /// What became of another replica's claim on a device that this one holds, too.
+    "verdict" ClaimVerdict {
+        /// Nothing: the other one gives way by itself.
+        Keep = "keep",
+        /// The other one was told to give way.
+        Insist = "insist",
+        /// The own session gave way.
+        Yield = "yield",
+    }
+}
+
+metrics! {
+    /// The numbers of the coordination between replicas; its thread alone writes them.
+    CoordinationMetrics {
+        claims: CounterBy<ClaimVerdict> = "coordination_claims_total",
+            "Claims of other replicas on devices that are connected here, by what became of them.";
+        outages: Counter = "coordination_outages_total",
+            "Times that the coordination lost NATS.";
+    }
+}
 
 metrics! {
     /// The numbers of the registry; the thread that watches it alone writes them.

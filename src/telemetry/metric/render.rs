@@ -1,22 +1,29 @@
 //! The page that Prometheus reads.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::family::{Family, Kind, Metric};
-use super::process::{CertificateMetrics, RegistryMetrics};
+use super::process::{CertificateMetrics, CoordinationMetrics, RegistryMetrics};
+use super::queue::ProcessMetrics;
 use super::worker::WorkerMetrics;
 use crate::telemetry::health::{Health, PartState};
 
 /// Media type of the page: the text exposition format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// Takes numbers over that are counted elsewhere.
+type Source = Box<dyn Fn(&ProcessMetrics) + Send + Sync>;
+
 /// All metrics of the process.
-#[derive(Debug)]
 pub struct Metrics {
     workers: Mutex<Vec<(usize, Arc<WorkerMetrics>)>>,
     registry: Arc<RegistryMetrics>,
     certificates: Arc<CertificateMetrics>,
+    coordination: Arc<CoordinationMetrics>,
+    /// Locked while they are written, as one thread at a time may.
+    process: Mutex<ProcessMetrics>,
+    sources: Mutex<Vec<Source>>,
     health: Arc<Health>,
     started_ms: u64,
 }
@@ -24,7 +31,16 @@ pub struct Metrics {
 impl Metrics {
     /// Metrics of a process that started at `started_ms`, ms since 1970.
     pub fn new(health: Arc<Health>, started_ms: u64) -> Self {
-        Self { workers: Mutex::default(), registry: Arc::default(), certificates: Arc::default(), health, started_ms }
+        Self {
+            workers: Mutex::default(),
+            registry: Arc::default(),
+            certificates: Arc::default(),
+            coordination: Arc::default(),
+            process: Mutex::default(),
+            sources: Mutex::default(),
+            health,
+            started_ms,
+        }
     }
 
     /// The metrics of a worker; the same for the same number.
@@ -48,11 +64,23 @@ impl Metrics {
         Arc::clone(&self.certificates)
     }
 
+    /// The metrics of the coordination.
+    pub fn coordination(&self) -> Arc<CoordinationMetrics> {
+        Arc::clone(&self.coordination)
+    }
+
+    /// Takes numbers over from `source` whenever the page is read; it must not block.
+    pub fn read_from(&self, source: impl Fn(&ProcessMetrics) + Send + Sync + 'static) {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(source));
+    }
+
     /// Every metric by name, kind, labels and meaning, in the order of the page.
     pub fn families() -> Vec<Family> {
         let mut families = WorkerMetrics::families();
         families.extend(RegistryMetrics::families());
         families.extend(CertificateMetrics::families());
+        families.extend(CoordinationMetrics::families());
+        families.extend(ProcessMetrics::families());
         families.extend(own_families());
         families
     }
@@ -63,12 +91,22 @@ impl Metrics {
             let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
             workers.iter().map(|(_, worker)| Arc::clone(worker)).collect()
         };
-        let mut page = Page { text: String::with_capacity(16 * 1024) };
+        let mut page = Page { text: String::with_capacity(32 * 1024) };
         WorkerMetrics::write(workers.iter().map(Arc::as_ref), &mut page);
         RegistryMetrics::write([self.registry.as_ref()].into_iter(), &mut page);
         CertificateMetrics::write([self.certificates.as_ref()].into_iter(), &mut page);
+        CoordinationMetrics::write([self.coordination.as_ref()].into_iter(), &mut page);
+        self.write_process(&mut page);
         self.write_own(&mut page);
         page.text
+    }
+
+    fn write_process(&self, page: &mut Page) {
+        let process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+        for source in self.sources.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            source(&process);
+        }
+        ProcessMetrics::write([&*process].into_iter(), page);
     }
 
     fn write_own(&self, page: &mut Page) {
@@ -88,6 +126,12 @@ impl Metrics {
         page.line(&start.name, "", &[], format_args!("{}.{:03}", self.started_ms / 1_000, self.started_ms % 1_000));
         page.head(&build);
         page.line(&build.name, "", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").field("started_ms", &self.started_ms).finish_non_exhaustive()
     }
 }
 

@@ -8,14 +8,18 @@ use super::label::Label;
 
 /// A number that one thread changes. Written by a second thread at the same time it would lose changes, not break.
 #[derive(Debug, Default)]
-struct Cell(AtomicU64);
+pub(super) struct Cell(AtomicU64);
 
 impl Cell {
-    fn add(&self, more: u64) {
-        self.0.store(self.get().wrapping_add(more), Ordering::Relaxed);
+    pub(super) fn add(&self, more: u64) {
+        self.set(self.get().wrapping_add(more));
     }
 
-    fn get(&self) -> u64 {
+    pub(super) fn set(&self, number: u64) {
+        self.0.store(number, Ordering::Relaxed);
+    }
+
+    pub(super) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -33,6 +37,11 @@ impl Counter {
     /// Adds a number.
     pub fn add(&self, more: u64) {
         self.0.add(more);
+    }
+
+    /// Takes over a number that is counted elsewhere.
+    pub fn set(&self, number: u64) {
+        self.0.set(number);
     }
 
     /// The number at this moment.
@@ -57,6 +66,33 @@ impl Metric for Counter {
     }
 }
 
+/// Time that grows only, shown in seconds. One thread writes.
+#[derive(Debug, Default)]
+pub struct Seconds(Cell);
+
+impl Seconds {
+    /// Takes over a time in microseconds that is added up elsewhere.
+    pub fn set_us(&self, us: u64) {
+        self.0.set(us);
+    }
+}
+
+impl Metric for Seconds {
+    const KIND: Kind = Kind::Counter;
+
+    fn labels() -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    fn read(&self, slots: &mut Vec<u64>) {
+        slots.push(self.0.get());
+    }
+
+    fn samples(slots: &[u64]) -> Vec<Sample> {
+        vec![Sample::plain(format!("{}.{:06}", slots[0] / 1_000_000, slots[0] % 1_000_000))]
+    }
+}
+
 /// Goes up and down. One thread writes.
 #[derive(Debug, Default)]
 pub struct Gauge(Cell);
@@ -74,7 +110,7 @@ impl Gauge {
 
     /// Puts a number in place.
     pub fn set(&self, number: u64) {
-        self.0.0.store(number, Ordering::Relaxed);
+        self.0.set(number);
     }
 
     /// The number at this moment.
@@ -121,6 +157,11 @@ impl<L: Label> CounterBy<L> {
     /// Adds a number.
     pub fn add(&self, label: L, more: u64) {
         self.cells[label.index()].add(more);
+    }
+
+    /// Takes over a number that is counted elsewhere.
+    pub fn set(&self, label: L, number: u64) {
+        self.cells[label.index()].set(number);
     }
 
     /// The number at this moment.
@@ -172,7 +213,7 @@ impl<L: Label> GaugeBy<L> {
 
     /// Puts a number in place.
     pub fn set(&self, label: L, number: u64) {
-        self.cells[label.index()].0.store(number, Ordering::Relaxed);
+        self.cells[label.index()].set(number);
     }
 
     /// The number at this moment.

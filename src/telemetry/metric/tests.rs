@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 use crate::protocol::limit::Load;
-use crate::protocol::session::{Ending, Event};
+use crate::protocol::session::{Ending, Event, MessageKind};
 use crate::protocol::topic::MessageType;
 use crate::telemetry::health::{Health, PartState};
 
@@ -21,18 +22,18 @@ fn has(page: &str, line: &str) -> bool {
 fn the_page_adds_workers_up() {
     let metrics = metrics();
     let (first, second) = (metrics.worker(0), metrics.worker(1));
-    first.count(&Event::Received(MessageType::ReportProperty));
-    second.count(&Event::Received(MessageType::ReportProperty));
-    first.connections.inc(Transport::Mqtt);
-    second.connections.inc(Transport::Mqtt);
-    second.connections.dec(Transport::Mqtt);
+    first.count(&Event::Received(MessageKind::Type(MessageType::ReportProperty)));
+    second.count(&Event::Received(MessageKind::Type(MessageType::ReportProperty)));
+    first.connections.inc(Transport::Mqtt, ConnectionState::Opening);
+    second.connections.inc(Transport::Mqtt, ConnectionState::Opening);
+    second.connections.dec(Transport::Mqtt, ConnectionState::Opening);
     first.set_load(&Load { held_bytes: 7, held_records: 2, commands: 0, ..Load::default() });
     second.set_load(&Load { held_bytes: 5, held_records: 1, commands: 4, ..Load::default() });
     let page = metrics.render();
     for line in [
-        "jetlinks_bridge_messages_total{type=\"properties.report\"} 2",
-        "jetlinks_bridge_messages_total{type=\"event\"} 0",
-        "jetlinks_bridge_connections{transport=\"mqtt\"} 1",
+        "jetlinks_bridge_messages_total{type=\"properties.report\",result=\"accepted\"} 2",
+        "jetlinks_bridge_messages_total{type=\"event\",result=\"rejected\"} 0",
+        "jetlinks_bridge_connections{transport=\"mqtt\",state=\"opening\"} 1",
         "jetlinks_bridge_inflight_bytes 12",
         "jetlinks_bridge_inflight_messages 3",
         "jetlinks_bridge_commands_pending 4",
@@ -66,7 +67,7 @@ fn a_histogram_counts_cumulatively_up_to_its_bounds() {
     let metrics = metrics();
     let worker = metrics.worker(0);
     for latency_us in [500, 501, 1_000_000, 11_000_000] {
-        worker.count(&Event::Stored { latency_us });
+        worker.count(&Event::Stored { latency_us, queue_us: 7 });
     }
     let page = metrics.render();
     let name = "jetlinks_bridge_acknowledgement_duration_seconds";
@@ -89,6 +90,27 @@ fn health_shows_and_parts_that_are_off_do_not() {
     assert!(!page.contains("part=\"coordination\""));
     assert!(has(&page, "jetlinks_bridge_ready 0"));
     assert!(has(&page, "jetlinks_bridge_start_time_seconds 1700000000.123"));
+}
+
+#[test]
+fn what_is_counted_elsewhere_is_read_with_the_page() {
+    let metrics = metrics();
+    let count = Arc::new(AtomicU64::new(1));
+    let counted = Arc::clone(&count);
+    metrics.read_from(move |process| process.queue_outages.set(counted.load(Ordering::Relaxed)));
+    assert!(has(&metrics.render(), "jetlinks_bridge_queue_outages_total 1"));
+    count.store(5, Ordering::Relaxed);
+    assert!(has(&metrics.render(), "jetlinks_bridge_queue_outages_total 5"));
+}
+
+#[test]
+fn each_value_of_a_label_has_a_place_of_its_own() {
+    let metrics = metrics();
+    for kind in MessageKind::all() {
+        metrics.worker(0).count(&Event::Received(kind));
+        let line = format!("jetlinks_bridge_messages_total{{type=\"{}\",result=\"accepted\"}} 1", kind.text());
+        assert!(has(&metrics.render(), &line), "{line}");
+    }
 }
 
 #[test]

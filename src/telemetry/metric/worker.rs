@@ -3,14 +3,15 @@
 use super::coap::{CoapCode, CoapDrop, CoapRefusal, HandshakeOutcome};
 use super::family::{Family, Metric};
 use super::histogram::Histogram;
-use super::label::{CloseCause, CommandOutcome, ConnectOutcome, Transport};
+use super::label::{CloseCause, CommandOutcome, ConnectOutcome, ConnectionState, MessageResult, Transport};
+use super::pair::{CounterByTwo, GaugeByTwo};
+use super::process::LookupResult;
 use super::render::Page;
-use super::scalar::{Counter, CounterBy, Gauge, GaugeBy};
+use super::scalar::{Counter, CounterBy, Gauge, Seconds};
 use crate::protocol::coap;
 use crate::protocol::envelope::Reason;
 use crate::protocol::limit::Load;
-use crate::protocol::session::{DropReason, Event};
-use crate::protocol::topic::MessageType;
+use crate::protocol::session::{DropReason, Event, MessageKind};
 
 /// Declares a struct of metrics together with their names and meanings, so that none of the three can be forgotten.
 macro_rules! metrics {
@@ -47,10 +48,10 @@ macro_rules! metrics {
 pub(super) use metrics;
 
 metrics! {
-    /// The numbers of one worker; that worker alone writes them. Some 3 KiB.
+    /// The numbers of one worker; that worker alone writes them. Some 4 KiB.
     WorkerMetrics {
-        connections: GaugeBy<Transport> = "connections",
-            "Connections of devices, those without a session included.";
+        connections: GaugeByTwo<Transport, ConnectionState> = "connections",
+            "Connections of devices, by how far they have got.";
         sessions: Gauge = "sessions",
             "Sessions of devices.";
         connects: CounterBy<ConnectOutcome> = "connects_total",
@@ -58,21 +59,33 @@ metrics! {
         closed: CounterBy<CloseCause> = "sessions_closed_total",
             "Sessions that ended, by cause.";
         takeovers: Counter = "takeovers_total",
-            "Sessions that took the place of an older one of the same device.";
-        messages: CounterBy<MessageType> = "messages_total",
-            "Messages of devices that were understood, by type.";
+            "Sessions that took the place of an older one of the same device on this replica.";
+        registry_lookups: CounterBy<LookupResult> = "registry_lookups_total",
+            "Devices that were looked up, for a CONNECT or a CoAP request, by what the registry said.";
+        received_bytes: CounterBy<Transport> = "received_bytes_total",
+            "Bytes that devices sent, TLS, WebSocket and DTLS included.";
+        sent_bytes: CounterBy<Transport> = "sent_bytes_total",
+            "Bytes that were sent to devices, TLS, WebSocket and DTLS included.";
+        messages: CounterByTwo<MessageKind, MessageResult> = "messages_total",
+            "Messages of devices, by type and whether they were understood.";
         rejected: CounterBy<Reason> = "rejected_total",
             "Messages of devices that were not understood, by reason; a rejected envelope holds each.";
         foreign_topics: Counter = "foreign_topics_total",
             "Messages on the topic of another device; each closed its connection, or was answered 4.03.";
         stored: Counter = "stored_total",
-            "Records that the queue has acknowledged.";
+            "Messages of devices, rejected ones included, that the queue has acknowledged.";
         dropped: CounterBy<DropReason> = "dropped_total",
             "Messages given up that nobody was promised, by reason.";
         unacknowledged: Counter = "unacknowledged_total",
             "Messages given up without an acknowledgement to their device, which sends them again.";
         acknowledgement: Histogram = "acknowledgement_duration_seconds",
-            "Time from the receipt of a message to the acknowledgement of the queue.";
+            "Time from the receipt of a message to its acknowledgement: after that of the queue, and in its turn.";
+        queue: Histogram = "queue_duration_seconds",
+            "Time from handing a message to the queue, the last time if it was sent again, to the queue's receipt.";
+        paused: Gauge = "paused_connections",
+            "Connections that are not read at this moment, as too much waits for the queue or memory is short.";
+        paused_seconds: Seconds = "paused_connection_seconds_total",
+            "Time that connections were not read, as too much waited for the queue or memory was short, added up.";
         inflight_messages: Gauge = "inflight_messages",
             "Records on their way to the queue.";
         inflight_bytes: Gauge = "inflight_bytes",
@@ -116,12 +129,16 @@ impl WorkerMetrics {
     /// Counts an event of a session.
     pub fn count(&self, event: &Event<'_>) {
         match *event {
-            Event::Received(message_type) => self.messages.inc(message_type),
-            Event::Rejected { reason, .. } => self.rejected.inc(reason),
+            Event::Received(kind) => self.messages.inc(kind, MessageResult::Accepted),
+            Event::Rejected { kind, reason, .. } => {
+                self.messages.inc(kind, MessageResult::Rejected);
+                self.rejected.inc(reason);
+            }
             Event::Foreign { .. } => self.foreign_topics.inc(),
-            Event::Stored { latency_us } => {
+            Event::Stored { latency_us, queue_us } => {
                 self.stored.inc();
                 self.acknowledgement.observe_us(latency_us);
+                self.queue.observe_us(queue_us);
             }
             Event::Dropped(reason) => self.dropped.inc(reason),
             Event::Unacknowledged => self.unacknowledged.inc(),
@@ -129,6 +146,8 @@ impl WorkerMetrics {
                 self.commands.inc(code.into());
                 self.command.observe_us(latency_us);
             }
+            Event::Unreadable => self.commands.inc(CommandOutcome::Unreadable),
+            Event::Unasked => self.commands.inc(CommandOutcome::Unasked),
             Event::Ended(ending) => {
                 self.sessions.dec();
                 self.closed.inc(ending.into());

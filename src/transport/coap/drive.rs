@@ -7,6 +7,7 @@ use tokio::time::{interval, timeout};
 use crate::protocol::limit::Now;
 use crate::protocol::uplink::Token;
 use crate::transport::port::Peers;
+use crate::transport::traffic::Traffic;
 use crate::transport::worker::Worker;
 
 /// How long a drain waits for devices to acknowledge answers of their own; what is in the queue is there either way.
@@ -44,6 +45,7 @@ impl Worker {
         let queue = self.queue();
         let core = &mut *self.core.borrow_mut();
         let mut peers = Peers::default();
+        let (plain, secured) = (Traffic::default(), Traffic::default());
         for port in self.ports() {
             let state = &mut *port.state.borrow_mut();
             let mut sessions = state.sessions.take();
@@ -59,14 +61,19 @@ impl Worker {
             });
             match &sessions {
                 Some(sessions) => {
+                    secured.add(&port.traffic);
                     peers.sessions += sessions.open();
                     peers.handshakes += sessions.half_open();
                 }
-                None => peers.addresses += state.endpoint.held().peers,
+                None => {
+                    plain.add(&port.traffic);
+                    peers.addresses += state.endpoint.held().peers;
+                }
             }
             state.sessions = sessions;
         }
         core.meter.peers(&peers);
+        core.meter.coap_traffic(&plain, &secured);
         self.ports().iter().for_each(|port| port.send(core));
     }
 

@@ -59,7 +59,10 @@ fn take_turn(worker: &Rc<Worker>, port: &Rc<Port>) -> io::Result<()> {
         let buffer = &mut *worker.read_buffer.borrow_mut();
         for _ in 0..DATAGRAMS_PER_TURN {
             match port.socket.try_recv_from(buffer) {
-                Ok((bytes, from)) => state.take(core, now, queue, from, &buffer[..bytes], &mut parked),
+                Ok((bytes, from)) => {
+                    port.traffic.note_received(bytes);
+                    state.take(core, now, queue, from, &buffer[..bytes], &mut parked);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             }

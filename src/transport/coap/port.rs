@@ -11,12 +11,15 @@ use crate::protocol::uplink::Availability;
 use crate::transport::core::Core;
 use crate::transport::dtls::Sessions;
 use crate::transport::port::Meter;
+use crate::transport::traffic::Traffic;
 
 /// A socket of one worker, and who answers on it.
 #[derive(Debug)]
 pub struct Port {
     pub(super) socket: UdpSocket,
     pub(super) state: RefCell<State>,
+    /// Bytes of datagrams.
+    pub(super) traffic: Traffic,
 }
 
 /// What changes in a port.
@@ -34,7 +37,8 @@ pub type Ports = Vec<Rc<Port>>;
 impl Port {
     /// A port; with `sessions` its datagrams are DTLS.
     pub fn new(socket: UdpSocket, endpoint: Endpoint, sessions: Option<Sessions>) -> Rc<Self> {
-        Rc::new(Self { socket, state: RefCell::new(State { endpoint, outbox: Outbox::default(), sessions }) })
+        let state = RefCell::new(State { endpoint, outbox: Outbox::default(), sessions });
+        Rc::new(Self { socket, state, traffic: Traffic::default() })
     }
 
     /// Sends what was left for peers. What the socket does not take is lost, as it may be on the way: the message layer
@@ -66,7 +70,7 @@ impl Port {
     fn send_one(&self, peer: PeerKey, datagram: &[u8]) {
         if let PeerKey::Address(address) = peer {
             // Lost here is as good as lost on the way.
-            let _lost = self.socket.try_send_to(datagram, address);
+            self.traffic.note_sent(self.socket.try_send_to(datagram, address).unwrap_or(0));
         }
     }
 }

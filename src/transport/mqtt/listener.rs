@@ -20,7 +20,7 @@ use crate::protocol::uplink::Token;
 use crate::transport::directory::{Entered, Entry};
 use crate::transport::gate::{Admission, Bucket, Place};
 use crate::transport::mailbox::{Mail, Notice};
-use crate::transport::port::{Identity, Refused};
+use crate::transport::port::{Identity, Refused, Way};
 use crate::transport::worker::Worker;
 
 /// Pause after the system refused a connection: it is out of descriptors or memory, and asking again at once does not
@@ -53,6 +53,7 @@ async fn serve(worker: Rc<Worker>, door: Door, socket: TcpStream, peer: SocketAd
     let way = door.way();
     let place = Place::take(&worker.gate);
     worker.core.borrow_mut().meter.opened(way);
+    let mut has_session = false;
     if place.admission == Admission::Overrun {
         worker.core.borrow_mut().meter.refused("", &peer.to_string(), Refused::ConnectionLimit);
     } else {
@@ -60,6 +61,7 @@ async fn serve(worker: Rc<Worker>, door: Door, socket: TcpStream, peer: SocketAd
         let _unset = socket.set_nodelay(true);
         match open(&worker, &door, socket, peer, place.admission).await {
             Opened::Session(connection) => {
+                has_session = true;
                 drop(door);
                 connection::drive(&worker, &connection, place).await;
             }
@@ -71,7 +73,7 @@ async fn serve(worker: Rc<Worker>, door: Door, socket: TcpStream, peer: SocketAd
             Opened::Nothing => {}
         }
     }
-    worker.core.borrow_mut().meter.closed(way);
+    worker.core.borrow_mut().meter.closed(way, has_session);
 }
 
 /// What came of a connection.
@@ -102,7 +104,7 @@ async fn open(worker: &Rc<Worker>, door: &Door, socket: TcpStream, peer: SocketA
     };
     match claimed {
         Ok((authenticated, (token, id))) => {
-            let begun = begin(worker, authenticated, token, id, socket, &peer).await;
+            let begun = begin(worker, authenticated, token, id, (socket, door.way()), &peer).await;
             begun.map_or(Opened::Nothing, Opened::Session)
         }
         Err(Refusing { device, reason }) => {
@@ -169,7 +171,7 @@ async fn begin(
     authenticated: Authenticated,
     token: Token,
     id: Box<str>,
-    socket: Socket,
+    (socket, way): (Socket, Way),
     peer: &str,
 ) -> Option<Rc<Connection>> {
     let Authenticated { device, identity, version, keep_alive_secs, will, rest, room } = authenticated;
@@ -188,7 +190,7 @@ async fn begin(
     let session = {
         let core = &mut *worker.core.borrow_mut();
         let now = core.now();
-        core.meter.connected(device.as_str(), peer);
+        core.meter.connected(way, device.as_str(), peer);
         let opening = Opening {
             slot: token.slot,
             generation: token.generation,

@@ -45,13 +45,15 @@ pub async fn open(
 ) -> Result<Socket, Refused> {
     let mut early = Vec::new();
     if worker.settings.proxies.contains(client.ip()) {
-        let header = read_header(&mut socket, &mut early).await?;
+        let header = read_header(&mut socket, &mut early).await;
+        worker.traffic(door.way()).note_received(early.len());
+        let header = header?;
         if let Origin::Client(address) = header.origin {
             *client = address;
         }
         early.drain(..header.bytes);
     }
-    let wire = Wire::new(socket, early);
+    let wire = Wire::new(socket, early, worker.traffic(door.way()).clone());
     let stream = match &door.tls {
         None => Stream::Tcp(wire),
         Some(server) => encrypt(server, wire).await?,

@@ -28,8 +28,11 @@ use super::gate::Gate;
 use super::mailbox::{Mail, Mailbox, Notice};
 use super::mqtt::connection::{Connection, Progress, State};
 use super::mqtt::{Listening, listener};
+use super::pauses::Pauses;
+use super::port::Way;
 use super::proxies::Proxies;
 use super::slots::Slots;
+use super::traffic::Traffic;
 use crate::protocol::coap::endpoint_of;
 use crate::protocol::downlink::DownlinkEvent;
 use crate::protocol::id::{DeviceId, ProductId};
@@ -120,6 +123,9 @@ pub struct Worker {
     /// Commands of sessions that are about to begin.
     pub(super) early: RefCell<HashMap<Token, Vec<Early>>>,
     paused: RefCell<Vec<Token>>,
+    pauses: Cell<Pauses>,
+    /// Bytes of MQTT, by way.
+    traffic: [Rc<Traffic>; Way::ALL.len()],
     pub(super) deadlines: RefCell<BinaryHeap<Reverse<(u64, u64)>>>,
     pub(super) orphans: RefCell<Vec<Pending>>,
     pub(super) availability: Cell<Availability>,
@@ -160,6 +166,8 @@ impl Worker {
             attaching: RefCell::new(HashMap::new()),
             early: RefCell::new(HashMap::new()),
             paused: RefCell::new(Vec::new()),
+            pauses: Cell::default(),
+            traffic: Default::default(),
             deadlines: RefCell::new(BinaryHeap::new()),
             orphans: RefCell::new(Vec::new()),
             availability: Cell::new(Availability::Starting),
@@ -332,9 +340,26 @@ impl Worker {
 
     /// Remembers a connection that is not read; it is woken when its session takes input again.
     pub(super) fn pause(&self, connection: &Connection) {
+        let now_us = self.core.borrow().latest.us;
+        self.pause_at(now_us, connection);
+    }
+
+    fn pause_at(&self, now_us: u64, connection: &Connection) {
         if !std::mem::replace(&mut connection.state.borrow_mut().is_listed, true) {
             self.paused.borrow_mut().push(connection.token);
+            self.note_pauses(now_us);
         }
+    }
+
+    fn note_pauses(&self, now_us: u64) {
+        let mut pauses = self.pauses.get();
+        pauses.set(self.paused.borrow().len(), now_us);
+        self.pauses.set(pauses);
+    }
+
+    /// Counts the bytes of MQTT on that way.
+    pub(super) fn traffic(&self, way: Way) -> &Rc<Traffic> {
+        &self.traffic[way as usize]
     }
 
     /// Tells the load what the connection holds beyond its free share.
@@ -349,7 +374,7 @@ impl Worker {
         let room = connection.state.borrow_mut().reserve(&core.limits, &mut core.load, core.latest);
         if room.is_none() {
             self.crowded_us.set(core.latest.us);
-            self.pause(connection);
+            self.pause_at(core.latest.us, connection);
         }
         room
     }
@@ -388,7 +413,7 @@ impl Worker {
                     continue;
                 }
                 let Some(connection) = self.find(token) else { continue };
-                connection.state.borrow_mut().session.receipt(token.sequence, stored);
+                connection.state.borrow_mut().session.receipt(token.sequence, stored, now.us);
                 // Receipts of one connection come in runs; the rare repetition costs one empty look.
                 if touched.last().is_none_or(|last| !Rc::ptr_eq(last, &connection)) {
                     touched.push(connection);
@@ -431,9 +456,12 @@ impl Worker {
             }
             !wants
         });
-        let mut meanwhile = self.paused.borrow_mut();
-        paused.append(&mut meanwhile);
-        *meanwhile = paused;
+        {
+            let mut meanwhile = self.paused.borrow_mut();
+            paused.append(&mut meanwhile);
+            *meanwhile = paused;
+        }
+        self.note_pauses(self.core.borrow().latest.us);
     }
 
     /// A context outside of any session.
@@ -478,6 +506,10 @@ impl Worker {
                 self.progress_us.set(now.us);
             }
             core.meter.load(&core.load, queue);
+            for way in Way::ALL {
+                core.meter.mqtt_traffic(way, self.traffic(way));
+            }
+            core.meter.pauses(self.pauses.get());
             core.uplink.flush();
         }
     }

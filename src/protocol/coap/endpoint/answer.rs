@@ -47,7 +47,8 @@ impl Endpoint {
             Handover::Taken => {
                 ctx.load.held_bytes += record.held_bytes();
                 ctx.load.held_records += 1;
-                let queued = Queued { device: device.clone(), record, answer, sequence: 0 };
+                let handed_over_us = ctx.now.us;
+                let queued = Queued { device: device.clone(), record, answer, sequence: 0, handed_over_us };
                 exchange.stage = Stage::Queued(Box::new(queued));
                 self.queued += 1;
             }

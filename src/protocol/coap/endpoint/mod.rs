@@ -197,7 +197,9 @@ impl Endpoint {
         let (peer, arrived_us) = (exchange.caller.peer, exchange.arrived_us);
         let Some(queued) = self.unqueue(ticket, ctx) else { return };
         let latency_us = ctx.now.us.saturating_sub(arrived_us);
-        ctx.observer.event(peer, queued.device.as_str(), Event::Message(MessageEvent::Stored { latency_us }));
+        let queue_us = ctx.now.us.saturating_sub(queued.handed_over_us);
+        let stored = MessageEvent::Stored { latency_us, queue_us };
+        ctx.observer.event(peer, queued.device.as_str(), Event::Message(stored));
         self.conclude(ticket, queued.answer, true, ctx);
     }
 
@@ -209,6 +211,7 @@ impl Endpoint {
                 continue;
             };
             queued.sequence = queued.sequence.wrapping_add(1);
+            queued.handed_over_us = ctx.now.us;
             // What is refused again waits for the next time, or for its deadline.
             ctx.uplink.publish(token(number, ticket, queued.sequence), &queued.record);
         }

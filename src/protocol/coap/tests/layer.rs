@@ -287,7 +287,7 @@ fn what_is_stored_is_told_with_its_latency() {
     rig.feed(&report(1));
     rig.pass_ms(30);
     rig.receipt(0, true);
-    let stored = super::super::Event::Message(Event::Stored { latency_us: 30_000 });
+    let stored = super::super::Event::Message(Event::Stored { latency_us: 30_000, queue_us: 30_000 });
     assert!(rig.told(&format!("device1 {stored:?}")));
 }
 

@@ -176,6 +176,7 @@ impl Dispatcher {
                 (None, Outgoing::rejected(outcome, given.key.clone()))
             }
             CommandError::Parameter(identity, _) | CommandError::Unsupported(identity, _) => {
+                count(&self.stats.refused);
                 (Some(identity), Outgoing::reply(outcome))
             }
         };
@@ -242,6 +243,7 @@ impl Dispatcher {
                 self.put_failure(number, Code::ClientOffline, "no replica holds the device");
             }
             NatsAnswer::NotSent(cause) => {
+                count(&self.stats.not_sent);
                 let text = format!("the command cannot be handed over: {cause}");
                 self.put_failure(number, Code::ParameterError, &text);
             }

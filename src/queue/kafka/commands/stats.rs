@@ -19,6 +19,10 @@ pub struct KafkaCommandStats {
     pub offline: AtomicU64,
     /// Hand-overs that nobody answered in time.
     pub timed_out: AtomicU64,
+    /// Hand-overs that NATS does not take.
+    pub not_sent: AtomicU64,
+    /// Commands that contradict themselves or do not go to devices.
+    pub refused: AtomicU64,
     /// Records that could not be read as commands.
     pub unreadable: AtomicU64,
     /// Outcomes that Kafka acknowledged.

@@ -2,10 +2,13 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+
+use crate::transport::traffic::Traffic;
 
 /// See the module.
 #[derive(Debug)]
@@ -15,12 +18,13 @@ pub struct Wire {
     early: Vec<u8>,
     /// How much more may be read; `usize::MAX` is no bound.
     allowance: usize,
+    traffic: Rc<Traffic>,
 }
 
 impl Wire {
-    /// A connection of which that was read already.
-    pub fn new(socket: TcpStream, early: Vec<u8>) -> Self {
-        Self { socket, early, allowance: usize::MAX }
+    /// A connection of which that was read already. `traffic` counts its bytes, but not those.
+    pub fn new(socket: TcpStream, early: Vec<u8>, traffic: Rc<Traffic>) -> Self {
+        Self { socket, early, allowance: usize::MAX, traffic }
     }
 
     /// Lets so many bytes be read, and fails then.
@@ -36,7 +40,7 @@ impl Wire {
 
     /// Writes without waiting.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.socket.try_write(bytes)
+        self.socket.try_write(bytes).inspect(|written| self.traffic.note_sent(*written))
     }
 
     /// Takes bytes that nobody looks at until the peer's end.
@@ -48,12 +52,21 @@ impl Wire {
             if buffer.filled().is_empty() {
                 return Poll::Ready(Ok(()));
             }
+            self.traffic.note_received(buffer.filled().len());
         }
+    }
+
+    fn count_sent(&self, written: usize) -> usize {
+        self.traffic.note_sent(written);
+        written
     }
 
     fn poll_socket(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.early.is_empty() {
-            return Pin::new(&mut self.socket).poll_read(cx, buffer);
+            let before = buffer.filled().len();
+            let outcome = Pin::new(&mut self.socket).poll_read(cx, buffer);
+            self.traffic.note_received(buffer.filled().len() - before);
+            return outcome;
         }
         let taken = self.early.len().min(buffer.remaining());
         buffer.put_slice(&self.early[..taken]);
@@ -83,7 +96,8 @@ impl AsyncRead for Wire {
 
 impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write(cx, bytes)
+        let this = self.get_mut();
+        Pin::new(&mut this.socket).poll_write(cx, bytes).map_ok(|written| this.count_sent(written))
     }
 
     fn poll_write_vectored(
@@ -91,7 +105,8 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write_vectored(cx, parts)
+        let this = self.get_mut();
+        Pin::new(&mut this.socket).poll_write_vectored(cx, parts).map_ok(|written| this.count_sent(written))
     }
 
     fn is_write_vectored(&self) -> bool {

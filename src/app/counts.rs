@@ -1,0 +1,91 @@
+//! Numbers that queues, registry and log keep for themselves, on the page of all metrics.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::queues::Queues;
+use crate::queue::kafka::{KafkaCommandStats, KafkaStats};
+use crate::queue::nats::NatsStats;
+use crate::queue::stdio::StdioStats;
+use crate::registry::Registry;
+use crate::telemetry::log::LogControl;
+use crate::telemetry::metric::{
+    AnswerResult, CacheResult, CachedRecord, HandOverFailure, KafkaCommandFate, LogLevel, Metrics, ProcessMetrics,
+    QueueResult,
+};
+
+/// What the queues count. A queue that is not used counts nothing, so that numbers of the same meaning can be added up.
+#[derive(Debug, Clone)]
+pub struct QueueStats {
+    /// NATS, for messages of devices.
+    pub nats_uplink: Arc<NatsStats>,
+    /// NATS, for commands.
+    pub nats_commands: Arc<NatsStats>,
+    /// Kafka, for messages of devices.
+    pub kafka: Arc<KafkaStats>,
+    /// Kafka, for commands.
+    pub kafka_commands: Arc<KafkaCommandStats>,
+    /// stdin and stdout.
+    pub stdio: Arc<StdioStats>,
+}
+
+/// Shows them whenever the page is read.
+pub fn collect(metrics: &Metrics, queues: &Queues, registry: &Registry, log: &LogControl) {
+    let stats = queues.stats();
+    metrics.read_from(move |process| stats.write(process));
+    if let Registry::Http(http) = registry {
+        let http = http.clone();
+        metrics.read_from(move |process| {
+            let cache = http.cache_stats();
+            process.cache_lookups.set(CacheResult::Hit, cache.hits);
+            process.cache_lookups.set(CacheResult::Miss, cache.misses);
+            process.cache_entries.set(CachedRecord::Device, cache.devices as u64);
+            process.cache_entries.set(CachedRecord::Unknown, cache.unknown as u64);
+        });
+    }
+    let log = log.clone();
+    metrics.read_from(move |process| {
+        let suppressed = log.suppressed();
+        process.log_lines_suppressed.set(LogLevel::Error, suppressed.errors());
+        process.log_lines_suppressed.set(LogLevel::Warn, suppressed.warnings());
+    });
+}
+
+impl QueueStats {
+    fn write(&self, process: &ProcessMetrics) {
+        let Self { nats_uplink, nats_commands, kafka, kafka_commands, stdio } = self;
+        let stored = sum([&nats_uplink.stored, &kafka.stored, &stdio.stored]);
+        process.queue_records.set(QueueResult::Stored, stored);
+        process.queue_records.set(QueueResult::Failed, sum([&nats_uplink.failed, &kafka.failed, &stdio.failed]));
+        process.queue_records.set(QueueResult::Refused, sum([&nats_uplink.refused, &kafka.refused, &stdio.refused]));
+        process.queue_outages.set(sum([&nats_uplink.outages, &kafka.outages]));
+        process.queue_stalls.set(sum([&nats_uplink.stalls, &kafka.stalls]));
+        process.queue_acknowledgements_lost.set(sum([&nats_uplink.acknowledgements_dropped]));
+        let sent = sum([&nats_commands.answers, &kafka_commands.answered, &stdio.answers]);
+        process.command_answers.set(AnswerResult::Sent, sent);
+        process.command_answers.set(AnswerResult::Repeated, sum([&kafka_commands.answered_again]));
+        let dropped = sum([&nats_commands.answers_dropped, &kafka_commands.answers_dropped]);
+        process.command_answers.set(AnswerResult::Dropped, dropped);
+        process.unproved_interests.set(sum([&nats_commands.unconfirmed_interests]));
+        process.covered.set(u64::from(nats_commands.covering_stream().is_some()));
+        for (fate, count) in [
+            (KafkaCommandFate::Local, &kafka_commands.local),
+            (KafkaCommandFate::HandedOver, &kafka_commands.handed_over),
+            (KafkaCommandFate::Foreign, &kafka_commands.foreign),
+            (KafkaCommandFate::Stale, &kafka_commands.stale),
+            (KafkaCommandFate::Refused, &kafka_commands.refused),
+            (KafkaCommandFate::Unreadable, &kafka_commands.unreadable),
+        ] {
+            process.kafka_commands.set(fate, sum([count]));
+        }
+        process.hand_over_failures.set(HandOverFailure::Offline, sum([&kafka_commands.offline]));
+        process.hand_over_failures.set(HandOverFailure::TimedOut, sum([&kafka_commands.timed_out]));
+        process.hand_over_failures.set(HandOverFailure::NotSent, sum([&kafka_commands.not_sent]));
+        process.kafka_abandoned.set(sum([&kafka_commands.abandoned]));
+        process.kafka_rebalances.set(sum([&kafka_commands.rebalances]));
+    }
+}
+
+fn sum<const N: usize>(counts: [&AtomicU64; N]) -> u64 {
+    counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+}

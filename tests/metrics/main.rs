@@ -1,0 +1,99 @@
+//! The page of metrics over the real bridge: what the documentation lists is there and counts, and nothing else is.
+//!
+//! Each module is a part of the script that makes devices, callers and queues do everything that is counted.
+#![expect(clippy::disallowed_methods, reason = "tests own the clock and the sockets")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod coap;
+mod commands;
+mod coordination;
+mod kafka;
+mod mqtt;
+mod outage;
+mod page;
+mod registry;
+#[path = "../registry/service.rs"]
+#[allow(dead_code, reason = "shared with the tests of the registry, which use all of it")]
+mod service;
+mod tls;
+
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::Duration;
+
+use page::{Documented, Seen, Thing};
+use support::{Bridge, eventually};
+
+/// How long anything may take that takes seconds on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the script cannot make happen, and why.
+const BEYOND_THE_SCRIPT: &[(&str, &str)] = &[
+    ("commands_total outcome=system_error", "a fault of the bridge itself"),
+    ("commands_total outcome=lost", "more commands at once than the client of NATS and the worker can hold"),
+    ("coap_requests_total code=other", "every code that the bridge answers with has a name"),
+    ("dtls_handshakes_total outcome=timed_out", "a handshake may be half open for 30 s"),
+    ("queue_acknowledgements_lost_total", "a million acknowledgements that wait at once"),
+    ("command_answers_total result=repeated", "Kafka gives an outcome back after five minutes"),
+    ("command_answers_total result=dropped", "neither an outcome nor a short failure in its place is taken"),
+    ("log_lines_suppressed_total level=error", "no peer can cause lines at error"),
+];
+
+/// Waits until a metric of a bridge is above 0; `labels` stand in its line.
+fn wait_counted(bridge: &Bridge, name: &str, labels: &[&str]) {
+    eventually(&format!("{name} {labels:?} counts"), PATIENCE, || {
+        (bridge.metric(&format!("jetlinks_bridge_{name}"), labels) > 0.0).then_some(())
+    });
+}
+
+#[test]
+fn every_documented_metric_and_value_of_a_label_counts_in_a_scripted_run_and_no_other_is_there() {
+    let parts: [fn() -> Seen; 8] = [
+        mqtt::play,
+        tls::play,
+        coap::play,
+        commands::play,
+        registry::play,
+        coordination::play,
+        outage::play,
+        kafka::play,
+    ];
+    let playing: Vec<_> = parts.into_iter().map(thread::spawn).collect();
+    let mut seen = Seen::default();
+    let played: Vec<_> = playing.into_iter().map(thread::JoinHandle::join).collect();
+    for part in played {
+        seen.unite(part.expect("each part of the script comes to its end"));
+    }
+
+    let documented = Documented::read();
+    let mut expected = BTreeSet::new();
+    for (name, (_, labels)) in &documented.families {
+        assert_eq!(seen.labels.get(name), Some(labels), "labels of {name}");
+        expected.insert(Thing { name: name.clone(), label: None });
+        for label in labels {
+            let key = (name.clone(), label.clone());
+            let values = documented.values.get(&key).unwrap_or_else(|| panic!("no values of {key:?} are listed"));
+            let pair = |value: &String| Thing { name: name.clone(), label: Some((label.clone(), value.clone())) };
+            expected.extend(values.iter().map(pair));
+        }
+    }
+    let strangers: Vec<String> = seen
+        .series
+        .iter()
+        .flat_map(|(name, labels)| {
+            let things = labels.iter().map(|label| Thing { name: name.clone(), label: Some(label.clone()) });
+            things.chain([Thing { name: name.clone(), label: None }])
+        })
+        .filter(|thing| !expected.contains(thing))
+        .map(|thing| thing.to_string())
+        .collect();
+    assert!(strangers.is_empty(), "on the page and not in the documentation: {strangers:#?}");
+
+    let silent: BTreeSet<String> =
+        expected.iter().filter(|thing| !seen.counted.contains(thing)).map(Thing::to_string).collect();
+    let excused: BTreeSet<String> = BEYOND_THE_SCRIPT.iter().map(|(thing, _)| (*thing).to_owned()).collect();
+    assert_eq!(silent, excused, "left: never above 0; right: what the script cannot cause");
+}
