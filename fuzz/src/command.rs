@@ -27,7 +27,7 @@ fn judge(command: &Result<Command, CommandError>, subject: Option<&str>) {
             assert_eq!(envelope["origin"], "bridge");
             let expected = match error {
                 CommandError::Unsupported(..) => Code::UnsupportedMessage,
-                CommandError::Unreadable(_) | CommandError::Parameter(..) => Code::ParameterError,
+                CommandError::Unreadable(..) | CommandError::Parameter(..) => Code::ParameterError,
             };
             assert_eq!(envelope["data"]["code"], expected.as_str());
             return;

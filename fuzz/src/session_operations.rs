@@ -217,7 +217,7 @@ impl Run {
         let ticket = (bits & 1 == 0).then(|| self.world.callers.ask());
         let is_unreadable = bits & 0xf0 == 0xf0;
         let command = if is_unreadable {
-            Err(CommandError::Unreadable("no command".to_owned()))
+            Err(CommandError::Unreadable("no command".to_owned(), None))
         } else if bits & 0xf0 == 0xe0 {
             Command::from_subject("product1.device1.disconnect", b"")
         } else {
@@ -283,7 +283,7 @@ impl Run {
         for pending in self.session.take_pending() {
             // As the worker does for a session that was taken over, when their time is over.
             assert_eq!(self.session.ending(), Some(Ending::TakenOver));
-            self.act(|_, ctx| ctx.expire(&pending));
+            self.act(|_, ctx| ctx.expire(pending));
         }
     }
 

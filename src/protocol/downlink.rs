@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::command::{Command, CommandError};
 use super::id::{DeviceId, ProductId};
+use super::trace::TraceContext;
 use super::uplink::Token;
 
 /// Names a command towards the queue that brought it; that queue alone knows what stands behind it.
@@ -109,6 +110,8 @@ pub struct Outcome {
     pub payload: Bytes,
     /// Binary mode: the envelope's attributes, as in [`super::uplink::Record::attributes`].
     pub attributes: Vec<(&'static str, String)>,
+    /// What goes along as the header `traceparent`: the bridge's part of the command's trace. `None` with tracing off.
+    pub trace: Option<TraceContext>,
     /// The bridge's own failure code and its text; `None` when the envelope is a device's reply or says success.
     pub failure: Option<(Code, String)>,
 }

@@ -78,7 +78,7 @@ impl Explainer {
             Ok(command) => command,
             Err(error) => {
                 let (unsupported, code, text) = match &error {
-                    CommandError::Unreadable(text) | CommandError::Parameter(_, text) => {
+                    CommandError::Unreadable(text, _) | CommandError::Parameter(_, text) => {
                         (false, Code::ParameterError, text)
                     }
                     CommandError::Unsupported(_, text) => (true, Code::UnsupportedMessage, text),
@@ -135,7 +135,7 @@ impl Explainer {
         reason: Reason,
         detail: &str,
     ) -> String {
-        let record = self.encoder().rejected(source, &Rejection { topic, payload, reason, detail });
+        let record = self.encoder().rejected(source, &Rejection { topic, payload, reason, detail }, None);
         self.shown(&record, source.device, Some((reason, detail)))
     }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::random::Random;
+
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 /// Length of a ULID as text.
@@ -30,14 +32,6 @@ impl Ulid {
     }
 }
 
-/// The finisher of splitmix64; a bijection.
-fn scramble(number: u64) -> u64 {
-    let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    number ^ (number >> 31)
-}
-
 fn write_digits(text: &mut [u8], mut number: u64) {
     for digit in text.iter_mut().rev() {
         *digit = ALPHABET[(number & 31) as usize];
@@ -55,18 +49,13 @@ impl fmt::Display for Ulid {
 #[derive(Debug, Clone)]
 pub struct UlidGenerator {
     last: u128,
-    state: [u64; 2],
+    random: Random,
 }
 
 impl UlidGenerator {
     /// A generator whose random bits follow from the seed. Two generators must never get the same seed.
     pub fn new(seed: u128) -> Self {
-        // Seeds that differ in few bits must not give alike numbers, and a state of zero would stay zero.
-        let state = match [scramble((seed >> 64) as u64), scramble(seed as u64)] {
-            [0, 0] => [1, 0],
-            state => state,
-        };
-        Self { last: 0, state }
+        Self { last: 0, random: Random::new(seed) }
     }
 
     /// The next ULID, made at `now_ms` (ms since 1970, the lowest 48 bits count).
@@ -74,7 +63,7 @@ impl UlidGenerator {
         let time = u128::from(now_ms & 0xffff_ffff_ffff) << 80;
         self.last = if time >> 80 > self.last >> 80 {
             // The highest random bit stays clear: 2^79 ULIDs fit into one ms before the time would be touched.
-            let random = u128::from(self.random() & 0x7fff) << 64 | u128::from(self.random());
+            let random = u128::from(self.random.draw() & 0x7fff) << 64 | u128::from(self.random.draw());
             time | random
         } else {
             self.last + 1
@@ -82,13 +71,9 @@ impl UlidGenerator {
         Ulid(self.last)
     }
 
-    /// xoroshiro128++: unique is enough here, ids are no secrets.
-    fn random(&mut self) -> u64 {
-        let [a, mut b] = self.state;
-        let result = a.wrapping_add(b).rotate_left(17).wrapping_add(a);
-        b ^= a;
-        self.state = [a.rotate_left(49) ^ b ^ (b << 21), b.rotate_left(28)];
-        result
+    /// The ULID that was made last.
+    pub fn last(&self) -> Ulid {
+        Ulid(self.last)
     }
 }
 

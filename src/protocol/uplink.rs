@@ -9,6 +9,8 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
+use super::trace::TraceContext;
+
 /// Names one copy of one record on its way: the connection's slot, the slot's generation (slots are reused) and a
 /// sequence number that the session gives anew with each sending, so a late receipt of an earlier copy is recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,6 +70,8 @@ pub struct Record {
     pub attributes: Vec<(&'static str, String)>,
     /// When the bridge took the message, ms since 1970.
     pub recorded_ms: u64,
+    /// What goes along as the header `traceparent`; `None` with tracing off, and for what no device said.
+    pub trace: Option<TraceContext>,
 }
 
 impl Record {

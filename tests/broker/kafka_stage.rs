@@ -113,6 +113,7 @@ pub(crate) fn outcome(command: &Command) -> Outcome {
         correlation_id: command.correlation_id.clone().unwrap_or_else(|| message_id.clone()),
         payload: Bytes::from(json!({"answers": message_id}).to_string()),
         attributes: Vec::new(),
+        trace: None,
         failure: None,
     }
 }

@@ -47,6 +47,7 @@ fn outcome(failure: Option<(Code, &str)>) -> Outcome {
         correlation_id: "1".to_owned(),
         payload: Bytes::from_static(b"{\"answer\":1}"),
         attributes: Vec::new(),
+        trace: None,
         failure: failure.map(|(code, text)| (code, text.to_owned())),
     }
 }
@@ -154,8 +155,8 @@ fn headers_of_the_message_win_over_those_of_the_body() {
         caller.publish_with_headers(read("device1"), headers, body).await.expect("the client runs");
         let given = fixture.command().await;
         assert_eq!(given.command.correlation_id.as_deref(), Some("c1"));
-        let parent = given.command.traceparent.as_deref();
-        assert_eq!(parent, Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"));
+        let trace = given.command.trace.map(|trace| trace.to_text().as_str().to_owned());
+        assert_eq!(trace.as_deref(), Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"));
     });
 }
 

@@ -54,6 +54,7 @@ impl Sessions {
             payload: Bytes::from(format!(r#"{{"slot":{slot},"number":{number}}}"#)),
             attributes: Vec::new(),
             recorded_ms: 1_700_000_000_000 + number,
+            trace: None,
         }
     }
 

@@ -64,9 +64,9 @@ fn what_names_no_device_or_type_is_unreadable() {
         ["", "p", "p.d", "p.d.child", "p.d.child.c", ".d.properties.read", "p..properties.read", "p.%zz.log"];
     for subject in subjects.into_iter().chain(["p.a%2Fb.properties.read", "p.d.child.%2B.properties.read"]) {
         let read = Command::from_subject(subject, b"");
-        assert!(matches!(read, Err(CommandError::Unreadable(_))), "{subject} {read:?}");
+        assert!(matches!(read, Err(CommandError::Unreadable(..))), "{subject} {read:?}");
     }
-    assert!(matches!(Command::from_subject("p.d.properties.read", b"[]"), Err(CommandError::Unreadable(_))));
+    assert!(matches!(Command::from_subject("p.d.properties.read", b"[]"), Err(CommandError::Unreadable(..))));
     for json in [
         "",
         "[]",
@@ -79,7 +79,7 @@ fn what_names_no_device_or_type_is_unreadable() {
         r##"{"productId":"p","deviceId":"d","gatewayId":"#","messageType":"READ_PROPERTY"}"##,
     ] {
         let read = Command::from_json(json.as_bytes());
-        assert!(matches!(read, Err(CommandError::Unreadable(_))), "{json} {read:?}");
+        assert!(matches!(read, Err(CommandError::Unreadable(..))), "{json} {read:?}");
     }
 }
 
@@ -130,17 +130,25 @@ fn a_field_of_the_wrong_type_is_a_parameter_error_that_keeps_its_identity() {
 
 #[test]
 fn headers_steer_the_command_and_stay_in_its_packet() {
-    let headers =
-        r#"{"timeout":"2500","async":"TRUE","sendAndForget":1,"correlation-id":5,"traceparent":"t","x":[1, 2]}"#;
+    let headers = r#"{"timeout":"2500","async":"TRUE","sendAndForget":1,"correlation-id":5,"x":[1, 2],"#.to_owned()
+        + r#""traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}"#;
     let command = read_property(&format!(r#""headers":{headers}"#)).expect("a command");
     assert_eq!(command.timeout_ms, Some(2500));
     assert!(command.is_async && command.send_and_forget);
     assert_eq!(command.correlation_id.as_deref(), Some("5"));
-    assert_eq!(command.traceparent.as_deref(), Some("t"));
+    assert!(command.trace.is_some_and(|trace| trace.sampled));
     assert_eq!(command.identity("7").correlation(), "5");
-    assert!(body(&command).contains(headers));
+    assert!(body(&command).contains(&headers));
     let bare = read_property(r#""headers":{"timeout":null,"async":null,"correlation-id":""}"#).expect("a command");
     assert_eq!((bare.timeout_ms, bare.is_async, bare.identity("7").correlation()), (None, false, "7"));
+}
+
+#[test]
+fn a_traceparent_that_is_none_never_makes_a_command_wrong() {
+    for value in ["\"t\"", "\"\"", "7", "null", "true", "{}", "[1]", "\"00-0-0-01\""] {
+        let command = read_property(&format!(r#""headers":{{"traceparent":{value}}}"#)).expect("a command");
+        assert_eq!(command.trace, None, "{value}");
+    }
 }
 
 #[test]

@@ -5,10 +5,13 @@ use jetlinks_bridge::protocol::downlink::Code;
 use jetlinks_bridge::protocol::envelope::{Cause, Mode, Reason, Rejection, Source};
 use jetlinks_bridge::protocol::message::decode;
 use jetlinks_bridge::protocol::topic::{Upward, parse_up};
+use jetlinks_bridge::protocol::trace::TraceContext;
 use jetlinks_bridge::protocol::uplink::{Addressing, Channel};
 use serde_json::{Map, Value, json};
 
 use crate::support::{NOW_MS, SESSION, by_subject, encoder, parsed, record, source};
+
+const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 const READ: &[u8] = br#"{"productId":"p","gatewayId":"g","deviceId":"c","messageType":"READ_PROPERTY"}"#;
 
@@ -60,11 +63,12 @@ fn the_registrys_product_is_named_where_it_is_known() {
     let Ok(Upward::Message(route)) = parse_up("/p/g/child/c/log", "p", "g") else { panic!("a message") };
     let message = decode(&route, b"{}", NOW_MS).expect("a message of its type");
     let source = Source { about_product: Some("p2"), ..source("p", "g") };
-    let record = structured().device(&source, &route, &message, Some("00-trace"));
+    let record = structured().device(&source, &route, &message, TraceContext::parse(TRACEPARENT));
     let envelope = parsed(&record.payload);
     assert_eq!(envelope["productid"], "p2");
     assert_eq!(envelope["source"], "/p/g/child/c");
-    assert_eq!(envelope["traceparent"], "00-trace");
+    assert_eq!(envelope["traceparent"], TRACEPARENT);
+    assert_eq!(record.trace, TraceContext::parse(TRACEPARENT));
     assert_eq!(record.address, "jetlinks.device.p.g.child.c.log");
     assert_eq!(record.recorded_ms, NOW_MS);
 }
@@ -73,7 +77,7 @@ fn the_registrys_product_is_named_where_it_is_known() {
 fn a_rejection_names_its_reason_and_carries_its_payload() {
     let rejection =
         Rejection { topic: "/p/d/x", payload: Some(b"\x00\xffabc"), reason: Reason::ForeignChild, detail: "of gw2" };
-    let record = structured().rejected(&source("p", "d"), &rejection);
+    let record = structured().rejected(&source("p", "d"), &rejection, None);
     let envelope = parsed(&record.payload);
     let data = json!({"topic": "/p/d/x", "payload_base64": "AP9hYmM=", "reason": "foreign_child", "detail": "of gw2"});
     assert_eq!(envelope["data"], data);
@@ -141,7 +145,7 @@ fn a_reply_is_the_same_envelope_for_the_queue_and_for_the_caller() {
         let message = decode(&route, payload, NOW_MS).expect("a message of its type");
         assert_eq!(message.message_id().as_deref(), Some("7"));
         assert_eq!((message.success(), message.code().as_deref()), (Some(false), Some("E\"1")));
-        let (record, outcome) = by_subject(mode).reply(&source("p", "d"), &route, &message, None, "corr");
+        let (record, outcome) = by_subject(mode).reply(&source("p", "d"), &route, &message, None, ("corr", None));
         assert_eq!(record, by_subject(mode).device(&source("p", "d"), &route, &message, None));
         assert_eq!((outcome.device.as_str(), outcome.correlation_id.as_str(), outcome.failure), ("d", "corr", None));
         match mode {
@@ -213,7 +217,7 @@ fn a_refused_command_tells_its_caller_as_much_as_could_be_read() {
         (structured().refused(&error), error)
     };
     let (outcome, error) = refused(b"{");
-    assert!(matches!(error, CommandError::Unreadable(_)));
+    assert!(matches!(error, CommandError::Unreadable(..)));
     let envelope = parsed(&outcome.payload);
     assert_eq!(envelope["type"], "org.jetlinks.bridge.command.failed");
     assert_eq!(envelope["source"], "urn:jetlinks-bridge:replica1");

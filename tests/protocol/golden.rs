@@ -38,7 +38,7 @@ fn envelopes_are_written_byte_for_byte_as_the_golden_file_has_them() {
         reason: Reason::UnknownTopic,
         detail: "devices send no message on this topic",
     };
-    line(&encoder.rejected(&own, &rejection).payload);
+    line(&encoder.rejected(&own, &rejection, None).payload);
     line(&encoder.online(&own, "192.0.2.1:40000").payload);
     line(&encoder.offline(&own, Cause::KeepAlive).payload);
     line(&encoder.child_online(&gateway, "child1", "192.0.2.1:40000").payload);
@@ -46,12 +46,12 @@ fn envelopes_are_written_byte_for_byte_as_the_golden_file_has_them() {
     let topic = "/product1/device1/properties/read/reply";
     let Ok(Upward::Message(route)) = parse_up(topic, "product1", "device1") else { panic!("a message") };
     let message = decode(&route, br#"{"messageId":"m3","properties":{"sn":"1"}}"#, NOW_MS).expect("a reply");
-    line(&encoder.reply(&own, &route, &message, None, "request1").1.payload);
+    line(&encoder.reply(&own, &route, &message, None, ("request1", None)).1.payload);
     let json = br#"{"productId":"product1","deviceId":"device1","messageType":"READ_PROPERTY"}"#;
     let command = Command::from_json(json).expect("a command").identity("m4");
     line(&encoder.failure(&command, Code::TimeOut, "no reply within 10000 ms").payload);
     line(&encoder.accepted(&command).payload);
-    line(&encoder.command_failed("productId is missing").payload);
+    line(&encoder.command_failed("productId is missing", None).payload);
     for (written, golden) in lines.lines().zip(ENVELOPES.lines()) {
         assert_eq!(written, golden);
     }

@@ -46,7 +46,7 @@ fn every_envelope_is_one_line() {
     assert_eq!(parsed(&envelope)["data"]["properties"], json!({"a\n": [1, 2]}));
     let rejection =
         Rejection { topic: "/p/d/a\nb", payload: Some(b"\n"), reason: Reason::UnknownTopic, detail: "line\r\nbreak" };
-    let envelope = encoder.rejected(&source("p", "d"), &rejection).payload;
+    let envelope = encoder.rejected(&source("p", "d"), &rejection, None).payload;
     assert!(!envelope.contains(&b'\n') && !envelope.contains(&b'\r'), "{}", envelope.escape_ascii());
     assert_eq!(parsed(&envelope)["data"]["detail"], "line\r\nbreak");
 }

@@ -7,4 +7,5 @@ mod golden;
 mod hostile;
 mod json;
 mod support;
+mod trace;
 mod vectors;

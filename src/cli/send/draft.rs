@@ -66,9 +66,9 @@ impl Draft {
             None => Command::from_json(object(&self.members).as_bytes()),
         };
         read.map_err(|error| match error {
-            CommandError::Unreadable(text) | CommandError::Parameter(_, text) | CommandError::Unsupported(_, text) => {
-                text
-            }
+            CommandError::Unreadable(text, _)
+            | CommandError::Parameter(_, text)
+            | CommandError::Unsupported(_, text) => text,
         })
     }
 

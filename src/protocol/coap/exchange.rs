@@ -4,6 +4,7 @@ use super::PeerKey;
 use super::demand::Demand;
 use crate::codec::coap::{Block, Code, Draft, Kind, MessageToken, option};
 use crate::protocol::id::DeviceId;
+use crate::protocol::trace::Span;
 use crate::protocol::uplink::Record;
 
 /// Names an open request, and not a later one in its place.
@@ -78,6 +79,8 @@ impl Caller {
 pub(super) struct Queued {
     pub(super) device: DeviceId,
     pub(super) record: Record,
+    /// Its span, where its trace is sampled.
+    pub(super) span: Option<Box<Span>>,
     pub(super) answer: Answer,
     /// Which copy of the record is on its way.
     pub(super) sequence: u16,

@@ -66,7 +66,7 @@ pub(super) struct World {
     pub(super) queue: Availability,
     pub(super) uplink: FakeUplink,
     pub(super) registry_away: bool,
-    encoder: Encoder,
+    pub(super) encoder: Encoder,
     observer: FakeObserver,
     outbox: Outbox,
 }

@@ -11,6 +11,7 @@ use crate::protocol::id::ProductId;
 use crate::protocol::message::{self, Undecodable};
 use crate::protocol::session::{Event as MessageEvent, MessageKind};
 use crate::protocol::topic::{self, Route, TopicError, Upward};
+use crate::protocol::trace::Span;
 use crate::protocol::uplink::{Channel, Record};
 
 /// Decrypts for devices that have no key, so that they cost what others do.
@@ -48,8 +49,8 @@ pub enum Found<'a> {
 pub(super) enum Verdict {
     /// It is answered, and nothing is written.
     Answer(Answer),
-    /// The record is written; then the answer is sent.
-    Write(Box<Record>, Answer),
+    /// The record is written, which its span covers; then the answer is sent.
+    Write(Box<Record>, Option<Box<Span>>, Answer),
 }
 
 /// Judges one request.
@@ -191,13 +192,15 @@ impl Judge<'_, '_> {
         if oldest_ms.and_then(|ms| i64::try_from(ms).ok()).is_some_and(|oldest_ms| message.timestamp() < oldest_ms) {
             return self.refuse(Refusal::TooOld);
         }
-        let record = self.ctx.encoder.device(source, route, &message, None);
+        let trace = self.ctx.encoder.tracer.begin(None);
+        let record = self.ctx.encoder.device(source, route, &message, trace);
+        let span = self.ctx.encoder.span(&record, source, route.about(), route.message_type.dotted(), None);
         if record.channel == Channel::Rejected {
             self.tell(MessageEvent::Rejected { kind, reason: Reason::TooLarge, topic: route.topic });
-            return Verdict::Write(Box::new(record), self.answer_too_large());
+            return Verdict::Write(Box::new(record), span, self.answer_too_large());
         }
         self.tell(MessageEvent::Received(kind));
-        Verdict::Write(Box::new(record), Answer::new(Code::CREATED))
+        Verdict::Write(Box::new(record), span, Answer::new(Code::CREATED))
     }
 
     fn undecodable(
@@ -216,15 +219,17 @@ impl Judge<'_, '_> {
     fn reject_too_large(&mut self, source: &Source<'_>, kind: MessageKind, topic: &str, detail: &str) -> Verdict {
         let rejection = Rejection { topic, payload: None, reason: Reason::TooLarge, detail };
         match self.reject(source, kind, &rejection, Code::REQUEST_ENTITY_TOO_LARGE) {
-            Verdict::Write(record, _) => Verdict::Write(record, self.answer_too_large()),
+            Verdict::Write(record, span, _) => Verdict::Write(record, span, self.answer_too_large()),
             answer @ Verdict::Answer(_) => answer,
         }
     }
 
     fn reject(&mut self, source: &Source<'_>, kind: MessageKind, rejection: &Rejection<'_>, code: Code) -> Verdict {
         self.tell(MessageEvent::Rejected { kind, reason: rejection.reason, topic: rejection.topic });
-        let record = self.ctx.encoder.rejected(source, rejection);
-        Verdict::Write(Box::new(record), Answer::new(code))
+        let trace = self.ctx.encoder.tracer.begin(None);
+        let record = self.ctx.encoder.rejected(source, rejection, trace);
+        let span = self.ctx.encoder.span(&record, source, source.device, "rejected", None);
+        Verdict::Write(Box::new(record), span, Answer::new(code))
     }
 
     fn refuse(&mut self, refusal: Refusal) -> Verdict {

@@ -1,6 +1,7 @@
 //! What is left of a command for its outcome.
 
 use crate::protocol::topic::MessageType;
+use crate::protocol::trace::TraceContext;
 
 /// Whom a command was for and how its caller knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct CommandIdentity {
     pub correlation_id: Option<String>,
     /// The registry's product of the device that was meant, when it is known to differ from [`CommandIdentity::product`].
     pub about_product: Option<String>,
+    /// Where its trace stands: what its outcomes carry as `traceparent`.
+    pub trace: Option<TraceContext>,
 }
 
 impl CommandIdentity {

@@ -12,6 +12,7 @@ pub use identity::CommandIdentity;
 use super::json::write_string;
 use super::message::write_integer;
 use super::topic::MessageType;
+use super::trace::TraceContext;
 
 /// A command, addressed and checked, not yet given an id or a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,8 +37,9 @@ pub struct Command {
     pub send_and_forget: bool,
     /// Header `correlation-id`; never empty.
     pub correlation_id: Option<String>,
-    /// Header `traceparent`; never empty.
-    pub traceparent: Option<String>,
+    /// Where its trace stands: the header `traceparent` where it is well-formed, and once the command is taken in the
+    /// bridge's own part of that trace.
+    pub trace: Option<TraceContext>,
     /// The registry's product of the child that is meant; `None` for the connected device and for an unknown child.
     pub about_product: Option<String>,
     /// What the device gets beside type, id and time.
@@ -103,6 +105,7 @@ impl Command {
             message_id: Some(message_id.to_owned()),
             correlation_id: self.correlation_id.clone(),
             about_product: self.about_product.clone(),
+            trace: self.trace,
         }
     }
 

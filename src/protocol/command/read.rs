@@ -13,6 +13,7 @@ use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::json::{Kind, Member};
 use crate::protocol::message::{FieldType, Value, field_type, key, last_of_each, timestamp};
 use crate::protocol::topic::{MessageType, TOPIC_BYTES_MAX};
+use crate::protocol::trace::TraceContext;
 
 /// Base64 of callers, whether they pad it or not.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -84,11 +85,12 @@ fn identity(product: String, device: String, children: Vec<String>) -> Result<Co
         message_id: None,
         correlation_id: None,
         about_product: None,
+        trace: None,
     })
 }
 
 fn unreadable(text: impl Display) -> CommandError {
-    CommandError::Unreadable(text.to_string())
+    CommandError::Unreadable(text.to_string(), None)
 }
 
 /// What becomes a command.
@@ -98,21 +100,12 @@ struct Reading {
     timeout_ms: Option<u64>,
     is_async: bool,
     send_and_forget: bool,
-    traceparent: Option<String>,
     body: CommandBody,
 }
 
 impl Reading {
     fn new(identity: CommandIdentity, body: CommandBody) -> Self {
-        Reading {
-            identity,
-            timestamp: None,
-            timeout_ms: None,
-            is_async: false,
-            send_and_forget: false,
-            traceparent: None,
-            body,
-        }
+        Reading { identity, timestamp: None, timeout_ms: None, is_async: false, send_and_forget: false, body }
     }
 }
 
@@ -139,7 +132,7 @@ fn read(identity: CommandIdentity, type_name: &str, members: &[Member<'_>]) -> R
 }
 
 fn finish(reading: Reading) -> Result<Command, CommandError> {
-    let Reading { identity, timestamp, timeout_ms, is_async, send_and_forget, traceparent, body } = reading;
+    let Reading { identity, timestamp, timeout_ms, is_async, send_and_forget, body } = reading;
     let Some(message_type) = identity.message_type else {
         return Err(CommandError::Unsupported(Box::new(identity), "no message type".to_owned()));
     };
@@ -154,7 +147,7 @@ fn finish(reading: Reading) -> Result<Command, CommandError> {
         is_async,
         send_and_forget,
         correlation_id: identity.correlation_id,
-        traceparent,
+        trace: identity.trace,
         about_product: identity.about_product,
         body,
     };
@@ -221,7 +214,10 @@ fn read_headers(reading: &mut Reading, headers: &str) -> Result<(), String> {
             "correlation-id" => expect_text("header correlation-id", member)
                 .map(|text| reading.identity.correlation_id = text.map(Cow::into_owned)),
             "traceparent" => {
-                expect_text("header traceparent", member).map(|text| reading.traceparent = text.map(Cow::into_owned))
+                // What is no traceparent counts for nothing (W3C Trace Context, section 4.3), whatever it is.
+                let text = expect_text("header traceparent", member).ok().flatten();
+                reading.identity.trace = text.and_then(|text| TraceContext::parse(&text));
+                Ok(())
             }
             _ => Ok(()),
         };

@@ -11,6 +11,7 @@ use crate::protocol::downlink::Outcome;
 use crate::protocol::json::write_string;
 use crate::protocol::message::{Message, write_base64};
 use crate::protocol::topic::Route;
+use crate::protocol::trace::{Operation, Span, TraceContext, Tracer};
 use crate::protocol::ulid::{ULID_TEXT_BYTES, UlidGenerator};
 use crate::protocol::uplink::{Addressing, Channel, Record};
 
@@ -32,6 +33,8 @@ pub struct Encoder {
     time: (i64, Option<[u8; RFC3339_BYTES]>),
     ulids: UlidGenerator,
     arena: BytesMut,
+    /// Gives what this encoder writes about its places in traces; off unless [`Encoder::with_tracer`] says otherwise.
+    pub tracer: Tracer,
 }
 
 /// An envelope without its address.
@@ -55,7 +58,14 @@ impl Encoder {
             time: (0, Some(now_text)),
             ulids: UlidGenerator::new(seed),
             arena: BytesMut::with_capacity(CHUNK_BYTES),
+            tracer: Tracer::off(),
         }
+    }
+
+    /// The same encoder, with tracing.
+    #[must_use]
+    pub fn with_tracer(self, tracer: Tracer) -> Self {
+        Self { tracer, ..self }
     }
 
     /// Sets the time of all envelopes that follow, ms since 1970.
@@ -73,49 +83,50 @@ impl Encoder {
         source: &Source<'_>,
         route: &Route<'_>,
         message: &Message<'_>,
-        trace: Option<&str>,
+        trace: Option<TraceContext>,
     ) -> Record {
         let head = self.device_head(source, route, message, trace);
         match self.device_address(source, route) {
             Some(address) => {
                 let encoded = self.encode_message(&head, route, message);
-                self.record(Channel::Device, address, encoded)
+                self.record(Channel::Device, address, encoded, trace)
             }
-            None => self.unaddressable(source, route),
+            None => self.unaddressable(source, route, trace),
         }
     }
 
-    /// A reply: the record of [`Encoder::device`], and the same envelope (with the same id) and `correlationid` for the
-    /// caller.
+    /// A reply: the record of [`Encoder::device`], and the same envelope (with the same id) for the caller, with the
+    /// correlation id and the trace of the command that it answers.
     pub fn reply(
         &mut self,
         source: &Source<'_>,
         route: &Route<'_>,
         message: &Message<'_>,
-        trace: Option<&str>,
-        correlation_id: &str,
+        trace: Option<TraceContext>,
+        (correlation_id, command_trace): (&str, Option<TraceContext>),
     ) -> (Record, Outcome) {
         let head = self.device_head(source, route, message, trace);
         let encoded = self.encode_message(&head, route, message);
         let data = encoded.payload.slice(encoded.data.0..encoded.data.1);
         let record = match self.device_address(source, route) {
-            Some(address) => self.record(Channel::Device, address, encoded),
-            None => self.unaddressable(source, route),
+            Some(address) => self.record(Channel::Device, address, encoded, trace),
+            None => self.unaddressable(source, route, trace),
         };
-        let head = Head { correlation: Some(correlation_id), ..head };
+        let head = Head { correlation: Some(correlation_id), trace: command_trace, ..head };
         let encoded = self.encode(&head, data.len(), |out| out.put_slice(&data));
         let outcome = Outcome {
             device: route.about().to_owned(),
             correlation_id: correlation_id.to_owned(),
             payload: encoded.payload,
             attributes: encoded.attributes,
+            trace: command_trace,
             failure: None,
         };
         (record, outcome)
     }
 
     /// The envelope of something that was no message. It is about the connected device.
-    pub fn rejected(&mut self, source: &Source<'_>, rejection: &Rejection<'_>) -> Record {
+    pub fn rejected(&mut self, source: &Source<'_>, rejection: &Rejection<'_>, trace: Option<TraceContext>) -> Record {
         // The envelope is about the connected device, whose product is that of its topics, even when a child was meant.
         let place = Place { about_product: None, ..Place::of(source, &[]) };
         let head = Head {
@@ -123,6 +134,7 @@ impl Encoder {
             type_start: "org.jetlinks.bridge.",
             type_end: "rejected",
             session: source.session,
+            trace,
             ..self.head()
         };
         let address = match &self.addressing {
@@ -150,13 +162,13 @@ impl Encoder {
             write_string(out, rejection.detail);
             out.put_u8(b'}');
         });
-        self.record(Channel::Rejected, address, encoded)
+        self.record(Channel::Rejected, address, encoded, trace)
     }
 
-    fn unaddressable(&mut self, source: &Source<'_>, route: &Route<'_>) -> Record {
+    fn unaddressable(&mut self, source: &Source<'_>, route: &Route<'_>, trace: Option<TraceContext>) -> Record {
         let detail = format!("the subject would have more than {SUBJECT_BYTES_MAX} bytes");
         let rejection = Rejection { topic: route.topic, payload: None, reason: Reason::TooLarge, detail: &detail };
-        self.rejected(source, &rejection)
+        self.rejected(source, &rejection, trace)
     }
 
     fn device_head<'a>(
@@ -164,7 +176,7 @@ impl Encoder {
         source: &Source<'a>,
         route: &'a Route<'a>,
         message: &Message<'_>,
-        trace: Option<&'a str>,
+        trace: Option<TraceContext>,
     ) -> Head<'a> {
         if self.time.0 != message.timestamp() {
             self.time = (message.timestamp(), rfc3339(message.timestamp()));
@@ -253,8 +265,43 @@ impl Encoder {
         }
     }
 
-    pub(super) fn record(&self, channel: Channel, address: Bytes, encoded: Encoded) -> Record {
-        Record { channel, address, payload: encoded.payload, attributes: encoded.attributes, recorded_ms: self.now_ms }
+    pub(super) fn record(
+        &self,
+        channel: Channel,
+        address: Bytes,
+        encoded: Encoded,
+        trace: Option<TraceContext>,
+    ) -> Record {
+        let Encoded { payload, attributes, .. } = encoded;
+        Record { channel, address, payload, attributes, recorded_ms: self.now_ms, trace }
+    }
+
+    /// The span of the record that was made last, from a message of this type about that device; `None` where its trace
+    /// is not sampled.
+    pub fn span(
+        &self,
+        record: &Record,
+        source: &Source<'_>,
+        about: &str,
+        message: &'static str,
+        parent: Option<TraceContext>,
+    ) -> Option<Box<Span>> {
+        let context = record.trace.filter(|trace| trace.sampled)?;
+        Some(Box::new(Span {
+            context,
+            parent: parent.map(|parent| parent.span_id),
+            operation: Operation::Uplink(record.channel),
+            message: if record.channel == Channel::Rejected { "rejected" } else { message },
+            product: source.product.to_owned(),
+            device: about.to_owned(),
+            gateway: (about != source.device).then(|| source.device.to_owned()),
+            address: record.address.clone(),
+            message_id: self.ulids.last().to_string(),
+            correlation_id: String::new(),
+            start_us: self.now_ms.saturating_mul(1000),
+            duration_us: 0,
+            failure: None,
+        }))
     }
 
     /// The head of what the bridge itself says at this moment about a device; the caller fills in the rest.

@@ -6,6 +6,7 @@ use super::place::Place;
 use crate::protocol::address::write_segment;
 use crate::protocol::clock::RFC3339_BYTES;
 use crate::protocol::json::write_escaped;
+use crate::protocol::trace::TraceContext;
 use crate::protocol::ulid::ULID_TEXT_BYTES;
 
 /// Everything of an envelope but its data.
@@ -24,7 +25,7 @@ pub(super) struct Head<'a> {
     pub(super) session: Option<&'a str>,
     /// Whether the replica is an attribute.
     pub(super) replica: bool,
-    pub(super) trace: Option<&'a str>,
+    pub(super) trace: Option<TraceContext>,
     pub(super) correlation: Option<&'a str>,
 }
 
@@ -140,7 +141,7 @@ impl Head<'_> {
             sink.text(name!("replicaid"), replica_id);
         }
         if let Some(trace) = self.trace {
-            sink.text(name!("traceparent"), trace);
+            sink.plain(name!("traceparent"), trace.to_text().as_bytes(), b"");
         }
         if let Some(correlation) = self.correlation {
             sink.text(name!("correlationid"), correlation);

@@ -10,6 +10,7 @@ use crate::protocol::downlink::{Code, Outcome};
 use crate::protocol::json::write_string;
 use crate::protocol::message::write_integer;
 use crate::protocol::topic::MessageType;
+use crate::protocol::trace::TraceContext;
 
 /// Bytes of an outcome's data without its texts; a hint.
 const DATA_BYTES: usize = 256;
@@ -37,15 +38,15 @@ impl Encoder {
     /// A command was refused when it was read.
     pub fn refused(&mut self, error: &CommandError) -> Outcome {
         match error {
-            CommandError::Unreadable(text) => self.command_failed(text),
+            CommandError::Unreadable(text, trace) => self.command_failed(text, *trace),
             CommandError::Parameter(command, text) => self.failure(command, Code::ParameterError, text),
             CommandError::Unsupported(command, text) => self.failure(command, Code::UnsupportedMessage, text),
         }
     }
 
     /// Something could not be read as a command. It is about no device and correlates with nothing.
-    pub fn command_failed(&mut self, text: &str) -> Outcome {
-        let head = Head { type_start: "org.jetlinks.bridge.", type_end: "command.failed", ..self.head() };
+    pub fn command_failed(&mut self, text: &str, trace: Option<TraceContext>) -> Outcome {
+        let head = Head { type_start: "org.jetlinks.bridge.", type_end: "command.failed", trace, ..self.head() };
         let code = Code::ParameterError;
         let encoded = self.encode(&head, DATA_BYTES + text.len(), |out| {
             out.put_slice(b"{\"code\":\"");
@@ -59,6 +60,7 @@ impl Encoder {
             correlation_id: String::new(),
             payload: encoded.payload,
             attributes: encoded.attributes,
+            trace,
             failure: Some((code, text.to_owned())),
         }
     }
@@ -76,6 +78,7 @@ impl Encoder {
         let head = Head {
             place: Some(place),
             type_end: message_type.dotted(),
+            trace: command.trace,
             correlation: (!correlation.is_empty()).then_some(correlation),
             ..self.head()
         };
@@ -109,6 +112,7 @@ impl Encoder {
             correlation_id: correlation.to_owned(),
             payload: encoded.payload,
             attributes: encoded.attributes,
+            trace: command.trace,
             failure: None,
         }
     }

@@ -46,7 +46,7 @@ impl Encoder {
             write_integer(out, i64::try_from(sessions).unwrap_or(i64::MAX));
             out.put_u8(b'}');
         });
-        self.record(Channel::Replica, address, encoded)
+        self.record(Channel::Replica, address, encoded, None)
     }
 
     fn presence(
@@ -81,6 +81,6 @@ impl Encoder {
             write_string(out, value);
             out.put_slice(b"}}");
         });
-        self.record(Channel::Device, address, encoded)
+        self.record(Channel::Device, address, encoded, None)
     }
 }

@@ -5,8 +5,9 @@ use super::pending::{Awaits, Pending};
 use super::{Ending, Session};
 use crate::codec::mqtt::{PacketId, Publish, PublishHead, Qos, encode};
 use crate::protocol::child;
-use crate::protocol::command::{Command, CommandError};
+use crate::protocol::command::{Command, CommandError, CommandIdentity};
 use crate::protocol::downlink::{Code, Outcome, Ticket};
+use crate::protocol::trace::{Span, TraceContext};
 
 impl Session {
     /// Carries a command out, or says at once why not. Commands are written in the order of these calls.
@@ -19,7 +20,7 @@ impl Session {
         let mut command = match command {
             Ok(command) => command,
             Err(error) => {
-                ctx.refuse(ticket, &error);
+                ctx.refuse(ticket, error);
                 return None;
             }
         };
@@ -29,7 +30,10 @@ impl Session {
             ctx.fail(ticket, &command, &message_id, code, text);
             return None;
         }
+        let (trace, span) = ctx.begin_command(command.trace, || command.identity(&message_id));
+        command.trace = trace;
         if command.closes() {
+            ctx.encoder.tracer.end(span, 0, None);
             match ticket {
                 Some(ticket) => {
                     let outcome = ctx.encoder.disconnected(&command.identity(&message_id));
@@ -50,11 +54,13 @@ impl Session {
 
         let Some(ticket) = ticket else {
             ctx.observer.event(Event::Unasked);
+            ctx.encoder.tracer.end(span, 0, None);
             return None;
         };
         let needs_no_reply = command.is_async || command.message_type.reply().is_none();
         let awaits = if needs_no_reply { Awaits::Puback } else { Awaits::Reply };
         if command.send_and_forget || needs_no_reply && packet_id.is_none() {
+            ctx.encoder.tracer.end(span, 0, None);
             let outcome = ctx.encoder.accepted(&command.identity(&message_id));
             ctx.answer(ticket, outcome, Code::RequestHandling);
             return None;
@@ -70,6 +76,7 @@ impl Session {
             packet_id,
             taken_us: ctx.now.us,
             deadline_us,
+            span,
             end: 0,
         });
         Some(deadline_us)
@@ -78,7 +85,7 @@ impl Session {
     /// Ends the waiting of commands whose time is over.
     pub fn expire(&mut self, ctx: &mut Context<'_>) {
         for pending in self.pending.expired(ctx.now.us) {
-            ctx.expire(&pending);
+            ctx.expire(pending);
         }
     }
 
@@ -105,13 +112,13 @@ impl Session {
     pub(super) fn puback(&mut self, id: PacketId, ctx: &mut Context<'_>) {
         if let Some(pending) = self.pending.acknowledged(id) {
             let outcome = ctx.encoder.accepted(&pending.command.identity(&pending.message_id));
-            ctx.conclude(&pending, outcome, Code::RequestHandling);
+            ctx.conclude(pending, outcome, Code::RequestHandling);
         }
     }
 
     pub(super) fn fail_pending(&mut self, ctx: &mut Context<'_>) {
         for pending in self.pending.take() {
-            ctx.lose(&pending);
+            ctx.lose(pending);
         }
     }
 
@@ -183,34 +190,41 @@ impl Pending {
 
 impl Context<'_> {
     /// Answers a command that could not be read, or that its queue's side already found wrong.
-    pub fn refuse(&mut self, ticket: Option<Ticket>, error: &CommandError) {
+    pub fn refuse(&mut self, ticket: Option<Ticket>, mut error: CommandError) {
+        let (parent, now) = (*error.trace_mut(), self.now);
+        *error.trace_mut() = self.encoder.tracer.begin(parent);
+        let span = Span::of_command(*error.trace_mut(), parent, error.identity(), now);
+        let outcome = self.encoder.refused(&error);
+        let code = outcome.failure.as_ref().map_or(Code::ParameterError, |(code, _)| *code);
+        self.encoder.tracer.end(span, 0, Some(code.as_str()));
         let Some(ticket) = ticket else { return self.observer.event(Event::Unasked) };
-        if let CommandError::Unreadable(text) = error {
-            let outcome = self.encoder.command_failed(text);
+        if let CommandError::Unreadable(..) = error {
             self.observer.event(Event::Unreadable);
             return self.downlink.answer(ticket, outcome);
         }
-        let outcome = self.encoder.refused(error);
-        let code = outcome.failure.as_ref().map_or(Code::ParameterError, |(code, _)| *code);
         self.answer(ticket, outcome, code);
     }
 
     /// Answers a command that fails before it was written.
     pub fn fail(&mut self, ticket: Option<Ticket>, command: &Command, message_id: &str, code: Code, text: &str) {
+        let mut identity = command.identity(message_id);
+        let (trace, span) = self.begin_command(command.trace, || identity.clone());
+        identity.trace = trace;
+        self.encoder.tracer.end(span, 0, Some(code.as_str()));
         let Some(ticket) = ticket else { return self.observer.event(Event::Unasked) };
-        let outcome = self.encoder.failure(&command.identity(message_id), code, text);
+        let outcome = self.encoder.failure(&identity, code, text);
         self.answer(ticket, outcome, code);
     }
 
     /// Answers a command for which no reply came in time.
-    pub fn expire(&mut self, pending: &Pending) {
+    pub fn expire(&mut self, pending: Pending) {
         let identity = pending.command.identity(&pending.message_id);
         let outcome = self.encoder.failure(&identity, Code::TimeOut, "no reply in time");
         self.conclude(pending, outcome, Code::TimeOut);
     }
 
     /// Answers a command whose connection ended first.
-    pub fn lose(&mut self, pending: &Pending) {
+    pub fn lose(&mut self, pending: Pending) {
         let identity = pending.command.identity(&pending.message_id);
         let outcome = self.encoder.failure(&identity, Code::ConnectionLost, "the connection ended before the reply");
         self.conclude(pending, outcome, Code::ConnectionLost);
@@ -223,16 +237,31 @@ impl Context<'_> {
     }
 
     /// Ends the waiting of a command with its outcome; `code` is the bridge's word, `None` when the device answered.
-    pub(super) fn conclude(&mut self, pending: &Pending, outcome: Outcome, code: impl Into<Option<Code>>) {
+    pub(super) fn conclude(&mut self, pending: Pending, outcome: Outcome, code: impl Into<Option<Code>>) {
+        let ticket = pending.ticket;
         self.note_outcome(pending, code.into());
-        self.downlink.answer(pending.ticket, outcome);
+        self.downlink.answer(ticket, outcome);
     }
 
     /// Ends the waiting of a command whose outcome leaves by another way.
-    pub(super) fn note_outcome(&mut self, pending: &Pending, code: Option<Code>) {
+    pub(super) fn note_outcome(&mut self, pending: Pending, code: Option<Code>) {
         self.load.commands = self.load.commands.saturating_sub(1);
         let latency_us = self.now.us.saturating_sub(pending.taken_us);
         self.observer.event(Event::Outcome { code, latency_us });
+        let failure = code.filter(|code| *code != Code::RequestHandling).map(Code::as_str);
+        self.encoder.tracer.end(pending.span, latency_us, failure);
+    }
+
+    /// Begins the bridge's part of a command's trace; the span where that is sampled.
+    fn begin_command(
+        &mut self,
+        parent: Option<TraceContext>,
+        identity: impl FnOnce() -> CommandIdentity,
+    ) -> (Option<TraceContext>, Option<Box<Span>>) {
+        let trace = self.encoder.tracer.begin(parent);
+        let is_sampled = trace.is_some_and(|trace| trace.sampled);
+        let span = is_sampled.then(|| Span::of_command(trace, parent, Some(&identity()), self.now));
+        (trace, span.flatten())
     }
 
     /// Answers a command that never waited.

@@ -9,6 +9,7 @@ use crate::protocol::downlink::{Downlink, Outcome, Ticket};
 use crate::protocol::envelope::{Encoder, Mode};
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::limit::{Limits, Load, Now};
+use crate::protocol::trace::fake;
 use crate::protocol::uplink::{Addressing, Channel, Handover, Record, Token, Uplink};
 
 /// An uplink that remembers.
@@ -51,6 +52,7 @@ pub(crate) fn record(payload: &str) -> Record {
         payload: Bytes::copy_from_slice(payload.as_bytes()),
         attributes: Vec::new(),
         recorded_ms: 0,
+        trace: None,
     }
 }
 
@@ -175,6 +177,14 @@ impl Rig {
         };
         let session = world.with(|ctx| Session::start(opening, ctx));
         Self { session, world }
+    }
+
+    /// A settled rig that samples that share of the traces which begin in it, and the spans that have ended.
+    pub(crate) fn traced(share: f64) -> (Self, fake::Ended) {
+        let mut rig = Self::settled();
+        let (tracer, ended) = fake::tracer(share);
+        rig.world.encoder.tracer = tracer;
+        (rig, ended)
     }
 
     /// A rig whose `online` is stored and whose CONNACK was read.

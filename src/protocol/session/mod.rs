@@ -24,6 +24,8 @@ mod pending;
 mod publish;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod traces;
 mod window;
 
 pub use context::{Context, DropReason, Event, MESSAGE_NUMBER_STEP, MessageKind, Observer};
@@ -36,6 +38,7 @@ use crate::protocol::envelope::{Cause, Encoder, Source};
 use crate::protocol::filter::{self, Subscriptions};
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::limit::{Limits, Load, Now};
+use crate::protocol::trace::Span;
 use crate::protocol::uplink::Record;
 
 /// QoS 2 exchanges that a device may have open; one more is an error of the protocol. 4 bytes each.
@@ -174,7 +177,7 @@ impl Session {
             ending: None,
         };
         let record = ctx.encoder.online(&session.source(None), opening.peer);
-        session.hold(Some(record), Acknowledgement::Presence, ctx);
+        session.hold(Some(record), None, Acknowledgement::Presence, ctx);
         session.announce_children(ctx, |encoder, source, child| encoder.child_online(source, child, opening.peer));
         ctx.send.extend_from_slice(&encode::connack(ConnectCode::Accepted));
         session
@@ -273,6 +276,7 @@ impl Session {
             if let Some(queue_us) = settled.queue_us.filter(|_| settled.acknowledgement != Acknowledgement::Presence) {
                 let latency_us = ctx.now.us.saturating_sub(settled.taken_us);
                 ctx.observer.event(Event::Stored { latency_us, queue_us });
+                ctx.encoder.tracer.end(settled.span, latency_us, None);
             }
             if self.ending.is_some() {
                 continue;
@@ -346,7 +350,7 @@ impl Session {
         if let Some(cause) = ending.cause() {
             self.announce_children(ctx, |encoder, source, child| encoder.child_offline(source, child, cause));
             let record = ctx.encoder.offline(&self.source(None), cause);
-            self.hold(Some(record), Acknowledgement::Presence, ctx);
+            self.hold(Some(record), None, Acknowledgement::Presence, ctx);
         }
         if ending != Ending::TakenOver {
             self.fail_pending(ctx);
@@ -363,7 +367,7 @@ impl Session {
         for index in 0..self.children.len() {
             let child = self.children[index].clone();
             let record = word(ctx.encoder, &self.source(Some(child.product.as_str())), child.id.as_str());
-            self.hold(Some(record), Acknowledgement::Presence, ctx);
+            self.hold(Some(record), None, Acknowledgement::Presence, ctx);
         }
     }
 
@@ -378,23 +382,25 @@ impl Session {
         }
     }
 
-    fn hold(&mut self, record: Option<Record>, kind: Acknowledgement, ctx: &mut Context<'_>) {
+    fn hold(&mut self, record: Option<Record>, span: Option<Box<Span>>, kind: Acknowledgement, ctx: &mut Context<'_>) {
         ctx.load.held_bytes += record.as_ref().map_or(0, Record::held_bytes);
         ctx.load.held_records += 1;
-        self.window.push(record, kind, ctx.now.us, ctx.uplink);
+        self.window.push(record, span, kind, ctx.now.us, ctx.uplink);
         // What owes the queue nothing and stands first is settled already.
         self.acknowledge(ctx);
     }
 
     /// Gives up what waits for the queue, but for the bridge's own words about the device.
     fn abandon(&mut self, ctx: &mut Context<'_>) {
-        let Context { load, observer, uplink, now, .. } = ctx;
+        let Context { load, observer, uplink, encoder, now, .. } = ctx;
         self.window.abandon(now.us, *uplink, |settled| {
             release(&settled, load);
             observer.event(match settled.acknowledgement {
                 Acknowledgement::None => Event::Dropped(DropReason::AckTimeout),
                 _ => Event::Unacknowledged,
             });
+            let held_us = now.us.saturating_sub(settled.taken_us);
+            encoder.tracer.end(settled.span, held_us, Some("ack_timeout"));
         });
     }
 }

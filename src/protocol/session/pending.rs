@@ -4,6 +4,7 @@ use crate::codec::mqtt::PacketId;
 use crate::protocol::command::Command;
 use crate::protocol::downlink::Ticket;
 use crate::protocol::topic::Route;
+use crate::protocol::trace::Span;
 
 /// What ends the waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub struct Pending {
     pub taken_us: u64,
     /// When the caller gets TIME_OUT, us of the worker's clock.
     pub deadline_us: u64,
+    /// Its span, where its trace is sampled.
+    pub span: Option<Box<Span>>,
     /// Place of its last byte among all bytes for the device; 0 where nobody needs to know.
     pub end: u64,
 }

@@ -67,7 +67,7 @@ impl Session {
                     let head =
                         PublishHead { dup: false, qos: Qos::AtMostOnce, retain: false, topic: &reply, packet_id: None };
                     encode::publish(ctx.send, &Publish { head, payload: &answer });
-                    self.hold(None, owed, ctx);
+                    self.hold(None, None, owed, ctx);
                 }
                 Err(error) => {
                     self.reject(kind, &rejection(Reason::Undecodable, &error.to_string()), owed, ctx);
@@ -107,16 +107,19 @@ impl Session {
             message.message_id().and_then(|id| self.pending.answered(route, &id))
         };
         let source = self.source(about_product.map(ProductId::as_str));
+        let parent = answered.as_ref().and_then(|pending| pending.command.trace);
+        let trace = ctx.encoder.tracer.begin(parent);
         let record = match answered {
-            None => ctx.encoder.device(&source, route, &message, None),
+            None => ctx.encoder.device(&source, route, &message, trace),
             Some(pending) => {
-                let (mut record, outcome) = ctx.encoder.reply(&source, route, &message, None, pending.correlation_id());
+                let caller = (pending.correlation_id(), pending.command.trace);
+                let (mut record, outcome) = ctx.encoder.reply(&source, route, &message, trace, caller);
                 if ctx.downlink.is_uplink() {
                     record.payload = outcome.payload;
                     record.attributes = outcome.attributes;
-                    ctx.note_outcome(&pending, None);
+                    ctx.note_outcome(pending, None);
                 } else {
-                    ctx.conclude(&pending, outcome, None);
+                    ctx.conclude(pending, outcome, None);
                 }
                 record
             }
@@ -126,12 +129,16 @@ impl Session {
             Channel::Rejected => Event::Rejected { kind, reason: Reason::TooLarge, topic },
             Channel::Device | Channel::Replica => Event::Received(kind),
         });
-        self.hold(Some(record), owed, ctx);
+        let span = ctx.encoder.span(&record, &source, route.about(), route.message_type.dotted(), parent);
+        self.hold(Some(record), span, owed, ctx);
     }
 
     fn reject(&mut self, kind: MessageKind, rejection: &Rejection<'_>, owed: Acknowledgement, ctx: &mut Context<'_>) {
         ctx.observer.event(Event::Rejected { kind, reason: rejection.reason, topic: rejection.topic });
-        let record = ctx.encoder.rejected(&self.source(None), rejection);
-        self.hold(Some(record), owed, ctx);
+        let trace = ctx.encoder.tracer.begin(None);
+        let source = self.source(None);
+        let record = ctx.encoder.rejected(&source, rejection, trace);
+        let span = ctx.encoder.span(&record, &source, source.device, "rejected", None);
+        self.hold(Some(record), span, owed, ctx);
     }
 }

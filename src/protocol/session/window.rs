@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 
 use crate::codec::mqtt::PacketId;
+use crate::protocol::trace::Span;
 use crate::protocol::uplink::{Handover, Record, Token, Uplink};
 
 /// What the device gets once the entry and all before it are stored.
@@ -28,7 +29,7 @@ pub enum Acknowledgement {
 }
 
 /// An entry that left the window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Settled {
     /// What the device is owed.
     pub acknowledgement: Acknowledgement,
@@ -38,11 +39,14 @@ pub struct Settled {
     pub held_bytes: usize,
     /// From handing the stored copy over to its receipt, us; `None` for a packet that owed the queue nothing.
     pub queue_us: Option<u64>,
+    /// Its span, where its trace is sampled.
+    pub span: Option<Box<Span>>,
 }
 
 #[derive(Debug)]
 struct Entry {
     record: Option<Record>,
+    span: Option<Box<Span>>,
     acknowledgement: Acknowledgement,
     taken_us: u64,
     /// When it was handed over last; once it is stored, how long that took.
@@ -51,12 +55,13 @@ struct Entry {
 }
 
 impl Entry {
-    fn settled(&self) -> Settled {
+    fn settled(&mut self) -> Settled {
         Settled {
             acknowledgement: self.acknowledgement,
             taken_us: self.taken_us,
             held_bytes: self.record.as_ref().map_or(0, Record::held_bytes),
             queue_us: self.record.as_ref().map(|_| self.queue_us),
+            span: self.span.take(),
         }
     }
 }
@@ -100,12 +105,13 @@ impl Window {
     pub fn push(
         &mut self,
         record: Option<Record>,
+        span: Option<Box<Span>>,
         acknowledgement: Acknowledgement,
         taken_us: u64,
         uplink: &mut dyn Uplink,
     ) {
         let stored = record.is_none();
-        self.entries.push_back(Entry { record, acknowledgement, taken_us, queue_us: taken_us, stored });
+        self.entries.push_back(Entry { record, span, acknowledgement, taken_us, queue_us: taken_us, stored });
         self.hand_over(taken_us, uplink);
     }
 
@@ -127,7 +133,7 @@ impl Window {
 
     /// Removes the front entry if it is stored.
     pub fn pop(&mut self) -> Option<Settled> {
-        let entry = self.entries.pop_front_if(|entry| entry.stored)?;
+        let mut entry = self.entries.pop_front_if(|entry| entry.stored)?;
         self.base = self.base.wrapping_add(1);
         self.sent = self.sent.saturating_sub(1);
         if self.entries.is_empty() {
@@ -201,7 +207,7 @@ mod tests {
         let mut window = Window::new(3, 4);
         for number in 1..=count {
             let acknowledgement = Acknowledgement::Puback(id(number));
-            window.push(Some(record(&number.to_string())), acknowledgement, u64::from(number), uplink);
+            window.push(Some(record(&number.to_string())), None, acknowledgement, u64::from(number), uplink);
         }
         window
     }
@@ -227,7 +233,7 @@ mod tests {
         assert_eq!(popped(&mut window).len(), 1);
         window.settle(uplink.sequence(1), false, 9);
         window.settle(uplink.sequence(2), true, 9);
-        window.push(Some(record("5")), Acknowledgement::Puback(id(5)), 5, &mut uplink);
+        window.push(Some(record("5")), None, Acknowledgement::Puback(id(5)), 5, &mut uplink);
         assert_eq!(uplink.payloads(), ["1", "2", "3", "4"], "a stalled window hands nothing over");
         assert_eq!(popped(&mut window), []);
         window.resend(9, &mut uplink);
@@ -246,9 +252,9 @@ mod tests {
     fn the_time_in_the_queue_is_that_of_the_stored_copy_and_a_packet_without_a_record_has_none() {
         let mut uplink = FakeUplink::default();
         let mut window = Window::new(3, 4);
-        window.push(Some(record("1")), Acknowledgement::None, 10, &mut uplink);
-        window.push(Some(record("2")), Acknowledgement::None, 20, &mut uplink);
-        window.push(None, Acknowledgement::None, 30, &mut uplink);
+        window.push(Some(record("1")), None, Acknowledgement::None, 10, &mut uplink);
+        window.push(Some(record("2")), None, Acknowledgement::None, 20, &mut uplink);
+        window.push(None, None, Acknowledgement::None, 30, &mut uplink);
         window.settle(uplink.sequence(0), true, 25);
         // A second receipt of the same copy changes nothing.
         window.settle(uplink.sequence(0), true, 99);
@@ -275,7 +281,7 @@ mod tests {
     fn a_packet_without_a_record_is_acknowledged_in_its_place() {
         let mut uplink = FakeUplink::default();
         let mut window = filled(&mut uplink, 1);
-        window.push(None, Acknowledgement::Puback(id(2)), 2, &mut uplink);
+        window.push(None, None, Acknowledgement::Puback(id(2)), 2, &mut uplink);
         assert_eq!(popped(&mut window), []);
         window.settle(uplink.sequence(0), true, 9);
         assert_eq!(popped(&mut window), [1, 2].map(|number| Acknowledgement::Puback(id(number))));
@@ -285,7 +291,7 @@ mod tests {
     fn what_is_abandoned_is_never_acknowledged_and_presence_stays() {
         let mut uplink = FakeUplink::default();
         let mut window = filled(&mut uplink, 2);
-        window.push(Some(record("offline")), Acknowledgement::Presence, 3, &mut uplink);
+        window.push(Some(record("offline")), None, Acknowledgement::Presence, 3, &mut uplink);
         let mut gone = Vec::new();
         window.abandon(9, &mut uplink, |settled| gone.push(settled.acknowledgement));
         assert_eq!(gone, [1, 2].map(|number| Acknowledgement::Puback(id(number))));

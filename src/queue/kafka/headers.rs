@@ -2,6 +2,8 @@
 
 use rdkafka::message::{Header, OwnedHeaders};
 
+use crate::protocol::trace::TraceContext;
+
 /// Media type of a structured envelope.
 const CLOUDEVENTS_JSON: &str = "application/cloudevents+json";
 
@@ -24,6 +26,15 @@ pub(super) fn of<N: AsRef<str>>(attributes: &[(N, String)]) -> OwnedHeaders {
         headers = headers.insert(Header { key: &format!("ce_{}", name.as_ref()), value: Some(value) });
     }
     headers
+}
+
+/// The same headers, and the one by which whoever reads the record continues its trace (W3C Trace Context), in either
+/// mode.
+pub(super) fn traced(headers: OwnedHeaders, trace: Option<TraceContext>) -> OwnedHeaders {
+    match trace {
+        Some(trace) => headers.insert(Header { key: "traceparent", value: Some(trace.to_text().as_bytes()) }),
+        None => headers,
+    }
 }
 
 #[cfg(test)]

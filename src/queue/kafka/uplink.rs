@@ -200,7 +200,7 @@ impl Shared {
             .key(record.address.as_ref())
             .payload(record.payload.as_ref())
             .timestamp(i64::try_from(record.recorded_ms).unwrap_or(i64::MAX))
-            .headers(headers::of(&record.attributes));
+            .headers(headers::traced(headers::of(&record.attributes), record.trace));
         // Counted first: the delivery may be heard before `send` returns.
         notes.outstanding.fetch_add(1, Ordering::Relaxed);
         let Err((error, _)) = producer.send::<[u8], [u8]>(message) else {

@@ -37,6 +37,7 @@ use crate::protocol::address;
 use crate::protocol::command::{Command, CommandBody, CommandError};
 use crate::protocol::downlink::{Code, Downlink, DownlinkEvent, Outcome, Recipient, Ticket};
 use crate::protocol::id::{DeviceId, ProductId};
+use crate::protocol::trace::TraceContext;
 use crate::protocol::uplink::Token;
 
 /// Operations that wait for the connection's task.
@@ -307,13 +308,16 @@ fn apply_headers(headers: &HeaderMap, command: &mut Result<Command, CommandError
             Err(CommandError::Parameter(identity, _) | CommandError::Unsupported(identity, _)) => {
                 identity.correlation_id = Some(correlation);
             }
-            Err(CommandError::Unreadable(_)) => {}
+            Err(CommandError::Unreadable(..)) => {}
+        }
+    }
+    if let Some(trace) = text("traceparent").and_then(|text| TraceContext::parse(&text)) {
+        match command {
+            Ok(command) => command.trace = Some(trace),
+            Err(error) => *error.trace_mut() = Some(trace),
         }
     }
     let Ok(command) = command else { return };
-    if let Some(parent) = text("traceparent") {
-        command.traceparent = Some(parent);
-    }
     // Raw bytes have no place for what other commands carry in their JSON.
     if matches!(command.body, CommandBody::Raw(_)) {
         let is_true = |name: &str| text(name).is_some_and(|text| text.eq_ignore_ascii_case("true"));
@@ -337,7 +341,7 @@ async fn answer(shared: Rc<Shared>, client: Client) {
                 // The caller must not wait for an outcome that cannot come; it gets the failure alone.
                 tracing::error!(device = outcome.device, %error, "an outcome cannot be sent");
                 let text = format!("the outcome cannot be sent: {error}");
-                let mut headers = HeaderMap::new();
+                let mut headers = headers::traced(HeaderMap::new(), outcome.trace);
                 headers.insert("Nats-Service-Error-Code", Code::SystemError.as_str());
                 headers.insert("Nats-Service-Error", text.replace(['\r', '\n'], " "));
                 if client.publish_with_headers(reply, headers, Bytes::new()).await.is_err() {
@@ -394,6 +398,7 @@ mod tests {
             message_id: None,
             correlation_id: Some("of the body".to_owned()),
             about_product: None,
+            trace: None,
         };
         let mut command = Err(CommandError::Parameter(Box::new(identity), String::new()));
         let mut headers = HeaderMap::new();

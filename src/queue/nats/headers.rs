@@ -1,14 +1,18 @@
 //! NATS headers of an envelope.
 
-use async_nats::HeaderMap;
+use async_nats::{HeaderMap, HeaderName};
 
 use crate::protocol::downlink::Outcome;
+use crate::protocol::trace::TraceContext;
 
 /// Media type of a structured envelope.
 pub(super) const CLOUDEVENTS_JSON: &str = "application/cloudevents+json";
 
 /// Media type of `data` when an envelope in binary mode does not say.
 const JSON: &str = "application/json";
+
+/// The header by which whoever reads a message continues its trace (W3C Trace Context), in either mode.
+const TRACEPARENT: &str = "traceparent";
 
 /// Headers of a structured envelope.
 pub(super) fn structured() -> HeaderMap {
@@ -32,9 +36,18 @@ pub(super) fn binary(attributes: &[(&'static str, String)]) -> HeaderMap {
     headers
 }
 
+/// The same headers, and the place in the trace.
+pub(super) fn traced(mut headers: HeaderMap, trace: Option<TraceContext>) -> HeaderMap {
+    if let Some(trace) = trace {
+        headers.insert(HeaderName::from_static(TRACEPARENT), trace.to_text().as_str());
+    }
+    headers
+}
+
 /// Headers of an outcome, with the service error where it is a failure.
 pub(super) fn outcome(outcome: &Outcome) -> HeaderMap {
-    let mut headers = if outcome.attributes.is_empty() { structured() } else { binary(&outcome.attributes) };
+    let headers = if outcome.attributes.is_empty() { structured() } else { binary(&outcome.attributes) };
+    let mut headers = traced(headers, outcome.trace);
     if let Some((code, text)) = &outcome.failure {
         headers.insert("Nats-Service-Error-Code", code.as_str());
         headers.insert("Nats-Service-Error", one_line(text));
@@ -124,11 +137,14 @@ mod tests {
             correlation_id: "1".to_owned(),
             payload: Bytes::new(),
             attributes: Vec::new(),
+            trace: TraceContext::parse("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
             failure: Some((Code::TimeOut, "no\r\nreply".to_owned())),
         };
         let headers = outcome(&failed);
         assert_eq!(headers.get("Nats-Service-Error-Code").map(|v| v.as_str()), Some("TIME_OUT"));
         assert_eq!(headers.get("Nats-Service-Error").map(|v| v.as_str()), Some("no  reply"));
         assert_eq!(headers.get("content-type").map(|v| v.as_str()), Some(CLOUDEVENTS_JSON));
+        let trace = headers.get("traceparent").map(|v| v.as_str());
+        assert_eq!(trace, Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"));
     }
 }

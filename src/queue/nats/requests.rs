@@ -63,6 +63,8 @@ pub struct NatsEnvelope {
     pub payload: Bytes,
     /// Header `content-type`.
     pub content_type: Option<String>,
+    /// Header `traceparent`.
+    pub traceparent: Option<String>,
     /// Binary mode: the attributes by their bare names, values as they are.
     pub attributes: Vec<(String, String)>,
     /// Headers `Nats-Service-Error-Code` and `Nats-Service-Error`, where it is a failure.
@@ -203,6 +205,7 @@ fn answer(message: Message) -> NatsAnswer {
     let Some(headers) = message.headers else { return NatsAnswer::Envelope(envelope) };
     let text = |name: &str| headers.get(name).map(|value| value.as_str().to_owned());
     envelope.content_type = text("content-type");
+    envelope.traceparent = text("traceparent");
     envelope.failure = text("Nats-Service-Error-Code").map(|code| {
         let text = text("Nats-Service-Error").unwrap_or_default();
         (code, text)

@@ -330,6 +330,7 @@ async fn write(shared: Rc<Shared>, client: Client, mut replies: ReplySubjects) {
         let reply = replies.subject(token, lap);
         let headers =
             if record.attributes.is_empty() { structured.clone() } else { headers::binary(&record.attributes) };
+        let headers = headers::traced(headers, record.trace);
         match client.publish_with_reply_and_headers(subject, reply, headers, record.payload).await {
             Ok(()) => count(&shared.stats.published),
             Err(error) if error.kind() == async_nats::PublishErrorKind::Send => return,

@@ -70,7 +70,7 @@ fn read(
         }
         add(&stats.commands, 1);
         let command = if line.len() > LINE_BYTES_MAX {
-            Err(CommandError::Unreadable(format!("a command has at most {LINE_BYTES_MAX} bytes")))
+            Err(CommandError::Unreadable(format!("a command has at most {LINE_BYTES_MAX} bytes"), None))
         } else {
             Command::from_json(line.trim_ascii())
         };
@@ -111,7 +111,7 @@ fn deliver(
     let device = match &command {
         Ok(command) => command.device.as_str(),
         Err(CommandError::Parameter(identity, _) | CommandError::Unsupported(identity, _)) => identity.device.as_str(),
-        Err(CommandError::Unreadable(_)) => "",
+        Err(CommandError::Unreadable(..)) => "",
     };
     let holder = DeviceId::new(device).ok().and_then(|device| Some((route(&device)?, device)));
     let command = match holder {

@@ -112,7 +112,7 @@ impl Worker {
                 let message_id = command.message_id.clone().unwrap_or_else(|| ctx.next_message_id());
                 ctx.fail(ticket, &command, &message_id, code, text);
             }),
-            (_, Err(error), _) => self.with_context(now, |ctx| ctx.refuse(ticket, &error)),
+            (_, Err(error), _) => self.with_context(now, |ctx| ctx.refuse(ticket, error)),
             (None, Ok(_), None) => {}
         }
     }
@@ -134,7 +134,7 @@ impl Worker {
         state.output = Vec::new();
         let now = self.core.borrow_mut().now();
         for command in unsent {
-            self.with_context(now, |ctx| ctx.lose(&command));
+            self.with_context(now, |ctx| ctx.lose(command));
         }
     }
 
@@ -174,7 +174,7 @@ impl Worker {
         }
         let mut orphans = std::mem::take(&mut *self.orphans.borrow_mut());
         for orphan in orphans.extract_if(.., |orphan| orphan.deadline_us <= now.us) {
-            self.with_context(now, |ctx| ctx.expire(&orphan));
+            self.with_context(now, |ctx| ctx.expire(orphan));
         }
         self.orphans.borrow_mut().append(&mut orphans);
     }

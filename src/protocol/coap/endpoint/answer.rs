@@ -7,9 +7,8 @@ use crate::protocol::coap::exchange::{Answer, Apart, Caller, Exchange, Queued, S
 use crate::protocol::coap::seen::Sighting;
 use crate::protocol::coap::timing::{ACK_TIMEOUT_US, RETRANSMISSIONS_MAX, RETRY_SECS};
 use crate::protocol::coap::{Context, DropReason, Event, PeerKey};
-use crate::protocol::id::DeviceId;
 use crate::protocol::session::Event as MessageEvent;
-use crate::protocol::uplink::{Handover, Record, Token};
+use crate::protocol::uplink::{Handover, Token};
 
 impl Endpoint {
     /// The peer has an answer of its own, or does not want it.
@@ -34,25 +33,24 @@ impl Endpoint {
     }
 
     /// Hands a record over.
-    pub(super) fn write(
-        &mut self,
-        ticket: Ticket,
-        device: &DeviceId,
-        record: Record,
-        answer: Answer,
-        ctx: &mut Context<'_>,
-    ) {
+    pub(super) fn write(&mut self, ticket: Ticket, mut queued: Queued, ctx: &mut Context<'_>) {
         let Some(exchange) = self.exchanges.get(ticket) else { return };
-        match ctx.uplink.publish(token(self.settings.number, ticket, 0), &record) {
+        match ctx.uplink.publish(token(self.settings.number, ticket, queued.sequence), &queued.record) {
             Handover::Taken => {
-                ctx.load.held_bytes += record.held_bytes();
+                ctx.load.held_bytes += queued.record.held_bytes();
                 ctx.load.held_records += 1;
-                let handed_over_us = ctx.now.us;
-                let queued = Queued { device: device.clone(), record, answer, sequence: 0, handed_over_us };
+                if let Some(span) = &mut queued.span {
+                    // The request came before the registry was asked.
+                    span.start_us = span.start_us.saturating_sub(ctx.now.us.saturating_sub(exchange.arrived_us));
+                }
                 exchange.stage = Stage::Queued(Box::new(queued));
                 self.queued += 1;
             }
-            Handover::Refused => self.give_up(ticket, DropReason::QueueAway, ctx),
+            Handover::Refused => {
+                let held_us = ctx.now.us.saturating_sub(exchange.arrived_us);
+                ctx.encoder.tracer.end(queued.span, held_us, Some("queue_away"));
+                self.give_up(ticket, DropReason::QueueAway, ctx);
+            }
         }
     }
 
@@ -69,8 +67,13 @@ impl Endpoint {
     /// Answers 5.03: the device must send its message again.
     pub(super) fn give_up(&mut self, ticket: Ticket, reason: DropReason, ctx: &mut Context<'_>) {
         drop(self.unpark(ticket, ctx));
-        let queued = self.unqueue(ticket, ctx);
+        let mut queued = self.unqueue(ticket, ctx);
         let Some(exchange) = self.exchanges.get(ticket) else { return };
+        if let Some(queued) = &mut queued {
+            let failure = if reason == DropReason::AckTimeout { "ack_timeout" } else { "queue_away" };
+            let held_us = ctx.now.us.saturating_sub(exchange.arrived_us);
+            ctx.encoder.tracer.end(queued.span.take(), held_us, Some(failure));
+        }
         let Caller { peer, confirmable, .. } = exchange.caller;
         let device = queued.as_ref().map_or("", |queued| queued.device.as_str());
         if !confirmable {

@@ -6,7 +6,7 @@ mod request;
 use std::collections::VecDeque;
 
 use self::answer::token;
-use super::exchange::{Exchanges, Stage, Ticket};
+use super::exchange::{Exchanges, Queued, Stage, Ticket};
 use super::judge::{Judge, Verdict};
 use super::seen::Seen;
 use super::timing::ACK_DELAY_US;
@@ -176,7 +176,14 @@ impl Endpoint {
         let judge = Judge { settings: &self.settings, ctx, peer: caller.peer, device };
         match judge.judge(demand, identity) {
             Verdict::Answer(answer) => self.conclude(ticket, answer, false, ctx),
-            Verdict::Write(record, answer) => self.write(ticket, &parked.device, *record, answer, ctx),
+            Verdict::Write(record, span, answer) => {
+                let (device, record) = (parked.device.clone(), *record);
+                self.write(
+                    ticket,
+                    Queued { device, record, span, answer, sequence: 0, handed_over_us: ctx.now.us },
+                    ctx,
+                );
+            }
         }
     }
 
@@ -198,6 +205,7 @@ impl Endpoint {
         let Some(queued) = self.unqueue(ticket, ctx) else { return };
         let latency_us = ctx.now.us.saturating_sub(arrived_us);
         let queue_us = ctx.now.us.saturating_sub(queued.handed_over_us);
+        ctx.encoder.tracer.end(queued.span, latency_us, None);
         let stored = MessageEvent::Stored { latency_us, queue_us };
         ctx.observer.event(peer, queued.device.as_str(), Event::Message(stored));
         self.conclude(ticket, queued.answer, true, ctx);

@@ -4,3 +4,4 @@ mod codes;
 mod flood;
 mod layer;
 mod link;
+mod traces;

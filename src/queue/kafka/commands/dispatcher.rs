@@ -25,6 +25,8 @@ use crate::protocol::command::{Command, CommandError, CommandIdentity};
 use crate::protocol::downlink::{Code, DownlinkEvent, Outcome, Recipient};
 use crate::protocol::envelope::Encoder;
 use crate::protocol::id::DeviceId;
+use crate::protocol::limit::Now;
+use crate::protocol::trace::Span;
 use crate::queue::Throttle;
 use crate::queue::kafka::KafkaAnswers;
 use crate::queue::kafka::stats::count;
@@ -63,6 +65,8 @@ pub(super) struct Dispatcher {
     again: VecDeque<(Instant, u64)>,
     complaints: Throttle,
     is_full: bool,
+    /// As the encoder knows it, ms since 1970.
+    now_ms: u64,
     stats: Arc<KafkaCommandStats>,
 }
 
@@ -89,6 +93,7 @@ impl Dispatcher {
             again: VecDeque::new(),
             complaints: Throttle::new(Duration::from_secs(30)),
             is_full: false,
+            now_ms: 0,
             stats,
         }
     }
@@ -134,7 +139,7 @@ impl Dispatcher {
             Err(CommandError::Parameter(identity, _) | CommandError::Unsupported(identity, _)) => {
                 self.holder(&identity.device)
             }
-            Err(CommandError::Unreadable(_)) => {
+            Err(CommandError::Unreadable(..)) => {
                 given.key.as_deref().and_then(|key| self.holder(std::str::from_utf8(key).ok()?))
             }
         };
@@ -155,7 +160,7 @@ impl Dispatcher {
         }
         match holder {
             Some((worker, device)) => self.give(origin, given, worker, device, command),
-            None => self.hand_over(origin, given, &command),
+            None => self.hand_over(origin, given, command),
         }
     }
 
@@ -166,10 +171,14 @@ impl Dispatcher {
     }
 
     /// What the record says cannot be done.
-    fn refuse(&mut self, origin: Origin, given: &Given, error: CommandError) {
+    fn refuse(&mut self, origin: Origin, given: &Given, mut error: CommandError) {
+        let parent = *error.trace_mut();
+        *error.trace_mut() = self.encoder.tracer.begin(parent);
+        let span = Span::of_command(*error.trace_mut(), parent, error.identity(), self.now());
         let outcome = self.encoder.refused(&error);
+        let code = outcome.failure.as_ref().map(|(code, _)| *code);
         let (identity, outgoing) = match error {
-            CommandError::Unreadable(text) => {
+            CommandError::Unreadable(text, _) => {
                 count(&self.stats.unreadable);
                 let (partition, offset) = (given.partition, given.offset);
                 tracing::debug!(partition, offset, cause = text, "a record is no command");
@@ -180,21 +189,26 @@ impl Dispatcher {
                 (Some(identity), Outgoing::reply(outcome))
             }
         };
-        let flight = Flight { origin, identity, stage: Stage::Waiting, bytes: 0, deadline: None };
+        self.encoder.tracer.end(span, 0, code.map(Code::as_str));
+        let flight = Flight { origin, identity, stage: Stage::Waiting, bytes: 0, deadline: None, span: None };
         let number = self.flights.insert(flight);
         self.put(number, outgoing);
     }
 
-    fn fail(&mut self, origin: Origin, identity: Box<CommandIdentity>, code: Code, text: &str) {
+    fn fail(&mut self, origin: Origin, mut identity: Box<CommandIdentity>, code: Code, text: &str) {
+        let span = self.begin(&mut identity);
+        self.encoder.tracer.end(span, 0, Some(code.as_str()));
         let outcome = self.encoder.failure(&identity, code, text);
-        let flight = Flight { origin, identity: Some(identity), stage: Stage::Waiting, bytes: 0, deadline: None };
+        let identity = Some(identity);
+        let flight = Flight { origin, identity, stage: Stage::Waiting, bytes: 0, deadline: None, span: None };
         let number = self.flights.insert(flight);
         self.put(number, Outgoing::reply(outcome));
     }
 
     fn give(&mut self, origin: Origin, given: &Given, worker: usize, device: DeviceId, command: Command) {
         let (identity, bytes) = (Some(identity(&command)), given.value.len());
-        let number = self.flights.insert(Flight { origin, identity, stage: Stage::Waiting, bytes, deadline: None });
+        let flight = Flight { origin, identity, stage: Stage::Waiting, bytes, deadline: None, span: None };
+        let number = self.flights.insert(flight);
         let ticket = Some(KafkaAnswers::ticket(number));
         let event = DownlinkEvent::Command { to: Recipient::Device(device), ticket, command: Ok(command) };
         // A worker that has ended answers nothing: the record stays unanswered, for the replica that reads it next.
@@ -203,21 +217,29 @@ impl Dispatcher {
         }
     }
 
-    fn hand_over(&mut self, origin: Origin, given: &Given, command: &Command) {
+    /// The replica that holds the device begins a span of its own, below the one that begins here.
+    fn hand_over(&mut self, origin: Origin, given: &Given, mut command: Command) {
+        let mut identity = identity(&command);
+        let span = self.begin(&mut identity);
+        command.trace = identity.trace.or(command.trace);
         let (Some(requests), Some(nats)) = (&self.requests, &self.settings.hand_over) else { return };
         let timeout = command.timeout_ms.map_or(self.settings.timeout, Duration::from_millis).min(TIMEOUT_MAX);
         let now = Instant::now();
         let deadline = now + timeout + MARGIN;
-        let (identity, bytes) = (Some(identity(command)), given.value.len());
-        let flight = Flight { origin, identity, stage: Stage::Waiting, bytes, deadline: Some(deadline) };
+        let (identity, bytes, span) = (Some(identity), given.value.len(), span.map(|span| (span, now)));
+        let flight = Flight { origin, identity, stage: Stage::Waiting, bytes, deadline: Some(deadline), span };
         let number = self.flights.insert(flight);
-        requests.send(hand_over::request(&nats.prefix, number, command, &given.value, now + timeout));
+        requests.send(hand_over::request(&nats.prefix, number, &command, &given.value, now + timeout));
         count(&self.stats.handed_over);
     }
 
     /// A worker has the outcome.
     pub(super) fn answer(&mut self, number: u64, outcome: Outcome) {
         if self.waits(number) {
+            // What may have to stand in for this outcome belongs to the same trace.
+            if let Some(identity) = self.flights.get_mut(number).and_then(|flight| flight.identity.as_mut()) {
+                identity.trace = outcome.trace;
+            }
             self.put(number, Outgoing::reply(outcome));
         }
     }
@@ -230,6 +252,8 @@ impl Dispatcher {
         match answer {
             NatsAnswer::Envelope(envelope) if !envelope.payload.is_empty() => {
                 let Some(identity) = self.identity(number) else { return };
+                let failure = envelope.failure.as_ref().and_then(|(code, _)| Code::from_name(code));
+                self.end(number, failure);
                 let outgoing = Outgoing::handed_over(envelope, &identity);
                 self.put(number, outgoing);
             }
@@ -319,9 +343,30 @@ impl Dispatcher {
 
     fn put_failure(&mut self, number: u64, code: Code, text: &str) {
         let Some(identity) = self.identity(number) else { return };
+        self.end(number, Some(code));
         self.read_clock();
         let outcome = self.encoder.failure(&identity, code, text);
         self.put(number, Outgoing::reply(outcome));
+    }
+
+    /// Begins this replica's part of a command's trace.
+    fn begin(&mut self, identity: &mut CommandIdentity) -> Option<Box<Span>> {
+        let parent = identity.trace;
+        identity.trace = self.encoder.tracer.begin(parent);
+        Span::of_command(identity.trace, parent, Some(identity), self.now())
+    }
+
+    fn end(&mut self, number: u64, failure: Option<Code>) {
+        let span = self.flights.get_mut(number).and_then(|flight| flight.span.take());
+        if let Some((span, since)) = span {
+            let took_us = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
+            self.encoder.tracer.end(Some(span), took_us, failure.map(Code::as_str));
+        }
+    }
+
+    /// The time of the record under way. Nobody here looks at the other clock.
+    fn now(&self) -> Now {
+        Now { unix_ms: self.now_ms, us: 0 }
     }
 
     fn waits(&mut self, number: u64) -> bool {
@@ -348,6 +393,7 @@ impl Dispatcher {
     fn read_clock(&mut self) -> u64 {
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis);
         self.encoder.set_now(now_ms);
+        self.now_ms = now_ms;
         now_ms
     }
 }

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::outgoing::Outgoing;
 use super::partitions::Origin;
 use crate::protocol::command::CommandIdentity;
+use crate::protocol::trace::Span;
 
 /// Stamps have 31 bits: the highest bit of a number is the queue's mark on its tickets.
 const STAMP_MAX: u32 = u32::MAX >> 1;
@@ -25,6 +26,8 @@ pub(super) struct Flight {
     pub(super) bytes: usize,
     /// When its waiting ends, if this side has to end it.
     pub(super) deadline: Option<Instant>,
+    /// The span of a command that was handed over, where its trace is sampled, and when it began.
+    pub(super) span: Option<(Box<Span>, Instant)>,
 }
 
 /// How far a command is.
@@ -126,7 +129,7 @@ mod tests {
         let mut partitions = Partitions::default();
         partitions.assign(&[0]);
         let origin = partitions.take(0, 0).expect("the partition is here");
-        Flight { origin, identity: None, stage: Stage::Waiting, bytes: 10, deadline }
+        Flight { origin, identity: None, stage: Stage::Waiting, bytes: 10, deadline, span: None }
     }
 
     #[test]

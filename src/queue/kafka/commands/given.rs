@@ -4,6 +4,7 @@ use bytes::Bytes;
 use rdkafka::message::{Headers, Message};
 
 use crate::protocol::command::{Command, CommandError};
+use crate::protocol::trace::TraceContext;
 
 /// Offsets below this give message ids that no two records of a topic share.
 const OFFSETS: u64 = 10_000_000_000_000;
@@ -22,8 +23,8 @@ pub(super) struct Given {
     pub(super) value: Bytes,
     /// Header `correlation-id`; never empty.
     correlation_id: Option<String>,
-    /// Header `traceparent`; never empty.
-    traceparent: Option<String>,
+    /// Header `traceparent`, where it is well-formed.
+    trace: Option<TraceContext>,
 }
 
 impl Given {
@@ -41,7 +42,7 @@ impl Given {
             key: message.key().map(Bytes::copy_from_slice),
             value: Bytes::copy_from_slice(message.payload().unwrap_or_default()),
             correlation_id: header("correlation-id"),
-            traceparent: header("traceparent"),
+            trace: header("traceparent").and_then(|text| TraceContext::parse(&text)),
         }
     }
 
@@ -52,7 +53,7 @@ impl Given {
             Ok(mut command) => {
                 command.message_id.get_or_insert_with(|| self.message_id());
                 command.correlation_id = self.correlation_id.clone().or(command.correlation_id);
-                command.traceparent = self.traceparent.clone().or(command.traceparent);
+                command.trace = self.trace.or(command.trace);
                 Ok(command)
             }
             Err(mut error) => {
@@ -60,6 +61,8 @@ impl Given {
                     identity.message_id.get_or_insert_with(|| self.message_id());
                     identity.correlation_id = self.correlation_id.clone().or(identity.correlation_id.take());
                 }
+                let trace = error.trace_mut();
+                *trace = self.trace.or(*trace);
                 Err(error)
             }
         }
@@ -88,6 +91,8 @@ mod tests {
 
     use super::*;
 
+    const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
     const READ: &str = r#""messageType":"READ_PROPERTY","productId":"product1","deviceId":"device1""#;
 
     fn given(value: &str, headers: Option<OwnedHeaders>) -> Given {
@@ -110,12 +115,22 @@ mod tests {
     #[test]
     fn headers_of_the_record_win_over_those_of_the_json() {
         let header = |key, value| Header { key, value: Some(value) };
-        let headers = OwnedHeaders::new().insert(header("correlation-id", "c1")).insert(header("traceparent", "t1"));
-        let value = format!(r#"{{{READ},"headers":{{"correlation-id":"c0"}}}}"#);
+        let headers = OwnedHeaders::new().insert(header("correlation-id", "c1")).insert(header("traceparent", TRACE));
+        let other = TRACE.replace("b7ad6b7169203331", "00f067aa0ba902b7");
+        let value = format!(r#"{{{READ},"headers":{{"correlation-id":"c0","traceparent":"{other}"}}}}"#);
         let command = given(&value, Some(headers)).command().expect("a command");
-        assert_eq!((command.correlation_id.as_deref(), command.traceparent.as_deref()), (Some("c1"), Some("t1")));
+        assert_eq!((command.correlation_id.as_deref(), command.trace), (Some("c1"), TraceContext::parse(TRACE)));
         let command = given(&value, None).command().expect("a command");
-        assert_eq!(command.correlation_id.as_deref(), Some("c0"));
+        assert_eq!((command.correlation_id.as_deref(), command.trace), (Some("c0"), TraceContext::parse(&other)));
+    }
+
+    #[test]
+    fn a_record_that_is_no_command_keeps_the_trace_of_its_header() {
+        let headers = OwnedHeaders::new().insert(Header { key: "traceparent", value: Some(TRACE) });
+        for value in ["no command".to_owned(), format!("{{{READ},\"properties\":7}}")] {
+            let mut error = given(&value, Some(headers.clone())).command().expect_err("no command");
+            assert_eq!(*error.trace_mut(), TraceContext::parse(TRACE), "{value}");
+        }
     }
 
     #[test]

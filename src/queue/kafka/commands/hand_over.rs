@@ -12,7 +12,7 @@ use crate::queue::nats::NatsRequest;
 pub(super) fn request(prefix: &str, number: u64, command: &Command, value: &Bytes, deadline: Instant) -> NatsRequest {
     let mut headers = Vec::new();
     headers.extend(command.correlation_id.clone().map(|value| ("correlation-id", value)));
-    headers.extend(command.traceparent.clone().map(|value| ("traceparent", value)));
+    headers.extend(command.trace.map(|trace| ("traceparent", trace.to_text().as_str().to_owned())));
     let message_id = command.message_id.as_deref().unwrap_or_default();
     let payload = match &command.body {
         CommandBody::Members(_) => with_message_id(value, message_id),

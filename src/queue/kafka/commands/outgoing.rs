@@ -5,6 +5,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 
 use crate::protocol::command::CommandIdentity;
 use crate::protocol::downlink::Outcome;
+use crate::protocol::trace::TraceContext;
 use crate::queue::kafka::headers;
 use crate::queue::nats::NatsEnvelope;
 
@@ -33,23 +34,26 @@ impl Outgoing {
     /// An outcome of this replica.
     pub(super) fn reply(outcome: Outcome) -> Self {
         let headers = correlated(headers::of(&outcome.attributes), &outcome.correlation_id);
+        let headers = headers::traced(headers, outcome.trace);
         let key = Some(outcome.device.into());
         Self { destination: Destination::Reply, key, payload: outcome.payload, headers, is_substitute: false }
     }
 
     /// What the bridge says of a record that is no command; it stays with the record's key.
     pub(super) fn rejected(outcome: Outcome, key: Option<Bytes>) -> Self {
-        let headers = headers::of(&outcome.attributes);
+        let headers = headers::traced(headers::of(&outcome.attributes), outcome.trace);
         Self { destination: Destination::Rejected, key, payload: outcome.payload, headers, is_substitute: false }
     }
 
     /// The outcome that another replica gave, in the mode in which that one writes.
     pub(super) fn handed_over(envelope: NatsEnvelope, command: &CommandIdentity) -> Self {
-        let NatsEnvelope { payload, content_type, mut attributes, .. } = envelope;
+        let NatsEnvelope { payload, content_type, traceparent, mut attributes, .. } = envelope;
         if !attributes.is_empty() {
             attributes.extend(content_type.map(|content_type| ("datacontenttype".to_owned(), content_type)));
         }
         let headers = correlated(headers::of(&attributes), command.correlation());
+        let trace = traceparent.as_deref().and_then(TraceContext::parse);
+        let headers = headers::traced(headers, trace);
         let key = Some(Bytes::copy_from_slice(command.about().as_bytes()));
         Self { destination: Destination::Reply, key, payload, headers, is_substitute: false }
     }
@@ -86,6 +90,7 @@ mod tests {
             message_id: Some("7".to_owned()),
             correlation_id: None,
             about_product: None,
+            trace: None,
         }
     }
 

@@ -1,0 +1,98 @@
+//! What is told of something that the bridge did.
+
+use bytes::Bytes;
+
+use super::{SpanId, TraceContext};
+use crate::protocol::address;
+use crate::protocol::command::CommandIdentity;
+use crate::protocol::limit::Now;
+use crate::protocol::topic::MessageType;
+use crate::protocol::uplink::Channel;
+
+/// What a span covers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// A record on its way to the queue, from the receipt of the message to the receipt of the queue.
+    Uplink(Channel),
+    /// A command, from its receipt to its outcome.
+    Command,
+}
+
+/// One span, only ever made where the trace is sampled; about 300 bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Span {
+    /// Its own place.
+    pub context: TraceContext,
+    /// The span that it belongs below.
+    pub parent: Option<SpanId>,
+    /// What it covers.
+    pub operation: Operation,
+    /// The type of the message as envelopes write it (`properties.report`), or what stands in for it.
+    pub message: &'static str,
+    /// Product of the connected device; empty when it is not known.
+    pub product: String,
+    /// The device that the message is about; empty when it is not known.
+    pub device: String,
+    /// The connected gateway, when the device is a child.
+    pub gateway: Option<String>,
+    /// Key or subject of a record; of a command what follows the prefix of its subject.
+    pub address: Bytes,
+    /// Id of the envelope, message id of the command; empty when it is not known.
+    pub message_id: String,
+    /// What the caller knows a command by; empty for all others.
+    pub correlation_id: String,
+    /// When it began, us since 1970.
+    pub start_us: u64,
+    /// How long it took, us.
+    pub duration_us: u64,
+    /// What went wrong, in a word.
+    pub failure: Option<&'static str>,
+}
+
+impl Span {
+    /// The span of a command that begins at this moment; `None` where the trace is not sampled.
+    pub fn of_command(
+        trace: Option<TraceContext>,
+        parent: Option<TraceContext>,
+        identity: Option<&CommandIdentity>,
+        now: Now,
+    ) -> Option<Box<Self>> {
+        let context = trace.filter(|trace| trace.sampled)?;
+        let mut span = Self {
+            context,
+            parent: parent.map(|parent| parent.span_id),
+            operation: Operation::Command,
+            message: "unreadable",
+            product: String::new(),
+            device: String::new(),
+            gateway: None,
+            address: Bytes::new(),
+            message_id: String::new(),
+            correlation_id: String::new(),
+            start_us: now.unix_ms.saturating_mul(1000),
+            duration_us: 0,
+            failure: None,
+        };
+        if let Some(identity) = identity {
+            span.message = identity.message_type.map_or("unknown", MessageType::dotted);
+            span.product.clone_from(&identity.product);
+            identity.about().clone_into(&mut span.device);
+            span.gateway = (!identity.children.is_empty()).then(|| identity.device.clone());
+            span.address = address_of(identity, span.message).into();
+            span.message_id = identity.message_id.clone().unwrap_or_default();
+            identity.correlation().clone_into(&mut span.correlation_id);
+        }
+        Some(Box::new(span))
+    }
+}
+
+fn address_of(identity: &CommandIdentity, dotted: &str) -> String {
+    let mut text = format!("{}.{}", address::token(&identity.product), address::token(&identity.device));
+    for child in &identity.children {
+        text.push_str(".child.");
+        text.push_str(&address::token(child));
+    }
+    text.push('.');
+    text.push_str(dotted);
+    text
+}

@@ -1,0 +1,113 @@
+//! Who begins and ends spans.
+
+use std::fmt;
+
+use super::{SampleRatio, Span, SpanId, TraceContext, TraceId};
+use crate::protocol::random::Random;
+
+/// Takes finished spans.
+pub trait SpanSink {
+    /// Takes one, or drops it when there is no room. Must not block.
+    fn take(&mut self, span: Span);
+}
+
+/// Makes the places in traces; one per worker. Off, it costs a branch.
+pub struct Tracer(Option<Box<Active>>);
+
+struct Active {
+    ratio: SampleRatio,
+    random: Random,
+    sink: Box<dyn SpanSink + Send>,
+}
+
+impl Tracer {
+    /// One that does nothing.
+    pub fn off() -> Self {
+        Self(None)
+    }
+
+    /// One that samples that share of the traces which begin here. `seed` must be random: ids follow from it.
+    pub fn new(ratio: SampleRatio, seed: u128, sink: Box<dyn SpanSink + Send>) -> Self {
+        Self(Some(Box::new(Active { ratio, random: Random::new(seed), sink })))
+    }
+
+    /// A new span's place: a child of `parent`, which decides whether it is sampled, or the first of a trace of its own.
+    /// `None` with tracing off.
+    #[inline]
+    pub fn begin(&mut self, parent: Option<TraceContext>) -> Option<TraceContext> {
+        self.0.as_mut().map(|active| active.begin(parent))
+    }
+
+    /// Hands a span out that took so long, us; `failure` says in a word what went wrong.
+    pub fn end(&mut self, span: Option<Box<Span>>, duration_us: u64, failure: Option<&'static str>) {
+        if let (Some(active), Some(mut span)) = (&mut self.0, span) {
+            span.duration_us = duration_us;
+            span.failure = failure;
+            active.sink.take(*span);
+        }
+    }
+}
+
+impl Active {
+    fn begin(&mut self, parent: Option<TraceContext>) -> TraceContext {
+        let span_id = SpanId(draw(&mut self.random).to_ne_bytes());
+        match parent {
+            Some(parent) => TraceContext { span_id, ..parent },
+            None => {
+                let (high, low) = (self.random.draw(), draw(&mut self.random));
+                let mut trace_id = [0; 16];
+                trace_id[..8].copy_from_slice(&high.to_be_bytes());
+                trace_id[8..].copy_from_slice(&low.to_be_bytes());
+                TraceContext { trace_id: TraceId(trace_id), span_id, sampled: self.ratio.takes(low) }
+            }
+        }
+    }
+}
+
+/// Never 0, which names nothing.
+fn draw(random: &mut Random) -> u64 {
+    random.draw().max(1)
+}
+
+impl fmt::Debug for Tracer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tracer").field("is_on", &self.0.is_some()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::protocol::trace::fake;
+
+    #[test]
+    fn off_there_is_no_trace_even_where_the_caller_has_one() {
+        let parent = fake::tracer(1.0).0.begin(None);
+        assert!(parent.is_some());
+        assert_eq!(Tracer::off().begin(parent), None);
+    }
+
+    #[test]
+    fn a_child_keeps_trace_and_decision_of_its_parent_and_has_a_name_of_its_own() {
+        let mut none = fake::tracer(0.0).0;
+        let root = fake::tracer(1.0).0.begin(None).expect("tracing is on");
+        let child = none.begin(Some(root)).expect("tracing is on");
+        assert!(child.sampled, "the caller's decision counts, not the share of the traces that begin here");
+        assert_eq!(child.trace_id, root.trace_id);
+        assert_ne!(child.span_id, root.span_id);
+        let unsampled = fake::tracer(0.5).0.begin(Some(TraceContext { sampled: false, ..root }));
+        assert!(unsampled.is_some_and(|child| !child.sampled));
+    }
+
+    #[test]
+    fn no_two_traces_or_spans_have_one_name() {
+        let mut tracer = fake::tracer(0.5).0;
+        let contexts: Vec<TraceContext> = (0..10_000).filter_map(|_| tracer.begin(None)).collect();
+        let traces: HashSet<_> = contexts.iter().map(|context| context.trace_id).collect();
+        let spans: HashSet<_> = contexts.iter().map(|context| context.span_id).collect();
+        assert_eq!((traces.len(), spans.len()), (10_000, 10_000));
+        assert!(contexts.iter().all(|context| TraceContext::parse(context.to_text().as_str()) == Some(*context)));
+    }
+}
