@@ -17,6 +17,7 @@ mod queues;
 mod registry;
 mod sessions;
 pub mod settings;
+mod spans;
 mod watch;
 mod worker;
 
@@ -33,12 +34,14 @@ use self::coordination::Coordination;
 use self::queues::Queues;
 use self::registry::RegistryPort;
 use self::sessions::ReplicaSessions;
+use self::spans::Tracing;
 use crate::config::Config;
 use crate::registry::Registry;
 use crate::telemetry::admin::{self, Admin};
 use crate::telemetry::health::Health;
 use crate::telemetry::log::LogControl;
 use crate::telemetry::metric::Metrics;
+use crate::telemetry::span::SpanExport;
 use crate::transport::{Clock, Directory, Drained, Gate, Mail, Mailbox};
 
 /// Commands that may wait between their queue and a worker.
@@ -62,25 +65,32 @@ pub fn run(config: &Config, log: LogControl) -> Result<ExitCode, Failure> {
     let registry = watch::open(config, &replica_id).map_err(Failure::Configuration)?;
     let queues = Queues::new(config, &replica_id).map_err(Failure::Configuration)?;
     let certificates = Certificates::open(config).map_err(Failure::Configuration)?;
-    serve(config, &registry, &replica_id, queues, certificates, log).map_err(Failure::Run)
+    let export = spans::prepare(config, &replica_id).map_err(Failure::Configuration)?;
+    let parts = Parts { registry, queues, certificates, export, log };
+    serve(config, &replica_id, parts).map_err(Failure::Run)
 }
 
-/// Looks at the files that listeners need, as [`run`] does before it binds a port.
+/// Looks at what listeners and the export of spans need of the system, as [`run`] does before it binds a port.
 ///
 /// # Errors
 /// Those that cannot be used, a line each, with their keys.
 pub fn check_listeners(config: &Config) -> anyhow::Result<()> {
-    Certificates::open(config).map(drop)
+    Certificates::open(config)?;
+    spans::prepare(config, "")?;
+    Ok(())
 }
 
-fn serve(
-    config: &Config,
-    registry: &Registry,
-    replica_id: &str,
+/// What was looked at before anything is bound.
+struct Parts {
+    registry: Registry,
     queues: Queues,
     certificates: Certificates,
+    export: Option<SpanExport>,
     log: LogControl,
-) -> anyhow::Result<ExitCode> {
+}
+
+fn serve(config: &Config, replica_id: &str, parts: Parts) -> anyhow::Result<ExitCode> {
+    let Parts { registry, queues, certificates, export, log } = parts;
     let workers = config.runtime.workers;
 
     let health = Arc::new(Health::new(workers));
@@ -89,7 +99,7 @@ fn serve(
     }
     let clock = Clock::new();
     let metrics = Arc::new(Metrics::new(health.clone(), clock.now().unix_ms));
-    counts::collect(&metrics, &queues, registry, &log);
+    counts::collect(&metrics, &queues, &registry, &log);
     let directory = Arc::new(Directory::default());
     let gate = Arc::new(Gate::new(config.limits.connections));
     let (mailboxes, letters): (Vec<_>, Vec<_>) = (0..workers).map(|_| Mailbox::new()).unzip();
@@ -103,8 +113,9 @@ fn serve(
     let admin = runtime.block_on(bind_admin(config))?;
 
     let news = watch::News { metrics: metrics.registry(), health: health.clone(), sessions: sessions.clone() };
-    let _watch = watch::start(registry, news, runtime.handle())?;
+    let _watch = watch::start(&registry, news, runtime.handle())?;
     runtime.spawn(certificates.follow(metrics.certificates(), clock));
+    let tracing = Tracing::start(export, config.tracing.sample_ratio, &metrics)?;
     let notices = if config.coordinates() {
         let coordination = Coordination {
             settings: queues.nats().clone(),
@@ -139,14 +150,15 @@ fn serve(
             health: health.clone(),
             replica_id: replica_id.to_owned(),
             clock,
+            tracer: tracing.tracer()?,
         };
         threads.push(worker::spawn(plan, config).with_context(|| format!("worker {index}"))?);
     }
-    queues.read_commands(directory, senders)?;
+    queues.read_commands(directory, senders, tracing.tracer()?)?;
     health.set_listening();
     tracing::info!(replica = replica_id, version = env!("CARGO_PKG_VERSION"), workers, "the bridge runs");
 
-    let serving = Serving { config, health, metrics, sessions, gate, mailboxes, queues, log };
+    let serving = Serving { config, health, metrics, sessions, gate, mailboxes, queues, log, tracing };
     runtime.block_on(serving.until_signal(admin, threads))
 }
 
@@ -159,6 +171,7 @@ struct Serving<'a> {
     mailboxes: Arc<[Mailbox]>,
     queues: Queues,
     log: LogControl,
+    tracing: Tracing,
 }
 
 impl Serving<'_> {
@@ -202,6 +215,7 @@ impl Serving<'_> {
             outcome = &mut ended => {
                 let unacknowledged = outcome?;
                 if unacknowledged > 0 {
+                    self.tracing.finish().await;
                     tracing::error!(unacknowledged, "the queue did not acknowledge everything in time");
                     return Ok(ExitCode::FAILURE);
                 }
@@ -210,6 +224,7 @@ impl Serving<'_> {
                     () = self.queues.finish() => {}
                     () = signals.next() => return Ok(ExitCode::FAILURE),
                 }
+                self.tracing.finish().await;
                 tracing::info!("all sessions are closed, everything is acknowledged");
                 Ok(if self.queues.is_broken() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
             }

@@ -13,6 +13,7 @@ use crate::config::{CommandQueue, Config, UplinkQueue};
 use crate::protocol::downlink::{Downlink, DownlinkEvent, Outcome, Recipient, Ticket};
 use crate::protocol::envelope::{Encoder, Mode};
 use crate::protocol::id::{DeviceId, ProductId};
+use crate::protocol::trace::Tracer;
 use crate::protocol::uplink::{Addressing, Inbox, Token, Uplink};
 use crate::queue::kafka::{KafkaCommandStats, KafkaCommands, KafkaDownlink, KafkaSettings, KafkaStats, KafkaUplink};
 use crate::queue::nats::{NatsDownlink, NatsSettings, NatsStats, NatsUplink};
@@ -131,13 +132,16 @@ impl Queues {
     }
 
     /// Starts to read the commands that come once for the whole replica, from Kafka or stdin; `workers` take them.
+    /// `tracer` is for the outcomes that no worker makes.
     pub fn read_commands(
         &self,
         directory: Arc<Directory>,
         workers: Vec<mpsc::Sender<DownlinkEvent>>,
+        tracer: Tracer,
     ) -> anyhow::Result<()> {
         if let Some(commands) = &self.kafka_commands {
-            let encoder = Encoder::new(self.mode, Addressing::Key, self.replica_id.clone(), seed()?);
+            let encoder =
+                Encoder::new(self.mode, Addressing::Key, self.replica_id.clone(), seed()?).with_tracer(tracer);
             let route = move |device: &DeviceId| directory.find(device.as_str()).map(|entry| entry.worker);
             return Ok(commands.start(encoder, route, workers)?);
         }

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use crate::config::{Config, EnvelopeMode, Material};
+use crate::config::{CommandQueue, Config, EnvelopeMode, Material, UplinkQueue};
 use crate::protocol::envelope::Mode;
 use crate::queue;
 use crate::queue::kafka::{KafkaCommandSettings, KafkaSettings};
 use crate::queue::nats::{NatsError, NatsMaterial, NatsSettings, NatsTlsSettings, StreamDefaults};
 use crate::registry::{HttpRegistrySettings, NatsRegistrySettings};
+use crate::telemetry::span::{Destinations, MessagingSystem, SpanSettings};
 
 /// How much earlier Kafka gives a record up than its connection is closed for it: by then it must be known that no copy
 /// follows.
@@ -67,6 +68,33 @@ pub fn kafka_commands(config: &Config, name: &str) -> Option<KafkaCommandSetting
         max_age: config.commands.max_age,
         timeout: config.commands.timeout,
         hand_over: config.coordinates().then(|| nats(config, name)),
+    })
+}
+
+/// Where spans go; `None` where tracing is off.
+pub fn spans(config: &Config, replica_id: &str) -> Option<SpanSettings> {
+    let tracing = &config.tracing;
+    Some(SpanSettings {
+        url: tracing.traces_url()?,
+        headers: tracing.headers.clone(),
+        service_name: tracing.service_name.clone(),
+        instance_id: replica_id.to_owned(),
+        destinations: Destinations {
+            uplink: match config.uplink.queue {
+                UplinkQueue::Stdio => MessagingSystem::Stdio,
+                UplinkQueue::Kafka => MessagingSystem::Kafka,
+                UplinkQueue::Nats => MessagingSystem::Nats,
+            },
+            uplink_topic: config.kafka.uplink_topic.clone(),
+            rejected_topic: config.kafka.rejected_topic.clone(),
+            commands: match config.commands.queue {
+                CommandQueue::None | CommandQueue::Stdio => MessagingSystem::Stdio,
+                CommandQueue::Kafka => MessagingSystem::Kafka,
+                CommandQueue::Nats => MessagingSystem::Nats,
+            },
+            command_topic: config.kafka.command_topic.clone(),
+            prefix: config.nats.prefix.clone(),
+        },
     })
 }
 

@@ -19,6 +19,7 @@ use crate::protocol::downlink::DownlinkEvent;
 use crate::protocol::envelope::{Encoder, Mode};
 use crate::protocol::limit::{Limits, Load};
 use crate::protocol::session::MESSAGE_NUMBER_STEP;
+use crate::protocol::trace::Tracer;
 use crate::protocol::uplink::Inbox;
 use crate::telemetry::health::Health;
 use crate::telemetry::metric::WorkerMetrics;
@@ -60,6 +61,8 @@ pub struct Plan {
     pub replica_id: String,
     /// The process' clock: what the workers note in the directory must be of one.
     pub clock: Clock,
+    /// Its part in tracing.
+    pub tracer: Tracer,
 }
 
 /// Starts the thread of a worker.
@@ -103,7 +106,7 @@ async fn serve(
     let core = Core {
         limits,
         load: Load::default(),
-        encoder: Encoder::new(mode, plan.queues.addressing(), plan.replica_id, seed()?),
+        encoder: Encoder::new(mode, plan.queues.addressing(), plan.replica_id, seed()?).with_tracer(plan.tracer),
         uplink,
         downlink,
         registry: plan.registry,

@@ -159,6 +159,10 @@ fn warn(config: &Config, r: &mut Reader<'_>) {
     if outside && config.admin.token.is_none() {
         r.warn("admin.token", "not set, and admin.listen is not loopback: /api answers 403 there");
     }
+    let tracing = ["tracing.sample_ratio", "tracing.service_name"].into_iter().find(|key| r.is_set(key));
+    if let (Some(key), None) = (tracing, &config.tracing.endpoint) {
+        r.warn(key, "set, but tracing.endpoint is not: tracing is off");
+    }
     let shown = [
         (config.kafka.brokers.is_some() && !config.uses_kafka(), "kafka.brokers", "set, but no queue is \"kafka\""),
         (

@@ -21,6 +21,7 @@ mod reader;
 mod registry;
 mod resolved;
 mod suggest;
+mod tracing;
 mod url;
 
 #[cfg(test)]
@@ -40,6 +41,7 @@ pub use network::Network;
 pub use process::{AdminConfig, DrainConfig, LogConfig, LogFormat, RuntimeConfig, is_log_level};
 pub use registry::{HttpRegistryConfig, RegistryConfig, RegistrySource};
 pub use resolved::Resolved;
+pub use tracing::TracingConfig;
 pub use url::Url;
 
 use reader::Reader;
@@ -77,6 +79,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// What is logged.
     pub log: LogConfig,
+    /// Where spans go.
+    pub tracing: TracingConfig,
 }
 
 /// A configuration without mistakes.
@@ -110,6 +114,7 @@ impl Config {
             drain: DrainConfig::read(r),
             admin: AdminConfig::read(r),
             log: LogConfig::read(r),
+            tracing: TracingConfig::read(r),
         }
     }
 

@@ -17,6 +17,7 @@ use super::resolved::Resolved;
 use super::suggest;
 use super::url::{Url, hide_user};
 use crate::protocol::secret::{REDACTED, Secret};
+use crate::protocol::trace::SampleRatio;
 
 /// A set of words, each standing for a value.
 pub(super) trait Choice: Sized + Copy + 'static {
@@ -101,6 +102,17 @@ impl<'t> Reader<'t> {
         let number = read.unwrap_or(default);
         self.resolved.push(key, number.to_string());
         number
+    }
+
+    /// A share from 0 to 1.
+    pub(super) fn share(&mut self, key: &str, default: f64) -> SampleRatio {
+        let read = self.value(key, "a number from 0 to 1", |value| {
+            let share: f64 = as_scalar(value)?.trim().parse().ok()?;
+            Some((share, SampleRatio::new(share)?))
+        });
+        let (share, ratio) = read.unwrap_or((default, SampleRatio::new(default).unwrap_or_default()));
+        self.resolved.push(key, format!("{share:?}"));
+        ratio
     }
 
     /// A duration of at least a millisecond.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::*;
+use crate::protocol::trace::SampleRatio;
 
 /// Where samples are.
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config");
@@ -107,7 +108,11 @@ fn the_sample_for_production_shows_every_key_with_its_default() {
             shown.insert(format!("{section}.{}", key.trim_end_matches("_file")), (line.starts_with('#'), value));
         }
     }
-    for key in known_keys().iter().filter(|key| *key != "kafka.properties" && !key.ends_with("_file")) {
+    let open = ["kafka.properties", "tracing.headers"];
+    for section in open {
+        assert!(text.contains(&format!("\n[{section}]\n")), "{section} is not shown");
+    }
+    for key in known_keys().iter().filter(|key| !open.contains(&key.as_str()) && !key.ends_with("_file")) {
         let (is_default, value) = shown.get(key).unwrap_or_else(|| panic!("{key} is not shown"));
         if let (true, Some(default)) = (is_default, defaults.value(key))
             && !default.is_empty()
@@ -430,4 +435,43 @@ fn the_resolved_configuration_loads_again_to_the_same() {
     assert_eq!(second.config.registry.file, Some(scratch.0.join("devices.toml")));
     second.config.registry.file = first.config.registry.file.clone();
     assert_eq!(second.config, first.config);
+}
+
+#[test]
+fn tracing_is_off_until_it_has_an_endpoint() {
+    let off = config(&[]).tracing;
+    assert_eq!((off.traces_url(), off.service_name.as_str()), (None, "jetlinks-bridge"));
+    let on = config(&["tracing.endpoint=http://otel:4318", "tracing.headers.authorization=Bearer t"]).tracing;
+    assert_eq!(on.traces_url().as_deref(), Some("http://otel:4318/v1/traces"));
+    assert_eq!(on.headers, [("authorization".to_owned(), Secret::new("Bearer t".to_owned()))]);
+    assert!(!format!("{on:?}").contains("Bearer"), "{on:?}");
+    assert_eq!(warnings(&["tracing.sample_ratio=1"]), ["tracing.sample_ratio"]);
+}
+
+#[test]
+fn a_share_is_a_number_from_0_to_1_however_it_is_written() {
+    let scratch = Scratch::new("share");
+    for (text, share) in [("0", 0.0), ("1", 1.0), ("0.25", 0.25), ("1e-3", 0.001)] {
+        let expected = SampleRatio::new(share).unwrap();
+        assert_eq!(config(&[&format!("tracing.sample_ratio={text}")]).tracing.sample_ratio, expected, "{text}");
+        let file = scratch.write("share.toml", &format!("[tracing]\nsample_ratio = {text}\n"));
+        let loaded = load(&Sources { files: vec![file], ..settings(&[]) }).unwrap();
+        assert_eq!(loaded.config.tracing.sample_ratio, expected, "{text}");
+    }
+}
+
+#[test]
+fn mistakes_of_tracing_are_told_by_key_and_without_secrets() {
+    let found = mistakes(&[
+        "tracing.endpoint=http://user:hidden@otel",
+        "tracing.sample_ratio=1.5",
+        "tracing.headers.a b=hidden",
+        "tracing.service_name=",
+        "tracing.ratio=1",
+    ]);
+    for key in ["endpoint", "sample_ratio", "headers.a b", "service_name", "ratio"] {
+        assert!(found.iter().any(|mistake| mistake.starts_with(&format!("tracing.{key}"))), "{key}: {found:?}");
+    }
+    assert_eq!(found.len(), 5, "{found:?}");
+    assert!(!found.concat().contains("hidden"), "{found:?}");
 }

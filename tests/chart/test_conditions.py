@@ -184,15 +184,20 @@ def the_network_policy_opens_what_the_configuration_names_and_nothing_else():
     assert devices["from"][1]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "test"
     assert [p["port"] for p in admin["ports"]] == ["admin"] and len(admin["from"]) == 1
     assert extra["from"] == [{"podSelector": {}}]
-    dns, queues, more = policy["egress"]
+    dns, queues, tracing, more = policy["egress"]
     assert {p["port"] for p in dns["ports"]} == {53} and len(dns["to"]) == 1
     # kafka-3 and nats-2 name no port; https has its own; 9094 is named.
     assert sorted(p["port"] for p in queues["ports"]) == [443, 4222, 4333, 9092, 9093, 9094]
     assert queues["to"] == [{"ipBlock": {"cidr": "10.0.0.0/8"}}]
+    assert tracing == {"ports": [{"port": 4318, "protocol": "TCP"}], "to": [{"podSelector": {"matchLabels": {"app": "otel"}}}]}
     assert more == {"ports": [{"port": 4317}]}
     quiet = find(template("--set", "networkPolicy.enabled=true"), "NetworkPolicy")["spec"]
     assert [[p["port"] for p in rule["ports"]] for rule in quiet["ingress"]] == [["mqtt"]]
     assert [[p["port"] for p in rule["ports"]] for rule in quiet["egress"]] == [[53, 53]]
+    for url, port in ("https://otel/v1/traces", 443), ("http://otel", 80), ("http://[::1]:4318/", 4318):
+        values = f"networkPolicy.enabled=true,config.tracing.endpoint={url}"
+        _, tracing = find(template("--set", values), "NetworkPolicy")["spec"]["egress"]
+        assert tracing == {"ports": [{"port": port, "protocol": "TCP"}]}, url
 
 
 def an_ingress_leads_to_the_listener_for_websocket():

@@ -20,3 +20,4 @@ mod report;
 mod rolling;
 mod rolling_kafka;
 mod takeover;
+mod traces;

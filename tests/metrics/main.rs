@@ -19,6 +19,7 @@ mod registry;
 #[allow(dead_code, reason = "shared with the tests of the registry, which use all of it")]
 mod service;
 mod tls;
+mod tracing;
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -51,7 +52,7 @@ fn wait_counted(bridge: &Bridge, name: &str, labels: &[&str]) {
 
 #[test]
 fn every_documented_metric_and_value_of_a_label_counts_in_a_scripted_run_and_no_other_is_there() {
-    let parts: [fn() -> Seen; 8] = [
+    let parts: [fn() -> Seen; 9] = [
         mqtt::play,
         tls::play,
         coap::play,
@@ -60,6 +61,7 @@ fn every_documented_metric_and_value_of_a_label_counts_in_a_scripted_run_and_no_
         coordination::play,
         outage::play,
         kafka::play,
+        tracing::play,
     ];
     let playing: Vec<_> = parts.into_iter().map(thread::spawn).collect();
     let mut seen = Seen::default();

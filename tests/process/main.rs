@@ -26,6 +26,7 @@ mod subcommand;
 mod subscribe;
 mod takeover;
 mod tls;
+mod tracing;
 mod websocket;
 
 use support::{Bridge, Registration, Registry, Settings, Wire};

@@ -43,7 +43,7 @@
 {{- if regexMatch "^[A-Za-z0-9_-]+$" . -}}{{ . }}{{- else -}}{{ toRawJson . }}{{- end -}}
 {{- end -}}
 
-{{/* JSON's strings are TOML's basic strings. Helm reads every number as a float; the bridge knows whole ones alone. */}}
+{{/* JSON's strings are TOML's basic strings. Helm reads every number as a float, and most are whole ones. */}}
 {{- define "jetlinks-bridge.tomlValue" -}}
 {{- if kindIs "slice" . -}}
 [

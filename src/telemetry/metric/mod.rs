@@ -12,6 +12,7 @@ mod process;
 mod queue;
 mod render;
 mod scalar;
+mod span;
 mod worker;
 
 #[cfg(test)]
@@ -31,4 +32,5 @@ pub use process::{
 pub use queue::{AnswerResult, HandOverFailure, KafkaCommandFate, LogLevel, ProcessMetrics, QueueResult};
 pub use render::{CONTENT_TYPE, Metrics};
 pub use scalar::{Counter, CounterBy, Gauge, GaugeBy, Seconds, TimeBy};
+pub use span::{SpanMetrics, SpanOutcome};
 pub use worker::WorkerMetrics;

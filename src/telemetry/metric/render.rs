@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::family::{Family, Kind, Metric};
 use super::process::{CertificateMetrics, CoordinationMetrics, RegistryMetrics};
 use super::queue::ProcessMetrics;
+use super::span::SpanMetrics;
 use super::worker::WorkerMetrics;
 use crate::telemetry::health::{Health, PartState};
 
@@ -24,6 +25,7 @@ pub struct Metrics {
     /// Locked while they are written, as one thread at a time may.
     process: Mutex<ProcessMetrics>,
     sources: Mutex<Vec<Source>>,
+    spans: Mutex<Vec<Arc<SpanMetrics>>>,
     health: Arc<Health>,
     started_ms: u64,
 }
@@ -38,6 +40,7 @@ impl Metrics {
             coordination: Arc::default(),
             process: Mutex::default(),
             sources: Mutex::default(),
+            spans: Mutex::default(),
             health,
             started_ms,
         }
@@ -74,6 +77,13 @@ impl Metrics {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(source));
     }
 
+    /// Metrics for one more thread that makes or exports spans.
+    pub fn spans(&self) -> Arc<SpanMetrics> {
+        let spans = Arc::new(SpanMetrics::default());
+        self.spans.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&spans));
+        spans
+    }
+
     /// Every metric by name, kind, labels and meaning, in the order of the page.
     pub fn families() -> Vec<Family> {
         let mut families = WorkerMetrics::families();
@@ -81,6 +91,7 @@ impl Metrics {
         families.extend(CertificateMetrics::families());
         families.extend(CoordinationMetrics::families());
         families.extend(ProcessMetrics::families());
+        families.extend(SpanMetrics::families());
         families.extend(own_families());
         families
     }
@@ -97,6 +108,8 @@ impl Metrics {
         CertificateMetrics::write([self.certificates.as_ref()].into_iter(), &mut page);
         CoordinationMetrics::write([self.coordination.as_ref()].into_iter(), &mut page);
         self.write_process(&mut page);
+        let spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        SpanMetrics::write(spans.iter().map(Arc::as_ref), &mut page);
         self.write_own(&mut page);
         page.text
     }
