@@ -32,6 +32,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::certificates::Certificates;
 use self::coordination::Coordination;
 use self::queues::Queues;
+pub use self::queues::{check_kafka, check_nats};
 use self::registry::RegistryPort;
 use self::sessions::ReplicaSessions;
 use self::spans::Tracing;

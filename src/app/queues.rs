@@ -42,12 +42,11 @@ pub struct Queues {
 impl Queues {
     /// Looks at the settings; connects to nothing yet.
     pub fn new(config: &Config, replica_id: &str) -> anyhow::Result<Self> {
+        check_kafka(config)?;
+        check_nats(config)?;
         let stdio = Arc::new(StdioStats::default());
         let kafka_command_stats = Arc::new(KafkaCommandStats::default());
         let kafka = settings::kafka(config, replica_id);
-        if let Some(kafka) = &kafka {
-            kafka.check()?;
-        }
         let kafka_commands = match config.commands.queue {
             CommandQueue::Kafka => {
                 let settings = settings::kafka_commands(config, replica_id).context("kafka.brokers")?;
@@ -202,6 +201,19 @@ impl Queues {
     fn stdout(&self) -> anyhow::Result<&StdioWriter> {
         self.stdout.as_ref().context("stdout has no writer")
     }
+}
+
+/// Looks at what Kafka is to be used with and at the files that it needs, without a connection.
+pub fn check_kafka(config: &Config) -> anyhow::Result<()> {
+    settings::kafka(config, "").map_or(Ok(()), |kafka| kafka.check()).context("kafka.properties")
+}
+
+/// As [`check_kafka`], for NATS.
+pub fn check_nats(config: &Config) -> anyhow::Result<()> {
+    if config.coordinates() {
+        settings::nats(config, "").check().context("nats")?;
+    }
+    Ok(())
 }
 
 /// Randomness for the ids of one encoder.

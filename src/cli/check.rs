@@ -35,15 +35,16 @@ pub fn run(args: &CheckArgs, sources: &Sources, out: &mut dyn Write, err: &mut d
         let _ = writeln!(err, "warning: {warning}");
     }
     let registry = if args.skip_registry { Ok(None) } else { check_registry(&loaded) };
-    let listeners = app::check_listeners(&loaded.config);
+    let config = &loaded.config;
+    let parts = [app::check_listeners(config), app::check_kafka(config), app::check_nats(config)];
     // As above; the exit code still tells.
     let _ = write!(out, "{}", loaded.resolved);
-    if let Err(error) = &listeners {
+    for error in parts.iter().filter_map(|part| part.as_ref().err()) {
         // As above.
         let _ = writeln!(err, "{error:#}");
     }
     match registry {
-        Ok(_) if listeners.is_err() => ExitCode::from(EXIT_CONFIGURATION),
+        Ok(_) if parts.iter().any(Result::is_err) => ExitCode::from(EXIT_CONFIGURATION),
         Ok(registry) => {
             if let Some(registry) = registry {
                 // As above.
@@ -160,6 +161,24 @@ mod tests {
             assert_eq!(exit, code(78));
             assert!(err.starts_with(reason), "{err}");
         }
+    }
+
+    #[test]
+    fn what_the_queues_cannot_use_is_a_mistake_and_every_one_is_told() {
+        let (exit, _, err) = check(&[
+            &devices(),
+            "uplink.queue=kafka",
+            "commands.queue=nats",
+            "kafka.brokers=127.0.0.1:1",
+            "kafka.properties.no.such=1",
+            "nats.servers=nats://127.0.0.1:1",
+            "nats.credentials=/nowhere/creds",
+        ]);
+        assert_eq!(exit, code(78));
+        let reasons: Vec<&str> = err.lines().collect();
+        assert!(reasons[0].starts_with("kafka.properties: the Kafka property no.such is not taken"), "{err}");
+        assert!(reasons[1].starts_with("nats: /nowhere/creds cannot be read"), "{err}");
+        assert_eq!(reasons.len(), 2, "{err}");
     }
 
     #[test]

@@ -1,53 +1,14 @@
 //! Connections that need a password or a certificate.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::fs;
 use std::sync::Arc;
 
 use jetlinks_bridge::protocol::uplink::{Availability, Inbox};
 use jetlinks_bridge::queue::nats::{NatsMaterial, NatsSettings, NatsTlsSettings, NatsUplink};
 
 use super::sessions::Sessions;
-use super::support::{Folder, Nats, http, tool};
+use super::support::{Authority, Nats, http};
 use super::worker;
-
-/// An authority and what it signed, as `name.pem` and `name.key`.
-struct Certificates {
-    folder: Folder,
-}
-
-impl Certificates {
-    fn make() -> Self {
-        let certificates = Self { folder: Folder::new("certificates") };
-        let subject = ["-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
-        certificates.openssl(
-            &["req", "-x509", "-days", "2", "-subj", "/CN=ca", "-keyout", "ca.key", "-out", "ca.pem"],
-            &subject,
-        );
-        certificates.folder.write("names", "subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n");
-        for name in ["server", "client"] {
-            let (key, request, certificate) = (format!("{name}.key"), format!("{name}.csr"), format!("{name}.pem"));
-            certificates.openssl(&["req", "-new", "-subj", "/CN=x", "-keyout", &key, "-out", &request], &subject);
-            let signing = ["x509", "-req", "-days", "2", "-in", &request, "-out", &certificate, "-extfile", "names"];
-            certificates.openssl(&signing, &["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"]);
-        }
-        certificates
-    }
-
-    fn openssl(&self, arguments: &[&str], more: &[&str]) {
-        let mut command = Command::new(tool::system("openssl"));
-        let output = command.args(arguments).args(more).current_dir(self.folder.path()).output().expect("it starts");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn text(&self, name: &str) -> NatsMaterial {
-        NatsMaterial::Text(std::fs::read_to_string(self.path(name)).expect("openssl wrote it"))
-    }
-}
 
 fn store_one(settings: &NatsSettings) {
     worker::run(async {
@@ -91,21 +52,17 @@ fn a_user_alone_is_a_token() {
 
 #[test]
 fn certificates_are_taken_from_files_and_from_texts() {
-    let certificates = Certificates::make();
-    let argument = |path: &Path| path.to_str().expect("a path of ASCII").to_owned();
-    let (cert, key, ca) =
-        (certificates.path("server.pem"), certificates.path("server.key"), certificates.path("ca.pem"));
-    let (cert, key, ca) = (argument(&cert), argument(&key), argument(&ca));
+    let authority = Authority::new();
+    ["server", "client"].iter().for_each(|name| authority.issue(name));
+    let (cert, key, ca) = (authority.path("server.pem"), authority.path("server.key"), authority.path("ca.pem"));
     let nats = Nats::start_with(&["--tlsverify", "--tlscert", &cert, "--tlskey", &key, "--tlscacert", &ca]);
     let mut settings = NatsSettings::new(vec![nats.url()]);
-    let file = |name: &str| Some(NatsMaterial::File(certificates.path(name)));
+    let file = |name: &str| Some(NatsMaterial::File(authority.file(name)));
     settings.tls =
         NatsTlsSettings { ca: file("ca.pem"), certificate: file("client.pem"), private_key: file("client.key") };
     store_one(&settings);
-    settings.tls = NatsTlsSettings {
-        ca: Some(certificates.text("ca.pem")),
-        certificate: Some(certificates.text("client.pem")),
-        private_key: Some(certificates.text("client.key")),
-    };
+    let text = |name: &str| Some(NatsMaterial::Text(fs::read_to_string(authority.file(name)).expect("it was issued")));
+    settings.tls =
+        NatsTlsSettings { ca: text("ca.pem"), certificate: text("client.pem"), private_key: text("client.key") };
     store_one(&settings);
 }

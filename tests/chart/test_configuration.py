@@ -29,7 +29,11 @@ GIVEN = {
     "registry": {"token": "hush"},
     "kafka-user": {"password": "hush"},
     "kafka-ca": {"ca.crt": PEM},
-    "nats-user": {"nats.creds": "-----BEGIN NATS USER JWT-----\n"},
+    # A key that was made for this test and is known nowhere.
+    "nats-user": {
+        "nats.creds": "-----BEGIN NATS USER JWT-----\nx.y.z\n------END NATS USER JWT------\n\n-----BEGIN USER NKEY SEED-----\n"
+        "SUAKYLPNZ4BYO5DI35UDPYZ765RBAZEU5CJOFQKQ3ZUBRGIOFKR5ACJV6M\n------END USER NKEY SEED------\n"
+    },
     "nats-tls": {"ca.crt": PEM, "tls.crt": PEM, "tls.key": PEM},
     "mqtt-tls": _pair(),
     "dtls-tls": _pair(),

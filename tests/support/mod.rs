@@ -5,6 +5,7 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses its own part of the shared module")]
 #![expect(clippy::disallowed_methods, reason = "tests own the clock, the sockets and the processes that they start")]
 
+pub(crate) mod authority;
 pub(crate) mod balancer;
 pub(crate) mod bridge;
 pub(crate) mod caller;
@@ -13,12 +14,14 @@ pub(crate) mod cluster;
 pub(crate) mod coap;
 pub(crate) mod collector;
 pub(crate) mod device;
+pub(crate) mod document;
 pub(crate) mod folder;
 pub(crate) mod http;
 pub(crate) mod kafka;
 pub(crate) mod link;
 pub(crate) mod load;
 pub(crate) mod nats;
+pub(crate) mod operator;
 pub(crate) mod packet;
 pub(crate) mod port;
 pub(crate) mod process;
@@ -28,6 +31,7 @@ pub(crate) mod tool;
 pub(crate) mod wait;
 pub(crate) mod wire;
 
+pub(crate) use authority::Authority;
 pub(crate) use balancer::Balancer;
 pub(crate) use bridge::Bridge;
 pub(crate) use caller::Caller;
@@ -37,10 +41,11 @@ pub(crate) use coap::CoapDevice;
 pub(crate) use collector::{Collector, Exported};
 pub(crate) use device::Device;
 pub(crate) use folder::Folder;
-pub(crate) use kafka::Kafka;
+pub(crate) use kafka::{Kafka, SecuredKafka};
 pub(crate) use link::Link;
 pub(crate) use load::Load;
 pub(crate) use nats::Nats;
+pub(crate) use operator::Operator;
 pub(crate) use packet::{Connect, Packet, Version};
 pub(crate) use process::Process;
 pub(crate) use registry::{Registration, Registry};

@@ -33,6 +33,14 @@ const RESERVED: [&str; 15] = [
     "partition.assignment.strategy",
 ];
 
+/// Properties that name a file which librdkafka reads when a client is made. It tells of one that is missing only then, and
+/// not which.
+const FILES: [&str; 5] =
+    ["ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "ssl.crl.location", "ssl.keystore.location"];
+
+/// What `ssl.ca.location` may say instead: look where systems keep their authorities.
+const PROBE: &str = "probe";
+
 /// A record waits this long for others to the same partition.
 const LINGER: &str = "1";
 
@@ -60,6 +68,10 @@ pub(super) fn config(settings: &KafkaSettings) -> Result<ClientConfig, KafkaErro
     for (name, value) in &settings.properties {
         if RESERVED.contains(&name.as_str()) {
             return Err(KafkaError::Reserved(name.clone()));
+        }
+        if FILES.contains(&name.as_str()) && value != PROBE {
+            let unreadable = |error: std::io::Error| KafkaError::Property(name.clone(), format!("{value}: {error}"));
+            std::fs::File::open(value).map_err(unreadable)?;
         }
         config.set(name, value);
     }
@@ -105,6 +117,8 @@ pub(super) struct Notes {
     pub(super) all_down: AtomicBool,
     /// The producer cannot go on.
     pub(super) is_fatal: AtomicBool,
+    /// Why the last connection was not made or was lost, in the words of librdkafka.
+    cause: Mutex<Option<String>>,
     complaints: Mutex<Throttle>,
     log: Mutex<Throttle>,
 }
@@ -118,6 +132,7 @@ impl Default for Notes {
             failed: AtomicU64::new(0),
             all_down: AtomicBool::new(false),
             is_fatal: AtomicBool::new(false),
+            cause: Mutex::default(),
             complaints: throttle(),
             log: throttle(),
         }
@@ -125,6 +140,17 @@ impl Default for Notes {
 }
 
 impl Notes {
+    /// Why the last connection was not made or was lost.
+    pub(super) fn cause(&self) -> Option<String> {
+        self.cause.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note_cause(&self, reason: &str) {
+        // How long the attempt took and how often it was made would make each one another cause.
+        let cause = reason.split(" (after ").next().unwrap_or(reason).to_owned();
+        *self.cause.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause);
+    }
+
     /// Logs that records come back, now and then.
     pub(super) fn complain(&self, error: &ClientError) {
         let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
@@ -152,7 +178,10 @@ impl rdkafka::ClientContext for Context {
                 tracing::warn!(reason, "the Kafka producer cannot go on; another takes its place");
                 self.notes.is_fatal.store(true, Ordering::Relaxed);
             }
-            _ => tracing::debug!(%error, reason, "Kafka connection trouble"),
+            _ => {
+                tracing::debug!(%error, reason, "Kafka connection trouble");
+                self.notes.note_cause(reason);
+            }
         }
     }
 }
@@ -237,6 +266,10 @@ mod tests {
         assert!(
             matches!(mistake("no.such.property", "1"), Some(KafkaError::Property(name, _)) if name == "no.such.property")
         );
+        assert!(
+            matches!(mistake("ssl.key.location", "/nonexistent"), Some(KafkaError::Property(name, _)) if name == "ssl.key.location")
+        );
+        assert_eq!(mistake("ssl.ca.location", "probe"), None);
         assert!(matches!(mistake("linger.ms", "soon"), Some(KafkaError::Property(name, _)) if name == "linger.ms"));
     }
 

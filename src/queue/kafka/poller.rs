@@ -57,7 +57,7 @@ impl Poller {
                     }
                 },
             };
-            if !self.prepare(&producer) {
+            if !self.prepare(&producer, &notes) {
                 continue;
             }
             self.shared.open(Arc::clone(&producer), Arc::clone(&notes));
@@ -92,15 +92,20 @@ impl Poller {
     }
 
     /// Asks for the topics until they are there; false when the uplink was dropped meanwhile.
-    fn prepare(&mut self, producer: &Producer) -> bool {
+    fn prepare(&mut self, producer: &Producer, notes: &Notes) -> bool {
         while !self.is_stopped() {
             let settings = &self.settings;
             let names = [settings.uplink_topic.as_str(), settings.rejected_topic.as_str()];
             let prepared = topics::prepare(producer.client(), &self.config, &names, settings.create_topics);
-            let Err(trouble) = prepared else {
+            let Err(mut trouble) = prepared else {
                 self.last_trouble = None;
                 return true;
             };
+            if let TopicTrouble::Unanswered(cause) = &mut trouble {
+                // The question itself fails with no more than that it was not answered.
+                producer.poll(Duration::ZERO);
+                *cause = notes.cause().unwrap_or_else(|| std::mem::take(cause));
+            }
             if self.last_trouble.as_ref() != Some(&trouble) {
                 if trouble.needs_a_human() {
                     tracing::error!(cause = %trouble, "Kafka cannot be used");

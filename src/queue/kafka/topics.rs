@@ -19,7 +19,7 @@ const BROKER_DEFAULT: i32 = -1;
 pub(super) enum TopicTrouble {
     /// No broker answers.
     Unanswered(String),
-    /// This topic does not exist, and the bridge must not make it.
+    /// This topic does not exist or is not shown, and the bridge must not make it.
     Missing(String),
     /// This topic could not be made.
     NotMade(String, String),
@@ -38,7 +38,7 @@ impl fmt::Display for TopicTrouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             TopicTrouble::Unanswered(cause) => write!(f, "no Kafka broker answers: {cause}"),
-            TopicTrouble::Missing(topic) => write!(f, "topic {topic} does not exist"),
+            TopicTrouble::Missing(topic) => write!(f, "topic {topic} does not exist, or the bridge may not see it"),
             TopicTrouble::NotMade(topic, cause) => write!(f, "topic {topic} cannot be made: {cause}"),
             TopicTrouble::Leaderless(topic) => write!(f, "no partition of topic {topic} has a leader"),
         }

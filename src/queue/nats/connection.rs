@@ -4,10 +4,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_nats::connection::State;
-use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use async_nats::{Client, ConnectOptions, Event, Server, ServerAddr};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use super::credentials::{self, UrlUser};
 use super::headers::unescape;
 use super::{NatsError, NatsSettings, tls};
 use crate::queue::{Backoff, Throttle};
@@ -52,7 +53,8 @@ pub(super) struct Capacity {
     pub(super) subscription: usize,
 }
 
-/// Checks the settings, reading the credentials file: the servers to start from, and how to connect to them.
+/// Checks the settings, reading the credentials file: the servers to start from, and how to connect to them. The file is
+/// read again at each connection.
 ///
 /// # Errors
 /// [`NatsError`] names the setting.
@@ -67,22 +69,20 @@ pub fn options(settings: &NatsSettings) -> Result<(Vec<ServerAddr>, ConnectOptio
     if !is_prefix(&settings.prefix) {
         return Err(NatsError::Prefix(settings.prefix.clone()));
     }
-    let options = ConnectOptions::new()
+    let user = servers.iter().find_map(user_of);
+    let options = match (&settings.credentials, user) {
+        (Some(credentials), user) => credentials::options(credentials, user)?,
+        (None, Some((user, Some(password)))) => ConnectOptions::with_user_and_password(user, password),
+        (None, Some((token, None))) => ConnectOptions::with_token(token),
+        (None, None) => ConnectOptions::new(),
+    };
+    let options = options
         .name(&settings.connection_name)
         .ping_interval(settings.ping_interval)
         .connection_timeout(CONNECT_TIMEOUT)
         .max_reconnects(None)
         .reconnect_delay_callback(Backoff::pause_before);
-    let mut options = tls::apply(options, &settings.tls)?;
-    if let Some((user, password)) = servers.iter().find_map(user_of) {
-        options = match password {
-            Some(password) => options.user_and_password(user, password),
-            None => options.token(user),
-        };
-    }
-    if let Some(credentials) = &settings.credentials {
-        options = options.credentials(&credentials.read()?).map_err(|_| NatsError::Credentials)?;
-    }
+    let options = tls::apply(options, &settings.tls)?;
     Ok((servers, options))
 }
 
@@ -94,9 +94,14 @@ pub(super) async fn connect(
     role: &'static str,
 ) -> Option<Connection> {
     let signal = Arc::new(Signal::new(role));
-    let heard = Arc::clone(&signal);
+    let (heard, tried) = (Arc::clone(&signal), Arc::clone(&signal));
     let options = options
         .retry_on_initial_connect()
+        .reconnect_to_server_callback(move |servers, _| {
+            tried.look_back(&servers);
+            // The client chooses.
+            std::future::ready(None)
+        })
         .client_capacity(capacity.operations)
         .subscription_capacity(capacity.subscription)
         .event_callback(move |event| {
@@ -113,6 +118,14 @@ pub(super) async fn connect(
     let (sender, link) = watch::channel(Link::default());
     let watcher = tokio::task::spawn_local(watch_link(client.clone(), signal, sender, role));
     Some(Connection { client, link, watcher })
+}
+
+/// A subject of this connection alone, on which it hears itself: what comes back proves that the server has handled
+/// everything before it. Not an inbox, so that nobody has to let the bridge write to the inboxes of others.
+pub(super) fn echo_subject(client: &Client, prefix: &str) -> String {
+    let inbox = client.new_inbox();
+    let unique = inbox.rsplit('.').next().unwrap_or(&inbox);
+    format!("{prefix}.echo.{unique}")
 }
 
 /// Waits until the link is there; the value seen is returned.
@@ -150,15 +163,28 @@ impl Signal {
         match event {
             Event::SlowConsumer(_) => state.dropped += 1,
             Event::LameDuckMode => tracing::info!(role, "the NATS server is about to leave"),
-            Event::ServerError(_) | Event::ClientError(_) => {
+            Event::ServerError(_) => {
                 if let Some(suppressed) = state.complaints.pass(Instant::now()) {
                     tracing::warn!(role, error = %event, suppressed, "NATS connection trouble");
                 }
             }
+            // Of an attempt to connect it tells the kind alone; the cause is told before the next attempt.
+            Event::ClientError(_) => {}
             Event::Connected | Event::Disconnected | Event::Draining | Event::Closed => {}
         }
         drop(state);
         self.wake.notify_one();
+    }
+
+    /// Before an attempt to connect: why those before it failed.
+    fn look_back(&self, servers: &[Server]) {
+        let failed = servers.iter().find_map(|server| Some((server, server.last_error.as_deref()?)));
+        let Some((server, error)) = failed else { return };
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(suppressed) = state.complaints.pass(Instant::now()) {
+            let server = format!("{}:{}", server.addr.host(), server.addr.port());
+            tracing::warn!(role = self.role, server, error, suppressed, "the NATS server is not reached");
+        }
     }
 
     fn dropped(&self) -> u64 {
@@ -189,7 +215,7 @@ async fn watch_link(client: Client, signal: Arc<Signal>, sender: watch::Sender<L
 
 /// User and password of a URL, which the client itself does not look for. A user alone is a token, as for every NATS
 /// client.
-fn user_of(server: &ServerAddr) -> Option<(String, Option<String>)> {
+fn user_of(server: &ServerAddr) -> Option<UrlUser> {
     let user = unescape(server.username()?);
     Some((user, server.password().map(unescape)))
 }

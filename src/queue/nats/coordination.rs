@@ -37,7 +37,7 @@ pub enum Heard {
 pub struct NatsCoordination {
     connection: Connection,
     subject: String,
-    inbox: String,
+    echo: String,
     seen: Option<Link>,
     claims: Subscriber,
     proofs: mpsc::UnboundedReceiver<u64>,
@@ -55,10 +55,10 @@ impl NatsCoordination {
         let connection =
             connection::connect(servers, options, capacity, "coordination").await.ok_or(NatsError::NoServer)?;
         let subject = format!("{}.claim", settings.prefix);
-        let inbox = connection.client.new_inbox();
+        let echo = connection::echo_subject(&connection.client, &settings.prefix);
         let claims = listen(&connection.client, subject.clone()).await?;
         let (prover, proofs) = mpsc::unbounded_channel();
-        let mut echoes = listen(&connection.client, inbox.clone()).await?;
+        let mut echoes = listen(&connection.client, echo.clone()).await?;
         let heard = prover.clone();
         tokio::task::spawn_local(async move {
             while let Some(message) = echoes.next().await {
@@ -68,7 +68,7 @@ impl NatsCoordination {
                 }
             }
         });
-        Ok(Self { connection, subject, inbox, seen: None, claims, proofs, prover })
+        Ok(Self { connection, subject, echo, seen: None, claims, proofs, prover })
     }
 
     /// Whether the server is there.
@@ -122,7 +122,7 @@ impl NatsCoordination {
     pub async fn prove(&self, number: u64) {
         let late = self.prover.clone();
         if self.is_connected() {
-            let _away = self.connection.client.publish(self.inbox.clone(), number.to_be_bytes().to_vec().into()).await;
+            let _away = self.connection.client.publish(self.echo.clone(), number.to_be_bytes().to_vec().into()).await;
         }
         tokio::task::spawn_local(async move {
             tokio::time::sleep(PROOF_TIMEOUT).await;

@@ -1,7 +1,7 @@
 //! Commands from core NATS, and their outcomes to the reply subjects.
 //!
 //! 1. `attach` notes the subject of a device; the registrar subscribes all that are noted and publishes one barrier to
-//!    an inbox of its own behind them. A server handles what a connection sends in order, so when the barrier comes
+//!    an echo of its own behind them. A server handles what a connection sends in order, so when the barrier comes
 //!    back the interests before it are in place. (The client's `flush` only empties its socket buffer: no proof.)
 //! 2. The deliverer waits for all subscriptions at once and turns each message into an event, as fast as the worker
 //!    takes them: the worker refuses what is too much, and so nobody waits in vain. Only what comes while the thread is
@@ -199,16 +199,16 @@ async fn supervise(shared: Rc<Shared>, servers: Vec<ServerAddr>, options: Connec
         return;
     };
     let client = connection.client.clone();
-    let inbox = client.new_inbox();
-    let barriers = match client.subscribe(inbox.clone()).await {
+    let echo = connection::echo_subject(&client, shared.own.trim_end_matches('.'));
+    let barriers = match client.subscribe(echo.clone()).await {
         Ok(subscriber) => subscriber,
         Err(error) => {
-            tracing::error!(%error, "the NATS client refused its inbox");
+            tracing::error!(%error, "the NATS client refused its echo");
             return;
         }
     };
     let mut tasks = JoinSet::new();
-    let registrar = Registrar::new(Rc::clone(&shared), client.clone(), connection.link.clone(), inbox, barriers);
+    let registrar = Registrar::new(Rc::clone(&shared), client.clone(), connection.link.clone(), echo, barriers);
     tasks.spawn_local(registrar.run());
     // The client's task takes in whatever has arrived, in one turn. Those that have to keep up with it stop where the
     // next one's room ends, not at the runtime's budget of 128 messages a turn.

@@ -13,7 +13,7 @@ pub enum NatsError {
     Server(String),
     /// This file of the settings cannot be read.
     Unreadable(PathBuf, ErrorKind),
-    /// The credentials hold no JWT and seed.
+    /// The credentials hold neither a JWT and a seed nor a seed alone.
     Credentials,
     /// What is given as this TLS setting is not what it should be in PEM.
     Pem(&'static str),
@@ -31,7 +31,9 @@ impl fmt::Display for NatsError {
             NatsError::NoServer => f.write_str("no NATS server is named"),
             NatsError::Server(url) => write!(f, "{url:?} is no NATS server URL"),
             NatsError::Unreadable(path, kind) => write!(f, "{} cannot be read: {kind}", path.display()),
-            NatsError::Credentials => f.write_str("the NATS credentials hold no user JWT and seed"),
+            NatsError::Credentials => {
+                f.write_str("the NATS credentials hold neither a user's JWT and seed nor a seed alone")
+            }
             NatsError::Pem(name) => write!(f, "NATS TLS setting {name} is not what it should be in PEM"),
             NatsError::TextWithoutAuthority => {
                 f.write_str("a NATS certificate given as text wants the certificate authority too")

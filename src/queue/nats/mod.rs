@@ -5,6 +5,7 @@ mod acknowledgement;
 mod caller;
 mod connection;
 mod coordination;
+mod credentials;
 mod downlink;
 mod error;
 mod headers;

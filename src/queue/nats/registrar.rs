@@ -28,7 +28,7 @@ pub(super) struct Registrar {
     client: Client,
     link: tokio::sync::watch::Receiver<Link>,
     seen: Link,
-    inbox: String,
+    echo: String,
     barriers: Subscriber,
     sent: u64,
     waiting: VecDeque<Unconfirmed>,
@@ -46,16 +46,16 @@ struct Unconfirmed {
 }
 
 impl Registrar {
-    /// `barriers` is the subscription of `inbox`.
+    /// `barriers` is the subscription of `echo`.
     pub(super) fn new(
         shared: Rc<Shared>,
         client: Client,
         link: watch::Receiver<Link>,
-        inbox: String,
+        echo: String,
         barriers: Subscriber,
     ) -> Self {
         let (waiting, deferred) = (VecDeque::new(), Vec::new());
-        Self { shared, client, link, seen: Link::default(), inbox, barriers, sent: 0, waiting, deferred }
+        Self { shared, client, link, seen: Link::default(), echo, barriers, sent: 0, waiting, deferred }
     }
 
     /// Ends when the worker does not take events any more.
@@ -135,7 +135,7 @@ impl Registrar {
             biased;
             // The turn of `run` that follows sees the change and lets the sessions in.
             () = connection::lost(&mut link, seen) => true,
-            sent = self.client.publish(self.inbox.clone(), barrier) => sent.is_ok(),
+            sent = self.client.publish(self.echo.clone(), barrier) => sent.is_ok(),
         }
     }
 

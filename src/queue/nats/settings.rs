@@ -11,7 +11,7 @@ pub struct NatsSettings {
     /// Server URLs, `nats://host:port` or `tls://host:port`; at least one. The first user and password (or token) inside
     /// one counts for all.
     pub servers: Vec<String>,
-    /// User JWT and seed, as a credentials file holds them; read at start.
+    /// User JWT and seed, as a credentials file holds them, or the seed alone; a file is read again at each connection.
     pub credentials: Option<NatsMaterial>,
     /// Certificates; any of them, or a `tls://` URL, turns TLS on.
     pub tls: NatsTlsSettings,

@@ -7,8 +7,8 @@ use async_nats::rustls::{ClientConfig, RootCertStore};
 
 use super::{NatsError, NatsMaterial, NatsTlsSettings};
 
-/// Sets what the settings ask for. Files are read by the client at each connection, so a renewed certificate is found;
-/// texts are read here.
+/// Sets what the settings ask for. Files are read by the client at each connection, so a renewed certificate is found, and
+/// here, so that one that is missing is found at the start; texts are read here alone.
 ///
 /// # Errors
 /// [`NatsError`] names the setting.
@@ -18,6 +18,9 @@ pub(super) fn apply(options: ConnectOptions, tls: &NatsTlsSettings) -> Result<Co
     }
     if tls.ca.is_none() && tls.certificate.is_none() {
         return Ok(options);
+    }
+    for material in [&tls.ca, &tls.certificate, &tls.private_key].into_iter().flatten() {
+        material.read()?;
     }
     let options = options.require_tls(true);
     let is_text = |material: &Option<NatsMaterial>| matches!(material, Some(NatsMaterial::Text(_)));
@@ -87,6 +90,8 @@ mod tests {
         let key = Some(NatsMaterial::Text("y".to_owned()));
         let tls = NatsTlsSettings { ca, certificate: key.clone(), private_key: key };
         let kind = std::io::ErrorKind::NotFound;
+        assert_eq!(apply(ConnectOptions::new(), &tls).err(), Some(NatsError::Unreadable(missing.clone(), kind)));
+        let tls = NatsTlsSettings { ca: Some(NatsMaterial::File(missing.clone())), ..NatsTlsSettings::default() };
         assert_eq!(apply(ConnectOptions::new(), &tls).err(), Some(NatsError::Unreadable(missing, kind)));
     }
 }

@@ -106,10 +106,14 @@ where
     }
 }
 
+/// Complains at each attempt to connect of which the bridge itself tells, now and then and with the cause.
+const REPEATING: &str = "async_nats::connector=off";
+
 fn directives(level: &str) -> String {
     match level {
-        "off" | "error" | "warn" => level.to_owned(),
-        "info" | "debug" | "trace" => format!("warn,jetlinks_bridge={level}"),
+        "off" => level.to_owned(),
+        "error" | "warn" => format!("{level},{REPEATING}"),
+        "info" | "debug" | "trace" => format!("warn,{REPEATING},jetlinks_bridge={level}"),
         directives => directives.to_owned(),
     }
 }

@@ -44,8 +44,8 @@ const SHAPES: [Shape; 3] = [Shape::Text { ansi: false }, Shape::Text { ansi: tru
 
 #[test]
 fn a_bare_level_counts_for_the_bridge_and_not_for_libraries() {
-    assert_eq!(directives("debug"), "warn,jetlinks_bridge=debug");
-    assert_eq!(directives("error"), "error");
+    assert_eq!(directives("debug"), "warn,async_nats::connector=off,jetlinks_bridge=debug");
+    assert_eq!(directives("error"), "error,async_nats::connector=off");
     assert_eq!(directives("info,async_nats=debug"), "info,async_nats=debug");
 }
 

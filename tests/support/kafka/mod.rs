@@ -1,5 +1,9 @@
 //! A Kafka broker of its own for a test.
 
+mod secured;
+
+pub(crate) use secured::SecuredKafka;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -36,17 +40,21 @@ pub(crate) struct Kafka {
 impl Kafka {
     /// Starts a broker and waits until it answers.
     pub(crate) fn start() -> Self {
-        for _ in 0..ATTEMPTS {
+        let attempts = 0..ATTEMPTS;
+        let started = attempts.into_iter().find_map(|_| {
             let folder = Folder::new("kafka");
-            let (port, controller_port) = (port::free_port(), port::free_port());
             folder.write("data/meta.properties", META);
-            folder.write("server.properties", &properties(&folder.path().join("data"), port, controller_port));
-            let mut kafka = Self { process: spawn(&folder), port, folder };
-            if kafka.is_ready_in_time() {
-                return kafka;
-            }
-        }
-        panic!("Kafka does not start");
+            let ports = [port::free_port(), port::free_port()];
+            folder.write("server.properties", &properties(&folder.path().join("data"), ports));
+            Self::attempt(folder, ports[0])
+        });
+        started.expect("Kafka starts")
+    }
+
+    /// Starts the broker that the folder describes; `None` when it ends, as it does when a port is taken.
+    fn attempt(folder: Folder, port: u16) -> Option<Self> {
+        let mut kafka = Self { process: spawn(&folder), port, folder };
+        kafka.is_ready_in_time().then_some(kafka)
     }
 
     /// As [`Kafka::start`], with these topics of that many partitions.
@@ -140,17 +148,23 @@ fn is_served(client: &ClientConfig) -> Option<()> {
 }
 
 fn spawn(folder: &Folder) -> Process {
+    let mut command = java();
+    command.arg("kafka.Kafka").arg(folder.path().join("server.properties"));
+    Process::start(&mut command, &folder.path().join("server.log"))
+}
+
+/// A call of a class of Kafka, to be named by the caller.
+fn java() -> Command {
     let libraries = tool::installed("kafka/libs").join("*");
     let logging = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/kafka/log4j2.properties");
     let mut command = Command::new(tool::system("java"));
     // A small heap and the quick compiler alone: a test ends before the other one pays.
     command.args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
     command.arg(format!("-Dlog4j2.configurationFile={}", logging.display())).arg("-cp").arg(libraries);
-    command.arg("kafka.Kafka").arg(folder.path().join("server.properties"));
-    Process::start(&mut command, &folder.path().join("server.log"))
+    command
 }
 
-fn properties(data: &Path, port: u16, controller_port: u16) -> String {
+fn properties(data: &Path, [port, controller_port]: [u16; 2]) -> String {
     let data = fs::canonicalize(data).expect("the folder was made");
     let data = data.display();
     // Session and heartbeat: a broker that was killed is let in again after two seconds instead of nine.

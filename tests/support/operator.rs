@@ -1,0 +1,74 @@
+//! An operator of NATS, as organisations have one that give out `.creds` files.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use nkeys::KeyPair;
+use serde_json::{Value, json};
+
+/// An operator with an account for its servers and one for applications.
+pub(crate) struct Operator {
+    key: KeyPair,
+    system: KeyPair,
+    account: KeyPair,
+}
+
+impl Operator {
+    /// Makes all keys.
+    pub(crate) fn new() -> Self {
+        Self { key: KeyPair::new_operator(), system: KeyPair::new_account(), account: KeyPair::new_account() }
+    }
+
+    /// What a server's configuration says of it: the operator, and both accounts in memory.
+    pub(crate) fn server(&self) -> String {
+        let operator = jwt(&self.key, &self.key, &json!({"type": "operator", "version": 2}));
+        let [system, account] =
+            [&self.system, &self.account].map(|account| (account.public_key(), self.account(account)));
+        format!(
+            "operator: {operator}\nsystem_account: {}\nresolver: MEMORY\nresolver_preload: {{\n{}: {}\n{}: {}\n}}\n",
+            system.0, system.0, system.1, account.0, account.1
+        )
+    }
+
+    /// A credentials file of a new user of the account for applications.
+    pub(crate) fn credentials(&self) -> String {
+        let user = KeyPair::new_user();
+        let limits = json!({"type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1});
+        let (jwt, seed) = (jwt(&user, &self.account, &limits), user.seed().expect("a new key has a seed"));
+        format!(
+            "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\
+             -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
+        )
+    }
+
+    fn account(&self, account: &KeyPair) -> String {
+        let unlimited = [
+            "subs",
+            "data",
+            "payload",
+            "imports",
+            "exports",
+            "conn",
+            "leaf",
+            "mem_storage",
+            "disk_storage",
+            "streams",
+            "consumer",
+        ];
+        let mut limits: Value = unlimited.iter().map(|&name| (name.to_owned(), json!(-1))).collect();
+        limits["wildcards"] = json!(true);
+        if account.public_key() == self.system.public_key() {
+            // The account of the servers takes no streams.
+            ["mem_storage", "disk_storage", "streams", "consumer"].iter().for_each(|&name| limits[name] = json!(0));
+        }
+        jwt(account, &self.key, &json!({"type": "account", "version": 2, "limits": limits}))
+    }
+}
+
+/// What `issuer` says of `subject`.
+fn jwt(subject: &KeyPair, issuer: &KeyPair, claims: &Value) -> String {
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let claims = json!({"jti": "1", "iat": 1, "iss": issuer.public_key(), "sub": subject.public_key(), "name": "test", "nats": claims});
+    let text = format!("{}.{}", part(&json!({"typ": "JWT", "alg": "ed25519-nkey"})), part(&claims));
+    let signature = issuer.sign(text.as_bytes()).expect("a new key signs");
+    format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
