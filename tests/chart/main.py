@@ -1,6 +1,6 @@
-"""Runs the tests of the chart, of the image's recipe and of the compose file.
+"""Runs the tests of the chart, of the image's recipe and of the compose file; or those of another folder.
 
-Usage: python main.py [WORD...]      with words, only tests whose name holds one of them
+Usage: python main.py [--in FOLDER] [WORD...]      with words, only tests whose name holds one of them
 
 A test is a function of a test_*.py whose name does not begin with _; its name is the sentence that would be false.
 """
@@ -15,9 +15,9 @@ import traceback
 HERE = pathlib.Path(__file__).resolve().parent
 
 
-def tests():
+def tests(folder):
     """The tests of every module, in the order in which they are written."""
-    for path in sorted(HERE.glob("test_*.py")):
+    for path in sorted(folder.glob("test_*.py")):
         module = importlib.import_module(path.stem)
         for name, value in vars(module).items():
             if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_"):
@@ -26,8 +26,12 @@ def tests():
 
 def main(words):
     """Exit code 0 when something ran and nothing failed."""
+    folder = HERE
+    if words[:1] == ["--in"]:
+        folder, words = pathlib.Path(words[1]).resolve(), words[2:]
+        sys.path.insert(0, str(folder))
     passed, failed = 0, 0
-    for module, name, test in tests():
+    for module, name, test in tests(folder):
         if words and not any(word in f"{module}.{name}" for word in words):
             continue
         begin = time.monotonic()

@@ -127,7 +127,10 @@ def a_changed_configuration_replaces_the_pods_and_a_changed_device_does_not():
 
     assert checksums() == checksums("--set", "registry.devices=x") == checksums("--set", "replicas=7")
     assert checksums()[0] != checksums("--set", "config.log.level=debug")[0]
-    assert checksums(*NATS)[1] != checksums(*NATS, "--set", "secrets.nats.credentials.existingSecret=a")[1]
+    # Credentials of NATS are read again at each connection, those of Kafka at the start alone.
+    assert checksums(*NATS)[1] == checksums(*NATS, "--set", "secrets.nats.credentials.existingSecret=a")[1]
+    kafka = "secrets.kafka[0].existingSecret=a,secrets.kafka[0].files.sasl\\.password=password"
+    assert checksums()[1] != checksums("--set", kafka)[1]
 
 
 def the_notes_name_the_next_three_commands():

@@ -38,7 +38,7 @@ Secret, so that a Secret that changes reaches all its files at once.
 {{- end -}}
 {{- with $values.secrets.nats.credentials -}}
 {{- if .existingSecret -}}
-{{- $all = append $all (dict "volume" "nats-credentials" "secret" .existingSecret "key" .key "setting" (list "nats" "credentials_file") "restart" true) -}}
+{{- $all = append $all (dict "volume" "nats-credentials" "secret" .existingSecret "key" .key "setting" (list "nats" "credentials_file") "restart" false) -}}
 {{- end -}}
 {{- end -}}
 {{- $pairs := list (dict "volume" "nats-tls" "from" $values.secrets.nats.tls "section" (list "nats" "tls")) -}}
@@ -51,7 +51,7 @@ Secret, so that a Secret that changes reaches all its files at once.
 {{- range $pair := $pairs -}}
 {{- range $part, $name := dict "certificate" "certificate_file" "privateKey" "private_key_file" "ca" "ca_file" "clientCa" "client_ca_file" -}}
 {{- if and $pair.from.existingSecret (get $pair.from $part) -}}
-{{- $all = append $all (dict "volume" $pair.volume "secret" $pair.from.existingSecret "key" (get $pair.from $part) "setting" (append $pair.section $name) "restart" (eq $pair.volume "nats-tls")) -}}
+{{- $all = append $all (dict "volume" $pair.volume "secret" $pair.from.existingSecret "key" (get $pair.from $part) "setting" (append $pair.section $name) "restart" false) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
