@@ -68,6 +68,10 @@ test-chart: tools-chart build ## tests the Helm chart, the recipe of the image a
 test-cluster: tools-cluster ## installs the chart in a real API server, upgrades it, rolls it back and removes it
 	@$(TOOLS)/venv/bin/python -B tests/chart/main.py --in tests/cluster
 
+.PHONY: test-image
+test-image: ## builds the image with buildah as root, runs what came of it, and tells its size
+	@.ci/test-image $(TOOLS)/image
+
 .PHONY: check
 check: packages-build ## formatting, lints, documentation, tree rules, purity of the core
 	$(CARGO) fmt --check -- --config-path .ci/rustfmt.toml
