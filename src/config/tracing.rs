@@ -22,7 +22,7 @@ pub struct TracingConfig {
 /// The path of traces below a base URL (OTLP specification, "OTLP/HTTP Request").
 const TRACES_PATH: &str = "/v1/traces";
 
-const DEFAULT_SHARE: f64 = 0.01;
+const DEFAULT_SHARE: f64 = 0.001;
 
 impl TracingConfig {
     pub(super) fn read(r: &mut Reader<'_>) -> Self {

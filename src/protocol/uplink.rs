@@ -70,7 +70,8 @@ pub struct Record {
     pub attributes: Vec<(&'static str, String)>,
     /// When the bridge took the message, ms since 1970.
     pub recorded_ms: u64,
-    /// What goes along as the header `traceparent`; `None` with tracing off, and for what no device said.
+    /// What goes along as the header `traceparent`; `None` where the trace is not sampled, with tracing off, and for what
+    /// no device said. A header for each message would cost twice what the attribute does.
     pub trace: Option<TraceContext>,
 }
 

@@ -273,6 +273,7 @@ impl Encoder {
         trace: Option<TraceContext>,
     ) -> Record {
         let Encoded { payload, attributes, .. } = encoded;
+        let trace = trace.filter(|trace| trace.sampled);
         Record { channel, address, payload, attributes, recorded_ms: self.now_ms, trace }
     }
 
@@ -286,7 +287,7 @@ impl Encoder {
         message: &'static str,
         parent: Option<TraceContext>,
     ) -> Option<Box<Span>> {
-        let context = record.trace.filter(|trace| trace.sampled)?;
+        let context = record.trace?;
         Some(Box::new(Span {
             context,
             parent: parent.map(|parent| parent.span_id),

@@ -54,7 +54,9 @@ fn a_message_that_is_not_sampled_has_its_place_and_no_span() {
     let (mut rig, spans) = Rig::traced(0.0);
     rig.report(1, Qos::AtLeastOnce);
     rig.receipt(1, true);
-    assert!(!context(&rig.world.uplink.published[1].1.payload).sampled);
+    let record = &rig.world.uplink.published[1].1;
+    assert!(!context(&record.payload).sampled);
+    assert_eq!(record.trace, None, "no header for what nobody follows");
     assert!(spans.lock().unwrap().is_empty());
 }
 
