@@ -92,10 +92,12 @@ fmt: ## formats the sources
 	$(CARGO) fmt -- --config-path .ci/rustfmt.toml
 
 .PHONY: bench
-bench: tools ## compares with Mosquitto in ROUNDS (3) of SECONDS (5), and times the hot path
+bench: tools ## compares with Mosquitto in ROUNDS (3) of SECONDS (5), prices metrics and tracing, times the hot path
 	@.ci/packages bench
 	$(CARGO) bench --locked --bench topic_to_envelope
 	$(CARGO) bench --locked --bench endtoend -- --rounds $(ROUNDS) --seconds $(SECONDS)
+	$(CARGO) bench --locked --bench endtoend -- --rounds $$((3 * $(ROUNDS))) --seconds $(SECONDS) --loads 100x20 \
+		--peers stdio,stdio-scraped,stdio-traced,jetstream,jetstream-scraped,jetstream-traced
 	$(CARGO) bench --locked --bench sessions
 
 .PHONY: fuzz

@@ -3,7 +3,7 @@
 //! For every load and round each peer gets a fresh server and the same simulated devices. The peers take turns, and
 //! every other round in reverse, so that a machine that grows busier does not favour one. Between two moments of steady
 //! load the processor time of the server and the acknowledged messages are read; the ratio is taken inside a round, the
-//! table shows medians over rounds.
+//! table shows medians over rounds. Peers that somebody watches are compared with the same peer unwatched.
 #![expect(clippy::print_stdout, reason = "the table is the result")]
 #![expect(
     clippy::disallowed_methods,
@@ -19,6 +19,7 @@ mod measurement;
 mod options;
 mod peer;
 mod processor;
+mod scraper;
 mod table;
 
 use std::process::ExitCode;

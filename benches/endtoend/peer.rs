@@ -10,7 +10,10 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use crate::load::{Load, Transport};
-use crate::support::{Certificate, Folder, Kafka, Nats, Process, Registration, Registry, Settings, http, port, wait};
+use crate::scraper::Scraper;
+use crate::support::{
+    Certificate, Collector, Folder, Kafka, Nats, Process, Registration, Registry, Settings, http, port, wait,
+};
 
 /// How long a server may take to be ready.
 const START: Duration = Duration::from_secs(30);
@@ -26,6 +29,22 @@ pub(crate) enum Peer {
     Kafka,
     /// The bridge, with stdout going nowhere.
     Stdio,
+    /// As `Jetstream`, and its metrics are read every second.
+    JetstreamScraped,
+    /// As `Jetstream`, and messages have their places in traces, of which the usual share goes to a collector.
+    JetstreamTraced,
+    /// As `Stdio`, and its metrics are read every second.
+    StdioScraped,
+    /// As `Stdio`, and messages have their places in traces, of which the usual share goes to a collector.
+    StdioTraced,
+}
+
+/// Who looks at a bridge while it works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Watcher {
+    Nobody,
+    Prometheus,
+    Collector,
 }
 
 impl fmt::Display for Peer {
@@ -35,18 +54,39 @@ impl fmt::Display for Peer {
             Peer::Jetstream => "bridge, JetStream",
             Peer::Kafka => "bridge, Kafka",
             Peer::Stdio => "bridge, stdio",
+            Peer::JetstreamScraped => "bridge, JetStream, scraped",
+            Peer::JetstreamTraced => "bridge, JetStream, traced",
+            Peer::StdioScraped => "bridge, stdio, scraped",
+            Peer::StdioTraced => "bridge, stdio, traced",
         })
     }
 }
 
 impl Peer {
-    /// All, in the order of a round.
+    /// Those of the comparison with Mosquitto, in the order of a round.
     pub(crate) const ALL: [Peer; 4] = [Peer::Mosquitto, Peer::Jetstream, Peer::Kafka, Peer::Stdio];
+
+    /// The same without anybody who looks at it; `None` when nobody does.
+    pub(crate) fn unwatched(self) -> Option<Self> {
+        match self {
+            Peer::JetstreamScraped | Peer::JetstreamTraced => Some(Peer::Jetstream),
+            Peer::StdioScraped | Peer::StdioTraced => Some(Peer::Stdio),
+            Peer::Mosquitto | Peer::Jetstream | Peer::Kafka | Peer::Stdio => None,
+        }
+    }
+
+    fn watcher(self) -> Watcher {
+        match self {
+            Peer::JetstreamScraped | Peer::StdioScraped => Watcher::Prometheus,
+            Peer::JetstreamTraced | Peer::StdioTraced => Watcher::Collector,
+            Peer::Mosquitto | Peer::Jetstream | Peer::Kafka | Peer::Stdio => Watcher::Nobody,
+        }
+    }
 
     /// What is measured, in which version; `None` when something that it takes is not installed.
     pub(crate) fn version(self) -> Option<String> {
         let bridge = format!("jetlinks-bridge {}", env!("CARGO_PKG_VERSION"));
-        match self {
+        match self.unwatched().unwrap_or(self) {
             // Its usage begins with its version.
             Peer::Mosquitto => first_line(Command::new(mosquitto()?).arg("-h")),
             Peer::Jetstream => {
@@ -59,7 +99,7 @@ impl Peer {
                 let library = names.into_iter().find(|name| name.starts_with("kafka_2.13-"))?;
                 Some(format!("{bridge}, {}", library.trim_end_matches(".jar")))
             }
-            Peer::Stdio => Some(bridge),
+            _ => Some(bridge),
         }
     }
 
@@ -71,18 +111,26 @@ impl Peer {
         let devices: Vec<_> =
             (1..=load.devices).map(|number| Registration::encrypting(&format!("device{number}"))).collect();
         let registry = Registry::new(&devices);
-        let (settings, nats) = match self {
+        let (settings, nats) = match self.unwatched().unwrap_or(self) {
             Peer::Jetstream => {
                 // A fresh one each time, so that the disk does not fill up.
                 let nats = Nats::start();
                 (Settings::nats(&registry, &nats), Some(nats))
             }
             Peer::Kafka => (Settings::kafka(&registry, queues.kafka()), None),
-            Peer::Mosquitto | Peer::Stdio => (Settings::stdio(&registry).text("commands.queue", "none"), None),
+            _ => (Settings::stdio(&registry).text("commands.queue", "none"), None),
         };
         let queue = nats.as_ref().map(|nats| nats.process().id());
         let queue = queue.or_else(|| (self == Peer::Kafka).then(|| queues.kafka().process().id()));
-        start_bridge(settings, load.transport, registry, nats, queue)
+        let watcher = self.watcher();
+        let collector = (watcher == Watcher::Collector).then(Collector::start);
+        let settings = match &collector {
+            Some(collector) => settings.text("tracing.endpoint", &collector.url()),
+            None => settings,
+        };
+        let mut server = start_bridge(settings, load.transport, registry, nats, queue)?;
+        server.scraper = server.admin.filter(|_| watcher == Watcher::Prometheus).map(Scraper::start);
+        Ok(server)
     }
 
     /// Whether it can be put under that load.
@@ -118,6 +166,8 @@ pub(crate) struct Server {
     pub(crate) registry: Option<Registry>,
     /// Process id of the queue behind it.
     pub(crate) queue: Option<u32>,
+    admin: Option<SocketAddr>,
+    scraper: Option<Scraper>,
     process: Process,
     _nats: Option<Nats>,
     _folder: Folder,
@@ -150,7 +200,16 @@ fn start_mosquitto() -> Result<Server, String> {
     if is_open != Some(true) {
         return Err("Mosquitto does not start".to_owned());
     }
-    Ok(Server { address, registry: None, queue: None, process, _nats: None, _folder: folder })
+    Ok(Server {
+        address,
+        admin: None,
+        registry: None,
+        queue: None,
+        scraper: None,
+        process,
+        _nats: None,
+        _folder: folder,
+    })
 }
 
 fn start_bridge(
@@ -185,7 +244,8 @@ fn start_bridge(
         let text = std::fs::read_to_string(&log).unwrap_or_default();
         return Err(format!("the bridge is not ready: {}", text.lines().last().unwrap_or("it says nothing")));
     }
-    Ok(Server { address, registry: Some(registry), queue, process, _nats: nats, _folder: folder })
+    let (registry, admin) = (Some(registry), Some(admin));
+    Ok(Server { address, admin, registry, queue, scraper: None, process, _nats: nats, _folder: folder })
 }
 
 /// Debian keeps it outside the path of ordinary users.

@@ -25,11 +25,13 @@ impl Table {
         self.figures.len() == rows * rounds as usize
     }
 
-    /// The table in Markdown: medians over rounds, and the ratio to Mosquitto of the same round.
+    /// The table in Markdown: medians over rounds, and the ratio to Mosquitto of the same round, or to the same peer without
+    /// anybody who watches it.
     pub(crate) fn render(&self, loads: &[Load], peers: &[Peer]) -> String {
-        let mut text = "Processor time of the server per acknowledged message; ratio to Mosquitto of the same round; \
-                        medians over rounds.\n\n"
-            .to_owned();
+        let mut text =
+            "Processor time of the server per acknowledged message; ratio to Mosquitto of the same round, of \
+                        those that are scraped or traced to those that are not; medians over rounds.\n\n"
+                .to_owned();
         text.push_str(
             "| devices x window | server | us | ratio | thousand/s | p50 ms | p99 ms | queue us | rounds |\n",
         );
@@ -39,13 +41,14 @@ impl Table {
                 let of_peer = self.rounds(load, peer);
                 let median_of = |value: fn(&Figures) -> f64| median(of_peer.iter().map(|(_, figures)| value(figures)));
                 let ratios = of_peer.iter().filter_map(|(round, figures)| {
-                    let mosquitto = self.figures.get(&(load, Peer::Mosquitto, *round))?;
-                    Some(figures.server_us / mosquitto.server_us)
+                    let other = peer.unwatched().unwrap_or(Peer::Mosquitto);
+                    let other = self.figures.get(&(load, other, *round))?;
+                    Some(figures.server_us / other.server_us)
                 });
                 let ratio = median(ratios);
                 let cells = [
                     cell(median_of(|figures| figures.server_us), 2),
-                    cell(ratio, 2),
+                    cell(ratio, 3),
                     cell(median_of(|figures| figures.rate / 1e3), 1),
                     cell(median_of(|figures| figures.p50_ms), 1),
                     cell(median_of(|figures| figures.p99_ms), 1),

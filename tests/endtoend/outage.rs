@@ -98,7 +98,7 @@ fn a_crash_of_kafka_under_load_loses_nothing_and_traffic_is_back_within_10_s() {
     wait_away(&bridge);
     assert_memory_bounded(&mut bridge);
     kafka.restart();
-    let before = in_topic(&kafka).unwrap();
+    let before = eventually("Kafka answers again", PATIENCE, || in_topic(&kafka));
     assert_back(before, || in_topic(&kafka));
     wait_stored(before + 2000, || in_topic(&kafka));
 
