@@ -8,7 +8,7 @@ use openssl::x509::X509;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
@@ -31,7 +31,7 @@ impl fmt::Display for TlsError {
             TlsError::Certificate(reason) => write!(f, "no PEM certificate can be read: {reason}"),
             TlsError::PrivateKey(reason) => write!(f, "no PEM key without a passphrase can be read: {reason}"),
             TlsError::Pair(reason) => write!(f, "the key does not serve the certificate: {reason}"),
-            TlsError::ClientCa(reason) => write!(f, "client_ca: no PEM certificate can be read: {reason}"),
+            TlsError::ClientCa(reason) => write!(f, "no PEM certificate can be read: {reason}"),
         }
     }
 }
@@ -42,12 +42,11 @@ impl std::error::Error for TlsError {}
 #[derive(Clone)]
 pub struct TlsServer {
     config: Arc<RwLock<Arc<ServerConfig>>>,
-    asks_for_certificates: bool,
 }
 
 impl fmt::Debug for TlsServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TlsServer").field("asks_for_certificates", &self.asks_for_certificates).finish_non_exhaustive()
+        f.write_str("TlsServer")
     }
 }
 
@@ -59,18 +58,13 @@ impl TlsServer {
     /// [`TlsError`] says which of them is wrong.
     pub fn new(certificate: &str, private_key: &str, client_ca: Option<&str>) -> Result<Self, TlsError> {
         let config = config(certificate, private_key, client_ca)?;
-        Ok(Self { config: Arc::new(RwLock::new(Arc::new(config))), asks_for_certificates: client_ca.is_some() })
+        Ok(Self { config: Arc::new(RwLock::new(Arc::new(config))) })
     }
 
     /// Lets handshakes that begin from now on use what `newer` has; connections go on as they are.
     pub fn replace(&self, newer: &Self) {
         let newer = newer.config();
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = newer;
-    }
-
-    /// Whether each client must show a certificate.
-    pub fn asks_for_certificates(&self) -> bool {
-        self.asks_for_certificates
     }
 
     pub(super) fn config(&self) -> Arc<ServerConfig> {
@@ -100,7 +94,9 @@ fn config(certificate: &str, private_key: &str, client_ca: Option<&str>) -> Resu
         }
     };
     let mut config = builder.with_single_cert(chain, key).map_err(|error| TlsError::Pair(error.to_string()))?;
-    // Without a ticket no session is resumed: one that a single replica understands helps nobody behind a balancer.
+    // No session is resumed: what a single replica remembers helps nobody behind a balancer, and a certificate of a client
+    // would not be looked at again.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(config)
 }

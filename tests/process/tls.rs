@@ -6,7 +6,7 @@ use std::time::Duration;
 use openssl::ssl::{SslFiletype, SslVersion};
 
 use crate::support::wire::{dial, dial_tls};
-use crate::support::{Bridge, Certificate, Connect, Packet, Registration, Registry, Settings, Wire, eventually};
+use crate::support::{Bridge, Certificate, Connect, Packet, Registration, Registry, Settings, Wire, eventually, wait};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -153,4 +153,31 @@ fn a_wrong_password_is_told_over_tls_too() {
     wire.send(&Connect::of(&liar).bytes());
     assert_eq!(wire.next_packet(), Packet { header: 0x20, body: vec![0, 4] });
     wire.wait_closed();
+}
+
+#[test]
+fn a_device_that_does_not_read_keeps_no_takeover_waiting() {
+    let (registry, devices) = Registry::numbered(1);
+    let certificate = Certificate::elliptic();
+    let mut bridge = Bridge::start(&settings(&registry, &certificate));
+    let address = bridge.listener("mqtt.tls");
+    let mut older = Wire::connect_over(dial_tls(address, &certificate, |_| {}).unwrap(), &devices[0]);
+    bridge.expect("device.online", "device1");
+    // Commands until the bridge cannot get rid of them any more.
+    let input = "x".repeat(100_000);
+    loop {
+        bridge.type_line(&format!(
+            r#"{{"messageType":"INVOKE_FUNCTION","productId":"product1","deviceId":"device1","functionId":"f","inputs":{{"a":"{input}"}},"headers":{{"sendAndForget":true}}}}"#
+        ));
+        let outcome = bridge.expect("device.function.invoke.reply", "device1");
+        if outcome["data"]["code"] == "SYSTEM_BUSY" {
+            break;
+        }
+    }
+    let _newer = Wire::connect_over(dial_tls(address, &certificate, |_| {}).unwrap(), &devices[0]);
+    let is_closed = wait::within(Duration::from_millis(1_500), || {
+        (bridge.metric("jetlinks_bridge_connections", &["mqtt_tls"]) == 1.0).then_some(())
+    });
+    assert!(is_closed.is_some(), "the older connection waits for its device to read");
+    older.read_to_end();
 }

@@ -28,7 +28,10 @@ pub const UNREAD_BYTES_MAX: usize = 256 * 1024;
 const STUCK_US: u64 = 20_000_000;
 
 /// How long the last words of a session may take to be written.
-const FAREWELL: Duration = Duration::from_secs(2);
+pub const FAREWELL: Duration = Duration::from_secs(2);
+
+/// The same for a session that was taken over: its connection closes within half a second, whatever its device does.
+const TAKEN_OVER: Duration = Duration::from_millis(200);
 
 /// How long a client may take to close its side once it was told the end.
 const LINGER: Duration = Duration::from_millis(500);
@@ -264,14 +267,19 @@ pub fn will_charge(will_bytes: usize) -> usize {
 /// Drives the connection until its session has ended, then closes it.
 pub async fn drive(worker: &Rc<Worker>, connection: &Rc<Connection>, place: Place) {
     poll_fn(|cx| poll(worker, connection, cx)).await;
-    let flushed = poll_fn(|cx| connection.state.borrow_mut().poll_flush(cx));
+    let is_taken_over = connection.state.borrow().session.ending() == Some(Ending::TakenOver);
     // Late or broken, the connection closes all the same.
-    let is_flushed = matches!(tokio::time::timeout(FAREWELL, flushed).await, Ok(Ok(())));
+    let is_flushed = is_taken_over || {
+        let flushed = poll_fn(|cx| connection.state.borrow_mut().poll_flush(cx));
+        matches!(tokio::time::timeout(FAREWELL, flushed).await, Ok(Ok(())))
+    };
     // Whoever sees the connection closed may count on its place.
     drop(place);
     let socket = connection.state.borrow_mut().socket.take();
-    if let Some(mut socket) = socket.filter(|_| is_flushed) {
-        close(&mut socket).await;
+    // What TLS or WebSocket still holds of a session that was taken over was answered as lost: it must not arrive.
+    let is_orderly = |socket: &Socket| is_flushed && !(is_taken_over && socket.has_unsent());
+    if let Some(mut socket) = socket.filter(is_orderly) {
+        close(&mut socket, if is_taken_over { TAKEN_OVER } else { FAREWELL }).await;
     }
     {
         let state = &mut *connection.state.borrow_mut();
@@ -284,12 +292,12 @@ pub async fn drive(worker: &Rc<Worker>, connection: &Rc<Connection>, place: Plac
 
 /// Says the last word, then waits for the client's end, neither for long. A socket that is closed while input waits in
 /// it resets the connection, and the client's system may throw away what it has not read yet: its last acknowledgements.
-pub async fn close(socket: &mut Socket) {
+pub async fn close(socket: &mut Socket, farewell: Duration) {
     let closed = poll_fn(|cx| {
         ready!(socket.poll_flush(cx))?;
         socket.poll_close(cx)
     });
-    if let Ok(Ok(())) = tokio::time::timeout(FAREWELL, closed).await {
+    if let Ok(Ok(())) = tokio::time::timeout(farewell, closed).await {
         let _late = tokio::time::timeout(LINGER, poll_fn(|cx| socket.poll_end(cx))).await;
     }
 }

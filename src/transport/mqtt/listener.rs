@@ -68,7 +68,7 @@ async fn serve(worker: Rc<Worker>, door: Door, socket: TcpStream, peer: SocketAd
             Opened::Refused(mut socket) => {
                 // Whoever sees the connection closed may count on its place.
                 drop(place);
-                connection::close(&mut socket).await;
+                connection::close(&mut socket, connection::FAREWELL).await;
             }
             Opened::Nothing => {}
         }

@@ -57,40 +57,44 @@ impl WebSocket {
 
     /// Reads data; nothing at the end of the stream, as a close frame is one.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        while !self.has_ended {
-            let before = buffer.filled().len();
-            if self.early.is_empty() {
-                ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-            } else {
-                let taken = self.early.len().min(buffer.remaining());
-                buffer.put_slice(&self.early[..taken]);
-                self.early.drain(..taken);
-                self.early.shrink_to_fit();
+        if self.has_ended {
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        if self.early.is_empty() {
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        } else {
+            let taken = self.early.len().min(buffer.remaining());
+            buffer.put_slice(&self.early[..taken]);
+            self.early.drain(..taken);
+            self.early.shrink_to_fit();
+        }
+        let bytes = &mut buffer.filled_mut()[before..];
+        if bytes.is_empty() {
+            self.has_ended = true;
+            return Poll::Ready(Ok(()));
+        }
+        let taken = self.decoder.take(bytes);
+        buffer.set_filled(before + taken.data_bytes);
+        if taken.has_ping {
+            let payload = self.decoder.take_ping();
+            if self.unsent.len() <= PONG_UNSENT_BYTES_MAX {
+                websocket::write_frame(Opcode::Pong, &payload, &mut self.unsent);
             }
-            let bytes = &mut buffer.filled_mut()[before..];
-            if bytes.is_empty() {
-                self.has_ended = true;
-                break;
-            }
-            let taken = self.decoder.take(bytes);
-            buffer.set_filled(before + taken.data_bytes);
-            if taken.has_ping {
-                let payload = self.decoder.take_ping();
-                if self.unsent.len() <= PONG_UNSENT_BYTES_MAX {
-                    websocket::write_frame(Opcode::Pong, &payload, &mut self.unsent);
-                }
-            }
-            if let Some(end) = taken.end {
-                self.has_ended = true;
-                self.close_with(end.map_or_else(Failure::status, |()| NORMAL_CLOSURE));
-            }
-            if !self.unsent.is_empty() {
-                // What the system does not take at once is sent when it does.
-                let _later = self.poll_flush(cx)?;
-            }
-            if taken.data_bytes > 0 {
-                break;
-            }
+        }
+        if let Some(end) = taken.end {
+            self.has_ended = true;
+            self.close_with(end.map_or_else(Failure::status, |()| NORMAL_CLOSURE));
+        }
+        if !self.unsent.is_empty() {
+            // What the system does not take at once is sent when it does; a client that is gone shows at the next read, when
+            // what it said before is taken in.
+            let _later = self.poll_flush(cx);
+        }
+        if taken.data_bytes == 0 && !self.has_ended {
+            // Frames without data are no reason to keep others waiting.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         Poll::Ready(Ok(()))
     }
