@@ -5,7 +5,7 @@ use super::pending::{Awaits, Pending};
 use super::{Ending, Session};
 use crate::codec::mqtt::{PacketId, Publish, PublishHead, Qos, encode};
 use crate::protocol::child;
-use crate::protocol::command::{Command, CommandError, CommandIdentity};
+use crate::protocol::command::{Command, CommandBody, CommandError, CommandIdentity};
 use crate::protocol::downlink::{Code, Outcome, Ticket};
 use crate::protocol::trace::{Span, TraceContext};
 
@@ -68,6 +68,8 @@ impl Session {
         let timeout_ms = command.timeout_ms.unwrap_or(ctx.limits.command_timeout_ms);
         let deadline_us = ctx.now.us.saturating_add(timeout_ms.saturating_mul(1000));
         ctx.load.commands += 1;
+        // The device has it; what waits for the reply is only whose it is.
+        command.body = CommandBody::Raw(Vec::new());
         self.pending.push(Pending {
             ticket,
             command,

@@ -9,6 +9,9 @@ use crate::protocol::limit::Now;
 use crate::protocol::topic::MessageType;
 use crate::protocol::uplink::Channel;
 
+/// Bytes of a caller's id that a span keeps.
+const TEXT_BYTES_MAX: usize = 256;
+
 /// What a span covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
@@ -79,11 +82,16 @@ impl Span {
             identity.about().clone_into(&mut span.device);
             span.gateway = (!identity.children.is_empty()).then(|| identity.device.clone());
             span.address = address_of(identity, span.message).into();
-            span.message_id = identity.message_id.clone().unwrap_or_default();
-            identity.correlation().clone_into(&mut span.correlation_id);
+            span.message_id = bounded(identity.message_id.as_deref().unwrap_or_default());
+            span.correlation_id = bounded(identity.correlation());
         }
         Some(Box::new(span))
     }
+}
+
+/// As much of a caller's text as a span keeps while it waits.
+fn bounded(text: &str) -> String {
+    text[..text.floor_char_boundary(TEXT_BYTES_MAX)].to_owned()
 }
 
 fn address_of(identity: &CommandIdentity, dotted: &str) -> String {

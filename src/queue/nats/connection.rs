@@ -149,11 +149,13 @@ struct Signal {
 struct Heard {
     dropped: u64,
     complaints: Throttle,
+    failures: Throttle,
 }
 
 impl Signal {
     fn new(role: &'static str) -> Self {
-        let state = Mutex::new(Heard { dropped: 0, complaints: Throttle::new(Duration::from_secs(30)) });
+        let throttle = || Throttle::new(Duration::from_secs(30));
+        let state = Mutex::new(Heard { dropped: 0, complaints: throttle(), failures: throttle() });
         Self { wake: Notify::new(), role, state }
     }
 
@@ -181,7 +183,7 @@ impl Signal {
         let failed = servers.iter().find_map(|server| Some((server, server.last_error.as_deref()?)));
         let Some((server, error)) = failed else { return };
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(suppressed) = state.complaints.pass(Instant::now()) {
+        if let Some(suppressed) = state.failures.pass(Instant::now()) {
             let server = format!("{}:{}", server.addr.host(), server.addr.port());
             tracing::warn!(role = self.role, server, error, suppressed, "the NATS server is not reached");
         }
