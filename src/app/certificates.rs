@@ -16,7 +16,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::{Config, Material, Secret};
 use crate::telemetry::metric::{CertificateMetrics, CertificateUse, ReloadResult};
-use crate::transport::tls::TlsServer;
+use crate::transport::tls::{TlsError, TlsServer};
 use crate::transport::{Clock, dtls};
 
 /// How often the files are looked at.
@@ -247,23 +247,35 @@ impl Texts {
         private_key: &Material,
         client_ca: Option<&Material>,
     ) -> anyhow::Result<Self> {
-        let read = |key: &str, material: &Material| {
-            material.read().with_context(|| match material.path() {
+        let mut mistakes = Vec::new();
+        let mut read = |key: &str, material: &Material| {
+            let read = material.read().with_context(|| match material.path() {
                 Some(path) => format!("{section}.{key}: {}", path.display()),
                 None => format!("{section}.{key}"),
-            })
+            });
+            read.map_err(|error| mistakes.push(format!("{error:#}"))).ok()
         };
-        Ok(Self {
-            certificate: read("certificate", certificate)?,
-            private_key: read("private_key", private_key)?,
-            client_ca: client_ca.map(|material| read("client_ca", material)).transpose()?,
-        })
+        let (certificate, private_key) = (read("certificate", certificate), read("private_key", private_key));
+        let client_ca = client_ca.map(|material| read("client_ca", material));
+        match (certificate, private_key, client_ca.as_ref().is_none_or(Option::is_some)) {
+            (Some(certificate), Some(private_key), true) => {
+                Ok(Self { certificate, private_key, client_ca: client_ca.flatten() })
+            }
+            _ => bail!(mistakes.join("\n")),
+        }
     }
 
     fn tls(&self) -> anyhow::Result<TlsServer> {
         let client_ca = self.client_ca.as_ref().map(Secret::expose);
-        TlsServer::new(self.certificate.expose(), self.private_key.expose(), client_ca)
-            .context("mqtt.tls.certificate, mqtt.tls.private_key")
+        TlsServer::new(self.certificate.expose(), self.private_key.expose(), client_ca).map_err(|error| {
+            let key = match error {
+                TlsError::Certificate(_) => "mqtt.tls.certificate",
+                TlsError::PrivateKey(_) => "mqtt.tls.private_key",
+                TlsError::Pair(_) => "mqtt.tls.certificate, mqtt.tls.private_key",
+                TlsError::ClientCa(_) => "mqtt.tls.client_ca",
+            };
+            anyhow::Error::new(error).context(key)
+        })
     }
 
     fn dtls(&self) -> anyhow::Result<dtls::Server> {

@@ -160,7 +160,10 @@ fn serve(config: &Config, replica_id: &str, parts: Parts) -> anyhow::Result<Exit
     tracing::info!(replica = replica_id, version = env!("CARGO_PKG_VERSION"), workers, "the bridge runs");
 
     let serving = Serving { config, health, metrics, sessions, gate, mailboxes, queues, log, tracing };
-    runtime.block_on(serving.until_signal(admin, threads))
+    let ended = runtime.block_on(serving.until_signal(admin, threads));
+    // A look at a file that does not come to its end must not keep the process from ending.
+    runtime.shutdown_background();
+    ended
 }
 
 struct Serving<'a> {

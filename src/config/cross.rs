@@ -1,5 +1,7 @@
 //! What settings say about each other.
 
+use std::net::SocketAddr;
+
 use super::mistake::Problem;
 use super::reader::Reader;
 use super::{CommandQueue, Config, RegistrySource, UplinkQueue};
@@ -15,6 +17,7 @@ pub(super) fn check(config: &Config, r: &mut Reader<'_>) {
     check_needs(config, r);
     check_pairs(config, r);
     check_tls(config, r);
+    check_addresses(config, r);
     warn(config, r);
 }
 
@@ -113,6 +116,29 @@ fn check_tls(config: &Config, r: &mut Reader<'_>) {
     if !dtls.listen.is_empty() {
         missing(r, "dtls.certificate", dtls.certificate.is_some(), "dtls.listen needs it");
         missing(r, "dtls.private_key", dtls.private_key.is_some(), "dtls.listen needs it");
+    }
+}
+
+/// Two listeners of TCP on one address: the second could not be bound. Port 0 is any that is free.
+fn check_addresses(config: &Config, r: &mut Reader<'_>) {
+    let mqtt = &config.mqtt;
+    let listeners = [
+        ("mqtt.listen", &mqtt.listen),
+        ("mqtt.tls.listen", &mqtt.tls.listen),
+        ("mqtt.websocket.listen", &mqtt.websocket.listen),
+        ("mqtt.websocket_tls.listen", &mqtt.websocket_tls.listen),
+        ("admin.listen", &config.admin.listen),
+    ];
+    let mut taken: Vec<(&str, SocketAddr)> = Vec::new();
+    for (key, addresses) in listeners {
+        for &address in addresses {
+            match taken.iter().find(|(_, other)| *other == address && address.port() != 0) {
+                Some((other, _)) => {
+                    r.mistake(key, Problem::Conflict { reason: format!("{address} is that of {other}") });
+                }
+                None => taken.push((key, address)),
+            }
+        }
     }
 }
 

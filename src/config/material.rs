@@ -5,6 +5,9 @@ use std::{fmt, fs, io};
 
 use crate::protocol::secret::Secret;
 
+/// Longest file that is read, in bytes: hundreds of certificates.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
 /// PEM text, or the file that holds it. The file is read when it is needed, so a renewed one is found.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Material {
@@ -18,10 +21,20 @@ impl Material {
     /// The PEM text.
     ///
     /// # Errors
-    /// Whatever reading the file ends in.
+    /// Whatever reading the file ends in; a file of more than 1 MiB, or what is no file at all.
     pub fn read(&self) -> io::Result<Secret> {
         match self {
-            Material::File(path) => fs::read_to_string(path).map(Secret::new),
+            Material::File(path) => {
+                // Reading a pipe would wait for whoever writes into it.
+                let metadata = fs::metadata(path)?;
+                if !metadata.is_file() {
+                    return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"));
+                }
+                if metadata.len() > FILE_BYTES_MAX {
+                    return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1 MiB"));
+                }
+                fs::read_to_string(path).map(Secret::new)
+            }
             Material::Text(text) => Ok(text.clone()),
         }
     }

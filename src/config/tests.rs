@@ -405,6 +405,14 @@ fn what_works_but_is_odd_is_a_warning_and_no_mistake() {
 }
 
 #[test]
+fn two_listeners_cannot_have_one_address() {
+    let shown = mistakes(&["mqtt.listen=127.0.0.1:1883", "mqtt.websocket.listen=127.0.0.1:1883"]);
+    assert_eq!(shown.len(), 1, "{shown:?}");
+    assert!(shown[0].starts_with("mqtt.websocket.listen: 127.0.0.1:1883 is that of mqtt.listen"), "{shown:?}");
+    config(&["mqtt.listen=127.0.0.1:0", "mqtt.websocket.listen=127.0.0.1:0", "admin.listen=127.0.0.1:0"]);
+}
+
+#[test]
 fn a_tls_listener_needs_certificate_and_key_with_websocket_or_without() {
     for listener in ["mqtt.tls.listen", "mqtt.websocket_tls.listen"] {
         let shown = mistakes(&[&format!("{listener}=0.0.0.0:8883")]);

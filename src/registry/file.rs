@@ -153,6 +153,10 @@ impl FileRegistry {
 }
 
 fn read(path: &Path, product_secrets: bool) -> Result<Catalog, FileError> {
+    // Reading a pipe would wait for whoever writes into it.
+    if !fs::metadata(path).map_err(FileError::Io)?.is_file() {
+        return Err(FileError::Io(io::Error::new(io::ErrorKind::InvalidInput, "it is no file")));
+    }
     let text = fs::read_to_string(path).map_err(FileError::Io)?;
     parse::read(&text, product_secrets, Part::Whole).catalog(product_secrets).map_err(FileError::Records)
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use super::{FileRegistry, Reload};
@@ -11,11 +11,11 @@ use super::{FileRegistry, Reload};
 /// How often the file is looked at. A change counts after two looks; the contract allows five seconds.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Looks at a registry file once a second until it is dropped.
+/// Looks at a registry file once a second until it is dropped. The drop does not wait for the thread: a file system that
+/// does not answer must not keep the process from ending.
 #[derive(Debug)]
 pub struct Watch {
-    stop: Option<mpsc::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _stop: mpsc::Sender<()>,
 }
 
 impl Watch {
@@ -25,7 +25,7 @@ impl Watch {
     /// The system gives no thread.
     pub fn start(registry: Arc<FileRegistry>, mut changed: impl FnMut(Reload) + Send + 'static) -> io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
-        let thread = thread::Builder::new().name("registry".to_owned()).spawn(move || {
+        thread::Builder::new().name("registry".to_owned()).spawn(move || {
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(POLL_INTERVAL) {
                 match registry.poll() {
                     Reload::Unchanged => {}
@@ -33,16 +33,6 @@ impl Watch {
                 }
             }
         })?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // A panic of the callback was reported by its own thread; there is nothing left to do about it here.
-            let _ = thread.join();
-        }
+        Ok(Self { _stop: stop })
     }
 }

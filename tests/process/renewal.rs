@@ -1,6 +1,7 @@
 //! Certificates that change while devices are connected.
 
 use std::net::SocketAddr;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -134,4 +135,42 @@ fn files_that_cannot_be_used_are_told_before_a_port_is_bound() {
         }
         assert!(!finished.stderr.contains("listening"), "{}", finished.stderr);
     }
+}
+
+#[test]
+fn all_files_that_are_missing_are_told_at_once() {
+    let (registry, _) = Registry::numbered(1);
+    let folder = Folder::new("config");
+    let missing = |name: &str| folder.path().join(name).display().to_string();
+    let settings = Settings::stdio(&registry)
+        .text("mqtt.tls.listen", "127.0.0.1:0")
+        .text("mqtt.tls.certificate", &missing("certificate"))
+        .text("mqtt.tls.private_key", &missing("key"))
+        .text("mqtt.tls.client_ca", &missing("ca"));
+    let path = folder.write("bridge.toml", &settings.render()).display().to_string();
+    let finished = run(&["check", "--config", &path], "");
+    assert_eq!(finished.code, 78, "{finished:?}");
+    for key in ["mqtt.tls.certificate", "mqtt.tls.private_key", "mqtt.tls.client_ca"] {
+        assert!(finished.stderr.contains(key), "{key}: {}", finished.stderr);
+    }
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_told_and_keeps_no_end_waiting() {
+    let (registry, _) = Registry::numbered(1);
+    let certificate = Certificate::elliptic();
+    let settings = Settings::stdio(&registry)
+        .text("mqtt.tls.listen", "127.0.0.1:0")
+        .text("mqtt.tls.certificate", &certificate.path())
+        .text("mqtt.tls.private_key", &certificate.key_path());
+    let mut bridge = Bridge::start(&settings);
+    for path in [certificate.key_path(), registry.path().display().to_string()] {
+        std::fs::remove_file(&path).unwrap();
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    }
+    for metric in ["jetlinks_bridge_certificate_stale", "jetlinks_bridge_registry_stale"] {
+        eventually("it is told", PATIENCE, || (bridge.metric(metric, &[]) == 1.0).then_some(()));
+    }
+    bridge.signal(libc::SIGTERM);
+    assert_eq!(bridge.exit_code(), 0, "{}", bridge.log());
 }
