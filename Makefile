@@ -97,7 +97,7 @@ bench: tools ## compares with Mosquitto in ROUNDS (3) of SECONDS (5), prices met
 	$(CARGO) bench --locked --bench topic_to_envelope
 	$(CARGO) bench --locked --bench endtoend -- --rounds $(ROUNDS) --seconds $(SECONDS)
 	$(CARGO) bench --locked --bench endtoend -- --rounds $$((3 * $(ROUNDS))) --seconds $(SECONDS) --loads 100x20 \
-		--peers stdio,stdio-scraped,stdio-traced,jetstream,jetstream-scraped,jetstream-traced
+		--peers stdio-scraped,stdio-traced,jetstream-scraped,jetstream-traced
 	$(CARGO) bench --locked --bench sessions
 
 .PHONY: fuzz

@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Lines, Read};
-use std::process::{ChildStderr, Command, Stdio};
+use std::process::{ChildStderr, ChildStdout, Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -50,43 +51,102 @@ struct Moment {
     devices_us: u64,
 }
 
+/// Where processes run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cores {
+    /// Wherever the system puts them.
+    Any,
+    /// Servers on the first core, devices on the second.
+    Apart,
+}
+
+impl Cores {
+    /// A call of the bridge's program: as a server, or as devices.
+    pub(crate) fn command(self, is_server: bool) -> Command {
+        let program = env!("CARGO_BIN_EXE_jetlinks-bridge");
+        match self {
+            Cores::Any => Command::new(program),
+            Cores::Apart => {
+                let mut command = Command::new("taskset");
+                command.args(["--cpu-list", if is_server { "0" } else { "1" }, program]);
+                command
+            }
+        }
+    }
+}
+
 /// Measures a peer: starts it, loads it, ends it.
 pub(crate) fn measure(peer: Peer, load: Load, seconds: u64, queues: &mut Queues) -> Result<Figures, String> {
-    let server = peer.start(load, queues)?;
-    let mut command = Command::new(env!("CARGO_BIN_EXE_jetlinks-bridge"));
-    command.arg("simulate").args(["--rate", "0", "--qos", "1", "--output", "json", "--warmup", "1s"]);
-    command.args(["--address", &server.address.to_string(), "--window", &load.window.to_string()]);
-    command.args(["--transport", load.transport.name()]);
-    command.args(["--duration", &format!("{}s", SETTLING_SECONDS + seconds)]);
-    match &server.registry {
-        Some(registry) => {
-            command.arg("--registry").arg(registry.path()).args(["--devices", &load.devices.to_string()]);
+    let server = peer.start(load, queues, Cores::Any)?;
+    Devices::start(&server, load, seconds, Cores::Any).measure(&server, seconds)
+}
+
+/// Measures two peers at the same time on one core: whatever slows the machine slows both.
+pub(crate) fn measure_both(
+    peers: [Peer; 2],
+    load: Load,
+    seconds: u64,
+    queues: &mut Queues,
+) -> Result<[Figures; 2], String> {
+    let servers = [peers[0].start(load, queues, Cores::Apart)?, peers[1].start(load, queues, Cores::Apart)?];
+    thread::scope(|scope| {
+        let both = servers.each_ref().map(|server| {
+            let devices = Devices::start(server, load, seconds, Cores::Apart);
+            scope.spawn(move || devices.measure(server, seconds))
+        });
+        let [first, second] = both.map(|thread| thread.join().map_err(|_| "a measurement panicked".to_owned())?);
+        Ok([first?, second?])
+    })
+}
+
+/// Simulated devices that load a server.
+struct Devices {
+    process: Process,
+    stdout: ChildStdout,
+    progress: Lines<BufReader<ChildStderr>>,
+}
+
+impl Devices {
+    fn start(server: &Server, load: Load, seconds: u64, cores: Cores) -> Self {
+        let mut command = cores.command(false);
+        command.arg("simulate").args(["--rate", "0", "--qos", "1", "--output", "json", "--warmup", "1s"]);
+        command.args(["--address", &server.address.to_string(), "--window", &load.window.to_string()]);
+        command.args(["--transport", load.transport.name()]);
+        command.args(["--duration", &format!("{}s", SETTLING_SECONDS + seconds)]);
+        match &server.registry {
+            Some(registry) => {
+                command.arg("--registry").arg(registry.path()).args(["--devices", &load.devices.to_string()]);
+            }
+            None => {
+                command.args(["--anonymous", "--generate", &load.devices.to_string()]);
+            }
         }
-        None => {
-            command.args(["--anonymous", "--generate", &load.devices.to_string()]);
-        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = Process::spawn(&mut command, None);
+        // Both were piped a line above.
+        let (stdout, stderr) = (process.take_stdout().expect("piped"), process.take_stderr().expect("piped"));
+        Self { process, stdout, progress: BufReader::new(stderr).lines() }
     }
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut devices = Process::spawn(&mut command, None);
-    // Both were piped a line above.
-    let (mut stdout, stderr) = (devices.take_stdout().expect("piped"), devices.take_stderr().expect("piped"));
-    let mut progress = BufReader::new(stderr).lines();
-    let from = next_moment(&mut progress, &server, devices.id())?;
-    let until = loop {
-        let moment = next_moment(&mut progress, &server, devices.id())?;
-        if moment.elapsed_ms >= from.elapsed_ms + seconds * 1_000 {
-            break moment;
+
+    fn measure(mut self, server: &Server, seconds: u64) -> Result<Figures, String> {
+        let id = self.process.id();
+        let from = next_moment(&mut self.progress, server, id)?;
+        let until = loop {
+            let moment = next_moment(&mut self.progress, server, id)?;
+            if moment.elapsed_ms >= from.elapsed_ms + seconds * 1_000 {
+                break moment;
+            }
+        };
+        self.process.signal(libc::SIGINT);
+        let mut summary = String::new();
+        self.stdout.read_to_string(&mut summary).map_err(|error| error.to_string())?;
+        let code = self.process.exit_code(Duration::from_secs(30));
+        if code != 0 {
+            return Err(format!("the devices ended with {code}"));
         }
-    };
-    devices.signal(libc::SIGINT);
-    let mut summary = String::new();
-    stdout.read_to_string(&mut summary).map_err(|error| error.to_string())?;
-    let code = devices.exit_code(Duration::from_secs(30));
-    if code != 0 {
-        return Err(format!("the devices ended with {code}"));
+        let summary: Value = serde_json::from_str(&summary).map_err(|error| error.to_string())?;
+        figures(from, until, &summary)
     }
-    let summary: Value = serde_json::from_str(&summary).map_err(|error| error.to_string())?;
-    figures(from, until, &summary)
 }
 
 /// Reads the devices' progress up to a line of steady load, and the processor times of that moment.

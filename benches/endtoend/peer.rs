@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use crate::load::{Load, Transport};
+use crate::measurement::Cores;
 use crate::scraper::Scraper;
 use crate::support::{
     Certificate, Collector, Folder, Kafka, Nats, Process, Registration, Registry, Settings, http, port, wait,
@@ -104,7 +105,7 @@ impl Peer {
     }
 
     /// Starts a fresh server for this load and waits until it takes devices.
-    pub(crate) fn start(self, load: Load, queues: &mut Queues) -> Result<Server, String> {
+    pub(crate) fn start(self, load: Load, queues: &mut Queues, cores: Cores) -> Result<Server, String> {
         if self == Peer::Mosquitto {
             return start_mosquitto();
         }
@@ -128,7 +129,7 @@ impl Peer {
             Some(collector) => settings.text("tracing.endpoint", &collector.url()),
             None => settings,
         };
-        let mut server = start_bridge(settings, load.transport, registry, nats, queue)?;
+        let mut server = start_bridge(settings, (load.transport, cores), registry, nats, queue)?;
         server.scraper = server.admin.filter(|_| watcher == Watcher::Prometheus).map(Scraper::start);
         Ok(server)
     }
@@ -214,7 +215,7 @@ fn start_mosquitto() -> Result<Server, String> {
 
 fn start_bridge(
     settings: Settings,
-    transport: Transport,
+    (transport, cores): (Transport, Cores),
     registry: Registry,
     nats: Option<Nats>,
     queue: Option<u32>,
@@ -233,7 +234,7 @@ fn start_bridge(
     let file = folder.write("bridge.toml", &settings.render());
     let log = folder.path().join("bridge.log");
     let errors = std::fs::File::create(&log).map_err(|error| error.to_string())?;
-    let mut command = Command::new(env!("CARGO_BIN_EXE_jetlinks-bridge"));
+    let mut command = cores.command(true);
     command.arg("run").arg("--config").arg(file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
     let mut process = Process::spawn(&mut command, Some(&log));
     let is_ready = wait::within(START, || match process.ended() {

@@ -11,12 +11,17 @@ use crate::peer::Peer;
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     figures: HashMap<(Load, Peer, u32), Figures>,
+    /// Of a watched peer: what the bare one took beside it.
+    bare: HashMap<(Load, Peer, u32), Figures>,
 }
 
 impl Table {
-    /// Adds the figures of one measurement.
-    pub(crate) fn add(&mut self, load: Load, peer: Peer, round: u32, figures: Figures) {
+    /// Adds the figures of one measurement, and those of the bare peer beside a watched one.
+    pub(crate) fn add(&mut self, load: Load, peer: Peer, round: u32, figures: Figures, bare: Option<Figures>) {
         self.figures.insert((load, peer, round), figures);
+        if let Some(bare) = bare {
+            self.bare.insert((load, peer, round), bare);
+        }
     }
 
     /// Whether every measurement succeeded.
@@ -30,7 +35,7 @@ impl Table {
     pub(crate) fn render(&self, loads: &[Load], peers: &[Peer]) -> String {
         let mut text =
             "Processor time of the server per acknowledged message; ratio to Mosquitto of the same round, of \
-                        those that are scraped or traced to those that are not; medians over rounds.\n\n"
+                        those that are scraped or traced to the same beside them that is not; medians over rounds.\n\n"
                 .to_owned();
         text.push_str(
             "| devices x window | server | us | ratio | thousand/s | p50 ms | p99 ms | queue us | rounds |\n",
@@ -41,8 +46,8 @@ impl Table {
                 let of_peer = self.rounds(load, peer);
                 let median_of = |value: fn(&Figures) -> f64| median(of_peer.iter().map(|(_, figures)| value(figures)));
                 let ratios = of_peer.iter().filter_map(|(round, figures)| {
-                    let other = peer.unwatched().unwrap_or(Peer::Mosquitto);
-                    let other = self.figures.get(&(load, other, *round))?;
+                    let bare = self.bare.get(&(load, peer, *round));
+                    let other = bare.or_else(|| self.figures.get(&(load, Peer::Mosquitto, *round)))?;
                     Some(figures.server_us / other.server_us)
                 });
                 let ratio = median(ratios);
