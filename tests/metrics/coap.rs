@@ -8,7 +8,7 @@ use jetlinks_bridge::protocol::coap::sign_grant;
 use openssl::ssl::{Ssl, SslContext, SslMethod, SslOptions, SslVerifyMode};
 
 use crate::page::Seen;
-use crate::support::coap::{anywhere, socket};
+use crate::support::coap::{Datagrams, anywhere, socket};
 use crate::support::registry::now_ms;
 use crate::support::{Bridge, Certificate, CoapDevice, Registration, Registry, Settings, Wire, eventually, port};
 use crate::{PATIENCE, wait_counted};
@@ -146,26 +146,6 @@ fn secured(seen: &mut Seen, certificate: &Certificate) {
     begin_handshake(&mut half);
     wait_counted(&bridge, "connections", &["dtls", "opening"]);
     seen.scrape(&bridge);
-}
-
-/// A socket as a stream of datagrams.
-#[derive(Debug)]
-struct Datagrams(UdpSocket);
-
-impl Read for Datagrams {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.recv(buffer)
-    }
-}
-
-impl Write for Datagrams {
-    fn write(&mut self, datagram: &[u8]) -> io::Result<usize> {
-        self.0.send(datagram)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 fn client() -> openssl::ssl::SslContextBuilder {

@@ -50,7 +50,7 @@ enum Link {
 
 /// A connected socket as a stream of datagrams.
 #[derive(Debug)]
-struct Datagrams(UdpSocket);
+pub(crate) struct Datagrams(pub(crate) UdpSocket);
 
 impl Read for Datagrams {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
