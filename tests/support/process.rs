@@ -61,12 +61,24 @@ impl Process {
         self.child.try_wait().expect("a child can be waited for")
     }
 
-    /// Sends a signal.
+    /// Sends a signal. After SIGSTOP every thread stands still: on a busy machine some go on for a moment.
     pub(crate) fn signal(&self, signal: i32) {
         let id = libc::pid_t::try_from(self.child.id()).expect("process ids are positive and small");
         // SAFETY: kill takes two integers. The child was not waited for, so the id is still its own.
         let sent = unsafe { libc::kill(id, signal) };
         assert_eq!(sent, 0, "signal {signal} to {id}: {}", io::Error::last_os_error());
+        if signal == libc::SIGSTOP {
+            eventually("the process stands still", Duration::from_secs(10), || self.stands_still().then_some(()));
+        }
+    }
+
+    fn stands_still(&self) -> bool {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.id())).expect("the process was not waited for");
+        threads.flatten().all(|thread| {
+            // The name before the state may hold anything but ends with the last parenthesis; a thread that ended is still.
+            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with(['T', 'Z', 'X']))
+        })
     }
 
     /// Kills it as a crash would, and waits until it is gone.
