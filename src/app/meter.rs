@@ -48,6 +48,16 @@ impl WorkerMeter {
             coap::Event::Message(Event::Foreign { topic }) => {
                 tracing::warn!(device, ?peer, topic, "a request on the path of another device was refused");
             }
+            coap::Event::Message(Event::RefusedByQueue { reason, topic, cause, .. }) => {
+                tracing::warn!(
+                    device,
+                    ?peer,
+                    reason = reason.as_str(),
+                    topic,
+                    cause,
+                    "the queue never takes a message: a rejected envelope takes its place"
+                );
+            }
             coap::Event::Message(Event::Rejected { reason, topic, .. }) => {
                 tracing::debug!(device, ?peer, reason = reason.as_str(), topic, "a message was rejected");
             }
@@ -129,6 +139,17 @@ impl Meter for WorkerMeter {
             | Event::Unacknowledged => {}
             Event::Rejected { reason, topic, .. } => {
                 tracing::debug!(device, peer, reason = reason.as_str(), topic = shown(topic), "a message was rejected");
+            }
+            Event::RefusedByQueue { reason, topic, cause, .. } => {
+                let topic = shown(topic);
+                tracing::warn!(
+                    device,
+                    peer,
+                    reason = reason.as_str(),
+                    topic,
+                    cause,
+                    "the queue never takes a message: a rejected envelope takes its place"
+                );
             }
             Event::Foreign { topic } => {
                 tracing::warn!(

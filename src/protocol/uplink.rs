@@ -82,13 +82,34 @@ impl Record {
     }
 }
 
-/// The queue's answer to one token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why the queue will never store a record, however often it is sent. The text is the queue's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is larger than the queue allows.
+    TooLarge(String),
+    /// A rule about this record alone: about its subject, its topic or its content.
+    Rule(String),
+}
+
+impl Refusal {
+    /// The queue's words.
+    pub fn cause(&self) -> &str {
+        let (Refusal::TooLarge(cause) | Refusal::Rule(cause)) = self;
+        cause
+    }
+}
+
+/// The queue's answer to one token. A failure of the queue as a whole is none of these: it is
+/// [`Availability::Away`], and a new epoch once it is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Receipt {
     /// The queue has the record.
     Stored(Token),
-    /// The queue does not have it, as far as can be told; the session sends its window again or gives up.
+    /// The queue does not have this record for now, as far as can be told. Its session alone waits: it sends its window
+    /// again about once a second, until its time for acknowledgements is over.
     Failed(Token),
+    /// The queue will never store this record: a rejected envelope takes its place.
+    Refused(Token, Box<Refusal>),
 }
 
 /// Whether a record can be handed over at this moment.
@@ -235,7 +256,7 @@ mod tests {
         let mut taken = Vec::new();
         assert!(inbox.poll_take(&mut cx, &mut taken).is_pending());
         let receipt = Receipt::Stored(Token { slot: 1, generation: 2, sequence: 3 });
-        inbox.post_one(receipt);
+        inbox.post_one(receipt.clone());
         inbox.report(Availability::Ok);
         let expected = Report { availability: Availability::Ok, epoch: 1 };
         assert_eq!(inbox.poll_take(&mut cx, &mut taken), Poll::Ready(expected));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jetlinks_bridge::protocol::uplink::{
-    Availability, Channel, Handover, Inbox, Receipt, Record, Report, Token, Uplink,
+    Availability, Channel, Handover, Inbox, Receipt, Record, Refusal, Report, Token, Uplink,
 };
 
 use super::worker::PATIENCE;
@@ -17,6 +17,8 @@ pub(crate) struct Sessions {
     pub(crate) report: Report,
     pub(crate) refused: usize,
     pub(crate) failed: usize,
+    /// Records that the queue never stores.
+    pub(crate) unstorable: Vec<(Token, Refusal)>,
     /// Sendings beyond the first one of each record.
     pub(crate) repeated: usize,
     windows: Vec<Window>,
@@ -43,7 +45,8 @@ impl Sessions {
     pub(crate) fn new(inbox: Arc<Inbox>, count: usize, window_max: usize) -> Self {
         let report = Report { availability: inbox.availability(), epoch: 0 };
         let windows = (0..count).map(|_| Window::default()).collect();
-        Self { inbox, report, refused: 0, failed: 0, repeated: 0, windows, window_max, scratch: Vec::new() }
+        let (unstorable, scratch) = (Vec::new(), Vec::new());
+        Self { inbox, report, refused: 0, failed: 0, unstorable, repeated: 0, windows, window_max, scratch }
     }
 
     /// What session `slot` says in its record `number`.
@@ -92,6 +95,7 @@ impl Sessions {
         for receipt in std::mem::take(&mut self.scratch) {
             match receipt {
                 Receipt::Stored(token) => self.stored(token),
+                Receipt::Refused(token, refusal) => self.unstorable.push((token, *refusal)),
                 Receipt::Failed(token) => {
                     self.failed += 1;
                     if let Some(window) = self.windows.get_mut(token.slot as usize) {

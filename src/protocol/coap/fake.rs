@@ -10,7 +10,7 @@ use crate::protocol::child::{Child, Children};
 use crate::protocol::envelope::{Encoder, Mode};
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::limit::{Limits, Load, Now};
-use crate::protocol::uplink::{Addressing, Availability, Handover, Record, Token, Uplink};
+use crate::protocol::uplink::{Addressing, Availability, Handover, Record, Refusal, Token, Uplink};
 
 pub(super) const KEY: &str = "testtesttesttest";
 pub(super) const NOW_MS: u64 = 1_700_000_000_000;
@@ -215,6 +215,12 @@ impl Rig {
     pub(super) fn receipt(&mut self, index: usize, stored: bool) -> Vec<Message> {
         let token = self.world.uplink.published[index].0;
         read(self.act(|endpoint, ctx| endpoint.receipt(token, stored, ctx)).1)
+    }
+
+    /// The queue's last word about a record, by its place in all that were published.
+    pub(super) fn refuse(&mut self, index: usize, refusal: &Refusal) -> Vec<Message> {
+        let token = self.world.uplink.published[index].0;
+        read(self.act(|endpoint, ctx| endpoint.refused(token, refusal, ctx)).1)
     }
 
     /// Lets time pass, then ticks.

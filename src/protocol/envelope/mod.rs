@@ -10,9 +10,11 @@ mod outcome;
 mod place;
 mod presence;
 mod rejection;
+mod replacement;
 mod source;
 
 pub use encoder::Encoder;
 pub use mode::Mode;
 pub use rejection::{Reason, Rejection};
+pub use replacement::Replacement;
 pub use source::{Cause, Source};

@@ -7,10 +7,12 @@ pub enum Reason {
     UnknownTopic,
     /// The payload is no message of the topic's type.
     Undecodable,
-    /// Topic, payload or subject are over their limit.
+    /// Topic, payload, subject or record are over their limit.
     TooLarge,
     /// The registry gives the child to somebody else.
     ForeignChild,
+    /// A rule of the queue refuses this record alone.
+    Refused,
 }
 
 impl Reason {
@@ -21,6 +23,7 @@ impl Reason {
             Reason::Undecodable => "undecodable",
             Reason::TooLarge => "too_large",
             Reason::ForeignChild => "foreign_child",
+            Reason::Refused => "refused",
         }
     }
 }

@@ -76,6 +76,17 @@ pub enum Event<'a> {
         /// The topic that it came on.
         topic: &'a str,
     },
+    /// The queue will never store a message that was understood, and a rejected envelope takes its place.
+    RefusedByQueue {
+        /// Type of the message.
+        kind: MessageKind,
+        /// The reason that the envelope names.
+        reason: Reason,
+        /// Topic of the message, without aliases.
+        topic: &'a str,
+        /// The queue's words.
+        cause: &'a str,
+    },
     /// A message on the topic of another device; the connection is closed.
     Foreign {
         /// The topic.

@@ -10,7 +10,7 @@ use crate::protocol::envelope::{Encoder, Mode};
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::limit::{Limits, Load, Now};
 use crate::protocol::trace::fake;
-use crate::protocol::uplink::{Addressing, Channel, Handover, Record, Token, Uplink};
+use crate::protocol::uplink::{Addressing, Channel, Handover, Record, Refusal, Token, Uplink};
 
 /// An uplink that remembers.
 #[derive(Debug, Default)]
@@ -216,6 +216,12 @@ impl Rig {
         let sequence = self.world.uplink.sequence(index);
         self.session.receipt(sequence, stored, self.world.now.us);
         self.act(|session, ctx| session.acknowledge(ctx));
+    }
+
+    /// The queue's last word about a record, by its place in all that were published.
+    pub(crate) fn refuse(&mut self, index: usize, refusal: &Refusal) {
+        let sequence = self.world.uplink.sequence(index);
+        self.act(|session, ctx| session.refused(sequence, refusal, ctx));
     }
 
     pub(crate) fn store_all(&mut self) {

@@ -7,7 +7,9 @@
 //! 2. [`Session::packet`]: a PUBLISH becomes a record and enters the window; everything else is answered at once.
 //! 3. [`Session::receipt`], any number of times, then once [`Session::acknowledge`]: what is stored is acknowledged to
 //!    the device, in the order in which it came.
-//! 4. [`Session::resend`]: the queue takes records again after it was away.
+//!    [`Session::refused`] instead of a receipt: the queue will never store a record, so a rejected envelope replaces it.
+//! 4. [`Session::resend`]: the queue takes records again after it was away; [`Session::retry`], about once a second:
+//!    a record failed alone.
 //! 5. [`Session::command`]: a command is written to the device; its outcome goes to the caller when the reply, the
 //!    PUBACK, the deadline ([`Session::expire`]) or the end comes.
 //! 6. [`Session::tick`], about once a second: deadlines of keep-alive and of acknowledgements.
@@ -34,12 +36,12 @@ pub use pending::Pending;
 use self::pending::PendingCommands;
 use self::window::{Acknowledgement, Settled, Window};
 use crate::codec::mqtt::{ConnectCode, Packet, PacketId, Qos, Version, encode};
-use crate::protocol::envelope::{Cause, Encoder, Source};
+use crate::protocol::envelope::{Cause, Encoder, Replacement, Source};
 use crate::protocol::filter::{self, Subscriptions};
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::limit::{Limits, Load, Now};
 use crate::protocol::trace::Span;
-use crate::protocol::uplink::Record;
+use crate::protocol::uplink::{Record, Refusal};
 
 /// QoS 2 exchanges that a device may have open; one more is an error of the protocol. 4 bytes each.
 const EXCHANGES_MAX: usize = 1024;
@@ -269,6 +271,21 @@ impl Session {
         self.window.settle(sequence, stored, now_us);
     }
 
+    /// Puts a rejected envelope in the place of a record that the queue will never store. A record that nothing can replace
+    /// counts as failed for now.
+    pub fn refused(&mut self, sequence: u16, refusal: &Refusal, ctx: &mut Context<'_>) {
+        let Some(record) = self.window.refused(sequence) else { return };
+        let held_bytes = record.held_bytes();
+        let Some(replacement) = ctx.encoder.replacement(record, refusal) else {
+            return self.window.settle(sequence, false, ctx.now.us);
+        };
+        let Replacement { record, kind, reason, topic } = replacement;
+        ctx.load.held_bytes = ctx.load.held_bytes.saturating_sub(held_bytes) + record.held_bytes();
+        let cause = refusal.cause();
+        ctx.observer.event(Event::RefusedByQueue { kind, reason, topic: &topic, cause });
+        self.window.replace(sequence, record, ctx.now.us, ctx.uplink);
+    }
+
     /// Acknowledges to the device what is stored, in the order of receipt.
     pub fn acknowledge(&mut self, ctx: &mut Context<'_>) {
         while let Some(settled) = self.window.pop() {
@@ -300,6 +317,13 @@ impl Session {
     /// Sends what is not stored once more: the queue takes records again.
     pub fn resend(&mut self, ctx: &mut Context<'_>) {
         self.window.resend(ctx.now.us, ctx.uplink);
+    }
+
+    /// Sends what is not stored once more if a record failed although the queue takes others.
+    pub fn retry(&mut self, ctx: &mut Context<'_>) {
+        if self.window.is_stalled() {
+            self.resend(ctx);
+        }
     }
 
     /// Stops taking packets in; ends as drained when everything is acknowledged.

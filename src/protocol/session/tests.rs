@@ -5,6 +5,7 @@ use super::{Ending, StoredWill};
 use crate::codec::mqtt::{Packet, PacketId, PublishHead, Qos, Version};
 use crate::protocol::command::{Command, CommandBody};
 use crate::protocol::downlink::{Code, Ticket};
+use crate::protocol::uplink::Refusal;
 
 const PUBACK: u8 = 0x40;
 const PUBREC: u8 = 0x50;
@@ -31,6 +32,50 @@ fn no_acknowledgement_is_sent_before_the_queue_has_the_message() {
         rig.receipt(1, true);
         assert_eq!(rig.sent(), [(expected, 7)]);
     }
+}
+
+#[test]
+fn a_record_that_the_queue_never_stores_is_rejected_and_acknowledged_once_that_is_stored() {
+    let mut rig = Rig::settled();
+    rig.report(1, Qos::AtLeastOnce);
+    rig.report(2, Qos::AtLeastOnce);
+    rig.refuse(1, &Refusal::TooLarge("maximum payload exceeded".to_owned()));
+    rig.receipt(2, true);
+    assert_eq!(rig.sent(), [], "acknowledged before the rejected envelope was stored");
+    assert_eq!(rig.types()[1..], ["device.properties.report", "device.properties.report", "bridge.rejected"]);
+    let rejected = parse(&rig.world.uplink.published[3].1.payload);
+    assert_eq!((&rejected["data"]["reason"], &rejected["sessionid"]), (&"too_large".into(), &rig.session.id().into()));
+    rig.receipt(3, true);
+    assert_eq!(rig.sent(), [(PUBACK, 1), (PUBACK, 2)]);
+    assert_eq!((rig.world.load.held_bytes, rig.world.load.held_records), (0, 0));
+    assert_eq!((rig.ending(), rig.events("RefusedByQueue")), (None, 1));
+}
+
+#[test]
+fn a_rejected_envelope_that_the_queue_refuses_too_is_tried_again_and_never_acknowledged() {
+    let mut rig = Rig::settled();
+    let refusal = Refusal::Rule("maximum messages per subject exceeded".to_owned());
+    rig.report(1, Qos::AtLeastOnce);
+    for index in 1..6 {
+        rig.refuse(index, &refusal);
+        rig.act(|session, ctx| session.retry(ctx));
+    }
+    assert_eq!(rig.types()[2..], ["bridge.rejected"; 5]);
+    rig.pass(10);
+    assert_eq!((rig.sent(), rig.ending()), (Vec::new(), Some(Ending::NotAcknowledged)));
+}
+
+#[test]
+fn a_record_that_failed_alone_is_sent_again_while_the_queue_takes_others() {
+    let mut rig = Rig::settled();
+    rig.report(1, Qos::AtLeastOnce);
+    rig.act(|session, ctx| session.retry(ctx));
+    assert_eq!(rig.types().len(), 2, "a record that is under way was sent again");
+    rig.receipt(1, false);
+    rig.act(|session, ctx| session.retry(ctx));
+    assert_eq!(rig.types().len(), 3);
+    rig.receipt(2, true);
+    assert_eq!(rig.sent(), [(PUBACK, 1)]);
 }
 
 #[test]

@@ -3,8 +3,11 @@
 //! 1. A record is taken in ([`Window::push`]) and handed over at once, unless the window is stalled.
 //! 2. Receipts mark entries ([`Window::settle`]); the stored ones at the front leave, in order ([`Window::pop`]).
 //! 3. A failure stalls the window: nothing more is handed over, later receipts of this epoch still count.
-//! 4. When the queue takes records again ([`Window::resend`]), everything that is left is sent once more, in order and
-//!    under new sequence numbers, so that receipts of earlier copies mean nothing.
+//! 4. When the queue takes records again, and about once a second while a failure of one record alone stalls the window
+//!    ([`Window::resend`]), everything that is left is sent once more, in order and under new sequence numbers, so that
+//!    receipts of earlier copies mean nothing.
+//! 5. A record that the queue will never store ([`Window::refused`]) is replaced ([`Window::replace`]); those behind it
+//!    are not sent again for it.
 //!
 //! An entry that was stored behind one that was not is kept and sent again too: only so is the order of the last copies
 //! the order in which the device sent.
@@ -100,8 +103,12 @@ impl Window {
         self.entries.front().map(|entry| entry.taken_us)
     }
 
-    /// Takes a record in and hands it over. Not when it `is_settled`: then it only keeps its place in the order, for a
-    /// packet that owes the queue nothing.
+    /// Whether records wait for [`Window::resend`].
+    pub fn is_stalled(&self) -> bool {
+        self.stalled
+    }
+
+    /// Takes a record in and hands it over. `None` only keeps the place of a packet in the order of acknowledgements.
     pub fn push(
         &mut self,
         record: Option<Record>,
@@ -117,17 +124,33 @@ impl Window {
 
     /// Applies a receipt that came at `now_us`; one of an earlier copy, or of an entry that has left, changes nothing.
     pub fn settle(&mut self, sequence: u16, stored: bool, now_us: u64) {
-        let index = usize::from(sequence.wrapping_sub(self.base));
-        if index >= self.sent {
-            return;
-        }
-        match self.entries.get_mut(index) {
+        match self.index(sequence).and_then(|index| self.entries.get_mut(index)) {
             Some(entry) if !entry.stored && stored => {
                 entry.stored = true;
                 entry.queue_us = now_us.saturating_sub(entry.queue_us);
             }
             Some(entry) if !entry.stored => self.stalled = true,
             _ => {}
+        }
+    }
+
+    /// The record of the copy with that number, which the queue will never store; `None` for an earlier copy, or an entry
+    /// that has left.
+    pub fn refused(&self, sequence: u16) -> Option<&Record> {
+        let entry = self.entries.get(self.index(sequence)?)?;
+        entry.record.as_ref().filter(|_| !entry.stored)
+    }
+
+    /// Puts `record` in the place of the one with that number and hands it over, at `now_us`. Its number stays: the
+    /// refused copy has had its only receipt. While the window is stalled it waits like the others.
+    pub fn replace(&mut self, sequence: u16, record: Record, now_us: u64, uplink: &mut dyn Uplink) {
+        let Some(index) = self.index(sequence) else { return };
+        let token = self.token(index);
+        let Some(entry) = self.entries.get_mut(index) else { return };
+        let record = entry.record.insert(record);
+        entry.queue_us = now_us;
+        if !self.stalled && uplink.publish(token, record) == Handover::Refused {
+            self.stalled = true;
         }
     }
 
@@ -175,13 +198,23 @@ impl Window {
         self.sent = 0;
     }
 
+    /// The entry whose present copy was handed over under that number.
+    fn index(&self, sequence: u16) -> Option<usize> {
+        let index = usize::from(sequence.wrapping_sub(self.base));
+        (index < self.sent).then_some(index)
+    }
+
+    fn token(&self, index: usize) -> Token {
+        #[expect(clippy::cast_possible_truncation, reason = "sequence numbers are modulo 2^16")]
+        let sequence = self.base.wrapping_add(index as u16);
+        Token { slot: self.slot, generation: self.generation, sequence }
+    }
+
     fn hand_over(&mut self, now_us: u64, uplink: &mut dyn Uplink) {
         while !self.stalled {
+            let token = self.token(self.sent);
             let Some(entry) = self.entries.get_mut(self.sent) else { return };
             entry.queue_us = now_us;
-            #[expect(clippy::cast_possible_truncation, reason = "sequence numbers are modulo 2^16")]
-            let sequence = self.base.wrapping_add(self.sent as u16);
-            let token = Token { slot: self.slot, generation: self.generation, sequence };
             match entry.record.as_ref().map(|record| uplink.publish(token, record)) {
                 None | Some(Handover::Taken) => self.sent += 1,
                 Some(Handover::Refused) => self.stalled = true,
@@ -275,6 +308,37 @@ mod tests {
         uplink.refuses = false;
         window.resend(9, &mut uplink);
         assert_eq!(uplink.payloads(), ["1", "2"]);
+    }
+
+    #[test]
+    fn a_record_that_the_queue_never_stores_is_replaced_without_sending_others_again() {
+        let mut uplink = FakeUplink::default();
+        let mut window = filled(&mut uplink, 3);
+        let refused = uplink.sequence(1);
+        assert_eq!(window.refused(refused), Some(&record("2")));
+        window.replace(refused, record("rejected"), 9, &mut uplink);
+        assert_eq!(uplink.payloads(), ["1", "2", "3", "rejected"]);
+        for sequence in [uplink.sequence(0), uplink.sequence(2)] {
+            window.settle(sequence, true, 9);
+        }
+        assert_eq!(popped(&mut window).len(), 1, "a record was acknowledged before its replacement was stored");
+        window.settle(uplink.sequence(3), true, 9);
+        assert_eq!(popped(&mut window), [2, 3].map(|number| Acknowledgement::Puback(id(number))));
+        assert_eq!(window.refused(refused), None, "an entry that has left was refused");
+    }
+
+    #[test]
+    fn a_replacement_takes_part_when_the_window_is_sent_again() {
+        let mut uplink = FakeUplink::default();
+        let mut window = filled(&mut uplink, 3);
+        let (failed, refused) = (uplink.sequence(0), uplink.sequence(1));
+        window.settle(failed, false, 9);
+        assert!(window.is_stalled());
+        window.replace(refused, record("rejected"), 9, &mut uplink);
+        assert_eq!(uplink.payloads(), ["1", "2", "3"], "a stalled window hands nothing over");
+        window.resend(9, &mut uplink);
+        assert_eq!(uplink.payloads()[3..], ["1", "rejected", "3"]);
+        assert_eq!(window.refused(refused), None, "an earlier copy was refused");
     }
 
     #[test]

@@ -156,6 +156,11 @@ impl MessageType {
         TABLE.iter().find(|row| row.1 == name).map(|row| row.0)
     }
 
+    /// The type with that suffix with dots, whichever way it travels.
+    pub fn from_dotted(dotted: &str) -> Option<MessageType> {
+        TABLE.iter().find(|row| row.3 == dotted).map(|row| row.0)
+    }
+
     /// The type that goes down under that suffix with dots, as the end of a command's subject gives it.
     pub fn from_dotted_down(dotted: &str) -> Option<MessageType> {
         TABLE.iter().find(|row| row.3 == dotted && row.0.goes_down()).map(|row| row.0)

@@ -257,7 +257,7 @@ impl Label for Reason {
     const NAME: &'static str = "reason";
 
     fn all() -> impl Iterator<Item = Self> {
-        [Reason::UnknownTopic, Reason::Undecodable, Reason::TooLarge, Reason::ForeignChild].into_iter()
+        [Reason::UnknownTopic, Reason::Undecodable, Reason::TooLarge, Reason::ForeignChild, Reason::Refused].into_iter()
     }
 
     fn index(self) -> usize {

@@ -69,7 +69,7 @@ metrics! {
         messages: CounterByTwo<MessageKind, MessageResult> = "messages_total",
             "Messages of devices, by type and whether they were understood.";
         rejected: CounterBy<Reason> = "rejected_total",
-            "Messages of devices that were not understood, by reason; a rejected envelope holds each.";
+            "Messages of devices that were not understood or that the queue never takes, by reason; a rejected envelope holds each.";
         foreign_topics: Counter = "foreign_topics_total",
             "Messages on the topic of another device; each closed its connection, or was answered 4.03.";
         stored: Counter = "stored_total",
@@ -134,6 +134,8 @@ impl WorkerMetrics {
                 self.messages.inc(kind, MessageResult::Rejected);
                 self.rejected.inc(reason);
             }
+            // It was counted as accepted when it came.
+            Event::RefusedByQueue { reason, .. } => self.rejected.inc(reason),
             Event::Foreign { .. } => self.foreign_topics.inc(),
             Event::Stored { latency_us, queue_us } => {
                 self.stored.inc();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{interval, timeout};
 
 use crate::protocol::limit::Now;
-use crate::protocol::uplink::Token;
+use crate::protocol::uplink::{Refusal, Token};
 use crate::transport::port::Peers;
 use crate::transport::traffic::Traffic;
 use crate::transport::worker::Worker;
@@ -20,6 +20,15 @@ impl Worker {
         let core = &mut *self.core.borrow_mut();
         let queue = self.availability.get();
         port.state.borrow_mut().with(core, now, queue, |endpoint, ctx| endpoint.receipt(token, stored, ctx));
+    }
+
+    /// Replaces a record of the endpoint of that number, which the queue will never store; [`Worker::send_ports`] must
+    /// follow.
+    pub(in crate::transport) fn port_refused(&self, now: Now, number: u8, token: Token, refusal: &Refusal) {
+        let Some(port) = self.ports().get(usize::from(number)) else { return };
+        let core = &mut *self.core.borrow_mut();
+        let queue = self.availability.get();
+        port.state.borrow_mut().with(core, now, queue, |endpoint, ctx| endpoint.refused(token, refusal, ctx));
     }
 
     /// Sends what receipts have left.

@@ -4,6 +4,7 @@
 //! rest of the replica, and the tick that looks at deadlines.
 
 mod commands;
+mod receipts;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::cmp::Reverse;
@@ -33,13 +34,12 @@ use super::port::Way;
 use super::proxies::Proxies;
 use super::slots::Slots;
 use super::traffic::Traffic;
-use crate::protocol::coap::endpoint_of;
 use crate::protocol::downlink::DownlinkEvent;
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::limit::{Limits, Now};
 use crate::protocol::session::{Context, Ending, Pending, Session};
 use crate::protocol::ulid::UlidGenerator;
-use crate::protocol::uplink::{Availability, Handover, Inbox, Receipt, Token};
+use crate::protocol::uplink::{Availability, Handover, Inbox, Token};
 
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(100);
@@ -53,7 +53,7 @@ const OPENING_BYTES: usize = 1024 * 1024;
 /// A connection that found no room shows again within this time, us.
 const CROWDED_US: u64 = 3_000_000;
 
-/// Without any receipt for this long, with records outstanding, the queue counts as away.
+/// Without any receipt for this long, with records held, the queue counts as away.
 const SILENCE_US: u64 = 5_000_000;
 
 /// How long a CONNECT waits until its interest in commands is in place; then the session begins without.
@@ -392,50 +392,6 @@ impl Worker {
         self.slots.borrow().iter().cloned().collect()
     }
 
-    async fn take_receipts(self: Rc<Self>, inbox: Arc<Inbox>) {
-        let mut receipts = Vec::new();
-        let mut touched: Vec<Rc<Connection>> = Vec::new();
-        let mut epoch = 0;
-        loop {
-            let report = poll_fn(|cx| inbox.poll_take(cx, &mut receipts)).await;
-            let now = self.core.borrow_mut().now();
-            self.availability.set(report.availability);
-            for receipt in receipts.drain(..) {
-                let (token, stored) = match receipt {
-                    Receipt::Stored(token) => (token, true),
-                    Receipt::Failed(token) => (token, false),
-                };
-                if stored {
-                    self.progress_us.set(now.us);
-                }
-                if let Some(number) = endpoint_of(token) {
-                    self.port_receipt(now, number, token, stored);
-                    continue;
-                }
-                let Some(connection) = self.find(token) else { continue };
-                connection.state.borrow_mut().session.receipt(token.sequence, stored, now.us);
-                // Receipts of one connection come in runs; the rare repetition costs one empty look.
-                if touched.last().is_none_or(|last| !Rc::ptr_eq(last, &connection)) {
-                    touched.push(connection);
-                }
-            }
-            for connection in touched.drain(..) {
-                self.act_at(now, &connection, |state, ctx| state.session.acknowledge(ctx));
-            }
-            if report.epoch > epoch {
-                epoch = report.epoch;
-                self.progress_us.set(now.us);
-                for connection in self.connections() {
-                    self.act_at(now, &connection, |state, ctx| state.session.resend(ctx));
-                }
-                self.resend_ports(now);
-            }
-            self.send_ports();
-            self.resume();
-            self.core.borrow_mut().uplink.flush();
-        }
-    }
-
     /// Wakes the connections that are not read although their sessions take input again.
     fn resume(&self) {
         let mut paused = std::mem::take(&mut *self.paused.borrow_mut());
@@ -481,6 +437,7 @@ impl Worker {
             self.freeze.borrow_mut().tick();
             self.expire_commands(now);
             turn = (turn + 1) % TICKS_PER_ROUND;
+            let is_taking = self.availability.get() == Availability::Ok;
             let places = self.slots.borrow().places();
             for place in (turn..places).step_by(TICKS_PER_ROUND) {
                 let connection = self.slots.borrow().at(place).cloned();
@@ -492,6 +449,9 @@ impl Worker {
                             state.session.excuse(now);
                         } else if is_crowded && state.is_stuck(now) {
                             state.session.end(Ending::ConnectionLost, ctx);
+                        }
+                        if is_taking {
+                            state.session.retry(ctx);
                         }
                         state.session.tick(ctx);
                     });

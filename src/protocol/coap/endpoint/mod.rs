@@ -6,16 +6,17 @@ mod request;
 use std::collections::VecDeque;
 
 use self::answer::token;
-use super::exchange::{Exchanges, Queued, Stage, Ticket};
+use super::exchange::{Answer, Exchanges, Queued, Stage, Ticket};
 use super::judge::{Judge, Verdict};
 use super::seen::Seen;
 use super::timing::ACK_DELAY_US;
 use super::upload::Uploads;
 use super::{Context, DropReason, Event, Found, PeerKey, Settings};
 use crate::codec::coap::{Code, Kind, Malformed, decode, empty};
+use crate::protocol::envelope::Replacement;
 use crate::protocol::id::DeviceId;
 use crate::protocol::session::Event as MessageEvent;
-use crate::protocol::uplink::Token;
+use crate::protocol::uplink::{Handover, Refusal, Token};
 
 /// Set in the slot of every token of an endpoint.
 const ENDPOINT_BIT: u32 = 1 << 31;
@@ -189,18 +190,11 @@ impl Endpoint {
 
     /// Applies a receipt of the queue. One of another endpoint, or of a request that was given up, changes nothing.
     pub fn receipt(&mut self, token: Token, stored: bool, ctx: &mut Context<'_>) {
-        if endpoint_of(token) != Some(self.settings.number) {
-            return;
-        }
-        let ticket = Ticket { slot: token.slot & ((1 << NUMBER_SHIFT) - 1), generation: token.generation };
-        let Some(exchange) = self.exchanges.get(ticket) else { return };
-        let Stage::Queued(queued) = &exchange.stage else { return };
-        if queued.sequence != token.sequence {
-            return;
-        }
+        let Some((ticket, _)) = self.queued(token) else { return };
         if !stored {
             return self.give_up(ticket, DropReason::QueueAway, ctx);
         }
+        let Some(exchange) = self.exchanges.get(ticket) else { return };
         let (peer, arrived_us) = (exchange.caller.peer, exchange.arrived_us);
         let Some(queued) = self.unqueue(ticket, ctx) else { return };
         let latency_us = ctx.now.us.saturating_sub(arrived_us);
@@ -209,6 +203,43 @@ impl Endpoint {
         let stored = MessageEvent::Stored { latency_us, queue_us };
         ctx.observer.event(peer, queued.device.as_str(), Event::Message(stored));
         self.conclude(ticket, queued.answer, true, ctx);
+    }
+
+    /// Puts a rejected envelope in the place of a record that the queue will never store; its device is answered 4.13 or
+    /// 4.00 once that is stored. A record that nothing can replace is given up.
+    pub fn refused(&mut self, token: Token, refusal: &Refusal, ctx: &mut Context<'_>) {
+        let Some((ticket, queued)) = self.queued(token) else { return };
+        let Some(replacement) = ctx.encoder.replacement(&queued.record, refusal) else {
+            return self.give_up(ticket, DropReason::QueueAway, ctx);
+        };
+        let Replacement { record, kind, reason, topic } = replacement;
+        ctx.load.held_bytes = ctx.load.held_bytes.saturating_sub(queued.record.held_bytes()) + record.held_bytes();
+        queued.answer = match refusal {
+            Refusal::TooLarge(_) => Answer::new(Code::REQUEST_ENTITY_TOO_LARGE),
+            Refusal::Rule(_) => Answer::new(Code::BAD_REQUEST),
+        };
+        queued.handed_over_us = ctx.now.us;
+        queued.record = record;
+        let taken = ctx.uplink.publish(token, &queued.record);
+        let device = queued.device.clone();
+        let Some(exchange) = self.exchanges.get(ticket) else { return };
+        let event = MessageEvent::RefusedByQueue { kind, reason, topic: &topic, cause: refusal.cause() };
+        ctx.observer.event(exchange.caller.peer, device.as_str(), Event::Message(event));
+        if taken == Handover::Refused {
+            self.give_up(ticket, DropReason::QueueAway, ctx);
+        }
+    }
+
+    /// The request whose record was handed over under that token, unless it was handed over again since.
+    fn queued(&mut self, token: Token) -> Option<(Ticket, &mut Queued)> {
+        if endpoint_of(token) != Some(self.settings.number) {
+            return None;
+        }
+        let ticket = Ticket { slot: token.slot & ((1 << NUMBER_SHIFT) - 1), generation: token.generation };
+        match &mut self.exchanges.get(ticket)?.stage {
+            Stage::Queued(queued) if queued.sequence == token.sequence => Some((ticket, queued)),
+            _ => None,
+        }
     }
 
     /// Hands what is not stored over once more: the queue takes records again.

@@ -4,6 +4,7 @@ use super::super::fake::{KEY, Rig, encrypted, message_token, non, only, peer, po
 use super::super::{PeerKey, Security, Settings, cipher, endpoint_of};
 use crate::codec::coap::{Block, Code, Draft, Kind, empty, option};
 use crate::protocol::session::Event;
+use crate::protocol::uplink::Refusal;
 use crate::protocol::uplink::{Channel, Token};
 
 #[test]
@@ -184,6 +185,32 @@ fn without_a_receipt_in_time_the_answer_is_to_try_again_and_a_late_receipt_chang
     assert_eq!((rig.world.load.held_bytes, rig.world.load.held_records), (0, 0));
     rig.feed(&report(1));
     assert_eq!(rig.world.uplink.published.len(), 2, "a duplicate of what was handed over was written again");
+}
+
+#[test]
+fn a_record_that_the_queue_never_stores_is_rejected_and_answered_4_13_or_4_00_once_that_is_stored() {
+    for (refusal, reason, code) in [
+        (Refusal::TooLarge("too large".to_owned()), "too_large", Code::REQUEST_ENTITY_TOO_LARGE),
+        (Refusal::Rule("not here".to_owned()), "refused", Code::BAD_REQUEST),
+    ] {
+        let mut rig = Rig::new();
+        rig.feed(&report(1));
+        assert!(rig.refuse(0, &refusal).is_empty(), "answered before the rejected envelope was stored");
+        let rejected = &rig.envelopes()[1];
+        assert_eq!((&rejected["data"]["reason"], &rejected["deviceid"]), (&reason.into(), &"device1".into()));
+        let sent = rig.receipt(1, true);
+        assert_eq!((only(&sent).kind(), only(&sent).code()), (Kind::Acknowledgement, code));
+        assert!(rig.told("device1 Message(RefusedByQueue"));
+        rig.assert_empty();
+        rig.feed(&report(2));
+        rig.refuse(2, &refusal);
+        assert_eq!(
+            only(&rig.refuse(3, &refusal)).code(),
+            Code::SERVICE_UNAVAILABLE,
+            "nothing can replace a replacement"
+        );
+        rig.assert_empty();
+    }
 }
 
 #[test]
