@@ -1,8 +1,11 @@
-//! `explain`: what the bridge would make of a message or of a command, without a server.
+//! `explain`: what the bridge would make of a message or of a command. No server is needed; with `--config` the registry is
+//! asked for products and children.
 #![expect(clippy::disallowed_methods, reason = "the time of receipt is now")]
 
+use std::cell::RefCell;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Deserialize;
@@ -11,9 +14,12 @@ use serde_json::value::RawValue;
 use super::argument::text_or_file;
 use super::check::EXIT_CONFIGURATION;
 use super::credentials::Output;
+use super::lookup::{self, LookupError};
 use crate::config::{self, Config, Sources};
+use crate::protocol::child::{Child, Children};
 use crate::protocol::explain::Explainer;
 use crate::protocol::id::{DeviceId, IdError, ProductId};
+use crate::registry::Device;
 
 /// Explains what the bridge would make of a message of a device, or of a command to one
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
@@ -41,7 +47,7 @@ pub struct ExplainArgs {
 }
 
 /// Prints the explanation to `out`. Exit code 0 whenever there is one, that of a rejection included; 1 when the payload
-/// cannot be read; 78 when the configuration has mistakes (it gives the names of subjects and topics).
+/// or the registry cannot be read; 78 when the configuration has mistakes (it gives the names of subjects and topics).
 pub fn run(args: &ExplainArgs, sources: &Sources, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
     let config = match config::load(sources) {
         Ok(loaded) => loaded.config,
@@ -51,7 +57,9 @@ pub fn run(args: &ExplainArgs, sources: &Sources, out: &mut dyn Write, err: &mut
             return ExitCode::from(EXIT_CONFIGURATION);
         }
     };
-    match explain(args, &config) {
+    // Without a file there is no registry of anybody's own to ask.
+    let registry = Some(&config).filter(|_| !sources.files.is_empty());
+    match explain(args, &config, registry) {
         Ok(text) => {
             // As above, for stdout.
             let _ = writeln!(out, "{text}");
@@ -65,7 +73,45 @@ pub fn run(args: &ExplainArgs, sources: &Sources, out: &mut dyn Write, err: &mut
     }
 }
 
-fn explain(args: &ExplainArgs, config: &Config) -> io::Result<String> {
+/// Children and products out of the registry of the configuration; of nothing where that is `None`.
+struct RegistryChildren<'a> {
+    config: Option<&'a Config>,
+    /// The first look-up that failed.
+    error: RefCell<Option<LookupError>>,
+}
+
+impl RegistryChildren<'_> {
+    fn find(&self, id: &str) -> Option<Arc<Device>> {
+        match lookup::find(self.config?, id) {
+            Ok(device) => Some(device),
+            Err(LookupError::Unknown(_)) => None,
+            Err(error) => {
+                self.error.borrow_mut().get_or_insert(error);
+                None
+            }
+        }
+    }
+
+    /// The session of the device that the topic names: its product is the registry's. `None` for a device that the
+    /// registry does not know.
+    fn session(&self, topic: &str) -> Option<(ProductId, DeviceId)> {
+        let id = topic.strip_prefix('/').unwrap_or(topic).split('/').nth(1)?;
+        let device = self.find(id)?;
+        Some((device.product.clone(), device.id.clone()))
+    }
+}
+
+impl Children for RegistryChildren<'_> {
+    fn child(&self, id: &str) -> Child {
+        self.find(id).map_or(Child::Unknown, |device| Child::Known {
+            product: device.product.clone(),
+            gateway: device.gateway.clone(),
+        })
+    }
+}
+
+/// `registry` is the configuration whose registry is asked for products and children; `None` asks none.
+fn explain(args: &ExplainArgs, config: &Config, registry: Option<&Config>) -> io::Result<String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let explainer = Explainer {
         subject_prefix: config.nats.prefix.clone(),
@@ -84,8 +130,16 @@ fn explain(args: &ExplainArgs, config: &Config) -> io::Result<String> {
     }
     let topic = args.topic.as_deref().unwrap_or_default();
     let payload = text_or_file(args.payload.as_deref().unwrap_or_default())?;
-    let session = args.session.as_ref().map(|(product, device)| (product.as_str(), device.as_str()));
-    let json = explainer.message(topic, &payload, session);
+    let registry = RegistryChildren { config: registry, error: RefCell::default() };
+    let session = match &args.session {
+        Some(session) => Some(session.clone()),
+        None => registry.session(topic),
+    };
+    let session = session.as_ref().map(|(product, device)| (product.as_str(), device.as_str()));
+    let json = explainer.message(topic, &payload, session, &registry);
+    if let Some(error) = registry.error.into_inner() {
+        return Err(io::Error::other(error));
+    }
     Ok(match args.output {
         Output::Json => json,
         Output::Text => describe_message(topic, &json),
@@ -133,7 +187,7 @@ fn describe_message(topic: &str, json: &str) -> String {
     let Ok(explanation) = serde_json::from_str::<MessageExplanation<'_>>(json) else { return json.to_owned() };
     let mut lines = Vec::new();
     if explanation.foreign {
-        lines.push("foreign: this topic is not the session's; the connection is closed, nothing is written".to_owned());
+        lines.push("foreign: this topic is not the session's, or names a product or device that cannot be; the connection is closed, nothing is written".to_owned());
     }
     if let Some(answer) = explanation.answer {
         lines.push(format!("answer: {}/reply {answer}", topic.strip_suffix('/').unwrap_or(topic)));
@@ -209,7 +263,7 @@ mod tests {
     fn explained(words: &[&str]) -> String {
         let line = Line::try_parse_from([&["explain"], words].concat()).expect("the arguments are right");
         let config = config::load(&Sources::default()).expect("the built-in configuration is right").config;
-        explain(&line.args, &config).expect("nothing is read from elsewhere")
+        explain(&line.args, &config, None).expect("nothing is read from elsewhere")
     }
 
     #[test]
@@ -231,6 +285,32 @@ mod tests {
     fn another_session_makes_a_topic_foreign() {
         let text = explained(&["--topic", "/p/d/tags", "--payload", "{}", "--as", "p/d2"]);
         assert!(text.starts_with("foreign: "), "{text}");
+    }
+
+    #[test]
+    fn a_configuration_brings_the_registrys_products_and_children() {
+        let config = |text: &str| {
+            let settings = vec![format!("registry.file.path={}/config/devices.toml", env!("CARGO_MANIFEST_DIR"))];
+            let config = config::load(&Sources { settings, ..Sources::default() }).expect("right").config;
+            let line = Line::try_parse_from(["explain", "--payload", "{}", "--topic", text]).expect("right");
+            explain(&line.args, &config, Some(&config)).expect("the file is there")
+        };
+        let own = config("/product1/gw1/child/child1/tags");
+        assert!(own.contains(r#""productid":"product2""#) && own.contains(r#""gatewayid":"gw1""#), "{own}");
+        let foreign = config("/product1/device1/child/child1/tags");
+        assert!(foreign.starts_with("rejected: foreign_child: "), "{foreign}");
+        let other_product = config("/product9/device1/tags");
+        assert!(other_product.starts_with("foreign: "), "{other_product}");
+        let unknown = config("/product9/device9/tags");
+        assert!(unknown.contains(r#""productid":"product9""#), "{unknown}");
+    }
+
+    #[test]
+    fn a_topic_whose_ids_cannot_be_belongs_to_nobody() {
+        for topic in ["/p/d+/tags", &format!("/{}/d/tags", "p".repeat(65)), "//d/tags"] {
+            let text = explained(&["--topic", topic, "--payload", "{}"]);
+            assert!(text.starts_with("foreign: "), "{text}");
+        }
     }
 
     #[test]

@@ -2,13 +2,16 @@
 
 use bytes::BytesMut;
 
+use super::child::Children;
 use super::command::{Command, CommandBody, CommandError};
 use super::downlink::Code;
-use super::envelope::{Encoder, Mode, Reason, Rejection, Source};
+use super::envelope::{Encoder, Mode, Reason, Source, subject_too_long};
+use super::id::{DeviceId, ProductId};
+use super::inbound::{Inbound, Published, interpret};
 use super::json::write_string;
-use super::message::{Undecodable, decode, time_sync_answer, write_base64};
-use super::topic::{TopicError, Upward, parse_up};
+use super::message::write_base64;
 use super::uplink::{Addressing, Channel, Record};
+use crate::codec::mqtt::encode::publish_bytes;
 
 /// What an explanation depends on beside its subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +22,7 @@ pub struct Explainer {
     pub kafka_topic: String,
     /// Kafka's topic of what was rejected.
     pub kafka_rejected_topic: String,
-    /// Longest payload, in bytes.
+    /// Largest packet, in bytes.
     pub packet_bytes_max: usize,
     /// Time of receipt, ms since 1970.
     pub now_ms: u64,
@@ -28,45 +31,49 @@ pub struct Explainer {
 }
 
 impl Explainer {
-    /// What becomes of a device's message: an object with `envelope`, `rejected`, `foreign`, `answer`, `nats` and
-    /// `kafka`, each `null` where there is none. The envelope has no `sessionid`, as there is no session.
+    /// What becomes of a device's message that is published with QoS 1: an object with `envelope`, `rejected`, `foreign`,
+    /// `answer`, `nats` and `kafka`, each `null` where there is none. The envelope has no `sessionid`, as there is no
+    /// session.
     ///
-    /// `session` is the connected product and device; `None` for those that the topic names.
-    pub fn message(&self, topic: &str, payload: &[u8], session: Option<(&str, &str)>) -> String {
+    /// `session` is the connected product and device; `None` for those that the topic names. A topic whose product or
+    /// device can be no id is foreign to every session.
+    pub fn message(
+        &self,
+        topic: &str,
+        payload: &[u8],
+        session: Option<(&str, &str)>,
+        children: &dyn Children,
+    ) -> String {
         let (product, device) = session.unwrap_or_else(|| own(topic));
+        if ProductId::new(product).is_err() || DeviceId::new(device).is_err() {
+            return explanation(None, None, true, None, None, None);
+        }
         let source = Source { product, device, session: None, about_product: None };
-        let upward = match parse_up(topic, product, device) {
-            Err(TopicError::Foreign) => return explanation(None, None, true, None, None, None),
-            _ if payload.len() > self.packet_bytes_max => {
-                let detail = format!("the payload has more than {} bytes", self.packet_bytes_max);
-                return self.rejected(&source, topic, None, Reason::TooLarge, &detail);
-            }
-            Err(error @ TopicError::TooLarge) => {
-                return self.rejected(&source, topic, None, Reason::TooLarge, &error.to_string());
-            }
-            Err(error @ TopicError::Unknown) => {
-                return self.rejected(&source, topic, Some(payload), Reason::UnknownTopic, &error.to_string());
-            }
-            Ok(upward) => upward,
+        let fits = publish_bytes(topic, payload) <= self.packet_bytes_max;
+        let published = Published {
+            product,
+            device,
+            topic,
+            payload: Some(payload).filter(|_| fits),
+            packet_bytes_max: self.packet_bytes_max,
+            now_ms: self.now_ms,
         };
-        let undecodable =
-            |error: Undecodable| self.rejected(&source, topic, Some(payload), Reason::Undecodable, &error.to_string());
-        match upward {
-            Upward::TimeSync => match time_sync_answer(payload, self.now_ms) {
-                Ok(answer) => explanation(None, None, false, Some(&answer), None, None),
-                Err(error) => undecodable(error),
-            },
-            Upward::Message(route) => match decode(&route, payload, self.now_ms) {
-                Ok(message) => {
-                    let record = self.encoder().device(&source, &route, &message, None);
-                    if record.channel == Channel::Rejected {
-                        let detail = "the subject would be too long";
-                        return self.shown(&record, device, Some((Reason::TooLarge, detail)));
-                    }
-                    self.shown(&record, route.about(), None)
+        match interpret(published, children) {
+            Inbound::Foreign => explanation(None, None, true, None, None, None),
+            Inbound::TimeSync(answer) => explanation(None, None, false, Some(&answer), None, None),
+            Inbound::Rejected(rejected) => {
+                let rejection = rejected.rejection();
+                let record = self.encoder().rejected(&source, &rejection, None);
+                self.shown(&record, device, Some((rejection.reason, rejection.detail)))
+            }
+            Inbound::Message { route, message, about_product } => {
+                let source = Source { about_product: about_product.as_ref().map(ProductId::as_str), ..source };
+                let record = self.encoder().device(&source, &route, &message, None);
+                if record.channel == Channel::Rejected {
+                    return self.shown(&record, device, Some((Reason::TooLarge, &subject_too_long())));
                 }
-                Err(error) => undecodable(error),
-            },
+                self.shown(&record, route.about(), None)
+            }
         }
     }
 
@@ -125,18 +132,6 @@ impl Explainer {
         let mut encoder = Encoder::new(Mode::Structured, addressing, "explain".to_owned(), self.seed);
         encoder.set_now(self.now_ms);
         encoder
-    }
-
-    fn rejected(
-        &self,
-        source: &Source<'_>,
-        topic: &str,
-        payload: Option<&[u8]>,
-        reason: Reason,
-        detail: &str,
-    ) -> String {
-        let record = self.encoder().rejected(source, &Rejection { topic, payload, reason, detail }, None);
-        self.shown(&record, source.device, Some((reason, detail)))
     }
 
     fn shown(&self, record: &Record, key: &str, rejected: Option<(Reason, &str)>) -> String {

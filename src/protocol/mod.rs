@@ -12,6 +12,7 @@ pub mod envelope;
 pub mod explain;
 pub mod filter;
 pub mod id;
+pub mod inbound;
 pub mod json;
 pub mod limit;
 pub mod message;

@@ -8,7 +8,7 @@ use jetlinks_bridge::protocol::message::decode;
 use jetlinks_bridge::protocol::topic::{Upward, parse_up};
 use serde_json::{Value, json};
 
-use crate::support::{NOW_MS, Random, by_subject, explainer, parsed, record, source};
+use crate::support::{NOW_MS, Nobody, Random, by_subject, explainer, parsed, record, source};
 
 #[test]
 fn no_text_of_a_device_leaves_its_place_in_the_envelope() {
@@ -84,7 +84,7 @@ fn of_equal_keys_the_last_wins_even_for_what_would_be_undecodable() {
         assert_eq!(envelope["data"]["messageId"], message_id, "{payload}");
         assert_eq!(envelope["data"]["properties"], properties, "{payload}");
     }
-    let said = parsed(explainer().message("/p/d/log", br#"{"log":"a","log":{}}"#, None).as_bytes());
+    let said = parsed(explainer().message("/p/d/log", br#"{"log":"a","log":{}}"#, None, &Nobody).as_bytes());
     assert_eq!(said["rejected"]["reason"], "undecodable");
 }
 
@@ -113,7 +113,7 @@ fn a_payload_made_to_be_slow_is_decoded_in_time() {
     let started = Instant::now();
     let mut undecodable = 0;
     for payload in &payloads {
-        let said = explainer().message("/p/d/properties/report", payload.as_bytes(), None);
+        let said = explainer().message("/p/d/properties/report", payload.as_bytes(), None, &Nobody);
         undecodable += usize::from(said.contains("\"reason\":\"undecodable\""));
     }
     assert_eq!(undecodable, 4);
@@ -139,7 +139,7 @@ fn arbitrary_bytes_never_panic_and_always_give_json() {
             }
         }
         let topic = String::from_utf8_lossy(&topic);
-        parsed(explainer().message(&topic, &payload, None).as_bytes());
+        parsed(explainer().message(&topic, &payload, None, &Nobody).as_bytes());
         parsed(explainer().command(&payload).as_bytes());
         let subject = topic.trim_start_matches('/').replace('/', ".");
         drop(Command::from_subject(&subject, &payload));

@@ -1,5 +1,6 @@
 //! What the tests of the protocol share.
 
+use jetlinks_bridge::protocol::child::{Child, Children};
 use jetlinks_bridge::protocol::envelope::{Encoder, Mode, Source};
 use jetlinks_bridge::protocol::explain::Explainer;
 use jetlinks_bridge::protocol::message::decode;
@@ -23,6 +24,15 @@ pub(crate) fn by_subject(mode: Mode) -> Encoder {
 
 pub(crate) fn source<'a>(product: &'a str, device: &'a str) -> Source<'a> {
     Source { product, device, session: Some(SESSION), about_product: None }
+}
+
+/// A registry that knows no child.
+pub(crate) struct Nobody;
+
+impl Children for Nobody {
+    fn child(&self, _: &str) -> Child {
+        Child::Unknown
+    }
 }
 
 pub(crate) fn explainer() -> Explainer {

@@ -4,7 +4,7 @@ use jetlinks_bridge::protocol::command::{Command, CommandError};
 use jetlinks_bridge::protocol::topic::MessageType;
 use serde_json::{Value, json};
 
-use crate::support::{NOW_MS, explainer, parsed};
+use crate::support::{NOW_MS, Nobody, explainer, parsed};
 
 const VECTORS: &str = include_str!("../golden/vectors.jsonl");
 
@@ -28,7 +28,7 @@ fn every_message_of_the_table_becomes_what_the_table_says() {
     for row in rows {
         let topic = row["topic"].as_str().expect("a topic");
         let payload = row["payload"].as_str().expect("a payload");
-        let said = parsed(explainer().message(topic, payload.as_bytes(), None).as_bytes());
+        let said = parsed(explainer().message(topic, payload.as_bytes(), None, &Nobody).as_bytes());
         let envelope = &said["envelope"];
         if row["foreign"] == true {
             assert_eq!(said["foreign"], true, "{row}");

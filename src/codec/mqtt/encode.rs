@@ -59,6 +59,16 @@ pub fn publish(out: &mut Vec<u8>, publish: &Publish<'_>) {
     out.extend_from_slice(publish.payload);
 }
 
+/// Bytes of a PUBLISH with a packet id, its fixed header included.
+pub fn publish_bytes(topic: &str, payload: &[u8]) -> usize {
+    let body_bytes = 2 + topic.len() + 2 + payload.len();
+    let mut length_bytes = 1;
+    while body_bytes >> (7 * length_bytes) > 0 {
+        length_bytes += 1;
+    }
+    1 + length_bytes + body_bytes
+}
+
 /// Appends a CONNECT.
 pub fn connect(out: &mut Vec<u8>, connect: &Connect<'_>) {
     let (name, level) = match connect.version {

@@ -5,12 +5,12 @@ use super::exchange::Answer;
 use super::grant::{self, Freshness};
 use super::{Context, Event, PeerKey, Refusal, Security, Settings, cipher};
 use crate::codec::coap::Code;
-use crate::protocol::child::{self, ForeignChild};
 use crate::protocol::envelope::{Reason, Rejection, Source};
 use crate::protocol::id::ProductId;
-use crate::protocol::message::{self, Undecodable};
-use crate::protocol::session::{Event as MessageEvent, MessageKind};
-use crate::protocol::topic::{self, Route, TopicError, Upward};
+use crate::protocol::inbound::{self, Inbound, Published};
+use crate::protocol::message::Message;
+use crate::protocol::session::Event as MessageEvent;
+use crate::protocol::topic::{MessageKind, Route};
 use crate::protocol::trace::Span;
 use crate::protocol::uplink::{Channel, Record};
 
@@ -89,7 +89,9 @@ impl Judge<'_, '_> {
                 Freshness::Fresh => {}
                 Freshness::Stale => return self.refuse(Refusal::Stale),
                 Freshness::Undecodable(error) => {
-                    return self.undecodable(&source, MessageKind::Unknown, &topic, &body, &error);
+                    let (payload, detail) = (Some(&body[..]), error.to_string());
+                    let rejection = Rejection { topic: &topic, payload, reason: Reason::Undecodable, detail: &detail };
+                    return self.reject(&source, MessageKind::Unknown, &rejection);
                 }
             }
             if !accepts_json {
@@ -137,63 +139,42 @@ impl Judge<'_, '_> {
     }
 
     fn take_in(&mut self, source: &Source<'_>, topic: &str, body: &Body, accepts_json: bool) -> Verdict {
-        let body = match body {
+        let payload = match body {
             Body::Whole(body) if body.len() <= self.ctx.limits.packet_bytes => Some(&body[..]),
             Body::Whole(_) | Body::TooLarge => None,
         };
-        let upward = match topic::parse_up(topic, source.product, source.device) {
-            Ok(upward) => upward,
-            Err(TopicError::Foreign) => return self.foreign(topic),
-            Err(error @ TopicError::Unknown) => {
-                let detail = error.to_string();
-                let rejection = Rejection { topic, payload: body, reason: Reason::UnknownTopic, detail: &detail };
-                return self.reject(source, MessageKind::Unknown, &rejection, Code::NOT_FOUND);
-            }
-            Err(error @ TopicError::TooLarge) => {
-                return self.reject_too_large(source, MessageKind::Unknown, topic, &error.to_string());
-            }
+        let published = Published {
+            product: source.product,
+            device: source.device,
+            topic,
+            payload,
+            packet_bytes_max: self.ctx.limits.packet_bytes,
+            now_ms: self.ctx.now.unix_ms,
         };
-        let kind = MessageKind::from(&upward);
-        let Some(body) = body else {
-            let detail = format!("the body has more than {} bytes", self.ctx.limits.packet_bytes);
-            return self.reject_too_large(source, kind, topic, &detail);
-        };
-        match upward {
-            Upward::TimeSync if !accepts_json => Verdict::Answer(Answer::new(Code::NOT_ACCEPTABLE)),
-            Upward::TimeSync => match message::time_sync_answer(body, self.ctx.now.unix_ms) {
-                Ok(answer) => {
-                    self.tell(MessageEvent::Received(kind));
-                    Verdict::Answer(Answer::content(answer))
-                }
-                Err(error) => self.undecodable(source, kind, topic, body, &error),
-            },
-            Upward::Message(route) => match child::product_below(self.ctx.children, route.device, &route.children) {
-                Ok(about) => {
-                    let source = Source { about_product: about.as_ref().map(ProductId::as_str), ..*source };
-                    self.message(&source, &route, body)
-                }
-                Err(ForeignChild) => {
-                    let detail = "the registry binds this child elsewhere";
-                    let rejection = Rejection { topic, payload: Some(body), reason: Reason::ForeignChild, detail };
-                    self.reject(source, kind, &rejection, Code::FORBIDDEN)
-                }
-            },
+        match inbound::interpret(published, self.ctx.children) {
+            Inbound::Message { route, message, about_product } => {
+                let source = Source { about_product: about_product.as_ref().map(ProductId::as_str), ..*source };
+                self.message(&source, &route, &message)
+            }
+            Inbound::TimeSync(_) if !accepts_json => Verdict::Answer(Answer::new(Code::NOT_ACCEPTABLE)),
+            Inbound::TimeSync(answer) => {
+                self.tell(MessageEvent::Received(MessageKind::TimeSync));
+                Verdict::Answer(Answer::content(answer))
+            }
+            Inbound::Rejected(rejected) => self.reject(source, rejected.kind, &rejected.rejection()),
+            Inbound::Foreign => self.foreign(topic),
         }
     }
 
-    fn message(&mut self, source: &Source<'_>, route: &Route<'_>, body: &[u8]) -> Verdict {
+    fn message(&mut self, source: &Source<'_>, route: &Route<'_>, message: &Message<'_>) -> Verdict {
         let now_ms = self.ctx.now.unix_ms;
         let kind = MessageKind::Type(route.message_type);
-        let message = match message::decode(route, body, now_ms) {
-            Ok(message) => message,
-            Err(error) => return self.undecodable(source, kind, route.topic, body, &error),
-        };
         let oldest_ms = self.settings.max_age_ms.map(|max_age_ms| now_ms.saturating_sub(max_age_ms));
         if oldest_ms.and_then(|ms| i64::try_from(ms).ok()).is_some_and(|oldest_ms| message.timestamp() < oldest_ms) {
             return self.refuse(Refusal::TooOld);
         }
         let trace = self.ctx.encoder.tracer.begin(None);
-        let record = self.ctx.encoder.device(source, route, &message, trace);
+        let record = self.ctx.encoder.device(source, route, message, trace);
         let span = self.ctx.encoder.span(&record, source, route.about(), route.message_type.dotted(), None);
         if record.channel == Channel::Rejected {
             self.tell(MessageEvent::Rejected { kind, reason: Reason::TooLarge, topic: route.topic });
@@ -203,33 +184,18 @@ impl Judge<'_, '_> {
         Verdict::Write(Box::new(record), span, Answer::new(Code::CREATED))
     }
 
-    fn undecodable(
-        &mut self,
-        source: &Source<'_>,
-        kind: MessageKind,
-        topic: &str,
-        body: &[u8],
-        error: &Undecodable,
-    ) -> Verdict {
-        let detail = error.to_string();
-        let rejection = Rejection { topic, payload: Some(body), reason: Reason::Undecodable, detail: &detail };
-        self.reject(source, kind, &rejection, Code::BAD_REQUEST)
-    }
-
-    fn reject_too_large(&mut self, source: &Source<'_>, kind: MessageKind, topic: &str, detail: &str) -> Verdict {
-        let rejection = Rejection { topic, payload: None, reason: Reason::TooLarge, detail };
-        match self.reject(source, kind, &rejection, Code::REQUEST_ENTITY_TOO_LARGE) {
-            Verdict::Write(record, span, _) => Verdict::Write(record, span, self.answer_too_large()),
-            answer @ Verdict::Answer(_) => answer,
-        }
-    }
-
-    fn reject(&mut self, source: &Source<'_>, kind: MessageKind, rejection: &Rejection<'_>, code: Code) -> Verdict {
+    fn reject(&mut self, source: &Source<'_>, kind: MessageKind, rejection: &Rejection<'_>) -> Verdict {
         self.tell(MessageEvent::Rejected { kind, reason: rejection.reason, topic: rejection.topic });
         let trace = self.ctx.encoder.tracer.begin(None);
         let record = self.ctx.encoder.rejected(source, rejection, trace);
         let span = self.ctx.encoder.span(&record, source, source.device, "rejected", None);
-        Verdict::Write(Box::new(record), span, Answer::new(code))
+        let answer = match rejection.reason {
+            Reason::UnknownTopic => Answer::new(Code::NOT_FOUND),
+            Reason::ForeignChild => Answer::new(Code::FORBIDDEN),
+            Reason::TooLarge => self.answer_too_large(),
+            Reason::Undecodable | Reason::Refused => Answer::new(Code::BAD_REQUEST),
+        };
+        Verdict::Write(Box::new(record), span, answer)
     }
 
     fn refuse(&mut self, refusal: Refusal) -> Verdict {

@@ -4,6 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::head::Head;
 use super::place::Place;
+use super::rejection::subject_too_long;
 use super::{Mode, Reason, Rejection, Source};
 use crate::protocol::address::{SUBJECT_BYTES_MAX, write_token};
 use crate::protocol::clock::{RFC3339_BYTES, rfc3339};
@@ -166,7 +167,7 @@ impl Encoder {
     }
 
     fn unaddressable(&mut self, source: &Source<'_>, route: &Route<'_>, trace: Option<TraceContext>) -> Record {
-        let detail = format!("the subject would have more than {SUBJECT_BYTES_MAX} bytes");
+        let detail = subject_too_long();
         let rejection = Rejection { topic: route.topic, payload: None, reason: Reason::TooLarge, detail: &detail };
         self.rejected(source, &rejection, trace)
     }

@@ -15,6 +15,7 @@ mod source;
 
 pub use encoder::Encoder;
 pub use mode::Mode;
+pub(crate) use rejection::subject_too_long;
 pub use rejection::{Reason, Rejection};
 pub use replacement::Replacement;
 pub use source::{Cause, Source};

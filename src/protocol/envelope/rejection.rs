@@ -1,4 +1,6 @@
-//! What was not taken for a message.
+//! Messages of devices that become rejected envelopes.
+
+use crate::protocol::address::SUBJECT_BYTES_MAX;
 
 /// Why something of a device was rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,6 +28,11 @@ impl Reason {
             Reason::Refused => "refused",
         }
     }
+}
+
+/// The detail of a message whose subject would have more than [`SUBJECT_BYTES_MAX`] bytes.
+pub(crate) fn subject_too_long() -> String {
+    format!("the subject would have more than {SUBJECT_BYTES_MAX} bytes")
 }
 
 /// Something of a device that was rejected.

@@ -5,8 +5,7 @@ use std::borrow::Cow;
 use super::{Encoder, Reason, Rejection, Source};
 use crate::protocol::address::from_token;
 use crate::protocol::json::{Kind, scan, unescape};
-use crate::protocol::session::MessageKind;
-use crate::protocol::topic::MessageType;
+use crate::protocol::topic::{MessageKind, MessageType};
 use crate::protocol::uplink::{Channel, Record, Refusal};
 
 /// Common start of the types of envelopes about devices.

@@ -5,7 +5,7 @@ use crate::protocol::child::Children;
 use crate::protocol::downlink::{Code, Downlink};
 use crate::protocol::envelope::{Encoder, Reason};
 use crate::protocol::limit::{Limits, Load, Now};
-use crate::protocol::topic::{MessageType, Upward};
+use crate::protocol::topic::MessageKind;
 use crate::protocol::uplink::Uplink;
 
 /// What message ids of one worker are apart, so that those of others fit between them; more workers there are not.
@@ -40,26 +40,6 @@ pub struct Context<'a> {
 pub enum DropReason {
     /// The queue did not take it in time.
     AckTimeout,
-}
-
-/// What a message of a device is, as far as its topic says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MessageKind {
-    /// A message of that type.
-    Type(MessageType),
-    /// A question for the time.
-    TimeSync,
-    /// Its topic says nothing.
-    Unknown,
-}
-
-impl From<&Upward<'_>> for MessageKind {
-    fn from(upward: &Upward<'_>) -> Self {
-        match upward {
-            Upward::Message(route) => MessageKind::Type(route.message_type),
-            Upward::TimeSync => MessageKind::TimeSync,
-        }
-    }
 }
 
 /// Something worth counting; some are worth a line in the log, too.

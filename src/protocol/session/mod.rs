@@ -21,7 +21,7 @@
 mod commands;
 mod context;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 mod pending;
 mod publish;
 #[cfg(test)]
@@ -30,7 +30,7 @@ mod tests;
 mod traces;
 mod window;
 
-pub use context::{Context, DropReason, Event, MESSAGE_NUMBER_STEP, MessageKind, Observer};
+pub use context::{Context, DropReason, Event, MESSAGE_NUMBER_STEP, Observer};
 pub use pending::Pending;
 
 use self::pending::PendingCommands;

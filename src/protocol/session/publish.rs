@@ -1,14 +1,14 @@
 //! What a device publishes.
 
-use super::context::{Context, Event, MessageKind};
+use super::context::{Context, Event};
 use super::window::Acknowledgement;
 use super::{EXCHANGES_MAX, Ending, Session, StoredWill};
 use crate::codec::mqtt::{Publish, PublishHead, Qos, encode};
-use crate::protocol::child::{self, ForeignChild};
-use crate::protocol::envelope::{Reason, Rejection};
+use crate::protocol::envelope::Reason;
 use crate::protocol::id::ProductId;
-use crate::protocol::message;
-use crate::protocol::topic::{self, Route, TopicError, Upward};
+use crate::protocol::inbound::{self, Inbound, Published, Rejected};
+use crate::protocol::message::Message;
+use crate::protocol::topic::{self, MessageKind, Route};
 use crate::protocol::uplink::Channel;
 
 impl Session {
@@ -38,69 +38,43 @@ impl Session {
     }
 
     fn take_in(&mut self, topic: &str, payload: Option<&[u8]>, owed: Acknowledgement, ctx: &mut Context<'_>) {
-        let (product, device) = (self.product.clone(), self.device.clone());
-        let rejection = |reason, detail| Rejection { topic, payload, reason, detail };
-        let upward = match topic::parse_up(topic, product.as_str(), device.as_str()) {
-            Ok(upward) => upward,
-            Err(TopicError::Foreign) => {
+        let published = Published {
+            product: self.product.as_str(),
+            device: self.device.as_str(),
+            topic,
+            payload,
+            packet_bytes_max: ctx.limits.packet_bytes,
+            now_ms: ctx.now.unix_ms,
+        };
+        match inbound::interpret(published, ctx.children) {
+            Inbound::Message { route, message, about_product } => {
+                self.message(&route, &message, about_product.as_ref(), owed, ctx);
+            }
+            Inbound::TimeSync(answer) => {
+                ctx.observer.event(Event::Received(MessageKind::TimeSync));
+                let reply = topic::time_sync_reply(self.product.as_str(), self.device.as_str());
+                let head =
+                    PublishHead { dup: false, qos: Qos::AtMostOnce, retain: false, topic: &reply, packet_id: None };
+                encode::publish(ctx.send, &Publish { head, payload: &answer });
+                self.hold(None, None, owed, ctx);
+            }
+            Inbound::Rejected(rejected) => self.reject(&rejected, owed, ctx),
+            Inbound::Foreign => {
                 ctx.observer.event(Event::Foreign { topic });
-                return self.end(Ending::ProtocolError, ctx);
+                self.end(Ending::ProtocolError, ctx);
             }
-            Err(TopicError::Unknown) => {
-                let rejection = rejection(Reason::UnknownTopic, "no such topic");
-                return self.reject(MessageKind::Unknown, &rejection, owed, ctx);
-            }
-            Err(TopicError::TooLarge) => {
-                let rejection = Rejection { payload: None, ..rejection(Reason::TooLarge, "the topic is too long") };
-                return self.reject(MessageKind::Unknown, &rejection, owed, ctx);
-            }
-        };
-        let kind = MessageKind::from(&upward);
-        let Some(payload) = payload else {
-            return self.reject(kind, &rejection(Reason::TooLarge, "the packet is too large"), owed, ctx);
-        };
-        match upward {
-            Upward::TimeSync => match message::time_sync_answer(payload, ctx.now.unix_ms) {
-                Ok(answer) => {
-                    ctx.observer.event(Event::Received(kind));
-                    let reply = format!("/{product}/{device}/time-sync/reply");
-                    let head =
-                        PublishHead { dup: false, qos: Qos::AtMostOnce, retain: false, topic: &reply, packet_id: None };
-                    encode::publish(ctx.send, &Publish { head, payload: &answer });
-                    self.hold(None, None, owed, ctx);
-                }
-                Err(error) => {
-                    self.reject(kind, &rejection(Reason::Undecodable, &error.to_string()), owed, ctx);
-                }
-            },
-            Upward::Message(route) => match child::product_below(ctx.children, self.device.as_str(), &route.children) {
-                Ok(about_product) => self.message(&route, payload, about_product.as_ref(), owed, ctx),
-                Err(ForeignChild) => {
-                    let detail = "the registry binds this child elsewhere";
-                    self.reject(kind, &rejection(Reason::ForeignChild, detail), owed, ctx);
-                }
-            },
         }
     }
 
     fn message(
         &mut self,
         route: &Route<'_>,
-        payload: &[u8],
+        message: &Message<'_>,
         about_product: Option<&ProductId>,
         owed: Acknowledgement,
         ctx: &mut Context<'_>,
     ) {
         let (kind, topic) = (MessageKind::Type(route.message_type), route.topic);
-        let message = match message::decode(route, payload, ctx.now.unix_ms) {
-            Ok(message) => message,
-            Err(error) => {
-                let detail = error.to_string();
-                let rejection =
-                    Rejection { topic, payload: Some(payload), reason: Reason::Undecodable, detail: &detail };
-                return self.reject(kind, &rejection, owed, ctx);
-            }
-        };
         let answered = if self.pending.is_empty() {
             None
         } else {
@@ -110,10 +84,10 @@ impl Session {
         let parent = answered.as_ref().and_then(|pending| pending.command.trace);
         let trace = ctx.encoder.tracer.begin(parent);
         let record = match answered {
-            None => ctx.encoder.device(&source, route, &message, trace),
+            None => ctx.encoder.device(&source, route, message, trace),
             Some(pending) => {
                 let caller = (pending.correlation_id(), pending.command.trace);
-                let (mut record, outcome) = ctx.encoder.reply(&source, route, &message, trace, caller);
+                let (mut record, outcome) = ctx.encoder.reply(&source, route, message, trace, caller);
                 if ctx.downlink.is_uplink() {
                     record.payload = outcome.payload;
                     record.attributes = outcome.attributes;
@@ -133,11 +107,12 @@ impl Session {
         self.hold(Some(record), span, owed, ctx);
     }
 
-    fn reject(&mut self, kind: MessageKind, rejection: &Rejection<'_>, owed: Acknowledgement, ctx: &mut Context<'_>) {
-        ctx.observer.event(Event::Rejected { kind, reason: rejection.reason, topic: rejection.topic });
+    fn reject(&mut self, rejected: &Rejected<'_>, owed: Acknowledgement, ctx: &mut Context<'_>) {
+        let rejection = rejected.rejection();
+        ctx.observer.event(Event::Rejected { kind: rejected.kind, reason: rejection.reason, topic: rejection.topic });
         let trace = ctx.encoder.tracer.begin(None);
         let source = self.source(None);
-        let record = ctx.encoder.rejected(&source, rejection, trace);
+        let record = ctx.encoder.rejected(&source, &rejection, trace);
         let span = ctx.encoder.span(&record, &source, source.device, "rejected", None);
         self.hold(Some(record), span, owed, ctx);
     }

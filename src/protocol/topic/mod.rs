@@ -12,5 +12,5 @@ mod parse;
 mod route;
 
 pub use message_type::MessageType;
-pub use parse::{TOPIC_BYTES_MAX, TopicError, Upward, parse_up, time_sync_reply};
+pub use parse::{MessageKind, TOPIC_BYTES_MAX, TopicError, Upward, parse_up, time_sync_reply};
 pub use route::Route;

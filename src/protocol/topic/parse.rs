@@ -17,6 +17,26 @@ pub enum Upward<'a> {
     TimeSync,
 }
 
+/// Kind of a device's message, as far as its topic says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MessageKind {
+    /// A message of that type.
+    Type(MessageType),
+    /// A question for the time.
+    TimeSync,
+    /// Its topic says nothing.
+    Unknown,
+}
+
+impl From<&Upward<'_>> for MessageKind {
+    fn from(upward: &Upward<'_>) -> Self {
+        match upward {
+            Upward::Message(route) => MessageKind::Type(route.message_type),
+            Upward::TimeSync => MessageKind::TimeSync,
+        }
+    }
+}
+
 /// The topic on which a device is told the time.
 pub fn time_sync_reply(product: &str, device: &str) -> String {
     format!("/{product}/{device}/time-sync/reply")

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 use crate::protocol::limit::Load;
-use crate::protocol::session::{Ending, Event, MessageKind};
+use crate::protocol::session::{Ending, Event};
+use crate::protocol::topic::MessageKind;
 use crate::protocol::topic::MessageType;
 use crate::telemetry::health::{Health, PartState};
 

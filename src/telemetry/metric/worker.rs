@@ -11,7 +11,8 @@ use super::scalar::{Counter, CounterBy, Gauge, Seconds};
 use crate::protocol::coap;
 use crate::protocol::envelope::Reason;
 use crate::protocol::limit::Load;
-use crate::protocol::session::{DropReason, Event, MessageKind};
+use crate::protocol::session::{DropReason, Event};
+use crate::protocol::topic::MessageKind;
 
 /// Declares a struct of metrics together with their names and meanings, so that none of the three can be forgotten.
 macro_rules! metrics {

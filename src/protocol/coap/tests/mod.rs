@@ -1,5 +1,6 @@
 //! What an endpoint promises.
 
+mod agreement;
 mod codes;
 mod flood;
 mod layer;
