@@ -11,6 +11,8 @@ use crate::protocol::uplink::Token;
 pub enum Mail {
     /// End that session.
     End(Token, Ending),
+    /// Say once more that the device of that session is online: presence of an earlier session may stand behind it.
+    Announce(Token),
     /// Declare the interest of that session in its commands once more.
     Reassert(Token),
     /// All claims that other replicas made before [`Notice::CatchUp`] are applied.

@@ -17,6 +17,7 @@ mod lifecycle;
 mod nats_security;
 mod outage;
 mod partition;
+mod presence;
 mod replicas;
 mod report;
 mod rolling;

@@ -34,6 +34,7 @@ pub use context::{Context, DropReason, Event, MESSAGE_NUMBER_STEP, Observer};
 pub use pending::Pending;
 
 use self::pending::PendingCommands;
+pub use self::window::LatePresence;
 use self::window::{Acknowledgement, Settled, Window};
 use crate::codec::mqtt::{ConnectCode, Packet, PacketId, Qos, Version, encode};
 use crate::protocol::envelope::{Cause, Encoder, Replacement, Source};
@@ -150,6 +151,8 @@ pub struct Session {
     next_packet_id: PacketId,
     draining: bool,
     ending: Option<Ending>,
+    /// See [`Session::take_late_presence`].
+    late_presence: Option<LatePresence>,
 }
 
 impl Session {
@@ -177,12 +180,28 @@ impl Session {
             next_packet_id: PacketId::MIN,
             draining: false,
             ending: None,
+            late_presence: None,
         };
-        let record = ctx.encoder.online(&session.source(None), opening.peer);
-        session.hold(Some(record), None, Acknowledgement::Presence, ctx);
-        session.announce_children(ctx, |encoder, source, child| encoder.child_online(source, child, opening.peer));
+        session.announce(opening.peer, ctx);
         ctx.send.extend_from_slice(&encode::connack(ConnectCode::Accepted));
         session
+    }
+
+    /// Says that the device is online, and the children that are bound to it: at the start, and once more when presence of
+    /// an earlier session may have been stored behind it. Nothing once the session has ended.
+    pub fn announce(&mut self, peer: &str, ctx: &mut Context<'_>) {
+        if self.ending.is_some() {
+            return;
+        }
+        let record = ctx.encoder.online(&self.source(None), peer);
+        self.hold(Some(record), None, Acknowledgement::Presence, ctx);
+        self.announce_children(ctx, |encoder, source, child| encoder.child_online(source, child, peer));
+    }
+
+    /// Set when presence of this ended session may be stored behind that of a later one, which must be
+    /// [announced](Session::announce) again then. Told once each time that it is so.
+    pub fn take_late_presence(&mut self) -> Option<LatePresence> {
+        self.late_presence.take()
     }
 
     /// The device.
@@ -290,6 +309,7 @@ impl Session {
     pub fn acknowledge(&mut self, ctx: &mut Context<'_>) {
         while let Some(settled) = self.window.pop() {
             release(&settled, ctx.load);
+            self.late_presence = self.late_presence.max(settled.late);
             if let Some(queue_us) = settled.queue_us.filter(|_| settled.acknowledgement != Acknowledgement::Presence) {
                 let latency_us = ctx.now.us.saturating_sub(settled.taken_us);
                 ctx.observer.event(Event::Stored { latency_us, queue_us });
@@ -317,6 +337,7 @@ impl Session {
     /// Sends what is not stored once more: the queue takes records again.
     pub fn resend(&mut self, ctx: &mut Context<'_>) {
         self.window.resend(ctx.now.us, ctx.uplink);
+        self.acknowledge(ctx);
     }
 
     /// Sends what is not stored once more if a record failed although the queue takes others.
@@ -365,6 +386,8 @@ impl Session {
             return;
         }
         self.ending = Some(ending);
+        // Stored now, it could stand behind the `online` of the device's next session.
+        self.window.withdraw_presence();
         if ending == Ending::NotAcknowledged {
             self.abandon(ctx);
         }
@@ -381,6 +404,7 @@ impl Session {
         }
         self.exchanges = Vec::new();
         ctx.observer.event(Event::Ended(ending));
+        self.acknowledge(ctx);
     }
 
     fn source<'a>(&'a self, about_product: Option<&'a str>) -> Source<'a> {

@@ -6,7 +6,10 @@
 //! 4. When the queue takes records again, and about once a second while a failure of one record alone stalls the window
 //!    ([`Window::resend`]), everything that is left is sent once more, in order and under new sequence numbers, so that
 //!    receipts of earlier copies mean nothing.
-//! 5. A record that the queue will never store ([`Window::refused`]) is replaced ([`Window::replace`]); those behind it
+//! 5. Presence that a session leaves unacknowledged at its end is withdrawn ([`Window::withdraw_presence`]): it is not sent
+//!    again, since the next session of the device may have been announced in between. Its entry stays until its fate is
+//!    known.
+//! 6. A record that the queue will never store ([`Window::refused`]) is replaced ([`Window::replace`]); those behind it
 //!    are not sent again for it.
 //!
 //! An entry that was stored behind one that was not is kept and sent again too: only so is the order of the last copies
@@ -31,6 +34,15 @@ pub enum Acknowledgement {
     Presence,
 }
 
+/// Fate of presence that was withdrawn after it had been handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LatePresence {
+    /// It is stored: in the order in which this worker handed records over, and perhaps behind those of others.
+    Stored,
+    /// No receipt tells. It may be stored, behind anything.
+    Unknown,
+}
+
 /// An entry that left the window.
 #[derive(Debug)]
 pub struct Settled {
@@ -40,6 +52,8 @@ pub struct Settled {
     pub taken_us: u64,
     /// What holding it cost.
     pub held_bytes: usize,
+    /// Set for presence that was withdrawn before the queue acknowledged it.
+    pub late: Option<LatePresence>,
     /// From handing the stored copy over to its receipt, us; `None` for a packet that owed the queue nothing.
     pub queue_us: Option<u64>,
     /// Its span, where its trace is sampled.
@@ -55,6 +69,10 @@ struct Entry {
     /// When it was handed over last; once it is stored, how long that took.
     queue_us: u64,
     stored: bool,
+    /// Not to be sent again.
+    withdrawn: bool,
+    /// Withdrawn after it had been handed over.
+    late: Option<LatePresence>,
 }
 
 impl Entry {
@@ -63,6 +81,7 @@ impl Entry {
             acknowledgement: self.acknowledgement,
             taken_us: self.taken_us,
             held_bytes: self.record.as_ref().map_or(0, Record::held_bytes),
+            late: self.late,
             queue_us: self.record.as_ref().map(|_| self.queue_us),
             span: self.span.take(),
         }
@@ -118,7 +137,16 @@ impl Window {
         uplink: &mut dyn Uplink,
     ) {
         let stored = record.is_none();
-        self.entries.push_back(Entry { record, span, acknowledgement, taken_us, queue_us: taken_us, stored });
+        self.entries.push_back(Entry {
+            record,
+            span,
+            acknowledgement,
+            taken_us,
+            queue_us: taken_us,
+            stored,
+            withdrawn: false,
+            late: None,
+        });
         self.hand_over(taken_us, uplink);
     }
 
@@ -129,6 +157,7 @@ impl Window {
                 entry.stored = true;
                 entry.queue_us = now_us.saturating_sub(entry.queue_us);
             }
+            Some(entry) if entry.withdrawn && !entry.stored => (entry.stored, entry.late) = (true, None),
             Some(entry) if !entry.stored => self.stalled = true,
             _ => {}
         }
@@ -138,7 +167,7 @@ impl Window {
     /// that has left.
     pub fn refused(&self, sequence: u16) -> Option<&Record> {
         let entry = self.entries.get(self.index(sequence)?)?;
-        entry.record.as_ref().filter(|_| !entry.stored)
+        entry.record.as_ref().filter(|_| !entry.stored && !entry.withdrawn)
     }
 
     /// Puts `record` in the place of the one with that number and hands it over, at `now_us`. Its number stays: the
@@ -154,6 +183,18 @@ impl Window {
         }
     }
 
+    /// Withdraws presence that is not stored yet. What was never handed over is gone with that; what was may still be
+    /// stored, and its entry leaves when that is known or the copies so far mean nothing any more.
+    pub fn withdraw_presence(&mut self) {
+        for (index, entry) in self.entries.iter_mut().enumerate() {
+            if entry.acknowledgement == Acknowledgement::Presence && !entry.stored {
+                entry.withdrawn = true;
+                entry.late = (index < self.sent).then_some(LatePresence::Stored);
+                entry.stored = entry.late.is_none();
+            }
+        }
+    }
+
     /// Removes the front entry if it is stored.
     pub fn pop(&mut self) -> Option<Settled> {
         let mut entry = self.entries.pop_front_if(|entry| entry.stored)?;
@@ -166,18 +207,28 @@ impl Window {
         Some(entry.settled())
     }
 
-    /// Sends everything that is left once more, at `now_us`.
+    /// Sends everything that is left once more, at `now_us`: the queue takes records again.
     pub fn resend(&mut self, now_us: u64, uplink: &mut dyn Uplink) {
+        for entry in &mut self.entries {
+            if entry.withdrawn && !entry.stored {
+                entry.stored = true;
+                entry.late = Some(LatePresence::Unknown);
+            }
+        }
+        self.send_again(now_us, uplink);
+    }
+
+    fn send_again(&mut self, now_us: u64, uplink: &mut dyn Uplink) {
         self.forget_copies();
         self.stalled = false;
         for entry in &mut self.entries {
-            entry.stored = entry.record.is_none();
+            entry.stored = entry.record.is_none() || entry.withdrawn && entry.stored;
         }
         self.hand_over(now_us, uplink);
     }
 
-    /// Gives up everything that came from the device, in order and without acknowledgement. The bridge's own words stay:
-    /// they are sent once more, and count as taken in at `now_us`.
+    /// Gives up everything that came from the device, in order and without acknowledgement. Presence stays: it is sent once
+    /// more unless it is withdrawn, and counts as taken in at `now_us`.
     pub fn abandon(&mut self, now_us: u64, uplink: &mut dyn Uplink, mut gone: impl FnMut(Settled)) {
         self.forget_copies();
         self.entries.retain_mut(|entry| {
@@ -189,7 +240,7 @@ impl Window {
             }
             kept
         });
-        self.resend(now_us, uplink);
+        self.send_again(now_us, uplink);
     }
 
     /// Makes receipts of the copies so far mean nothing: their sequence numbers are jumped over.
@@ -215,7 +266,8 @@ impl Window {
             let token = self.token(self.sent);
             let Some(entry) = self.entries.get_mut(self.sent) else { return };
             entry.queue_us = now_us;
-            match entry.record.as_ref().map(|record| uplink.publish(token, record)) {
+            let record = entry.record.as_ref().filter(|_| !entry.withdrawn);
+            match record.map(|record| uplink.publish(token, record)) {
                 None | Some(Handover::Taken) => self.sent += 1,
                 Some(Handover::Refused) => self.stalled = true,
             }
@@ -349,6 +401,40 @@ mod tests {
         assert_eq!(popped(&mut window), []);
         window.settle(uplink.sequence(0), true, 9);
         assert_eq!(popped(&mut window), [1, 2].map(|number| Acknowledgement::Puback(id(number))));
+    }
+
+    #[test]
+    fn withdrawn_presence_is_not_sent_again_and_leaves_once_its_fate_is_known() {
+        let mut uplink = FakeUplink::default();
+        let mut window = Window::new(3, 4);
+        window.push(Some(record("online")), None, Acknowledgement::Presence, 1, &mut uplink);
+        uplink.refuses = true;
+        window.push(Some(record("child online")), None, Acknowledgement::Presence, 1, &mut uplink);
+        window.withdraw_presence();
+        window.push(Some(record("offline")), None, Acknowledgement::Presence, 2, &mut uplink);
+        window.abandon(9, &mut uplink, |_| panic!("presence was given up"));
+        assert!(window.pop().is_none(), "its fate is not known while the queue is away");
+        uplink.refuses = false;
+        window.resend(9, &mut uplink);
+        assert_eq!(uplink.payloads(), ["online", "offline"]);
+        let late: Vec<_> = std::iter::from_fn(|| window.pop()).map(|settled| settled.late).collect();
+        assert_eq!(late, [Some(LatePresence::Unknown), None], "the one that was never handed over cannot be late");
+        window.settle(uplink.sequence(1), true, 9);
+        assert!(window.pop().is_some_and(|settled| settled.late.is_none()) && window.is_empty());
+    }
+
+    #[test]
+    fn withdrawn_presence_that_is_stored_after_all_is_late_and_one_that_failed_is_not() {
+        for (stored, expected) in [(true, Some(LatePresence::Stored)), (false, None)] {
+            let mut uplink = FakeUplink::default();
+            let mut window = Window::new(3, 4);
+            window.push(Some(record("online")), None, Acknowledgement::Presence, 1, &mut uplink);
+            window.withdraw_presence();
+            assert!(window.pop().is_none());
+            window.settle(uplink.sequence(0), stored, 9);
+            assert_eq!(window.pop().map(|settled| settled.late), Some(expected));
+            assert!(!window.is_stalled());
+        }
     }
 
     #[test]

@@ -37,7 +37,7 @@ use super::traffic::Traffic;
 use crate::protocol::downlink::DownlinkEvent;
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::limit::{Limits, Now};
-use crate::protocol::session::{Context, Ending, Pending, Session};
+use crate::protocol::session::{Context, Ending, LatePresence, Pending, Session};
 use crate::protocol::ulid::UlidGenerator;
 use crate::protocol::uplink::{Availability, Handover, Inbox, Token};
 
@@ -265,6 +265,14 @@ impl Worker {
             self.core.borrow_mut().downlink.detach(connection.token);
             state.wake();
         }
+        // What this worker handed over in order and saw stored is in order.
+        if let Some(late) = state.session.take_late_presence()
+            && let Some(entry) = self.directory.find(connection.device.as_str())
+            && (late == LatePresence::Unknown || entry.worker != self.settings.index)
+            && let Some(mailbox) = self.mailboxes.get(entry.worker)
+        {
+            mailbox.send(Mail::Announce(entry.token));
+        }
         if state.is_closed && state.session.is_finished() {
             self.slots.borrow_mut().release(connection.token);
         }
@@ -282,6 +290,11 @@ impl Worker {
     fn read_letter(&self, letter: Mail) {
         match letter {
             Mail::End(token, ending) => self.end(token, ending),
+            Mail::Announce(token) => {
+                if let Some(connection) = self.find(token) {
+                    self.act(&connection, |state, ctx| state.session.announce(&connection.peer, ctx));
+                }
+            }
             Mail::Reassert(token) if self.find(token).is_some() => self.core.borrow_mut().downlink.reassert(token),
             Mail::CaughtUp => self.freeze.borrow_mut().claims_are_here(),
             Mail::Reassert(_) | Mail::Drain { .. } => {}

@@ -50,7 +50,10 @@ impl Worker {
             if report.epoch > epoch {
                 epoch = report.epoch;
                 self.progress_us.set(now.us);
-                for connection in self.connections() {
+                // By sessions: the presence of an earlier one must not be sent again behind that of a later one.
+                let mut connections = self.connections();
+                connections.sort_by_cached_key(|connection| connection.state.borrow().session.id().to_owned());
+                for connection in connections {
                     self.act_at(now, &connection, |state, ctx| state.session.resend(ctx));
                 }
                 self.resend_ports(now);
