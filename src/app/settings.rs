@@ -43,6 +43,13 @@ pub fn nats(config: &Config, name: &str) -> NatsSettings {
     }
 }
 
+/// Bytes that the producer of one worker may hold for Kafka, copies of what its sessions hold: a quarter of the worker's
+/// share of `limits.inflight_bytes`, 32 MiB at most.
+pub fn kafka_buffer_bytes(config: &Config) -> usize {
+    const BUFFER_BYTES_MAX: usize = 32 * 1024 * 1024;
+    (config.limits.inflight_bytes.div_ceil(config.runtime.workers) / 4).min(BUFFER_BYTES_MAX)
+}
+
 /// How Kafka is reached; `None` without brokers.
 pub fn kafka(config: &Config, name: &str) -> Option<KafkaSettings> {
     let kafka = &config.kafka;
@@ -54,6 +61,7 @@ pub fn kafka(config: &Config, name: &str) -> Option<KafkaSettings> {
         message_timeout: ack_timeout.saturating_sub(KAFKA_HEAD_START).max(ack_timeout / 2),
         properties: kafka.properties.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect(),
         client_id: name.to_owned(),
+        buffer_bytes: kafka_buffer_bytes(config),
         ..KafkaSettings::new(kafka.brokers.clone()?)
     })
 }

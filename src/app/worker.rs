@@ -134,10 +134,14 @@ fn first_message_number(unix_ms: u64, index: usize) -> u64 {
 fn limits(config: &Config) -> Limits {
     let us = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     let workers = config.runtime.workers;
+    let copies = match config.uplink.queue {
+        UplinkQueue::Kafka => settings::kafka_buffer_bytes(config),
+        UplinkQueue::Stdio | UplinkQueue::Nats => 0,
+    };
     Limits {
         packet_bytes: config.limits.packet_bytes,
         inflight_per_connection: config.limits.inflight_per_connection,
-        inflight_bytes: config.limits.inflight_bytes.div_ceil(workers),
+        inflight_bytes: config.limits.inflight_bytes.div_ceil(workers) - copies,
         ack_timeout_us: us(config.limits.ack_timeout),
         keep_alive_max_us: us(config.mqtt.keep_alive_max),
         command_timeout_ms: us(config.commands.timeout) / 1000,

@@ -76,10 +76,18 @@ pub struct Record {
 }
 
 impl Record {
-    /// What the record costs while it is held.
+    /// Memory that the record takes while it is held: its bytes, its attributes, and [`Record::FIXED_BYTES`].
     pub fn held_bytes(&self) -> usize {
-        self.address.len() + self.payload.len()
+        let attributes: usize =
+            self.attributes.iter().map(|(_, value)| Self::ATTRIBUTE_BYTES.saturating_add(value.len())).sum();
+        Self::FIXED_BYTES + self.address.len() + self.payload.len() + attributes
     }
+
+    /// Bytes that any record takes beside its text: its places in the session's window and in the queue's line.
+    pub const FIXED_BYTES: usize = 400;
+
+    /// Bytes of an attribute beside its text: its place among the others and an allocation of its own.
+    const ATTRIBUTE_BYTES: usize = size_of::<(&'static str, String)>() + 24;
 }
 
 /// Why the queue will never store a record, however often it is sent. The text is the queue's own.

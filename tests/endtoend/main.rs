@@ -14,6 +14,7 @@ mod fleet;
 mod kafka_commands;
 mod kafka_security;
 mod lifecycle;
+mod memory;
 mod nats_security;
 mod outage;
 mod partition;

@@ -16,8 +16,12 @@ use crate::protocol::trace::{Operation, Span, TraceContext, Tracer};
 use crate::protocol::ulid::{ULID_TEXT_BYTES, UlidGenerator};
 use crate::protocol::uplink::{Addressing, Channel, Record};
 
-/// Envelopes are cut from chunks of this size, so one that is held keeps at most this much more in memory.
+/// Small envelopes are cut from chunks of this size, so one that is held keeps at most this much more in memory.
 const CHUNK_BYTES: usize = 32 * 1024;
+
+/// Envelopes that may be larger than this get an allocation of their own size: of a chunk they would leave up to half
+/// unused, for as long as they are held.
+const SMALL_BYTES: usize = 4 * 1024;
 
 /// What the attributes of an envelope usually take, in bytes; only a hint.
 const HEAD_BYTES: usize = 640;
@@ -34,6 +38,8 @@ pub struct Encoder {
     time: (i64, Option<[u8; RFC3339_BYTES]>),
     ulids: UlidGenerator,
     arena: BytesMut,
+    /// Where large envelopes are written before their size is known.
+    large: BytesMut,
     /// Gives what this encoder writes about its places in traces; off unless [`Encoder::with_tracer`] says otherwise.
     pub tracer: Tracer,
 }
@@ -59,6 +65,7 @@ impl Encoder {
             time: (0, Some(now_text)),
             ulids: UlidGenerator::new(seed),
             arena: BytesMut::with_capacity(CHUNK_BYTES),
+            large: BytesMut::new(),
             tracer: Tracer::off(),
         }
     }
@@ -246,24 +253,35 @@ impl Encoder {
         data_bytes: usize,
         write_data: impl FnOnce(&mut BytesMut),
     ) -> Encoded {
-        let arena = &mut self.arena;
-        arena.reserve(HEAD_BYTES + data_bytes);
-        match self.mode {
+        let is_small = HEAD_BYTES + data_bytes <= SMALL_BYTES;
+        let out = if is_small { &mut self.arena } else { &mut self.large };
+        out.reserve(HEAD_BYTES + data_bytes);
+        let (data, attributes) = match self.mode {
             Mode::Structured => {
-                head.write(arena, &self.replica_id);
-                let start = arena.len();
-                write_data(arena);
-                let end = arena.len();
-                arena.put_u8(b'}');
-                Encoded { payload: arena.split().freeze(), attributes: Vec::new(), data: (start, end) }
+                head.write(out, &self.replica_id);
+                let start = out.len();
+                write_data(out);
+                let end = out.len();
+                out.put_u8(b'}');
+                ((start, end), Vec::new())
             }
             Mode::Binary => {
-                write_data(arena);
-                let end = arena.len();
-                let attributes = head.attributes(&self.replica_id);
-                Encoded { payload: arena.split().freeze(), attributes, data: (0, end) }
+                write_data(out);
+                ((0, out.len()), head.attributes(&self.replica_id))
             }
+        };
+        let payload = if is_small { out.split().freeze() } else { self.take_large() };
+        Encoded { payload, attributes, data }
+    }
+
+    /// The large envelope in an allocation of its size.
+    fn take_large(&mut self) -> Bytes {
+        let payload = Bytes::copy_from_slice(&self.large);
+        self.large.clear();
+        if self.large.capacity() > 2 * CHUNK_BYTES {
+            self.large = BytesMut::new();
         }
+        payload
     }
 
     pub(super) fn record(
