@@ -131,6 +131,7 @@ impl News {
                     Asked::Found => RegistryAnswer::Found,
                     Asked::Unknown => RegistryAnswer::Unknown,
                     Asked::Unreadable => RegistryAnswer::Unreadable,
+                    Asked::Refused => RegistryAnswer::Refused,
                     Asked::Failed => RegistryAnswer::Failed,
                 });
                 self.metrics.request.observe_us(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));

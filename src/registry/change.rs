@@ -43,8 +43,10 @@ pub enum Asked {
     Found,
     /// There is no such device.
     Unknown,
-    /// A record with mistakes.
+    /// A record with mistakes, or something that is none.
     Unreadable,
-    /// Nothing, or nothing that can be understood.
+    /// Nothing of this id.
+    Refused,
+    /// Nothing.
     Failed,
 }

@@ -20,6 +20,8 @@ pub enum RecordError {
     UnknownKey(String),
     /// The key is missing.
     Missing(&'static str),
+    /// The record is larger than one may be.
+    TooLarge,
     /// The key's value is of another type.
     Type(&'static str, &'static str),
     /// The key's value is no id.
@@ -44,6 +46,7 @@ impl fmt::Display for RecordError {
             RecordError::Syntax(reason) => write!(f, "no TOML: {reason}"),
             RecordError::Json(reason) => write!(f, "no JSON: {reason}"),
             RecordError::NoObject => f.write_str("no JSON object"),
+            RecordError::TooLarge => f.write_str("larger than a record may be"),
             RecordError::UnknownKey(key) => write!(f, "unknown key {key:?}"),
             RecordError::Missing(key) => write!(f, "{key} is missing"),
             RecordError::Type(key, expected) => write!(f, "{key} must be {expected}"),

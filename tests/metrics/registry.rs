@@ -31,10 +31,13 @@ pub(crate) fn play() -> Seen {
     assert_eq!([knock(&bridge, "device1"), knock(&bridge, "device1")], [0, 0]);
     assert_eq!(knock(&bridge, "device9"), 4);
     assert_eq!(knock(&bridge, "device2"), 3, "the record of another device");
+    service.set_mood(Mood::Refusing(422, "device5"));
+    assert_eq!(knock(&bridge, "device5"), 3);
     service.set_mood(Mood::Down);
     assert_eq!(knock(&bridge, "device4"), 3);
     wait_counted(&bridge, "registry_requests_total", &["failed"]);
     wait_counted(&bridge, "registry_requests_total", &["unreadable"]);
+    wait_counted(&bridge, "registry_requests_total", &["refused"]);
     seen.scrape(&bridge);
     seen
 }

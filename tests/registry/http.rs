@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -144,6 +145,49 @@ fn a_device_that_the_service_forbids_loses_its_session_within_the_time_of_its_re
         assert_eq!(knock(&stage.bridge, device), REFUSED);
     }
     assert_eq!(stage.bridge.metric("jetlinks_bridge_sessions", &[]), 0.0);
+}
+
+#[test]
+fn ids_that_the_service_does_not_take_keep_no_session_alive_that_it_forbids() {
+    const CACHE_TTL: Duration = Duration::from_secs(6);
+    for (status, outcome) in [(400, "refused"), (500, "failed")] {
+        let stage = Stage::new("6s");
+        stage.service.set_mood(Mood::Refusing(status, "%3B"));
+        let (mut wire, begin) = (stage.connect(), Instant::now());
+        stage.service.put("device1", &record(&door::rekeyed(&stage.device)));
+        let (address, is_over) = (stage.bridge.mqtt(), AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let stranger = Registration::new("a;b");
+                while !is_over.load(Ordering::Relaxed) && begin.elapsed() < PATIENCE {
+                    assert_eq!(knock_at(address, &stranger), AWAY);
+                }
+            });
+            wire.wait_closed();
+            is_over.store(true, Ordering::Relaxed);
+            assert!(begin.elapsed() < CACHE_TTL, "{:?}", begin.elapsed());
+        });
+        let asked = stage.service.asked("a%3Bb");
+        assert!(asked > 20 * 3, "20 a second are the least that a stranger does: {asked}");
+        assert!(stage.bridge.metric("jetlinks_bridge_registry_requests_total", &[outcome]) >= asked as f64);
+        assert_eq!(stage.bridge.metric("jetlinks_bridge_part_up", &["registry"]), 1.0);
+        assert!(!stage.bridge.log().contains("lost the registry"));
+    }
+}
+
+#[test]
+fn records_of_connected_devices_are_asked_for_while_the_service_counts_as_away() {
+    const CACHE_TTL: Duration = Duration::from_secs(6);
+    let stage = Stage::new("6s");
+    stage.service.set_mood(Mood::Refusing(503, "jetlinks-bridge"));
+    let mut wire = stage.connect();
+    stage.service.put("device2", &record(&stage.device));
+    assert_eq!(knock(&stage.bridge, &Registration::new("device2")), AWAY, "the record of another device");
+    wait_for_log(&stage.bridge, &["lost the registry", "status 503"]);
+    let begin = Instant::now();
+    stage.service.remove("device1");
+    wire.wait_closed();
+    assert!(begin.elapsed() < CACHE_TTL, "{:?}", begin.elapsed());
 }
 
 #[test]

@@ -13,6 +13,8 @@ use serde_json::Value;
 pub(crate) enum Mood {
     /// As it should.
     Good,
+    /// As it should, but with this status where the path holds that text, as the firewalls of web frameworks do.
+    Refusing(u16, &'static str),
     /// With this status and body, whatever is asked.
     Always(u16, String),
     /// Not at all: requests are read and kept waiting until the mood changes.
@@ -129,7 +131,8 @@ impl Service {
         match &state.mood {
             Mood::Down | Mood::Silent => None,
             Mood::Always(status, body) => Some((*status, body.clone())),
-            Mood::Good => {
+            Mood::Refusing(status, text) if path.contains(text) => Some((*status, "<h1>No</h1>".to_owned())),
+            Mood::Good | Mood::Refusing(..) => {
                 let id = decode(path.strip_prefix("/devices/").unwrap_or_default());
                 let record = state.records.get(&id).cloned();
                 Some(record.map_or((404, r#"{"error":"no such device"}"#.to_owned()), |record| (200, record)))

@@ -19,8 +19,12 @@ use crate::registry::change::{Asked, Change};
 /// How often records are looked at that are due, and whether a probe is.
 const TICK: Duration = Duration::from_millis(250);
 
-/// Pause between two probes of a service that does not answer, in ticks.
+/// Pause between two probes, in ticks.
 const PROBE_TICKS: u32 = 6;
+
+/// Renewals under way at once while the service is away: few enough not to burden it, and still some, so that a service
+/// that answers for devices and not for the probe keeps the promise about their sessions.
+const RENEWALS_AWAY_MAX: usize = 4;
 
 /// Why the service is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +62,10 @@ struct Asking<'r, C, R> {
     running: FuturesUnordered<Running>,
     renewals: usize,
     is_probing: bool,
+    ticks_since_probe: u32,
+    /// Whether something failed since the last probe. What is asked for comes from strangers, too, so the probe alone
+    /// tells whether the service is away.
+    is_in_doubt: bool,
     pending: HashMap<DeviceId, Pending>,
     asked: VecDeque<DeviceId>,
     due: VecDeque<DeviceId>,
@@ -80,6 +88,8 @@ pub(super) async fn run(
         running: FuturesUnordered::new(),
         renewals: 0,
         is_probing: false,
+        ticks_since_probe: PROBE_TICKS,
+        is_in_doubt: false,
         pending: HashMap::new(),
         asked: VecDeque::new(),
         due: VecDeque::new(),
@@ -89,15 +99,11 @@ pub(super) async fn run(
     };
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut tick = 0_u32;
     loop {
         tokio::select! {
             Some(done) = asking.running.next(), if !asking.running.is_empty() => asking.take_answer(done),
             Some(ask) = asks.recv() => asking.take_ask(ask),
-            _ = ticks.tick() => {
-                asking.tick(tick);
-                tick = tick.wrapping_add(1);
-            }
+            _ = ticks.tick() => asking.tick(),
         }
         asking.start_requests();
     }
@@ -123,21 +129,26 @@ impl<C: Fn(&str) -> bool, R: FnMut(Change)> Asking<'_, C, R> {
         }
     }
 
-    fn tick(&mut self, tick: u32) {
+    fn tick(&mut self) {
         let now_us = self.registry.now_us();
         let due = {
             let mut cache = self.registry.cache.write().unwrap_or_else(PoisonError::into_inner);
             cache.take_due(now_us, &self.is_connected)
         };
-        // A service that does not answer is not asked for thousands of records that are there: they stay.
-        if self.availability == Availability::Ok {
-            for id in due {
-                let pending = self.pending.entry(id.clone()).or_default();
-                if !pending.is_running && !std::mem::replace(&mut pending.is_renewal, true) {
-                    self.due.push_back(id);
-                }
+        // The others were put off, and are due again in a while.
+        let room = match self.availability {
+            Availability::Ok => usize::MAX,
+            _ => RENEWALS_AWAY_MAX.saturating_sub(self.due.len()),
+        };
+        for id in due.into_iter().take(room) {
+            let pending = self.pending.entry(id.clone()).or_default();
+            if !pending.is_running && !std::mem::replace(&mut pending.is_renewal, true) {
+                self.due.push_back(id);
             }
-        } else if tick.is_multiple_of(PROBE_TICKS) && !self.is_probing {
+        }
+        self.ticks_since_probe = self.ticks_since_probe.saturating_add(1);
+        let needs_probe = self.availability != Availability::Ok || self.is_in_doubt;
+        if needs_probe && !self.is_probing && self.ticks_since_probe >= PROBE_TICKS {
             self.probe();
         }
         self.report_known();
@@ -147,14 +158,17 @@ impl<C: Fn(&str) -> bool, R: FnMut(Change)> Asking<'_, C, R> {
         // The text is an id, as a test of this file shows.
         let Ok(id) = DeviceId::new(PROBE) else { return };
         self.is_probing = true;
+        self.is_in_doubt = false;
+        self.ticks_since_probe = 0;
         self.running.push(self.request(id, Purpose::Probe));
     }
 
     fn start_requests(&mut self) {
+        let renewals_max = if self.availability == Availability::Ok { RENEWALS_MAX } else { RENEWALS_AWAY_MAX };
         while self.running.len() < REQUESTS_MAX {
             let next = match self.asked.pop_front() {
                 Some(id) => Some((id, Purpose::Connect)),
-                None if self.renewals < RENEWALS_MAX => self.due.pop_front().map(|id| (id, Purpose::Renewal)),
+                None if self.renewals < renewals_max => self.due.pop_front().map(|id| (id, Purpose::Renewal)),
                 None => None,
             };
             let Some((id, purpose)) = next else { break };
@@ -192,8 +206,9 @@ impl<C: Fn(&str) -> bool, R: FnMut(Change)> Asking<'_, C, R> {
         let outcome = match &result {
             Ok(Answer::Found(_)) => Asked::Found,
             Ok(Answer::Unknown) => Asked::Unknown,
-            Err(error) if error.is_outage() => Asked::Failed,
-            Err(_) => Asked::Unreadable,
+            Err(HttpError::Record(_)) => Asked::Unreadable,
+            Err(error) if error.refuses_id() => Asked::Refused,
+            Err(_) => Asked::Failed,
         };
         (self.report)(Change::Asked { outcome, took });
         let pending = if purpose == Purpose::Probe { None } else { self.pending.remove(&id) };
@@ -202,13 +217,12 @@ impl<C: Fn(&str) -> bool, R: FnMut(Change)> Asking<'_, C, R> {
                 self.set_available();
                 self.keep(&id, answer, pending.is_some())
             }
+            Err(error) if purpose == Purpose::Probe => {
+                self.lose(error);
+                Lookup::Away
+            }
             Err(error) => {
-                self.registry
-                    .cache
-                    .write()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .put_off(&id, self.registry.now_us());
-                self.fail(&id, error);
+                self.put_off(&id, purpose, error);
                 Lookup::Away
             }
         };
@@ -254,11 +268,25 @@ impl<C: Fn(&str) -> bool, R: FnMut(Change)> Asking<'_, C, R> {
         }
     }
 
-    fn fail(&mut self, id: &DeviceId, error: HttpError) {
-        if let HttpError::Record(mistakes) = error {
-            let record = id.to_string();
-            return (self.report)(Change::Unreadable { record, mistakes });
+    /// Takes in that there is no answer for a device. Its record stays, and the probe shall tell about the service.
+    fn put_off(&mut self, id: &DeviceId, purpose: Purpose, error: HttpError) {
+        let now_us = self.registry.now_us();
+        self.registry.cache.write().unwrap_or_else(PoisonError::into_inner).put_off(id, now_us);
+        self.is_in_doubt = true;
+        let device = id.as_str();
+        match error {
+            HttpError::Record(mistakes) => {
+                (self.report)(Change::Unreadable { record: device.to_owned(), mistakes });
+            }
+            error if purpose == Purpose::Renewal && error.refuses_id() => {
+                tracing::warn!(device, %error, "the registry refuses a device that is connected; its session goes on");
+            }
+            error => tracing::debug!(device, %error, "the registry gave no record"),
         }
+    }
+
+    /// Takes in that the probe was not answered as it should be.
+    fn lose(&mut self, error: HttpError) {
         if self.availability == Availability::Ok {
             self.availability = Availability::Away;
             tracing::warn!(%error, "lost the registry: devices that are not known are told to come later");

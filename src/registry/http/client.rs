@@ -100,18 +100,18 @@ impl HttpClient {
         match json::read_device(&body, Strangers::Tolerated) {
             Ok(device) if device.id == *id => Ok(Answer::Found(device)),
             Ok(_) => Err(HttpError::Record(vec![RecordError::OtherId])),
-            Err(mistakes) => Err(match <[RecordError; 1]>::try_from(mistakes) {
-                Ok([error @ (RecordError::Json(_) | RecordError::NoObject)]) => HttpError::NoRecord(error),
-                Ok(mistakes) => HttpError::Record(mistakes.into()),
-                Err(mistakes) => HttpError::Record(mistakes),
-            }),
+            Err(mistakes) => Err(HttpError::Record(mistakes)),
         }
     }
 
     async fn body(&self, response: Response<Incoming>) -> Result<Bytes, HttpError> {
         let body = Limited::new(response.into_body(), self.record_bytes_max).collect().await;
         body.map(|body| body.to_bytes()).map_err(|error| {
-            if error.is::<LengthLimitError>() { HttpError::TooLarge } else { HttpError::Unreachable(error.to_string()) }
+            if error.is::<LengthLimitError>() {
+                HttpError::Record(vec![RecordError::TooLarge])
+            } else {
+                HttpError::Unreachable(error.to_string())
+            }
         })
     }
 }

@@ -17,23 +17,24 @@ pub enum HttpError {
     TimedOut,
     /// Neither 200 nor 404.
     Status(u16),
-    /// The answer is larger than a record may be.
-    TooLarge,
-    /// The answer is no JSON object at all.
-    NoRecord(RecordError),
-    /// The record has mistakes.
+    /// What came for a record is none, has mistakes, or is larger than a record may be.
     Record(Vec<RecordError>),
 }
 
 impl HttpError {
-    /// Whether the service as a whole does not do what it should, and not one record alone.
-    pub fn is_outage(&self) -> bool {
-        !matches!(self, HttpError::Record(_))
+    /// Whether the service answered, and refused this one id: any 4xx but those that are about the bridge's own rights
+    /// (401, 403, 407) or about time and load (408, 429).
+    pub(super) fn refuses_id(&self) -> bool {
+        matches!(self, HttpError::Status(400..=499)) && !matches!(self, HttpError::Status(401 | 403 | 407 | 408 | 429))
     }
 
     /// Whether waiting alone does not help.
     pub(super) fn needs_a_human(&self) -> bool {
-        matches!(self, HttpError::Settings(_) | HttpError::Certificates(_) | HttpError::Status(300..=499))
+        match self {
+            HttpError::Settings(_) | HttpError::Certificates(_) | HttpError::Record(_) => true,
+            HttpError::Status(code) => matches!(code, 300..=499) && !matches!(code, 408 | 429),
+            HttpError::Unreachable(_) | HttpError::TimedOut => false,
+        }
     }
 }
 
@@ -45,10 +46,8 @@ impl fmt::Display for HttpError {
             HttpError::Unreachable(cause) => write!(f, "no answer: {cause}"),
             HttpError::TimedOut => f.write_str("no answer in time"),
             HttpError::Status(code) => write!(f, "status {code}"),
-            HttpError::TooLarge => f.write_str("the answer is too large for a record"),
-            HttpError::NoRecord(error) => write!(f, "the answer is no record: {error}"),
             HttpError::Record(mistakes) => {
-                f.write_str("the record has mistakes:")?;
+                f.write_str("the answer is no good record:")?;
                 mistakes.iter().try_for_each(|mistake| write!(f, " {mistake};"))
             }
         }

@@ -5,7 +5,8 @@
 //! 2. Only a record of that device and 404 count. Everything else, a slow answer included, admits nobody and ends nobody.
 //! 3. The record of a device with a session is asked for again before its time is over; a change that forbids the session
 //!    ends it.
-//! 4. At start, and while the service does not answer, it is asked for a device that it need not know ([`PROBE`]).
+//! 4. Whether the service answers at all tells a device that it need not know ([`PROBE`]): at start, while it does not
+//!    answer, and after anything but a good answer. An id that a stranger invents must not be able to say it.
 #![expect(clippy::disallowed_methods, reason = "the shell reads the clock")]
 
 mod asking;

@@ -246,9 +246,11 @@ label! {
         Found = "found",
         /// 404: no such device.
         Unknown = "unknown",
-        /// A record with mistakes; nobody is let in by it.
+        /// A record with mistakes, or something that is none; nobody is let in by it.
         Unreadable = "unreadable",
-        /// No answer in time, another status, or no record at all.
+        /// Another 4xx, which is about this id alone.
+        Refused = "refused",
+        /// No answer in time, or another status.
         Failed = "failed",
     }
 }
