@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::protocol::child::{Child, Children};
+use crate::protocol::network::Source;
 use crate::protocol::session::BoundChild;
 use crate::registry::{self, Device, Registry};
 use crate::telemetry::metric::{LookupResult, WorkerMetrics};
@@ -25,9 +26,9 @@ impl Children for RegistryPort {
 }
 
 impl transport::Registry for RegistryPort {
-    fn device<'a>(&'a self, id: &'a str) -> Pin<Box<dyn Future<Output = transport::Lookup> + 'a>> {
+    fn device<'a>(&'a self, id: &'a str, source: Source) -> Pin<Box<dyn Future<Output = transport::Lookup> + 'a>> {
         Box::pin(async move {
-            let (result, lookup) = match self.registry.device(id).await {
+            let (result, lookup) = match self.registry.device(id, source).await {
                 registry::Lookup::Found(device) => (LookupResult::Found, transport::Lookup::Found(identity(&device))),
                 registry::Lookup::Unknown => (LookupResult::Unknown, transport::Lookup::Unknown),
                 registry::Lookup::Away => (LookupResult::Away, transport::Lookup::Away),

@@ -16,6 +16,7 @@ pub mod inbound;
 pub mod json;
 pub mod limit;
 pub mod message;
+pub mod network;
 pub mod random;
 pub mod secret;
 pub mod session;

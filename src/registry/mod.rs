@@ -33,6 +33,7 @@ pub use watch::Watch;
 use std::sync::Arc;
 
 use crate::protocol::child;
+use crate::protocol::network::Source;
 
 /// What a registry says of an id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,12 +58,12 @@ pub enum Registry {
 }
 
 impl Registry {
-    /// Asks for a device, as CONNECT needs it.
-    pub async fn device(&self, id: &str) -> Lookup {
+    /// Asks for a device, as CONNECT needs it. `source` is who asks, for a registry that shares out what it can answer.
+    pub async fn device(&self, id: &str, source: Source) -> Lookup {
         match self {
             Registry::File(file) => file.device(id),
             Registry::Nats(nats) => nats.device(id),
-            Registry::Http(http) => http.device(id).await,
+            Registry::Http(http) => http.device(id, source).await,
         }
     }
 

@@ -10,6 +10,7 @@ use crate::protocol::child::Children;
 use crate::protocol::coap::{self, PeerKey};
 use crate::protocol::id::ProductId;
 use crate::protocol::limit::Load;
+use crate::protocol::network::Source;
 use crate::protocol::session::{BoundChild, Event};
 use crate::protocol::uplink::Availability;
 use crate::transport::pauses::Pauses;
@@ -42,8 +43,8 @@ pub enum Lookup {
 
 /// Where credentials come from. Used from every worker.
 pub trait Registry: Children + Send + Sync {
-    /// Looks a device up.
-    fn device<'a>(&'a self, id: &'a str) -> Pin<Box<dyn Future<Output = Lookup> + 'a>>;
+    /// Looks a device up for whoever speaks as it from `source`.
+    fn device<'a>(&'a self, id: &'a str, source: Source) -> Pin<Box<dyn Future<Output = Lookup> + 'a>>;
 
     /// Whether a device that was found so may still begin a session, as far as is known without asking: same product,
     /// same secret, enabled. Whoever ends

@@ -10,3 +10,4 @@ mod door;
 mod http;
 mod nats;
 mod service;
+mod strangers;

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -17,6 +18,8 @@ pub(crate) enum Mood {
     Refusing(u16, &'static str),
     /// With this status and body, whatever is asked.
     Always(u16, String),
+    /// As it should, after this time.
+    Slow(Duration),
     /// Not at all: requests are read and kept waiting until the mood changes.
     Silent,
     /// By closing every connection.
@@ -127,12 +130,16 @@ impl Service {
     /// Status and body; `None`: the connection is closed.
     fn answer(&self, path: &str) -> Option<(u16, String)> {
         let state = self.state.1.wait_while(self.lock(), |state| state.mood == Mood::Silent);
-        let state = state.unwrap_or_else(PoisonError::into_inner);
+        let mut state = state.unwrap_or_else(PoisonError::into_inner);
+        if let Mood::Slow(time) = state.mood {
+            let slow = self.state.1.wait_timeout_while(state, time, |state| matches!(state.mood, Mood::Slow(_)));
+            state = slow.unwrap_or_else(PoisonError::into_inner).0;
+        }
         match &state.mood {
             Mood::Down | Mood::Silent => None,
             Mood::Always(status, body) => Some((*status, body.clone())),
             Mood::Refusing(status, text) if path.contains(text) => Some((*status, "<h1>No</h1>".to_owned())),
-            Mood::Good | Mood::Refusing(..) => {
+            Mood::Good | Mood::Refusing(..) | Mood::Slow(_) => {
                 let id = decode(path.strip_prefix("/devices/").unwrap_or_default());
                 let record = state.records.get(&id).cloned();
                 Some(record.map_or((404, r#"{"error":"no such device"}"#.to_owned()), |record| (200, record)))

@@ -86,7 +86,12 @@ pub(crate) fn anywhere() -> SocketAddr {
 impl CoapDevice {
     /// A device without DTLS.
     pub(crate) fn plain(server: SocketAddr) -> Self {
-        Self { link: Link::Plain(socket(anywhere(), server)), next_id: 1 }
+        Self::plain_from(anywhere(), server)
+    }
+
+    /// As [`CoapDevice::plain`], from an address of its own.
+    pub(crate) fn plain_from(own: SocketAddr, server: SocketAddr) -> Self {
+        Self { link: Link::Plain(socket(own, server)), next_id: 1 }
     }
 
     /// A device behind a DTLS handshake.

@@ -1,6 +1,9 @@
 //! Asks the service, for all who wait at once.
+//!
+//! MQTT, DTLS, CoAP alone and the renewals share the requests: the next one goes to the kind that has the fewest under way.
+//! Within a protocol the networks take turns. So whoever asks for many devices keeps only his own network waiting.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::pin::Pin;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -10,8 +13,10 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::waiting::Waiting;
 use super::{Answer, Ask, HttpError, HttpRegistry, PROBE, RENEWALS_MAX, REQUESTS_MAX, WAITING_MAX};
 use crate::protocol::id::DeviceId;
+use crate::protocol::network::Protocol;
 use crate::protocol::uplink::Availability;
 use crate::registry::Lookup;
 use crate::registry::change::{Asked, Change};
@@ -26,11 +31,14 @@ const PROBE_TICKS: u32 = 6;
 /// that answers for devices and not for the probe keeps the promise about their sessions.
 const RENEWALS_AWAY_MAX: usize = 4;
 
+/// An answer counts for so much in the mean of their times: about one round of requests.
+const TIME_WEIGHT: u32 = 32;
+
 /// Why the service is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Purpose {
-    /// Somebody waits.
-    Connect,
+    /// Somebody waits who speaks that.
+    Lookup(Protocol),
     /// A session goes on.
     Renewal,
     /// To see whether it answers.
@@ -47,28 +55,28 @@ struct Done {
 
 type Running = Pin<Box<dyn Future<Output = Done> + Send>>;
 
-/// What is known of a device that the service is or will be asked for.
-#[derive(Default)]
-struct Pending {
-    waiting: Vec<oneshot::Sender<Lookup>>,
-    is_running: bool,
-    is_renewal: bool,
-}
-
 struct Asking<'r, C, R> {
     registry: &'r HttpRegistry,
     is_connected: C,
     report: R,
     running: FuturesUnordered<Running>,
+    /// Devices that are asked for, without the probe, and who waits for each.
+    under_way: HashMap<DeviceId, Vec<oneshot::Sender<Lookup>>>,
+    /// Requests for those who wait, by protocol.
+    lookups: [usize; Protocol::ALL.len()],
     renewals: usize,
+    /// Those for whose devices nobody asks yet, by protocol.
+    waiting: [Waiting<Ask>; Protocol::ALL.len()],
+    due: VecDeque<DeviceId>,
+    /// The same.
+    is_due: HashSet<DeviceId>,
+    /// Mean of the times of answers; zero before the first.
+    time: Duration,
     is_probing: bool,
     ticks_since_probe: u32,
     /// Whether something failed since the last probe. What is asked for comes from strangers, too, so the probe alone
     /// tells whether the service is away.
     is_in_doubt: bool,
-    pending: HashMap<DeviceId, Pending>,
-    asked: VecDeque<DeviceId>,
-    due: VecDeque<DeviceId>,
     availability: Availability,
     told: Option<HttpError>,
     known: usize,
@@ -86,13 +94,16 @@ pub(super) async fn run(
         is_connected,
         report,
         running: FuturesUnordered::new(),
+        under_way: HashMap::new(),
+        lookups: Default::default(),
         renewals: 0,
+        waiting: Default::default(),
+        due: VecDeque::new(),
+        is_due: HashSet::new(),
+        time: Duration::ZERO,
         is_probing: false,
         ticks_since_probe: PROBE_TICKS,
         is_in_doubt: false,
-        pending: HashMap::new(),
-        asked: VecDeque::new(),
-        due: VecDeque::new(),
         availability: Availability::Starting,
         told: None,
         known: 0,
@@ -110,23 +121,46 @@ pub(super) async fn run(
 }
 
 impl<C: Fn(&str) -> bool, R: FnMut(Change)> Asking<'_, C, R> {
-    fn take_ask(&mut self, Ask { id, answer }: Ask) {
-        // Answered meanwhile, for somebody before.
+    /// Takes somebody in who waits. Whoever is dropped is told at once that the registry is away.
+    fn take_ask(&mut self, ask: Ask) {
+        let Some(ask) = self.join(ask) else { return };
+        let protocol = ask.source.protocol;
+        let room = self.room(protocol);
+        let _refused = self.waiting[protocol as usize].push(ask.source.network, ask, room);
+    }
+
+    /// Answers from what is known meanwhile, or lets somebody wait for a request that is under way; `None`: done.
+    fn join(&mut self, ask: Ask) -> Option<Ask> {
         let now_us = self.registry.now_us();
-        let known = self.registry.cache.read().unwrap_or_else(PoisonError::into_inner).look(id.as_str(), now_us);
+        let known = self.registry.cache.read().unwrap_or_else(PoisonError::into_inner).look(ask.id.as_str(), now_us);
         if known != Lookup::Away {
             // Whoever does not wait any more has told its device to come later.
-            let _gone = answer.send(known);
-            return;
+            let _gone = ask.answer.send(known);
+            return None;
         }
-        if self.asked.len() >= WAITING_MAX && !self.pending.contains_key(&id) {
-            return;
+        match self.under_way.get_mut(&ask.id) {
+            Some(waiting) => {
+                // One that is dropped is told at once.
+                if waiting.len() < WAITING_MAX {
+                    waiting.push(ask.answer);
+                }
+                None
+            }
+            None => Some(ask),
         }
-        let pending = self.pending.entry(id.clone()).or_default();
-        pending.waiting.push(answer);
-        if !pending.is_running && pending.waiting.len() == 1 {
-            self.asked.push_back(id);
+    }
+
+    /// How many may wait who speak that: as many as are served within the time that they wait, each protocol its share.
+    fn room(&self, protocol: Protocol) -> usize {
+        if self.time.is_zero() {
+            return WAITING_MAX;
         }
+        let competing =
+            Protocol::ALL.iter().filter(|&&other| other == protocol || !self.waiting[other as usize].is_empty());
+        let at_once = REQUESTS_MAX.saturating_sub(self.renewals) / competing.count();
+        let rounds = self.registry.timeout.as_secs_f64() / self.time.as_secs_f64();
+        // A float becomes the nearest number that there is.
+        ((at_once as f64 * rounds) as usize).clamp(at_once, WAITING_MAX)
     }
 
     fn tick(&mut self) {
@@ -141,8 +175,7 @@ impl<C: Fn(&str) -> bool, R: FnMut(Change)> Asking<'_, C, R> {
             _ => RENEWALS_AWAY_MAX.saturating_sub(self.due.len()),
         };
         for id in due.into_iter().take(room) {
-            let pending = self.pending.entry(id.clone()).or_default();
-            if !pending.is_running && !std::mem::replace(&mut pending.is_renewal, true) {
+            if self.is_due.insert(id.clone()) {
                 self.due.push_back(id);
             }
         }
@@ -164,26 +197,45 @@ impl<C: Fn(&str) -> bool, R: FnMut(Change)> Asking<'_, C, R> {
     }
 
     fn start_requests(&mut self) {
-        let renewals_max = if self.availability == Availability::Ok { RENEWALS_MAX } else { RENEWALS_AWAY_MAX };
         while self.running.len() < REQUESTS_MAX {
-            let next = match self.asked.pop_front() {
-                Some(id) => Some((id, Purpose::Connect)),
-                None if self.renewals < renewals_max => self.due.pop_front().map(|id| (id, Purpose::Renewal)),
-                None => None,
-            };
-            let Some((id, purpose)) = next else { break };
-            let Some(pending) = self.pending.get_mut(&id).filter(|pending| !pending.is_running) else { continue };
-            pending.waiting.retain(|waiting| !waiting.is_closed());
-            if purpose == Purpose::Connect && pending.waiting.is_empty() {
-                // Nobody waits any more; a renewal has its own turn.
-                if !pending.is_renewal {
-                    self.pending.remove(&id);
-                }
-                continue;
+            let Some((id, purpose, waiting)) = self.next_request() else { break };
+            match purpose {
+                Purpose::Lookup(protocol) => self.lookups[protocol as usize] += 1,
+                Purpose::Renewal => self.renewals += 1,
+                Purpose::Probe => {}
             }
-            pending.is_running = true;
-            self.renewals += usize::from(purpose == Purpose::Renewal);
+            self.under_way.insert(id.clone(), waiting);
             self.running.push(self.request(id, purpose));
+        }
+    }
+
+    /// The device to ask for next, of the kind that has the fewest requests under way, and who waits for it.
+    fn next_request(&mut self) -> Option<(DeviceId, Purpose, Vec<oneshot::Sender<Lookup>>)> {
+        let renewals_max = if self.availability == Availability::Ok { RENEWALS_MAX } else { RENEWALS_AWAY_MAX };
+        loop {
+            let waiting = Protocol::ALL.into_iter().filter(|protocol| !self.waiting[*protocol as usize].is_empty());
+            let next = waiting.min_by_key(|protocol| self.lookups[*protocol as usize]);
+            let may_renew = !self.due.is_empty() && self.renewals < renewals_max;
+            match next {
+                Some(protocol) if !may_renew || self.lookups[protocol as usize] <= self.renewals => {
+                    let Some(ask) = self.waiting[protocol as usize].pop() else { continue };
+                    // Whoever does not wait any more needs no answer.
+                    if ask.answer.is_closed() {
+                        continue;
+                    }
+                    if let Some(Ask { id, answer, .. }) = self.join(ask) {
+                        return Some((id, Purpose::Lookup(protocol), vec![answer]));
+                    }
+                }
+                _ if may_renew => {
+                    let Some(id) = self.due.pop_front() else { continue };
+                    self.is_due.remove(&id);
+                    if !self.under_way.contains_key(&id) {
+                        return Some((id, Purpose::Renewal, Vec::new()));
+                    }
+                }
+                _ => return None,
+            }
         }
     }
 
@@ -201,8 +253,12 @@ impl<C: Fn(&str) -> bool, R: FnMut(Change)> Asking<'_, C, R> {
         match purpose {
             Purpose::Probe => self.is_probing = false,
             Purpose::Renewal => self.renewals -= 1,
-            Purpose::Connect => {}
+            Purpose::Lookup(protocol) => self.lookups[protocol as usize] -= 1,
         }
+        self.time = match self.time {
+            Duration::ZERO => took,
+            time => (time * (TIME_WEIGHT - 1) + took) / TIME_WEIGHT,
+        };
         let outcome = match &result {
             Ok(Answer::Found(_)) => Asked::Found,
             Ok(Answer::Unknown) => Asked::Unknown,
@@ -211,32 +267,30 @@ impl<C: Fn(&str) -> bool, R: FnMut(Change)> Asking<'_, C, R> {
             Err(_) => Asked::Failed,
         };
         (self.report)(Change::Asked { outcome, took });
-        let pending = if purpose == Purpose::Probe { None } else { self.pending.remove(&id) };
+        let is_probe = purpose == Purpose::Probe;
+        let waiting = if is_probe { None } else { self.under_way.remove(&id) };
         let lookup = match result {
             Ok(answer) => {
                 self.set_available();
-                self.keep(&id, answer, pending.is_some())
-            }
-            Err(error) if purpose == Purpose::Probe => {
-                self.lose(error);
-                Lookup::Away
+                if is_probe { Lookup::Away } else { self.keep(&id, answer) }
             }
             Err(error) => {
-                self.put_off(&id, purpose, error);
+                if is_probe {
+                    self.lose(error)
+                } else {
+                    self.put_off(&id, purpose, error)
+                }
                 Lookup::Away
             }
         };
-        for waiting in pending.map(|pending| pending.waiting).unwrap_or_default() {
+        for waiting in waiting.unwrap_or_default() {
             // As above.
             let _gone = waiting.send(lookup.clone());
         }
     }
 
     /// Puts an answer in force; the lookup that follows from it.
-    fn keep(&mut self, id: &DeviceId, answer: Answer, was_asked: bool) -> Lookup {
-        if !was_asked {
-            return Lookup::Away;
-        }
+    fn keep(&mut self, id: &DeviceId, answer: Answer) -> Lookup {
         let now_us = self.registry.now_us();
         let (ended, lookup) = {
             let mut cache = self.registry.cache.write().unwrap_or_else(PoisonError::into_inner);

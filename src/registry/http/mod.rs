@@ -14,6 +14,7 @@ mod cache;
 mod client;
 mod error;
 mod settings;
+mod waiting;
 
 pub use client::{Answer, HttpClient};
 pub use error::HttpError;
@@ -29,6 +30,7 @@ use self::cache::Cache;
 use super::{Change, Lookup};
 use crate::protocol::child;
 use crate::protocol::id::DeviceId;
+use crate::protocol::network::Source;
 
 /// Requests under way at once.
 pub const REQUESTS_MAX: usize = 64;
@@ -36,7 +38,8 @@ pub const REQUESTS_MAX: usize = 64;
 /// Of those, to renew records of devices that have a session.
 const RENEWALS_MAX: usize = 16;
 
-/// CONNECTs that may wait for the service; more get "away" at once.
+/// Look-ups of one protocol that may wait for the service, and of one device that is asked for; more get "away" at once.
+/// Some 300 bytes each.
 const WAITING_MAX: usize = 10_000;
 
 /// A connection without a request is closed after this time.
@@ -76,6 +79,7 @@ pub struct CacheStats {
 #[derive(Debug)]
 struct Ask {
     id: DeviceId,
+    source: Source,
     answer: oneshot::Sender<Lookup>,
 }
 
@@ -98,8 +102,8 @@ impl HttpRegistry {
         })
     }
 
-    /// Looks a device up, in the cache or by asking; takes no longer than the timeout of the settings.
-    pub async fn device(&self, id: &str) -> Lookup {
+    /// Looks a device up for `source`, in the cache or by asking; takes no longer than the timeout of the settings.
+    pub async fn device(&self, id: &str, source: Source) -> Lookup {
         // What is no id is no device, and not worth a question.
         let Ok(id) = DeviceId::new(id) else { return Lookup::Unknown };
         let now_us = self.now_us();
@@ -111,7 +115,7 @@ impl HttpRegistry {
             }
         };
         let (answer, answered) = oneshot::channel();
-        if self.asks.try_send(Ask { id, answer }).is_err() {
+        if self.asks.try_send(Ask { id, source, answer }).is_err() {
             return Lookup::Away;
         }
         match tokio::time::timeout(self.timeout, answered).await {

@@ -14,6 +14,7 @@ use super::Port;
 use super::port::State;
 use crate::protocol::coap::{Found, Identity, Parked, PeerKey};
 use crate::protocol::limit::Now;
+use crate::protocol::network::{Network, Protocol, Source};
 use crate::protocol::uplink::Availability;
 use crate::transport::core::Core;
 use crate::transport::port::Lookup;
@@ -51,7 +52,8 @@ pub async fn serve(worker: Rc<Worker>, port: Rc<Port>) {
 /// Takes in what is there, then does for the whole batch what can be done at once.
 fn take_turn(worker: &Rc<Worker>, port: &Rc<Port>) -> io::Result<()> {
     let queue = worker.queue();
-    let mut parked = Vec::new();
+    // Requests whose devices are to be looked up, and for whom.
+    let mut parked: Vec<(Parked, Source)> = Vec::new();
     let now = {
         let core = &mut *worker.core.borrow_mut();
         let now = core.now();
@@ -69,7 +71,7 @@ fn take_turn(worker: &Rc<Worker>, port: &Rc<Port>) -> io::Result<()> {
         }
         now
     };
-    let looking = parked.into_iter().map(|parked| look_up(worker, parked));
+    let looking = parked.into_iter().map(|(parked, source)| look_up(worker, parked, source));
     let looked_up: Vec<Answered> = looking.filter_map(|looking| finish_at_once(looking, worker, port)).collect();
     answer(worker, port, now, queue, &looked_up);
     Ok(())
@@ -83,18 +85,21 @@ impl State {
         queue: Availability,
         from: SocketAddr,
         datagram: &[u8],
-        parked: &mut Vec<Parked>,
+        parked: &mut Vec<(Parked, Source)>,
     ) {
+        let network = Network::of(from.ip());
         // The sessions are moved out, so that what they decrypt can be lent to the endpoint.
         let Some(mut sessions) = self.sessions.take() else {
-            let peer = PeerKey::Address(from);
-            parked.extend(self.with(core, now, queue, |endpoint, ctx| endpoint.feed(peer, datagram, ctx)));
+            let (peer, source) = (PeerKey::Address(from), Source { protocol: Protocol::Coap, network });
+            let begun = self.with(core, now, queue, |endpoint, ctx| endpoint.feed(peer, datagram, ctx));
+            parked.extend(begun.map(|parked| (parked, source)));
             return;
         };
+        let source = Source { protocol: Protocol::Dtls, network };
         sessions.feed(now, from, datagram);
         self.with(core, now, queue, |endpoint, ctx| {
             for (peer, plain) in sessions.received().iter() {
-                parked.extend(endpoint.feed(peer, plain, ctx));
+                parked.extend(endpoint.feed(peer, plain, ctx).map(|parked| (parked, source)));
             }
             for peer in sessions.take_ended() {
                 endpoint.forget(peer, ctx);
@@ -105,10 +110,10 @@ impl State {
     }
 }
 
-fn look_up(worker: &Worker, parked: Parked) -> Looking {
+fn look_up(worker: &Worker, parked: Parked, source: Source) -> Looking {
     let registry = worker.core.borrow().registry.clone();
     Box::pin(async move {
-        let lookup = registry.device(parked.device.as_str()).await;
+        let lookup = registry.device(parked.device.as_str(), source).await;
         (parked, lookup)
     })
 }

@@ -12,6 +12,7 @@ use crate::codec::mqtt::{self, Frame, Packet, Version};
 use crate::protocol::auth::{self, Expected, Refusal};
 use crate::protocol::id::DeviceId;
 use crate::protocol::limit::Limits;
+use crate::protocol::network::{Network, Protocol, Source};
 use crate::protocol::session::StoredWill;
 use crate::protocol::uplink::Availability;
 use crate::transport::gate::Admission;
@@ -65,6 +66,7 @@ pub struct Received {
 pub struct Connect {
     bytes: Vec<u8>,
     frame: Frame,
+    network: Network,
     /// The room that a large packet takes.
     room: Option<OwnedSemaphorePermit>,
 }
@@ -82,7 +84,8 @@ pub async fn receive(
     let mut client = peer;
     let read = async {
         let mut socket = opening::open(worker, door, socket, &mut client).await?;
-        read_connect(worker, &mut socket).await.map(|connect| (socket, connect))
+        let network = Network::of(client.ip());
+        read_connect(worker, &mut socket, network).await.map(|connect| (socket, connect))
     };
     let read = tokio::time::timeout(worker.settings.connect_timeout, read).await.unwrap_or(Err(Refused::TimedOut));
     let peer = client.to_string();
@@ -92,13 +95,13 @@ pub async fn receive(
     }
 }
 
-async fn read_connect(worker: &Worker, socket: &mut Socket) -> Result<Connect, Refused> {
+async fn read_connect(worker: &Worker, socket: &mut Socket, network: Network) -> Result<Connect, Refused> {
     let limits = worker.core.borrow().limits;
     let mut bytes = Vec::new();
     let mut room = None;
     loop {
         match input::connect_frame(&bytes, &limits) {
-            Ok(Some(frame)) => return Ok(Connect { bytes, frame, room }),
+            Ok(Some(frame)) => return Ok(Connect { bytes, frame, network, room }),
             Ok(None) => {}
             Err(_) => return Err(Refused::Malformed),
         }
@@ -120,7 +123,7 @@ pub async fn authenticate(
     certificate: Option<&[u8]>,
     admission: Admission,
 ) -> Result<Authenticated, Refusing> {
-    let Connect { bytes, frame, room } = connect;
+    let Connect { bytes, frame, network, room } = connect;
     let end = frame.total_bytes();
     let connect = match mqtt::decode(frame.first_byte, &bytes[frame.header_bytes..end]) {
         Ok(Packet::Connect(connect)) => connect,
@@ -141,7 +144,7 @@ pub async fn authenticate(
         return refuse(Refused::QueueAway);
     }
     let registry = worker.core.borrow().registry.clone();
-    let identity = match registry.device(connect.client_id).await {
+    let identity = match registry.device(connect.client_id, Source { protocol: Protocol::Mqtt, network }).await {
         Lookup::Found(identity) => Some(identity),
         Lookup::Unknown => None,
         Lookup::Away => return refuse(Refused::RegistryAway),
