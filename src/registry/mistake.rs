@@ -16,6 +16,8 @@ pub enum RecordError {
     Json(String),
     /// The record is JSON and no object.
     NoObject,
+    /// The file has neither devices nor products, and does not say that there shall be none.
+    Empty,
     /// No such key here.
     UnknownKey(String),
     /// The key is missing.
@@ -46,6 +48,9 @@ impl fmt::Display for RecordError {
             RecordError::Syntax(reason) => write!(f, "no TOML: {reason}"),
             RecordError::Json(reason) => write!(f, "no JSON: {reason}"),
             RecordError::NoObject => f.write_str("no JSON object"),
+            RecordError::Empty => {
+                f.write_str("no device and no product; where there shall be none, write device = []")
+            }
             RecordError::TooLarge => f.write_str("larger than a record may be"),
             RecordError::UnknownKey(key) => write!(f, "unknown key {key:?}"),
             RecordError::Missing(key) => write!(f, "{key} is missing"),

@@ -72,6 +72,10 @@ impl File {
                 self.add("", key.span().start, RecordError::UnknownKey(key.get_ref().to_string()));
             }
         }
+        // What a full disk or a stray redirection leaves of a file must not end every session.
+        if self.part == Part::Whole && root.is_empty() {
+            self.add("", 0, RecordError::Empty);
+        }
         let products = self.products(root);
         self.devices(root, product_secrets, &products);
     }
@@ -324,8 +328,15 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_file_is_a_registry_without_devices() {
-        assert_eq!(catalog("", false).map(|devices| devices.len()), Ok(0));
+    fn a_file_without_devices_is_a_mistake_unless_it_says_so() {
+        const MISTAKE: &str = "line 1: no device and no product; where there shall be none, write device = []";
+        for text in ["", "\n\n", "# devices of the plant\n"] {
+            assert_eq!(errors(text), [MISTAKE], "{text:?}");
+            assert_eq!(read(text, false, Part::Some).mistakes, [], "{text:?}");
+        }
+        for text in ["device = []", "# none yet\nproduct = []\n"] {
+            assert_eq!(catalog(text, false).map(|devices| devices.len()), Ok(0), "{text:?}");
+        }
     }
 
     #[test]

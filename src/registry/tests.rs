@@ -93,6 +93,23 @@ fn a_broken_or_missing_file_leaves_the_version_before_in_force_and_is_reported_o
 }
 
 #[test]
+fn a_file_that_lost_its_contents_leaves_the_version_before_in_force() {
+    let scratch = Scratch::new("empty");
+    let path = scratch.write("devices.toml", &with_key("device1", "key"));
+    let registry = FileRegistry::open(&path, false).unwrap();
+    for text in ["", "# written by a tool that then met a full disk\n"] {
+        fs::write(&path, text).unwrap();
+        let Reload::Refused(FileError::Records(mistakes)) = look_twice(&registry) else { panic!("{text:?}") };
+        assert_eq!(mistakes.0[0].error, RecordError::Empty);
+        assert!(matches!(registry.device("device1"), Lookup::Found(_)));
+        assert!(matches!(FileRegistry::open(&path, false), Err(FileError::Records(_))), "at start likewise");
+    }
+    fs::write(&path, "device = []\n").unwrap();
+    assert_eq!(ended(look_twice(&registry)), ["device1"]);
+    assert!(registry.is_empty() && FileRegistry::open(&path, false).is_ok());
+}
+
+#[test]
 fn a_link_that_points_elsewhere_is_a_change() {
     let scratch = Scratch::new("link");
     // As Kubernetes mounts a ConfigMap: file -> ..data/file, ..data -> a directory for each version.

@@ -1,5 +1,8 @@
 """What is rendered when, and with which value."""
 
+import base64
+import tomllib
+
 from helm import CHART, NAMESPACE, RELEASE, VALUES, bridge_container, bridge_pod, configuration, find, run, template
 
 EVERYTHING = ("-f", VALUES / "everything.yaml")
@@ -118,6 +121,12 @@ def optional_parts_are_there_exactly_when_they_are_asked_for():
         assert find(template("--set", f"{switch}=true"), kind), kind
         assert not find(template("--set", f"{switch}=false"), kind), kind
     assert not find(template(), "ConfigMap", "-dashboard") and not find(template(), "Ingress")
+
+
+def without_devices_the_file_says_that_there_are_none():
+    file = find(template(), "Secret", "-devices")["data"]["devices.toml"]
+    # The bridge takes an empty file for one that lost its contents, and ends.
+    assert tomllib.loads(base64.b64decode(file).decode()) == {"device": []}
 
 
 def a_changed_configuration_replaces_the_pods_and_a_changed_device_does_not():

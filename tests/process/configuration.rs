@@ -63,6 +63,17 @@ fn a_file_that_is_absent_or_no_toml_is_a_configuration_mistake_that_names_it() {
 }
 
 #[test]
+fn an_empty_file_of_devices_is_a_configuration_mistake_that_names_it() {
+    let folder = Folder::new("config");
+    let devices = folder.write("devices.toml", "").display().to_string();
+    for subcommand in ["run", "check"] {
+        let finished = run(&[subcommand, "--set", &format!("registry.file.path={devices}")], "");
+        assert_eq!(finished.code, 78, "{finished:?}");
+        assert!(finished.stderr.contains(&devices) && finished.stderr.contains("device = []"), "{}", finished.stderr);
+    }
+}
+
+#[test]
 fn a_wrong_command_line_is_told_from_a_wrong_configuration() {
     for arguments in [&["run", "--nonsense"][..], &["nonsense"], &[]] {
         let finished = run(arguments, "");

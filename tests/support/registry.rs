@@ -116,6 +116,9 @@ impl Registry {
 }
 
 fn render(devices: &[Registration]) -> String {
+    if devices.is_empty() {
+        return "device = []\n".to_owned();
+    }
     devices.iter().fold(String::new(), |mut file, device| {
         let Registration { product, id, secure_id, secure_key, enabled, gateway } = device;
         let _ = write!(file, "[[device]]\nid = {id:?}\nproduct = {product:?}\nenabled = {enabled}\n");
