@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use jetlinks_bridge::app::{self, Failure};
+use jetlinks_bridge::app::{self, Failure, Startup};
 use jetlinks_bridge::cli::check::{self, EXIT_CONFIGURATION};
 use jetlinks_bridge::cli::{Action, CommandLine, credentials, devices, explain, health, send, simulate, tail, verify};
 use jetlinks_bridge::config::{self, LogFormat, Sources};
@@ -31,6 +31,13 @@ fn main() -> ExitCode {
 }
 
 fn run(sources: &Sources) -> ExitCode {
+    let startup = match Startup::begin() {
+        Ok(startup) => startup,
+        Err(error) => {
+            eprintln!("jetlinks-bridge: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let loaded = match config::load(sources) {
         Ok(loaded) => loaded,
         Err(mistakes) => {
@@ -52,7 +59,7 @@ fn run(sources: &Sources) -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    match app::run(&loaded.config, log) {
+    match app::run(&loaded.config, log, startup) {
         Ok(code) => code,
         Err(Failure::Configuration(error)) => {
             eprintln!("{error:#}");

@@ -1,10 +1,11 @@
 //! Builds the parts from the configuration, joins them, ends them.
 //!
-//! 1. Everything that can be wrong is looked at before a port is bound: configuration, registry file, settings of the
+//! 1. Signals are heard before anything else is done: see [`Startup`].
+//! 2. Everything that can be wrong is looked at before a port is bound: configuration, registry file, settings of the
 //!    queue.
-//! 2. Listeners are bound, then each worker gets a thread with its own runtime and queue connections.
-//! 3. This thread serves operators and waits for a signal.
-//! 4. The first signal drains, a second one ends the process at once.
+//! 3. Listeners are bound, then each worker gets a thread with its own runtime and queue connections.
+//! 4. This thread serves operators and waits for a signal.
+//! 5. The first signal drains, a second one ends the process at once.
 
 mod certificates;
 mod coap;
@@ -17,6 +18,7 @@ mod queues;
 mod registry;
 mod sessions;
 pub mod settings;
+mod signals;
 mod spans;
 mod watch;
 mod worker;
@@ -26,7 +28,6 @@ use std::sync::Arc;
 use std::thread;
 
 use anyhow::Context as _;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use self::certificates::Certificates;
@@ -35,6 +36,7 @@ use self::queues::Queues;
 pub use self::queues::{check_kafka, check_nats};
 use self::registry::RegistryPort;
 use self::sessions::ReplicaSessions;
+pub use self::signals::{Signals, Startup};
 use self::spans::Tracing;
 use crate::config::Config;
 use crate::registry::Registry;
@@ -57,18 +59,23 @@ pub enum Failure {
     Run(anyhow::Error),
 }
 
-/// Runs the bridge until a signal ends it: success when everything was acknowledged by then. Operators control `log`.
+/// Runs the bridge until a signal ends it: success when everything was acknowledged by then, and when the signal came
+/// before a port was bound. Operators control `log`.
 ///
 /// # Errors
 /// What keeps it from starting or ends it, with the key, file or address concerned.
-pub fn run(config: &Config, log: LogControl) -> Result<ExitCode, Failure> {
+pub fn run(config: &Config, log: LogControl, mut startup: Startup) -> Result<ExitCode, Failure> {
     let replica_id = replica_id().map_err(Failure::Run)?;
     let registry = watch::open(config, &replica_id).map_err(Failure::Configuration)?;
     let queues = Queues::new(config, &replica_id).map_err(Failure::Configuration)?;
     let certificates = Certificates::open(config).map_err(Failure::Configuration)?;
     let export = spans::prepare(config, &replica_id).map_err(Failure::Configuration)?;
+    if startup.is_told_to_end() {
+        tracing::info!("a signal came before the start was complete");
+        return Ok(ExitCode::SUCCESS);
+    }
     let parts = Parts { registry, queues, certificates, export, log };
-    serve(config, &replica_id, parts).map_err(Failure::Run)
+    serve(config, &replica_id, parts, startup).map_err(Failure::Run)
 }
 
 /// Looks at what listeners and the export of spans need of the system, as [`run`] does before it binds a port.
@@ -90,8 +97,9 @@ struct Parts {
     log: LogControl,
 }
 
-fn serve(config: &Config, replica_id: &str, parts: Parts) -> anyhow::Result<ExitCode> {
+fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> anyhow::Result<ExitCode> {
     let Parts { registry, queues, certificates, export, log } = parts;
+    let Startup { runtime, signals } = startup;
     let workers = config.runtime.workers;
 
     let health = Arc::new(Health::new(workers));
@@ -110,7 +118,6 @@ fn serve(config: &Config, replica_id: &str, parts: Parts) -> anyhow::Result<Exit
     let listeners = listeners::bind_all(&config.mqtt, certificates.tls.as_ref(), workers)?;
     let dtls = certificates.dtls.clone().map(|server| coap::prepare(config, server)).transpose()?;
     let mut ports = coap::bind(config, dtls.as_ref(), workers)?.into_iter();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let admin = runtime.block_on(bind_admin(config))?;
 
     let news = watch::News { metrics: metrics.registry(), health: health.clone(), sessions: sessions.clone() };
@@ -160,7 +167,7 @@ fn serve(config: &Config, replica_id: &str, parts: Parts) -> anyhow::Result<Exit
     tracing::info!(replica = replica_id, version = env!("CARGO_PKG_VERSION"), workers, "the bridge runs");
 
     let serving = Serving { config, health, metrics, sessions, gate, mailboxes, queues, log, tracing };
-    let ended = runtime.block_on(serving.until_signal(admin, threads));
+    let ended = runtime.block_on(serving.until_signal(admin, threads, signals));
     // A look at a file that does not come to its end must not keep the process from ending.
     runtime.shutdown_background();
     ended
@@ -183,6 +190,7 @@ impl Serving<'_> {
         self,
         admin: Vec<tokio::net::TcpListener>,
         threads: Vec<thread::JoinHandle<anyhow::Result<Drained>>>,
+        mut signals: Signals,
     ) -> anyhow::Result<ExitCode> {
         for listener in admin {
             let admin = Admin {
@@ -194,7 +202,6 @@ impl Serving<'_> {
             };
             tokio::spawn(async move { admin::serve(listener, admin).await.map(|never| match never {}) });
         }
-        let mut signals = Signals::new()?;
         let ended = join(threads);
         tokio::pin!(ended);
         tokio::select! {
@@ -253,24 +260,6 @@ async fn join(threads: Vec<thread::JoinHandle<anyhow::Result<Drained>>>) -> anyh
         let _ended = sender.send(outcome.map(|_: usize| unacknowledged));
     })?;
     joined.await.context("the workers' end was not reported")?
-}
-
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn new() -> anyhow::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }
 
 async fn bind_admin(config: &Config) -> anyhow::Result<Vec<tokio::net::TcpListener>> {

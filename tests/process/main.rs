@@ -22,6 +22,7 @@ mod relay;
 mod renewal;
 mod shutdown;
 mod simulated;
+mod start;
 mod subcommand;
 mod subscribe;
 mod takeover;

@@ -111,6 +111,13 @@ impl Process {
         }
     }
 
+    /// Whether it has a handler of its own for that signal by now; false once it has ended.
+    pub(crate) fn catches(&self, signal: i32) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let caught = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigCgt:")?.trim(), 16).ok());
+        caught.is_some_and(|caught| caught >> (signal - 1) & 1 == 1)
+    }
+
     /// Resident memory, bytes; 0 once it has ended.
     pub(crate) fn resident_bytes(&self) -> u64 {
         self.status_bytes("VmRSS:")

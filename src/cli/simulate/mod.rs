@@ -28,7 +28,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -47,6 +46,7 @@ use self::summary::{Baseline, Counts};
 use self::tally::Tally;
 use super::check::EXIT_CONFIGURATION;
 use super::ledger::LedgerWriter;
+use crate::app::Signals;
 use crate::codec::mqtt::Qos;
 use crate::config::{self, Config, Sources};
 
@@ -308,25 +308,6 @@ fn baseline(fleet: &Fleet) -> Baseline {
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// The two ways in which people and supervisors end a program.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }
 
 fn resolve(address: &str) -> anyhow::Result<SocketAddr> {

@@ -1,0 +1,51 @@
+//! The first moments of the bridge.
+
+use std::time::{Duration, Instant};
+
+use crate::support::wait::within;
+use crate::support::{Bridge, Registry, Settings, eventually};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A registry that takes the bridge a while to read, and the settings of a bridge that reads it.
+fn slow_start() -> (Registry, Settings) {
+    let (registry, _) = Registry::numbered(5_000);
+    let settings = Settings::stdio(&registry);
+    (registry, settings)
+}
+
+/// Starts the bridge and waits until it hears SIGTERM.
+fn spawn_hearing(settings: &Settings) -> Bridge {
+    let mut bridge = Bridge::spawn(settings, &[]);
+    eventually("the bridge hears SIGTERM", PATIENCE, || bridge.process().catches(libc::SIGTERM).then_some(()));
+    bridge
+}
+
+#[test]
+fn signals_are_heard_before_anything_else_is_done() {
+    let (_registry, settings) = slow_start();
+    let mut bridge = spawn_hearing(&settings);
+    assert_eq!(bridge.log(), "", "the start was under way before the bridge heard signals");
+    bridge.signal(libc::SIGTERM);
+    assert_eq!(bridge.exit_code(), 0, "{}", bridge.log());
+    assert!(!bridge.log().contains("listening"), "it went on with the start:\n{}", bridge.log());
+}
+
+#[test]
+fn a_signal_at_any_moment_of_the_start_ends_the_bridge_in_good_order() {
+    const ROUNDS: u32 = 16;
+    let (_registry, settings) = slow_start();
+    let begin = Instant::now();
+    let mut bridge = spawn_hearing(&settings);
+    bridge.listener("mqtt");
+    let start = begin.elapsed() + Duration::from_millis(100);
+    bridge.signal(libc::SIGINT);
+    assert_eq!(bridge.exit_code(), 0, "{}", bridge.log());
+    for round in 0..ROUNDS {
+        let mut bridge = spawn_hearing(&settings);
+        // Any moment is as good as any other: none is waited for that says something.
+        within(start * round / ROUNDS, || bridge.process().ended());
+        bridge.signal(libc::SIGTERM);
+        assert_eq!(bridge.exit_code(), 0, "round {round} of {ROUNDS} in {start:?}:\n{}", bridge.log());
+    }
+}
