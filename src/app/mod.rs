@@ -26,9 +26,11 @@ mod worker;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use self::certificates::Certificates;
 use self::coordination::Coordination;
@@ -38,7 +40,7 @@ use self::registry::RegistryPort;
 use self::sessions::ReplicaSessions;
 pub use self::signals::{Signals, Startup};
 use self::spans::Tracing;
-use crate::config::Config;
+use crate::config::{Config, DrainConfig};
 use crate::registry::Registry;
 use crate::telemetry::admin::{self, Admin};
 use crate::telemetry::health::Health;
@@ -49,6 +51,12 @@ use crate::transport::{Clock, Directory, Drained, Gate, Mail, Mailbox};
 
 /// Commands that may wait between their queue and a worker.
 const COMMANDS_WAITING: usize = 1024;
+
+/// What the end of the process takes at most beyond `drain.timeout`: the last outcomes, spans and lines of the log.
+const LAST_MOMENTS: Duration = Duration::from_secs(5);
+
+/// The part of [`LAST_MOMENTS`] that spans and log have to themselves.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// Why the bridge did not run to its end.
 #[derive(Debug)]
@@ -216,31 +224,64 @@ impl Serving<'_> {
         self.health.set_draining();
         self.gate.drain();
         self.queues.stop_commands();
-        let per_second = u64::from(self.config.drain.rate).div_ceil(self.mailboxes.len() as u64);
-        self.mailboxes.iter().for_each(|mailbox| mailbox.send(Mail::Drain { per_second }));
+        let latest = self.drain();
         tokio::select! {
+            outcome = self.end(ended, latest) => outcome,
             () = signals.next() => {
                 tracing::warn!("a second signal: ending at once");
                 Ok(ExitCode::FAILURE)
             }
-            outcome = &mut ended => {
-                let unacknowledged = outcome?;
-                if unacknowledged > 0 {
-                    self.tracing.finish().await;
-                    tracing::error!(unacknowledged, "the queue did not acknowledge everything in time");
-                    return Ok(ExitCode::FAILURE);
-                }
-                // A reader of stdout that stands still must not keep the process from ending.
-                tokio::select! {
-                    () = self.queues.finish() => {}
-                    () = signals.next() => return Ok(ExitCode::FAILURE),
-                }
-                self.tracing.finish().await;
-                tracing::info!("all sessions are closed, everything is acknowledged");
-                Ok(if self.queues.is_broken() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+            () = sleep_until(latest) => {
+                tracing::error!("the end takes longer than it may: ending at once");
+                Ok(ExitCode::FAILURE)
             }
         }
     }
+
+    /// Tells the workers to drain; when the process has ended at the latest.
+    fn drain(&self) -> Instant {
+        let DrainConfig { rate, timeout } = self.config.drain;
+        let counts = self.sessions.directory.count_by_worker(self.mailboxes.len());
+        for (mailbox, per_second) in self.mailboxes.iter().zip(drain_rates(u64::from(rate), &counts)) {
+            mailbox.send(Mail::Drain { per_second });
+        }
+        let batches = Duration::from_secs(counts.iter().sum::<usize>().div_ceil(rate.max(1) as usize) as u64);
+        // Years are as good as for ever.
+        let longest = (batches + LAST_MOMENTS).saturating_add(timeout).min(Duration::from_secs(u32::MAX.into()));
+        Instant::now() + longest
+    }
+
+    /// Waits for the end of everything that may still have something to say.
+    async fn end(
+        &self,
+        ended: impl Future<Output = anyhow::Result<usize>>,
+        latest: Instant,
+    ) -> anyhow::Result<ExitCode> {
+        let unacknowledged = ended.await?;
+        if unacknowledged > 0 {
+            tracing::error!(unacknowledged, "the queue did not acknowledge everything in time");
+        }
+        // A reader of stdout that stands still must not keep the process from ending.
+        let is_finished = unacknowledged == 0 && timeout_at(latest - LAST_WORDS, self.queues.finish()).await.is_ok();
+        self.tracing.finish().await;
+        if !is_finished {
+            if unacknowledged == 0 {
+                tracing::error!("the last outcomes were not taken in time");
+            }
+            return Ok(ExitCode::FAILURE);
+        }
+        tracing::info!("all sessions are closed, everything is acknowledged");
+        Ok(if self.queues.is_broken() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+}
+
+/// The rate at which each worker drains, so that all come to their end together: its share is that of its sessions.
+fn drain_rates(rate: u64, counts: &[usize]) -> impl Iterator<Item = u64> {
+    let sessions = counts.iter().sum::<usize>() as u64;
+    counts.iter().map(move |&count| match sessions {
+        0 => rate.div_ceil(counts.len() as u64),
+        _ => (rate * count as u64).div_ceil(sessions),
+    })
 }
 
 /// Waits for the workers; how many records stayed unacknowledged.
@@ -278,4 +319,19 @@ fn replica_id() -> anyhow::Result<String> {
     let host = host.trim();
     let random = getrandom::u64()? & 0xff_ffff_ffff;
     Ok(format!("{}-{random:010x}", if host.is_empty() { "bridge" } else { host }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_drain_in_the_same_time_however_their_sessions_are_spread() {
+        let rates = |rate, counts: &[usize]| drain_rates(rate, counts).collect::<Vec<_>>();
+        assert_eq!(rates(1_000, &[0, 0, 0]), [334; 3]);
+        assert_eq!(rates(1_000, &[5_000]), [1_000]);
+        assert_eq!(rates(1_000, &[3_000, 1_000, 0]), [750, 250, 0]);
+        assert_eq!(rates(2, &[1, 1, 1]), [1; 3]);
+        assert_eq!(rates(10_000_000, &[10_000_000, 1]), [9_999_999 + 1, 1]);
+    }
 }

@@ -83,7 +83,10 @@ pub fn spawn(plan: Plan, config: &Config) -> anyhow::Result<thread::JoinHandle<a
     let name = format!("worker-{}", plan.index);
     Ok(thread::Builder::new().name(name).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        LocalSet::new().block_on(&runtime, serve(plan, settings, limits, mode, port_config))
+        let drained = LocalSet::new().block_on(&runtime, serve(plan, settings, limits, mode, port_config));
+        // The look-up of a name that does not come to its end must not keep the process from ending.
+        runtime.shutdown_background();
+        drained
     })?)
 }
 

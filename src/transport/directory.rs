@@ -125,6 +125,17 @@ impl Directory {
         self.lock().sessions.len()
     }
 
+    /// How many each of that many workers holds.
+    pub fn count_by_worker(&self, workers: usize) -> Vec<usize> {
+        let mut counts = vec![0; workers];
+        for entry in self.lock().sessions.values() {
+            if let Some(count) = counts.get_mut(entry.worker) {
+                *count += 1;
+            }
+        }
+        counts
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.lock().sessions.is_empty()

@@ -19,13 +19,13 @@ def a_rollout_never_has_fewer_pods_than_replicas():
 def the_grace_period_covers_the_longest_drain():
     cases = [
         # preStop, connections, rate, timeout, seconds
-        (5, 20000, 1000, "20s", 45),
-        (5, 20001, 1000, "20s", 46),
-        (0, 1, 1000, "0s", 1),
-        (10, 10000, 500, "1m30s", 120),
-        (5, 999, 1000, "500ms", 7),
-        (5, 1000, 1000, "1h", 3606),
-        (5, 30000, 1, "2d", 202805),
+        (5, 20000, 1000, "20s", 50),
+        (5, 20001, 1000, "20s", 51),
+        (0, 1, 1000, "0s", 6),
+        (10, 10000, 500, "1m30s", 125),
+        (5, 999, 1000, "500ms", 12),
+        (5, 1000, 1000, "1h", 3611),
+        (5, 30000, 1, "2d", 202810),
     ]
     for pause, connections, rate, timeout, seconds in cases:
         manifests = template(

@@ -25,12 +25,12 @@
 {{- regexFind "[0-9]+$" (toString (default "" .)) -}}
 {{- end -}}
 
-{{/* How long a pod may take to end: what the drain takes at its longest, after the pause before it. */}}
+{{/* How long a pod may take to end: what the drain and the last moments take at their longest, after the pause before. */}}
 {{- define "jetlinks-bridge.graceSeconds" -}}
 {{- if kindIs "invalid" .Values.terminationGracePeriodSeconds -}}
 {{- $rate := int64 .Values.config.drain.rate -}}
 {{- $batches := div (add (int64 .Values.config.limits.connections) (sub $rate 1)) $rate -}}
-{{- add (int64 .Values.preStopSeconds) $batches (include "jetlinks-bridge.seconds" .Values.config.drain.timeout | int64) -}}
+{{- add (int64 .Values.preStopSeconds) $batches (include "jetlinks-bridge.seconds" .Values.config.drain.timeout | int64) 5 -}}
 {{- else -}}
 {{- int64 .Values.terminationGracePeriodSeconds -}}
 {{- end -}}

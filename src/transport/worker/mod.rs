@@ -4,6 +4,7 @@
 //! rest of the replica, and the tick that looks at deadlines.
 
 mod commands;
+mod drain;
 mod receipts;
 
 use std::cell::{Cell, OnceCell, RefCell};
@@ -61,9 +62,6 @@ const ATTACH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The token of records that belong to no session: their receipts find nobody.
 const NO_SESSION: Token = Token { slot: u32::MAX, generation: 0, sequence: 0 };
-
-/// How long the last commands and outcomes may take at the end.
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often it is looked whether something has come to its end.
 pub(super) const LOOK: Duration = Duration::from_millis(10);
@@ -498,51 +496,6 @@ impl Worker {
         if core.uplink.publish(NO_SESSION, &record) == Handover::Taken {
             self.next_beat_us.set(now.us + u64::try_from(period.as_micros()).unwrap_or(u64::MAX));
         }
-    }
-
-    /// Drains while letters are still read: takeovers by other replicas and kicks go on.
-    async fn drain_reading(
-        &self,
-        draining: impl Future<Output = Drained>,
-        letters: &mut mpsc::UnboundedReceiver<Mail>,
-    ) -> Drained {
-        let mut draining = std::pin::pin!(draining);
-        loop {
-            tokio::select! {
-                drained = &mut draining => return drained,
-                Some(letter) = letters.recv() => {
-                    self.read_letter(letter);
-                }
-            }
-        }
-    }
-
-    async fn drain(self: Rc<Self>, per_second: u64) -> Drained {
-        const BATCHES_PER_SECOND: u64 = 20;
-        self.drain_ports();
-        let batches_per_second = per_second.clamp(1, BATCHES_PER_SECOND);
-        let batch = usize::try_from(per_second / batches_per_second).unwrap_or(usize::MAX).max(1);
-        let mut pace = interval(Duration::from_micros(1_000_000 / batches_per_second));
-        let connections = self.connections();
-        for batch in connections.chunks(batch) {
-            pace.tick().await;
-            for connection in batch {
-                self.act(connection, |state, ctx| state.session.drain(ctx));
-            }
-        }
-        let emptied = async {
-            let mut look = interval(LOOK);
-            while self.slots.borrow().iter().next().is_some() || self.unanswered() > 0 {
-                look.tick().await;
-            }
-            self.say_farewell().await;
-        };
-        let _late = timeout(self.settings.drain_timeout, emptied).await;
-        let _late = timeout(SETTLE_TIMEOUT, self.settle_commands()).await;
-        let left = self.connections();
-        let unacknowledged: usize = left.iter().map(|connection| connection.state.borrow().session.in_flight()).sum();
-        self.close_ports();
-        Drained { unacknowledged: unacknowledged + self.unanswered() }
     }
 }
 
