@@ -18,12 +18,6 @@ pub(crate) fn describe() -> String {
 
 /// Servers inherit the limit; a thousand connections take more descriptors than the usual soft limit of 1,024.
 pub(crate) fn raise_file_limit() {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: both calls get a pointer to a valid rlimit that outlives them.
-    unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
-            limit.rlim_cur = limit.rlim_max;
-            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
-        }
-    }
+    // Where they do not suffice, connecting says so.
+    let _unchanged = jetlinks_bridge::app::raise_open_files();
 }

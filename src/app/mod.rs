@@ -11,6 +11,7 @@ mod certificates;
 mod coap;
 mod coordination;
 mod counts;
+mod descriptors;
 mod hand_over;
 mod listeners;
 mod meter;
@@ -34,6 +35,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use self::certificates::Certificates;
 use self::coordination::Coordination;
+pub use self::descriptors::raise_limit as raise_open_files;
 use self::queues::Queues;
 pub use self::queues::{check_kafka, check_nats};
 use self::registry::RegistryPort;
@@ -47,7 +49,7 @@ use crate::telemetry::health::Health;
 use crate::telemetry::log::LogControl;
 use crate::telemetry::metric::Metrics;
 use crate::telemetry::span::SpanExport;
-use crate::transport::{Clock, Directory, Drained, Gate, Mail, Mailbox};
+use crate::transport::{Clock, Directory, Drained, Gate, Mail, Mailbox, SocketBounds};
 
 /// Commands that may wait between their queue and a worker.
 const COMMANDS_WAITING: usize = 1024;
@@ -96,6 +98,22 @@ pub fn check_listeners(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What the limit of open files here makes of `limits.connections`, where it is less.
+pub fn check_open_files(config: &Config) -> Option<String> {
+    let limit = descriptors::hard_limit().ok()?;
+    descriptors::Share::of(limit, config).warning(config)
+}
+
+/// Raises the limit of open files; what of them devices may take.
+fn sockets(config: &Config) -> anyhow::Result<SocketBounds> {
+    let limit = descriptors::raise_limit().context("the limit of open files")?;
+    let share = descriptors::Share::of(limit, config);
+    if let Some(warning) = share.warning(config) {
+        tracing::warn!("{warning}");
+    }
+    Ok(share.bounds)
+}
+
 /// What was looked at before anything is bound.
 struct Parts {
     registry: Registry,
@@ -118,7 +136,7 @@ fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> a
     let metrics = Arc::new(Metrics::new(health.clone(), clock.now().unix_ms));
     counts::collect(&metrics, &queues, &registry, &log);
     let directory = Arc::new(Directory::default());
-    let gate = Arc::new(Gate::new(config.limits.connections));
+    let gate = Arc::new(Gate::new(config.limits.connections, sockets(config)?));
     let (mailboxes, letters): (Vec<_>, Vec<_>) = (0..workers).map(|_| Mailbox::new()).unzip();
     let mailboxes: Arc<[Mailbox]> = mailboxes.into();
     let sessions = ReplicaSessions { directory: directory.clone(), mailboxes: mailboxes.clone() };

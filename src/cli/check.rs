@@ -34,6 +34,10 @@ pub fn run(args: &CheckArgs, sources: &Sources, out: &mut dyn Write, err: &mut d
         // As above.
         let _ = writeln!(err, "warning: {warning}");
     }
+    if let Some(warning) = app::check_open_files(&loaded.config) {
+        // As above.
+        let _ = writeln!(err, "warning: {warning}");
+    }
     let registry = if args.skip_registry { Ok(None) } else { check_registry(&loaded) };
     let config = &loaded.config;
     let parts = [app::check_listeners(config), app::check_kafka(config), app::check_nats(config)];
@@ -96,8 +100,9 @@ mod tests {
     use super::*;
 
     fn check(settings: &[&str]) -> (String, String, String) {
-        let sources =
-            Sources { settings: settings.iter().map(|text| (*text).to_owned()).collect(), ..Sources::default() };
+        // As many as every machine has descriptors for.
+        let settings = ["limits.connections=100"].iter().chain(settings).map(|text| (*text).to_owned()).collect();
+        let sources = Sources { settings, ..Sources::default() };
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let code = run(&CheckArgs::default(), &sources, &mut out, &mut err);
         let text = |bytes| String::from_utf8(bytes).unwrap();

@@ -6,11 +6,29 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// Connections above the limit that are still accepted, to be told 0x03 in good order; further ones are closed at once.
 const COURTESY: usize = 1_000;
 
+/// Sockets of devices over TCP that the process may have open. Those that are still being closed count, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketBounds {
+    /// As many may ask for a session.
+    pub served: usize,
+    /// As many may be open; those above `served` are told 0x03.
+    pub open: usize,
+}
+
+impl SocketBounds {
+    /// Of that many open ones a tenth, at most as many as are told 0x03 above the limit of connections, is never served.
+    pub fn new(open: usize) -> Self {
+        Self { served: open - (open / 10).clamp(1, COURTESY).min(open), open }
+    }
+}
+
 /// Shared by all workers.
 #[derive(Debug)]
 pub struct Gate {
     connections_max: usize,
+    sockets_max: SocketBounds,
     connections: AtomicUsize,
+    sockets: AtomicUsize,
     draining: AtomicBool,
 }
 
@@ -26,9 +44,15 @@ pub enum Admission {
 }
 
 impl Gate {
-    /// A gate for at most that many connections.
-    pub fn new(connections_max: usize) -> Self {
-        Self { connections_max, connections: AtomicUsize::new(0), draining: AtomicBool::new(false) }
+    /// A gate for at most that many connections, of which those over TCP have so many sockets.
+    pub fn new(connections_max: usize, sockets_max: SocketBounds) -> Self {
+        Self {
+            connections_max,
+            sockets_max,
+            connections: AtomicUsize::new(0),
+            sockets: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+        }
     }
 
     /// Counts a connection in; [`Gate::leave`] must follow, whatever the answer.
@@ -59,6 +83,28 @@ impl Gate {
     }
 }
 
+/// The socket of a connection over TCP, from accepting it until it is closed; given back when dropped.
+#[derive(Debug)]
+pub struct SocketPermit {
+    gate: Arc<Gate>,
+    is_served: bool,
+}
+
+impl SocketPermit {
+    /// Counts a socket in; `None`: there are too many, and it must be closed.
+    pub fn take(gate: &Arc<Gate>) -> Option<Self> {
+        let before = gate.sockets.fetch_add(1, Ordering::Relaxed);
+        let permit = Self { gate: gate.clone(), is_served: before < gate.sockets_max.served };
+        (before < gate.sockets_max.open).then_some(permit)
+    }
+}
+
+impl Drop for SocketPermit {
+    fn drop(&mut self) {
+        self.gate.sockets.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A connection's place, given back when dropped, whatever became of the connection.
 #[derive(Debug)]
 pub struct Place {
@@ -68,9 +114,13 @@ pub struct Place {
 }
 
 impl Place {
-    /// Counts a connection in.
-    pub fn take(gate: &Arc<Gate>) -> Self {
-        Self { admission: gate.enter(), gate: gate.clone() }
+    /// Counts the connection of a socket in.
+    pub fn take(permit: &SocketPermit) -> Self {
+        let admission = match permit.gate.enter() {
+            Admission::Welcome if !permit.is_served => Admission::Full,
+            admission => admission,
+        };
+        Self { gate: permit.gate.clone(), admission }
     }
 }
 
@@ -121,7 +171,7 @@ mod tests {
 
     #[test]
     fn above_the_limit_a_connection_is_told_and_far_above_it_is_closed() {
-        let gate = Gate::new(1);
+        let gate = Gate::new(1, SocketBounds::new(usize::MAX));
         assert_eq!(gate.enter(), Admission::Welcome);
         assert_eq!(gate.enter(), Admission::Full);
         for _ in 2..=COURTESY {
@@ -132,6 +182,25 @@ mod tests {
             gate.leave();
         }
         assert_eq!(gate.enter(), Admission::Welcome);
+    }
+
+    #[test]
+    fn sockets_above_their_bound_are_told_and_at_the_last_one_closed() {
+        assert_eq!(SocketBounds::new(0), SocketBounds { served: 0, open: 0 });
+        assert_eq!(SocketBounds::new(1), SocketBounds { served: 0, open: 1 });
+        assert_eq!(SocketBounds::new(20), SocketBounds { served: 18, open: 20 });
+        assert_eq!(SocketBounds::new(1_000_000), SocketBounds { served: 999_000, open: 1_000_000 });
+        let gate = Arc::new(Gate::new(100, SocketBounds { served: 1, open: 2 }));
+        let admission = |permit: &SocketPermit| Place::take(permit).admission;
+        let first = SocketPermit::take(&gate).expect("there is room");
+        let second = SocketPermit::take(&gate).expect("there is room");
+        assert_eq!((admission(&first), admission(&second)), (Admission::Welcome, Admission::Full));
+        assert!(SocketPermit::take(&gate).is_none() && SocketPermit::take(&gate).is_none());
+        drop(first);
+        let third = SocketPermit::take(&gate).expect("one is closed");
+        assert_eq!(admission(&third), Admission::Full);
+        drop((second, third));
+        assert_eq!(SocketPermit::take(&gate).map(|permit| admission(&permit)), Some(Admission::Welcome));
     }
 
     #[test]

@@ -27,7 +27,7 @@ mod worker;
 pub use self::core::Core;
 pub use clock::Clock;
 pub use directory::{Directory, Entered, Entry};
-pub use gate::Gate;
+pub use gate::{Gate, SocketBounds};
 pub use mailbox::{Mail, Mailbox, Notice};
 pub use mqtt::{Door, Listening};
 pub use pauses::Pauses;

@@ -10,6 +10,7 @@ mod children;
 mod cluster;
 mod coap;
 mod command;
+mod descriptors;
 mod end;
 mod fleet;
 mod kafka_commands;

@@ -11,6 +11,7 @@ mod command;
 mod command_failure;
 mod configuration;
 mod connect;
+mod descriptors;
 mod flood;
 mod hostile;
 mod log;

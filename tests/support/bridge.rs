@@ -40,7 +40,18 @@ pub(crate) struct Finished {
 impl Bridge {
     /// Starts the bridge and waits until it is ready.
     pub(crate) fn start(settings: &Settings) -> Self {
-        let mut bridge = Self::start_unready(settings);
+        Self::start_unready(settings).until_ready()
+    }
+
+    /// As [`Bridge::start`], with a soft and a hard limit of open files.
+    pub(crate) fn start_with_files(settings: &Settings, soft: u32, hard: u32) -> Self {
+        let mut bridge = Self::spawn_by(with_files(soft, hard), settings, &[]);
+        bridge.read_lines();
+        bridge.until_ready()
+    }
+
+    fn until_ready(self) -> Self {
+        let mut bridge = self;
         eventually("the bridge is ready", PATIENCE, || {
             bridge.assert_runs();
             http::get(bridge.admin(), "/readyz").ok().filter(|answer| answer.status == 200)
@@ -62,11 +73,14 @@ impl Bridge {
     /// Starts the bridge with further arguments and waits for nothing; its stdout is not read until
     /// [`Bridge::read_lines`].
     pub(crate) fn spawn(settings: &Settings, arguments: &[&str]) -> Self {
+        Self::spawn_by(command(), settings, arguments)
+    }
+
+    fn spawn_by(mut command: Command, settings: &Settings, arguments: &[&str]) -> Self {
         let folder = Folder::new("bridge");
         let config = folder.write("bridge.toml", &settings.render());
         let log = folder.path().join("bridge.log");
         let errors = fs::File::create(&log).expect("the folder takes files");
-        let mut command = command();
         command.arg("run").arg("--config").arg(config).args(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors);
         let mut process = Process::spawn(&mut command, Some(&log));
@@ -233,6 +247,21 @@ pub(crate) fn command() -> Command {
         command.env_remove(name);
     }
     command
+}
+
+/// As [`command`], with a soft and a hard limit of open files.
+pub(crate) fn with_files(soft: u32, hard: u32) -> Command {
+    let bridge = command();
+    let script = format!(r#"ulimit -Sn {soft}; ulimit -Hn {hard}; exec "$@""#);
+    let mut limited = Command::new("sh");
+    limited.args(["-c", &script, "sh"]).arg(bridge.get_program());
+    for (name, value) in bridge.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    limited
 }
 
 /// Runs a subcommand to its end with that text as its input.

@@ -46,7 +46,7 @@ use self::summary::{Baseline, Counts};
 use self::tally::Tally;
 use super::check::EXIT_CONFIGURATION;
 use super::ledger::LedgerWriter;
-use crate::app::Signals;
+use crate::app::{self, Signals};
 use crate::codec::mqtt::Qos;
 use crate::config::{self, Config, Sources};
 
@@ -112,7 +112,8 @@ fn prepare_and_run(args: &SimulateArgs, config: Option<&Config>) -> anyhow::Resu
         }
         None => None,
     };
-    raise_file_limit();
+    // Each device takes a descriptor. Where they do not suffice, connecting says so.
+    let _unchanged = app::raise_open_files();
     let template = ReportTemplate::new(&run, args.payload_bytes as usize);
     let tally = Tally { ledger, ..Tally::default() };
     let fleet = Rc::new(Fleet::new(plan, template, tally, identities.len(), seed));
@@ -322,18 +323,6 @@ fn reachable(mut listen: SocketAddr) -> SocketAddr {
         listen.set_ip(loopback);
     }
     listen
-}
-
-/// Each device takes a file descriptor; the soft limit is often 1,024.
-fn raise_file_limit() {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: both calls get a pointer to a valid rlimit that outlives them.
-    unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
-            limit.rlim_cur = limit.rlim_max;
-            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
-        }
-    }
 }
 
 fn complain(text: &dyn Display) {

@@ -11,5 +11,5 @@ mod sessions;
 mod tests;
 
 pub use answer::Admin;
-pub use server::{bind, serve};
+pub use server::{CONNECTIONS_MAX, bind, serve};
 pub use sessions::{Page, SessionInfo, Sessions, Waiting};

@@ -17,8 +17,8 @@ use tokio::time::timeout;
 
 use super::answer::Admin;
 
-/// Connections served at once; further ones wait.
-const CONNECTIONS_MAX: usize = 64;
+/// Connections of one listener served at once; further ones wait.
+pub const CONNECTIONS_MAX: usize = 64;
 
 /// From accepting a connection to the last byte of its answer.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(10);

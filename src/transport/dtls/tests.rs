@@ -13,7 +13,7 @@ use openssl::x509::X509;
 use super::{Bounds, CookieSecret, Server, Sessions};
 use crate::protocol::coap::PeerKey;
 use crate::protocol::limit::Now;
-use crate::transport::gate::Gate;
+use crate::transport::gate::{Gate, SocketBounds};
 use crate::transport::port::Handshake;
 
 const SECOND: u64 = 1_000_000;
@@ -108,7 +108,7 @@ impl Rig {
     }
 
     fn with(connections: usize) -> Self {
-        let gate = Arc::new(Gate::new(connections));
+        let gate = Arc::new(Gate::new(connections, SocketBounds::new(0)));
         let now = Now { unix_ms: 1_700_000_000_000, us: SECOND };
         let bounds =
             Bounds { half_open: 8, half_open_per_network: 4, handshakes_per_second: 1000, idle_us: 3600 * SECOND };

@@ -18,7 +18,7 @@ use crate::protocol::auth::Refusal;
 use crate::protocol::session::{Ending, Opening, Session};
 use crate::protocol::uplink::Token;
 use crate::transport::directory::{Entered, Entry};
-use crate::transport::gate::{Admission, Bucket, Place};
+use crate::transport::gate::{Admission, Bucket, Place, SocketPermit};
 use crate::transport::mailbox::{Mail, Notice};
 use crate::transport::port::{Identity, Refused, Way};
 use crate::transport::worker::Worker;
@@ -38,9 +38,15 @@ pub async fn accept(worker: Rc<Worker>, listening: Listening) {
             continue;
         }
         match listener.accept().await {
-            Ok((socket, peer)) => {
-                spawn_local(serve(worker.clone(), door.clone(), socket, peer));
-            }
+            Ok((socket, peer)) => match SocketPermit::take(&worker.gate) {
+                Some(permit) => drop(spawn_local(serve(worker.clone(), door.clone(), permit, socket, peer))),
+                // Closed before another one is accepted: the last descriptors belong to probes and queues.
+                None => {
+                    drop(socket);
+                    let meter = &mut worker.core.borrow_mut().meter;
+                    meter.refused("", &peer.to_string(), Refused::ConnectionLimit);
+                }
+            },
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -49,9 +55,10 @@ pub async fn accept(worker: Rc<Worker>, listening: Listening) {
     }
 }
 
-async fn serve(worker: Rc<Worker>, door: Door, socket: TcpStream, peer: SocketAddr) {
+/// Serves a connection until it is closed; its permit is given back after that.
+async fn serve(worker: Rc<Worker>, door: Door, permit: SocketPermit, socket: TcpStream, peer: SocketAddr) {
     let way = door.way();
-    let place = Place::take(&worker.gate);
+    let place = Place::take(&permit);
     worker.core.borrow_mut().meter.opened(way);
     let mut has_session = false;
     if place.admission == Admission::Overrun {
