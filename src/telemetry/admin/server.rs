@@ -1,9 +1,11 @@
 //! Accepts connections of operators.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::Request;
@@ -12,12 +14,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
 use super::answer::Admin;
 
-/// Connections of one listener served at once; further ones wait.
+/// Connections of one listener at once. One more takes the place of an older one, so that nobody waits: see [`Open`].
 pub const CONNECTIONS_MAX: usize = 64;
 
 /// From accepting a connection to the last byte of its answer.
@@ -47,11 +49,8 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 pub async fn serve(listener: TcpListener, admin: Admin) -> io::Result<Infallible> {
     let is_loopback = listener.local_addr()?.ip().to_canonical().is_loopback();
     let admin = Arc::new(admin);
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let mut connections = tokio::task::JoinSet::new();
+    let mut open = Open::default();
     loop {
-        // The semaphore is never closed.
-        let permit = Arc::clone(&permits).acquire_owned().await.expect("an open semaphore");
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -60,18 +59,49 @@ pub async fn serve(listener: TcpListener, admin: Admin) -> io::Result<Infallible
                 continue;
             }
         };
-        while connections.try_join_next().is_some() {}
         let admin = Arc::clone(&admin);
-        connections.spawn(async move {
-            let _permit = permit;
+        open.spawn(async move |is_heard: Arc<AtomicBool>| {
             // An operator who is slow or gone harms nobody but himself.
-            let _ = timeout(EXCHANGE_TIMEOUT, exchange(stream, &admin, is_loopback)).await;
+            let _ = timeout(EXCHANGE_TIMEOUT, exchange(stream, &admin, is_loopback, &is_heard)).await;
         });
     }
 }
 
-async fn exchange(stream: TcpStream, admin: &Admin, is_loopback: bool) -> Result<(), hyper::Error> {
+/// The connections that are open, oldest first. Where they are as many as may be, the oldest of which no request was
+/// heard makes room, else the oldest of all: a probe sends its request at once, and whoever is only in its way does not.
+#[derive(Default)]
+struct Open {
+    connections: VecDeque<(AbortHandle, Arc<AtomicBool>)>,
+    tasks: JoinSet<()>,
+}
+
+impl Open {
+    fn spawn<F>(&mut self, serve: impl FnOnce(Arc<AtomicBool>) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        while self.tasks.try_join_next().is_some() {}
+        self.connections.retain(|(task, _)| !task.is_finished());
+        if self.connections.len() >= CONNECTIONS_MAX {
+            let silent = self.connections.iter().position(|(_, is_heard)| !is_heard.load(Ordering::Relaxed));
+            if let Some((task, _)) = self.connections.remove(silent.unwrap_or(0)) {
+                task.abort();
+            }
+        }
+        let is_heard = Arc::new(AtomicBool::new(false));
+        let task = self.tasks.spawn(serve(Arc::clone(&is_heard)));
+        self.connections.push_back((task, is_heard));
+    }
+}
+
+async fn exchange(
+    stream: TcpStream,
+    admin: &Admin,
+    is_loopback: bool,
+    is_heard: &AtomicBool,
+) -> Result<(), hyper::Error> {
     let service = service_fn(|request: Request<Incoming>| async move {
+        is_heard.store(true, Ordering::Relaxed);
         Ok::<_, Infallible>(admin.answer(request, is_loopback).await)
     });
     http1::Builder::new()

@@ -1,7 +1,9 @@
 //! Operators, over real connections.
+#![expect(clippy::disallowed_methods, reason = "tests own the clock")]
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -282,4 +284,68 @@ async fn a_silent_connection_is_closed_in_the_end() {
     let mut answer = Vec::new();
     silent.read_to_end(&mut answer).await.unwrap();
     assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&answer));
+}
+
+/// How long a probe may take, whoever else is there.
+const PROBE: Duration = Duration::from_secs(1);
+
+impl Operator {
+    async fn silent(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// Asks for a probe; the time until its answer is whole.
+    async fn probe(&self) -> Duration {
+        let begin = Instant::now();
+        assert_eq!(self.status("GET /livez", "").await, "200");
+        begin.elapsed()
+    }
+}
+
+#[tokio::test]
+async fn silent_connections_keep_no_probe_waiting() {
+    let operator = Operator::on(Ipv4Addr::LOCALHOST, None).await;
+    let mut silent = Vec::new();
+    for _ in 0..300 {
+        silent.push(operator.silent().await);
+    }
+    for _ in 0..5 {
+        let took = operator.probe().await;
+        assert!(took < PROBE, "{took:?} with 300 silent connections");
+    }
+}
+
+#[tokio::test]
+async fn new_silent_connections_keep_no_probe_waiting() {
+    let operator = Operator::on(Ipv4Addr::LOCALHOST, None).await;
+    let (mut silent, mut longest) = (Vec::new(), Duration::ZERO);
+    let mut pace = tokio::time::interval(Duration::from_millis(25));
+    for number in 0..160 {
+        pace.tick().await;
+        silent.push(operator.silent().await);
+        if number % 20 == 19 {
+            longest = longest.max(operator.probe().await);
+        }
+    }
+    assert!(longest < PROBE, "{longest:?} with 40 new silent connections a second");
+}
+
+#[tokio::test]
+async fn a_request_under_way_outlives_silent_connections() {
+    let operator = Operator::on(Ipv4Addr::LOCALHOST, None).await;
+    let body = r#"{"level":"debug"}"#;
+    let mut slow = TcpStream::connect(operator.address).await.unwrap();
+    let head = format!("PUT /api/log HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
+    slow.write_all(head.as_bytes()).await.unwrap();
+    // Its head is heard before those that follow are.
+    operator.probe().await;
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(operator.silent().await);
+    }
+    operator.probe().await;
+    slow.write_all(body.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    slow.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
 }
