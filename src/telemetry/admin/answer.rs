@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Bytes};
-use hyper::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::access;
 use super::sessions::{Page, Sessions};
 use crate::protocol::secret::Secret;
 use crate::telemetry::health::Health;
@@ -39,7 +40,8 @@ pub struct Admin {
     pub sessions: Arc<dyn Sessions>,
     /// For `/api/log`.
     pub log: LogControl,
-    /// For `/api`: asked for on every listener when set, and without one `/api` is closed to all but loopback.
+    /// For `/api`: asked for on every listener when set, and without one `/api` is closed to all but loopback, and to
+    /// the pages of other sites there.
     pub token: Option<Secret>,
 }
 
@@ -54,8 +56,8 @@ impl Admin {
         let (parts, body) = request.into_parts();
         let (method, path) = (&parts.method, parts.uri.path());
         if let Some(rest) = path.strip_prefix("/api/") {
-            if !self.may_use_api(&parts.headers, is_loopback) {
-                return error(StatusCode::FORBIDDEN, "forbidden");
+            if let Some(reason) = access::refusal(&parts, self.token.as_ref(), is_loopback) {
+                return error(StatusCode::FORBIDDEN, reason);
             }
             return self.api(&parts, rest, body).await;
         }
@@ -81,14 +83,6 @@ impl Admin {
             "coordination": readiness.coordination.as_str(),
         });
         json(status, &body)
-    }
-
-    fn may_use_api(&self, headers: &HeaderMap, is_loopback: bool) -> bool {
-        let Some(token) = &self.token else { return is_loopback };
-        let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let bearer =
-            given.and_then(|text| text.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        bearer.is_some_and(|(_, given)| token.matches(given.trim()))
     }
 
     async fn api<B>(&self, parts: &Parts, path: &str, body: B) -> Answer

@@ -4,6 +4,7 @@
 //! exchange. One connection more closes the oldest that has said nothing yet, so that no probe waits for strangers. Of
 //! request bodies only that of `/api/log` is read, 4 KiB of it.
 
+mod access;
 mod answer;
 mod server;
 mod sessions;

@@ -95,6 +95,15 @@ impl Operator {
         (head.lines().next().unwrap().to_owned(), body.to_owned())
     }
 
+    /// Sends a whole request; the whole answer.
+    async fn send(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
     /// Sends a body; status and the answer's body.
     async fn put(&self, path: &str, headers: &str, body: &str) -> (String, String) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
@@ -261,6 +270,41 @@ async fn a_token_that_is_set_is_asked_for_on_loopback_too() {
     let operator = Operator::on(Ipv4Addr::LOCALHOST, Some("hush")).await;
     assert_eq!(operator.status("GET /api/sessions", "").await, "403");
     assert_eq!(operator.status("GET /api/sessions", "authorization: bearer hush\r\n").await, "200");
+}
+
+#[tokio::test]
+async fn a_site_whose_name_means_loopback_reads_and_changes_nothing() {
+    let operator = Operator::on(Ipv4Addr::LOCALHOST, None).await;
+    let port = operator.address.port();
+    let levels = operator.levels.clone();
+    for (host, origin, allowed) in [
+        (format!("attacker.example:{port}"), String::new(), false),
+        (format!("attacker.example:{port}"), format!("Origin: http://attacker.example:{port}\r\n"), false),
+        (format!("localhost:{port}"), "Origin: http://attacker.example\r\n".to_owned(), false),
+        (format!("localhost:{port}"), format!("Origin: http://localhost:{port}\r\n"), true),
+        (format!("127.0.0.1:{port}"), String::new(), true),
+    ] {
+        let level = r#"{"level":"debug"}"#;
+        for (line, body, good) in [
+            ("GET /api/sessions", "", "200"),
+            ("DELETE /api/sessions/device1", "", "204"),
+            ("PUT /api/log", level, "200"),
+        ] {
+            let before = (operator.sessions.kicked.lock().unwrap().len(), levels.lock().unwrap().len());
+            let length = body.len();
+            let request = format!("{line} HTTP/1.1\r\nHost: {host}\r\n{origin}Content-Length: {length}\r\n\r\n{body}");
+            let answer = operator.send(&request).await;
+            let status = if allowed { good } else { "403" };
+            assert_eq!(answer.split(' ').nth(1), Some(status), "{request}: {answer}");
+            let after = (operator.sessions.kicked.lock().unwrap().len(), levels.lock().unwrap().len());
+            assert!(allowed || before == after && answer.contains("\"error\":\""), "{request}: {answer}");
+        }
+        // Nobody who asks for probes has a reason to hide.
+        assert_eq!(
+            operator.send(&format!("GET /livez HTTP/1.1\r\nHost: {host}\r\n\r\n")).await.split(' ').nth(1),
+            Some("200")
+        );
+    }
 }
 
 #[tokio::test]
