@@ -11,6 +11,7 @@ mod kafka_uplink;
 mod nats_access;
 mod nats_cluster;
 mod nats_commands;
+mod nats_foreign;
 mod nats_uplink;
 mod sessions;
 mod worker;

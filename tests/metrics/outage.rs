@@ -1,10 +1,14 @@
-//! A queue that stands still, and one that dies.
+//! A queue that stands still, one that dies, and one in whose place somebody else answers.
+
+use std::process::Stdio;
 
 use jetlinks_bridge::codec::coap::{Code, Kind};
 
 use crate::coap::unconfirmed;
 use crate::page::Seen;
-use crate::support::{Bridge, CoapDevice, Connect, Nats, Registration, Registry, Settings, Wire, eventually, packet};
+use crate::support::{
+    Bridge, CoapDevice, Connect, Nats, Process, Registration, Registry, Settings, Wire, eventually, packet,
+};
 use crate::{PATIENCE, wait_counted};
 
 const REPORT: &str = r#"{"properties":{"a":1}}"#;
@@ -15,6 +19,7 @@ pub(crate) fn play() -> Seen {
     stand_still(&mut seen);
     repeat_an_answer(&mut seen);
     die(&mut seen);
+    answer_in_the_place_of_the_stream(&mut seen);
     seen
 }
 
@@ -94,4 +99,20 @@ fn die(seen: &mut Seen) {
     wire.publish(&devices[0].topic("properties/report"), REPORT, 0, 0);
     wait_counted(&bridge, "queue_records_total", &["refused"]);
     seen.scrape(&bridge);
+}
+
+fn answer_in_the_place_of_the_stream(seen: &mut Seen) {
+    let nats = Nats::start();
+    let (registry, devices) = Registry::numbered(1);
+    let bridge = Bridge::start(&Settings::nats(&registry, &nats));
+    let mut call = nats.cli();
+    call.args(["reply", "jetlinks.device.>", "ok"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let answering = Process::spawn(&mut call, None);
+    let mut wire = Wire::connect(bridge.mqtt(), &devices[0]);
+    eventually("the subscriber has answered a record", PATIENCE, || {
+        wire.publish_acknowledged(&devices[0].topic("properties/report"), REPORT, 1);
+        (bridge.metric("jetlinks_bridge_foreign_acknowledgements_total", &[]) > 0.0).then_some(())
+    });
+    seen.scrape(&bridge);
+    drop(answering);
 }

@@ -1,5 +1,6 @@
 //! A NATS server of its own for a test.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -22,6 +23,15 @@ pub(crate) struct Nats {
     folder: Folder,
 }
 
+/// Name of its log there.
+const LOG: &str = "server.log";
+
+/// Name of the configuration file in the server's folder.
+const CONFIGURATION: &str = "server.conf";
+
+/// How a server writes that it has taken a changed configuration.
+const RELOADED: &str = "Reloaded server configuration";
+
 impl Nats {
     /// Starts a server and waits until JetStream works.
     pub(crate) fn start() -> Self {
@@ -30,17 +40,52 @@ impl Nats {
 
     /// As [`Nats::start`], with further arguments of nats-server.
     pub(crate) fn start_with(arguments: &[&str]) -> Self {
-        let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        Self::launch(&[&["-js"], arguments].concat(), None)
+    }
+
+    /// As [`Nats::start`], with a configuration that [`Nats::reload`] can change.
+    pub(crate) fn configured(configuration: &str) -> Self {
+        Self::launch(&["-js"], Some(configuration))
+    }
+
+    /// As [`Nats::configured`], without JetStream.
+    pub(crate) fn without_jetstream(configuration: &str) -> Self {
+        Self::launch(&[], Some(configuration))
+    }
+
+    fn launch(arguments: &[&str], configuration: Option<&str>) -> Self {
         for _ in 0..ATTEMPTS {
             let folder = Folder::new("nats");
+            let mut arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+            if let Some(configuration) = configuration {
+                let file = folder.write(CONFIGURATION, configuration);
+                arguments.extend(["-c".to_owned(), file.display().to_string()]);
+            }
             let (port, http_port) = (port::free_port(), port::free_port());
             let process = spawn(&folder, port, http_port, &arguments);
-            let mut nats = Self { process, port, http_port, arguments: arguments.clone(), folder };
+            let mut nats = Self { process, port, http_port, arguments, folder };
             if nats.is_ready_in_time() {
                 return nats;
             }
         }
         panic!("nats-server does not start");
+    }
+
+    /// Gives a server that was started by [`Nats::configured`] another configuration, and waits until it has it.
+    pub(crate) fn reload(&self, configuration: &str) {
+        let before = self.reloads();
+        self.folder.write(CONFIGURATION, configuration);
+        self.process.signal(libc::SIGHUP);
+        wait::eventually("the server takes the configuration", START, || (self.reloads() > before).then_some(()));
+    }
+
+    fn reloads(&self) -> usize {
+        self.log().matches(RELOADED).count()
+    }
+
+    /// What the server has logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join(LOG)).unwrap_or_default()
     }
 
     /// Where clients connect, as `nats://host:port`.
@@ -104,6 +149,6 @@ impl Nats {
 fn spawn(folder: &Folder, port: u16, http_port: u16, arguments: &[String]) -> Process {
     let mut command = Command::new(tool::installed("venv/bin/nats-server"));
     command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-m", &http_port.to_string()]);
-    command.arg("-js").arg("-sd").arg(folder.path().join("data")).args(arguments);
-    Process::start(&mut command, &folder.path().join("server.log"))
+    command.arg("-sd").arg(folder.path().join("data")).args(arguments);
+    Process::start(&mut command, &folder.path().join(LOG))
 }

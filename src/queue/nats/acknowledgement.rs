@@ -1,77 +1,16 @@
-//! Reply subjects that carry a token, and the acknowledgements that come back on them.
+//! Acknowledgements of the stream, told from everything else that arrives on reply subjects.
+//!
+//! Whoever takes a record may answer it: another stream that stores the same subjects (behind a leaf node, in another
+//! domain), a subscriber with an answer for everything. Only the stream of the configuration, in its domain, decides
+//! about a record; what others say has no effect.
 
-use async_nats::{Message, Subject};
-use bytes::{Bytes, BytesMut};
+use std::borrow::Cow;
+use std::fmt;
+
+use async_nats::{Message, StatusCode};
 use serde::Deserialize;
 
-use crate::protocol::uplink::Token;
-
-/// Characters of a token in a subject: 13 digits to base 32 hold its 64 bits, one more holds the lap
-/// that it was sent in.
-const DIGITS: usize = 14;
-
-const ALPHABET: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
-
-/// Reply subjects are cut from blocks of this size, so that most cost no allocation.
-const BLOCK: usize = 4096;
-
-/// Makes the reply subjects of one worker, all below one inbox.
-#[derive(Debug)]
-pub(super) struct ReplySubjects {
-    prefix: Bytes,
-    block: BytesMut,
-}
-
-impl ReplySubjects {
-    /// `inbox` without a trailing dot.
-    pub(super) fn new(inbox: &str) -> Self {
-        Self { prefix: Bytes::from(format!("{inbox}.")), block: BytesMut::new() }
-    }
-
-    /// The subject that the acknowledgement of this sending comes back on.
-    pub(super) fn subject(&mut self, token: Token, lap: u8) -> Subject {
-        let length = self.prefix.len() + DIGITS;
-        if self.block.capacity() < length {
-            self.block = BytesMut::with_capacity(BLOCK.max(length));
-        }
-        self.block.extend_from_slice(&self.prefix);
-        self.block.extend_from_slice(&encode(token, lap));
-        let bytes = self.block.split_to(length).freeze();
-        // The inbox came from a str and the digits are ASCII.
-        Subject::try_from(bytes).expect("a reply subject is UTF-8")
-    }
-}
-
-fn encode(token: Token, lap: u8) -> [u8; DIGITS] {
-    let mut digits = [0; DIGITS];
-    digits[0] = ALPHABET[usize::from(lap & 31)];
-    let mut rest = token.to_u64();
-    for digit in digits[1..].iter_mut().rev() {
-        *digit = ALPHABET[usize::try_from(rest & 31).unwrap_or_default()];
-        rest >>= 5;
-    }
-    digits
-}
-
-/// The token and the lap in the last characters of a reply subject.
-pub(super) fn decode(subject: &str) -> Option<(Token, u8)> {
-    let digits = subject.as_bytes().last_chunk::<DIGITS>()?;
-    let mut number = 0_u64;
-    for digit in &digits[1..] {
-        number = number << 5 | u64::from(value(*digit)?);
-    }
-    Some((Token::from_u64(number), value(digits[0])?))
-}
-
-fn value(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'v' => Some(digit - b'a' + 10),
-        _ => None,
-    }
-}
-
-/// What a message on a reply subject says.
+/// The word of the stream about a record.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Acknowledgement {
     /// The stream has the record.
@@ -82,58 +21,125 @@ pub(super) enum Acknowledgement {
     Refused(String),
 }
 
+/// Somebody who answers records and is not the stream of the configuration.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answerer {
+    /// A stream of this name, in this domain if its server has one.
+    Stream(String, Option<String>),
+    /// A subscriber, as it seems: no answer of JetStream.
+    Subscriber,
+}
+
+impl fmt::Display for Answerer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Answerer::Stream(name, Some(domain)) => write!(f, "stream {name} of domain {domain}"),
+            Answerer::Stream(name, None) => write!(f, "stream {name} of no domain"),
+            Answerer::Subscriber => f.write_str("a subscriber"),
+        }
+    }
+}
+
 /// `err_code` of a message above the stream's `max_msg_size`.
 const MESSAGE_TOO_LARGE: u64 = 10_054;
 
 /// `err_code` of headers above what a stream can hold.
 const HEADER_TOO_LARGE: u64 = 10_097;
 
+/// An answer of JetStream to a publish: `JSPubAckResponse` of nats-server.
 #[derive(Deserialize)]
-struct Reply {
-    error: Option<ReplyError>,
+struct Reply<'a> {
+    #[serde(borrow)]
+    error: Option<ReplyError<'a>>,
+    #[serde(borrow)]
+    stream: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    domain: Option<Cow<'a, str>>,
     seq: Option<u64>,
 }
 
 #[derive(Deserialize)]
-struct ReplyError {
+struct ReplyError<'a> {
     err_code: Option<u64>,
-    description: Option<String>,
+    #[serde(borrow)]
+    description: Option<Cow<'a, str>>,
 }
 
-/// Reads an acknowledgement. The server writes `error` before everything else, so a reply that begins with the stream's
-/// name is a positive one and needs no parser.
-pub(super) fn read(message: &Message) -> Acknowledgement {
-    if let Some(status) = message.status {
-        return Acknowledgement::Refused(format!("status {status}"));
+/// The stream whose acknowledgements count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct StreamIdentity {
+    name: String,
+    domain: Option<String>,
+    /// How the server begins a positive acknowledgement of this stream, up to the sequence number.
+    stored: Vec<u8>,
+}
+
+impl StreamIdentity {
+    /// The stream of that name, in the domain that `STREAM.INFO` names.
+    pub(super) fn new(name: &str, domain: Option<&str>) -> Self {
+        let stored = match domain {
+            Some(domain) => format!(r#"{{"stream":"{name}","domain":"{domain}","seq":"#),
+            None => format!(r#"{{"stream":"{name}","seq":"#),
+        };
+        Self { name: name.to_owned(), domain: domain.map(str::to_owned), stored: stored.into_bytes() }
     }
-    if message.payload.starts_with(br#"{"stream":""#) {
-        return Acknowledgement::Stored;
-    }
-    match serde_json::from_slice::<Reply>(&message.payload) {
-        Ok(Reply { error: Some(error), .. }) => {
-            let description = error.description.unwrap_or_default();
-            match error.err_code {
-                Some(MESSAGE_TOO_LARGE | HEADER_TOO_LARGE) => Acknowledgement::Unstorable(description),
-                _ => Acknowledgement::Refused(description),
+
+    /// Reads what came on a reply subject. The usual form of a positive acknowledgement needs no parser.
+    ///
+    /// # Errors
+    /// Who has answered, where it was not this stream.
+    pub(super) fn read(&self, message: &Message) -> Result<Acknowledgement, Answerer> {
+        match message.status {
+            None => {}
+            // The server itself, where nobody takes the subject; there is nobody else to answer then.
+            Some(StatusCode::NO_RESPONDERS) if message.payload.is_empty() => {
+                return Ok(Acknowledgement::Refused("no stream takes the subject".to_owned()));
+            }
+            Some(_) => return Err(Answerer::Subscriber),
+        }
+        if message.payload.strip_prefix(self.stored.as_slice()).is_some_and(is_number_and_end) {
+            return Ok(Acknowledgement::Stored);
+        }
+        let Ok(Reply { error, stream: Some(stream), domain, seq }) = serde_json::from_slice(&message.payload) else {
+            return Err(Answerer::Subscriber);
+        };
+        // The server names the stream in errors too, but its domain in positive acknowledgements alone.
+        let is_domain = domain.as_deref() == self.domain.as_deref() || (error.is_some() && domain.is_none());
+        if stream != self.name.as_str() || !is_domain {
+            let domain = domain.map(Cow::into_owned);
+            return Err(Answerer::Stream(stream.into_owned(), domain));
+        }
+        match (error, seq) {
+            (None, Some(1..)) => Ok(Acknowledgement::Stored),
+            (None, _) => Err(Answerer::Subscriber),
+            (Some(error), _) => {
+                let description = error.description.map(Cow::into_owned).unwrap_or_default();
+                Ok(match error.err_code {
+                    Some(MESSAGE_TOO_LARGE | HEADER_TOO_LARGE) => Acknowledgement::Unstorable(description),
+                    _ => Acknowledgement::Refused(description),
+                })
             }
         }
-        Ok(Reply { error: None, seq: Some(_) }) => Acknowledgement::Stored,
-        Ok(Reply { error: None, seq: None }) => Acknowledgement::Refused("no sequence number".to_owned()),
-        Err(_) => Acknowledgement::Refused("not an acknowledgement".to_owned()),
     }
+}
+
+/// A sequence number, which begins at 1, and the end of the object.
+fn is_number_and_end(text: &[u8]) -> bool {
+    matches!(text, [b'1'..=b'9', digits @ .., b'}'] if digits.iter().all(u8::is_ascii_digit))
 }
 
 #[cfg(test)]
 mod tests {
-    use async_nats::StatusCode;
+    use async_nats::Subject;
+    use bytes::Bytes;
 
     use super::*;
 
-    fn message(payload: &'static [u8], status: Option<StatusCode>) -> Message {
+    fn message(payload: &str, status: Option<StatusCode>) -> Message {
         Message {
             subject: Subject::from_static("_INBOX.a.b"),
             reply: None,
-            payload: Bytes::from_static(payload),
+            payload: Bytes::copy_from_slice(payload.as_bytes()),
             headers: None,
             status,
             description: None,
@@ -141,36 +147,79 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_reply_subject_gives_back_token_and_lap() {
-        let mut subjects = ReplySubjects::new("_INBOX.abc");
-        for token in [
-            Token { slot: 0, generation: 0, sequence: 0 },
-            Token { slot: 99_999, generation: 7, sequence: 65_535 },
-            Token { slot: u32::MAX, generation: u16::MAX, sequence: u16::MAX },
-        ] {
-            for lap in [0, 1, 31] {
-                let subject = subjects.subject(token, lap);
-                assert_eq!(subject.as_str().rsplit_once('.').map(|(inbox, _)| inbox), Some("_INBOX.abc"));
-                assert_eq!(decode(&subject), Some((token, lap)));
-            }
-        }
-        assert_eq!(decode("short"), None);
-        assert_eq!(decode("_INBOX.abc.0000000000000Z"), None);
+    fn read(identity: &StreamIdentity, payload: &str) -> Result<Acknowledgement, Answerer> {
+        identity.read(&message(payload, None))
+    }
+
+    fn foreign(name: &str, domain: Option<&str>) -> Result<Acknowledgement, Answerer> {
+        Err(Answerer::Stream(name.to_owned(), domain.map(str::to_owned)))
     }
 
     #[test]
-    fn an_acknowledgement_is_told_from_every_refusal() {
-        let stored = message(br#"{"stream":"JETLINKS_DEVICE","seq":1}"#, None);
-        assert_eq!(read(&stored), Acknowledgement::Stored);
-        let reordered = message(br#"{"seq":1,"stream":"JETLINKS_DEVICE"}"#, None);
-        assert_eq!(read(&reordered), Acknowledgement::Stored);
-        let full = br#"{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"},"stream":"S","seq":0}"#;
-        assert_eq!(read(&message(full, None)), Acknowledgement::Refused("maximum messages exceeded".to_owned()));
-        let large = br#"{"error":{"code":400,"err_code":10054,"description":"too large"},"stream":"S","seq":0}"#;
-        assert_eq!(read(&message(large, None)), Acknowledgement::Unstorable("too large".to_owned()));
-        assert!(matches!(read(&message(b"", Some(StatusCode::NO_RESPONDERS))), Acknowledgement::Refused(_)));
-        assert!(matches!(read(&message(b"", None)), Acknowledgement::Refused(_)));
-        assert!(matches!(read(&message(b"{}", None)), Acknowledgement::Refused(_)));
+    fn only_the_stream_of_the_configuration_in_its_domain_acknowledges() {
+        let (bare, hub) = (StreamIdentity::new("S", None), StreamIdentity::new("S", Some("hub")));
+        for (identity, payload, expected) in [
+            (&bare, r#"{"stream":"S","seq":1}"#, Ok(Acknowledgement::Stored)),
+            (&bare, r#"{"seq":1,"stream":"S"}"#, Ok(Acknowledgement::Stored)),
+            (&bare, r#"{"stream":"S","seq":7,"duplicate": true}"#, Ok(Acknowledgement::Stored)),
+            (&bare, r#"{"stream":"S2","seq":1}"#, foreign("S2", None)),
+            (&bare, r#"{"stream":"S","domain":"hub","seq":1}"#, foreign("S", Some("hub"))),
+            (&bare, r#"{"stream":"S","seq":1,"domain":"hub"}"#, foreign("S", Some("hub"))),
+            (&hub, r#"{"stream":"S","domain":"hub","seq":1}"#, Ok(Acknowledgement::Stored)),
+            (&hub, r#"{"stream":"S","domain":"hub2","seq":1}"#, foreign("S", Some("hub2"))),
+            (&hub, r#"{"stream":"S","domain":"leaf","seq":1}"#, foreign("S", Some("leaf"))),
+            (&hub, r#"{"stream":"S","seq":1}"#, foreign("S", None)),
+            (&hub, r#"{"stream":"EDGE","domain":"hub","seq":1}"#, foreign("EDGE", Some("hub"))),
+        ] {
+            assert_eq!(read(identity, payload), expected, "{payload}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_of_the_stream_counts_and_one_of_another_stream_does_not() {
+        let hub = StreamIdentity::new("S", Some("hub"));
+        let error = |stream: &str, code: u32, text: &str| {
+            format!(
+                r#"{{"error":{{"code":503,"err_code":{code},"description":"{text}"}},"stream":"{stream}","seq":0}}"#
+            )
+        };
+        let full = "maximum messages exceeded";
+        assert_eq!(read(&hub, &error("S", 10_077, full)), Ok(Acknowledgement::Refused(full.to_owned())));
+        assert_eq!(
+            read(&hub, &error("S", 10_054, "too large")),
+            Ok(Acknowledgement::Unstorable("too large".to_owned()))
+        );
+        assert_eq!(read(&hub, &error("EDGE", 10_077, full)), foreign("EDGE", None));
+        assert_eq!(read(&hub, &error("EDGE", 10_054, "too large")), foreign("EDGE", None));
+        let nobody = message("", Some(StatusCode::NO_RESPONDERS));
+        assert!(matches!(hub.read(&nobody), Ok(Acknowledgement::Refused(_))));
+    }
+
+    #[test]
+    fn what_is_no_answer_of_jetstream_says_nothing_about_a_record() {
+        let identity = StreamIdentity::new("S", None);
+        for payload in [
+            "",
+            "{}",
+            "ok",
+            "null",
+            r#"{"stream":"S"}"#,
+            r#"{"stream":"S","seq":0}"#,
+            r#"{"stream":"S","seq":"#,
+            r#"{"stream":"S","seq":}"#,
+            r#"{"stream":"S","seq":1x}"#,
+            r#"{"stream":"S","seq":1"#,
+            r#"{"stream":"S","seq":1}}"#,
+            r#"{"error":{"err_code":10077,"description":"maximum messages exceeded"}}"#,
+            r#"{"error":"no","stream":"S"}"#,
+        ] {
+            assert_eq!(read(&identity, payload), Err(Answerer::Subscriber), "{payload}");
+        }
+        for status in [StatusCode::TIMEOUT, StatusCode::OK] {
+            let answered = identity.read(&message("", Some(status)));
+            assert_eq!(answered, Err(Answerer::Subscriber), "{status}");
+        }
+        let worded = message("no", Some(StatusCode::NO_RESPONDERS));
+        assert_eq!(identity.read(&worded), Err(Answerer::Subscriber));
     }
 }

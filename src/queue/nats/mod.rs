@@ -15,6 +15,7 @@ mod material;
 mod outstanding;
 mod reader;
 mod registrar;
+mod reply_subject;
 mod requests;
 mod settings;
 mod stats;

@@ -18,6 +18,8 @@ pub struct NatsStats {
     pub outages: AtomicU64,
     /// Times that nothing was acknowledged for five seconds with records outstanding.
     pub stalls: AtomicU64,
+    /// Answers to records from somebody else than the stream of the configuration.
+    pub foreign_acknowledgements: AtomicU64,
     /// Acknowledgements lost because their subscription was full; a lower bound likewise.
     pub acknowledgements_dropped: AtomicU64,
     /// Commands handed to a worker.
@@ -34,13 +36,28 @@ pub struct NatsStats {
     /// Sessions let in without proof that the server has their interest, because the server was away or slow.
     pub unconfirmed_interests: AtomicU64,
     covering_stream: Mutex<Option<String>>,
+    foreign_answerers: Mutex<Vec<String>>,
 }
+
+/// Names of those who answer records and should not, that are remembered; further ones are counted alone.
+const ANSWERERS_MAX: usize = 16;
 
 impl NatsStats {
     /// The stream that stores commands by mistake, as last seen: its acknowledgement would answer in the device's
     /// place.
     pub fn covering_stream(&self) -> Option<String> {
         self.covering_stream.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Counts an answer of somebody else; whether this one is heard of for the first time.
+    pub(super) fn note_foreign(&self, answerer: &str) -> bool {
+        count(&self.foreign_acknowledgements);
+        let mut known = self.foreign_answerers.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = known.len() < ANSWERERS_MAX && !known.iter().any(|name| name == answerer);
+        if is_new {
+            known.push(answerer.to_owned());
+        }
+        is_new
     }
 
     pub(super) fn note_covering_stream(&self, name: Option<String>) {

@@ -4,8 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 use async_nats::Client;
-use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
-use async_nats::jetstream::stream::{Config, Info, StorageType};
+use async_nats::jetstream::context::{CreateStreamErrorKind, RequestErrorKind};
+use async_nats::jetstream::response::Response;
+use async_nats::jetstream::stream::{Config, StorageType};
 use async_nats::jetstream::{self, ErrorCode};
 use serde::Deserialize;
 
@@ -45,13 +46,36 @@ impl fmt::Display for StreamTrouble {
     }
 }
 
+/// The answer to `STREAM.INFO`, as far as it is looked at; the client's own type knows no domain.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct StreamInfo {
+    config: StreamConfig,
+    /// Domain of the servers that keep the stream, which their acknowledgements name.
+    pub(super) domain: Option<String>,
+    cluster: Option<StreamCluster>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct StreamConfig {
+    #[serde(default)]
+    subjects: Vec<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct StreamCluster {
+    leader: Option<String>,
+}
+
 /// Makes sure that the stream exists, has a leader and takes every subject that the bridge writes.
-pub(super) async fn prepare(client: &Client, settings: &NatsSettings) -> Result<(), StreamTrouble> {
+pub(super) async fn prepare(client: &Client, settings: &NatsSettings) -> Result<StreamInfo, StreamTrouble> {
     let mut context = jetstream::new(client.clone());
     context.set_timeout(API_TIMEOUT);
     let info = match look(&context, &settings.stream).await? {
         Some(info) => info,
-        None => make(&context, settings).await?,
+        None => {
+            make(&context, settings).await?;
+            look(&context, &settings.stream).await?.ok_or(StreamTrouble::Leaderless)?
+        }
     };
     if info.cluster.as_ref().is_some_and(|cluster| cluster.leader.as_deref().unwrap_or_default().is_empty()) {
         return Err(StreamTrouble::Leaderless);
@@ -61,21 +85,22 @@ pub(super) async fn prepare(client: &Client, settings: &NatsSettings) -> Result<
             return Err(StreamTrouble::Uncovered(subject));
         }
     }
-    Ok(())
+    Ok(info)
 }
 
-async fn look(context: &jetstream::Context, name: &str) -> Result<Option<Info>, StreamTrouble> {
-    match context.get_stream(name).await {
-        Ok(stream) => Ok(Some(stream.cached_info().clone())),
-        Err(error) => match error.kind() {
-            GetStreamErrorKind::JetStream(reply) if reply.error_code() == ErrorCode::STREAM_NOT_FOUND => Ok(None),
-            GetStreamErrorKind::JetStream(reply) => Err(StreamTrouble::Refused(reply.to_string())),
-            _ => Err(StreamTrouble::Unanswered(error.to_string())),
-        },
+async fn look(context: &jetstream::Context, name: &str) -> Result<Option<StreamInfo>, StreamTrouble> {
+    match context.request(format!("STREAM.INFO.{name}"), &()).await {
+        Ok(Response::Ok(info)) => Ok(Some(info)),
+        Ok(Response::Err { error }) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => Ok(None),
+        Ok(Response::Err { error }) => Err(StreamTrouble::Refused(error.to_string())),
+        Err(error) if error.kind() == RequestErrorKind::NoResponders => {
+            Err(StreamTrouble::Unanswered("no server here offers it".to_owned()))
+        }
+        Err(error) => Err(StreamTrouble::Unanswered(error.to_string())),
     }
 }
 
-async fn make(context: &jetstream::Context, settings: &NatsSettings) -> Result<Info, StreamTrouble> {
+async fn make(context: &jetstream::Context, settings: &NatsSettings) -> Result<(), StreamTrouble> {
     let defaults = &settings.stream_defaults;
     let config = Config {
         name: settings.stream.clone(),
@@ -87,19 +112,15 @@ async fn make(context: &jetstream::Context, settings: &NatsSettings) -> Result<I
         ..Config::default()
     };
     match context.create_stream(config).await {
-        Ok(stream) => {
-            tracing::info!(stream = settings.stream, "made the stream");
-            Ok(stream.cached_info().clone())
-        }
+        Ok(_) => tracing::info!(stream = settings.stream, "made the stream"),
         Err(error) => match error.kind() {
             // Another replica was faster, with other settings; what exists counts.
-            CreateStreamErrorKind::JetStream(reply) if reply.error_code() == ErrorCode::STREAM_NAME_EXIST => {
-                look(context, &settings.stream).await?.ok_or(StreamTrouble::Leaderless)
-            }
-            CreateStreamErrorKind::JetStream(reply) => Err(StreamTrouble::Refused(reply.to_string())),
-            _ => Err(StreamTrouble::Unanswered(error.to_string())),
+            CreateStreamErrorKind::JetStream(reply) if reply.error_code() == ErrorCode::STREAM_NAME_EXIST => {}
+            CreateStreamErrorKind::JetStream(reply) => return Err(StreamTrouble::Refused(reply.to_string())),
+            _ => return Err(StreamTrouble::Unanswered(error.to_string())),
         },
     }
+    Ok(())
 }
 
 #[derive(Deserialize)]

@@ -25,11 +25,13 @@ use futures_util::StreamExt;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::acknowledgement::{self, Acknowledgement, ReplySubjects};
+use super::acknowledgement::{Acknowledgement, StreamIdentity};
 use super::connection::{self, Capacity, Connection, Link};
 use super::outstanding::{Loss, Outstanding};
+use super::reply_subject::{self, ReplySubjects};
 use super::stats::count;
-use super::{NatsError, NatsSettings, NatsStats, headers, stream};
+use super::stream::{self, StreamInfo};
+use super::{NatsError, NatsSettings, NatsStats, headers};
 use crate::protocol::uplink::{Availability, Handover, Inbox, Receipt, Record, Token, Uplink};
 use crate::queue::{Backoff, Throttle};
 
@@ -57,6 +59,8 @@ pub struct NatsUplink {
 struct Shared {
     line: RefCell<Line>,
     outstanding: RefCell<Outstanding>,
+    /// Whose acknowledgements count; `STREAM.INFO` tells the domain.
+    identity: RefCell<StreamIdentity>,
     stored_in_this_life: Cell<bool>,
     trouble: Cell<Option<Trouble>>,
     troubled: Notify,
@@ -100,6 +104,7 @@ impl NatsUplink {
         let shared = Rc::new(Shared {
             line: RefCell::default(),
             outstanding: RefCell::new(Outstanding::new(Instant::now())),
+            identity: RefCell::new(StreamIdentity::new(&settings.stream, None)),
             stored_in_this_life: Cell::new(false),
             trouble: Cell::new(None),
             troubled: Notify::new(),
@@ -223,9 +228,10 @@ async fn live(shared: &Shared, settings: &NatsSettings, connection: &Connection)
     loop {
         let Some(seen) = connection::connected(&mut link).await else { return };
         shared.max_payload.set(Some(connection.client.max_payload()));
-        if !prepare(settings, &connection.client, &mut link, seen, &mut backoff).await {
+        let Some(info) = prepare(settings, &connection.client, &mut link, seen, &mut backoff).await else {
             continue;
-        }
+        };
+        shared.identity.replace(StreamIdentity::new(&settings.stream, info.domain.as_deref()));
         // Acknowledgements that are already here spare their records a second sending.
         tokio::task::yield_now().await;
         shared.open();
@@ -251,21 +257,21 @@ async fn live(shared: &Shared, settings: &NatsSettings, connection: &Connection)
     }
 }
 
-/// Asks for the stream until it is ready; false when the connection was lost meanwhile.
+/// Asks for the stream until it is ready; `None` when the connection was lost meanwhile.
 async fn prepare(
     settings: &NatsSettings,
     client: &Client,
     link: &mut watch::Receiver<Link>,
     seen: Link,
     backoff: &mut Backoff,
-) -> bool {
+) -> Option<StreamInfo> {
     let mut last = None;
     loop {
         let trouble = tokio::select! {
             biased;
-            () = connection::lost(link, seen) => return false,
+            () = connection::lost(link, seen) => return None,
             prepared = stream::prepare(client, settings) => match prepared {
-                Ok(()) => return true,
+                Ok(info) => return Some(info),
                 Err(trouble) => trouble,
             },
         };
@@ -280,7 +286,7 @@ async fn prepare(
         }
         tokio::select! {
             biased;
-            () = connection::lost(link, seen) => return false,
+            () = connection::lost(link, seen) => return None,
             () = tokio::time::sleep(backoff.pause()) => {}
         }
     }
@@ -372,9 +378,21 @@ async fn gather(shared: Rc<Shared>, mut acknowledgements: Subscriber) {
 }
 
 fn receipt(shared: &Shared, message: &Message) -> Option<Receipt> {
-    let (token, lap) = acknowledgement::decode(&message.subject)?;
+    let (token, lap) = reply_subject::decode(&message.subject)?;
+    let acknowledgement = match shared.identity.borrow().read(message) {
+        Ok(acknowledgement) => acknowledgement,
+        Err(answerer) => {
+            if shared.stats.note_foreign(&answerer.to_string()) {
+                tracing::warn!(
+                    %answerer,
+                    "somebody else answers records: only the stream of the configuration acknowledges them"
+                );
+            }
+            return None;
+        }
+    };
     let is_of_this_life = shared.outstanding.borrow_mut().acknowledge(lap);
-    match acknowledgement::read(message) {
+    match acknowledgement {
         Acknowledgement::Stored => {
             shared.stored_in_this_life.set(true);
             count(&shared.stats.stored);

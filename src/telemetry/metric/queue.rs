@@ -82,6 +82,8 @@ metrics! {
             "Times that the queue acknowledged nothing for five seconds with records outstanding.";
         queue_acknowledgements_lost: Counter = "queue_acknowledgements_lost_total",
             "Acknowledgements of NATS that found no room; their records were sent again. A lower bound.";
+        foreign_acknowledgements: Counter = "foreign_acknowledgements_total",
+            "Answers to records from another stream or a subscriber of NATS; they are no acknowledgements.";
         command_answers: CounterBy<AnswerResult> = "command_answers_total",
             "Outcomes of commands on their way to the caller, by what became of them.";
         unproved_interests: Counter = "commands_unproved_interests_total",
