@@ -143,7 +143,7 @@ pub trait Uplink {
 pub enum Availability {
     /// Not reached yet.
     Starting,
-    /// Connected, and taking records.
+    /// Taking records.
     Ok,
     /// Was reached, and is gone.
     Away,
@@ -160,6 +160,7 @@ struct State {
     receipts: Vec<Receipt>,
     availability: Availability,
     epoch: u64,
+    wants_proof: bool,
     changed: bool,
     waker: Option<Waker>,
 }
@@ -172,6 +173,8 @@ pub struct Report {
     /// Counts the times that the queue became able to take records again. When it has grown, every session sends what
     /// it has not seen stored once more.
     pub epoch: u64,
+    /// Whether the queue asks for a record of the bridge itself, whose receipt proves that records are stored.
+    pub wants_proof: bool,
 }
 
 impl Default for Inbox {
@@ -183,9 +186,16 @@ impl Default for Inbox {
 impl Inbox {
     /// An empty inbox; the queue is [`Availability::Starting`].
     pub fn new() -> Self {
-        let state =
-            State { receipts: Vec::new(), availability: Availability::Starting, epoch: 0, changed: false, waker: None };
-        Self { state: Mutex::new(state) }
+        Self {
+            state: Mutex::new(State {
+                receipts: Vec::new(),
+                availability: Availability::Starting,
+                epoch: 0,
+                wants_proof: false,
+                changed: false,
+                waker: None,
+            }),
+        }
     }
 
     /// Adds receipts; leaves `receipts` empty, with its capacity.
@@ -214,6 +224,33 @@ impl Inbox {
         wake(state);
     }
 
+    /// Starts a new epoch in the state that was: the queue takes records, and whether it stores them is still to be proved.
+    /// Sessions send their windows, and the worker a record of its own, so that there is one when no session has any.
+    /// [`Inbox::confirm`] follows with the first record that is stored.
+    pub fn begin_epoch(&self) {
+        let mut state = self.lock();
+        state.epoch += 1;
+        state.wants_proof = true;
+        state.changed = true;
+        wake(state);
+    }
+
+    /// Asks for a record of the bridge itself, within the epoch.
+    pub fn ask_for_proof(&self) {
+        let mut state = self.lock();
+        state.wants_proof = true;
+        state.changed = true;
+        wake(state);
+    }
+
+    /// Reports that the queue stores records, within the epoch.
+    pub fn confirm(&self) {
+        let mut state = self.lock();
+        state.availability = Availability::Ok;
+        state.changed = true;
+        wake(state);
+    }
+
     /// The state of the queue at this moment.
     pub fn availability(&self) -> Availability {
         self.lock().availability
@@ -231,7 +268,8 @@ impl Inbox {
         }
         state.changed = false;
         mem::swap(&mut state.receipts, receipts);
-        Poll::Ready(Report { availability: state.availability, epoch: state.epoch })
+        let wants_proof = mem::take(&mut state.wants_proof);
+        Poll::Ready(Report { availability: state.availability, epoch: state.epoch, wants_proof })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -266,10 +304,29 @@ mod tests {
         let receipt = Receipt::Stored(Token { slot: 1, generation: 2, sequence: 3 });
         inbox.post_one(receipt.clone());
         inbox.report(Availability::Ok);
-        let expected = Report { availability: Availability::Ok, epoch: 1 };
+        let expected = Report { availability: Availability::Ok, epoch: 1, wants_proof: false };
         assert_eq!(inbox.poll_take(&mut cx, &mut taken), Poll::Ready(expected));
         assert_eq!(taken, [receipt]);
         taken.clear();
         assert!(inbox.poll_take(&mut cx, &mut taken).is_pending());
+    }
+
+    #[test]
+    fn an_epoch_that_nothing_proves_yet_leaves_the_state_and_asks_for_a_proof_once() {
+        let inbox = Inbox::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut taken = Vec::new();
+        let mut take = || match inbox.poll_take(&mut cx, &mut taken) {
+            Poll::Ready(report) => Some((report.availability, report.epoch, report.wants_proof)),
+            Poll::Pending => None,
+        };
+        inbox.report(Availability::Away);
+        inbox.begin_epoch();
+        assert_eq!(take(), Some((Availability::Away, 1, true)));
+        assert_eq!(take(), None);
+        inbox.confirm();
+        assert_eq!(take(), Some((Availability::Ok, 1, false)));
+        inbox.ask_for_proof();
+        assert_eq!(take(), Some((Availability::Ok, 1, true)));
     }
 }

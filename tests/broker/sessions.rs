@@ -21,9 +21,22 @@ pub(crate) struct Sessions {
     pub(crate) unstorable: Vec<(Token, Refusal)>,
     /// Sendings beyond the first one of each record.
     pub(crate) repeated: usize,
+    /// Records of no session that the queue has asked for.
+    pub(crate) proofs: usize,
     windows: Vec<Window>,
     window_max: usize,
     scratch: Vec<Receipt>,
+}
+
+/// Of no session.
+const PROOF: Token = Token { slot: u32::MAX, generation: 0, sequence: 0 };
+
+fn proof() -> Record {
+    Record {
+        channel: Channel::Replica,
+        address: Bytes::from_static(b"jetlinks.bridge.replica.test"),
+        ..Sessions::record(0, 0)
+    }
 }
 
 #[derive(Default)]
@@ -43,10 +56,10 @@ struct Waiting {
 
 impl Sessions {
     pub(crate) fn new(inbox: Arc<Inbox>, count: usize, window_max: usize) -> Self {
-        let report = Report { availability: inbox.availability(), epoch: 0 };
+        let report = Report { availability: inbox.availability(), epoch: 0, wants_proof: false };
         let windows = (0..count).map(|_| Window::default()).collect();
         let (unstorable, scratch) = (Vec::new(), Vec::new());
-        Self { inbox, report, refused: 0, failed: 0, unstorable, repeated: 0, windows, window_max, scratch }
+        Self { inbox, report, refused: 0, failed: 0, unstorable, repeated: 0, proofs: 0, windows, window_max, scratch }
     }
 
     /// What session `slot` says in its record `number`.
@@ -118,6 +131,11 @@ impl Sessions {
             }
             uplink.flush();
         }
+        // As a worker does: where no session has a record that could prove that the queue stores any.
+        if report.wants_proof && self.windows.iter().all(|window| window.waiting.is_empty()) {
+            self.proofs += usize::from(uplink.publish(PROOF, &proof()) == Handover::Taken);
+            uplink.flush();
+        }
     }
 
     pub(crate) async fn until_report(&mut self, uplink: &mut impl Uplink, is_meant: impl Fn(Report) -> bool) {
@@ -151,6 +169,9 @@ impl Sessions {
     }
 
     fn stored(&mut self, token: Token) {
+        if token == PROOF {
+            return;
+        }
         let Some(window) = self.windows.get_mut(token.slot as usize) else { panic!("{token:?}") };
         if let Some(waiting) = window.waiting.iter_mut().find(|waiting| waiting.sequence == Some(token.sequence)) {
             waiting.is_stored = true;

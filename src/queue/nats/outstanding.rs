@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// With records outstanding and nothing acknowledged for this long the queue counts as away.
-const STALL: Duration = Duration::from_secs(5);
+pub(super) const STALL: Duration = Duration::from_secs(5);
 
 /// Records sent within this time share a lap.
 const LAP: Duration = Duration::from_secs(1);

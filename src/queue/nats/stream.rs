@@ -26,12 +26,18 @@ pub(super) enum StreamTrouble {
     Leaderless,
     /// The stream exists and does not take these subjects; only its owner can change that.
     Uncovered(String),
+    /// The stream stores and acknowledges nothing.
+    NoAcknowledgements,
+    /// The stream takes nothing any more.
+    Sealed,
+    /// The stream is a copy of this one and takes nothing but what that has.
+    Mirror(String),
 }
 
 impl StreamTrouble {
     /// Whether waiting does not help.
     pub(super) fn needs_a_human(&self) -> bool {
-        matches!(self, StreamTrouble::Refused(_) | StreamTrouble::Uncovered(_))
+        !matches!(self, StreamTrouble::Unanswered(_) | StreamTrouble::Leaderless)
     }
 }
 
@@ -41,7 +47,16 @@ impl fmt::Display for StreamTrouble {
             StreamTrouble::Unanswered(cause) => write!(f, "JetStream does not answer: {cause}"),
             StreamTrouble::Refused(cause) => write!(f, "JetStream refuses: {cause}"),
             StreamTrouble::Leaderless => f.write_str("the stream has no leader"),
-            StreamTrouble::Uncovered(subject) => write!(f, "the stream exists and does not take {subject}"),
+            StreamTrouble::Uncovered(subject) => {
+                write!(f, "the stream exists and does not take {subject}: add that to its subjects")
+            }
+            StreamTrouble::NoAcknowledgements => f.write_str(
+                "the stream acknowledges nothing (no_ack): let it (nats stream edit --ack), or name another one",
+            ),
+            StreamTrouble::Sealed => f.write_str("the stream is sealed: name another one"),
+            StreamTrouble::Mirror(origin) => {
+                write!(f, "the stream is a mirror and takes nothing: name {origin}, which it copies, or another one")
+            }
         }
     }
 }
@@ -53,12 +68,58 @@ pub(super) struct StreamInfo {
     /// Domain of the servers that keep the stream, which their acknowledgements name.
     pub(super) domain: Option<String>,
     cluster: Option<StreamCluster>,
+    state: StreamState,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 struct StreamConfig {
     #[serde(default)]
     subjects: Vec<String>,
+    #[serde(default)]
+    no_ack: bool,
+    #[serde(default)]
+    sealed: bool,
+    mirror: Option<StreamOrigin>,
+    #[serde(default)]
+    retention: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct StreamOrigin {
+    name: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct StreamState {
+    #[serde(default)]
+    consumer_count: usize,
+}
+
+impl StreamInfo {
+    /// Whether the stream acknowledges records and keeps none: what no consumer is interested in, it drops at once.
+    pub(super) fn keeps_nothing(&self) -> bool {
+        self.config.retention == "interest" && self.state.consumer_count == 0
+    }
+
+    /// What is wrong with the stream, if anything is.
+    fn trouble(&self, prefix: &str) -> Option<StreamTrouble> {
+        let StreamConfig { subjects: filters, no_ack, sealed, mirror, .. } = &self.config;
+        if let Some(origin) = mirror {
+            return Some(StreamTrouble::Mirror(origin.name.clone()));
+        }
+        if *sealed {
+            return Some(StreamTrouble::Sealed);
+        }
+        if *no_ack {
+            return Some(StreamTrouble::NoAcknowledgements);
+        }
+        let uncovered = subjects(prefix).into_iter().find(|subject| !filters.iter().any(|f| covers(f, subject)));
+        if let Some(subject) = uncovered {
+            return Some(StreamTrouble::Uncovered(subject));
+        }
+        let is_led = |cluster: &StreamCluster| cluster.leader.as_deref().is_some_and(|leader| !leader.is_empty());
+        (!self.cluster.as_ref().is_none_or(is_led)).then_some(StreamTrouble::Leaderless)
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -66,7 +127,7 @@ struct StreamCluster {
     leader: Option<String>,
 }
 
-/// Makes sure that the stream exists, has a leader and takes every subject that the bridge writes.
+/// Makes sure that the stream exists, has a leader, takes every subject that the bridge writes, and acknowledges.
 pub(super) async fn prepare(client: &Client, settings: &NatsSettings) -> Result<StreamInfo, StreamTrouble> {
     let mut context = jetstream::new(client.clone());
     context.set_timeout(API_TIMEOUT);
@@ -77,15 +138,10 @@ pub(super) async fn prepare(client: &Client, settings: &NatsSettings) -> Result<
             look(&context, &settings.stream).await?.ok_or(StreamTrouble::Leaderless)?
         }
     };
-    if info.cluster.as_ref().is_some_and(|cluster| cluster.leader.as_deref().unwrap_or_default().is_empty()) {
-        return Err(StreamTrouble::Leaderless);
+    match info.trouble(&settings.prefix) {
+        Some(trouble) => Err(trouble),
+        None => Ok(info),
     }
-    for subject in subjects(&settings.prefix) {
-        if !info.config.subjects.iter().any(|filter| covers(filter, &subject)) {
-            return Err(StreamTrouble::Uncovered(subject));
-        }
-    }
-    Ok(info)
 }
 
 async fn look(context: &jetstream::Context, name: &str) -> Result<Option<StreamInfo>, StreamTrouble> {
@@ -175,6 +231,26 @@ mod tests {
             ("other.>", "jetlinks.device.>", false),
         ] {
             assert_eq!(covers(filter, subject), expected, "{filter} {subject}");
+        }
+    }
+    #[test]
+    fn a_stream_that_cannot_be_used_is_told_from_one_that_can() {
+        let trouble = |config: &str, rest: &str| {
+            let text = format!(r#"{{"config":{{"name":"S",{config}}},"state":{{"messages":0}}{rest}}}"#);
+            let info: StreamInfo = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+            info.trouble("jetlinks")
+        };
+        let all = r#""subjects":["jetlinks.>"]"#;
+        assert_eq!(trouble(all, ""), None);
+        assert_eq!(trouble(&format!(r#"{all},"sources":[{{"name":"O"}}],"future":{{}}"#), ""), None);
+        assert_eq!(trouble(&format!(r#"{all},"no_ack":true"#), ""), Some(StreamTrouble::NoAcknowledgements));
+        assert_eq!(trouble(&format!(r#"{all},"sealed":true"#), ""), Some(StreamTrouble::Sealed));
+        assert_eq!(trouble(r#""mirror":{"name":"O"}"#, ""), Some(StreamTrouble::Mirror("O".to_owned())));
+        let uncovered = Some(StreamTrouble::Uncovered("jetlinks.device.>".to_owned()));
+        assert_eq!(trouble(r#""sources":[{"name":"O"}]"#, ""), uncovered);
+        assert_eq!(trouble(all, r#","cluster":{"name":"c","leader":"n1"}"#), None);
+        for cluster in [r#","cluster":{"name":"c"}"#, r#","cluster":{"leader":""}"#] {
+            assert_eq!(trouble(all, cluster), Some(StreamTrouble::Leaderless), "{cluster}");
         }
     }
 }

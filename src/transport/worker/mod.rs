@@ -487,13 +487,19 @@ impl Worker {
 
     /// Writes that the replica lives, when it is time; a beat that the queue does not take is tried again a tick later.
     fn beat(&self, now: Now) {
-        let Some(period) = self.settings.heartbeat else { return };
-        if now.us < self.next_beat_us.get() || self.availability.get() != Availability::Ok {
-            return;
+        let is_due = self.settings.heartbeat.is_some() && now.us >= self.next_beat_us.get();
+        if is_due && self.availability.get() == Availability::Ok {
+            self.write_heartbeat(now);
         }
+    }
+
+    /// Writes that the replica lives: because it is time, or because the queue asks for a record that proves that it
+    /// stores any.
+    fn write_heartbeat(&self, now: Now) {
         let core = &mut *self.core.borrow_mut();
         let record = core.encoder.replica(self.directory.len() as u64);
         if core.uplink.publish(NO_SESSION, &record) == Handover::Taken {
+            let period = self.settings.heartbeat.unwrap_or_default();
             self.next_beat_us.set(now.us + u64::try_from(period.as_micros()).unwrap_or(u64::MAX));
         }
     }

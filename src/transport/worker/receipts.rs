@@ -58,6 +58,9 @@ impl Worker {
                 }
                 self.resend_ports(now);
             }
+            if report.wants_proof {
+                self.write_heartbeat(now);
+            }
             self.send_ports();
             self.resume();
             self.core.borrow_mut().uplink.flush();

@@ -1,0 +1,196 @@
+//! Records to JetStream: core publishes whose acknowledgements one subscription gathers.
+//!
+//! 1. `publish` puts the record in a local line and wakes the writer.
+//! 2. The writer hands it to the connection with a reply subject that holds the token.
+//! 3. The gatherer takes all acknowledgements that are there and posts them to the inbox at once.
+//! 4. When the connection is lost, a publish refused, or acknowledgements stay out, the line is emptied and the queue is
+//!    away; once JetStream answers for the stream again, the inbox starts a new epoch and sessions send
+//!    their windows once more.
+//! 5. The queue is `ok` with the first record that the stream takes. A worker whose sessions have nothing to send writes a
+//!    heartbeat for that. What is not proved within five seconds begins anew at 4.
+//!
+//! What a lost connection leaves behind: the client drops its write buffers, but up to [`OPERATIONS`] publishes that
+//! wait for its task survive and are sent first after the reconnect. They are older than everything of the epoch that
+//! follows and come in their order, so the last copies of a session's records stay in order.
+
+mod gatherer;
+mod supervisor;
+mod writer;
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use super::acknowledgement::StreamIdentity;
+use super::outstanding::Outstanding;
+use super::stats::count;
+use super::{NatsError, NatsSettings, NatsStats, connection};
+use crate::protocol::uplink::{Handover, Inbox, Record, Token, Uplink};
+use crate::queue::Throttle;
+
+/// Records that may wait for the writer. They are shared with the sessions that hold them until their receipt, so one
+/// costs about 150 bytes here, 150 MiB in all at worst.
+const LINE_MAX: usize = 1 << 20;
+
+/// One worker's way to JetStream.
+#[derive(Debug)]
+pub struct NatsUplink {
+    shared: Rc<Shared>,
+    supervisor: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    line: RefCell<Line>,
+    outstanding: RefCell<Outstanding>,
+    /// Whose acknowledgements count; `STREAM.INFO` tells the domain.
+    identity: RefCell<StreamIdentity>,
+    /// Whether the stream has taken a record, or judged one, since the line was opened.
+    is_proved: Cell<bool>,
+    trouble: Cell<Option<Trouble>>,
+    troubled: Notify,
+    max_payload: Cell<Option<usize>>,
+    inbox: Arc<Inbox>,
+    stats: Arc<NatsStats>,
+    complaints: RefCell<Throttle>,
+}
+
+#[derive(Debug, Default)]
+struct Line {
+    open: bool,
+    overflowed: bool,
+    records: VecDeque<(Token, Record)>,
+    writer: Option<Waker>,
+}
+
+/// Why the current life ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    Disconnected,
+    Refused,
+    Stalled,
+    AcknowledgementsLost,
+    /// The line was full and has room again: sessions must send what was refused.
+    Overflowed,
+}
+
+impl NatsUplink {
+    /// Starts on the calling thread, inside a `LocalSet`; a server that is away is waited for.
+    ///
+    /// # Errors
+    /// [`NatsError`] when the settings cannot be used.
+    ///
+    /// # Panics
+    /// Outside a `LocalSet`.
+    pub fn start(settings: &NatsSettings, inbox: Arc<Inbox>, stats: Arc<NatsStats>) -> Result<Self, NatsError> {
+        let (servers, options) = connection::options(settings)?;
+        // Subjects are made of percent-encoded tokens, which need no second look.
+        let options = options.skip_subject_validation(true);
+        let shared = Rc::new(Shared {
+            line: RefCell::default(),
+            outstanding: RefCell::new(Outstanding::new(Instant::now())),
+            identity: RefCell::new(StreamIdentity::new(&settings.stream, None)),
+            is_proved: Cell::new(false),
+            trouble: Cell::new(None),
+            troubled: Notify::new(),
+            max_payload: Cell::new(None),
+            inbox,
+            stats,
+            complaints: RefCell::new(Throttle::new(Duration::from_secs(10))),
+        });
+        let supervisor =
+            tokio::task::spawn_local(supervisor::run(Rc::clone(&shared), settings.clone(), servers, options));
+        Ok(Self { shared, supervisor })
+    }
+
+    /// Largest message that the server takes, headers included, in bytes; `None` until it was reached.
+    pub fn max_payload(&self) -> Option<usize> {
+        self.shared.max_payload.get()
+    }
+}
+
+impl Drop for NatsUplink {
+    fn drop(&mut self) {
+        self.supervisor.abort();
+    }
+}
+
+impl Uplink for NatsUplink {
+    fn publish(&mut self, token: Token, record: &Record) -> Handover {
+        let mut line = self.shared.line.borrow_mut();
+        if !line.open || line.records.len() >= LINE_MAX {
+            line.overflowed |= line.open;
+            count(&self.shared.stats.refused);
+            return Handover::Refused;
+        }
+        line.records.push_back((token, record.clone()));
+        let writer = line.writer.take();
+        drop(line);
+        if let Some(writer) = writer {
+            writer.wake();
+        }
+        Handover::Taken
+    }
+
+    fn flush(&mut self) {
+        // The writer was woken by the first record of the tick and runs when the tick has ended.
+    }
+}
+
+impl Shared {
+    fn end_life(&self, trouble: Trouble) {
+        if self.trouble.get().is_none() {
+            self.trouble.set(Some(trouble));
+            self.troubled.notify_one();
+        }
+    }
+
+    fn open(&self) {
+        self.outstanding.borrow_mut().restart(Instant::now());
+        self.is_proved.set(false);
+        self.trouble.set(None);
+        self.line.borrow_mut().open = true;
+    }
+
+    /// Notes that the stream has taken a record, or judged one, that was sent since the line was opened.
+    fn prove(&self) {
+        if !self.is_proved.replace(true) {
+            self.inbox.confirm();
+        }
+    }
+
+    fn close(&self) {
+        let mut line = self.line.borrow_mut();
+        line.open = false;
+        line.overflowed = false;
+        // Not `clear`, which would keep the memory of the longest line there ever was.
+        line.records = VecDeque::new();
+    }
+
+    /// Takes the next record, or leaves the waker for when there is one.
+    fn poll_next(&self, cx: &mut Context<'_>) -> Poll<(Token, Record)> {
+        let mut line = self.line.borrow_mut();
+        let Some(next) = line.records.pop_front() else {
+            line.writer = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
+        let has_room_again = line.overflowed && line.records.len() < LINE_MAX / 2;
+        drop(line);
+        if has_room_again {
+            self.end_life(Trouble::Overflowed);
+        }
+        Poll::Ready(next)
+    }
+
+    fn complain(&self, complaint: &'static str, cause: &str) {
+        if let Some(suppressed) = self.complaints.borrow_mut().pass(Instant::now()) {
+            tracing::error!(cause, suppressed, "{complaint}");
+        }
+    }
+}

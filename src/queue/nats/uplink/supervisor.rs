@@ -1,0 +1,191 @@
+//! The life of the uplink: the stream is looked at, the line opened, watched and closed, over and over.
+
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use async_nats::{Client, ConnectOptions, ServerAddr};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::{Shared, Trouble, gatherer, writer};
+use crate::protocol::uplink::Availability;
+use crate::queue::Backoff;
+use crate::queue::nats::NatsSettings;
+use crate::queue::nats::acknowledgement::StreamIdentity;
+use crate::queue::nats::connection::{self, Capacity, Connection, Link};
+use crate::queue::nats::outstanding::{Loss, STALL};
+use crate::queue::nats::reply_subject::ReplySubjects;
+use crate::queue::nats::stats::count;
+use crate::queue::nats::stream::{self, StreamInfo};
+
+/// Operations that wait for the connection's task: two of its write buffers at the usual size of an envelope.
+const OPERATIONS: usize = 256;
+
+/// Acknowledgements that may wait for the gatherer: as many as records can be under way.
+const ACKNOWLEDGEMENTS: usize = 1 << 20;
+
+/// How often lost records are looked for.
+const GLANCE: Duration = Duration::from_millis(500);
+
+/// Connects, and keeps the line open as long as the stream takes records.
+pub(super) async fn run(shared: Rc<Shared>, settings: NatsSettings, servers: Vec<ServerAddr>, options: ConnectOptions) {
+    let capacity = Capacity { operations: OPERATIONS, subscription: ACKNOWLEDGEMENTS };
+    let Some(connection) = connection::connect(servers, options, capacity, "uplink").await else {
+        return;
+    };
+    let inbox = connection.client.new_inbox();
+    let acknowledgements = match connection.client.subscribe(format!("{inbox}.*")).await {
+        Ok(subscriber) => subscriber,
+        Err(error) => {
+            tracing::error!(%error, "the NATS client refused its inbox");
+            return;
+        }
+    };
+    // Tasks of their own, so that neither spends the other's share of the scheduler; they end with this one.
+    let mut tasks = JoinSet::new();
+    tasks.spawn_local(writer::write(Rc::clone(&shared), connection.client.clone(), ReplySubjects::new(&inbox)));
+    tasks.spawn_local(gatherer::gather(Rc::clone(&shared), acknowledgements));
+    live(&shared, &settings, &connection).await;
+}
+
+/// Waits for the stream, opens the line, waits for trouble, closes it, over and over.
+async fn live(shared: &Shared, settings: &NatsSettings, connection: &Connection) {
+    let mut link = connection.link.clone();
+    let mut backoff = Backoff::new();
+    let mut complaint = Complaint::default();
+    let mut keeps_nothing = false;
+    loop {
+        let Some(seen) = connection::connected(&mut link).await else { return };
+        shared.max_payload.set(Some(connection.client.max_payload()));
+        let Some(info) = prepare(settings, &connection.client, &mut link, seen, &mut backoff).await else {
+            continue;
+        };
+        warn_of_retention(&info, settings, &mut keeps_nothing);
+        shared.identity.replace(StreamIdentity::new(&settings.stream, info.domain.as_deref()));
+        // Acknowledgements that are already here spare their records a second sending.
+        tokio::task::yield_now().await;
+        let mut trouble = Trouble::Overflowed;
+        while trouble == Trouble::Overflowed {
+            shared.close();
+            shared.open();
+            shared.inbox.begin_epoch();
+            trouble = watch_for_trouble(shared, &mut link, seen, &mut complaint).await;
+        }
+        shared.close();
+        if shared.is_proved.get() {
+            count(&shared.stats.outages);
+            shared.inbox.report(Availability::Away);
+        }
+        tracing::debug!(?trouble, is_proved = shared.is_proved.get(), "the uplink is away");
+        if shared.is_proved.get() || trouble == Trouble::Disconnected {
+            backoff.reset();
+        }
+        // A stream that refuses what it just promised to take must not make every session send in a tight loop.
+        if trouble != Trouble::Disconnected {
+            tokio::time::sleep(backoff.pause()).await;
+        }
+    }
+}
+
+/// Asks for the stream until it is ready; `None` when the connection was lost meanwhile.
+async fn prepare(
+    settings: &NatsSettings,
+    client: &Client,
+    link: &mut watch::Receiver<Link>,
+    seen: Link,
+    backoff: &mut Backoff,
+) -> Option<StreamInfo> {
+    let mut last = None;
+    loop {
+        let trouble = tokio::select! {
+            biased;
+            () = connection::lost(link, seen) => return None,
+            prepared = stream::prepare(client, settings) => match prepared {
+                Ok(info) => return Some(info),
+                Err(trouble) => trouble,
+            },
+        };
+        if last.as_ref() != Some(&trouble) {
+            let name = settings.stream.as_str();
+            if trouble.needs_a_human() {
+                tracing::error!(stream = name, cause = %trouble, "the stream cannot be used");
+            } else {
+                tracing::warn!(stream = name, cause = %trouble, "waiting for the stream");
+            }
+            last = Some(trouble);
+        }
+        tokio::select! {
+            biased;
+            () = connection::lost(link, seen) => return None,
+            () = tokio::time::sleep(backoff.pause()) => {}
+        }
+    }
+}
+
+fn warn_of_retention(info: &StreamInfo, settings: &NatsSettings, was_told: &mut bool) {
+    let keeps_nothing = info.keeps_nothing();
+    if keeps_nothing && !*was_told {
+        tracing::warn!(
+            stream = settings.stream,
+            "the stream acknowledges records and drops them: its retention is interest, and it has no consumer"
+        );
+    }
+    *was_told = keeps_nothing;
+}
+
+/// What was said about silence since the stream last took a record.
+#[derive(Debug, Default)]
+struct Complaint {
+    is_told: bool,
+}
+
+impl Complaint {
+    fn tell(&mut self, text: &'static str) {
+        if !std::mem::replace(&mut self.is_told, true) {
+            tracing::warn!("{text}");
+        }
+    }
+}
+
+async fn watch_for_trouble(
+    shared: &Shared,
+    link: &mut watch::Receiver<Link>,
+    seen: Link,
+    complaint: &mut Complaint,
+) -> Trouble {
+    let opened = Instant::now();
+    loop {
+        tokio::select! {
+            biased;
+            () = connection::lost(link, seen) => return Trouble::Disconnected,
+            () = shared.troubled.notified() => {}
+            () = tokio::time::sleep(GLANCE) => {}
+        }
+        if let Some(trouble) = shared.trouble.take() {
+            return trouble;
+        }
+        let dropped = link.borrow().dropped - seen.dropped;
+        if dropped > 0 {
+            shared.stats.acknowledgements_dropped.fetch_add(dropped, Ordering::Relaxed);
+            return Trouble::AcknowledgementsLost;
+        }
+        if shared.is_proved.get() {
+            complaint.is_told = false;
+        }
+        let loss = shared.outstanding.borrow_mut().look(Instant::now());
+        let is_unproved = !shared.is_proved.get() && opened.elapsed() >= STALL;
+        match loss {
+            Some(Loss::Skipped) => {
+                tracing::warn!("JetStream acknowledged later records and not earlier ones");
+                return Trouble::AcknowledgementsLost;
+            }
+            None if !is_unproved => {}
+            None | Some(Loss::Stalled) => {
+                count(&shared.stats.stalls);
+                complaint.tell("JetStream acknowledged nothing for five seconds");
+                return Trouble::Stalled;
+            }
+        }
+    }
+}
