@@ -32,6 +32,7 @@ pub fn nats(config: &Config, name: &str) -> NatsSettings {
             private_key: material(&nats.tls_private_key),
         },
         prefix: nats.prefix.clone(),
+        domain: nats.domain.clone(),
         stream: nats.stream.name.clone(),
         stream_defaults: StreamDefaults {
             replicas: nats.stream.replicas,
@@ -123,6 +124,7 @@ pub fn nats_registry(config: &Config, name: &str) -> Result<NatsRegistrySettings
     Ok(NatsRegistrySettings {
         servers,
         options,
+        domain: config.nats.domain.clone(),
         bucket: config.registry.nats_bucket.clone(),
         replicas: config.nats.stream.replicas,
         product_secrets: config.registry.product_secrets,

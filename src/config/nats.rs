@@ -15,6 +15,8 @@ pub struct NatsConfig {
     pub credentials: Option<Material>,
     /// First tokens of every subject. Default `jetlinks`.
     pub prefix: String,
+    /// JetStream domain of the stream and the registry's bucket; `None`, the default: that of the servers themselves.
+    pub domain: Option<String>,
     /// How often a silent server is asked whether it lives. Default 5 s.
     pub ping_interval: Duration,
     /// Authority of the servers; `None`: those of the system.
@@ -50,6 +52,11 @@ fn is_stream(text: &str) -> bool {
     (1..=255).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
 }
 
+/// One token between `$JS` and `API` of the subjects of JetStream.
+fn is_domain(text: &str) -> bool {
+    text.is_empty() || is_stream(text)
+}
+
 impl NatsConfig {
     pub(super) fn read(r: &mut Reader<'_>) -> Self {
         Self {
@@ -63,6 +70,8 @@ impl NatsConfig {
                 "tokens of letters, digits, _ and -, with dots between",
                 is_prefix,
             ),
+            domain: Some(r.checked("nats.domain", "", "a domain's name, of letters, digits, _ and -", is_domain))
+                .filter(|domain| !domain.is_empty()),
             ping_interval: r.duration("nats.ping_interval", "5s"),
             tls_ca: r.material("nats.tls.ca"),
             tls_certificate: r.material("nats.tls.certificate"),

@@ -257,6 +257,18 @@ fn lists_come_from_the_environment_with_commas_or_as_toml() {
 }
 
 #[test]
+fn a_domain_is_one_token_and_none_unless_it_is_set() {
+    let domain = |texts: &[&str]| config(texts).nats.domain;
+    assert_eq!((domain(&[]), domain(&["nats.domain="])), (None, None));
+    assert_eq!(domain(&["nats.domain=hub"]).as_deref(), Some("hub"));
+    let shown = mistakes(&["nats.domain=a.b"]);
+    assert!(
+        shown.len() == 1 && shown[0].starts_with("nats.domain: \"a.b\" given, expected a domain's name"),
+        "{shown:?}"
+    );
+}
+
+#[test]
 fn the_name_of_the_stream_and_its_settings_can_both_be_set() {
     let nats = config(&["nats.stream.replicas=3", "nats.stream=DEVICES"]).nats;
     assert_eq!((nats.stream.name.as_str(), nats.stream.replicas), ("DEVICES", 3));

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::kafka_security::code_of_connect;
-use crate::support::bridge::wait_for_log;
-use crate::support::{Bridge, Nats, Registration, Registry, Settings, Wire, eventually};
+use crate::support::bridge::{run, wait_for_log};
+use crate::support::{Bridge, Leaf, Nats, Registration, Registry, Settings, Wire, eventually};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const REPORT: &str = r#"{"properties":{"a":1}}"#;
@@ -99,6 +99,30 @@ fn a_queue_that_takes_records_and_stores_none_is_away_all_the_time_and_an_idle_b
     });
     wait_for_queue(&bridge, "ok");
     assert_eq!(code_of_connect(&bridge, &devices[1]), 0);
+}
+
+#[test]
+fn a_bridge_at_a_leaf_without_jetstream_uses_stream_and_registry_of_the_hub_by_its_domain() {
+    let Leaf { hub, leaf } = Leaf::without_jetstream();
+    let (nobody, _) = Registry::numbered(0);
+    let settings = Settings::nats(&nobody, &leaf).text("registry.source", "nats");
+    let lost = Bridge::start_unready(&settings);
+    wait_for_log(&lost, &["WARN", "waiting for the stream", "JetStream does not answer"]);
+    drop(lost);
+
+    let settings = settings.text("nats.domain", "hub");
+    let bridge = Bridge::start(&settings);
+    let device = Registration::new("device1");
+    let config = bridge.config().display().to_string();
+    let Registration { product, id, secure_id, secure_key, .. } = &device;
+    let named = ["--id", id, "--product", product, "--secure-id", secure_id, "--secure-key-stdin", "--config", &config];
+    let put = run(&[&["devices", "put"], &named[..]].concat(), secure_key);
+    assert_eq!(put.code, 0, "{put:?}");
+    eventually("the device is known", PATIENCE, || (code_of_connect(&bridge, &device) == 0).then_some(()));
+    let mut wire = Wire::connect(bridge.mqtt(), &device);
+    wire.publish_acknowledged(&device.topic("properties/report"), REPORT, 1);
+    let subject = "jetlinks.device.product1.device1.properties.report";
+    nats(&hub, &["stream", "get", "JETLINKS_DEVICE", "--last-for", subject]);
 }
 
 #[test]

@@ -119,7 +119,8 @@ impl NatsDownlink {
             events,
             stats,
         });
-        let supervisor = tokio::task::spawn_local(supervise(Rc::clone(&shared), servers, options));
+        let supervisor =
+            tokio::task::spawn_local(supervise(Rc::clone(&shared), servers, options, settings.domain.clone()));
         Ok(Self { shared, supervisor })
     }
 
@@ -193,7 +194,7 @@ impl Shared {
     }
 }
 
-async fn supervise(shared: Rc<Shared>, servers: Vec<ServerAddr>, options: ConnectOptions) {
+async fn supervise(shared: Rc<Shared>, servers: Vec<ServerAddr>, options: ConnectOptions, domain: Option<String>) {
     let capacity = Capacity { operations: OPERATIONS, subscription: WAITING_PER_DEVICE };
     let Some(connection) = connection::connect(servers, options, capacity, "commands").await else {
         return;
@@ -225,7 +226,7 @@ async fn supervise(shared: Rc<Shared>, servers: Vec<ServerAddr>, options: Connec
             return;
         }
         if now.connected && now.connects != seen.connects {
-            let covering = stream::covering(&client, &format!("{}>", shared.prefix)).await;
+            let covering = stream::covering(&client, domain.as_deref(), &format!("{}>", shared.prefix)).await;
             if let Some(name) = &covering {
                 tracing::error!(
                     stream = name.as_str(),

@@ -9,7 +9,7 @@ use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::{self, Message};
 use futures_util::StreamExt;
 
-use super::{NatsError, NatsSettings, connection, headers};
+use super::{NatsError, NatsSettings, connection, headers, stream};
 use crate::queue::{Place, ReadError, ReadFrom, Stored};
 
 /// How long the server may take to be reached, and for each answer.
@@ -48,8 +48,7 @@ impl NatsReader {
             .await
             .map_err(|_| ReadError::Unreachable("no connection in time".to_owned()))?
             .map_err(|error| ReadError::Unreachable(error.to_string()))?;
-        let mut context = jetstream::new(client);
-        context.set_timeout(QUESTION);
+        let context = stream::context(&client, settings.domain.as_deref(), QUESTION);
         let stream = match context.get_stream(&settings.stream).await {
             Ok(stream) => stream,
             Err(error) => {

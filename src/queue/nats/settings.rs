@@ -17,6 +17,8 @@ pub struct NatsSettings {
     pub tls: NatsTlsSettings,
     /// First token or tokens of every subject, without a trailing dot; `jetlinks` by default.
     pub prefix: String,
+    /// JetStream domain of the stream; `None`, the default, is that of the servers themselves.
+    pub domain: Option<String>,
     /// Name of the stream; `JETLINKS_DEVICE` by default.
     pub stream: String,
     /// How the stream is made when it is missing.
@@ -58,6 +60,7 @@ impl NatsSettings {
             credentials: None,
             tls: NatsTlsSettings::default(),
             prefix: "jetlinks".to_owned(),
+            domain: None,
             stream: "JETLINKS_DEVICE".to_owned(),
             stream_defaults: StreamDefaults {
                 replicas: 1,
@@ -86,6 +89,7 @@ impl fmt::Debug for NatsSettings {
             .field("credentials", &self.credentials)
             .field("tls", &self.tls)
             .field("prefix", &self.prefix)
+            .field("domain", &self.domain)
             .field("stream", &self.stream)
             .field("stream_defaults", &self.stream_defaults)
             .field("ping_interval", &self.ping_interval)

@@ -127,10 +127,19 @@ struct StreamCluster {
     leader: Option<String>,
 }
 
+/// The API of JetStream in that domain; `None` is that of the server itself.
+pub(super) fn context(client: &Client, domain: Option<&str>, timeout: Duration) -> jetstream::Context {
+    let mut context = match domain {
+        Some(domain) => jetstream::with_domain(client.clone(), domain),
+        None => jetstream::new(client.clone()),
+    };
+    context.set_timeout(timeout);
+    context
+}
+
 /// Makes sure that the stream exists, has a leader, takes every subject that the bridge writes, and acknowledges.
 pub(super) async fn prepare(client: &Client, settings: &NatsSettings) -> Result<StreamInfo, StreamTrouble> {
-    let mut context = jetstream::new(client.clone());
-    context.set_timeout(API_TIMEOUT);
+    let context = context(client, settings.domain.as_deref(), API_TIMEOUT);
     let info = match look(&context, &settings.stream).await? {
         Some(info) => info,
         None => {
@@ -184,11 +193,16 @@ struct Names {
     streams: Option<Vec<String>>,
 }
 
-/// The first stream that stores messages of this subject, if one does. `None` also where JetStream does not answer:
-/// there is nothing to warn of then.
-pub(super) async fn covering(client: &Client, subject: &str) -> Option<String> {
-    let mut context = jetstream::new(client.clone());
-    context.set_timeout(API_TIMEOUT);
+/// The first stream that stores messages of this subject, if one does: at the server itself or in that domain. `None` also
+/// where JetStream does not answer: there is nothing to warn of then.
+pub(super) async fn covering(client: &Client, domain: Option<&str>, subject: &str) -> Option<String> {
+    if let Some(name) = covering_in(&context(client, None, API_TIMEOUT), subject).await {
+        return Some(name);
+    }
+    covering_in(&context(client, Some(domain?), API_TIMEOUT), subject).await
+}
+
+async fn covering_in(context: &jetstream::Context, subject: &str) -> Option<String> {
     let query = serde_json::json!({ "subject": subject });
     let names: Names = context.request("STREAM.NAMES", &query).await.ok()?;
     names.streams?.into_iter().next()

@@ -29,8 +29,11 @@ pub enum IfMissing {
 }
 
 /// The context of a connection for one question after the other.
-pub(super) fn context(client: &Client) -> Context {
-    let mut context = jetstream::new(client.clone());
+pub(super) fn context(client: &Client, settings: &NatsRegistrySettings) -> Context {
+    let mut context = match &settings.domain {
+        Some(domain) => jetstream::with_domain(client.clone(), domain),
+        None => jetstream::new(client.clone()),
+    };
     context.set_timeout(ANSWER);
     context
 }
@@ -115,7 +118,7 @@ impl Bucket {
             .await
             .map_err(|_| BucketError::Unreachable("no connection in time".to_owned()))?
             .map_err(|error| BucketError::Unreachable(error.to_string()))?;
-        let context = context(&client);
+        let context = context(&client, settings);
         find(&context, settings, if_missing).await?;
         let store = context.get_key_value(&settings.bucket).await;
         let store = store.map_err(|error| BucketError::Unreachable(error.to_string()))?;

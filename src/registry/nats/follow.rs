@@ -114,7 +114,7 @@ async fn read(registry: &NatsRegistry, client: &Client, report: &mut impl FnMut(
     let settings = &registry.settings;
     // A bucket that was there and is gone may be on its way back from a backup, which an empty one would stop.
     let if_missing = if registry.was_reached() { IfMissing::Fail } else { IfMissing::Make };
-    let stream = bucket::find(&bucket::context(client), settings, if_missing).await?;
+    let stream = bucket::find(&bucket::context(client, settings), settings, if_missing).await?;
     let mut feed = Feed::open(&settings.bucket, &stream).await?;
     let mut loading = Loading::default();
     while !feed.is_current() {

@@ -138,6 +138,7 @@ mod tests {
         NatsRegistry::new(NatsRegistrySettings {
             servers,
             options,
+            domain: None,
             bucket: "b".to_owned(),
             replicas: 1,
             product_secrets,

@@ -9,6 +9,8 @@ pub struct NatsRegistrySettings {
     pub servers: Vec<ServerAddr>,
     /// How to connect: names, certificates, credentials, pauses between attempts.
     pub options: ConnectOptions,
+    /// JetStream domain of the bucket; `None` is that of the servers themselves.
+    pub domain: Option<String>,
     /// Name of the bucket.
     pub bucket: String,
     /// Copies of the bucket in the cluster, where it has to be made.
