@@ -203,9 +203,14 @@ impl Queues {
     }
 }
 
-/// Looks at what Kafka is to be used with and at the files that it needs, without a connection.
+/// Looks at what Kafka is to be used with, at the files that it needs and at what this build can do, without a connection.
 pub fn check_kafka(config: &Config) -> anyhow::Result<()> {
-    settings::kafka(config, "").map_or(Ok(()), |kafka| kafka.check()).context("kafka.properties")
+    let checked = match settings::kafka_commands(config, "") {
+        Some(commands) if config.commands.queue == CommandQueue::Kafka => commands.check(),
+        Some(commands) => commands.kafka.check(),
+        None => Ok(()),
+    };
+    checked.context("kafka.properties")
 }
 
 /// As [`check_kafka`], for NATS.

@@ -187,6 +187,41 @@ mod tests {
     }
 
     #[test]
+    fn what_librdkafka_was_not_built_with_is_a_mistake() {
+        let with = |properties: &[&str]| {
+            let kafka = ["uplink.queue=kafka", "kafka.brokers=127.0.0.1:1"].map(str::to_owned);
+            let properties = properties.iter().map(|property| format!("kafka.properties.{property}"));
+            let settings: Vec<String> = kafka.into_iter().chain([devices()]).chain(properties).collect();
+            check(&settings.iter().map(String::as_str).collect::<Vec<_>>())
+        };
+        for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
+            let (exit, _, err) = with(&[&format!("compression.codec={codec}")]);
+            assert_eq!((exit, err.as_str()), (code(0), ""), "{codec}");
+        }
+        let protocol = "security.protocol=SASL_SSL";
+        let oauth = [protocol, "sasl.mechanism=OAUTHBEARER"];
+        let oidc = [&oauth[..], &["sasl.oauthbearer.method=oidc"]].concat();
+        for (properties, reason) in [
+            (&["compression.type=brotli"][..], "compression.type"),
+            (&[protocol], "No provider for SASL mechanism GSSAPI"),
+            (&[protocol, "sasl.mechanism=GSSAPI"], "No provider for SASL mechanism GSSAPI"),
+            (&oauth, "sasl.mechanism is not taken: OAUTHBEARER needs"),
+            (&oidc, "sasl.oauthbearer.method is not taken"),
+        ] {
+            let (exit, _, err) = with(properties);
+            assert!(exit == code(78) && err.contains(reason), "{properties:?}: {err}");
+        }
+    }
+
+    #[test]
+    fn properties_of_the_consumer_of_commands_are_tried_out_too() {
+        let kafka = ["commands.queue=kafka", "kafka.brokers=127.0.0.1:1", "nats.servers=nats://127.0.0.1:1"];
+        let contradiction = "kafka.properties.max.poll.interval.ms=1000";
+        let (exit, _, err) = check(&[&kafka[..], &[contradiction, &devices()]].concat());
+        assert!(exit == code(78) && err.contains("max.poll.interval.ms"), "{err}");
+    }
+
+    #[test]
     fn a_registry_file_that_cannot_be_read_is_a_mistake() {
         let (exit, _, err) = check(&["registry.file.path=/nowhere/devices.toml"]);
         assert_eq!(exit, code(78));

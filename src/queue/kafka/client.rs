@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, DeliveryResult, ProducerContext};
 
@@ -87,6 +88,38 @@ pub(super) fn config(settings: &KafkaSettings) -> Result<ClientConfig, KafkaErro
         Err(ClientError::ClientConfig(_, cause, name, _)) => Err(KafkaError::Property(name, cause)),
         Err(other) => Err(KafkaError::Client(other.to_string())),
     }
+}
+
+/// Makes and drops a producer and a consumer of these properties, without a broker to connect to: librdkafka finds some
+/// contradictions, files that it cannot use and mechanisms that it was not built with only then.
+///
+/// # Errors
+/// [`KafkaError`] in the words of librdkafka.
+pub(super) fn try_out(config: &ClientConfig, kind: ClientKind) -> Result<(), KafkaError> {
+    let name = ["sasl.mechanism", "sasl.mechanisms"].into_iter().find(|name| config.get(name).is_some_and(is_oauth));
+    if let Some(name) = name.filter(|_| config.get("enable.sasl.oauthbearer.unsecure.jwt") != Some("true")) {
+        // librdkafka would wait for the program to give it a token.
+        let cause = "OAUTHBEARER needs sasl.oauthbearer.method = \"oidc\", which is not in this build";
+        return Err(KafkaError::Property(name.to_owned(), cause.to_owned()));
+    }
+    let mut config = config.clone();
+    config.remove("bootstrap.servers");
+    let made = match kind {
+        ClientKind::Producer => config.create::<BaseProducer>().map(drop),
+        ClientKind::Consumer => config.create::<BaseConsumer>().map(drop),
+    };
+    made.map_err(|error| KafkaError::Client(error.to_string()))
+}
+
+/// The two kinds of librdkafka's clients; some properties are for one of them alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ClientKind {
+    Producer,
+    Consumer,
+}
+
+fn is_oauth(mechanism: &str) -> bool {
+    mechanism.eq_ignore_ascii_case("OAUTHBEARER")
 }
 
 /// Makes the producer.

@@ -18,7 +18,7 @@ use std::thread;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::producer::BaseRecord;
 
-use super::client::{self, Notes, Producer};
+use super::client::{self, ClientKind, Notes, Producer};
 use super::poller::Poller;
 use super::stats::count;
 use super::{KafkaError, KafkaSettings, KafkaStats, headers};
@@ -94,12 +94,12 @@ impl KafkaUplink {
 }
 
 impl KafkaSettings {
-    /// Checks the settings as [`KafkaUplink::start`] does, without a connection.
+    /// Checks the settings, and that this build can do what they ask for, without a connection.
     ///
     /// # Errors
     /// [`KafkaError`] names the property.
     pub fn check(&self) -> Result<(), KafkaError> {
-        client::config(self).map(drop)
+        client::try_out(&client::config(self)?, ClientKind::Producer)
     }
 }
 

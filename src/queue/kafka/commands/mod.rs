@@ -30,6 +30,7 @@ pub use stats::KafkaCommandStats;
 
 use self::producer::OutcomeProducer;
 use self::service::Service;
+use super::client::{ClientKind, try_out};
 use super::downlink::Letter;
 use super::{KafkaAnswers, KafkaError};
 use crate::protocol::downlink::DownlinkEvent;
@@ -38,6 +39,17 @@ use crate::protocol::id::DeviceId;
 
 /// How long the end may take: the last outcomes, then the group.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(8);
+
+impl KafkaCommandSettings {
+    /// Checks what is said of Kafka, and that this build can do it, without a connection.
+    ///
+    /// # Errors
+    /// [`KafkaError`] names the property.
+    pub fn check(&self) -> Result<(), KafkaError> {
+        self.kafka.check()?;
+        try_out(&consumer::config(self)?, ClientKind::Consumer)
+    }
+}
 
 /// The commands from Kafka of one replica; cheap to clone.
 #[derive(Debug, Clone)]
@@ -55,7 +67,7 @@ impl KafkaCommands {
     /// # Errors
     /// [`KafkaError`] when the settings cannot be used.
     pub fn new(settings: KafkaCommandSettings, stats: Arc<KafkaCommandStats>) -> Result<Self, KafkaError> {
-        consumer::config(&settings)?;
+        settings.check()?;
         if let Some(nats) = &settings.hand_over {
             nats.check().map_err(|error| KafkaError::HandOver(error.to_string()))?;
         }
