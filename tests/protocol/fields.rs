@@ -1,7 +1,7 @@
 //! Every field of every message that goes up: what it may hold, what it becomes, what it defaults to.
 
 use jetlinks_bridge::protocol::envelope::Mode;
-use jetlinks_bridge::protocol::message::{Undecodable, decode};
+use jetlinks_bridge::protocol::message::{Undecodable, decode, message_id, time_sync_answer};
 use jetlinks_bridge::protocol::topic::{Upward, parse_up};
 use serde_json::{Value, json};
 
@@ -39,8 +39,44 @@ const BOOL: &[(&str, Option<&str>)] = &[
     ("123456789012345678901234567890", Some("true")),
     ("1.0", None),
     ("1e1", None),
-    (r#""1""#, None),
+    (r#""1""#, Some("true")),
+    (r#""0""#, Some("false")),
+    (r#""-000""#, Some("false")),
+    (r#""-2""#, Some("true")),
+    (r#""123456789012345678901234567890""#, Some("true")),
+    (r#""1.0""#, None),
+    (r#""1e1""#, None),
+    (r#""+1""#, None),
+    (r#"" 1""#, None),
+    (r#""-""#, None),
+    (r#""yes""#, None),
     ("{}", None),
+];
+const NUMBERS: &[(&str, Option<&str>)] = &[
+    ("{}", Some("{}")),
+    (r#"{"a":1601196762389,"b":-7}"#, Some(r#"{"a":1601196762389,"b":-7}"#)),
+    (r#"{"a":"7","b":-7.9,"c":7e2,"d":null,"e":-0}"#, Some(r#"{"a":7,"b":-7,"c":700,"e":0}"#)),
+    (r#"{"a":"x","\u0061":2}"#, Some(r#"{"a":2}"#)),
+    (r#"{"a":null}"#, Some("{}")),
+    (r#"{"a":1,"b":"soon"}"#, None),
+    (r#"{"a":""}"#, None),
+    (r#"{"a":true}"#, None),
+    (r#"{"a":{}}"#, None),
+    (r#"{"a":9223372036854775808}"#, None),
+    ("[]", None),
+    ("1", None),
+    (r#""{}""#, None),
+];
+const TEXTS: &[(&str, Option<&str>)] = &[
+    ("{}", Some("{}")),
+    (r#"{"a":"ok","b":""}"#, Some(r#"{"a":"ok","b":""}"#)),
+    (r#"{"a":1.50,"b":true,"c":null,"d":"x"}"#, Some(r#"{"a":"1.50","b":"true","d":"x"}"#)),
+    ("{\n\"a\":\n1}", Some(r#"{"a":"1"}"#)),
+    (r#"{"a":{},"a":2}"#, Some(r#"{"a":"2"}"#)),
+    (r#"{"a":[]}"#, None),
+    (r#"{"a":"ok","b":{}}"#, None),
+    ("[]", None),
+    (r#""ok""#, None),
 ];
 const OBJECT: &[(&str, Option<&str>)] =
     &[(r#"{"a":null}"#, Some(r#"{"a":null}"#)), ("[]", None), ("1", None), (r#""{}""#, None), ("true", None)];
@@ -53,7 +89,7 @@ type Field = (&'static str, &'static [(&'static str, Option<&'static str>)]);
 /// Suffix, its fields, and what is written when the body is empty.
 fn table() -> Vec<(&'static str, Vec<Field>, Value)> {
     let properties: Vec<Field> =
-        vec![("properties", OBJECT), ("propertySourceTimes", OBJECT), ("propertyStates", OBJECT)];
+        vec![("properties", OBJECT), ("propertySourceTimes", NUMBERS), ("propertyStates", TEXTS)];
     let reply: Vec<Field> = vec![("success", BOOL), ("message", TEXT)];
     let firmware: Vec<Field> = vec![("version", TEXT), ("properties", OBJECT)];
     let success = json!({"success": true});
@@ -149,5 +185,59 @@ fn fields_that_the_message_does_not_have_stay_as_they_are() {
     let envelope = parsed(&record(&mut by_subject(Mode::Structured), "/p/d/online", unknown).payload);
     for (name, value) in parsed(unknown.as_bytes()).as_object().expect("an object") {
         assert_eq!(envelope["data"].get(name), Some(value), "{name}");
+    }
+}
+
+#[test]
+fn an_empty_body_stands_for_an_empty_object_only_where_the_topic_says_it_all() {
+    let allowed = [
+        "online",
+        "connected",
+        "offline",
+        "disconnect",
+        "disconnected",
+        "register",
+        "unregister",
+        "firmware/pull",
+        "child/c/connected",
+        "child-reply/c/disconnect",
+    ];
+    for suffix in allowed {
+        let topic = format!("/p/d/{suffix}");
+        let [empty, object] =
+            ["", "{}"].map(|body| parsed(&record(&mut by_subject(Mode::Structured), &topic, body).payload));
+        assert_eq!((&empty["type"], &empty["data"]), (&object["type"], &object["data"]), "{suffix}");
+        assert_ne!(empty["type"], "org.jetlinks.bridge.rejected");
+    }
+    assert_eq!(time_sync_answer(b"", NOW_MS).expect("an answer"), format!("{{\"timestamp\":{NOW_MS}}}").as_bytes());
+    let aliases = ["online", "offline", "register", "unregister", "firmware/pull"];
+    for (suffix, ..) in table().into_iter().filter(|(suffix, ..)| !aliases.contains(suffix)) {
+        let topic = format!("/p/d/{suffix}");
+        let Ok(Upward::Message(route)) = parse_up(&topic, "p", "d") else { panic!("{topic}") };
+        assert!(matches!(decode(&route, b"", NOW_MS), Err(Undecodable::Json(_))), "{suffix}");
+    }
+    for suffix in allowed {
+        let topic = format!("/p/d/{suffix}");
+        let Ok(Upward::Message(route)) = parse_up(&topic, "p", "d") else { panic!("{topic}") };
+        assert!(decode(&route, b" ", NOW_MS).is_err(), "a blank is a body, and no object: {suffix}");
+    }
+}
+
+#[test]
+fn the_message_id_of_a_body_is_found_whatever_else_is_wrong_with_it() {
+    let rows = [
+        (r#"{"messageId":"m1","success":"perhaps"}"#, Some("m1")),
+        (r#"{"properties":7,"\u006dessageId":"m\u0031"}"#, Some("m1")),
+        (r#"{"messageId":{},"messageId":12.50,"timestamp":"soon"}"#, Some("12.50")),
+        (r#"{"messageId":"m1","messageId":null,"timestamp":"soon"}"#, None),
+        (r#"{"messageId":"","timestamp":"soon"}"#, None),
+        (r#"{"messageId":["m1"]}"#, None),
+        (r#"{"timestamp":"soon"}"#, None),
+        (r#"{"messageId":"m1"} x"#, None),
+        (r#"["messageId"]"#, None),
+        ("", None),
+    ];
+    for (body, expected) in rows {
+        assert_eq!(message_id(body.as_bytes()).as_deref(), expected, "{body}");
     }
 }

@@ -67,7 +67,10 @@ pub fn decode<'a>(route: &Route<'_>, payload: &'a [u8], now_ms: u64) -> Result<M
     if message_type == MessageType::Direct {
         return Ok(message);
     }
-    let members = last_of_each(payload)?;
+    let members = match payload {
+        [] if message_type.allows_empty_body() => Vec::new(),
+        payload => last_of_each(payload)?,
+    };
     message.fields.reserve_exact(members.len());
     for member in &members {
         let key = key(member);
@@ -114,14 +117,25 @@ pub fn decode<'a>(route: &Route<'_>, payload: &'a [u8], now_ms: u64) -> Result<M
     Ok(message)
 }
 
-/// The answer to a question for the time: JSON for `time-sync/reply`.
+/// The `messageId` of a payload that [`decode`] refuses for another field: it is one JSON object, and has one that is a
+/// text as that of a message. `None` else, and where it is empty. A caller waits for the reply to its command even when that
+/// cannot be read.
+pub fn message_id(payload: &[u8]) -> Option<Cow<'_, str>> {
+    let members = last_of_each(payload).ok()?;
+    let member = members.iter().find(|member| key(member) == "messageId")?;
+    let text = Value::fit(FieldType::Text, member).ok()??.as_text()?;
+    (!text.is_empty()).then_some(text)
+}
+
+/// The answer to a question for the time: JSON for `time-sync/reply`. An empty question stands for `{}`.
 ///
 /// # Errors
 /// [`Undecodable`] when the question is no JSON object, or its `messageId` no text.
 pub fn time_sync_answer(payload: &[u8], now_ms: u64) -> Result<Vec<u8>, Undecodable> {
     let mut answer = Vec::with_capacity(64);
     answer.push(b'{');
-    for member in last_of_each(payload)? {
+    let members = if payload.is_empty() { Vec::new() } else { last_of_each(payload)? };
+    for member in members {
         if key(&member) == "messageId" {
             let message_id =
                 Value::fit(FieldType::Text, &member).map_err(|()| mismatch("messageId", FieldType::Text))?;

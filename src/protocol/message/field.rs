@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use bytes::BufMut;
 
+use super::members::last_of_each;
 use crate::protocol::json::{Kind, Member, compact, unescape, whole_i64, whole_text_i64};
 use crate::protocol::topic::MessageType;
 
@@ -16,10 +17,15 @@ pub enum FieldType {
     Text,
     /// A whole number of 64 bits with sign: a number (its fraction is cut) or a text that is one.
     Number,
-    /// A boolean, `"true"` or `"false"` in any case, or a whole number (0 is false); `null` and `""` are false.
+    /// A boolean, or `"true"` or `"false"` in any case, or a whole number, also as text (0 is false); `null` and `""` are
+    /// false.
     Bool,
     /// An object.
     Object,
+    /// An object whose values are [`FieldType::Number`]s.
+    Numbers,
+    /// An object whose values are [`FieldType::Text`]s.
+    Texts,
     /// A list.
     Array,
     /// Anything.
@@ -34,6 +40,8 @@ impl FieldType {
             FieldType::Number => "a whole number of 64 bits",
             FieldType::Bool => "a boolean",
             FieldType::Object => "an object",
+            FieldType::Numbers => "an object of whole numbers of 64 bits",
+            FieldType::Texts => "an object of texts",
             FieldType::Array => "a list",
             FieldType::Any => "a value",
         }
@@ -44,7 +52,7 @@ impl FieldType {
 ///
 /// The names that the bridge itself decides (`deviceId`, `messageType`, …) and `timestamp` are not among them.
 pub fn field_type(message_type: MessageType, name: &str) -> Option<FieldType> {
-    use FieldType::{Any, Array, Bool, Number, Object, Text};
+    use FieldType::{Any, Array, Bool, Number, Numbers, Object, Text, Texts};
     match name {
         "messageId" | "code" => return Some(Text),
         "headers" => return Some(Object),
@@ -53,10 +61,9 @@ pub fn field_type(message_type: MessageType, name: &str) -> Option<FieldType> {
         _ => {}
     }
     Some(match (message_type, name) {
-        (
-            T::ReportProperty | T::ReadPropertyReply | T::WritePropertyReply,
-            "properties" | "propertySourceTimes" | "propertyStates",
-        ) => Object,
+        (T::ReportProperty | T::ReadPropertyReply | T::WritePropertyReply, "properties") => Object,
+        (T::ReportProperty | T::ReadPropertyReply | T::WritePropertyReply, "propertySourceTimes") => Numbers,
+        (T::ReportProperty | T::ReadPropertyReply | T::WritePropertyReply, "propertyStates") => Texts,
         (T::ReadProperty, "properties") => Array,
         (T::WriteProperty, "properties") => Object,
         (T::Event, "data") => Any,
@@ -109,6 +116,8 @@ pub enum Value<'a> {
     Irregular(&'a str),
     /// A number or boolean that becomes text: its digits or letters.
     Quoted(&'a str),
+    /// An object whose values must be written as fields of that type, and of which those that are null are left out.
+    Fields(&'a str, FieldType),
     /// A whole number.
     Integer(i64),
     /// A boolean.
@@ -137,28 +146,32 @@ impl<'a> Value<'a> {
             (FieldType::Any, _) | (FieldType::Object, Kind::Object) | (FieldType::Array, Kind::Array) => {
                 Value::untouched(member)
             }
+            (FieldType::Numbers, Kind::Object) => Value::fit_each(FieldType::Number, member)?,
+            (FieldType::Texts, Kind::Object) => Value::fit_each(FieldType::Text, member)?,
             (FieldType::Text, Kind::Text) => Value::Verbatim(value),
             (FieldType::Text, Kind::Number | Kind::Bool) => Value::Quoted(value),
             (FieldType::Number, Kind::Number) => Value::Integer(whole_i64(value).ok_or(())?),
             (FieldType::Number, Kind::Text) => Value::Integer(whole_text_i64(&text(value)).ok_or(())?),
             (FieldType::Bool, Kind::Bool) => Value::Bool(value == "true"),
-            (FieldType::Bool, Kind::Text) => {
-                let text = text(value);
-                match () {
-                    () if text.is_empty() || text.eq_ignore_ascii_case("false") => Value::Bool(false),
-                    () if text.eq_ignore_ascii_case("true") => Value::Bool(true),
-                    () => return Err(()),
-                }
-            }
-            (FieldType::Bool, Kind::Number) => {
-                let digits = value.strip_prefix('-').unwrap_or(value);
-                if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-                    return Err(());
-                }
-                Value::Bool(digits != "0")
-            }
+            (FieldType::Bool, Kind::Number) => Value::Bool(boolean(value).ok_or(())?),
+            (FieldType::Bool, Kind::Text) => Value::Bool(boolean_text(&text(value)).ok_or(())?),
             _ => return Err(()),
         }))
+    }
+
+    /// Fits each value of an object to that type.
+    fn fit_each(field_type: FieldType, member: &Member<'a>) -> Result<Value<'a>, ()> {
+        // The object was scanned as part of the payload, so this finds nothing wrong.
+        let fields = last_of_each(member.value.as_bytes()).map_err(drop)?;
+        let mut is_verbatim = !member.irregular;
+        for field in &fields {
+            is_verbatim &= match Value::fit(field_type, field)? {
+                Some(Value::Verbatim(_)) => true,
+                Some(Value::Integer(_)) => field.value != "-0" && field.value.parse::<i64>().is_ok(),
+                _ => false,
+            };
+        }
+        Ok(if is_verbatim { Value::Verbatim(member.value) } else { Value::Fields(member.value, field_type) })
     }
 
     /// Writes the value as JSON.
@@ -170,6 +183,19 @@ impl<'a> Value<'a> {
                 out.put_u8(b'"');
                 out.put_slice(text.as_bytes());
                 out.put_u8(b'"');
+            }
+            Value::Fields(json, field_type) => {
+                let mut separator = b'{';
+                for field in last_of_each(json.as_bytes()).unwrap_or_default() {
+                    let Ok(Some(value)) = Value::fit(*field_type, &field) else { continue };
+                    out.put_u8(separator);
+                    out.put_u8(b'"');
+                    out.put_slice(field.key.as_bytes());
+                    out.put_slice(b"\":");
+                    value.write(out);
+                    separator = b',';
+                }
+                out.put_slice(if separator == b'{' { b"{}" } else { b"}" });
             }
             Value::Integer(number) => write_integer(out, *number),
             Value::Bool(value) => out.put_slice(if *value { b"true" } else { b"false" }),
@@ -190,9 +216,28 @@ impl<'a> Value<'a> {
         match self {
             Value::Verbatim(json) | Value::Irregular(json) => json.len(),
             Value::Quoted(text) => text.len() + 2,
+            // The shortest field that grows most is `"":9e18,`: 8 bytes become 24.
+            Value::Fields(json, _) => 3 * json.len(),
             Value::Integer(_) | Value::Bool(_) => 20,
         }
     }
+}
+
+/// The boolean that a text is: `true` or `false` in any case, a whole number, or nothing at all, which is false.
+pub(crate) fn boolean_text(text: &str) -> Option<bool> {
+    match text {
+        "" => Some(false),
+        _ if text.eq_ignore_ascii_case("true") => Some(true),
+        _ if text.eq_ignore_ascii_case("false") => Some(false),
+        _ => boolean(text),
+    }
+}
+
+/// The boolean that a whole number is, whatever its size.
+fn boolean(number: &str) -> Option<bool> {
+    let digits = number.strip_prefix('-').unwrap_or(number);
+    let is_whole = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_whole.then(|| digits.bytes().any(|byte| byte != b'0'))
 }
 
 /// Writes a whole number in decimal.

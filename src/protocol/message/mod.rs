@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{BufMut, BytesMut};
 
-pub use decode::{Undecodable, decode, time_sync_answer};
+pub use decode::{Undecodable, decode, message_id, time_sync_answer};
 pub(crate) use decode::{key, timestamp};
 pub use field::{FieldType, Value, field_type, write_integer};
 pub(crate) use members::last_of_each;

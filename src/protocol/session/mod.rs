@@ -22,6 +22,8 @@ mod commands;
 mod context;
 #[cfg(test)]
 pub(crate) mod fake;
+#[cfg(test)]
+mod outcomes;
 mod pending;
 mod publish;
 #[cfg(test)]

@@ -200,6 +200,11 @@ impl MessageType {
         matches!(TABLE[self as usize].4, Down | Both)
     }
 
+    /// Whether an empty body stands for `{}`: the topic alone says all that there is to say.
+    pub fn allows_empty_body(self) -> bool {
+        matches!(self, T::Online | T::Offline | T::Register | T::Unregister | T::RequestFirmware)
+    }
+
     /// Whether it is a reply, in either direction: it carries `success` and `message`.
     pub fn is_reply(self) -> bool {
         matches!(
