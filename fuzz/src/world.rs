@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use jetlinks_bridge::protocol::child::{Child, Children};
+use jetlinks_bridge::protocol::command::MessageIds;
 use jetlinks_bridge::protocol::downlink::{Downlink, Outcome, Ticket};
 use jetlinks_bridge::protocol::envelope::{Encoder, Mode};
 use jetlinks_bridge::protocol::id::{DeviceId, ProductId};
@@ -142,7 +143,7 @@ pub struct World {
     /// Bytes for the device.
     pub sent: Vec<u8>,
     encoder: Encoder,
-    message_number: u64,
+    message_ids: MessageIds,
 }
 
 impl Default for World {
@@ -164,7 +165,7 @@ impl Default for World {
             callers: Callers::default(),
             sent: Vec::new(),
             encoder: Encoder::new(Mode::Structured, Addressing::Key, "replica1".to_owned(), 7),
-            message_number: 1_000,
+            message_ids: MessageIds::new(0, 0, 1),
         }
     }
 }
@@ -183,7 +184,7 @@ impl World {
             children: &NoChildren,
             observer: &mut Silent,
             send: &mut self.sent,
-            message_number: &mut self.message_number,
+            message_ids: &mut self.message_ids,
         })
     }
 

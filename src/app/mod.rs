@@ -43,6 +43,7 @@ use self::sessions::ReplicaSessions;
 pub use self::signals::{Signals, Startup};
 use self::spans::Tracing;
 use crate::config::{Config, DrainConfig};
+use crate::protocol::command::MessageIds;
 use crate::registry::Registry;
 use crate::telemetry::admin::{self, Admin};
 use crate::telemetry::health::Health;
@@ -165,6 +166,8 @@ fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> a
         None
     };
     let (senders, commands): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(COMMANDS_WAITING)).unzip();
+    // Where the message ids of this start begin; see there.
+    let place = getrandom::u64()?;
     let mut threads = Vec::new();
     for (index, ((listeners, letters), commands)) in listeners.into_iter().zip(letters).zip(commands).enumerate() {
         let plan = worker::Plan {
@@ -185,6 +188,7 @@ fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> a
             replica_id: replica_id.to_owned(),
             clock,
             tracer: tracing.tracer()?,
+            message_ids: MessageIds::new(place, index, workers),
         };
         threads.push(worker::spawn(plan, config).with_context(|| format!("worker {index}"))?);
     }

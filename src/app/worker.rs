@@ -15,10 +15,10 @@ use super::queues::{Queues, seed};
 use super::registry::RegistryPort;
 use super::settings;
 use crate::config::{Config, UplinkQueue};
+use crate::protocol::command::MessageIds;
 use crate::protocol::downlink::DownlinkEvent;
 use crate::protocol::envelope::{Encoder, Mode};
 use crate::protocol::limit::{Limits, Load};
-use crate::protocol::session::MESSAGE_NUMBER_STEP;
 use crate::protocol::trace::Tracer;
 use crate::protocol::uplink::Inbox;
 use crate::telemetry::health::Health;
@@ -63,6 +63,8 @@ pub struct Plan {
     pub clock: Clock,
     /// Its part in tracing.
     pub tracer: Tracer,
+    /// Gives ids to commands that have none.
+    pub message_ids: MessageIds,
 }
 
 /// Starts the thread of a worker.
@@ -116,7 +118,7 @@ async fn serve(
         meter: Box::new(WorkerMeter::new(plan.index, plan.metrics, plan.health)),
         clock,
         latest: clock.now(),
-        message_number: first_message_number(clock.now().unix_ms, plan.index),
+        message_ids: plan.message_ids,
     };
     let listen = |ListenerPlan { listener, door }: ListenerPlan| -> anyhow::Result<Listening> {
         Ok(Listening { listener: TcpListener::from_std(listener)?, door })
@@ -126,12 +128,6 @@ async fn serve(
     let ports = plan.ports.into_iter().map(open).collect::<anyhow::Result<_>>()?;
     let worker = Worker::new(settings, core, plan.directory, plan.gate, plan.mailboxes, plan.notices, seed()?);
     Ok(worker.run(listeners, ports, inbox, plan.commands, plan.letters).await)
-}
-
-/// Message ids of the bridge are at most 19 digits and differ between workers and starts: a million for each ms since
-/// 1970, from which each worker counts on in steps that leave room for all others.
-fn first_message_number(unix_ms: u64, index: usize) -> u64 {
-    (unix_ms % 9_000_000_000_000) * 1_000_000 + index as u64 % MESSAGE_NUMBER_STEP
 }
 
 fn limits(config: &Config) -> Limits {
@@ -150,23 +146,5 @@ fn limits(config: &Config) -> Limits {
         command_timeout_ms: us(config.commands.timeout) / 1000,
         commands_per_device: config.commands.pending_per_device,
         commands: config.commands.pending.div_ceil(workers),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn message_ids_of_two_workers_or_starts_never_meet_and_fit_into_a_number_of_old_firmware() {
-        let numbers = |unix_ms, index| {
-            let first = first_message_number(unix_ms, index);
-            (1..=50_000).map(move |count| first + count * MESSAGE_NUMBER_STEP)
-        };
-        let all: std::collections::HashSet<u64> =
-            numbers(1_700_000_000_000, 0).chain(numbers(1_700_000_000_000, 1)).collect();
-        assert_eq!(all.len(), 100_000);
-        assert!(numbers(1_700_000_060_000, 0).all(|number| !all.contains(&number)));
-        assert!(i64::try_from(first_message_number(u64::MAX, 999)).is_ok());
     }
 }

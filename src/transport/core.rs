@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::clock::Clock;
 use super::port::{Meter, Registry};
 use crate::protocol::child::{Child, Children};
+use crate::protocol::command::MessageIds;
 use crate::protocol::downlink::Downlink;
 use crate::protocol::envelope::Encoder;
 use crate::protocol::limit::{Limits, Load, Now};
@@ -31,8 +32,8 @@ pub struct Core {
     pub clock: Clock,
     /// The time of the batch of work under way, for what need not be exact: at most a tick old.
     pub latest: Now,
-    /// Counts the message ids that the bridge makes.
-    pub message_number: u64,
+    /// Gives ids to commands that have none.
+    pub message_ids: MessageIds,
 }
 
 impl Core {
@@ -65,7 +66,7 @@ impl Core {
             children: &children,
             observer: &mut observer,
             send,
-            message_number: &mut self.message_number,
+            message_ids: &mut self.message_ids,
         };
         act(&mut ctx)
     }

@@ -3,11 +3,13 @@
 mod body;
 mod error;
 mod identity;
+mod message_ids;
 mod read;
 
 pub use body::CommandBody;
 pub use error::CommandError;
 pub use identity::CommandIdentity;
+pub use message_ids::MessageIds;
 
 use super::json::write_string;
 use super::message::write_integer;

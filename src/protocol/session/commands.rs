@@ -1,6 +1,6 @@
 //! Commands: written to the device, answered to the caller.
 
-use super::context::{Context, Event, MESSAGE_NUMBER_STEP};
+use super::context::{Context, Event};
 use super::pending::{Awaits, Pending};
 use super::{Ending, Session};
 use crate::codec::mqtt::{PacketId, Publish, PublishHead, Qos, encode};
@@ -249,10 +249,9 @@ impl Context<'_> {
         self.conclude(pending, outcome, Code::ConnectionLost);
     }
 
-    /// A message id of the bridge's own: decimal digits, at most 19, as old firmware keeps it in a number.
+    /// A message id of the bridge's own.
     pub fn next_message_id(&mut self) -> String {
-        *self.message_number += MESSAGE_NUMBER_STEP;
-        self.message_number.to_string()
+        self.message_ids.next(self.now.unix_ms)
     }
 
     /// Ends the waiting of a command with its outcome; `code` is the bridge's word, `None` when the device answered.

@@ -2,14 +2,12 @@
 
 use super::Ending;
 use crate::protocol::child::Children;
+use crate::protocol::command::MessageIds;
 use crate::protocol::downlink::{Code, Downlink};
 use crate::protocol::envelope::{Encoder, Reason};
 use crate::protocol::limit::{Limits, Load, Now};
 use crate::protocol::topic::MessageKind;
 use crate::protocol::uplink::Uplink;
-
-/// What message ids of one worker are apart, so that those of others fit between them; more workers there are not.
-pub const MESSAGE_NUMBER_STEP: u64 = 1024;
 
 /// The world around a session, lent for one call.
 pub struct Context<'a> {
@@ -31,8 +29,8 @@ pub struct Context<'a> {
     pub observer: &'a mut dyn Observer,
     /// Bytes for the device.
     pub send: &'a mut Vec<u8>,
-    /// The last number that became a message id of the bridge's own; counts up by [`MESSAGE_NUMBER_STEP`].
-    pub message_number: &'a mut u64,
+    /// Gives ids to commands that have none.
+    pub message_ids: &'a mut MessageIds,
 }
 
 /// Why a message was dropped that nobody was promised.

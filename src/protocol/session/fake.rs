@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::{BoundChild, Context, Ending, Event, Observer, Opening, Session, StoredWill};
 use crate::codec::mqtt::{self, Packet, PacketId, Publish, PublishHead, Qos, Version};
 use crate::protocol::child::{Child, Children};
+use crate::protocol::command::MessageIds;
 use crate::protocol::downlink::{Downlink, Outcome, Ticket};
 use crate::protocol::envelope::{Encoder, Mode};
 use crate::protocol::id::{DeviceId, ProductId};
@@ -112,7 +113,7 @@ pub(crate) struct World {
     pub(crate) sent: Vec<u8>,
     encoder: Encoder,
     observer: FakeObserver,
-    message_number: u64,
+    message_ids: MessageIds,
 }
 
 impl World {
@@ -128,7 +129,7 @@ impl World {
             children: &FakeRegistry,
             observer: &mut self.observer,
             send: &mut self.sent,
-            message_number: &mut self.message_number,
+            message_ids: &mut self.message_ids,
         })
     }
 }
@@ -161,7 +162,7 @@ impl Rig {
             sent: Vec::new(),
             encoder: Encoder::new(Mode::Structured, Addressing::Key, "replica1".to_owned(), 7),
             observer: FakeObserver::default(),
-            message_number: 0,
+            message_ids: MessageIds::new(1024, 0, 1),
         };
         let opening = Opening {
             slot: 0,

@@ -32,7 +32,7 @@ mod tests;
 mod traces;
 mod window;
 
-pub use context::{Context, DropReason, Event, MESSAGE_NUMBER_STEP, Observer};
+pub use context::{Context, DropReason, Event, Observer};
 pub use pending::Pending;
 
 use self::pending::PendingCommands;

@@ -6,11 +6,11 @@ use rdkafka::message::{Headers, Message};
 use crate::protocol::command::{Command, CommandError};
 use crate::protocol::trace::TraceContext;
 
-/// Offsets below this give message ids that no two records of a topic share.
-const OFFSETS: u64 = 10_000_000_000_000;
+/// Of offsets that are less than this apart no two give the same message id.
+const OFFSETS: u64 = 100_000_000_000;
 
-/// Partitions below this do.
-const PARTITIONS: u64 = 900_000;
+/// Of partitions below this no two do. One more than that, with [`OFFSETS`], is 15 decimal digits.
+const PARTITIONS: u64 = 9_999;
 
 /// A record, taken out of the client's memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,8 +76,7 @@ impl Given {
         now_ms.saturating_sub(written_ms) > max_age_ms
     }
 
-    /// A message id from partition and offset: decimal digits, at most 19 and inside 63 bits, as old firmware keeps it
-    /// in a number.
+    /// A message id from partition and offset: at most 15 decimal digits, as a device may keep it in a double.
     fn message_id(&self) -> String {
         let partition = u64::from(self.partition.unsigned_abs()) % PARTITIONS;
         ((partition + 1) * OFFSETS + self.offset.unsigned_abs() % OFFSETS).to_string()
@@ -103,13 +102,17 @@ mod tests {
     #[test]
     fn a_message_id_is_derived_from_the_place_where_the_caller_gave_none() {
         let id = |members: &str| given(&format!("{{{READ}{members}}}"), None).command().expect("a command").message_id;
-        assert_eq!(id("").as_deref(), Some("40000000000017"));
+        assert_eq!(id("").as_deref(), Some("400000000017"));
         assert_eq!(id(r#","messageId":"m1""#).as_deref(), Some("m1"));
         let wrong = given(&format!("{{{READ},\"properties\":7}}"), None).command();
         let Err(CommandError::Parameter(identity, _)) = wrong else { panic!("{wrong:?}") };
-        assert_eq!(identity.message_id.as_deref(), Some("40000000000017"));
+        assert_eq!(identity.message_id.as_deref(), Some("400000000017"));
         let last = Given { partition: i32::MAX, offset: i64::MAX, ..given("", None) }.message_id();
-        assert!(last.len() <= 19 && last.parse::<i64>().is_ok(), "{last}");
+        assert!(last.len() <= 15, "{last}");
+        let last = Given { partition: 9_998, offset: 99_999_999_999, ..given("", None) }.message_id();
+        assert_eq!(last, "999999999999999");
+        let next = Given { partition: 9_999, offset: 100_000_000_005, ..given("", None) }.message_id();
+        assert_eq!(next, "100000000005");
     }
 
     #[test]
