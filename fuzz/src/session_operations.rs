@@ -217,7 +217,7 @@ impl Run {
         let ticket = (bits & 1 == 0).then(|| self.world.callers.ask());
         let is_unreadable = bits & 0xf0 == 0xf0;
         let command = if is_unreadable {
-            Err(CommandError::Unreadable("no command".to_owned(), None))
+            Err(CommandError::unreadable("no command"))
         } else if bits & 0xf0 == 0xe0 {
             Command::from_subject("product1.device1.disconnect", b"")
         } else {

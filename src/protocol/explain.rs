@@ -84,18 +84,16 @@ impl Explainer {
         let command = match Command::from_json(json) {
             Ok(command) => command,
             Err(error) => {
-                let (unsupported, code, text) = match &error {
-                    CommandError::Unreadable(text, _) | CommandError::Parameter(_, text) => {
-                        (false, Code::ParameterError, text)
-                    }
-                    CommandError::Unsupported(_, text) => (true, Code::UnsupportedMessage, text),
+                let (unsupported, code) = match &error {
+                    CommandError::Unreadable(..) | CommandError::Parameter(..) => (false, Code::ParameterError),
+                    CommandError::Unsupported(..) => (true, Code::UnsupportedMessage),
                 };
                 out.extend_from_slice(b"{\"topic\":null,\"body\":null,\"closes\":false,\"unsupported\":");
                 out.extend_from_slice(unsupported.to_string().as_bytes());
                 out.extend_from_slice(b",\"error\":{\"code\":\"");
                 out.extend_from_slice(code.as_str().as_bytes());
                 out.extend_from_slice(b"\",\"message\":");
-                write_string(&mut out, text);
+                write_string(&mut out, error.text());
                 out.extend_from_slice(b"}}");
                 return lossless(out);
             }

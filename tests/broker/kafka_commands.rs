@@ -11,11 +11,11 @@ use jetlinks_bridge::queue::{Place, Stored};
 use serde_json::{Value, json};
 
 use super::kafka_stage::{
-    Caller, REPLIES, Replica, answers, held, holder, kafka, outcome, read, settings, until_committed,
+    Caller, REJECTED, REPLIES, Replica, answers, held, holder, kafka, outcome, read, settings, until_committed,
 };
 use super::support::registry::now_ms;
 use super::support::{Kafka, Nats};
-use super::worker::{self, PATIENCE};
+use super::worker;
 
 #[test]
 fn a_command_reaches_the_worker_of_its_device_and_its_outcome_the_caller() {
@@ -32,7 +32,7 @@ fn a_command_reaches_the_worker_of_its_device_and_its_outcome_the_caller() {
         assert_eq!(first.command.message_id.as_deref(), Some("m1"));
         let second = replica.next().await;
         let derived = second.command.message_id.clone().expect("a message id from partition and offset");
-        assert!(derived.len() <= 19 && derived.bytes().all(|byte| byte.is_ascii_digit()), "{derived}");
+        assert!(derived.len() <= 15 && derived.bytes().all(|byte| byte.is_ascii_digit()), "{derived}");
         for (given, correlation) in [(first, "m1"), (second, "c1")] {
             replica.answer(&given);
             // A second answer to the same ticket is none.
@@ -41,17 +41,17 @@ fn a_command_reaches_the_worker_of_its_device_and_its_outcome_the_caller() {
             assert_eq!(stored.address, "device1");
             assert_eq!(stored.content_type.as_deref(), Some("application/cloudevents+json"));
             assert_eq!(answers(&stored), given.command.message_id.clone().expect("it has one"));
-            assert_eq!(header(&kafka, &stored, "correlation-id"), correlation);
+            assert_eq!(header(&kafka, REPLIES, &stored, "correlation-id"), correlation);
         }
         replica.answered(2).await;
     });
 }
 
 /// A header of a stored outcome, which the reader of envelopes does not show.
-fn header(kafka: &Kafka, stored: &Stored, name: &str) -> String {
+fn header(kafka: &Kafka, topic: &str, stored: &Stored, name: &str) -> String {
     let Place::Partition { partition, offset } = stored.place else { panic!("{:?}", stored.place) };
     let (partition, offset) = (partition.to_string(), offset.to_string());
-    let arguments = ["-C", "-t", REPLIES, "-p", &partition, "-o", &offset, "-c", "1", "-q", "-f", "%h"];
+    let arguments = ["-C", "-t", topic, "-p", &partition, "-o", &offset, "-c", "1", "-q", "-f", "%h"];
     let output = kafka.run_kcat(&arguments);
     let headers = String::from_utf8_lossy(&output.stdout).into_owned();
     let value = headers.split(',').find_map(|header| header.strip_prefix(name)?.strip_prefix('='));
@@ -131,25 +131,35 @@ fn what_cannot_be_sent_fails_at_once_and_its_offset_moves_on() {
 
         caller.write("device1", r#"{"messageType":"REPORT_PROPERTY","productId":"product1","deviceId":"device1"}"#);
         let envelope = caller.failure("UNSUPPORTED_MESSAGE").await;
-        assert_eq!(envelope["data"]["messageId"], "10000000000002", "derived here too");
+        assert_eq!(envelope["data"]["messageId"], "100000000002", "derived here too");
 
         let mut wrong = read("device1", Some("m4"));
         wrong["properties"] = json!(7);
         caller.write("device1", &wrong.to_string());
         assert_eq!(caller.failure("PARAMETER_ERROR").await["correlationid"], "m4");
 
-        caller.write("device1", "no command");
-        caller.flush();
-        let rejected = tokio::time::timeout(PATIENCE, caller.rejected.next()).await.unwrap().unwrap().unwrap();
-        let envelope: Value = serde_json::from_slice(&rejected.payload).unwrap();
-        assert_eq!(
-            (rejected.address.as_str(), &envelope["type"]),
-            ("device1", &json!("org.jetlinks.bridge.command.failed"))
-        );
-        until_committed(&kafka, 5).await;
+        // Without a product: what the JSON says of its caller, unless the record's header says it.
+        let no_product = r#"{"messageType":"READ_PROPERTY","deviceId":"device1","messageId":"m5"}"#;
+        caller.write("device1", no_product);
+        caller.write_with_header(("correlation-id", "c6"), "device1", no_product);
+        caller.write_with_header(("correlation-id", "c7"), "some key", "no command");
+        for (offset, key, correlation, message_id) in
+            [(4, "device1", "m5", Some("m5")), (5, "device1", "c6", Some("m5")), (6, "some key", "c7", None)]
+        {
+            let rejected = caller.rejected().await;
+            let envelope: Value = serde_json::from_slice(&rejected.payload).unwrap();
+            assert_eq!(envelope["type"], "org.jetlinks.bridge.command.failed");
+            assert_eq!((rejected.address.as_str(), &envelope["correlationid"]), (key, &json!(correlation)));
+            assert_eq!(header(&kafka, REJECTED, &rejected, "correlation-id"), correlation);
+            let data = &envelope["data"];
+            assert_eq!((&data["code"], &data["partition"]), (&json!("PARAMETER_ERROR"), &json!(0)));
+            assert_eq!(data["offset"], offset);
+            assert_eq!(data.get("messageId").and_then(Value::as_str), message_id);
+        }
+        until_committed(&kafka, 7).await;
         let stats = &replica.stats;
         let counts = [&stats.offline, &stats.stale, &stats.unreadable, &stats.local].map(|c| c.load(Ordering::Relaxed));
-        assert_eq!(counts, [1, 1, 1, 0], "nothing reached the worker");
+        assert_eq!(counts, [1, 1, 3, 0], "nothing reached the worker");
     });
 }
 

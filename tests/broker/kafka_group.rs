@@ -294,7 +294,7 @@ fn without_nats_every_replica_reads_all_and_keeps_to_its_own_devices() {
         }
         outcomes.sort_unstable();
         assert_eq!(outcomes, ["m1", "m2", "m3"], "one each, and none for nobody");
-        let rejected = tokio::time::timeout(PATIENCE, caller.rejected.next()).await.unwrap().unwrap().unwrap();
+        let rejected = caller.rejected().await;
         assert_eq!(rejected.address, "device2");
         assert!(committed(&kafka, 2).is_empty(), "no group");
     });

@@ -16,6 +16,7 @@ use jetlinks_bridge::queue::kafka::{
 use jetlinks_bridge::queue::nats::{NatsDownlink, NatsSettings};
 use jetlinks_bridge::queue::{ReadFrom, Stored};
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::{Value, json};
@@ -131,7 +132,7 @@ pub(crate) fn read(device: &str, message_id: Option<&str>) -> Value {
 pub(crate) struct Caller {
     producer: BaseProducer,
     pub(crate) replies: KafkaReader,
-    pub(crate) rejected: KafkaReader,
+    rejected: KafkaReader,
 }
 
 impl Caller {
@@ -154,6 +155,12 @@ impl Caller {
         self.producer.send(record).map_err(|(error, _)| error).expect("there is room");
     }
 
+    pub(crate) fn write_with_header(&self, (name, value): (&str, &str), key: &str, command: &str) {
+        let headers = OwnedHeaders::new().insert(Header { key: name, value: Some(value) });
+        let record = BaseRecord::to(COMMANDS).key(key).payload(command).headers(headers).timestamp(now_ms());
+        self.producer.send(record).map_err(|(error, _)| error).expect("there is room");
+    }
+
     pub(crate) fn command(&self, device: &str, message_id: &str) {
         self.write(device, &read(device, Some(message_id)).to_string());
     }
@@ -165,6 +172,13 @@ impl Caller {
     pub(crate) async fn outcome(&mut self) -> Stored {
         self.flush();
         let next = tokio::time::timeout(PATIENCE, self.replies.next()).await.expect("an outcome in time");
+        next.expect("the broker is there").expect("the reader has no end")
+    }
+
+    /// The next record of what could not be read.
+    pub(crate) async fn rejected(&mut self) -> Stored {
+        self.flush();
+        let next = tokio::time::timeout(PATIENCE, self.rejected.next()).await.expect("a rejection in time");
         next.expect("the broker is there").expect("the reader has no end")
     }
 

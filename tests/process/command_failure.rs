@@ -107,6 +107,14 @@ fn a_line_that_is_no_command_is_told_so_and_the_next_one_works() {
         assert_eq!(failed["type"], "org.jetlinks.bridge.command.failed", "{line}: {failed}");
         assert_eq!(failed["origin"], "bridge");
     }
+    for (members, correlation) in
+        [(r#""messageId":"m7""#, "m7"), (r#""messageId":7,"headers":{"correlation-id":"c7"}"#, "c7")]
+    {
+        stage.bridge.type_line(&format!(r#"{{"messageType":"READ_PROPERTY","deviceId":"device1",{members}}}"#));
+        let failed = stage.bridge.next_envelope();
+        assert_eq!(failed["type"], "org.jetlinks.bridge.command.failed", "{failed}");
+        assert_eq!(failed["correlationid"], correlation, "{failed}");
+    }
     stage.bridge.type_line(&command("READ_PROPERTY", &format!(r#""messageId":"m1",{READ}"#)));
     assert_eq!(wire.next_publish().json()["messageId"], "m1");
 }

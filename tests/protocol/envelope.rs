@@ -223,6 +223,15 @@ fn a_refused_command_tells_its_caller_as_much_as_could_be_read() {
     assert_eq!(envelope["source"], "urn:jetlinks-bridge:replica1");
     assert_eq!(envelope["data"]["code"], "PARAMETER_ERROR");
     assert_eq!((envelope.get("correlationid"), envelope.get("deviceid")), (None, None));
+    let no_product = br#"{"deviceId":"d","messageType":"LOG","messageId":7,"headers":{"correlation-id":"c"}}"#;
+    let (outcome, _) = refused(no_product);
+    let envelope = parsed(&outcome.payload);
+    assert_eq!(envelope["type"], "org.jetlinks.bridge.command.failed");
+    assert_eq!((&envelope["correlationid"], outcome.correlation_id.as_str()), (&json!("c"), "c"));
+    let expected = json!({"code": "PARAMETER_ERROR", "message": "productId is missing", "messageId": "7"});
+    assert_eq!(envelope["data"], expected);
+    let (outcome, _) = refused(br#"{"messageId":"m","deviceId":"d","headers":{"timeout":"soon"}}"#);
+    assert_eq!(parsed(&outcome.payload)["correlationid"], "m");
     let (outcome, _) = refused(br#"{"productId":"p","deviceId":"d","messageType":"LOG","messageId":"m"}"#);
     let envelope = parsed(&outcome.payload);
     assert_eq!(envelope["type"], "org.jetlinks.device.acknowledge");

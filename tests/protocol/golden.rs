@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use jetlinks_bridge::protocol::command::Command;
+use jetlinks_bridge::protocol::command::{Command, UnreadableCommand};
 use jetlinks_bridge::protocol::downlink::Code;
 use jetlinks_bridge::protocol::envelope::{Cause, Mode, Reason, Rejection};
 use jetlinks_bridge::protocol::message::decode;
@@ -51,7 +51,15 @@ fn envelopes_are_written_byte_for_byte_as_the_golden_file_has_them() {
     let command = Command::from_json(json).expect("a command").identity("m4");
     line(&encoder.failure(&command, Code::TimeOut, "no reply within 10000 ms").payload);
     line(&encoder.accepted(&command).payload);
-    line(&encoder.command_failed("productId is missing", None).payload);
+    let unreadable = UnreadableCommand { text: "productId is missing".to_owned(), ..UnreadableCommand::default() };
+    line(&encoder.command_failed(&unreadable).payload);
+    let record = UnreadableCommand {
+        message_id: Some("m5".to_owned()),
+        correlation_id: Some("request2".to_owned()),
+        record: Some((3, 17)),
+        ..unreadable
+    };
+    line(&encoder.command_failed(&record).payload);
     for (written, golden) in lines.lines().zip(ENVELOPES.lines()) {
         assert_eq!(written, golden);
     }

@@ -44,12 +44,14 @@ fn what_was_rejected_and_every_failure_have_a_place_too() {
     let command = Command::from_subject("p.d.properties.read", b"{}").expect("a command");
     let command = Command { trace, ..command };
     let identity = command.identity("1");
+    let mut unreadable = CommandError::unreadable("no");
+    *unreadable.trace_mut() = trace;
     let outcomes = [
         encoder.failure(&identity, Code::TimeOut, "no reply in time"),
         encoder.accepted(&identity),
         encoder.disconnected(&identity),
         encoder.refused(&CommandError::Unsupported(Box::new(identity), "no".to_owned())),
-        encoder.refused(&CommandError::Unreadable("no".to_owned(), trace)),
+        encoder.refused(&unreadable),
     ];
     for outcome in outcomes {
         let envelope = parsed(&outcome.payload);

@@ -8,7 +8,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::args::DeviceAddress;
 use crate::protocol::address::token;
-use crate::protocol::command::{Command, CommandBody, CommandError};
+use crate::protocol::command::{Command, CommandBody};
 use crate::protocol::topic::MessageType;
 
 /// Members of a JSON object; values stay as they are written, digits of numbers included.
@@ -65,11 +65,7 @@ impl Draft {
             }
             None => Command::from_json(object(&self.members).as_bytes()),
         };
-        read.map_err(|error| match error {
-            CommandError::Unreadable(text, _)
-            | CommandError::Parameter(_, text)
-            | CommandError::Unsupported(_, text) => text,
-        })
+        read.map_err(|error| error.text().to_owned())
     }
 
     /// Subject below `command` of the prefix, and payload, as NATS wants them.

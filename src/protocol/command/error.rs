@@ -1,14 +1,13 @@
 //! Why a command cannot be carried out.
 
-use super::CommandIdentity;
+use super::{CommandIdentity, UnreadableCommand};
 use crate::protocol::trace::TraceContext;
 
 /// Why a command cannot be carried out; the texts are for its caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommandError {
     /// It cannot be read at all: no JSON object, no address, no subject of this prefix.
-    /// Where its caller's trace stands is known all the same.
-    Unreadable(String, Option<TraceContext>),
+    Unreadable(Box<UnreadableCommand>),
     /// A field or a header is not what the message type wants.
     Parameter(Box<CommandIdentity>, String),
     /// Its type does not go to devices.
@@ -16,15 +15,38 @@ pub enum CommandError {
 }
 
 impl CommandError {
+    /// Something that cannot be read at all, and of which nothing is known.
+    pub fn unreadable(text: impl Into<String>) -> Self {
+        CommandError::Unreadable(Box::new(UnreadableCommand { text: text.into(), ..UnreadableCommand::default() }))
+    }
+
+    /// What is wrong, for the caller.
+    pub fn text(&self) -> &str {
+        match self {
+            CommandError::Unreadable(command) => &command.text,
+            CommandError::Parameter(_, text) | CommandError::Unsupported(_, text) => text,
+        }
+    }
+
     /// Where the trace of the command stands, and so that of its outcome.
     pub fn trace_mut(&mut self) -> &mut Option<TraceContext> {
         match self {
-            CommandError::Unreadable(_, trace) => trace,
+            CommandError::Unreadable(command) => &mut command.trace,
             CommandError::Parameter(identity, _) | CommandError::Unsupported(identity, _) => &mut identity.trace,
         }
     }
 
-    /// What is known of the command.
+    /// The header `correlation-id` of the command.
+    pub fn correlation_id_mut(&mut self) -> &mut Option<String> {
+        match self {
+            CommandError::Unreadable(command) => &mut command.correlation_id,
+            CommandError::Parameter(identity, _) | CommandError::Unsupported(identity, _) => {
+                &mut identity.correlation_id
+            }
+        }
+    }
+
+    /// The command's address and ids; `None` for what cannot be read at all.
     pub fn identity(&self) -> Option<&CommandIdentity> {
         match self {
             CommandError::Unreadable(..) => None,

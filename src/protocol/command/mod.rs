@@ -5,11 +5,13 @@ mod error;
 mod identity;
 mod message_ids;
 mod read;
+mod unreadable;
 
 pub use body::CommandBody;
 pub use error::CommandError;
 pub use identity::CommandIdentity;
 pub use message_ids::MessageIds;
+pub use unreadable::UnreadableCommand;
 
 use super::json::write_string;
 use super::message::write_integer;

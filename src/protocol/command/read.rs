@@ -22,6 +22,20 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 );
 
 pub(super) fn from_subject(subject: &str, payload: &[u8]) -> Result<Command, CommandError> {
+    let (identity, dotted) = address_of_subject(subject).map_err(|error| match last_of_each(payload) {
+        Ok(members) => with_caller(error, &members),
+        Err(_) => error,
+    })?;
+    if identity.message_type == Some(MessageType::Direct) {
+        return finish(Reading::new(identity, CommandBody::Raw(payload.to_vec())));
+    }
+    let payload = if payload.is_empty() { b"{}" } else { payload };
+    let members = last_of_each(payload).map_err(unreadable)?;
+    read(identity, &dotted, &members)
+}
+
+/// The address in a command's subject, and what names its type.
+fn address_of_subject(subject: &str) -> Result<(CommandIdentity, String), CommandError> {
     let mut tokens = subject.split('.').peekable();
     let mut id = |name| {
         let token = tokens.next().ok_or_else(|| unreadable(format_args!("the subject has no {name}")))?;
@@ -42,16 +56,17 @@ pub(super) fn from_subject(subject: &str, payload: &[u8]) -> Result<Command, Com
     }
     let mut identity = identity(product, device, children)?;
     identity.message_type = MessageType::from_dotted_down(&dotted);
-    if identity.message_type == Some(MessageType::Direct) {
-        return finish(Reading::new(identity, CommandBody::Raw(payload.to_vec())));
-    }
-    let payload = if payload.is_empty() { b"{}" } else { payload };
-    let members = last_of_each(payload).map_err(unreadable)?;
-    read(identity, &dotted, &members)
+    Ok((identity, dotted))
 }
 
 pub(super) fn from_json(json: &[u8]) -> Result<Command, CommandError> {
     let members = last_of_each(json).map_err(unreadable)?;
+    let (identity, message_type) = address_of_json(&members).map_err(|error| with_caller(error, &members))?;
+    read(identity, &message_type, &members)
+}
+
+/// The address in a command's JSON, and the name of its type.
+fn address_of_json(members: &[Member<'_>]) -> Result<(CommandIdentity, String), CommandError> {
     let text = |name| {
         let Some(member) = members.iter().find(|member| key(member) == name) else { return Ok(None) };
         match Value::fit(FieldType::Text, member) {
@@ -69,7 +84,7 @@ pub(super) fn from_json(json: &[u8]) -> Result<Command, CommandError> {
     };
     let mut identity = identity(product, device, children)?;
     identity.message_type = MessageType::from_name(&message_type);
-    read(identity, &message_type, &members)
+    Ok((identity, message_type))
 }
 
 fn identity(product: String, device: String, children: Vec<String>) -> Result<CommandIdentity, CommandError> {
@@ -90,7 +105,29 @@ fn identity(product: String, device: String, children: Vec<String>) -> Result<Co
 }
 
 fn unreadable(text: impl Display) -> CommandError {
-    CommandError::Unreadable(text.to_string(), None)
+    CommandError::unreadable(text.to_string())
+}
+
+/// Tells as much of the caller as its JSON holds, where that much can be read.
+fn with_caller(error: CommandError, members: &[Member<'_>]) -> CommandError {
+    let CommandError::Unreadable(mut command) = error else { return error };
+    let nobody = CommandIdentity {
+        product: String::new(),
+        device: String::new(),
+        children: Vec::new(),
+        message_type: None,
+        message_id: None,
+        correlation_id: None,
+        about_product: None,
+        trace: None,
+    };
+    let mut reading = Reading::new(nobody, CommandBody::Members(String::new()));
+    // What else is wrong does not matter any more.
+    let _ = read_common(&mut reading, members);
+    command.message_id = reading.identity.message_id;
+    command.correlation_id = reading.identity.correlation_id;
+    command.trace = reading.identity.trace;
+    CommandError::Unreadable(command)
 }
 
 /// What becomes a command.

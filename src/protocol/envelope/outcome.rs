@@ -5,12 +5,11 @@ use bytes::BufMut;
 use super::Encoder;
 use super::head::Head;
 use super::place::Place;
-use crate::protocol::command::{CommandError, CommandIdentity};
+use crate::protocol::command::{CommandError, CommandIdentity, UnreadableCommand};
 use crate::protocol::downlink::{Code, Outcome};
 use crate::protocol::json::write_string;
 use crate::protocol::message::write_integer;
 use crate::protocol::topic::MessageType;
-use crate::protocol::trace::TraceContext;
 
 /// Bytes of an outcome's data without its texts; a hint.
 const DATA_BYTES: usize = 256;
@@ -38,26 +37,43 @@ impl Encoder {
     /// A command was refused when it was read.
     pub fn refused(&mut self, error: &CommandError) -> Outcome {
         match error {
-            CommandError::Unreadable(text, trace) => self.command_failed(text, *trace),
+            CommandError::Unreadable(command) => self.command_failed(command),
             CommandError::Parameter(command, text) => self.failure(command, Code::ParameterError, text),
             CommandError::Unsupported(command, text) => self.failure(command, Code::UnsupportedMessage, text),
         }
     }
 
-    /// Something could not be read as a command. It is about no device and correlates with nothing.
-    pub fn command_failed(&mut self, text: &str, trace: Option<TraceContext>) -> Outcome {
-        let head = Head { type_start: "org.jetlinks.bridge.", type_end: "command.failed", trace, ..self.head() };
+    /// Something could not be read as a command. It is about no device; it tells what its caller may know it by.
+    pub fn command_failed(&mut self, command: &UnreadableCommand) -> Outcome {
+        let (text, trace, correlation) = (command.text.as_str(), command.trace, command.correlation());
+        let head = Head {
+            type_start: "org.jetlinks.bridge.",
+            type_end: "command.failed",
+            trace,
+            correlation: (!correlation.is_empty()).then_some(correlation),
+            ..self.head()
+        };
         let code = Code::ParameterError;
         let encoded = self.encode(&head, DATA_BYTES + text.len(), |out| {
             out.put_slice(b"{\"code\":\"");
             out.put_slice(code.as_str().as_bytes());
             out.put_slice(b"\",\"message\":");
             write_string(out, text);
+            if let Some(message_id) = &command.message_id {
+                out.put_slice(b",\"messageId\":");
+                write_string(out, message_id);
+            }
+            if let Some((partition, offset)) = command.record {
+                out.put_slice(b",\"partition\":");
+                write_integer(out, i64::from(partition));
+                out.put_slice(b",\"offset\":");
+                write_integer(out, offset);
+            }
             out.put_u8(b'}');
         });
         Outcome {
             device: String::new(),
-            correlation_id: String::new(),
+            correlation_id: correlation.to_owned(),
             payload: encoded.payload,
             attributes: encoded.attributes,
             trace,

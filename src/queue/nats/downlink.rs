@@ -306,10 +306,7 @@ fn apply_headers(headers: &HeaderMap, command: &mut Result<Command, CommandError
     if let Some(correlation) = text("correlation-id") {
         match command {
             Ok(command) => command.correlation_id = Some(correlation),
-            Err(CommandError::Parameter(identity, _) | CommandError::Unsupported(identity, _)) => {
-                identity.correlation_id = Some(correlation);
-            }
-            Err(CommandError::Unreadable(..)) => {}
+            Err(error) => *error.correlation_id_mut() = Some(correlation),
         }
     }
     if let Some(trace) = text("traceparent").and_then(|text| TraceContext::parse(&text)) {

@@ -70,7 +70,7 @@ fn read(
         }
         add(&stats.commands, 1);
         let command = if line.len() > LINE_BYTES_MAX {
-            Err(CommandError::Unreadable(format!("a command has at most {LINE_BYTES_MAX} bytes"), None))
+            Err(CommandError::unreadable(format!("a command has at most {LINE_BYTES_MAX} bytes")))
         } else {
             Command::from_json(line.trim_ascii())
         };

@@ -178,10 +178,10 @@ impl Dispatcher {
         let outcome = self.encoder.refused(&error);
         let code = outcome.failure.as_ref().map(|(code, _)| *code);
         let (identity, outgoing) = match error {
-            CommandError::Unreadable(text, _) => {
+            CommandError::Unreadable(command) => {
                 count(&self.stats.unreadable);
                 let (partition, offset) = (given.partition, given.offset);
-                tracing::debug!(partition, offset, cause = text, "a record is no command");
+                tracing::debug!(partition, offset, cause = command.text, "a record is no command");
                 (None, Outgoing::rejected(outcome, given.key.clone()))
             }
             CommandError::Parameter(identity, _) | CommandError::Unsupported(identity, _) => {

@@ -57,10 +57,14 @@ impl Given {
                 Ok(command)
             }
             Err(mut error) => {
-                if let CommandError::Parameter(identity, _) | CommandError::Unsupported(identity, _) = &mut error {
-                    identity.message_id.get_or_insert_with(|| self.message_id());
-                    identity.correlation_id = self.correlation_id.clone().or(identity.correlation_id.take());
+                match &mut error {
+                    CommandError::Parameter(identity, _) | CommandError::Unsupported(identity, _) => {
+                        identity.message_id.get_or_insert_with(|| self.message_id());
+                    }
+                    CommandError::Unreadable(command) => command.record = Some((self.partition, self.offset)),
                 }
+                let correlation_id = error.correlation_id_mut();
+                *correlation_id = self.correlation_id.clone().or(correlation_id.take());
                 let trace = error.trace_mut();
                 *trace = self.trace.or(*trace);
                 Err(error)
@@ -128,12 +132,18 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_is_no_command_keeps_the_trace_of_its_header() {
-        let headers = OwnedHeaders::new().insert(Header { key: "traceparent", value: Some(TRACE) });
-        for value in ["no command".to_owned(), format!("{{{READ},\"properties\":7}}")] {
+    fn a_record_that_is_no_command_keeps_what_its_headers_say_of_the_caller() {
+        let header = |key, value| Header { key, value: Some(value) };
+        let headers = OwnedHeaders::new().insert(header("correlation-id", "c1")).insert(header("traceparent", TRACE));
+        let no_product = r#"{"messageId":"m1","headers":{"correlation-id":"c0"}}"#.to_owned();
+        for value in ["no command".to_owned(), format!("{{{READ},\"properties\":7}}"), no_product.clone()] {
             let mut error = given(&value, Some(headers.clone())).command().expect_err("no command");
             assert_eq!(*error.trace_mut(), TraceContext::parse(TRACE), "{value}");
+            assert_eq!(error.correlation_id_mut().as_deref(), Some("c1"), "{value}");
         }
+        let Err(CommandError::Unreadable(command)) = given(&no_product, None).command() else { panic!("no product") };
+        assert_eq!((command.correlation(), command.message_id.as_deref()), ("c0", Some("m1")));
+        assert_eq!(command.record, Some((3, 17)));
     }
 
     #[test]

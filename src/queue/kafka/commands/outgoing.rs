@@ -39,9 +39,10 @@ impl Outgoing {
         Self { destination: Destination::Reply, key, payload: outcome.payload, headers, is_substitute: false }
     }
 
-    /// What the bridge says of a record that is no command; it stays with the record's key.
+    /// What the bridge says of a record that is no command; it has the record's key and its caller's header.
     pub(super) fn rejected(outcome: Outcome, key: Option<Bytes>) -> Self {
-        let headers = headers::traced(headers::of(&outcome.attributes), outcome.trace);
+        let headers = correlated(headers::of(&outcome.attributes), &outcome.correlation_id);
+        let headers = headers::traced(headers, outcome.trace);
         Self { destination: Destination::Rejected, key, payload: outcome.payload, headers, is_substitute: false }
     }
 
