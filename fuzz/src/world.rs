@@ -157,6 +157,7 @@ impl Default for World {
                 ack_timeout_us: 10_000_000,
                 keep_alive_max_us: 1_200_000_000,
                 command_timeout_ms: 5_000,
+                command_timeout_max_ms: 60_000,
                 commands_per_device: 4,
                 commands: 6,
             },

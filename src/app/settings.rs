@@ -76,6 +76,7 @@ pub fn kafka_commands(config: &Config, name: &str) -> Option<KafkaCommandSetting
         group: config.kafka.group.clone(),
         max_age: config.commands.max_age,
         timeout: config.commands.timeout,
+        timeout_max: config.commands.timeout_max,
         hand_over: config.coordinates().then(|| nats(config, name)),
     })
 }

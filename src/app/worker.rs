@@ -144,6 +144,7 @@ fn limits(config: &Config) -> Limits {
         ack_timeout_us: us(config.limits.ack_timeout),
         keep_alive_max_us: us(config.mqtt.keep_alive_max),
         command_timeout_ms: us(config.commands.timeout) / 1000,
+        command_timeout_max_ms: us(config.commands.timeout_max) / 1000,
         commands_per_device: config.commands.pending_per_device,
         commands: config.commands.pending.div_ceil(workers),
     }

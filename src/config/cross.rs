@@ -16,6 +16,7 @@ const TOKEN_SECRET_BYTES: usize = 16;
 pub(super) fn check(config: &Config, r: &mut Reader<'_>) {
     check_needs(config, r);
     check_pairs(config, r);
+    check_commands(config, r);
     check_tls(config, r);
     check_addresses(config, r);
     warn(config, r);
@@ -86,6 +87,13 @@ fn check_pairs(config: &Config, r: &mut Reader<'_>) {
             };
             r.mistake(&key, Problem::Conflict { reason: reason.to_owned() });
         }
+    }
+}
+
+fn check_commands(config: &Config, r: &mut Reader<'_>) {
+    if config.commands.timeout > config.commands.timeout_max {
+        let reason = "must not be shorter than commands.timeout".to_owned();
+        r.mistake("commands.timeout_max", Problem::Conflict { reason });
     }
 }
 

@@ -34,6 +34,8 @@ pub struct CommandsConfig {
     pub queue: CommandQueue,
     /// How long a reply is waited for, unless the command says otherwise. Default 10 s.
     pub timeout: Duration,
+    /// The longest that a command may ask for. Default 10 min.
+    pub timeout_max: Duration,
     /// Commands of one device that wait for their reply. Default 64.
     pub pending_per_device: usize,
     /// Commands that wait for their reply in all. Default 65,536.
@@ -98,6 +100,7 @@ impl CommandsConfig {
         Self {
             queue: r.choice("commands.queue", "none"),
             timeout: r.duration("commands.timeout", "10s"),
+            timeout_max: r.duration("commands.timeout_max", "10m"),
             pending_per_device: r.number("commands.pending_per_device", 64, 1..=65_536),
             pending: r.number("commands.pending", 65_536, 1..=10_000_000),
             max_age: r.duration("commands.max_age", "60s"),

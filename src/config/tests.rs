@@ -379,6 +379,16 @@ fn what_is_needed_and_not_set_is_a_mistake() {
 }
 
 #[test]
+fn a_longest_time_out_below_the_usual_one_is_a_mistake() {
+    for text in ["commands.timeout=11m", "commands.timeout_max=9s"] {
+        let shown = mistakes(&[text]);
+        assert!(shown.len() == 1 && shown[0].starts_with("commands.timeout_max: must not be shorter"), "{shown:?}");
+    }
+    let commands = config(&["commands.timeout=10m"]).commands;
+    assert_eq!((commands.timeout, commands.timeout_max), (Duration::from_secs(600), Duration::from_secs(600)));
+}
+
+#[test]
 fn a_command_topic_that_the_bridge_writes_to_is_a_mistake() {
     let shown = mistakes(&["kafka.command_topic=jetlinks.reply"]);
     assert!(shown.len() == 1 && shown[0].starts_with("kafka.command_topic: must differ"), "{shown:?}");

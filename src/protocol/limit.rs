@@ -17,6 +17,8 @@ pub struct Limits {
     pub keep_alive_max_us: u64,
     /// How long a command waits for its reply unless it says otherwise, ms.
     pub command_timeout_ms: u64,
+    /// The longest that a command may ask for, ms.
+    pub command_timeout_max_ms: u64,
     /// Commands that may wait for one device.
     pub commands_per_device: usize,
     /// Commands that may wait in one worker.

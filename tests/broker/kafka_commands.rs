@@ -138,13 +138,20 @@ fn what_cannot_be_sent_fails_at_once_and_its_offset_moves_on() {
         caller.write("device1", &wrong.to_string());
         assert_eq!(caller.failure("PARAMETER_ERROR").await["correlationid"], "m4");
 
+        let mut endless = read("device1", Some("m5"));
+        endless["headers"] = json!({"timeout": 600_001});
+        caller.write("device1", &endless.to_string());
+        assert_eq!(caller.failure("PARAMETER_ERROR").await["correlationid"], "m5");
+        caller.write_with_header(("correlation-id", &"c".repeat(129)), "device1", &read("device1", None).to_string());
+        assert_eq!(caller.failure("PARAMETER_ERROR").await["correlationid"], "100000000005");
+
         // Without a product: what the JSON says of its caller, unless the record's header says it.
         let no_product = r#"{"messageType":"READ_PROPERTY","deviceId":"device1","messageId":"m5"}"#;
         caller.write("device1", no_product);
         caller.write_with_header(("correlation-id", "c6"), "device1", no_product);
         caller.write_with_header(("correlation-id", "c7"), "some key", "no command");
         for (offset, key, correlation, message_id) in
-            [(4, "device1", "m5", Some("m5")), (5, "device1", "c6", Some("m5")), (6, "some key", "c7", None)]
+            [(6, "device1", "m5", Some("m5")), (7, "device1", "c6", Some("m5")), (8, "some key", "c7", None)]
         {
             let rejected = caller.rejected().await;
             let envelope: Value = serde_json::from_slice(&rejected.payload).unwrap();
@@ -156,7 +163,7 @@ fn what_cannot_be_sent_fails_at_once_and_its_offset_moves_on() {
             assert_eq!(data["offset"], offset);
             assert_eq!(data.get("messageId").and_then(Value::as_str), message_id);
         }
-        until_committed(&kafka, 7).await;
+        until_committed(&kafka, 9).await;
         let stats = &replica.stats;
         let counts = [&stats.offline, &stats.stale, &stats.unreadable, &stats.local].map(|c| c.load(Ordering::Relaxed));
         assert_eq!(counts, [1, 1, 3, 0], "nothing reached the worker");

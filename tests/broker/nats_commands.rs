@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_nats::{Client, HeaderMap, Message, RequestErrorKind};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use jetlinks_bridge::protocol::command::Command;
+use jetlinks_bridge::protocol::command::{Command, CommandError};
 use jetlinks_bridge::protocol::downlink::{Code, Downlink, DownlinkEvent, Outcome, Recipient, Ticket};
 use jetlinks_bridge::protocol::id::{DeviceId, ProductId};
 use jetlinks_bridge::protocol::uplink::Token;
@@ -218,6 +218,35 @@ fn a_reply_subject_of_the_bridge_or_the_server_is_refused_and_not_executed() {
         assert!(fixture.command().await.ticket.is_some());
         assert_eq!(fixture.stats.reply_subjects_refused.load(Ordering::Relaxed), 2);
         assert_eq!(fixture.stats.commands.load(Ordering::Relaxed), 1);
+    });
+}
+
+#[test]
+fn texts_of_a_caller_that_are_too_long_to_be_kept_are_a_parameter_error() {
+    let nats = Nats::start();
+    worker::run(async {
+        let mut fixture = start(nats.url());
+        let caller = caller(&nats).await;
+        fixture.attached(1, "device1").await;
+        let mut headers = HeaderMap::new();
+        headers.insert("correlation-id", "c".repeat(129));
+        let long_reply = format!("answers.{}", "r".repeat(249));
+        let direct = "jetlinks.command.product1.device1.direct";
+        let mut endless = HeaderMap::new();
+        endless.insert("timeout", "0");
+        for (subject, reply, headers) in [
+            (read("device1"), "answers", headers),
+            (read("device1"), long_reply.as_str(), HeaderMap::new()),
+            (direct.to_owned(), "answers", endless),
+        ] {
+            let sent = caller.publish_with_reply_and_headers(subject, reply.to_owned(), headers, Bytes::new());
+            sent.await.expect("the client runs");
+            let DownlinkEvent::Command { ticket: Some(_), command, .. } = fixture.event().await else { panic!("none") };
+            assert!(matches!(command, Err(CommandError::Parameter(..))), "{command:?}");
+        }
+        let reply = long_reply[1..].to_owned();
+        caller.publish_with_reply(read("device1"), reply, Bytes::new()).await.expect("the client runs");
+        assert!(fixture.command().await.ticket.is_some(), "256 bytes are taken");
     });
 }
 

@@ -112,7 +112,12 @@ fn a_field_of_the_wrong_type_is_a_parameter_error_that_keeps_its_identity() {
         ("READ_PROPERTY", r#""timestamp":"yesterday""#, "timestamp is not a whole number of 64 bits"),
         ("READ_PROPERTY", r#""headers":[]"#, "headers is not an object"),
         ("READ_PROPERTY", r#""headers":{"timeout":"soon"}"#, "header timeout is not a whole number of 64 bits"),
-        ("READ_PROPERTY", r#""headers":{"timeout":-1}"#, "header timeout is negative"),
+        ("READ_PROPERTY", r#""headers":{"timeout":-1}"#, "header timeout is less than 1 ms"),
+        ("READ_PROPERTY", r#""headers":{"timeout":0}"#, "header timeout is less than 1 ms"),
+        ("READ_PROPERTY", r#""headers":{"timeout":"0"}"#, "header timeout is less than 1 ms"),
+        ("READ_PROPERTY", r#""headers":{"timeout":0.9}"#, "header timeout is less than 1 ms"),
+        ("READ_PROPERTY", r#""headers":{"timeout":1e20}"#, "header timeout is not a whole number of 64 bits"),
+        ("READ_PROPERTY", r#""headers":{"timeout":""}"#, "header timeout is not a whole number of 64 bits"),
         ("READ_PROPERTY", r#""headers":{"async":"yes"}"#, "header async is not a boolean"),
         ("DIRECT", r#""x":1"#, "payload is missing"),
         ("DIRECT", r#""payload":{}"#, "payload is not a text"),
@@ -126,6 +131,20 @@ fn a_field_of_the_wrong_type_is_a_parameter_error_that_keeps_its_identity() {
     }
     let read = by_json(r#""messageType":"READ_PROPERTY","messageId":{}"#);
     assert!(matches!(read, Err(CommandError::Parameter(identity, _)) if identity.message_id.is_none()));
+}
+
+#[test]
+fn ids_of_the_caller_have_at_most_128_bytes() {
+    let id = "é".repeat(64);
+    let fits = format!(r#""messageId":"{id}","headers":{{"correlation-id":"{id}"}}"#);
+    assert_eq!(read_property(&fits).expect("a command").correlation_id.as_deref(), Some(&*id));
+    let read = read_property(&format!(r#""messageId":"{id}x","headers":{{"correlation-id":"c"}}"#));
+    let Err(CommandError::Parameter(identity, text)) = read else { panic!("{read:?}") };
+    assert_eq!((text.as_str(), identity.correlation()), ("messageId has more than 128 bytes", "c"));
+    assert_eq!(identity.message_id, None, "it is not kept");
+    let read = read_property(&format!(r#""messageId":"m","headers":{{"correlation-id":"{id}x"}}"#));
+    let Err(CommandError::Parameter(identity, text)) = read else { panic!("{read:?}") };
+    assert_eq!((text.as_str(), identity.correlation()), ("header correlation-id has more than 128 bytes", "m"));
 }
 
 #[test]

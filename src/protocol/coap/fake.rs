@@ -132,6 +132,7 @@ impl Rig {
                 ack_timeout_us: 10_000_000,
                 keep_alive_max_us: 0,
                 command_timeout_ms: 0,
+                command_timeout_max_ms: 0,
                 commands_per_device: 0,
                 commands: 0,
             },

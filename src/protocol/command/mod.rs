@@ -2,6 +2,7 @@
 
 mod body;
 mod error;
+mod headers;
 mod identity;
 mod message_ids;
 mod read;
@@ -9,6 +10,7 @@ mod unreadable;
 
 pub use body::CommandBody;
 pub use error::CommandError;
+pub use headers::{CALLER_ID_BYTES_MAX, with_fields_of_raw, with_headers};
 pub use identity::CommandIdentity;
 pub use message_ids::MessageIds;
 pub use unreadable::UnreadableCommand;
@@ -29,17 +31,17 @@ pub struct Command {
     pub children: Vec<String>,
     /// What is asked; always a type that goes down.
     pub message_type: MessageType,
-    /// The caller's message id; never empty.
+    /// The caller's message id; never empty, at most [`CALLER_ID_BYTES_MAX`] bytes.
     pub message_id: Option<String>,
     /// The caller's timestamp, ms since 1970; never 0.
     pub timestamp: Option<i64>,
-    /// Header `timeout`, ms.
+    /// Header `timeout`, ms; at least 1.
     pub timeout_ms: Option<u64>,
     /// Header `async`.
     pub is_async: bool,
     /// Header `sendAndForget`.
     pub send_and_forget: bool,
-    /// Header `correlation-id`; never empty.
+    /// Header `correlation-id`; never empty, at most [`CALLER_ID_BYTES_MAX`] bytes.
     pub correlation_id: Option<String>,
     /// Where its trace stands: the header `traceparent` where it is well-formed, and once the command is taken in the
     /// bridge's own part of that trace.
@@ -97,6 +99,12 @@ impl Command {
     /// Whether the command ends the session instead of being published.
     pub fn closes(&self) -> bool {
         self.message_type == MessageType::Disconnect && self.children.is_empty()
+    }
+
+    /// The error that this command is, for its caller.
+    pub fn refused(self, text: String) -> CommandError {
+        let message_id = self.message_id.clone();
+        CommandError::Parameter(Box::new(CommandIdentity { message_id, ..self.identity("") }), text)
     }
 
     /// The command as its outcomes need it, under the id that it goes out with.

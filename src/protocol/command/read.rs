@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
+use super::headers::{caller_id, timeout_ms};
 use super::{Command, CommandBody, CommandError, CommandIdentity};
 use crate::protocol::address::from_token;
 use crate::protocol::id::{DeviceId, ProductId};
@@ -189,10 +190,7 @@ fn finish(reading: Reading) -> Result<Command, CommandError> {
         body,
     };
     if command.topic().len() > TOPIC_BYTES_MAX {
-        let text = format!("the topic would have more than {TOPIC_BYTES_MAX} bytes");
-        let message_id = command.message_id.clone();
-        let identity = CommandIdentity { message_id, ..command.identity("") };
-        return Err(CommandError::Parameter(Box::new(identity), text));
+        return Err(command.refused(format!("the topic would have more than {TOPIC_BYTES_MAX} bytes")));
     }
     Ok(command)
 }
@@ -201,17 +199,16 @@ fn expect<'a>(name: &str, expected: FieldType, member: &Member<'a>) -> Result<Op
     Value::fit(expected, member).map_err(|()| format!("{name} is not {}", expected.description()))
 }
 
-fn expect_text<'a>(name: &str, member: &Member<'a>) -> Result<Option<Cow<'a, str>>, String> {
-    let value = expect(name, FieldType::Text, member)?;
-    Ok(value.and_then(|value| value.as_text()).filter(|text| !text.is_empty()))
+fn expect_id(name: &str, member: &Member<'_>) -> Result<Option<String>, String> {
+    let text = expect(name, FieldType::Text, member)?.and_then(|value| value.as_text());
+    text.map_or(Ok(None), |text| caller_id(name, &text))
 }
 
 fn read_common(reading: &mut Reading, members: &[Member<'_>]) -> Result<(), String> {
     let mut wrong = Ok(());
     for member in members {
         let read = match &*key(member) {
-            "messageId" => expect_text("messageId", member)
-                .map(|message_id| reading.identity.message_id = message_id.map(Cow::into_owned)),
+            "messageId" => expect_id("messageId", member).map(|message_id| reading.identity.message_id = message_id),
             "timestamp" => match timestamp(member) {
                 Ok(timestamp) => {
                     reading.timestamp = timestamp;
@@ -237,22 +234,18 @@ fn read_headers(reading: &mut Reading, headers: &str) -> Result<(), String> {
         let flag = |name| Ok(expect(name, FieldType::Bool, member)? == Some(Value::Bool(true)));
         let read = match &*key(member) {
             "timeout" => expect("header timeout", FieldType::Number, member).and_then(|timeout| match timeout {
-                Some(Value::Integer(ms)) => match u64::try_from(ms) {
-                    Ok(ms) => {
-                        reading.timeout_ms = Some(ms);
-                        Ok(())
-                    }
-                    Err(_) => Err("header timeout is negative".to_owned()),
-                },
+                Some(Value::Integer(ms)) => timeout_ms(ms).map(|ms| reading.timeout_ms = Some(ms)),
                 _ => Ok(()),
             }),
             "async" => flag("header async").map(|flag| reading.is_async = flag),
             "sendAndForget" => flag("header sendAndForget").map(|flag| reading.send_and_forget = flag),
-            "correlation-id" => expect_text("header correlation-id", member)
-                .map(|text| reading.identity.correlation_id = text.map(Cow::into_owned)),
+            "correlation-id" => {
+                expect_id("header correlation-id", member).map(|id| reading.identity.correlation_id = id)
+            }
             "traceparent" => {
                 // What is no traceparent counts for nothing (W3C Trace Context, section 4.3), whatever it is.
-                let text = expect_text("header traceparent", member).ok().flatten();
+                let text = expect("header traceparent", FieldType::Text, member).ok().flatten();
+                let text = text.and_then(|value| value.as_text());
                 reading.identity.trace = text.and_then(|text| TraceContext::parse(&text));
                 Ok(())
             }

@@ -12,6 +12,7 @@ use bytes::{BufMut, BytesMut};
 
 pub use decode::{Undecodable, decode, message_id, time_sync_answer};
 pub(crate) use decode::{key, timestamp};
+pub(crate) use field::boolean_text;
 pub use field::{FieldType, Value, field_type, write_integer};
 pub(crate) use members::last_of_each;
 

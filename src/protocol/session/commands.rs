@@ -176,6 +176,9 @@ impl Session {
         if self.ending.is_some() || self.draining {
             return Err((Code::ConnectionLost, "the session is ending"));
         }
+        if command.timeout_ms.is_some_and(|timeout_ms| timeout_ms > ctx.limits.command_timeout_max_ms) {
+            return Err((Code::ParameterError, "header timeout is longer than commands.timeout_max"));
+        }
         if child::product_below(ctx.children, self.device.as_str(), &command.children).is_err() {
             return Err((Code::ParameterError, "the registry binds this child elsewhere"));
         }

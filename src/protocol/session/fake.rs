@@ -153,6 +153,7 @@ impl Rig {
                 ack_timeout_us: 10_000_000,
                 keep_alive_max_us: 1_200_000_000,
                 command_timeout_ms: 10_000,
+                command_timeout_max_ms: 600_000,
                 commands_per_device: 3,
                 commands: 100,
             },

@@ -28,6 +28,18 @@ fn undecodable(rig: &mut Rig, suffix: &str, body: &str) {
 }
 
 #[test]
+fn a_time_out_above_the_longest_one_is_refused_and_the_longest_one_is_not() {
+    let mut rig = Rig::settled();
+    let with = |timeout_ms: u64| READ.replace('}', &format!(r#","headers":{{"timeout":{timeout_ms}}}}}"#));
+    let now_us = rig.world.now.us;
+    assert_eq!(command(&mut rig, 1, &with(600_001)), None);
+    assert_eq!(command(&mut rig, 2, &with(1_000_000_000_000)), None);
+    assert_eq!(codes(&rig), [(1, Some(Code::ParameterError)), (2, Some(Code::ParameterError))]);
+    assert!(rig.sent().is_empty(), "nothing of it was sent");
+    assert_eq!(command(&mut rig, 3, &with(600_000)), Some(now_us + 600_000_000));
+}
+
+#[test]
 fn a_reply_that_cannot_be_decoded_ends_its_command_at_once_with_what_is_wrong_with_it() {
     let mut rig = Rig::settled();
     command(&mut rig, 1, READ);

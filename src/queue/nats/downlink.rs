@@ -34,10 +34,9 @@ use super::subscription::{Incoming, Subscription};
 use super::tickets::Tickets;
 use super::{NatsError, NatsSettings, NatsStats, headers, stream};
 use crate::protocol::address;
-use crate::protocol::command::{Command, CommandBody, CommandError};
+use crate::protocol::command::{Command, CommandError, with_fields_of_raw, with_headers};
 use crate::protocol::downlink::{Code, Downlink, DownlinkEvent, Outcome, Recipient, Ticket};
 use crate::protocol::id::{DeviceId, ProductId};
-use crate::protocol::trace::TraceContext;
 use crate::protocol::uplink::Token;
 
 /// Operations that wait for the connection's task.
@@ -47,6 +46,9 @@ const OPERATIONS: usize = 2048;
 /// subscription and takes more only when they come. As many as all devices may have waiting by default: the client reads
 /// megabytes at once before the deliverer has its turn, and a caller whose command is dropped is not told.
 const WAITING_PER_DEVICE: usize = 65_536;
+
+/// Longest reply subject, in bytes: a command that waits keeps it. Inboxes of clients have 50 to 100.
+const REPLY_BYTES_MAX: usize = 256;
 
 /// Outcomes that wait for the client before no more commands are taken.
 const ANSWERS_BACKLOG: usize = 8192;
@@ -288,7 +290,11 @@ fn event(shared: &Shared, subject: &Bytes, message: Message) -> Option<DownlinkE
     let address = message.subject.strip_prefix(shared.prefix.as_str())?;
     let mut command = Command::from_subject(address, &message.payload);
     if let Some(headers) = &message.headers {
-        apply_headers(headers, &mut command);
+        command = apply_headers(headers, command);
+    }
+    if message.reply.as_ref().is_some_and(|reply| reply.len() > REPLY_BYTES_MAX) {
+        let text = format!("the reply subject has more than {REPLY_BYTES_MAX} bytes");
+        command = command.and_then(|command| Err(command.refused(text)));
     }
     let ticket = message.reply.map(|reply| shared.tickets.borrow_mut().issue(reply));
     let to = session.map_or(Recipient::Ended, Recipient::Session);
@@ -300,30 +306,10 @@ fn is_forbidden_reply(own: &str, reply: &str) -> bool {
     reply.starts_with('$') || reply.starts_with(own) || own.strip_suffix('.') == Some(reply)
 }
 
-/// Headers of the message override those of the body, which tracing libraries do not see.
-fn apply_headers(headers: &HeaderMap, command: &mut Result<Command, CommandError>) {
-    let text = |name: &str| headers.get(name).map(|value| value.as_str().to_owned()).filter(|text| !text.is_empty());
-    if let Some(correlation) = text("correlation-id") {
-        match command {
-            Ok(command) => command.correlation_id = Some(correlation),
-            Err(error) => *error.correlation_id_mut() = Some(correlation),
-        }
-    }
-    if let Some(trace) = text("traceparent").and_then(|text| TraceContext::parse(&text)) {
-        match command {
-            Ok(command) => command.trace = Some(trace),
-            Err(error) => *error.trace_mut() = Some(trace),
-        }
-    }
-    let Ok(command) = command else { return };
-    // Raw bytes have no place for what other commands carry in their JSON.
-    if matches!(command.body, CommandBody::Raw(_)) {
-        let is_true = |name: &str| text(name).is_some_and(|text| text.eq_ignore_ascii_case("true"));
-        command.message_id = text("messageId").or(command.message_id.take());
-        command.timeout_ms = text("timeout").and_then(|text| text.parse().ok()).or(command.timeout_ms);
-        command.is_async |= is_true("async");
-        command.send_and_forget |= is_true("sendAndForget");
-    }
+/// Applies the headers of a message.
+fn apply_headers(headers: &HeaderMap, command: Result<Command, CommandError>) -> Result<Command, CommandError> {
+    let header = |name: &str| headers.get(name).map(|value| value.as_str());
+    with_headers(with_fields_of_raw(command, header), header)
 }
 
 /// Publishes outcomes; those that wait when the server goes away are sent when it is back, as the callers' inboxes
@@ -353,7 +339,6 @@ async fn answer(shared: Rc<Shared>, client: Client) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::command::CommandIdentity;
 
     #[test]
     fn a_reply_subject_of_the_bridge_or_the_server_is_forbidden() {
@@ -368,41 +353,5 @@ mod tests {
         ] {
             assert_eq!(is_forbidden_reply("jetlinks.", reply), expected, "{reply}");
         }
-    }
-
-    #[test]
-    fn raw_bytes_have_their_message_id_and_timeout_beside_them() {
-        let mut headers = HeaderMap::new();
-        for (name, value) in [("messageId", "m1"), ("timeout", "1500"), ("sendAndForget", "true")] {
-            headers.insert(name, value);
-        }
-        let mut direct = Command::from_subject("product1.device1.direct", b"\x00\x01");
-        apply_headers(&headers, &mut direct);
-        let direct = direct.expect("a command");
-        assert_eq!((direct.message_id.as_deref(), direct.timeout_ms), (Some("m1"), Some(1500)));
-        assert!(direct.send_and_forget && !direct.is_async);
-        let mut read = Command::from_subject("product1.device1.properties.read", br#"{"messageId":"m0"}"#);
-        apply_headers(&headers, &mut read);
-        assert_eq!(read.expect("a command").message_id.as_deref(), Some("m0"), "JSON speaks for itself");
-    }
-
-    #[test]
-    fn the_correlation_header_reaches_a_command_that_cannot_be_carried_out_too() {
-        let identity = CommandIdentity {
-            product: "product1".to_owned(),
-            device: "device1".to_owned(),
-            children: Vec::new(),
-            message_type: None,
-            message_id: None,
-            correlation_id: Some("of the body".to_owned()),
-            about_product: None,
-            trace: None,
-        };
-        let mut command = Err(CommandError::Parameter(Box::new(identity), String::new()));
-        let mut headers = HeaderMap::new();
-        headers.insert("correlation-id", "of the message");
-        apply_headers(&headers, &mut command);
-        let Err(CommandError::Parameter(identity, _)) = command else { panic!("{command:?}") };
-        assert_eq!(identity.correlation_id.as_deref(), Some("of the message"));
     }
 }

@@ -41,9 +41,6 @@ const BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The replica that holds the device tells a time-out itself; it gets this much longer to be heard.
 const MARGIN: Duration = Duration::from_secs(2);
 
-/// Longest time-out that counts, so that moments stay within what clocks can name.
-const TIMEOUT_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-
 /// An outcome that Kafka gave back is sent again after this time.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -158,6 +155,11 @@ impl Dispatcher {
             let identity = identity(&command);
             return self.fail(origin, identity, Code::TimeOut, "the command is older than commands.max_age");
         }
+        if command.timeout_ms.is_some_and(|ms| Duration::from_millis(ms) > self.settings.timeout_max) {
+            count(&self.stats.refused);
+            let text = "header timeout is longer than commands.timeout_max";
+            return self.fail(origin, identity(&command), Code::ParameterError, text);
+        }
         match holder {
             Some((worker, device)) => self.give(origin, given, worker, device, command),
             None => self.hand_over(origin, given, command),
@@ -223,7 +225,7 @@ impl Dispatcher {
         let span = self.begin(&mut identity);
         command.trace = identity.trace.or(command.trace);
         let (Some(requests), Some(nats)) = (&self.requests, &self.settings.hand_over) else { return };
-        let timeout = command.timeout_ms.map_or(self.settings.timeout, Duration::from_millis).min(TIMEOUT_MAX);
+        let timeout = command.timeout_ms.map_or(self.settings.timeout, Duration::from_millis);
         let now = Instant::now();
         let deadline = now + timeout + MARGIN;
         let (identity, bytes, span) = (Some(identity), given.value.len(), span.map(|span| (span, now)));

@@ -3,8 +3,7 @@
 use bytes::Bytes;
 use rdkafka::message::{Headers, Message};
 
-use crate::protocol::command::{Command, CommandError};
-use crate::protocol::trace::TraceContext;
+use crate::protocol::command::{Command, CommandError, with_headers};
 
 /// Of offsets that are less than this apart no two give the same message id.
 const OFFSETS: u64 = 100_000_000_000;
@@ -21,10 +20,10 @@ pub(super) struct Given {
     pub(super) written_ms: Option<i64>,
     pub(super) key: Option<Bytes>,
     pub(super) value: Bytes,
-    /// Header `correlation-id`; never empty.
+    /// Header `correlation-id`.
     correlation_id: Option<String>,
-    /// Header `traceparent`, where it is well-formed.
-    trace: Option<TraceContext>,
+    /// Header `traceparent`.
+    traceparent: Option<String>,
 }
 
 impl Given {
@@ -33,7 +32,7 @@ impl Given {
         let header = |name: &str| {
             let headers = message.headers()?;
             let value = headers.iter().filter(|header| header.key == name).last()?.value?;
-            std::str::from_utf8(value).ok().filter(|text| !text.is_empty()).map(str::to_owned)
+            std::str::from_utf8(value).ok().map(str::to_owned)
         };
         Self {
             partition: message.partition(),
@@ -42,34 +41,26 @@ impl Given {
             key: message.key().map(Bytes::copy_from_slice),
             value: Bytes::copy_from_slice(message.payload().unwrap_or_default()),
             correlation_id: header("correlation-id"),
-            trace: header("traceparent").and_then(|text| TraceContext::parse(&text)),
+            traceparent: header("traceparent"),
         }
     }
 
-    /// The command, which always has a message id: a record that is read twice must not become two commands. Headers of
-    /// the record override those inside the JSON, which tracing libraries do not see.
+    /// The command, which always has a message id: a record that is read twice must not become two commands.
     pub(super) fn command(&self) -> Result<Command, CommandError> {
-        match Command::from_json(&self.value) {
-            Ok(mut command) => {
-                command.message_id.get_or_insert_with(|| self.message_id());
-                command.correlation_id = self.correlation_id.clone().or(command.correlation_id);
-                command.trace = self.trace.or(command.trace);
-                Ok(command)
+        let header = |name: &str| match name {
+            "correlation-id" => self.correlation_id.as_deref(),
+            "traceparent" => self.traceparent.as_deref(),
+            _ => None,
+        };
+        let mut command = with_headers(Command::from_json(&self.value), header);
+        match &mut command {
+            Ok(command) => drop(command.message_id.get_or_insert_with(|| self.message_id())),
+            Err(CommandError::Parameter(identity, _) | CommandError::Unsupported(identity, _)) => {
+                identity.message_id.get_or_insert_with(|| self.message_id());
             }
-            Err(mut error) => {
-                match &mut error {
-                    CommandError::Parameter(identity, _) | CommandError::Unsupported(identity, _) => {
-                        identity.message_id.get_or_insert_with(|| self.message_id());
-                    }
-                    CommandError::Unreadable(command) => command.record = Some((self.partition, self.offset)),
-                }
-                let correlation_id = error.correlation_id_mut();
-                *correlation_id = self.correlation_id.clone().or(correlation_id.take());
-                let trace = error.trace_mut();
-                *trace = self.trace.or(*trace);
-                Err(error)
-            }
+            Err(CommandError::Unreadable(command)) => command.record = Some((self.partition, self.offset)),
         }
+        command
     }
 
     /// Whether it is older than that at this moment. One without a time is not, nor is one from a clock that is ahead.
@@ -93,6 +84,7 @@ mod tests {
     use rdkafka::message::{Header, OwnedHeaders, OwnedMessage};
 
     use super::*;
+    use crate::protocol::trace::TraceContext;
 
     const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 

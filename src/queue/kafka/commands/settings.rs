@@ -20,6 +20,8 @@ pub struct KafkaCommandSettings {
     pub max_age: Duration,
     /// How long a reply is waited for, unless the command says otherwise; 10 s by default.
     pub timeout: Duration,
+    /// The longest that a command may ask for; 10 min by default.
+    pub timeout_max: Duration,
     /// How to reach the replica that holds a device. `None`: every replica reads every command and keeps to its own
     /// devices.
     pub hand_over: Option<NatsSettings>,
@@ -35,6 +37,7 @@ impl KafkaCommandSettings {
             group: "jetlinks-bridge".to_owned(),
             max_age: Duration::from_secs(60),
             timeout: Duration::from_secs(10),
+            timeout_max: Duration::from_secs(600),
             hand_over,
         }
     }
