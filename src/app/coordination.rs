@@ -89,8 +89,8 @@ impl Coordination {
                 },
                 notice = notices.recv() => match notice {
                     None => return Ok(()),
-                    Some(Notice::Begun { device, session }) => {
-                        others.say(&self.claim(Word::Begun, device.as_str(), &session)).await;
+                    Some(Notice::Say { word, device, session }) => {
+                        others.say(&self.claim(word, device.as_str(), &session)).await;
                     }
                     Some(Notice::CatchUp { worker }) => others.prove(worker as u64).await,
                 },
@@ -111,28 +111,31 @@ impl Coordination {
     fn answer(&self, claim: &Claim, clock: Clock) -> Option<Claim> {
         let now = clock.now();
         if *claim.replica == *self.replica_id {
-            if claim.word != Word::Yielded {
+            if matches!(claim.word, Word::Begun | Word::Held) {
                 self.directory.note_heard(claim, now.us);
             }
             return None;
         }
-        if claim.word == Word::Yielded {
-            let entry = self.directory.note_yielded(claim, now.us)?;
-            self.mailboxes.get(entry.worker)?.send(Mail::Reassert(entry.token));
-            return None;
-        }
-        let (verdict, entry) = self.directory.judge(claim, now.us)?;
-        self.metrics.claims.inc(match verdict {
-            Verdict::Keep => ClaimVerdict::Keep,
-            Verdict::Insist => ClaimVerdict::Insist,
-            Verdict::Yield => ClaimVerdict::Yield,
-        });
+        let (verdict, entry) = self.directory.hear(claim, now.us)?;
+        let mailbox = self.mailboxes.get(entry.worker)?;
+        let count = |verdict| self.metrics.claims.inc(verdict);
         match verdict {
-            Verdict::Keep => None,
-            Verdict::Insist => Some(self.claim(Word::Held, &claim.device, &entry.session)),
+            Verdict::Keep => {
+                count(ClaimVerdict::Keep);
+                None
+            }
+            Verdict::Insist => {
+                count(ClaimVerdict::Insist);
+                Some(self.claim(Word::Held, &claim.device, &entry.session))
+            }
             Verdict::Yield => {
-                self.mailboxes.get(entry.worker)?.send(Mail::End(entry.token, Ending::TakenOver));
+                count(ClaimVerdict::Yield);
+                mailbox.send(Mail::End(entry.token, Ending::TakenOver));
                 Some(self.claim(Word::Yielded, &claim.device, &claim.session))
+            }
+            Verdict::Won => {
+                mailbox.send(Mail::Reassert(entry.token));
+                None
             }
         }
     }

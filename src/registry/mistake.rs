@@ -48,9 +48,7 @@ impl fmt::Display for RecordError {
             RecordError::Syntax(reason) => write!(f, "no TOML: {reason}"),
             RecordError::Json(reason) => write!(f, "no JSON: {reason}"),
             RecordError::NoObject => f.write_str("no JSON object"),
-            RecordError::Empty => {
-                f.write_str("no device and no product; where there shall be none, write device = []")
-            }
+            RecordError::Empty => f.write_str("no device and no product; where there shall be none, write device = []"),
             RecordError::TooLarge => f.write_str("larger than a record may be"),
             RecordError::UnknownKey(key) => write!(f, "unknown key {key:?}"),
             RecordError::Missing(key) => write!(f, "{key} is missing"),

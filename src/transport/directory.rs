@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::takeovers::Takeovers;
-use crate::protocol::claim::{self, Claim, Verdict};
+use super::takeovers::{Admission, Takeovers};
+use crate::protocol::claim::{self, Claim, Verdict, Word};
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::uplink::Token;
 
@@ -35,7 +35,10 @@ pub enum Entered {
     /// It had this one, which must be ended.
     TookOver(Entry),
     /// Its sessions replace one another too fast: two devices share an identity, or one is broken.
-    Refused,
+    Refused {
+        /// Whether other replicas must be told, for they refuse it from now on, too.
+        is_first: bool,
+    },
 }
 
 /// The sessions of this replica by device; shared by its workers, touched when a session begins and ends.
@@ -54,12 +57,14 @@ impl Directory {
     /// Makes this the device's session, unless the device was taken over too often of late.
     pub fn enter(&self, device: DeviceId, entry: Entry, now_us: u64) -> Entered {
         let state = &mut *self.lock();
-        let takes_over = state.sessions.contains_key(&device);
-        if state.takeovers.refuses(&device, takes_over, now_us) {
-            return Entered::Refused;
+        let holds = state.sessions.contains_key(&device);
+        match state.takeovers.admit(&device, holds, now_us) {
+            Admission::Admitted => {}
+            Admission::RefusedFirst => return Entered::Refused { is_first: true },
+            Admission::Refused => return Entered::Refused { is_first: false },
         }
-        if takes_over {
-            state.takeovers.note(&device, now_us);
+        if holds {
+            state.takeovers.note(&device, &entry.session, now_us);
         }
         match state.sessions.insert(device, entry) {
             None => Entered::Fresh,
@@ -67,12 +72,15 @@ impl Directory {
         }
     }
 
-    /// Takes a session out; nothing happens when a newer one has taken its place.
-    pub fn remove(&self, device: &DeviceId, worker: usize, token: Token) {
-        let sessions = &mut self.lock().sessions;
-        if sessions.get(device).is_some_and(|entry| entry.worker == worker && entry.token == token) {
-            sessions.remove(device);
+    /// Takes a session out; nothing happens when a newer one has taken its place. What it gives is the session if other
+    /// replicas must know that it has ended.
+    pub fn remove(&self, device: &DeviceId, worker: usize, token: Token, now_us: u64) -> Option<Box<str>> {
+        let state = &mut *self.lock();
+        if !state.sessions.get(device).is_some_and(|entry| entry.worker == worker && entry.token == token) {
+            return None;
         }
+        let entry = state.sessions.remove(device)?;
+        state.takeovers.knows(device.as_str(), now_us).then_some(entry.session)
     }
 
     /// The session of a device.
@@ -94,30 +102,31 @@ impl Directory {
         }
     }
 
-    /// Judges another replica's claim; `None` when the device is not here. A session that yields is out, and must be
-    /// ended.
-    pub fn judge(&self, claim: &Claim, now_us: u64) -> Option<(Verdict, Entry)> {
+    /// Applies another replica's claim: what it means for the session that is here; `None` when there is none. A session
+    /// that yields is out, and must be ended.
+    pub fn hear(&self, claim: &Claim, now_us: u64) -> Option<(Verdict, Entry)> {
         let state = &mut *self.lock();
+        match claim.word {
+            Word::Begun | Word::Held => state.takeovers.note_elsewhere(&claim.device, &claim.session),
+            Word::Ended => state.takeovers.note_ended(&claim.device, &claim.session),
+            Word::Yielded => {
+                let device = DeviceId::new(&claim.device).ok()?;
+                state.takeovers.note(&device, &claim.session, now_us);
+            }
+            Word::Refused => {
+                let device = DeviceId::new(&claim.device).ok()?;
+                state.takeovers.note_refused(&device, now_us);
+            }
+        }
         let entry = state.sessions.get(&*claim.device)?;
-        let verdict = claim::judge(&entry.session, entry.heard_us, claim, now_us);
+        let verdict = claim::judge(&entry.session, entry.heard_us, claim, now_us)?;
         if verdict != Verdict::Yield {
             return Some((verdict, entry.clone()));
         }
         let (device, entry) = state.sessions.remove_entry(&*claim.device)?;
-        state.takeovers.note(&device, now_us);
+        state.takeovers.note(&device, &claim.session, now_us);
+        state.takeovers.note_elsewhere(&claim.device, &claim.session);
         Some((verdict, entry))
-    }
-
-    /// Notes that another replica's session of a device has given way to the one here, and gives that.
-    pub fn note_yielded(&self, claim: &Claim, now_us: u64) -> Option<Entry> {
-        let state = &mut *self.lock();
-        let (device, entry) = state.sessions.get_key_value(&*claim.device)?;
-        if entry.session != claim.session {
-            return None;
-        }
-        let (device, entry) = (device.clone(), entry.clone());
-        state.takeovers.note(&device, now_us);
-        Some(entry)
     }
 
     /// How many there are.
@@ -171,7 +180,7 @@ mod tests {
             worker: 0,
             token: Token { slot, generation: 0, sequence: 0 },
             product: ProductId::new("product1").expect("a valid id"),
-            session: format!("session{slot}").into(),
+            session: format!("session{slot:02}").into(),
             peer: "".into(),
             connected_ms: 0,
             heard_us: None,
@@ -191,9 +200,9 @@ mod tests {
         let directory = Directory::default();
         assert_eq!(directory.enter(device(), entry(1), 0), Entered::Fresh);
         assert_eq!(directory.enter(device(), entry(2), 0), Entered::TookOver(entry(1)));
-        directory.remove(&device(), 0, entry(1).token);
+        assert_eq!(directory.remove(&device(), 0, entry(1).token, 0), None);
         assert_eq!(directory.find("device1"), Some(entry(2)));
-        directory.remove(&device(), 0, entry(2).token);
+        directory.remove(&device(), 0, entry(2).token, 0);
         assert!(directory.is_empty());
     }
 
@@ -201,25 +210,72 @@ mod tests {
     fn a_session_that_yields_is_out_at_once_even_before_its_connack() {
         let directory = Directory::default();
         directory.enter(device(), entry(1), 0);
-        let judged = directory.judge(&claim(Word::Begun, "session2"), 0);
-        assert_eq!(judged, Some((Verdict::Yield, entry(1))));
+        let heard = directory.hear(&claim(Word::Begun, "session02"), 0);
+        assert_eq!(heard, Some((Verdict::Yield, entry(1))));
         assert!(!directory.holds("device1", 0, entry(1).token));
-        assert_eq!(directory.judge(&claim(Word::Begun, "session2"), 0), None);
+        assert_eq!(directory.hear(&claim(Word::Begun, "session02"), 0), None);
     }
 
     #[test]
-    fn takeovers_between_replicas_count_like_those_within_one() {
+    fn the_end_of_a_session_matters_to_others_only_if_the_device_was_taken_over_of_late() {
         let directory = Directory::default();
-        for turn in 0..5 {
-            directory.enter(device(), entry(1), 0);
-            if turn % 2 == 0 {
-                directory.judge(&claim(Word::Begun, "session2"), 0);
-            } else {
-                assert!(directory.note_yielded(&claim(Word::Yielded, "session1"), 0).is_some());
-                directory.remove(&device(), 0, entry(1).token);
+        directory.enter(device(), entry(1), 0);
+        assert_eq!(directory.remove(&device(), 0, entry(1).token, 0), None);
+        directory.enter(device(), entry(2), 0);
+        directory.enter(device(), entry(3), 0);
+        assert_eq!(directory.remove(&device(), 0, entry(3).token, 0), Some("session03".into()));
+    }
+
+    /// The ways in which a device is taken over, as the replica with this directory meets them.
+    #[derive(Debug, Clone, Copy)]
+    enum Takeover {
+        Here,
+        FromHere,
+        ToHere,
+        ElsewhereAlone,
+    }
+
+    #[test]
+    fn takeovers_count_alike_on_whichever_replicas_they_are() {
+        use Takeover::{ElsewhereAlone, FromHere, Here, ToHere};
+        for ways in
+            [[Here; 5], [FromHere; 5], [ToHere; 5], [ElsewhereAlone; 5], [Here, FromHere, ToHere, ElsewhereAlone, Here]]
+        {
+            let directory = Directory::default();
+            let mut number = 0;
+            let mut next = || {
+                number += 1;
+                (number, format!("session{number:02}"))
+            };
+            for way in ways {
+                let hear = |word, session: &str| directory.hear(&claim(word, session), 0);
+                match way {
+                    Here => {
+                        directory.enter(device(), entry(next().0), 0);
+                        assert!(matches!(directory.enter(device(), entry(next().0), 0), Entered::TookOver(_)));
+                    }
+                    FromHere => {
+                        directory.enter(device(), entry(next().0), 0);
+                        let (_, newer) = next();
+                        assert_eq!(hear(Word::Begun, &newer).map(|(verdict, _)| verdict), Some(Verdict::Yield));
+                    }
+                    ToHere => {
+                        let (own, session) = next();
+                        directory.enter(device(), entry(own), 0);
+                        assert_eq!(hear(Word::Yielded, &session).map(|(verdict, _)| verdict), Some(Verdict::Won));
+                    }
+                    ElsewhereAlone => {
+                        hear(Word::Begun, &next().1);
+                        hear(Word::Yielded, &next().1);
+                    }
+                }
+                if let Some(entry) = directory.find("device1") {
+                    directory.remove(&device(), 0, entry.token, 0);
+                }
             }
+            directory.hear(&claim(Word::Begun, "session98"), 0);
+            assert_eq!(directory.enter(device(), entry(99), 0), Entered::Refused { is_first: true }, "{ways:?}");
+            assert_eq!(directory.enter(device(), entry(99), 1), Entered::Refused { is_first: false }, "{ways:?}");
         }
-        assert_eq!(directory.enter(device(), entry(3), 0), Entered::Fresh, "nothing is taken over here");
-        assert_eq!(directory.enter(device(), entry(4), 0), Entered::Refused);
     }
 }

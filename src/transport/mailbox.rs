@@ -2,6 +2,7 @@
 
 use tokio::sync::mpsc;
 
+use crate::protocol::claim::Word;
 use crate::protocol::id::DeviceId;
 use crate::protocol::session::Ending;
 use crate::protocol::uplink::Token;
@@ -27,8 +28,10 @@ pub enum Mail {
 /// What a worker tells the part that speaks with other replicas.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
-    /// A session begins.
-    Begun {
+    /// Something about a session that other replicas must hear.
+    Say {
+        /// What about it.
+        word: Word,
         /// The device.
         device: DeviceId,
         /// ULID of the session.

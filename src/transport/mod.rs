@@ -18,6 +18,7 @@ mod mqtt;
 mod pauses;
 mod port;
 mod proxies;
+mod recent;
 mod slots;
 mod takeovers;
 pub mod tls;

@@ -1,7 +1,6 @@
-//! Damps devices whose sessions replace one another without end.
+//! Damps devices whose sessions replace one another without end, on whichever replicas.
 
-use std::collections::HashMap;
-
+use super::recent::{Passing, Recent};
 use crate::protocol::id::DeviceId;
 
 /// Takeovers of one device within [`WINDOW_US`]; one more is refused.
@@ -14,57 +13,98 @@ const WINDOW_US: u64 = 60_000_000;
 /// After a refusal everything is refused for this long, us.
 const PENALTY_US: u64 = 30_000_000;
 
-/// Devices that are remembered before those that were quiet for long enough are forgotten; 1 MiB at most for as many
-/// that are not.
-const FORGET_ABOVE: usize = 4_096;
-
-/// When devices were taken over of late, on this replica or away from it.
+/// When devices were taken over of late, on this replica or away from it. Every replica counts what it does itself and
+/// what it hears of others, so all of them come to the same number; 8 MiB at most.
 #[derive(Debug, Default)]
 pub struct Takeovers {
-    devices: HashMap<DeviceId, History>,
+    devices: Recent<History>,
 }
 
 #[derive(Debug, Default)]
 struct History {
-    times_us: Vec<u64>,
+    /// When, and by which session; the oldest first, [`TAKEOVERS_MAX`] at most.
+    times: Vec<(u64, Box<str>)>,
     refused_until_us: u64,
+    /// The session that another replica holds, as far as it is known.
+    elsewhere: Option<Box<str>>,
+}
+
+/// Whether a new session of a device may begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// It may.
+    Admitted,
+    /// It would be one takeover too many; from now on every one is refused for a while, which other replicas must know.
+    RefusedFirst,
+    /// It comes too soon after such a refusal.
+    Refused,
 }
 
 impl Takeovers {
-    /// Counts a takeover.
-    pub fn note(&mut self, device: &DeviceId, now_us: u64) {
-        if self.devices.len() >= FORGET_ABOVE {
-            self.devices.retain(|_, history| !history.is_over(now_us));
-        }
-        let history = self.devices.entry(device.clone()).or_default();
+    /// Counts that a session took the device over. Two sessions that give way to the same third one are one takeover.
+    pub fn note(&mut self, device: &DeviceId, session: &str, now_us: u64) {
+        let Some(history) = self.devices.entry(device, now_us) else { return };
         history.forget_before(now_us);
-        if history.times_us.len() < TAKEOVERS_MAX {
-            history.times_us.push(now_us);
+        if history.times.len() < TAKEOVERS_MAX && history.times.iter().all(|(_, counted)| **counted != *session) {
+            history.times.push((now_us, session.into()));
         }
     }
 
-    /// Whether a new session of the device is refused at that time, since it would be, or may be, one takeover too many.
-    pub fn refuses(&mut self, device: &DeviceId, would_take_over: bool, now_us: u64) -> bool {
-        let Some(history) = self.devices.get_mut(device) else { return false };
+    /// Notes that another replica holds a session of the device. Only devices that were taken over of late are remembered:
+    /// of others nothing has to be known.
+    pub fn note_elsewhere(&mut self, device: &str, session: &str) {
+        if let Some(history) = self.devices.get_mut(device) {
+            history.elsewhere = Some(session.into());
+        }
+    }
+
+    /// Notes that the session of another replica has ended.
+    pub fn note_ended(&mut self, device: &str, session: &str) {
+        if let Some(history) = self.devices.get_mut(device)
+            && history.elsewhere.as_deref() == Some(session)
+        {
+            history.elsewhere = None;
+        }
+    }
+
+    /// Notes that another replica has just refused the device for the first time.
+    pub fn note_refused(&mut self, device: &DeviceId, now_us: u64) {
+        if let Some(history) = self.devices.entry(device, now_us) {
+            history.refused_until_us = now_us + PENALTY_US;
+        }
+    }
+
+    /// Whether a new session of the device may begin here; `holds` says whether this replica has one already.
+    pub fn admit(&mut self, device: &DeviceId, holds: bool, now_us: u64) -> Admission {
+        let Some(history) = self.devices.get_mut(device.as_str()) else { return Admission::Admitted };
         if now_us < history.refused_until_us {
-            return true;
+            return Admission::Refused;
         }
         history.forget_before(now_us);
-        if would_take_over && history.times_us.len() == TAKEOVERS_MAX {
+        let takes_over = holds || history.elsewhere.is_some();
+        if takes_over && history.times.len() == TAKEOVERS_MAX {
             history.refused_until_us = now_us + PENALTY_US;
-            return true;
+            return Admission::RefusedFirst;
         }
-        false
+        history.elsewhere = None;
+        Admission::Admitted
+    }
+
+    /// Whether the device was taken over of late, so that other replicas must know when its session ends.
+    pub fn knows(&self, device: &str, now_us: u64) -> bool {
+        self.devices.get(device).is_some_and(|history| !history.is_over(now_us))
     }
 }
 
 impl History {
     fn forget_before(&mut self, now_us: u64) {
-        self.times_us.retain(|&time_us| time_us + WINDOW_US > now_us);
+        self.times.retain(|&(time_us, _)| time_us + WINDOW_US > now_us);
     }
+}
 
+impl Passing for History {
     fn is_over(&self, now_us: u64) -> bool {
-        now_us >= self.refused_until_us && self.times_us.last().is_none_or(|&time_us| time_us + WINDOW_US <= now_us)
+        now_us >= self.refused_until_us && self.times.last().is_none_or(|&(time_us, _)| time_us + WINDOW_US <= now_us)
     }
 }
 
@@ -72,40 +112,94 @@ impl History {
 mod tests {
     use super::*;
 
+    const S: u64 = 1_000_000;
+
     fn device() -> DeviceId {
         DeviceId::new("device1").expect("a valid id")
     }
 
-    fn take_over(takeovers: &mut Takeovers, now_us: u64) -> bool {
-        let refused = takeovers.refuses(&device(), true, now_us);
-        if !refused {
-            takeovers.note(&device(), now_us);
+    fn take_over(takeovers: &mut Takeovers, session: u64, now_us: u64) -> Admission {
+        let admission = takeovers.admit(&device(), true, now_us);
+        if admission == Admission::Admitted {
+            takeovers.note(&device(), &session.to_string(), now_us);
         }
-        !refused
+        admission
     }
 
     #[test]
     fn the_sixth_takeover_within_a_minute_and_all_in_the_next_30_s_are_refused() {
         let mut takeovers = Takeovers::default();
-        assert!((0..5).all(|n| take_over(&mut takeovers, n * 10_000_000)));
-        assert!(!take_over(&mut takeovers, 50_000_000));
-        assert!(!take_over(&mut takeovers, 79_999_999), "within the penalty");
-        assert!(take_over(&mut takeovers, 80_000_000));
+        assert!((0..5).all(|n| take_over(&mut takeovers, n, n * 10 * S) == Admission::Admitted));
+        assert_eq!(take_over(&mut takeovers, 5, 50 * S), Admission::RefusedFirst);
+        assert_eq!(take_over(&mut takeovers, 6, 80 * S - 1), Admission::Refused);
+        assert_eq!(take_over(&mut takeovers, 7, 80 * S), Admission::Admitted);
     }
 
     #[test]
     fn takeovers_far_apart_are_never_refused() {
         let mut takeovers = Takeovers::default();
-        assert!((0..100).all(|n| take_over(&mut takeovers, n * 12_000_000)));
+        assert!((0..100).all(|n| take_over(&mut takeovers, n, n * 12 * S) == Admission::Admitted));
+    }
+
+    /// One thing that a replica without a session of the device does or hears, and what a CONNECT there gets.
+    enum Step {
+        Taken(&'static str),
+        Elsewhere(&'static str),
+        Ended(&'static str),
+        Refused,
+        Connect(Admission),
     }
 
     #[test]
-    fn quiet_devices_are_forgotten() {
-        let mut takeovers = Takeovers::default();
-        for n in 0..FORGET_ABOVE {
-            takeovers.note(&DeviceId::new(&format!("device{n}")).expect("a valid id"), 0);
+    fn takeovers_between_other_replicas_count_wherever_the_device_connects_next() {
+        use Step::{Connect, Elsewhere, Ended, Refused, Taken};
+        let five = || ["s1", "s2", "s3", "s4", "s5"].map(Taken);
+        let after = |steps: Vec<Step>| five().into_iter().chain(steps).collect::<Vec<_>>();
+        let table = [
+            ("the sixth", after(vec![Elsewhere("s5"), Connect(Admission::RefusedFirst), Connect(Admission::Refused)])),
+            ("nobody is left to be taken over", after(vec![Connect(Admission::Admitted)])),
+            ("the last one has ended", after(vec![Elsewhere("s5"), Ended("s5"), Connect(Admission::Admitted)])),
+            ("an older one has ended", after(vec![Elsewhere("s5"), Ended("s4"), Connect(Admission::RefusedFirst)])),
+            ("another replica refused it", vec![Refused, Connect(Admission::Refused)]),
+            (
+                "two give way to one session, which is one takeover",
+                vec![
+                    Taken("s1"),
+                    Taken("s2"),
+                    Taken("s3"),
+                    Taken("s4"),
+                    Taken("s4"),
+                    Elsewhere("s4"),
+                    Connect(Admission::Admitted),
+                ],
+            ),
+            (
+                "a device that was never taken over is not remembered",
+                vec![Elsewhere("s1"), Connect(Admission::Admitted)],
+            ),
+        ];
+        for (case, steps) in table {
+            let mut takeovers = Takeovers::default();
+            for step in steps {
+                match step {
+                    Taken(session) => takeovers.note(&device(), session, 0),
+                    Elsewhere(session) => takeovers.note_elsewhere("device1", session),
+                    Ended(session) => takeovers.note_ended("device1", session),
+                    Refused => takeovers.note_refused(&device(), 0),
+                    Connect(expected) => assert_eq!(takeovers.admit(&device(), false, 1), expected, "{case}"),
+                }
+            }
         }
-        takeovers.note(&device(), WINDOW_US);
-        assert_eq!(takeovers.devices.len(), 1);
+    }
+
+    #[test]
+    fn a_device_is_known_as_long_as_its_takeovers_count() {
+        let mut takeovers = Takeovers::default();
+        assert!(!takeovers.knows("device1", 0));
+        takeovers.note(&device(), "s1", 0);
+        assert!(takeovers.knows("device1", WINDOW_US - 1));
+        assert!(!takeovers.knows("device1", WINDOW_US));
+        takeovers.note_refused(&device(), WINDOW_US);
+        assert!(takeovers.knows("device1", WINDOW_US + PENALTY_US - 1));
     }
 }

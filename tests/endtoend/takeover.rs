@@ -16,8 +16,8 @@ const CLOSED_WITHIN: Duration = Duration::from_millis(500);
 /// More would be damped: five takeovers of one device within a minute.
 const TAKEOVERS_PER_DEVICE: usize = 5;
 
-fn pair(registry: &Registry, nats: &Nats) -> [Bridge; 2] {
-    let replicas = [(); 2].map(|()| Bridge::start(&Settings::nats(registry, nats)));
+fn replicas<const N: usize>(registry: &Registry, nats: &Nats) -> [Bridge; N] {
+    let replicas = [(); N].map(|()| Bridge::start(&Settings::nats(registry, nats)));
     for replica in &replicas {
         eventually("replicas coordinate", PATIENCE, || (replica.readiness().1["coordination"] == "ok").then_some(()));
     }
@@ -45,7 +45,7 @@ fn lives(wire: &mut Wire) -> bool {
 fn a_device_that_moves_to_another_replica_leaves_no_session_behind_and_takes_its_commands_along() {
     let nats = Nats::start();
     let (registry, devices) = Registry::numbered(1);
-    let [first, second] = pair(&registry, &nats);
+    let [first, second] = replicas(&registry, &nats);
     let mut older = Wire::connect(first.mqtt(), &devices[0]);
     let newer = Device::connect(second.mqtt(), &devices[0], obey);
     older.wait_closed();
@@ -61,7 +61,7 @@ fn a_device_that_moves_to_another_replica_leaves_no_session_behind_and_takes_its
 fn a_thousand_takeovers_between_replicas_leave_one_session_each_within_half_a_second() {
     let nats = Nats::start();
     let (registry, devices) = Registry::numbered(1_000 / TAKEOVERS_PER_DEVICE);
-    let replicas = pair(&registry, &nats);
+    let replicas: [Bridge; 2] = replicas(&registry, &nats);
     let mut held: Vec<Wire> = devices.iter().map(|device| Wire::connect(replicas[0].mqtt(), device)).collect();
     let mut delays = Vec::new();
     for turn in 1..=TAKEOVERS_PER_DEVICE {
@@ -93,7 +93,7 @@ fn a_thousand_takeovers_between_replicas_leave_one_session_each_within_half_a_se
 fn two_connects_at_the_same_moment_leave_exactly_one_session() {
     let nats = Nats::start();
     let (registry, devices) = Registry::numbered(40);
-    let replicas = pair(&registry, &nats);
+    let replicas: [Bridge; 2] = replicas(&registry, &nats);
     for device in &devices {
         let mut wires = replicas.each_ref().map(|replica| Wire::open(replica.mqtt()));
         let connect = Connect::of(device).bytes();
@@ -114,11 +114,78 @@ fn two_connects_at_the_same_moment_leave_exactly_one_session() {
     }
 }
 
+/// Connects the device on one replica after the other, each time waiting for the end of the session before.
+fn move_along<'a>(device: &Registration, replicas: impl IntoIterator<Item = &'a Bridge>) -> Wire {
+    let mut replicas = replicas.into_iter();
+    let mut held = Wire::connect(replicas.next().unwrap().mqtt(), device);
+    for replica in replicas {
+        let newer = Wire::connect(replica.mqtt(), device);
+        held.wait_closed();
+        held = newer;
+    }
+    held
+}
+
+/// Waits until `listener` has heard all that `speaker` said so far; the device is one of nobody else.
+fn wait_until_heard(speaker: &Bridge, listener: &Bridge, device: &Registration) {
+    drop(move_along(device, [listener, speaker]));
+}
+
+fn assert_put_off(replica: &Bridge, device: &Registration) {
+    let mut late = Wire::open(replica.mqtt());
+    late.send(&Connect::of(device).bytes());
+    assert_eq!(late.next_packet().body, [0, 3], "{}", device.id);
+    late.wait_closed();
+}
+
+#[test]
+fn the_sixth_takeover_within_a_minute_is_put_off_on_every_replica_wherever_the_others_were() {
+    let nats = Nats::start();
+    let (registry, devices) = Registry::numbered(4);
+    let [first, second, third] = &replicas(&registry, &nats);
+    // From one replica to another, and once within one.
+    let mut held = move_along(&devices[0], [first, second, third, third, first, second]);
+    wait_until_heard(first, second, &devices[1]);
+    wait_until_heard(first, third, &devices[2]);
+    for replica in [first, second, third, first] {
+        assert_put_off(replica, &devices[0]);
+    }
+    assert!(lives(&mut held), "the fifth stays");
+    drop(move_along(&devices[3], [first, second, third]));
+}
+
+#[test]
+fn a_refusal_on_one_replica_is_one_on_all() {
+    let nats = Nats::start();
+    let (registry, devices) = Registry::numbered(2);
+    let [first, second] = &replicas(&registry, &nats);
+    let held = move_along(&devices[0], [first; TAKEOVERS_PER_DEVICE + 1]);
+    assert_put_off(first, &devices[0]);
+    wait_until_heard(first, second, &devices[1]);
+    drop(held);
+    eventually("the session has ended", PATIENCE, || {
+        (first.metric("jetlinks_bridge_sessions", &[]) == 0.0).then_some(())
+    });
+    assert_put_off(second, &devices[0]);
+}
+
+#[test]
+fn a_device_that_was_taken_over_often_and_has_left_may_come_back_on_another_replica() {
+    let nats = Nats::start();
+    let (registry, devices) = Registry::numbered(2);
+    let [first, second] = &replicas(&registry, &nats);
+    let mut held = move_along(&devices[0], [first, second, first, second, first, second]);
+    held.send(&packet::DISCONNECT);
+    held.wait_closed();
+    wait_until_heard(second, first, &devices[1]);
+    assert!(lives(&mut Wire::connect(first.mqtt(), &devices[0])));
+}
+
 #[test]
 fn a_refused_connect_on_another_replica_disturbs_nobody() {
     let nats = Nats::start();
     let (registry, devices) = Registry::numbered(1);
-    let [first, second] = pair(&registry, &nats);
+    let [first, second] = replicas(&registry, &nats);
     let mut held = Wire::connect(first.mqtt(), &devices[0]);
     let mut refused = Wire::open(second.mqtt());
     refused.send(&Connect { password: Some("0".repeat(32)), ..Connect::of(&devices[0]) }.bytes());
@@ -132,7 +199,7 @@ fn a_frozen_replica_delivers_nothing_stale_and_finds_out_that_it_was_superseded(
     const SIGCONT: i32 = 18;
     let nats = Nats::start();
     let (registry, devices) = Registry::numbered(2);
-    let [frozen, other] = pair(&registry, &nats);
+    let [frozen, other] = replicas(&registry, &nats);
     let mut moved = Wire::connect(frozen.mqtt(), &devices[0]);
     let mut stayed = Wire::connect(frozen.mqtt(), &devices[1]);
     frozen.signal(SIGSTOP);

@@ -15,11 +15,12 @@ use super::handshake::{self, Authenticated, Refusing};
 use super::socket::Socket;
 use crate::codec::mqtt::encode;
 use crate::protocol::auth::Refusal;
+use crate::protocol::claim::Word;
 use crate::protocol::session::{Ending, Opening, Session};
 use crate::protocol::uplink::Token;
 use crate::transport::directory::{Entered, Entry};
 use crate::transport::gate::{Admission, Bucket, Place, SocketPermit};
-use crate::transport::mailbox::{Mail, Notice};
+use crate::transport::mailbox::Mail;
 use crate::transport::port::{Identity, Refused, Way};
 use crate::transport::worker::Worker;
 
@@ -147,13 +148,17 @@ fn claim(worker: &Worker, authenticated: &Authenticated, peer: &str) -> Result<(
     let older = match worker.directory.enter(device.clone(), entry, now.us) {
         Entered::Fresh => None,
         Entered::TookOver(older) => Some(older),
-        Entered::Refused => {
+        Entered::Refused { is_first } => {
+            if is_first {
+                worker.say(Word::Refused, device, &id);
+            }
             worker.slots.borrow_mut().release(token);
             return Err(Refusing { device: device.to_string(), reason: Refused::TakeoverLimit });
         }
     };
     let registry = worker.core.borrow().registry.clone();
     let is_permitted = registry.permits(device.as_str(), &authenticated.identity);
+    let takes_over = older.is_some();
     if let Some(older) = older {
         // Without a session to follow it the older one does not give way, it is ended, and says so.
         let ending = if is_permitted { Ending::TakenOver } else { Ending::Kicked };
@@ -161,13 +166,13 @@ fn claim(worker: &Worker, authenticated: &Authenticated, peer: &str) -> Result<(
         worker.end_anywhere(&older, ending);
     }
     if !is_permitted {
-        worker.directory.remove(device, worker.settings.index, token);
+        worker.directory.remove(device, worker.settings.index, token, now.us);
         worker.slots.borrow_mut().release(token);
         return Err(Refusing { device: device.to_string(), reason: Refused::Identity(Refusal::Wrong) });
     }
-    if let Some(notices) = &worker.notices {
-        // The part that speaks with other replicas outlives the workers.
-        let _ended = notices.send(Notice::Begun { device: device.clone(), session: id.clone() });
+    worker.say(Word::Begun, device, &id);
+    if takes_over {
+        worker.say(Word::Yielded, device, &id);
     }
     Ok((token, id))
 }

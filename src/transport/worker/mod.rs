@@ -6,6 +6,7 @@
 mod commands;
 mod drain;
 mod receipts;
+mod replicas;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::cmp::Reverse;
@@ -35,6 +36,7 @@ use super::port::Way;
 use super::proxies::Proxies;
 use super::slots::Slots;
 use super::traffic::Traffic;
+use crate::protocol::claim::Word;
 use crate::protocol::downlink::DownlinkEvent;
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::limit::{Limits, Now};
@@ -259,8 +261,12 @@ impl Worker {
             if ending == Ending::TakenOver {
                 self.adopt(pending, state);
             }
-            self.directory.remove(&connection.device, self.settings.index, connection.token);
-            self.core.borrow_mut().downlink.detach(connection.token);
+            let now_us = self.core.borrow().latest.us;
+            let (device, token) = (&connection.device, connection.token);
+            if let Some(session) = self.directory.remove(device, self.settings.index, token, now_us) {
+                self.say(Word::Ended, device, &session);
+            }
+            self.core.borrow_mut().downlink.detach(token);
             state.wake();
         }
         // What this worker handed over in order and saw stored is in order.
@@ -296,22 +302,6 @@ impl Worker {
             Mail::Reassert(token) if self.find(token).is_some() => self.core.borrow_mut().downlink.reassert(token),
             Mail::CaughtUp => self.freeze.borrow_mut().claims_are_here(),
             Mail::Reassert(_) | Mail::Drain { .. } => {}
-        }
-    }
-
-    /// Notices that the process stood still; commands are held back then.
-    pub(super) fn look_for_freeze(&self, now: Now) {
-        let Some(notices) = &self.notices else { return };
-        if self.freeze.borrow_mut().look(now.us) {
-            tracing::warn!(
-                worker = self.settings.index,
-                "the process stood still: no command is delivered until what was missed is known"
-            );
-            // The part that speaks with other replicas outlives the workers.
-            let _ended = notices.send(Notice::CatchUp { worker: self.settings.index });
-            if !self.core.borrow_mut().downlink.fence() {
-                self.freeze.borrow_mut().commands_are_here();
-            }
         }
     }
 

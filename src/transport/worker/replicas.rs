@@ -1,0 +1,33 @@
+//! A worker's part in the coordination of replicas.
+
+use super::Worker;
+use crate::protocol::claim::Word;
+use crate::protocol::id::DeviceId;
+use crate::protocol::limit::Now;
+use crate::transport::mailbox::Notice;
+
+impl Worker {
+    /// Tells other replicas something about a session.
+    pub(in crate::transport) fn say(&self, word: Word, device: &DeviceId, session: &str) {
+        if let Some(notices) = &self.notices {
+            // The part that speaks with other replicas outlives the workers.
+            let _ended = notices.send(Notice::Say { word, device: device.clone(), session: session.into() });
+        }
+    }
+
+    /// Notices that the process stood still; commands are held back then.
+    pub(super) fn look_for_freeze(&self, now: Now) {
+        let Some(notices) = &self.notices else { return };
+        if self.freeze.borrow_mut().look(now.us) {
+            tracing::warn!(
+                worker = self.settings.index,
+                "the process stood still: no command is delivered until what was missed is known"
+            );
+            // The part that speaks with other replicas outlives the workers.
+            let _ended = notices.send(Notice::CatchUp { worker: self.settings.index });
+            if !self.core.borrow_mut().downlink.fence() {
+                self.freeze.borrow_mut().commands_are_here();
+            }
+        }
+    }
+}
