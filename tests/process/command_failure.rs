@@ -49,6 +49,20 @@ fn a_silent_device_times_out_and_its_late_reply_is_an_ordinary_message() {
 }
 
 #[test]
+fn a_reply_that_cannot_be_read_ends_its_command_at_once_with_the_mistake() {
+    let mut stage = Stage::with(|settings| settings.text("commands.timeout", "60s"));
+    let mut wire = stage.connect1();
+    stage.bridge.type_line(&command("READ_PROPERTY", &format!(r#""messageId":"m1",{READ}"#)));
+    let sent = wire.next_publish();
+    wire.publish(&format!("{}/reply", sent.topic), r#"{"messageId":"m1","properties":[1]}"#, 0, 0);
+    let outcome = expect_outcome(&mut stage, "device.properties.read.reply", "m1");
+    assert_eq!((&outcome["origin"], &outcome["data"]["code"]), (&json!("bridge"), &json!("PARAMETER_ERROR")));
+    let message = outcome["data"]["message"].as_str().unwrap();
+    assert!(message.contains("properties"), "{message}");
+    stage.bridge.expect("bridge.rejected", "device1");
+}
+
+#[test]
 fn a_reply_under_another_message_id_answers_nobody() {
     let mut stage = Stage::with(|settings| settings.text("commands.timeout", "1s"));
     let mut wire = stage.connect1();

@@ -252,6 +252,14 @@ impl Context<'_> {
         self.conclude(pending, outcome, Code::ConnectionLost);
     }
 
+    /// Answers a command whose reply cannot be decoded.
+    pub(super) fn fail_undecodable(&mut self, pending: Pending, detail: &str) {
+        let identity = pending.command.identity(&pending.message_id);
+        let text = format!("the device's reply cannot be read: {detail}");
+        let outcome = self.encoder.failure(&identity, Code::ParameterError, &text);
+        self.conclude(pending, outcome, Code::ParameterError);
+    }
+
     /// A message id of the bridge's own.
     pub fn next_message_id(&mut self) -> String {
         self.message_ids.next(self.now.unix_ms)

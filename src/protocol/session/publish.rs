@@ -7,7 +7,7 @@ use crate::codec::mqtt::{Publish, PublishHead, Qos, encode};
 use crate::protocol::envelope::Reason;
 use crate::protocol::id::ProductId;
 use crate::protocol::inbound::{self, Inbound, Published, Rejected};
-use crate::protocol::message::Message;
+use crate::protocol::message::{self, Message};
 use crate::protocol::topic::{self, MessageKind, Route};
 use crate::protocol::uplink::Channel;
 
@@ -109,6 +109,14 @@ impl Session {
 
     fn reject(&mut self, rejected: &Rejected<'_>, owed: Acknowledgement, ctx: &mut Context<'_>) {
         let rejection = rejected.rejection();
+        // Its caller need not wait for the time-out: the device has answered, and not in a way that can be read.
+        if let (Some(route), Some(payload)) = (&rejected.route, rejection.payload)
+            && !self.pending.is_empty()
+            && let Some(id) = message::message_id(payload)
+            && let Some(pending) = self.pending.answered(route, &id)
+        {
+            ctx.fail_undecodable(pending, rejection.detail);
+        }
         ctx.observer.event(Event::Rejected { kind: rejected.kind, reason: rejection.reason, topic: rejection.topic });
         let trace = ctx.encoder.tracer.begin(None);
         let source = self.source(None);
