@@ -79,7 +79,6 @@ fn connect_all(bridge: &Bridge, devices: &[Registration], client: &str) {
         let mut wire = open(bridge.mqtt(), client);
         wire.send(&Connect::of(device).bytes());
         assert_eq!((wire.next_packet().body[1], &device.id), (ACCEPTED, &device.id));
-        println!("{}: {:?}", device.id, begin.elapsed());
         assert!(begin.elapsed() < BOUND, "{}: {:?}", device.id, begin.elapsed());
     }
 }
@@ -148,7 +147,6 @@ fn datagrams_with_invented_ids_keep_no_device_of_another_address_or_over_mqtt_wa
             let mut own = CoapDevice::plain_from("127.0.0.2:0".parse().unwrap(), server);
             let request = own.encrypted(device, "properties/report", REPORT);
             assert_eq!(own.request(&request).code(), Code::CREATED, "{}", device.id);
-            println!("{}: {:?}", device.id, begin.elapsed());
             assert!(begin.elapsed() < BOUND, "{}: {:?}", device.id, begin.elapsed());
         }
     });
