@@ -9,7 +9,7 @@ use anyhow::{Context as _, ensure};
 
 use super::listeners;
 use crate::config::Config;
-use crate::protocol::coap::{Endpoint, Security, Settings, TokenSecrets};
+use crate::protocol::coap::{Endpoint, FingerprintKey, Security, Settings, TokenSecrets};
 use crate::protocol::limit::Now;
 use crate::transport::Gate;
 use crate::transport::coap::Port;
@@ -79,11 +79,10 @@ impl PortPlan {
                 Security::Dtls { secrets: dtls.secrets.clone(), token_ttl_secs: config.token_ttl.as_secs().max(1) }
             }
         };
-        let seed = getrandom::u64().context("random numbers")?;
         let settings = Settings {
             max_age_ms: self.dtls.is_none().then_some(config.max_age_ms).flatten(),
             exchanges_per_peer: config.exchanges_per_peer,
-            ..Settings::new(self.number, security, seed)
+            ..Settings::new(self.number, security, FingerprintKey::new(random()?))
         };
         let sessions = self.dtls.map(|dtls| Sessions::new(dtls.server, dtls.cookies, gate.clone(), config.bounds, now));
         let socket = tokio::net::UdpSocket::from_std(self.socket)?;

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use jetlinks_bridge::codec::coap::{Code, Kind, MessageToken, decode, empty, option};
+use jetlinks_bridge::codec::coap::{Block, Code, Draft, Kind, MessageToken, decode, empty, option};
+use jetlinks_bridge::protocol::coap::cipher;
 
 use crate::relay::Relay;
 use crate::support::port;
@@ -208,4 +209,53 @@ fn every_confirmed_message_is_written_once_whatever_the_way_loses_doubles_and_re
         assert_eq!(written.get(name), Some(&1), "{name}");
     }
     assert_eq!(bridge.exit_code(), 0);
+}
+
+/// A CON of a device that begins with the same message id and token each time it starts.
+fn restarting(device: &Registration, id: u16, suffix: &str) -> Draft {
+    let token = MessageToken::new(&[1]).unwrap();
+    let draft = Draft::new(Kind::Confirmable, Code::POST, id, token).path(&device.topic(suffix));
+    draft.option(option::DEVICE_ID, device.id.as_bytes())
+}
+
+fn encrypt(device: &Registration, json: &str) -> Vec<u8> {
+    cipher::encrypt(cipher::key(&device.secure_key).unwrap(), json.as_bytes())
+}
+
+#[test]
+fn a_device_that_sleeps_and_begins_with_message_id_1_each_time_is_written_each_time() {
+    let (registry, devices) = devices(1);
+    let mut bridge = Bridge::start(&Settings::stdio(&registry).text("coap.listen", "127.0.0.1:0"));
+    let mut device = CoapDevice::plain(bridge.listener("coap"));
+    for start in 1..=5 {
+        let body = encrypt(&devices[0], &format!(r#"{{"properties":{{"start":{start}}}}}"#));
+        let request = restarting(&devices[0], 1, "properties/report").payload(&body);
+        for _ in 0..2 {
+            assert_eq!(device.request(&request).code(), Code::CREATED);
+        }
+        let envelope = bridge.expect("device.properties.report", "device1");
+        assert_eq!(envelope["data"]["properties"]["start"], start, "{envelope}");
+    }
+    assert_eq!(bridge.metric("jetlinks_bridge_coap_duplicates_total", &[]), 5.0);
+}
+
+#[test]
+fn blocks_from_before_a_power_cut_are_no_part_of_the_body_behind_it() {
+    const BLOCK_BYTES: usize = 64;
+    let (registry, devices) = devices(1);
+    let mut bridge = Bridge::start(&Settings::stdio(&registry).text("coap.listen", "127.0.0.1:0"));
+    let mut device = CoapDevice::plain(bridge.listener("coap"));
+    let body = |filler: &str| encrypt(&devices[0], &format!(r#"{{"data":"{}"}}"#, filler.repeat(200)));
+    let mut send = |body: &[u8], blocks: usize| {
+        let all = body.chunks(BLOCK_BYTES).len();
+        let codes = body.chunks(BLOCK_BYTES).zip(0..).take(blocks).map(|(bytes, number)| {
+            let block = Block { number, more: number as usize + 1 < all, size_exponent: 2 };
+            let request = restarting(&devices[0], number as u16 + 1, "event/long");
+            device.request(&request.uint(option::BLOCK1, block.to_uint()).payload(bytes)).code()
+        });
+        codes.collect::<Vec<_>>()
+    };
+    assert_eq!(send(&body("a"), 2), [Code::CONTINUE; 2]);
+    assert_eq!(send(&body("b"), 4), [Code::CONTINUE, Code::CONTINUE, Code::CONTINUE, Code::CREATED]);
+    assert_eq!(bridge.expect("device.event", "device1")["data"]["data"], "b".repeat(200));
 }

@@ -18,6 +18,17 @@ pub(super) enum Body {
     TooLarge,
 }
 
+/// One block of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Part {
+    /// Its place.
+    pub(super) block: Block,
+    /// Equal for the blocks of one body, and another for every other body that a peer may be sending.
+    pub(super) key: [u8; 32],
+    /// Size1: what the whole body will have, as far as the client says.
+    pub(super) announced_bytes: Option<u32>,
+}
+
 /// A request that may be right.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Demand {
@@ -27,10 +38,8 @@ pub(super) struct Demand {
     pub(super) topic: String,
     /// Body, or that of one block.
     pub(super) body: Body,
-    /// Block1.
-    pub(super) block: Option<Block>,
-    /// Size1: what the whole body will have.
-    pub(super) announced_bytes: Option<u32>,
+    /// Block1: which part of a body the payload is.
+    pub(super) part: Option<Part>,
     /// Option 2110.
     pub(super) signature: Vec<u8>,
     /// Option 2111.
@@ -62,14 +71,16 @@ impl Demand {
         if !message.uint(option::CONTENT_FORMAT).is_none_or(is_format) {
             return Err(Fault::Answer(Code::UNSUPPORTED_CONTENT_FORMAT));
         }
-        let block = message.uint(option::BLOCK1).map(Block::from_uint).transpose();
-        let block = block.map_err(|_| Fault::Answer(Code::BAD_REQUEST))?;
+        let part = message.uint(option::BLOCK1).map(|value| {
+            let block = Block::from_uint(value).map_err(|_| Fault::Answer(Code::BAD_REQUEST))?;
+            Ok(Part { block, key: upload_key(&message), announced_bytes: message.uint(option::SIZE1) })
+        });
+        let part = part.transpose()?;
         let topic = message.path().map_err(|_| Fault::Option)?;
         Ok(Self {
             device,
             topic,
-            block,
-            announced_bytes: message.uint(option::SIZE1),
+            part,
             signature: message.value(option::SIGNATURE).unwrap_or_default().to_vec(),
             token: message.value(option::TOKEN).map(<[u8]>::to_vec),
             accepts_json: message.uint(option::ACCEPT).is_none_or(is_format),
@@ -88,7 +99,7 @@ impl Demand {
 }
 
 /// Tells the uploads of one peer apart: equal for the blocks of one body (RFC 7959 section 2.5, RFC 9175 section 3).
-pub(super) fn upload_key(message: &Message) -> [u8; 32] {
+fn upload_key(message: &Message) -> [u8; 32] {
     let mut hash = Sha256::new_with_prefix([message.code().to_byte()]);
     let telling = [option::ETAG, option::URI_PATH, option::URI_QUERY, option::REQUEST_TAG, option::DEVICE_ID];
     for number in telling {

@@ -2,7 +2,8 @@
 
 use super::PeerKey;
 use super::demand::Demand;
-use crate::codec::coap::{Block, Code, Draft, Kind, MessageToken, option};
+use super::seen::RequestKey;
+use crate::codec::coap::{Block, Code, Draft, Kind, option};
 use crate::protocol::id::DeviceId;
 use crate::protocol::trace::Span;
 use crate::protocol::uplink::Record;
@@ -43,9 +44,7 @@ impl Answer {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Caller {
     pub(super) peer: PeerKey,
-    /// Message id of the request.
-    pub(super) id: u16,
-    pub(super) token: MessageToken,
+    pub(super) request: RequestKey,
     /// Whether the request was a CON.
     pub(super) confirmable: bool,
 }
@@ -56,8 +55,9 @@ impl Caller {
         if self.confirmable { Kind::Acknowledgement } else { Kind::NonConfirmable }
     }
 
-    pub(super) fn encode(&self, kind: Kind, answer: &Answer) -> Vec<u8> {
-        let mut draft = Draft::new(kind, answer.code, self.id, self.token);
+    /// The answer as a datagram; in an ACK its message id must be that of the request.
+    pub(super) fn encode(&self, kind: Kind, id: u16, answer: &Answer) -> Vec<u8> {
+        let mut draft = Draft::new(kind, answer.code, id, self.request.token);
         if let Some(block) = answer.block {
             draft = draft.uint(option::BLOCK1, block.to_uint());
         }
@@ -91,6 +91,8 @@ pub(super) struct Queued {
 /// An answer of its own that the device has not acknowledged.
 #[derive(Debug)]
 pub(super) struct Apart {
+    /// Its message id.
+    pub(super) id: u16,
     pub(super) datagram: Vec<u8>,
     pub(super) retransmissions: u8,
     pub(super) timeout_us: u64,

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{Context, Endpoint, Event, Found, Identity, Observer, Outbox, Parked, PeerKey, Security, Settings};
-use super::{TokenSecrets, cipher};
+use super::{Context, Endpoint, Event, FingerprintKey, Found, Identity, Observer, Outbox, Parked, PeerKey, Security};
+use super::{Settings, TokenSecrets, cipher};
 use crate::codec::coap::{Code, Draft, Kind, Message, MessageToken, decode, option};
 use crate::protocol::child::{Child, Children};
 use crate::protocol::envelope::{Encoder, Mode};
@@ -87,6 +87,11 @@ pub(super) fn secrets() -> TokenSecrets {
     TokenSecrets::new(b"secret1", None)
 }
 
+/// Of every process alike.
+pub(super) fn key() -> FingerprintKey {
+    FingerprintKey::new([7; 32])
+}
+
 pub(super) fn message_token(byte: u8) -> MessageToken {
     MessageToken::new(&[byte, byte]).expect("short")
 }
@@ -115,11 +120,11 @@ pub(super) fn non(mut datagram: Vec<u8>) -> Vec<u8> {
 
 impl Rig {
     pub(super) fn new() -> Self {
-        Self::with(Settings::new(3, Security::Aes, 7))
+        Self::with(Settings::new(3, Security::Aes, key()))
     }
 
     pub(super) fn dtls() -> Self {
-        Self::with(Settings::new(4, Security::Dtls { secrets: Arc::new(secrets()), token_ttl_secs: 3600 }, 7))
+        Self::with(Settings::new(4, Security::Dtls { secrets: Arc::new(secrets()), token_ttl_secs: 3600 }, key()))
     }
 
     pub(super) fn with(settings: Settings) -> Self {

@@ -15,14 +15,15 @@
 //! After each call send what is in the [`Outbox`]. A record travels under a token whose slot has its highest bit set, so
 //! a worker can tell it from those of MQTT sessions: see [`endpoint_of`].
 //!
-//! An answer carries the message id of its request: unique for the peer as long as the peer's own ids are, and nothing
-//! has to be remembered.
+//! A device that restarts begins its message ids and tokens again, so neither of them names a request: its bytes do. An
+//! answer that does not travel in an ACK has a message id of the endpoint's own, counted for each peer.
 
 pub mod cipher;
 mod context;
 mod demand;
 mod endpoint;
 mod exchange;
+mod fingerprint;
 mod grant;
 mod hex;
 mod judge;
@@ -41,6 +42,7 @@ mod tests;
 pub use crate::codec::coap::Code;
 pub use context::{Context, DropReason, Event, Observer, Refusal};
 pub use endpoint::{Endpoint, Held, Parked, endpoint_of};
+pub use fingerprint::FingerprintKey;
 pub use grant::sign as sign_grant;
 pub use judge::{Found, Identity};
 pub use peer::{Outbox, PeerKey};

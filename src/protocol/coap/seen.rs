@@ -1,5 +1,8 @@
 //! Requests that were seen, so that a duplicate is answered again and does nothing again (RFC 7252 section 4.5).
 //!
+//! A duplicate is what comes from the same peer byte for byte. Message id and token alone do not make one: a device that
+//! restarts begins both again, and says something else under them.
+//!
 //! Only what a second time would do harm is remembered: requests that are open, and answers of what was written. Bounded
 //! for each peer and in all. Where all is full, peers that were silent since the hand came by last forget first, so a
 //! peer that floods pushes out itself and the silent, not who is in the middle of an exchange.
@@ -8,6 +11,7 @@ use std::collections::{HashMap, VecDeque};
 
 use super::PeerKey;
 use super::exchange::Ticket;
+use super::fingerprint::Fingerprint;
 use super::timing::EXCHANGE_LIFETIME_US;
 use crate::codec::coap::MessageToken;
 
@@ -23,21 +27,67 @@ pub(super) enum Sighting {
     Answered(Box<[u8]>),
     /// It got an empty ACK, and then this datagram.
     AnsweredApart(Box<[u8]>),
+    /// It was a block that was taken in.
+    Block,
 }
 
-/// Which request of a peer. A client that begins anew may use a message id again: then its token tells.
-pub(super) type RequestKey = (u16, MessageToken);
+/// Which request of a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RequestKey {
+    /// Its message id.
+    pub(super) id: u16,
+    pub(super) token: MessageToken,
+    /// That of its bytes, id and token included.
+    pub(super) fingerprint: Fingerprint,
+}
 
+impl RequestKey {
+    /// Whether an answer to one of the two may be taken for an answer to the other.
+    pub(super) fn is_like(&self, other: &RequestKey) -> bool {
+        (self.id, self.token) == (other.id, other.token)
+    }
+}
+
+/// Where a request belongs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Origin {
+    /// Number of the upload that it is a block of; 0 for none.
+    pub(super) upload: u32,
+    /// Whether its message id and token named another request before: the peer has restarted.
+    pub(super) is_restart: bool,
+}
+
+/// A request that was seen.
 #[derive(Debug)]
-struct Entry {
-    key: RequestKey,
-    at_us: u64,
-    sighting: Sighting,
+pub(super) struct Entry {
+    id: u16,
+    token: MessageToken,
+    fingerprint: Fingerprint,
+    // Key and origin lie in it one by one, so that it has 56 bytes.
+    pub(super) upload: u32,
+    is_restart: bool,
+    pub(super) at_us: u64,
+    pub(super) sighting: Sighting,
 }
 
 impl Entry {
+    fn new(key: RequestKey, origin: Origin, at_us: u64, sighting: Sighting) -> Self {
+        let RequestKey { id, token, fingerprint } = key;
+        let Origin { upload, is_restart } = origin;
+        Self { id, token, fingerprint, upload, is_restart, at_us, sighting }
+    }
+
+    fn key(&self) -> RequestKey {
+        RequestKey { id: self.id, token: self.token, fingerprint: self.fingerprint }
+    }
+
     fn is_open(&self) -> bool {
         matches!(self.sighting, Sighting::Open(_))
+    }
+
+    /// Whether something of its exchange may still be on its way.
+    fn counts(&self, now_us: u64) -> bool {
+        self.is_open() || self.at_us + EXCHANGE_LIFETIME_US > now_us
     }
 }
 
@@ -47,6 +97,8 @@ struct Peer {
     /// In the order of their times.
     entries: VecDeque<Entry>,
     open: usize,
+    /// Message id of its next answer that does not travel in an ACK.
+    next_id: u16,
     /// Whether it was heard again since the hand came by. Not so at first: else a flood of new peers would make all alike.
     heard: bool,
 }
@@ -89,32 +141,61 @@ impl Seen {
         self.places.len()
     }
 
-    /// What became of the request; `None` when it was not seen, or so long ago that its id may be used again.
-    pub(super) fn find(&mut self, peer: PeerKey, key: RequestKey, now_us: u64) -> Option<&Sighting> {
+    /// What became of the request; `None` when it was not seen, or so long ago that nothing of it is on its way.
+    pub(super) fn find(&mut self, peer: PeerKey, key: RequestKey, now_us: u64) -> Option<&Entry> {
         let peer = self.peer(peer)?;
         peer.heard = true;
-        let entry = peer.entries.iter().rev().find(|entry| entry.key == key)?;
-        (entry.is_open() || entry.at_us + EXCHANGE_LIFETIME_US > now_us).then_some(&entry.sighting)
+        let entry = peer.entries.iter().rev().find(|entry| entry.key() == key)?;
+        entry.counts(now_us).then_some(entry)
     }
 
-    /// The open request with that message id, whatever its token.
-    pub(super) fn open_with_id(&mut self, peer: PeerKey, id: u16) -> impl Iterator<Item = Ticket> {
+    /// Whether the peer has used the request's message id and token for another one.
+    pub(super) fn is_reused(&mut self, peer: PeerKey, key: RequestKey, now_us: u64) -> bool {
+        let is_other = |entry: &Entry| entry.key().is_like(&key) && entry.key() != key && entry.counts(now_us);
+        self.peer(peer).is_some_and(|peer| peer.entries.iter().any(is_other))
+    }
+
+    /// Whether the peer has restarted since then.
+    pub(super) fn has_restarted(&mut self, peer: PeerKey, since_us: u64) -> bool {
+        let is_restart = |entry: &Entry| entry.is_restart && entry.at_us > since_us;
+        self.peer(peer).is_some_and(|peer| peer.entries.iter().any(is_restart))
+    }
+
+    /// The open requests of a peer.
+    pub(super) fn open_of(&mut self, peer: PeerKey) -> impl Iterator<Item = Ticket> {
         let entries = self.peer(peer).into_iter().flat_map(|peer| &peer.entries);
-        entries.filter(move |entry| entry.key.0 == id).filter_map(|entry| match entry.sighting {
+        entries.filter_map(|entry| match entry.sighting {
             Sighting::Open(ticket) => Some(ticket),
             _ => None,
         })
     }
 
+    /// A message id for an answer that does not travel in an ACK; `None` for a peer of which nothing is remembered.
+    pub(super) fn next_id(&mut self, peer: PeerKey) -> Option<u16> {
+        let peer = self.peer(peer)?;
+        peer.next_id = peer.next_id.wrapping_add(1);
+        Some(peer.next_id)
+    }
+
     /// Remembers that the request is open; whether there was room.
-    pub(super) fn open(&mut self, peer: PeerKey, key: RequestKey, ticket: Ticket, now_us: u64) -> bool {
+    pub(super) fn open(&mut self, peer: PeerKey, key: RequestKey, origin: Origin, ticket: Ticket, now_us: u64) -> bool {
+        self.insert(peer, Entry::new(key, origin, now_us, Sighting::Open(ticket)))
+    }
+
+    /// Remembers that a block was taken in, if there is room.
+    pub(super) fn note_block(&mut self, peer: PeerKey, key: RequestKey, origin: Origin, now_us: u64) {
+        self.insert(peer, Entry::new(key, origin, now_us, Sighting::Block));
+    }
+
+    fn insert(&mut self, peer: PeerKey, entry: Entry) -> bool {
         let (per_peer_max, open_max) = (self.per_peer_max, self.open_per_peer_max);
+        let (key, opens) = (entry.key(), usize::from(entry.is_open()));
         if let Some(known) = self.peer(peer) {
-            if known.open >= open_max {
+            if known.open + opens > open_max {
                 return false;
             }
             let mut gone = 0;
-            if let Some(at) = known.entries.iter().position(|entry| entry.key == key && !entry.is_open()) {
+            if let Some(at) = known.entries.iter().position(|entry| entry.key() == key && !entry.is_open()) {
                 known.entries.remove(at);
                 gone = 1;
             } else if known.entries.len() >= per_peer_max
@@ -128,16 +209,17 @@ impl Seen {
         if self.len >= self.max && !self.make_room() {
             return false;
         }
-        let entry = Entry { key, at_us: now_us, sighting: Sighting::Open(ticket) };
         self.len += 1;
         if let Some(known) = self.peer(peer) {
             known.entries.push_back(entry);
-            known.open += 1;
+            known.open += opens;
             return true;
         }
         let mut entries = VecDeque::with_capacity(1);
         entries.push_back(entry);
-        let new = Some(Peer { key: peer, entries, open: 1, heard: false });
+        // Any 16 bits of a keyed hash are as good as random ones.
+        let next_id = key.fingerprint as u16;
+        let new = Some(Peer { key: peer, entries, open: opens, next_id, heard: false });
         let place = match self.free.pop() {
             Some(place) => {
                 self.peers[place as usize] = new;
@@ -152,19 +234,10 @@ impl Seen {
         true
     }
 
-    /// Remembers a request that was answered at once, if there is room.
-    pub(super) fn note(&mut self, peer: PeerKey, key: RequestKey, answer: Vec<u8>, now_us: u64) {
-        // No exchange has this ticket.
-        let none = Ticket { slot: u32::MAX, generation: 0 };
-        if self.open(peer, key, none, now_us) {
-            self.close(peer, key, none, Some(Sighting::Answered(answer.into())));
-        }
-    }
-
     /// Notes the end of an open request: what a duplicate gets, or `None` to treat it as new.
     pub(super) fn close(&mut self, peer: PeerKey, key: RequestKey, ticket: Ticket, answer: Option<Sighting>) {
         let Some(known) = self.peer(peer) else { return };
-        let is_meant = |entry: &Entry| entry.key == key && entry.sighting == Sighting::Open(ticket);
+        let is_meant = |entry: &Entry| entry.key() == key && entry.sighting == Sighting::Open(ticket);
         let Some(at) = known.entries.iter().position(is_meant) else { return };
         known.open -= 1;
         match answer {
@@ -198,7 +271,7 @@ impl Seen {
             let Some(peer) = &mut self.peers[self.hand] else { continue };
             peer.heard = false;
             let before = peer.entries.len();
-            peer.entries.retain(|entry| entry.is_open() || entry.at_us + EXCHANGE_LIFETIME_US > now_us);
+            peer.entries.retain(|entry| entry.counts(now_us));
             self.len -= before - peer.entries.len();
             let key = peer.key;
             if peer.entries.is_empty() {
@@ -251,13 +324,20 @@ mod tests {
     }
 
     fn key(id: u16) -> RequestKey {
-        (id, MessageToken::default())
+        RequestKey { id, token: MessageToken::default(), fingerprint: 1 }
     }
 
     fn answer(seen: &mut Seen, peer: u64, id: u16, now_us: u64) {
-        let peer = PeerKey::Session(peer);
-        assert!(seen.open(peer, key(id), ticket(7), now_us));
-        seen.close(peer, key(id), ticket(7), Some(Sighting::Answered([1].into())));
+        answer_to(seen, PeerKey::Session(peer), key(id), 1, now_us);
+    }
+
+    fn answer_to(seen: &mut Seen, peer: PeerKey, key: RequestKey, answer: u8, now_us: u64) {
+        assert!(seen.open(peer, key, Origin::default(), ticket(7), now_us));
+        seen.close(peer, key, ticket(7), Some(Sighting::Answered([answer].into())));
+    }
+
+    fn sighting(seen: &mut Seen, peer: PeerKey, key: RequestKey) -> Option<Sighting> {
+        seen.find(peer, key, 0).map(|entry| entry.sighting.clone())
     }
 
     fn knows(seen: &mut Seen, peer: u64, id: u16, now_us: u64) -> bool {
@@ -271,11 +351,47 @@ mod tests {
         assert!(knows(&mut seen, 1, 1, EXCHANGE_LIFETIME_US - 1));
         assert!(!knows(&mut seen, 1, 1, EXCHANGE_LIFETIME_US));
         assert!(!knows(&mut seen, 2, 1, 0));
-        assert_eq!(seen.find(PeerKey::Session(1), (1, MessageToken::new(b"x").expect("short")), 0), None);
         for _ in 0..TICKS_PER_ROUND {
             seen.sweep(EXCHANGE_LIFETIME_US);
         }
         assert_eq!((seen.len(), seen.peers()), (0, 0));
+    }
+
+    #[test]
+    fn requests_with_one_id_and_token_are_told_apart_by_their_bytes() {
+        let mut seen = Seen::new(10, 5, 5);
+        let peer = PeerKey::Session(1);
+        let [first, second] = [1, 2].map(|fingerprint| RequestKey { fingerprint, ..key(7) });
+        answer_to(&mut seen, peer, first, 3, 0);
+        assert_eq!(sighting(&mut seen, peer, second), None);
+        assert!(seen.is_reused(peer, second, 0) && !seen.is_reused(peer, first, 0));
+        assert!(!seen.is_reused(peer, RequestKey { id: 8, ..second }, 0));
+        assert!(!seen.is_reused(peer, second, EXCHANGE_LIFETIME_US), "its id may name another by now");
+        answer_to(&mut seen, peer, second, 4, 0);
+        assert_eq!(sighting(&mut seen, peer, first), Some(Sighting::Answered([3].into())));
+        assert_eq!(sighting(&mut seen, peer, second), Some(Sighting::Answered([4].into())));
+    }
+
+    #[test]
+    fn a_restart_is_remembered_for_what_was_seen_before_it() {
+        let mut seen = Seen::new(10, 5, 5);
+        let peer = PeerKey::Session(1);
+        seen.note_block(peer, key(1), Origin { upload: 7, is_restart: false }, 10);
+        seen.note_block(peer, key(2), Origin { upload: 8, is_restart: true }, 20);
+        assert_eq!(seen.find(peer, key(1), 30).map(|entry| entry.upload), Some(7));
+        assert!(seen.has_restarted(peer, 19) && !seen.has_restarted(peer, 20));
+        assert!(!seen.has_restarted(PeerKey::Session(2), 0));
+    }
+
+    #[test]
+    fn message_ids_of_answers_are_counted_for_each_peer() {
+        let mut seen = Seen::new(10, 5, 5);
+        let peer = PeerKey::Session(1);
+        assert_eq!(seen.next_id(peer), None);
+        seen.note_block(peer, RequestKey { fingerprint: 0xffff, ..key(7) }, Origin::default(), 0);
+        seen.note_block(PeerKey::Session(2), key(7), Origin::default(), 0);
+        assert_eq!([(); 3].map(|()| seen.next_id(peer)), [0, 1, 2].map(Some));
+        assert_eq!(seen.next_id(PeerKey::Session(2)), Some(2));
     }
 
     #[test]
@@ -302,20 +418,22 @@ mod tests {
         let mut seen = Seen::new(10, 5, 3);
         let peer = PeerKey::Session(1);
         for id in 0..3 {
-            assert!(seen.open(peer, key(id), ticket(id.into()), 0));
+            assert!(seen.open(peer, key(id), Origin::default(), ticket(id.into()), 0));
         }
-        assert!(!seen.open(peer, key(3), ticket(3), 0), "one more than may be open");
+        assert!(!seen.open(peer, key(3), Origin::default(), ticket(3), 0), "one more than may be open");
         for other in 2..5 {
             for id in 0..3 {
                 let expected = seen.len() < 10;
-                assert_eq!(seen.open(PeerKey::Session(other), key(id), ticket(9), 0), expected);
+                let opened = seen.open(PeerKey::Session(other), key(id), Origin::default(), ticket(9), 0);
+                assert_eq!(opened, expected);
             }
         }
-        assert_eq!(seen.find(peer, key(0), u64::MAX / 2), Some(&Sighting::Open(ticket(0))));
+        let found = seen.find(peer, key(0), u64::MAX / 2).map(|entry| &entry.sighting);
+        assert_eq!(found, Some(&Sighting::Open(ticket(0))));
         seen.close(peer, key(1), ticket(8), None);
-        assert_eq!(seen.open_with_id(peer, 1).collect::<Vec<_>>(), [ticket(1)], "closed by another ticket");
+        assert_eq!(seen.open_of(peer).collect::<Vec<_>>(), [0, 1, 2].map(ticket), "closed by another ticket");
         seen.close(peer, key(1), ticket(1), None);
-        assert_eq!(seen.find(peer, key(1), 0), None);
+        assert_eq!(sighting(&mut seen, peer, key(1)), None);
         assert_eq!(seen.forget(peer), [ticket(0), ticket(2)]);
         assert_eq!(seen.len(), 7);
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::TokenSecrets;
+use super::{FingerprintKey, TokenSecrets};
 
 /// How requests prove whose they are.
 #[derive(Debug, Clone)]
@@ -35,7 +35,7 @@ pub struct Settings {
     pub remembered: usize,
     /// Answers remembered for one peer.
     pub remembered_per_peer: usize,
-    /// Blocks that are remembered, so that a late duplicate does not become a part of the next body.
+    /// Blocks that are remembered, so that a late duplicate of one does not become a part of the next body.
     pub blocks_remembered: usize,
     /// Blocks remembered for one peer: those of the largest body.
     pub blocks_remembered_per_peer: usize,
@@ -46,15 +46,15 @@ pub struct Settings {
     /// Bytes of bodies that are half received, and again as many of requests whose device is being looked up: what
     /// nobody has vouched for. Never less than one body needs.
     pub unproven_bytes: usize,
-    /// Spreads retransmissions; random.
-    pub seed: u64,
+    /// Tells repetitions of requests from other requests, and spreads retransmissions.
+    pub key: FingerprintKey,
 }
 
 impl Settings {
     /// Settings with the default bounds. Worst case of memory: 6 MiB of open requests without their records (those
-    /// count as [`Load::held_bytes`](crate::protocol::limit::Load)); 36 MiB of remembered answers when each is of another
-    /// peer, 11 MiB when they are of few; 4 MiB of remembered blocks; twice 8 MiB of what is unproven.
-    pub fn new(number: u8, security: Security, seed: u64) -> Self {
+    /// count as [`Load::held_bytes`](crate::protocol::limit::Load)); 39 MiB of remembered answers when each is of another
+    /// peer, 16 MiB when they are of few; 4 MiB of remembered blocks; twice 8 MiB of what is unproven.
+    pub fn new(number: u8, security: Security, key: FingerprintKey) -> Self {
         Self {
             number,
             security,
@@ -68,7 +68,7 @@ impl Settings {
             uploads: 1024,
             uploads_per_peer: 2,
             unproven_bytes: 8 << 20,
-            seed,
+            key,
         }
     }
 }

@@ -3,22 +3,27 @@
 //! Nobody has vouched for them: they are kept apart from what the queue is owed, under bounds of their own. When a bound
 //! is reached, the upload that has been silent longest makes room; its client is told 4.08 and begins again.
 //!
-//! A late duplicate of a block would begin an upload anew or, worse, become a part of the next body: whoever calls keeps
-//! duplicates away.
+//! A block that came before, byte for byte, is one of three things. It may be a repetition of what the upload holds, or of
+//! the end of a body that was answered. It may be late, from an earlier body, and must not become a part of this one. Or a
+//! device has restarted, begun its message ids and tokens again, and its new body has a block like one of the old: then
+//! the block is a part. What tells of a restart is an id and token that named other bytes before. Where nothing tells, the
+//! client gets 4.08 and begins again, for no body may be put together that nobody sent.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use super::PeerKey;
+use super::demand::Part;
 use super::timing::UPLOAD_IDLE_US;
 use crate::codec::coap::Block;
 
 /// What a block led to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// It is kept; 2.31.
-    Continue,
-    /// It was the last; the body.
-    Complete(Vec<u8>),
+    /// It is kept in the upload of that number; 2.31.
+    Continue(u32),
+    /// It was the last of the upload of that number (0: of none, there were no others); the body.
+    Complete(u32, Vec<u8>),
     /// Blocks before it are missing; 4.08.
     Gap,
     /// The body is over the limit; 4.13.
@@ -32,20 +37,67 @@ pub(super) enum Step {
 pub(super) struct Piece<'a> {
     /// Who sends it.
     pub(super) peer: PeerKey,
-    /// Which upload of the peer it belongs to.
-    pub(super) key: [u8; 32],
-    /// Its place.
-    pub(super) block: Block,
+    /// Where it belongs.
+    pub(super) part: Part,
     /// Its bytes.
     pub(super) bytes: &'a [u8],
-    /// What the whole body will have, as far as the client says.
-    pub(super) announced_bytes: Option<u32>,
+    /// What came before under its message id and token.
+    pub(super) earlier: Earlier,
+}
+
+/// What came before under a request's message id and token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Earlier {
+    /// Nothing.
+    Nothing,
+    /// The same bytes.
+    Same {
+        /// The upload that they were a block of.
+        upload: u32,
+        /// Whether the peer has restarted since.
+        restarted: bool,
+    },
+    /// Other bytes: the peer has restarted.
+    Other,
+}
+
+/// What a block is that came before, byte for byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repetition {
+    /// A duplicate of one that the upload holds; 2.31 again.
+    Held,
+    /// A duplicate of the last block of a body that was answered.
+    Answered,
+    /// A part of the body that arrives now: [`Uploads::take`] must follow.
+    Part,
+    /// Of an earlier body, as far as can be told; 4.08.
+    Late,
+}
+
+/// What the blocks of an upload tell of the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum History {
+    /// Nothing: a block that came before the upload is no part of it.
+    Plain,
+    /// All of them came before, as blocks of one body that is no longer open. The upload has the number of that one.
+    Repeated,
+    /// It has restarted: what came before the upload may be a part of it, too.
+    Restarted,
 }
 
 #[derive(Debug)]
 struct Upload {
+    number: u32,
     body: Vec<u8>,
+    history: History,
     heard_us: u64,
+}
+
+impl Upload {
+    fn holds(&self, piece: &Piece<'_>) -> bool {
+        let offset = piece.part.block.offset();
+        self.body.get(offset..offset + piece.bytes.len()) == Some(piece.bytes)
+    }
 }
 
 /// See the module.
@@ -53,6 +105,8 @@ struct Upload {
 pub(super) struct Uploads {
     open: HashMap<(PeerKey, [u8; 32]), Upload>,
     held_bytes: usize,
+    /// Number that was given out last.
+    last_number: u32,
     count_max: usize,
     per_peer_max: usize,
     bytes_max: usize,
@@ -60,7 +114,7 @@ pub(super) struct Uploads {
 
 impl Uploads {
     pub(super) fn new(count_max: usize, per_peer_max: usize, bytes_max: usize) -> Self {
-        Self { open: HashMap::new(), held_bytes: 0, count_max, per_peer_max, bytes_max }
+        Self { open: HashMap::new(), held_bytes: 0, last_number: 0, count_max, per_peer_max, bytes_max }
     }
 
     /// Bodies that are half received.
@@ -73,49 +127,94 @@ impl Uploads {
         self.held_bytes
     }
 
+    /// What a block is that came before. Changes nothing.
+    pub(super) fn repetition(&self, piece: &Piece<'_>) -> Repetition {
+        let Earlier::Same { upload: number, restarted } = piece.earlier else { return Repetition::Part };
+        let Block { number: place, more, .. } = piece.part.block;
+        match self.open.get(&(piece.peer, piece.part.key)) {
+            Some(upload) if more && upload.holds(piece) => Repetition::Held,
+            Some(upload) if place > 0 && piece.part.block.offset() == upload.body.len() => match upload.history {
+                History::Restarted => Repetition::Part,
+                History::Repeated if upload.number != number => Repetition::Late,
+                History::Repeated if more => Repetition::Part,
+                History::Repeated => Repetition::Answered,
+                // It would fit, and may be late all the same.
+                History::Plain => Repetition::Late,
+            },
+            // The peer is in the middle of no body that this could end up in.
+            None if place == 0 && more => Repetition::Part,
+            None if !more && !restarted => Repetition::Answered,
+            // A body of one block came before as a whole.
+            _ if !more && place == 0 => Repetition::Answered,
+            _ => Repetition::Late,
+        }
+    }
+
     /// Takes a block in; `body_bytes_max` is the longest body.
     pub(super) fn take(&mut self, piece: &Piece<'_>, body_bytes_max: usize, now_us: u64) -> Step {
-        let key = (piece.peer, piece.key);
-        let Block { number, more, .. } = piece.block;
-        if piece.bytes.len() > piece.block.bytes() || (more && piece.bytes.len() < piece.block.bytes()) {
+        let Part { block, key, announced_bytes } = piece.part;
+        let (key, Block { number: place, more, .. }) = ((piece.peer, key), block);
+        if piece.bytes.len() > block.bytes() || (more && piece.bytes.len() < block.bytes()) {
             return Step::Misfit;
         }
-        if number == 0 {
+        if place == 0 {
             self.drop_upload(&key);
-            if piece.announced_bytes.is_some_and(|bytes| bytes as usize > body_bytes_max) {
+            if announced_bytes.is_some_and(|bytes| bytes as usize > body_bytes_max) {
                 return Step::TooLarge;
             }
         } else if !self.open.contains_key(&key) {
             return Step::Gap;
         }
-        let (offset, end) = (piece.block.offset(), piece.block.offset() + piece.bytes.len());
+        let (offset, end) = (block.offset(), block.offset() + piece.bytes.len());
         if end > body_bytes_max {
             self.drop_upload(&key);
             return Step::TooLarge;
         }
-        if number == 0 {
+        if place == 0 {
             if !more {
-                return Step::Complete(piece.bytes.to_vec());
+                return Step::Complete(0, piece.bytes.to_vec());
             }
             self.make_room(piece.peer);
+            let (number, history) = match piece.earlier {
+                Earlier::Nothing => (self.next_number(), History::Plain),
+                Earlier::Same { upload, .. } => (upload, History::Repeated),
+                Earlier::Other => (self.next_number(), History::Restarted),
+            };
+            self.open.insert(key, Upload { number, body: Vec::new(), history, heard_us: now_us });
         }
-        let upload = self.open.entry(key).or_insert(Upload { body: Vec::new(), heard_us: now_us });
-        if end <= upload.body.len() && more {
+        // For a body that is not the one of that number any more.
+        let next_number = self.next_number();
+        let Some(upload) = self.open.get_mut(&key) else { return Step::Gap };
+        let restarts = piece.earlier == Earlier::Other;
+        match offset.cmp(&upload.body.len()) {
             // The client did not see 2.31 for it.
-            return Step::Continue;
+            Ordering::Less if more && upload.holds(piece) => return Step::Continue(upload.number),
+            // The blocks before it were the same before the restart.
+            Ordering::Less if restarts => {
+                upload.body.truncate(offset);
+                upload.number = next_number;
+            }
+            // The client did not begin this body.
+            Ordering::Equal if upload.history == History::Repeated && piece.earlier == Earlier::Nothing => {
+                return Step::Gap;
+            }
+            Ordering::Equal if upload.history == History::Repeated && restarts => upload.number = next_number,
+            Ordering::Equal => {}
+            Ordering::Less | Ordering::Greater => return Step::Gap,
         }
-        if offset != upload.body.len() {
-            return Step::Gap;
+        if restarts {
+            upload.history = History::Restarted;
         }
         let before = upload.body.capacity();
         upload.body.extend_from_slice(piece.bytes);
         upload.heard_us = now_us;
         self.held_bytes += upload.body.capacity() - before;
+        let number = upload.number;
         if !more {
-            return Step::Complete(self.drop_upload(&key));
+            return Step::Complete(number, self.drop_upload(&key));
         }
         while self.held_bytes > self.bytes_max.max(2 * body_bytes_max) && self.drop_oldest(|other| *other != key) {}
-        Step::Continue
+        Step::Continue(number)
     }
 
     /// Forgets uploads that were silent for too long.
@@ -133,6 +232,12 @@ impl Uploads {
     /// Forgets the uploads of a peer.
     pub(super) fn forget(&mut self, peer: PeerKey) {
         while self.drop_oldest(|(other, _)| *other == peer) {}
+    }
+
+    /// Never 0. When a number comes again, whatever had it is long forgotten.
+    fn next_number(&mut self) -> u32 {
+        self.last_number = self.last_number.checked_add(1).unwrap_or(1);
+        self.last_number
     }
 
     fn make_room(&mut self, peer: PeerKey) {
@@ -170,50 +275,183 @@ mod tests {
 
     fn piece(peer: u64, key: u8, number: u32, more: bool, bytes: &[u8]) -> Piece<'_> {
         let block = Block { number, more, size_exponent: 0 };
-        Piece { peer: PeerKey::Session(peer), key: [key; 32], block, bytes, announced_bytes: None }
+        let part = Part { block, key: [key; 32], announced_bytes: None };
+        Piece { peer: PeerKey::Session(peer), part, bytes, earlier: Earlier::Nothing }
     }
 
     fn take(uploads: &mut Uploads, number: u32, more: bool, bytes: &[u8]) -> Step {
-        uploads.take(&piece(1, 1, number, more, bytes), MAX, 0)
+        take_after(uploads, Earlier::Nothing, number, more, bytes)
     }
+
+    /// Without the number of the upload.
+    fn take_after(uploads: &mut Uploads, earlier: Earlier, number: u32, more: bool, bytes: &[u8]) -> Step {
+        match uploads.take(&Piece { earlier, ..piece(1, 1, number, more, bytes) }, MAX, 0) {
+            Step::Continue(_) => CONTINUE,
+            Step::Complete(_, body) => Step::Complete(0, body),
+            step => step,
+        }
+    }
+
+    /// What a block is that was one of upload 1.
+    fn repetition(uploads: &Uploads, number: u32, more: bool, bytes: &[u8]) -> Repetition {
+        uploads.repetition(&Piece { earlier: SAME, ..piece(1, 1, number, more, bytes) })
+    }
+
+    fn complete(body: Vec<u8>) -> Step {
+        Step::Complete(0, body)
+    }
+
+    const CONTINUE: Step = Step::Continue(0);
+    const SAME: Earlier = Earlier::Same { upload: 1, restarted: false };
+
+    const A: &[u8] = &[b'a'; 16];
+    const B: &[u8] = &[b'b'; 16];
+    const C: &[u8] = &[b'c'; 16];
 
     #[test]
     fn blocks_become_a_body_and_repeated_ones_change_nothing() {
         let mut uploads = uploads();
-        assert_eq!(take(&mut uploads, 0, true, &[b'a'; 16]), Step::Continue);
-        assert_eq!(take(&mut uploads, 1, true, &[b'b'; 16]), Step::Continue);
-        assert_eq!(take(&mut uploads, 1, true, &[b'b'; 16]), Step::Continue);
-        let body = [[b'a'; 16], [b'b'; 16]].concat();
-        assert_eq!(take(&mut uploads, 2, false, b"c"), Step::Complete([&body[..], b"c"].concat()));
+        assert_eq!(take(&mut uploads, 0, true, A), CONTINUE);
+        assert_eq!(take(&mut uploads, 1, true, B), CONTINUE);
+        assert_eq!(take(&mut uploads, 1, true, B), CONTINUE);
+        assert_eq!(take(&mut uploads, 2, false, b"c"), complete([A, B, b"c"].concat()));
         assert_eq!((uploads.len(), uploads.held_bytes()), (0, 0));
     }
 
     #[test]
     fn a_first_block_begins_again() {
         let mut uploads = uploads();
-        take(&mut uploads, 0, true, &[b'a'; 16]);
-        take(&mut uploads, 1, true, &[b'b'; 16]);
-        assert_eq!(take(&mut uploads, 0, true, &[b'c'; 16]), Step::Continue);
-        assert_eq!(take(&mut uploads, 1, false, b"d"), Step::Complete([&[b'c'; 16][..], b"d"].concat()));
+        take(&mut uploads, 0, true, A);
+        take(&mut uploads, 1, true, B);
+        assert_eq!(take(&mut uploads, 0, true, C), CONTINUE);
+        assert_eq!(take(&mut uploads, 1, false, b"d"), complete([C, b"d"].concat()));
     }
 
     #[test]
     fn a_missing_block_is_never_filled_with_zeros() {
         let mut uploads = uploads();
         assert_eq!(take(&mut uploads, 1, true, &[0; 16]), Step::Gap);
-        take(&mut uploads, 0, true, &[b'a'; 16]);
+        take(&mut uploads, 0, true, A);
         assert_eq!(take(&mut uploads, 2, false, b"c"), Step::Gap);
-        assert_eq!(take(&mut uploads, 1, false, b"b"), Step::Complete([&[b'a'; 16][..], b"b"].concat()));
+        assert_eq!(take(&mut uploads, 1, false, b"b"), complete([A, b"b"].concat()));
         assert_eq!(take(&mut uploads, 1, false, b"b"), Step::Gap, "a body was delivered twice");
+    }
+
+    #[test]
+    fn a_block_with_other_bytes_than_the_one_that_is_held_is_refused() {
+        let mut uploads = uploads();
+        for (number, bytes) in [(0, A), (1, B)] {
+            take(&mut uploads, number, true, bytes);
+        }
+        assert_eq!(take(&mut uploads, 1, true, C), Step::Gap);
+        assert_eq!(take(&mut uploads, 1, false, C), Step::Gap);
+        assert_eq!(take(&mut uploads, 2, false, C), complete([A, B, C].concat()));
+    }
+
+    #[test]
+    fn a_peer_that_restarted_goes_on_from_the_first_block_that_differs() {
+        let mut uploads = uploads();
+        for (number, bytes) in [(0, A), (1, B), (2, C)] {
+            take(&mut uploads, number, true, bytes);
+        }
+        assert_eq!(repetition(&uploads, 0, true, A), Repetition::Held);
+        assert_eq!(take_after(&mut uploads, Earlier::Other, 1, true, C), CONTINUE);
+        assert_eq!(repetition(&uploads, 2, true, C), Repetition::Part);
+        assert_eq!(take_after(&mut uploads, SAME, 2, true, C), CONTINUE);
+        assert_eq!(take(&mut uploads, 3, false, b"d"), complete([A, C, C, b"d"].concat()));
+        assert_eq!(uploads.held_bytes(), 0);
+    }
+
+    #[test]
+    fn a_first_block_with_other_bytes_begins_a_body_that_may_have_blocks_of_the_old_one() {
+        let mut uploads = uploads();
+        for (number, bytes) in [(0, A), (1, B)] {
+            take(&mut uploads, number, true, bytes);
+        }
+        assert_eq!(take_after(&mut uploads, Earlier::Other, 0, true, C), CONTINUE);
+        assert_eq!(repetition(&uploads, 0, true, A), Repetition::Late);
+        assert_eq!(repetition(&uploads, 1, true, B), Repetition::Part);
+        assert_eq!(take_after(&mut uploads, SAME, 1, true, B), CONTINUE);
+        assert_eq!(repetition(&uploads, 2, false, b"c"), Repetition::Part);
+        assert_eq!(take_after(&mut uploads, SAME, 2, false, b"c"), complete([C, B, b"c"].concat()));
+    }
+
+    #[test]
+    fn late_blocks_of_an_earlier_body_become_no_part_of_the_next_one() {
+        let mut uploads = uploads();
+        for (number, bytes) in [(0, C), (1, C)] {
+            take(&mut uploads, number, true, bytes);
+        }
+        let late = [(0, true, A), (1, true, B), (2, true, B), (2, false, &b"c"[..])];
+        for (number, more, bytes) in late {
+            assert_eq!(repetition(&uploads, number, more, bytes), Repetition::Late, "{number}");
+        }
+        assert_eq!(repetition(&uploads, 3, false, b"d"), Repetition::Late);
+        assert_eq!(repetition(&uploads, 0, false, b"d"), Repetition::Answered);
+        assert_eq!(take(&mut uploads, 2, false, b"d"), complete([C, C, b"d"].concat()));
+        assert_eq!(repetition(&uploads, 1, true, C), Repetition::Late);
+        assert_eq!(repetition(&uploads, 2, false, b"d"), Repetition::Answered);
+        let mut end = piece(1, 1, 3, false, b"d");
+        end.earlier = Earlier::Same { upload: 1, restarted: true };
+        assert_eq!(uploads.repetition(&end), Repetition::Late, "the peer has begun another body since");
+    }
+
+    #[test]
+    fn a_body_that_comes_again_whole_is_answered_again_and_one_that_ends_otherwise_is_another() {
+        for last in [&b"c"[..], b"d"] {
+            let mut uploads = uploads();
+            for (number, bytes) in [(0, A), (1, B)] {
+                assert_eq!(repetition(&uploads, number, true, bytes), Repetition::Part);
+                assert_eq!(take_after(&mut uploads, SAME, number, true, bytes), CONTINUE);
+            }
+            assert_eq!(repetition(&uploads, 2, false, b"c"), Repetition::Answered);
+            assert_eq!(take(&mut uploads, 2, false, last), Step::Gap, "its client did not begin this body");
+            let whole = complete([A, B, last].concat());
+            assert_eq!(take_after(&mut uploads, Earlier::Other, 2, false, last), whole);
+        }
+    }
+
+    #[test]
+    fn blocks_of_two_earlier_bodies_are_no_repetition_of_one() {
+        let mut uploads = uploads();
+        assert_eq!(take_after(&mut uploads, SAME, 0, true, A), CONTINUE);
+        for (more, bytes) in [(true, B), (false, b"c")] {
+            let mut other = piece(1, 1, 1, more, bytes);
+            other.earlier = Earlier::Same { upload: 2, restarted: false };
+            assert_eq!(uploads.repetition(&other), Repetition::Late);
+        }
+    }
+
+    #[test]
+    fn a_body_has_another_number_from_where_a_restart_shows() {
+        let mut uploads = uploads();
+        let number = |uploads: &mut Uploads, earlier, number, more, bytes| match uploads.take(
+            &Piece { earlier, ..piece(1, 1, number, more, bytes) },
+            MAX,
+            0,
+        ) {
+            Step::Continue(number) | Step::Complete(number, _) => number,
+            step => panic!("{step:?}"),
+        };
+        assert_eq!(number(&mut uploads, Earlier::Nothing, 0, true, A), 1);
+        assert_eq!(number(&mut uploads, Earlier::Nothing, 1, true, B), 1);
+        let restarted = number(&mut uploads, Earlier::Other, 1, true, C);
+        assert_ne!(restarted, 1);
+        assert_eq!(number(&mut uploads, Earlier::Other, 2, true, C), restarted);
+        assert_eq!(number(&mut uploads, Earlier::Nothing, 3, false, b"d"), restarted);
+        assert_eq!(number(&mut uploads, SAME, 0, true, A), 1, "it repeats the first one");
+        let another = number(&mut uploads, Earlier::Other, 1, true, B);
+        assert!(![1, restarted].contains(&another), "it repeats no more");
+        assert_eq!(number(&mut uploads, Earlier::Nothing, 0, false, A), 0);
     }
 
     #[test]
     fn a_client_may_go_on_in_smaller_blocks() {
         let mut uploads = uploads();
-        let large =
-            Piece { block: Block { number: 0, more: true, size_exponent: 1 }, ..piece(1, 1, 0, true, &[7; 32]) };
-        assert_eq!(uploads.take(&large, MAX, 0), Step::Continue);
-        assert_eq!(take(&mut uploads, 2, false, &[7; 16]), Step::Complete(vec![7; 48]));
+        let mut large = piece(1, 1, 0, true, &[7; 32]);
+        large.part.block.size_exponent = 1;
+        assert_eq!(uploads.take(&large, MAX, 0), Step::Continue(1));
+        assert_eq!(take(&mut uploads, 2, false, &[7; 16]), complete(vec![7; 48]));
     }
 
     #[test]
@@ -225,15 +463,16 @@ mod tests {
     #[test]
     fn a_body_over_the_limit_is_refused_as_soon_as_it_shows() {
         let mut uploads = uploads();
-        let announced = Piece { announced_bytes: Some(101), ..piece(1, 1, 0, true, &[0; 16]) };
+        let mut announced = piece(1, 1, 0, true, &[0; 16]);
+        announced.part.announced_bytes = Some(101);
         assert_eq!(uploads.take(&announced, MAX, 0), Step::TooLarge);
         for number in 0..6 {
-            assert_eq!(take(&mut uploads, number, true, &[0; 16]), Step::Continue);
+            assert_eq!(take(&mut uploads, number, true, &[0; 16]), CONTINUE);
         }
         assert_eq!(take(&mut uploads, 6, false, &[0; 5]), Step::TooLarge);
         assert_eq!((uploads.len(), uploads.held_bytes()), (0, 0));
-        let far = Piece { block: Block { number: Block::NUMBER_MAX, more: false, size_exponent: 6 }, ..announced };
-        assert_eq!(uploads.take(&far, MAX, 0), Step::Gap);
+        announced.part.block = Block { number: Block::NUMBER_MAX, more: false, size_exponent: 6 };
+        assert_eq!(uploads.take(&announced, MAX, 0), Step::Gap);
     }
 
     #[test]
@@ -245,7 +484,7 @@ mod tests {
             }
             assert!(uploads.len() <= 4);
         }
-        assert_eq!(uploads.take(&piece(99, 2, 1, true, &[0; 16]), MAX, 2000), Step::Continue);
+        assert_eq!(uploads.take(&piece(99, 2, 1, true, &[0; 16]), MAX, 2000), Step::Continue(599));
         assert_eq!(uploads.take(&piece(99, 0, 1, true, &[0; 16]), MAX, 2000), Step::Gap, "three of one peer");
         for round in 1..6 {
             for (peer, key) in [(98, 1), (98, 2), (99, 1), (99, 2)] {

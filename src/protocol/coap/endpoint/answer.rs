@@ -13,12 +13,26 @@ use crate::protocol::uplink::{Handover, Token};
 impl Endpoint {
     /// The peer has an answer of its own, or does not want it.
     pub(super) fn confirm(&mut self, peer: PeerKey, id: u16) {
-        let apart = |exchange: &mut Exchange| matches!(exchange.stage, Stage::Apart(_));
+        self.end_answers(peer, |_, apart| apart.id == id);
+    }
+
+    /// The peer has used id and token of earlier requests for another one: it has restarted, and would take an answer
+    /// that is still being sent to it for the answer to what it asks now.
+    pub(super) fn end_answers_like(&mut self, caller: &Caller) {
+        self.end_answers(caller.peer, |other, _| other.request.is_like(&caller.request));
+    }
+
+    /// Ends the sending of answers of their own.
+    fn end_answers(&mut self, peer: PeerKey, is_meant: impl Fn(&Caller, &Apart) -> bool) {
         let exchanges = &mut self.exchanges;
-        let found = self.seen.open_with_id(peer, id).find(|ticket| exchanges.get(*ticket).is_some_and(apart));
-        if let Some(ticket) = found {
-            self.end_apart(ticket);
-        }
+        let is_meant = |ticket: &Ticket| {
+            exchanges.get(*ticket).is_some_and(|exchange| match &exchange.stage {
+                Stage::Apart(apart) => is_meant(&exchange.caller, apart),
+                _ => false,
+            })
+        };
+        let ended: Vec<Ticket> = self.seen.open_of(peer).filter(is_meant).collect();
+        ended.into_iter().for_each(|ticket| self.end_apart(ticket));
     }
 
     /// Takes a request out of its waiting for the registry.
@@ -90,29 +104,33 @@ impl Endpoint {
     pub(super) fn conclude(&mut self, ticket: Ticket, mut answer: Answer, remember: bool, ctx: &mut Context<'_>) {
         let jitter_us = self.jitter_us();
         let Some(exchange) = self.exchanges.get(ticket) else { return };
-        let caller = exchange.caller;
+        let (caller, acknowledged) = (exchange.caller, exchange.acknowledged);
         if answer.code != Code::REQUEST_ENTITY_TOO_LARGE {
             answer.block = exchange.block;
         }
         ctx.observer.event(caller.peer, "", Event::Answered(answer.code));
-        if exchange.acknowledged && remember {
-            let datagram = caller.encode(Kind::Confirmable, &answer);
-            ctx.send.push(caller.peer, &datagram);
+        let kind = match acknowledged {
+            true if remember => Kind::Confirmable,
+            true => Kind::NonConfirmable,
+            false => caller.kind_at_once(),
+        };
+        let id = self.answer_id(&caller, kind);
+        let datagram = caller.encode(kind, id, &answer);
+        ctx.send.push(caller.peer, &datagram);
+        if acknowledged && remember {
+            let Some(exchange) = self.exchanges.get(ticket) else { return };
             let timeout_us = ACK_TIMEOUT_US + jitter_us;
             let due_us = ctx.now.us + timeout_us;
-            exchange.stage = Stage::Apart(Box::new(Apart { datagram, retransmissions: 0, timeout_us, due_us }));
+            exchange.stage = Stage::Apart(Box::new(Apart { id, datagram, retransmissions: 0, timeout_us, due_us }));
             return;
         }
-        let kind = if exchange.acknowledged { Kind::NonConfirmable } else { caller.kind_at_once() };
-        let datagram = caller.encode(kind, &answer);
-        ctx.send.push(caller.peer, &datagram);
-        let sighting = match (exchange.acknowledged, remember) {
+        let sighting = match (acknowledged, remember) {
             // After an empty ACK no answer may travel in an ACK, not even for a duplicate (RFC 7252 section 5.2.2).
             (true, _) => Some(Sighting::AnsweredApart(datagram.into())),
             (false, true) => Some(Sighting::Answered(datagram.into())),
             (false, false) => None,
         };
-        self.seen.close(caller.peer, (caller.id, caller.token), ticket, sighting);
+        self.seen.close(caller.peer, caller.request, ticket, sighting);
         self.exchanges.remove(ticket);
     }
 
@@ -143,15 +161,12 @@ impl Endpoint {
     fn end_apart(&mut self, ticket: Ticket) {
         let Some(Exchange { caller, stage: Stage::Apart(apart), .. }) = self.exchanges.remove(ticket) else { return };
         let sighting = Sighting::AnsweredApart(apart.datagram.into());
-        self.seen.close(caller.peer, (caller.id, caller.token), ticket, Some(sighting));
+        self.seen.close(caller.peer, caller.request, ticket, Some(sighting));
     }
 
-    /// ACK_RANDOM_FACTOR: up to half of ACK_TIMEOUT (xorshift64).
+    /// ACK_RANDOM_FACTOR: up to half of ACK_TIMEOUT.
     fn jitter_us(&mut self) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        (self.random >> 16) % (ACK_TIMEOUT_US / 2)
+        self.random.draw() % (ACK_TIMEOUT_US / 2)
     }
 }
 

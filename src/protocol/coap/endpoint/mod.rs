@@ -15,6 +15,7 @@ use super::{Context, DropReason, Event, Found, PeerKey, Settings};
 use crate::codec::coap::{Code, Kind, Malformed, decode, empty};
 use crate::protocol::envelope::Replacement;
 use crate::protocol::id::DeviceId;
+use crate::protocol::random::Random;
 use crate::protocol::session::Event as MessageEvent;
 use crate::protocol::uplink::{Handover, Refusal, Token};
 
@@ -78,7 +79,7 @@ pub struct Endpoint {
     parked_bytes: usize,
     queued: usize,
     arrivals: u64,
-    random: u64,
+    random: Random,
     draining: bool,
 }
 
@@ -97,8 +98,8 @@ impl Endpoint {
             parked_bytes: 0,
             queued: 0,
             arrivals: 0,
-            // The generator stands still at 0.
-            random: settings.seed | 1,
+            // Not the hash of any request.
+            random: Random::new(settings.key.fingerprint(&[]).into()),
             draining: false,
             settings,
         }
@@ -151,7 +152,7 @@ impl Endpoint {
         match message.kind() {
             Kind::Acknowledgement | Kind::Reset if message.code() == Code::EMPTY => self.confirm(peer, id),
             Kind::Confirmable | Kind::NonConfirmable if message.code().is_request() => {
-                return self.request(peer, message, ctx);
+                return self.request(peer, datagram, message, ctx);
             }
             // A ping, or an answer that nobody asked for.
             Kind::Confirmable => ctx.send.push(peer, &empty(Kind::Reset, id)),
@@ -273,7 +274,7 @@ impl Endpoint {
             let overdue = arrived_us + ctx.limits.ack_timeout_us <= now_us;
             if exchange.caller.confirmable && !overdue {
                 exchange.acknowledged = true;
-                ctx.send.push(exchange.caller.peer, &empty(Kind::Acknowledgement, exchange.caller.id));
+                ctx.send.push(exchange.caller.peer, &empty(Kind::Acknowledgement, exchange.caller.request.id));
             }
         }
         let mut old = std::mem::take(&mut self.old);

@@ -2,55 +2,124 @@
 
 use super::answer::unavailable;
 use super::{Endpoint, Parked};
-use crate::codec::coap::{Block, Code, Kind, Message, empty, option};
-use crate::protocol::coap::demand::{Body, Demand, Fault, upload_key};
-use crate::protocol::coap::exchange::{Answer, Caller, Exchange, Exchanges, Stage};
+use crate::codec::coap::{Block, Code, Kind, Message, empty};
+use crate::protocol::coap::demand::{Body, Demand, Fault};
+use crate::protocol::coap::exchange::{Answer, Caller, Exchange, Stage};
 use crate::protocol::coap::judge::too_large;
-use crate::protocol::coap::seen::Sighting;
-use crate::protocol::coap::upload::{Piece, Step, Uploads};
+use crate::protocol::coap::seen::{Origin, RequestKey, Sighting};
+use crate::protocol::coap::upload::{Earlier, Piece, Repetition, Step, Uploads};
 use crate::protocol::coap::{Context, DropReason, Event, PeerKey, Refusal, Security, cipher};
 use crate::protocol::uplink::Availability;
 
 impl Endpoint {
-    pub(super) fn request(&mut self, peer: PeerKey, message: Message, ctx: &mut Context<'_>) -> Option<Parked> {
+    /// Takes a request in; `datagram` is what `message` was read from.
+    pub(super) fn request(
+        &mut self,
+        peer: PeerKey,
+        datagram: &[u8],
+        message: Message,
+        ctx: &mut Context<'_>,
+    ) -> Option<Parked> {
         let confirmable = message.kind() == Kind::Confirmable;
-        let caller = Caller { peer, id: message.id(), token: message.token(), confirmable };
-        let request = (caller.id, caller.token);
-        let mut sighting = self.seen.find(peer, request, ctx.now.us);
-        let key = message.value(option::BLOCK1).map(|_| upload_key(&message));
-        if key.is_some() && sighting.is_none() {
-            sighting = self.blocks.find(peer, request, ctx.now.us);
-        }
-        if let Some(sighting) = sighting {
-            ctx.observer.event(peer, "", Event::Duplicate);
-            repeat(&caller, sighting, &mut self.exchanges, ctx);
-            return None;
-        }
+        let fingerprint = self.settings.key.fingerprint(datagram);
+        let request = RequestKey { id: message.id(), token: message.token(), fingerprint };
+        let caller = Caller { peer, request, confirmable };
         let mut demand = match Demand::read(message, &self.settings.security) {
             Ok(demand) => demand,
             Err(fault) => {
-                refuse(&caller, fault, ctx);
+                self.refuse(&caller, fault, ctx);
                 return None;
             }
         };
+        let earlier = self.earlier(&caller, demand.part.is_some(), ctx);
+        if earlier == Earlier::Other {
+            self.end_answers_like(&caller);
+        }
+        if matches!(earlier, Earlier::Same { .. }) && self.repeat(&caller, &demand, earlier, ctx) {
+            return None;
+        }
+        let block = demand.part.map(|part| part.block);
         if let Some(reason) = self.closed(ctx) {
-            turn_away(&caller, demand.block, reason, ctx);
+            self.turn_away(&caller, block, reason, ctx);
             return None;
         }
-        if let Some(key) = key
-            && let Err(answer) = self.gather(&caller, &mut demand, key, ctx)
-        {
-            let datagram = reply(&caller, &answer, ctx);
-            if answer.code == Code::CONTINUE {
-                self.blocks.note(peer, request, datagram, ctx.now.us);
+        let upload = match self.gather(&caller, &mut demand, earlier, ctx) {
+            Ok(upload) => upload,
+            Err(answer) => {
+                self.reply(&caller, &answer, ctx);
+                return None;
             }
-            return None;
+        };
+        let origin = Origin { upload, is_restart: earlier == Earlier::Other };
+        let parked = self.park(caller, demand, origin, ctx);
+        if parked.is_none() {
+            self.turn_away(&caller, block, DropReason::Overload, ctx);
         }
-        let parked = self.park(caller, demand, ctx);
-        if let Err(block) = parked {
-            turn_away(&caller, block, DropReason::Overload, ctx);
+        parked
+    }
+
+    /// What came before under the message id and token of a request.
+    fn earlier(&mut self, caller: &Caller, is_block: bool, ctx: &Context<'_>) -> Earlier {
+        let (Caller { peer, request, .. }, now_us) = (*caller, ctx.now.us);
+        let mut known = self.seen.find(peer, request, now_us);
+        if known.is_none() && is_block {
+            known = self.blocks.find(peer, request, now_us);
         }
-        parked.ok()
+        if let Some((upload, at_us)) = known.map(|known| (known.upload, known.at_us)) {
+            let restarted =
+                is_block && (self.seen.has_restarted(peer, at_us) || self.blocks.has_restarted(peer, at_us));
+            return Earlier::Same { upload, restarted };
+        }
+        let is_reused =
+            self.seen.is_reused(peer, request, now_us) || (is_block && self.blocks.is_reused(peer, request, now_us));
+        if is_reused { Earlier::Other } else { Earlier::Nothing }
+    }
+
+    /// Answers what came before, byte for byte; false when it is to be taken in like any other.
+    fn repeat(&mut self, caller: &Caller, demand: &Demand, earlier: Earlier, ctx: &mut Context<'_>) -> bool {
+        let repetition = match piece(caller, demand, earlier) {
+            // A body that was too large was answered before its last block.
+            Some(piece)
+                if !piece.part.block.more || self.seen.find(caller.peer, caller.request, ctx.now.us).is_none() =>
+            {
+                self.uploads.repetition(&piece)
+            }
+            _ => Repetition::Answered,
+        };
+        match repetition {
+            Repetition::Part => return false,
+            Repetition::Late => self.reply(caller, &Answer::new(Code::REQUEST_ENTITY_INCOMPLETE), ctx),
+            Repetition::Held => {
+                ctx.observer.event(caller.peer, "", Event::Duplicate);
+                let block = demand.part.map(|part| part.block);
+                self.send(caller, &Answer { block, ..Answer::new(Code::CONTINUE) }, ctx);
+            }
+            Repetition::Answered => self.answer_again(caller, ctx),
+        }
+        true
+    }
+
+    /// Gives a duplicate what its request got.
+    fn answer_again(&mut self, caller: &Caller, ctx: &mut Context<'_>) {
+        ctx.observer.event(caller.peer, "", Event::Duplicate);
+        let acknowledge = |ctx: &mut Context<'_>| {
+            if caller.confirmable {
+                ctx.send.push(caller.peer, &empty(Kind::Acknowledgement, caller.request.id));
+            }
+        };
+        match self.seen.find(caller.peer, caller.request, ctx.now.us).map(|known| &known.sighting) {
+            Some(Sighting::Open(ticket)) => {
+                if self.exchanges.get(*ticket).is_some_and(|exchange| exchange.acknowledged) {
+                    acknowledge(ctx);
+                }
+            }
+            Some(Sighting::Answered(datagram)) => ctx.send.push(caller.peer, datagram),
+            Some(Sighting::AnsweredApart(datagram)) => {
+                acknowledge(ctx);
+                ctx.send.push(caller.peer, datagram);
+            }
+            Some(Sighting::Block) | None => {}
+        }
     }
 
     /// Why no request is taken in at this moment.
@@ -63,16 +132,17 @@ impl Endpoint {
         }
     }
 
-    /// Puts the blocks of a body together; an answer, unless the body is whole or known to be too large.
+    /// Puts the blocks of a body together; an answer, unless the body is whole or known to be too large. Gives the number
+    /// of the upload, 0 where there was none.
     fn gather(
         &mut self,
         caller: &Caller,
         demand: &mut Demand,
-        key: [u8; 32],
+        earlier: Earlier,
         ctx: &mut Context<'_>,
-    ) -> Result<(), Answer> {
-        let (Some(block), Body::Whole(bytes)) = (demand.block, &demand.body) else { return Ok(()) };
-        let piece = Piece { peer: caller.peer, key, block, bytes, announced_bytes: demand.announced_bytes };
+    ) -> Result<u32, Answer> {
+        let Some(piece) = piece(caller, demand, earlier) else { return Ok(0) };
+        let block = Some(piece.part.block);
         let padding_bytes = match self.settings.security {
             Security::Aes => cipher::BLOCK_BYTES,
             Security::Dtls { .. } => 0,
@@ -80,25 +150,33 @@ impl Endpoint {
         let (body_bytes_max, now_us) = (ctx.limits.packet_bytes + padding_bytes, ctx.now.us);
         let step = self.with_uploads(ctx, |uploads| uploads.take(&piece, body_bytes_max, now_us));
         match (step, &self.settings.security) {
-            (Step::Complete(body), _) => demand.body = Body::Whole(body),
+            (Step::Complete(upload, body), _) => {
+                demand.body = Body::Whole(body);
+                Ok(upload)
+            }
             // A token still proves whose it was; without the whole of an encrypted body nothing does.
-            (Step::TooLarge, Security::Dtls { .. }) => demand.body = Body::TooLarge,
-            (Step::TooLarge, Security::Aes) => return Err(too_large(ctx.limits.packet_bytes)),
-            (Step::Continue, _) => return Err(Answer { block: Some(block), ..Answer::new(Code::CONTINUE) }),
-            (Step::Gap, _) => return Err(Answer::new(Code::REQUEST_ENTITY_INCOMPLETE)),
-            (Step::Misfit, _) => return Err(Answer::new(Code::BAD_REQUEST)),
+            (Step::TooLarge, Security::Dtls { .. }) => {
+                demand.body = Body::TooLarge;
+                Ok(0)
+            }
+            (Step::TooLarge, Security::Aes) => Err(too_large(ctx.limits.packet_bytes)),
+            (Step::Continue(upload), _) => {
+                let origin = Origin { upload, is_restart: earlier == Earlier::Other };
+                self.blocks.note_block(caller.peer, caller.request, origin, now_us);
+                Err(Answer { block, ..Answer::new(Code::CONTINUE) })
+            }
+            (Step::Gap, _) => Err(Answer::new(Code::REQUEST_ENTITY_INCOMPLETE)),
+            (Step::Misfit, _) => Err(Answer::new(Code::BAD_REQUEST)),
         }
-        Ok(())
     }
 
-    /// Opens an exchange that waits for the registry; an error when there is no room.
-    fn park(&mut self, caller: Caller, demand: Demand, ctx: &mut Context<'_>) -> Result<Parked, Option<Block>> {
-        let block = demand.block;
+    /// Opens an exchange that waits for the registry; `None` when there is no room.
+    fn park(&mut self, caller: Caller, demand: Demand, origin: Origin, ctx: &mut Context<'_>) -> Option<Parked> {
         let bytes = demand.held_bytes();
         let bytes_max = self.settings.unproven_bytes.max(2 * ctx.limits.packet_bytes);
         // A body as large as the limit must find room.
         if self.exchanges.is_full() || (self.parked > 0 && self.parked_bytes + bytes > bytes_max) {
-            return Err(block);
+            return None;
         }
         if self.young.len() >= 2 * self.settings.exchanges {
             // Requests close sooner than the oldest of them is looked at.
@@ -109,21 +187,21 @@ impl Endpoint {
         let device = demand.device.clone();
         let ticket = self.exchanges.insert(Exchange {
             caller,
-            block,
+            block: demand.part.map(|part| part.block),
             arrived_us: ctx.now.us,
             number: self.arrivals,
             acknowledged: false,
             stage: Stage::Lookup(Box::new(demand)),
         });
-        if !self.seen.open(caller.peer, (caller.id, caller.token), ticket, ctx.now.us) {
+        if !self.seen.open(caller.peer, caller.request, origin, ticket, ctx.now.us) {
             self.exchanges.remove(ticket);
-            return Err(block);
+            return None;
         }
         self.parked += 1;
         self.parked_bytes += bytes;
         ctx.load.held_bytes += bytes;
         self.young.push_back((ctx.now.us, ticket));
-        Ok(Parked { ticket, device })
+        Some(Parked { ticket, device })
     }
 
     pub(super) fn with_uploads<R>(&mut self, ctx: &mut Context<'_>, act: impl FnOnce(&mut Uploads) -> R) -> R {
@@ -132,55 +210,49 @@ impl Endpoint {
         ctx.load.held_bytes = (ctx.load.held_bytes + self.uploads.held_bytes()).saturating_sub(before);
         result
     }
-}
 
-fn turn_away(caller: &Caller, block: Option<Block>, reason: DropReason, ctx: &mut Context<'_>) {
-    if !caller.confirmable {
-        ctx.observer.event(caller.peer, "", Event::Dropped(reason));
+    fn turn_away(&mut self, caller: &Caller, block: Option<Block>, reason: DropReason, ctx: &mut Context<'_>) {
+        if !caller.confirmable {
+            ctx.observer.event(caller.peer, "", Event::Dropped(reason));
+        }
+        self.reply(caller, &Answer { block, ..unavailable() }, ctx);
     }
-    reply(caller, &Answer { block, ..unavailable() }, ctx);
-}
 
-/// Answers a request that was not taken in.
-fn reply(caller: &Caller, answer: &Answer, ctx: &mut Context<'_>) -> Vec<u8> {
-    ctx.observer.event(caller.peer, "", Event::Answered(answer.code));
-    let datagram = caller.encode(caller.kind_at_once(), answer);
-    ctx.send.push(caller.peer, &datagram);
-    datagram
-}
-
-fn refuse(caller: &Caller, fault: Fault, ctx: &mut Context<'_>) {
-    let code = match fault {
-        Fault::Option if !caller.confirmable => {
-            return ctx.send.push(caller.peer, &empty(Kind::Reset, caller.id));
-        }
-        Fault::Option => Code::BAD_OPTION,
-        Fault::Nameless => {
-            ctx.observer.event(caller.peer, "", Event::Refused(Refusal::Nameless));
-            Code::UNAUTHORIZED
-        }
-        Fault::Answer(code) => code,
-    };
-    reply(caller, &Answer::new(code), ctx);
-}
-
-/// Answers a duplicate.
-fn repeat(caller: &Caller, sighting: &Sighting, exchanges: &mut Exchanges, ctx: &mut Context<'_>) {
-    let acknowledge = |ctx: &mut Context<'_>| {
-        if caller.confirmable {
-            ctx.send.push(caller.peer, &empty(Kind::Acknowledgement, caller.id));
-        }
-    };
-    match sighting {
-        Sighting::Open(ticket) => {
-            if exchanges.get(*ticket).is_some_and(|exchange| exchange.acknowledged) {
-                acknowledge(ctx);
+    fn refuse(&mut self, caller: &Caller, fault: Fault, ctx: &mut Context<'_>) {
+        let code = match fault {
+            Fault::Option if !caller.confirmable => {
+                return ctx.send.push(caller.peer, &empty(Kind::Reset, caller.request.id));
             }
-        }
-        Sighting::Answered(datagram) => ctx.send.push(caller.peer, datagram),
-        Sighting::AnsweredApart(datagram) => {
-            acknowledge(ctx);
-            ctx.send.push(caller.peer, datagram);
-        }
+            Fault::Option => Code::BAD_OPTION,
+            Fault::Nameless => {
+                ctx.observer.event(caller.peer, "", Event::Refused(Refusal::Nameless));
+                Code::UNAUTHORIZED
+            }
+            Fault::Answer(code) => code,
+        };
+        self.reply(caller, &Answer::new(code), ctx);
     }
+
+    /// Answers a request that was not taken in.
+    fn reply(&mut self, caller: &Caller, answer: &Answer, ctx: &mut Context<'_>) {
+        ctx.observer.event(caller.peer, "", Event::Answered(answer.code));
+        self.send(caller, answer, ctx);
+    }
+
+    fn send(&mut self, caller: &Caller, answer: &Answer, ctx: &mut Context<'_>) {
+        let kind = caller.kind_at_once();
+        let datagram = caller.encode(kind, self.answer_id(caller, kind), answer);
+        ctx.send.push(caller.peer, &datagram);
+    }
+
+    /// The message id of an answer.
+    pub(super) fn answer_id(&mut self, caller: &Caller, kind: Kind) -> u16 {
+        let own = if kind == Kind::Acknowledgement { None } else { self.seen.next_id(caller.peer) };
+        own.unwrap_or(caller.request.id)
+    }
+}
+
+fn piece<'a>(caller: &Caller, demand: &'a Demand, earlier: Earlier) -> Option<Piece<'a>> {
+    let (Some(part), Body::Whole(bytes)) = (demand.part, &demand.body) else { return None };
+    Some(Piece { peer: caller.peer, part, bytes, earlier })
 }

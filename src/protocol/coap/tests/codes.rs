@@ -1,6 +1,6 @@
 //! The table of answers, row by row.
 
-use super::super::fake::{KEY, NOW_MS, Rig, encrypted, message_token, non, only, post, report, secrets};
+use super::super::fake::{KEY, NOW_MS, Rig, encrypted, key, message_token, non, only, post, report, secrets};
 use super::super::{Refusal, Security, Settings, TokenError, cipher, sign_grant};
 use crate::codec::coap::{Block, Code, Draft, Kind, Message, option};
 use crate::protocol::uplink::{Availability, Channel};
@@ -349,7 +349,7 @@ fn over_dtls_a_body_too_large_to_wait_for_is_rejected_in_good_order() {
 
 #[test]
 fn a_body_older_than_is_taken_is_refused_like_a_wrong_key() {
-    let settings = Settings { max_age_ms: Some(60_000), ..Settings::new(3, Security::Aes, 7) };
+    let settings = Settings { max_age_ms: Some(60_000), ..Settings::new(3, Security::Aes, key()) };
     let mut rig = Rig::with(settings);
     let at = |ms: u64| format!(r#"{{"timestamp":{ms},"properties":{{}}}}"#);
     let (message, written) = answer(&mut rig, &encrypted(1, "properties/report", &at(NOW_MS - 60_001)));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::fake::{KEY, NOW_MS, Rig, encrypted, message_token, non, peer, report, secrets};
+use super::super::fake::{KEY, NOW_MS, Rig, encrypted, key, message_token, non, peer, report, secrets};
 use super::super::{PeerKey, Security, Settings, cipher};
 use crate::codec::coap::{Block, Code, Draft, Kind, empty, option};
 
@@ -102,7 +102,7 @@ fn small(security: Security) -> Settings {
         blocks_remembered: 100,
         uploads: 20,
         unproven_bytes: 20_000,
-        ..Settings::new(3, security, 7)
+        ..Settings::new(3, security, key())
     }
 }
 

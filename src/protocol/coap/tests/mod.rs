@@ -5,4 +5,5 @@ mod codes;
 mod flood;
 mod layer;
 mod link;
+mod restart;
 mod traces;

@@ -1,0 +1,64 @@
+//! A keyed hash of a request's bytes, by which its repetition is known.
+
+use std::fmt;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+
+/// Keeps these hashes apart from any other use of the same key.
+const PURPOSE: &[u8] = b"jetlinks-bridge coap request 1";
+
+/// The hash of one request (HMAC-SHA256, cut). Requests with the same one are the same bytes: nobody finds others without
+/// the key, and by chance it is one pair in 2^64.
+pub(super) type Fingerprint = u64;
+
+/// The key of the hashes. Random, and the process's own; never shown.
+#[derive(Clone)]
+pub struct FingerprintKey(Hmac<Sha256>);
+
+impl fmt::Debug for FingerprintKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FingerprintKey")
+    }
+}
+
+impl FingerprintKey {
+    /// A key of random bytes.
+    pub fn new(random: [u8; 32]) -> Self {
+        // HMAC pads its key to a whole block; a hash of the bytes always fits.
+        let mut key = [0; 64];
+        key[..32].copy_from_slice(&Sha256::digest(random));
+        let mut keyed = Hmac::new(&key.into());
+        keyed.update(PURPOSE);
+        Self(keyed)
+    }
+
+    /// The fingerprint of these bytes.
+    pub(super) fn fingerprint(&self, bytes: &[u8]) -> Fingerprint {
+        let mut keyed = self.0.clone();
+        keyed.update(bytes);
+        let mut cut = [0; size_of::<Fingerprint>()];
+        cut.copy_from_slice(&keyed.finalize().into_bytes()[..size_of::<Fingerprint>()]);
+        Fingerprint::from_be_bytes(cut)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_follows_from_the_bytes_and_the_key_alone() {
+        let [one, other] = [[1; 32], [2; 32]].map(FingerprintKey::new);
+        assert_eq!(one.fingerprint(b"report"), FingerprintKey::new([1; 32]).fingerprint(b"report"));
+        assert_ne!(one.fingerprint(b"report"), other.fingerprint(b"report"));
+        for near in [&b"Report"[..], b"report\0", b"repor", b""] {
+            assert_ne!(one.fingerprint(b"report"), one.fingerprint(near));
+        }
+    }
+
+    #[test]
+    fn the_key_is_not_shown() {
+        assert_eq!(format!("{:?}", FingerprintKey::new([7; 32])), "FingerprintKey");
+    }
+}
