@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::protocol::claim::{Claim, Verdict, Word};
+use crate::protocol::claim::{Claim, PATIENCE_US, Verdict, Word};
 use crate::protocol::session::Ending;
 use crate::queue::nats::{Heard, NatsCoordination, NatsSettings};
 use crate::telemetry::health::{Health, PartState};
@@ -57,7 +57,8 @@ impl Coordination {
 
     async fn run(self, mut notices: mpsc::UnboundedReceiver<Notice>) -> anyhow::Result<()> {
         let mut others = NatsCoordination::start(&self.settings).await?;
-        let clock = self.clock;
+        // When something was asked last.
+        let mut asked_us = 0;
         let mut settling: VecDeque<(String, Box<str>)> = VecDeque::new();
         let mut pace = interval(SETTLING_PAUSE);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -66,12 +67,16 @@ impl Coordination {
                 heard = others.hear() => match heard {
                     None => return Ok(()),
                     Some(Heard::Claim(claim)) => {
-                        if let Some(answer) = self.answer(&claim, clock) {
+                        if let Some(answer) = self.answer(&claim) {
+                            if answer.word == Word::Asked {
+                                asked_us = self.clock.now().us;
+                            }
                             others.say(&answer).await;
                         }
                     }
                     Some(Heard::Connected) => {
                         self.health.coordination.set(0, PartState::Ok);
+                        others.say(&self.say_time()).await;
                         let all = self.directory.all();
                         settling = all.into_iter().map(|(device, session)| (device.to_string(), session)).collect();
                     }
@@ -83,55 +88,77 @@ impl Coordination {
                     Some(Heard::Proved(worker)) => {
                         let mailbox = usize::try_from(worker).ok().and_then(|worker| self.mailboxes.get(worker));
                         if let Some(mailbox) = mailbox {
-                            mailbox.send(Mail::CaughtUp);
+                            // What was missed is known, but what was asked about it may not be answered yet.
+                            mailbox.send(Mail::CaughtUp { settled_us: asked_us + PATIENCE_US });
                         }
                     }
                 },
                 notice = notices.recv() => match notice {
                     None => return Ok(()),
                     Some(Notice::Say { word, device, session }) => {
-                        others.say(&self.claim(word, device.as_str(), &session)).await;
+                        if let Some(claim) = self.claim(word, device.as_str(), &session) {
+                            others.say(&claim).await;
+                        }
                     }
                     Some(Notice::CatchUp { worker }) => others.prove(worker as u64).await,
                 },
                 _ = pace.tick(), if !settling.is_empty() => {
                     for (device, session) in settling.drain(..settling.len().min(SETTLING_BATCH)) {
-                        others.say(&self.claim(Word::Held, &device, &session)).await;
+                        if let Some(claim) = self.claim(Word::Held, &device, &session) {
+                            others.say(&claim).await;
+                        }
                     }
                 }
             }
         }
     }
 
-    fn claim(&self, word: Word, device: &str, session: &str) -> Claim {
-        Claim { word, device: device.into(), session: session.into(), replica: self.replica_id.as_str().into() }
+    /// A claim about a session; `None` when it says that the session is here, and it is not any more.
+    fn claim(&self, word: Word, device: &str, session: &str) -> Option<Claim> {
+        let now = self.clock.now();
+        let (since, said) = match word {
+            Word::Begun | Word::Held | Word::Lives => self.directory.since(device, session, now)?,
+            _ => (0, self.directory.time(now)),
+        };
+        let (device, session, replica) = (device.into(), session.into(), self.replica_id.as_str().into());
+        Some(Claim { word, device, session, replica, since, said, question: None })
+    }
+
+    fn say_time(&self) -> Claim {
+        let (said, replica) = (self.directory.time(self.clock.now()), self.replica_id.as_str().into());
+        Claim { word: Word::Time, device: "".into(), session: "".into(), replica, since: 0, said, question: None }
     }
 
     /// Applies a claim; what must be said to it.
-    fn answer(&self, claim: &Claim, clock: Clock) -> Option<Claim> {
-        let now = clock.now();
+    fn answer(&self, claim: &Claim) -> Option<Claim> {
         if *claim.replica == *self.replica_id {
-            if matches!(claim.word, Word::Begun | Word::Held) {
-                self.directory.note_heard(claim, now.us);
-            }
             return None;
         }
-        let (verdict, entry) = self.directory.hear(claim, now.us)?;
+        let now = self.clock.now();
+        if claim.word == Word::Time && self.directory.is_ahead_of(claim.said, now) {
+            return Some(self.say_time());
+        }
+        let (verdict, entry) = self.directory.hear(claim, now)?;
         let mailbox = self.mailboxes.get(entry.worker)?;
-        let count = |verdict| self.metrics.claims.inc(verdict);
+        let device = &*claim.device;
         match verdict {
-            Verdict::Keep => {
-                count(ClaimVerdict::Keep);
-                None
-            }
             Verdict::Insist => {
-                count(ClaimVerdict::Insist);
-                Some(self.claim(Word::Held, &claim.device, &entry.session))
+                self.metrics.claims.inc(ClaimVerdict::Insist);
+                self.claim(Word::Held, device, &entry.session)
+            }
+            Verdict::Ask(question) => {
+                self.metrics.claims.inc(ClaimVerdict::Ask);
+                let asked = self.claim(Word::Asked, device, &claim.session)?;
+                Some(Claim { question: Some(question), ..asked })
+            }
+            Verdict::Answer(question) => {
+                let lives = self.claim(Word::Lives, device, &entry.session)?;
+                Some(Claim { question: Some(question), ..lives })
             }
             Verdict::Yield => {
-                count(ClaimVerdict::Yield);
+                self.metrics.claims.inc(ClaimVerdict::Yield);
                 mailbox.send(Mail::End(entry.token, Ending::TakenOver));
-                Some(self.claim(Word::Yielded, &claim.device, &claim.session))
+                self.claim(Word::Yielded, device, &claim.session)
             }
             Verdict::Won => {
                 mailbox.send(Mail::Reassert(entry.token));

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::takeovers::{Admission, Takeovers};
-use crate::protocol::claim::{self, Claim, Verdict, Word};
+use crate::protocol::claim::{self, Claim, ClaimClock, Holding, Verdict, Word};
 use crate::protocol::id::{DeviceId, ProductId};
+use crate::protocol::limit::Now;
 use crate::protocol::uplink::Token;
 
 /// A session as the rest of the replica sees it.
@@ -23,8 +24,8 @@ pub struct Entry {
     pub peer: Box<str>,
     /// When it connected, ms since 1970.
     pub connected_ms: u64,
-    /// When its claim came back from the other replicas' subject, us of the listener's clock.
-    pub heard_us: Option<u64>,
+    /// When it began, by the clock that replicas share; [`Directory::enter`] sets it.
+    pub since: u64,
 }
 
 /// What became of an entry.
@@ -51,21 +52,23 @@ pub struct Directory {
 struct State {
     sessions: HashMap<DeviceId, Entry>,
     takeovers: Takeovers,
+    clock: ClaimClock,
 }
 
 impl Directory {
     /// Makes this the device's session, unless the device was taken over too often of late.
-    pub fn enter(&self, device: DeviceId, entry: Entry, now_us: u64) -> Entered {
+    pub fn enter(&self, device: DeviceId, mut entry: Entry, now: Now) -> Entered {
         let state = &mut *self.lock();
         let holds = state.sessions.contains_key(&device);
-        match state.takeovers.admit(&device, holds, now_us) {
+        match state.takeovers.admit(&device, holds, now.us) {
             Admission::Admitted => {}
             Admission::RefusedFirst => return Entered::Refused { is_first: true },
             Admission::Refused => return Entered::Refused { is_first: false },
         }
         if holds {
-            state.takeovers.note(&device, &entry.session, now_us);
+            state.takeovers.note(&device, &entry.session, now.us);
         }
+        entry.since = state.clock.begin(now);
         match state.sessions.insert(device, entry) {
             None => Entered::Fresh,
             Some(older) => Entered::TookOver(older),
@@ -93,40 +96,51 @@ impl Directory {
         self.lock().sessions.get(device).is_some_and(|entry| entry.worker == worker && entry.token == token)
     }
 
-    /// Notes that the own claim of a session came back.
-    pub fn note_heard(&self, claim: &Claim, now_us: u64) {
-        if let Some(entry) = self.lock().sessions.get_mut(&*claim.device)
-            && entry.session == claim.session
-        {
-            entry.heard_us.get_or_insert(now_us);
-        }
-    }
-
-    /// Applies another replica's claim: what it means for the session that is here; `None` when there is none. A session
-    /// that yields is out, and must be ended.
-    pub fn hear(&self, claim: &Claim, now_us: u64) -> Option<(Verdict, Entry)> {
+    /// Applies another replica's claim: what it means for the session that is here; `None` when there is nothing to do. A
+    /// session that yields is out, and must be ended.
+    pub fn hear(&self, claim: &Claim, now: Now) -> Option<(Verdict, Entry)> {
         let state = &mut *self.lock();
+        state.clock.hear(claim.said, now);
         match claim.word {
-            Word::Begun | Word::Held => state.takeovers.note_elsewhere(&claim.device, &claim.session),
+            Word::Begun | Word::Held | Word::Lives => state.takeovers.note_elsewhere(&claim.device, &claim.session),
             Word::Ended => state.takeovers.note_ended(&claim.device, &claim.session),
             Word::Yielded => {
                 let device = DeviceId::new(&claim.device).ok()?;
-                state.takeovers.note(&device, &claim.session, now_us);
+                state.takeovers.note(&device, &claim.session, now.us);
             }
             Word::Refused => {
                 let device = DeviceId::new(&claim.device).ok()?;
-                state.takeovers.note_refused(&device, now_us);
+                state.takeovers.note_refused(&device, now.us);
             }
+            Word::Asked | Word::Time => {}
         }
         let entry = state.sessions.get(&*claim.device)?;
-        let verdict = claim::judge(&entry.session, entry.heard_us, claim, now_us)?;
+        let verdict = claim::judge(Holding { session: &entry.session, since: entry.since }, claim, now.us)?;
         if verdict != Verdict::Yield {
             return Some((verdict, entry.clone()));
         }
         let (device, entry) = state.sessions.remove_entry(&*claim.device)?;
-        state.takeovers.note(&device, &claim.session, now_us);
+        state.takeovers.note(&device, &claim.session, now.us);
         state.takeovers.note_elsewhere(&claim.device, &claim.session);
         Some((verdict, entry))
+    }
+
+    /// When the session began, by the clock that replicas share, and what that clock says now. `None` when the session is
+    /// not here any more.
+    pub fn since(&self, device: &str, session: &str, now: Now) -> Option<(u64, u64)> {
+        let state = &mut *self.lock();
+        let entry = state.sessions.get(device).filter(|entry| *entry.session == *session)?;
+        Some((entry.since, state.clock.now(now)))
+    }
+
+    /// The clock that replicas share.
+    pub fn time(&self, now: Now) -> u64 {
+        self.lock().clock.now(now)
+    }
+
+    /// Whether another replica's clock is so far behind that it must be told.
+    pub fn is_ahead_of(&self, said: u64, now: Now) -> bool {
+        self.lock().clock.is_ahead_of(said, now)
     }
 
     /// How many there are.
@@ -173,7 +187,7 @@ impl Directory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::claim::Word;
+    use crate::protocol::claim::Question;
 
     fn entry(slot: u32) -> Entry {
         Entry {
@@ -183,7 +197,7 @@ mod tests {
             session: format!("session{slot:02}").into(),
             peer: "".into(),
             connected_ms: 0,
-            heard_us: None,
+            since: 0,
         }
     }
 
@@ -191,17 +205,31 @@ mod tests {
         DeviceId::new("device1").expect("a valid id")
     }
 
-    fn claim(word: Word, session: &str) -> Claim {
-        Claim { word, device: "device1".into(), session: session.into(), replica: "replica2".into() }
+    const NOW: Now = Now { unix_ms: 1_700_000_000_000, us: 0 };
+
+    /// Hears a claim of another replica about a session that is newer than all so far.
+    fn hear(directory: &Directory, word: Word, session: &str, question: Option<Question>) -> Option<(Verdict, Entry)> {
+        let (device, replica) = ("device1".into(), "replica2".into());
+        let since = directory.time(NOW) + 1;
+        let claim = Claim { word, device, session: session.into(), replica, since, said: since, question };
+        directory.hear(&claim, NOW)
+    }
+
+    /// Lets the session that is here give way to that one.
+    fn give_way(directory: &Directory, session: &str) -> Option<(Verdict, Entry)> {
+        let (verdict, _) = hear(directory, Word::Begun, session, None)?;
+        let Verdict::Ask(question) = verdict else { panic!("{verdict:?}") };
+        hear(directory, Word::Lives, session, Some(question))
     }
 
     #[test]
     fn an_older_session_never_takes_the_newer_one_out() {
         let directory = Directory::default();
-        assert_eq!(directory.enter(device(), entry(1), 0), Entered::Fresh);
-        assert_eq!(directory.enter(device(), entry(2), 0), Entered::TookOver(entry(1)));
+        assert_eq!(directory.enter(device(), entry(1), NOW), Entered::Fresh);
+        let first = directory.find("device1").expect("it has just begun");
+        assert_eq!(directory.enter(device(), entry(2), NOW), Entered::TookOver(first));
         assert_eq!(directory.remove(&device(), 0, entry(1).token, 0), None);
-        assert_eq!(directory.find("device1"), Some(entry(2)));
+        assert!(directory.holds("device1", 0, entry(2).token));
         directory.remove(&device(), 0, entry(2).token, 0);
         assert!(directory.is_empty());
     }
@@ -209,20 +237,20 @@ mod tests {
     #[test]
     fn a_session_that_yields_is_out_at_once_even_before_its_connack() {
         let directory = Directory::default();
-        directory.enter(device(), entry(1), 0);
-        let heard = directory.hear(&claim(Word::Begun, "session02"), 0);
-        assert_eq!(heard, Some((Verdict::Yield, entry(1))));
+        directory.enter(device(), entry(1), NOW);
+        let own = directory.find("device1").expect("it has just begun");
+        assert_eq!(give_way(&directory, "session02"), Some((Verdict::Yield, own)));
         assert!(!directory.holds("device1", 0, entry(1).token));
-        assert_eq!(directory.hear(&claim(Word::Begun, "session02"), 0), None);
+        assert_eq!(hear(&directory, Word::Begun, "session02", None), None);
     }
 
     #[test]
     fn the_end_of_a_session_matters_to_others_only_if_the_device_was_taken_over_of_late() {
         let directory = Directory::default();
-        directory.enter(device(), entry(1), 0);
+        directory.enter(device(), entry(1), NOW);
         assert_eq!(directory.remove(&device(), 0, entry(1).token, 0), None);
-        directory.enter(device(), entry(2), 0);
-        directory.enter(device(), entry(3), 0);
+        directory.enter(device(), entry(2), NOW);
+        directory.enter(device(), entry(3), NOW);
         assert_eq!(directory.remove(&device(), 0, entry(3).token, 0), Some("session03".into()));
     }
 
@@ -248,21 +276,22 @@ mod tests {
                 (number, format!("session{number:02}"))
             };
             for way in ways {
-                let hear = |word, session: &str| directory.hear(&claim(word, session), 0);
+                let hear = |word, session: &str| hear(&directory, word, session, None).map(|(verdict, _)| verdict);
                 match way {
                     Here => {
-                        directory.enter(device(), entry(next().0), 0);
-                        assert!(matches!(directory.enter(device(), entry(next().0), 0), Entered::TookOver(_)));
+                        directory.enter(device(), entry(next().0), NOW);
+                        assert!(matches!(directory.enter(device(), entry(next().0), NOW), Entered::TookOver(_)));
                     }
                     FromHere => {
-                        directory.enter(device(), entry(next().0), 0);
+                        directory.enter(device(), entry(next().0), NOW);
                         let (_, newer) = next();
-                        assert_eq!(hear(Word::Begun, &newer).map(|(verdict, _)| verdict), Some(Verdict::Yield));
+                        let verdict = give_way(&directory, &newer).map(|(verdict, _)| verdict);
+                        assert_eq!(verdict, Some(Verdict::Yield));
                     }
                     ToHere => {
                         let (own, session) = next();
-                        directory.enter(device(), entry(own), 0);
-                        assert_eq!(hear(Word::Yielded, &session).map(|(verdict, _)| verdict), Some(Verdict::Won));
+                        directory.enter(device(), entry(own), NOW);
+                        assert_eq!(hear(Word::Yielded, &session), Some(Verdict::Won));
                     }
                     ElsewhereAlone => {
                         hear(Word::Begun, &next().1);
@@ -273,9 +302,9 @@ mod tests {
                     directory.remove(&device(), 0, entry.token, 0);
                 }
             }
-            directory.hear(&claim(Word::Begun, "session98"), 0);
-            assert_eq!(directory.enter(device(), entry(99), 0), Entered::Refused { is_first: true }, "{ways:?}");
-            assert_eq!(directory.enter(device(), entry(99), 1), Entered::Refused { is_first: false }, "{ways:?}");
+            hear(&directory, Word::Begun, "session98", None);
+            assert_eq!(directory.enter(device(), entry(99), NOW), Entered::Refused { is_first: true }, "{ways:?}");
+            assert_eq!(directory.enter(device(), entry(99), NOW), Entered::Refused { is_first: false }, "{ways:?}");
         }
     }
 }

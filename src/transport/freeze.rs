@@ -2,7 +2,8 @@
 //!
 //! A replica that was frozen (SIGSTOP, a suspended machine) may have lost its devices to other replicas, and the
 //! commands that it finds waiting may be older than their callers' patience. So after a gap between two looks at the
-//! clock it wants two proofs, that every claim and that every waiting command has arrived, and a tick more.
+//! clock it wants two proofs, that every claim and that every waiting command has arrived, and a tick more; and the time
+//! that other replicas have to say whether what they claimed lives.
 
 /// A gap between two looks at the clock above this counts as a freeze, us.
 const GAP_US: u64 = 2_000_000;
@@ -12,6 +13,7 @@ const GAP_US: u64 = 2_000_000;
 pub struct Freeze {
     looked_us: Option<u64>,
     claims_missing: bool,
+    settled_us: u64,
     commands_missing: bool,
     was_frozen: bool,
 }
@@ -27,9 +29,10 @@ impl Freeze {
         ended
     }
 
-    /// All claims are here.
-    pub fn claims_are_here(&mut self) {
+    /// All claims are here, and applied at that time.
+    pub fn claims_are_here(&mut self, settled_us: u64) {
         self.claims_missing = false;
+        self.settled_us = settled_us;
     }
 
     /// All commands are here.
@@ -38,8 +41,8 @@ impl Freeze {
     }
 
     /// Ends what is left of a freeze once both proofs are there; to be called once a tick.
-    pub fn tick(&mut self) {
-        self.was_frozen = self.claims_missing || self.commands_missing;
+    pub fn tick(&mut self, now_us: u64) {
+        self.was_frozen &= self.claims_missing || self.commands_missing || now_us < self.settled_us;
     }
 
     /// Whether commands are held back.
@@ -58,14 +61,30 @@ mod tests {
         assert!(!freeze.look(10_000_000), "the first look is no gap");
         assert!(!freeze.look(12_000_000));
         assert!(freeze.look(14_000_001));
-        freeze.tick();
+        freeze.tick(14_000_001);
         assert!(freeze.holds_back());
-        freeze.claims_are_here();
-        freeze.tick();
+        freeze.claims_are_here(0);
+        freeze.tick(14_000_002);
         assert!(freeze.holds_back());
         freeze.commands_are_here();
         assert!(freeze.holds_back());
-        freeze.tick();
+        freeze.tick(14_000_003);
         assert!(!freeze.holds_back());
+    }
+
+    #[test]
+    fn commands_are_held_back_until_what_was_claimed_meanwhile_is_settled() {
+        let mut freeze = Freeze::default();
+        freeze.look(0);
+        assert!(freeze.look(10_000_000));
+        freeze.claims_are_here(10_500_000);
+        freeze.commands_are_here();
+        freeze.tick(10_499_999);
+        assert!(freeze.holds_back());
+        freeze.tick(10_500_000);
+        assert!(!freeze.holds_back());
+        freeze.claims_are_here(20_000_000);
+        freeze.tick(10_500_001);
+        assert!(!freeze.holds_back(), "without a freeze nothing is held back");
     }
 }

@@ -16,8 +16,11 @@ pub enum Mail {
     Announce(Token),
     /// Declare the interest of that session in its commands once more.
     Reassert(Token),
-    /// All claims that other replicas made before [`Notice::CatchUp`] are applied.
-    CaughtUp,
+    /// All claims that other replicas made before [`Notice::CatchUp`] are known.
+    CaughtUp {
+        /// When they are applied, too, us of the worker's clock.
+        settled_us: u64,
+    },
     /// Stop accepting, and end every session once its messages are acknowledged; so many a second.
     Drain {
         /// Sessions that start to drain each second.

@@ -42,11 +42,11 @@ label! {
 label! {
     /// What became of another replica's claim on a device that this one holds, too.
     "verdict" ClaimVerdict {
-        /// Nothing: the other one gives way by itself.
-        Keep = "keep",
-        /// The other one was told to give way.
+        /// It is older, and was told so.
         Insist = "insist",
-        /// The own session gave way.
+        /// It is newer, and was asked whether it lives.
+        Ask = "ask",
+        /// It lives: the own session gave way.
         Yield = "yield",
     }
 }

@@ -143,9 +143,9 @@ fn claim(worker: &Worker, authenticated: &Authenticated, peer: &str) -> Result<(
         session: id.clone(),
         peer: peer.into(),
         connected_ms: now.unix_ms,
-        heard_us: None,
+        since: 0,
     };
-    let older = match worker.directory.enter(device.clone(), entry, now.us) {
+    let older = match worker.directory.enter(device.clone(), entry, now) {
         Entered::Fresh => None,
         Entered::TookOver(older) => Some(older),
         Entered::Refused { is_first } => {

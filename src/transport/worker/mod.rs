@@ -300,7 +300,7 @@ impl Worker {
                 }
             }
             Mail::Reassert(token) if self.find(token).is_some() => self.core.borrow_mut().downlink.reassert(token),
-            Mail::CaughtUp => self.freeze.borrow_mut().claims_are_here(),
+            Mail::CaughtUp { settled_us } => self.freeze.borrow_mut().claims_are_here(settled_us),
             Mail::Reassert(_) | Mail::Drain { .. } => {}
         }
     }
@@ -435,7 +435,7 @@ impl Worker {
             ticks.tick().await;
             let now = self.core.borrow_mut().now();
             self.look_for_freeze(now);
-            self.freeze.borrow_mut().tick();
+            self.freeze.borrow_mut().tick(now.us);
             self.expire_commands(now);
             turn = (turn + 1) % TICKS_PER_ROUND;
             let is_taking = self.availability.get() == Availability::Ok;

@@ -1,0 +1,162 @@
+//! Which of two sessions of a device stays, when replicas tell each other whom they hold.
+//!
+//! Every replica hears every claim, but a claim may be heard late: it can wait in a socket for as long as a server or a
+//! route stands still, while the device connects elsewhere. So the order in which claims are heard decides nothing.
+//!
+//! - The newer of two sessions stays, by when they began on a clock that replicas share ([`ClaimClock`]). Whoever has
+//!   heard of a session begins the next one later, whatever the clocks of the two machines say. All replicas compare
+//!   alike, so two sessions never both give way.
+//! - A session gives way only to one that lives. Whoever hears of a newer one asks, and an answer counts only if it comes
+//!   soon after the question ([`PATIENCE_US`]); a later one is asked for again. A claim of a session that has ended
+//!   meanwhile is not answered, so it ends nobody.
+//! - Whoever hears of an older one says that it holds a newer one, and is asked in its turn.
+
+mod clock;
+mod question;
+mod text;
+
+#[cfg(test)]
+mod model;
+
+pub use self::clock::ClaimClock;
+pub use self::question::{PATIENCE_US, Question};
+
+/// Something that a replica says of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// It has just begun.
+    Begun,
+    /// It is there: said after an outage, and to a replica that claims the device with an older session.
+    Held,
+    /// Does it live? Asked by a replica that would end its own for it.
+    Asked,
+    /// It lives: the answer.
+    Lives,
+    /// It took the device over: the speaker's own session gave way to it.
+    Yielded,
+    /// It has ended, of a device that was taken over of late.
+    Ended,
+    /// It never began: the device was taken over too often, and is refused for a while.
+    Refused,
+    /// Nothing but the time: said by a replica that is new, and answered by those whose clock is ahead.
+    Time,
+}
+
+/// One claim, as it travels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// What is said.
+    pub word: Word,
+    /// The device; empty with [`Word::Time`].
+    pub device: Box<str>,
+    /// The session that the word is about; empty with [`Word::Time`].
+    pub session: Box<str>,
+    /// The replica that speaks.
+    pub replica: Box<str>,
+    /// When the session began, by the [`ClaimClock`]; 0 where it does not matter.
+    pub since: u64,
+    /// When the word was said, by the [`ClaimClock`].
+    pub said: u64,
+    /// With [`Word::Asked`] and [`Word::Lives`]: the question.
+    pub question: Option<Question>,
+}
+
+/// A session as claims compare it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holding<'a> {
+    /// Its id.
+    pub session: &'a str,
+    /// When it began, by the [`ClaimClock`].
+    pub since: u64,
+}
+
+/// What the holder of a session does about another replica's claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It says that it holds a newer one.
+    Insist,
+    /// It asks whether the other one lives.
+    Ask(Question),
+    /// It says that its own lives, in answer to that question.
+    Answer(Question),
+    /// Its session ends.
+    Yield,
+    /// Its session took the device over from another replica.
+    Won,
+}
+
+/// Judges another replica's claim about a device of which this one holds a session; `None` when there is nothing to do.
+pub fn judge(own: Holding<'_>, claim: &Claim, now_us: u64) -> Option<Verdict> {
+    let is_own = *claim.session == *own.session;
+    let is_newer = (claim.since, &*claim.session) > (own.since, own.session);
+    match (claim.word, &claim.question) {
+        (Word::Begun | Word::Held, _) if is_newer => Some(Verdict::Ask(Question::new(own.session, now_us))),
+        (Word::Begun | Word::Held, _) => Some(Verdict::Insist),
+        (Word::Asked, Some(question)) => is_own.then(|| Verdict::Answer(question.clone())),
+        (Word::Lives, Some(question)) if is_newer && *question.asker == *own.session => {
+            Some(question.again(now_us).map_or(Verdict::Yield, Verdict::Ask))
+        }
+        (Word::Yielded, _) => is_own.then_some(Verdict::Won),
+        (Word::Asked | Word::Lives | Word::Ended | Word::Refused | Word::Time, _) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWN: Holding<'_> = Holding { session: "m", since: 100 };
+
+    fn claim(word: Word, session: &str, since: u64, question: Option<Question>) -> Claim {
+        let (device, replica) = ("device1".into(), "replica2".into());
+        Claim { word, device, session: session.into(), replica, since, said: since, question }
+    }
+
+    fn question(asker: &str, asked_us: u64, until_us: u64) -> Option<Question> {
+        Some(Question { asker: asker.into(), asked_us, until_us })
+    }
+
+    #[test]
+    fn a_session_yields_to_a_newer_one_alone_and_only_when_that_has_just_said_that_it_lives() {
+        let ask = |now_us| Some(Verdict::Ask(Question::new("m", now_us)));
+        let in_time = || question("m", 0, 10);
+        let table = [
+            ("a newer one begins", Word::Begun, "a", 101, None, 7, ask(7)),
+            ("a newer one is held", Word::Held, "a", 101, None, 7, ask(7)),
+            ("an older one begins", Word::Begun, "z", 99, None, 7, Some(Verdict::Insist)),
+            ("an older one is held", Word::Held, "z", 99, None, 7, Some(Verdict::Insist)),
+            ("one of the same moment, and a later name", Word::Begun, "n", 100, None, 7, ask(7)),
+            ("one of the same moment, and an earlier name", Word::Begun, "l", 100, None, 7, Some(Verdict::Insist)),
+            ("the newer one lives", Word::Lives, "a", 101, in_time(), 10, Some(Verdict::Yield)),
+            (
+                "the newer one lived, which was long in coming",
+                Word::Lives,
+                "a",
+                101,
+                in_time(),
+                11,
+                Some(Verdict::Ask(Question { asker: "m".into(), asked_us: 11, until_us: 33 })),
+            ),
+            ("an older one lives", Word::Lives, "z", 99, in_time(), 1, None),
+            ("it lives, in answer to another session", Word::Lives, "a", 101, question("l", 0, 10), 1, None),
+            ("a question about another session", Word::Asked, "l", 0, question("a", 0, 10), 1, None),
+            (
+                "a question about the own one",
+                Word::Asked,
+                "m",
+                0,
+                question("a", 0, 10),
+                99,
+                Some(Verdict::Answer(Question { asker: "a".into(), asked_us: 0, until_us: 10 })),
+            ),
+            ("the own one took over", Word::Yielded, "m", 0, None, 1, Some(Verdict::Won)),
+            ("another one took over", Word::Yielded, "a", 0, None, 1, None),
+            ("the other one has ended", Word::Ended, "a", 101, None, 1, None),
+            ("the other one was refused", Word::Refused, "a", 101, None, 1, None),
+            ("the time", Word::Time, "", 101, None, 1, None),
+        ];
+        for (case, word, session, since, question, now_us, expected) in table {
+            assert_eq!(judge(OWN, &claim(word, session, since, question), now_us), expected, "{case}");
+        }
+    }
+}
