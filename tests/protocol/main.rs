@@ -8,4 +8,5 @@ mod hostile;
 mod json;
 mod support;
 mod trace;
+mod types;
 mod vectors;

@@ -5,7 +5,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::head::Head;
 use super::place::Place;
 use super::rejection::subject_too_long;
-use super::{Mode, Reason, Rejection, Source};
+use super::{EnvelopeType, Mode, Reason, Rejection, Source};
 use crate::protocol::address::{SUBJECT_BYTES_MAX, write_token};
 use crate::protocol::clock::{RFC3339_BYTES, rfc3339};
 use crate::protocol::downlink::Outcome;
@@ -137,14 +137,7 @@ impl Encoder {
     pub fn rejected(&mut self, source: &Source<'_>, rejection: &Rejection<'_>, trace: Option<TraceContext>) -> Record {
         // The envelope is about the connected device, whose product is that of its topics, even when a child was meant.
         let place = Place { about_product: None, ..Place::of(source, &[]) };
-        let head = Head {
-            place: Some(place),
-            type_start: "org.jetlinks.bridge.",
-            type_end: "rejected",
-            session: source.session,
-            trace,
-            ..self.head()
-        };
+        let head = Head { place: Some(place), session: source.session, trace, ..self.head(EnvelopeType::Rejected) };
         let address = match &self.addressing {
             Addressing::Key => key(&mut self.arena, source.device),
             Addressing::Subject(prefix) => {
@@ -191,13 +184,12 @@ impl Encoder {
         }
         Head {
             place: Some(Place::of(source, &route.children)),
-            type_end: message.message_type().dotted(),
             subject: route.event,
             time: self.time.1.unwrap_or(self.now_text),
             origin: "device",
             session: source.session,
             trace,
-            ..self.head()
+            ..self.head(EnvelopeType::Device(message.message_type()))
         }
     }
 
@@ -325,12 +317,11 @@ impl Encoder {
     }
 
     /// The head of what the bridge itself says at this moment about a device; the caller fills in the rest.
-    pub(super) fn head(&mut self) -> Head<'static> {
+    pub(super) fn head(&mut self, envelope_type: EnvelopeType) -> Head<'static> {
         Head {
             id: self.id(),
             place: None,
-            type_start: "org.jetlinks.device.",
-            type_end: "",
+            envelope_type,
             subject: None,
             time: self.now_text,
             recorded: self.now_text,

@@ -2,6 +2,7 @@
 
 use bytes::{BufMut, BytesMut};
 
+use super::EnvelopeType;
 use super::place::Place;
 use crate::protocol::address::write_segment;
 use crate::protocol::clock::RFC3339_BYTES;
@@ -15,9 +16,7 @@ pub(super) struct Head<'a> {
     pub(super) id: [u8; ULID_TEXT_BYTES],
     /// `None` when it is about no device: then the replica is the source.
     pub(super) place: Option<Place<'a>>,
-    /// The type is both together.
-    pub(super) type_start: &'static str,
-    pub(super) type_end: &'static str,
+    pub(super) envelope_type: EnvelopeType,
     pub(super) subject: Option<&'a str>,
     pub(super) time: [u8; RFC3339_BYTES],
     pub(super) recorded: [u8; RFC3339_BYTES],
@@ -119,7 +118,8 @@ impl Head<'_> {
                 write_segment(out, replica_id);
             }),
         }
-        sink.plain(name!("type"), self.type_start.as_bytes(), self.type_end.as_bytes());
+        let (start, end) = self.envelope_type.parts();
+        sink.plain(name!("type"), start.as_bytes(), end.as_bytes());
         if let Some(subject) = self.subject {
             sink.text(name!("subject"), subject);
         }

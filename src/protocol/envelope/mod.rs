@@ -4,6 +4,7 @@
 //! stands.
 
 mod encoder;
+mod envelope_type;
 mod head;
 mod mode;
 mod outcome;
@@ -14,6 +15,7 @@ mod replacement;
 mod source;
 
 pub use encoder::Encoder;
+pub use envelope_type::EnvelopeType;
 pub use mode::Mode;
 pub(crate) use rejection::subject_too_long;
 pub use rejection::{Reason, Rejection};

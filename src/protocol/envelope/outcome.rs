@@ -2,9 +2,9 @@
 
 use bytes::BufMut;
 
-use super::Encoder;
 use super::head::Head;
 use super::place::Place;
+use super::{Encoder, EnvelopeType};
 use crate::protocol::command::{CommandError, CommandIdentity, UnreadableCommand};
 use crate::protocol::downlink::{Code, Outcome};
 use crate::protocol::json::write_string;
@@ -47,11 +47,9 @@ impl Encoder {
     pub fn command_failed(&mut self, command: &UnreadableCommand) -> Outcome {
         let (text, trace, correlation) = (command.text.as_str(), command.trace, command.correlation());
         let head = Head {
-            type_start: "org.jetlinks.bridge.",
-            type_end: "command.failed",
             trace,
             correlation: (!correlation.is_empty()).then_some(correlation),
-            ..self.head()
+            ..self.head(EnvelopeType::CommandFailed)
         };
         let code = Code::ParameterError;
         let encoded = self.encode(&head, DATA_BYTES + text.len(), |out| {
@@ -93,10 +91,9 @@ impl Encoder {
         let correlation = command.correlation();
         let head = Head {
             place: Some(place),
-            type_end: message_type.dotted(),
             trace: command.trace,
             correlation: (!correlation.is_empty()).then_some(correlation),
-            ..self.head()
+            ..self.head(EnvelopeType::Device(message_type))
         };
         let now_ms = i64::try_from(self.now_ms).unwrap_or(i64::MAX);
         let encoded = self.encode(&head, DATA_BYTES + text.map_or(0, str::len), |out| {

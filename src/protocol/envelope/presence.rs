@@ -4,7 +4,7 @@ use bytes::BufMut;
 
 use super::head::Head;
 use super::place::Place;
-use super::{Cause, Encoder, Source};
+use super::{Cause, Encoder, EnvelopeType, Source};
 use crate::protocol::json::write_string;
 use crate::protocol::message::write_integer;
 use crate::protocol::topic::MessageType;
@@ -36,7 +36,7 @@ impl Encoder {
 
     /// The heartbeat of this replica, which holds so many sessions.
     pub fn replica(&mut self, sessions: u64) -> Record {
-        let head = Head { type_start: "org.jetlinks.bridge.", type_end: "replica", replica: true, ..self.head() };
+        let head = Head { replica: true, ..self.head(EnvelopeType::Replica) };
         let address = self.replica_address();
         let replica_id = self.replica_id.clone();
         let encoded = self.encode(&head, DATA_BYTES, |out| {
@@ -60,10 +60,9 @@ impl Encoder {
         let place = Place::of(source, children);
         let head = Head {
             place: Some(place),
-            type_end: message_type.dotted(),
             session: source.session,
             replica: true,
-            ..self.head()
+            ..self.head(EnvelopeType::Device(message_type))
         };
         // Two ids, a child's and a short suffix stay below the longest subject unless the prefix is itself that long.
         let address = self.address(&place, message_type.dotted(), None).unwrap_or_default();
