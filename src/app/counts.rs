@@ -82,6 +82,7 @@ impl QueueStats {
         process.hand_over_failures.set(HandOverFailure::Offline, sum([&kafka_commands.offline]));
         process.hand_over_failures.set(HandOverFailure::TimedOut, sum([&kafka_commands.timed_out]));
         process.hand_over_failures.set(HandOverFailure::NotSent, sum([&kafka_commands.not_sent]));
+        process.kafka_skipped.set(sum([&kafka_commands.skipped_batches]));
         process.kafka_abandoned.set(sum([&kafka_commands.abandoned]));
         process.kafka_rebalances.set(sum([&kafka_commands.rebalances]));
     }

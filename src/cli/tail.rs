@@ -92,7 +92,15 @@ async fn tail(args: &TailArgs, config: &Config, out: &mut dyn Write, err: &mut d
     while left != Some(0) {
         let stored = tokio::select! {
             ended = &mut end => return ended.map_err(TailError::Io),
-            stored = source.next() => stored?,
+            stored = source.next() => stored,
+        };
+        let stored = match stored {
+            Err(ReadError::Unreadable(part)) => {
+                // As above.
+                let _ = writeln!(err, "tail: {part}");
+                continue;
+            }
+            stored => stored?,
         };
         let Some(stored) = stored else { return Ok(()) };
         if !is_meant(args, &stored) {

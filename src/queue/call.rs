@@ -55,7 +55,7 @@ impl From<super::ReadError> for CallError {
             super::ReadError::Settings(cause) => CallError::Settings(cause),
             super::ReadError::Unreachable(cause) => CallError::Unreachable(cause),
             super::ReadError::Missing(name) => CallError::Missing(name),
-            super::ReadError::Lost(cause) => CallError::Lost(cause),
+            super::ReadError::Lost(cause) | super::ReadError::Unreadable(cause) => CallError::Lost(cause),
         }
     }
 }

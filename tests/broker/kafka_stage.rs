@@ -211,8 +211,13 @@ pub(crate) fn committed(kafka: &Kafka, partitions: i32) -> BTreeMap<i32, i64> {
 }
 
 pub(crate) async fn until_committed(kafka: &Kafka, total: i64) {
+    until_committed_in(kafka, 1, total).await;
+}
+
+/// As [`until_committed`], of a topic of so many partitions; `total` is the sum over them.
+pub(crate) async fn until_committed_in(kafka: &Kafka, partitions: i32, total: i64) {
     let reached = async {
-        while committed(kafka, 1).values().sum::<i64>() != total {
+        while committed(kafka, partitions).values().sum::<i64>() != total {
             tokio::task::yield_now().await;
         }
     };

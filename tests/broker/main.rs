@@ -7,6 +7,7 @@ mod kafka_caller;
 mod kafka_commands;
 mod kafka_group;
 mod kafka_stage;
+mod kafka_unreadable;
 mod kafka_uplink;
 mod nats_access;
 mod nats_cluster;

@@ -20,6 +20,7 @@ mod memory;
 mod nats_security;
 mod nats_stream;
 mod outage;
+mod packed;
 mod partition;
 mod presence;
 mod replicas;

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::page::Seen;
 use crate::support::bridge::wait_for_log;
 use crate::support::registry::now_ms;
-use crate::support::{Bridge, Folder, Kafka, Nats, Registration, Registry, Settings, Wire, eventually};
+use crate::support::{Bridge, Folder, Kafka, Nats, Registration, Registry, Settings, Spoilt, Wire, eventually};
 use crate::{PATIENCE, wait_counted};
 
 /// Partitions of the topic of commands: one for each replica.
@@ -23,12 +23,13 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
-        let kafka = Kafka::start_with_topics(&["jetlinks.command"], PARTITIONS);
+        let mut kafka = Kafka::start_with_topics(&["jetlinks.command"], PARTITIONS);
         for topic in ["jetlinks.device", "jetlinks.rejected", "jetlinks.reply"] {
             kafka.create_topic(topic, 1);
         }
         let (registry, devices) = Registry::numbered(2);
         let writer = kafka.client().create().unwrap();
+        spoil(&mut kafka, &writer);
         Self { kafka, registry, devices, writer }
     }
 
@@ -52,6 +53,13 @@ impl Stage {
     fn settings(&self) -> Settings {
         Settings::kafka(&self.registry, &self.kafka).text("commands.queue", "kafka")
     }
+}
+
+/// Leaves a batch that cannot be read as the first of a partition.
+fn spoil(kafka: &mut Kafka, writer: &BaseProducer) {
+    writer.send(BaseRecord::<(), str>::to("jetlinks.command").payload("x").partition(0)).unwrap();
+    writer.flush(PATIENCE).unwrap();
+    kafka.spoil(&[("jetlinks.command", 0, 0, Spoilt::Codec(7))]);
 }
 
 /// Plays the part.
@@ -87,6 +95,7 @@ fn shared(seen: &mut Seen, stage: &Stage) {
     let stale =
         json!({"messageType": "READ_PROPERTY", "productId": "product1", "deviceId": "device1", "properties": ["a"]});
     stage.write(&stale.to_string(), now_ms() - 120_000);
+    wait_counted(&reading, "kafka_batches_skipped_total", &[]);
     for fate in ["unreadable", "refused", "handed_over", "stale"] {
         wait_counted(&reading, "kafka_commands_total", &[fate]);
     }

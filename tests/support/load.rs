@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::bridge::{command, run};
+use super::bridge::{Finished, command, run};
 use super::{Folder, Process, Registry};
 
 /// How long outstanding acknowledgements may take at the end.
@@ -46,13 +46,18 @@ impl Load {
         serde_json::from_str(&summary).unwrap_or_else(|error| panic!("{error}: {summary}"))
     }
 
+    /// Runs `verify` for that configuration, whatever comes out of it.
+    pub(crate) fn run_verify(&self, config: &Path) -> Finished {
+        let (config, ledger) = (config.display().to_string(), self.folder.path().join("ledger").display().to_string());
+        run(&["verify", "--config", &config, "--ledger", &ledger, "--output", "json"], "")
+    }
+
     /// Compares what was acknowledged with what the queue of that configuration holds; the verdict.
     ///
     /// # Panics
     /// When something is lost or out of order.
     pub(crate) fn verify(&self, config: &Path) -> Value {
-        let (config, ledger) = (config.display().to_string(), self.folder.path().join("ledger").display().to_string());
-        let finished = run(&["verify", "--config", &config, "--ledger", &ledger, "--output", "json"], "");
+        let finished = self.run_verify(config);
         let verdict: Value = serde_json::from_str(&finished.stdout).unwrap_or_else(|e| panic!("{e}: {finished:?}"));
         assert_eq!((&verdict["lost"], &verdict["out_of_order"]), (&Value::from(0), &Value::from(0)), "{verdict}");
         assert!(verdict["acknowledged"].as_u64().is_some_and(|count| count > 0), "{verdict}");

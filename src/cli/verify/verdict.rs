@@ -44,7 +44,7 @@ pub struct Verdict {
     pub unexpected: u64,
     /// Other envelopes.
     pub others: u64,
-    /// Records that are no envelope.
+    /// Records that are no envelope, and batches that cannot be read.
     pub unreadable: u64,
 }
 

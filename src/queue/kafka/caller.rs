@@ -10,7 +10,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::{KafkaReader, KafkaSettings};
-use crate::queue::{Answer, CallError, ReadFrom, Stored};
+use crate::queue::{Answer, CallError, ReadError, ReadFrom, Stored};
 
 /// How long the brokers may take to store the command.
 const DELIVERY: Duration = Duration::from_secs(10);
@@ -73,9 +73,15 @@ impl KafkaCaller {
             .map_err(|(error, _)| CallError::Unreachable(format!("topic {}: {error}", self.command_topic)))?;
         loop {
             let next = tokio::time::timeout_at(deadline, self.outcomes.next()).await;
-            let stored = match next.map_err(|_| CallError::TimedOut)?? {
-                Some(stored) => stored,
-                None => return Err(CallError::Lost("the topic of outcomes has an end".to_owned())),
+            let stored = match next.map_err(|_| CallError::TimedOut)? {
+                Ok(Some(stored)) => stored,
+                Ok(None) => return Err(CallError::Lost("the topic of outcomes has an end".to_owned())),
+                // Somebody else's outcome, or this one; the deadline tells.
+                Err(ReadError::Unreadable(part)) => {
+                    tracing::warn!(part, "some outcomes cannot be read");
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
             };
             if correlation_of(&stored).as_deref() == Some(correlation_id) {
                 return Ok(Answer { payload: stored.payload, attributes: stored.attributes, failure: None });

@@ -7,11 +7,13 @@ mod commands;
 mod downlink;
 mod error;
 mod headers;
+mod peek;
 mod poller;
 mod reader;
 mod settings;
 mod stats;
 mod topics;
+mod unreadable;
 mod uplink;
 
 pub use caller::KafkaCaller;

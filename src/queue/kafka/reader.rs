@@ -1,6 +1,7 @@
 //! What is in the topics, partition by partition in stored order.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,14 +12,29 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 
 use super::KafkaSettings;
+use super::unreadable::{self, Unreadable, is_about_a_batch};
 use crate::queue::{Place, ReadError, ReadFrom, Stored};
 
 /// How long one question to the brokers may take.
 const QUESTION: Duration = Duration::from_secs(10);
 
+/// Of some batches the client does not even say that it cannot read them.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// So often a batch that could not be read may be readable when it is looked for.
+const VAIN_MAX: usize = 3;
+
 /// Reads a topic without a consumer group, so that it takes nothing away from others.
 pub struct KafkaReader {
+    config: ClientConfig,
+    topic: String,
     consumer: StreamConsumer<Quiet>,
+    /// What comes next in each partition.
+    positions: HashMap<i32, i64>,
+    /// Found, and not told yet.
+    unreadable: Vec<Unreadable>,
+    /// Searches in a row that found nothing.
+    vain: usize,
     /// Partitions that are not read to their end, and that end; `None` when the reader has no end.
     open: Option<HashMap<i32, i64>>,
 }
@@ -35,12 +51,14 @@ impl KafkaReader {
     /// # Errors
     /// [`ReadError`] when the settings are wrong, no broker answers or the topic does not exist.
     pub fn open(settings: &KafkaSettings, topic: &str, from: ReadFrom) -> Result<Self, ReadError> {
-        let consumer = consumer(settings)?;
+        let config = config(settings);
+        let consumer: StreamConsumer<Quiet> = StreamConsumer::from_config_and_context(&config, Quiet)
+            .map_err(|error| ReadError::Settings(error.to_string()))?;
         let metadata = consumer.fetch_metadata(None, QUESTION).map_err(unreachable)?;
         let known = metadata.topics().iter().find(|known| known.name() == topic);
         let Some(known) = known else { return Err(ReadError::Missing(format!("topic {topic}"))) };
         let mut assignment = TopicPartitionList::new();
-        let mut open = HashMap::new();
+        let (mut open, mut positions) = (HashMap::new(), HashMap::new());
         for partition in known.partitions() {
             let (low, high) = consumer.fetch_watermarks(topic, partition.id(), QUESTION).map_err(unreachable)?;
             let offset = match from {
@@ -50,37 +68,46 @@ impl KafkaReader {
             if low < high {
                 open.insert(partition.id(), high);
             }
+            positions.insert(partition.id(), offset);
             assignment
                 .add_partition_offset(topic, partition.id(), Offset::Offset(offset))
                 .map_err(|error| ReadError::Settings(error.to_string()))?;
         }
         consumer.assign(&assignment).map_err(|error| ReadError::Settings(error.to_string()))?;
-        Ok(Self { consumer, open: (from == ReadFrom::Beginning).then_some(open) })
+        let open = (from == ReadFrom::Beginning).then_some(open);
+        Ok(Self { config, topic: topic.to_owned(), consumer, positions, unreadable: Vec::new(), vain: 0, open })
     }
 
     /// The next envelope; `None` at the end.
     ///
     /// # Errors
-    /// [`ReadError::Lost`] when the client gives up.
+    /// [`ReadError::Lost`] when the client gives up; [`ReadError::Unreadable`] once for each part that it cannot read, and
+    /// then it goes on.
     pub async fn next(&mut self) -> Result<Option<Stored>, ReadError> {
         loop {
+            if let Some(unreadable) = self.unreadable.pop() {
+                return Err(self.pass(&unreadable));
+            }
             if self.open.as_ref().is_some_and(HashMap::is_empty) {
                 return Ok(None);
             }
-            match self.consumer.recv().await {
+            let next = match &self.open {
+                // All of it is there, so silence means something.
+                Some(_) => tokio::time::timeout(SILENCE, self.consumer.recv()).await,
+                None => Ok(self.consumer.recv().await),
+            };
+            let Ok(next) = next else {
+                self.find_unreadable().await?;
+                continue;
+            };
+            match next {
                 Ok(message) => {
                     let stored = stored(&message);
                     let (partition, offset) = (message.partition(), message.offset());
-                    if let Some(open) = &mut self.open {
-                        let Some(end) = open.get(&partition).copied() else { continue };
-                        if offset + 1 >= end {
-                            open.remove(&partition);
-                        }
-                        if offset >= end {
-                            continue;
-                        }
+                    drop(message);
+                    if self.advance(partition, offset + 1) {
+                        return Ok(Some(stored));
                     }
-                    return Ok(Some(stored));
                 }
                 // Compacted or aborted records may leave the end without a record.
                 Err(ClientError::PartitionEOF(partition)) => {
@@ -88,14 +115,54 @@ impl KafkaReader {
                         open.remove(&partition);
                     }
                 }
+                Err(error) if is_about_a_batch(&error) && self.vain < VAIN_MAX => self.find_unreadable().await?,
                 Err(error) if is_passing(&error) => tracing::debug!(%error, "Kafka reader trouble"),
-                Err(error) => return Err(ReadError::Lost(error.to_string())),
+                Err(error) => return Err(ReadError::Lost(format!("topic {}: {error}", self.topic))),
+            }
+        }
+    }
+
+    /// Notes how far a partition was read; whether the record before that is within the end.
+    fn advance(&mut self, partition: i32, next: i64) -> bool {
+        self.positions.insert(partition, next);
+        let Some(open) = &mut self.open else { return true };
+        let Some(end) = open.get(&partition).copied() else { return false };
+        if next >= end {
+            open.remove(&partition);
+        }
+        next <= end
+    }
+
+    async fn find_unreadable(&mut self) -> Result<(), ReadError> {
+        let (config, topic) = (self.config.clone(), self.topic.clone());
+        let is_open = |partition: &i32| self.open.as_ref().is_none_or(|open| open.contains_key(partition));
+        let positions: Vec<(i32, i64)> = self
+            .positions
+            .iter()
+            .filter(|(partition, _)| is_open(partition))
+            .map(|(p, offset)| (*p, *offset))
+            .collect();
+        let found = tokio::task::spawn_blocking(move || unreadable::find(&config, &topic, &positions)).await;
+        let lost = |error: &dyn fmt::Display| ReadError::Lost(format!("topic {}: {error}", self.topic));
+        self.unreadable = found.map_err(|error| lost(&error))?.map_err(|error| lost(&error))?;
+        self.vain = if self.unreadable.is_empty() { self.vain + 1 } else { 0 };
+        Ok(())
+    }
+
+    /// Goes on behind what cannot be read.
+    fn pass(&mut self, unreadable: &Unreadable) -> ReadError {
+        self.advance(unreadable.partition, unreadable.next);
+        match self.consumer.seek(&self.topic, unreadable.partition, Offset::Offset(unreadable.next), QUESTION) {
+            Ok(()) => ReadError::Unreadable(format!("topic {}: {unreadable}", self.topic)),
+            Err(error) => {
+                ReadError::Lost(format!("topic {}: {unreadable}, and reading does not go on: {error}", self.topic))
             }
         }
     }
 }
 
-fn consumer(settings: &KafkaSettings) -> Result<StreamConsumer<Quiet>, ReadError> {
+/// The properties of a reader, which must not disturb anybody.
+pub(super) fn config(settings: &KafkaSettings) -> ClientConfig {
     let mut config = ClientConfig::new();
     for (name, value) in &settings.properties {
         config.set(name, value);
@@ -110,7 +177,7 @@ fn consumer(settings: &KafkaSettings) -> Result<StreamConsumer<Quiet>, ReadError
         .set("group.id", "jetlinks-bridge-reader")
         .set("auto.offset.reset", "error")
         .set_log_level(RDKafkaLogLevel::Error);
-    StreamConsumer::from_config_and_context(&config, Quiet).map_err(|error| ReadError::Settings(error.to_string()))
+    config
 }
 
 fn unreachable(error: ClientError) -> ReadError {
@@ -146,7 +213,7 @@ fn stored(message: &BorrowedMessage<'_>) -> Stored {
 }
 
 /// Keeps librdkafka's log to debug: the caller hears of trouble by errors.
-struct Quiet;
+pub(super) struct Quiet;
 
 impl ClientContext for Quiet {
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {

@@ -94,6 +94,8 @@ metrics! {
             "Records of the topic of commands, by what was done with them.";
         hand_over_failures: CounterBy<HandOverFailure> = "kafka_hand_over_failures_total",
             "Commands from Kafka that were handed over in vain, by reason.";
+        kafka_skipped: Counter = "kafka_batches_skipped_total",
+            "Batches of the topic of commands that could not be read and were skipped.";
         kafka_abandoned: Counter = "kafka_commands_abandoned_total",
             "Commands under way when their partition left this replica; another one reads them again.";
         kafka_rebalances: Counter = "kafka_rebalances_total",

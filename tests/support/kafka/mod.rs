@@ -1,8 +1,10 @@
 //! A Kafka broker of its own for a test.
 
 mod secured;
+mod spoilt;
 
 pub(crate) use secured::SecuredKafka;
+pub(crate) use spoilt::Spoilt;
 
 use std::fs;
 use std::net::SocketAddr;

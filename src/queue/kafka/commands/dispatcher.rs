@@ -30,6 +30,7 @@ use crate::protocol::trace::Span;
 use crate::queue::Throttle;
 use crate::queue::kafka::KafkaAnswers;
 use crate::queue::kafka::stats::count;
+use crate::queue::kafka::unreadable::Unreadable;
 use crate::queue::nats::{NatsAnswer, NatsRequests};
 
 /// Commands under way in all; at this number nothing more is read. One costs about 600 bytes beside its record.
@@ -164,6 +165,17 @@ impl Dispatcher {
             Some((worker, device)) => self.give(origin, given, worker, device, command),
             None => self.hand_over(origin, given, command),
         }
+    }
+
+    /// Writes that a part of a partition cannot be read, and lets the offset move on behind it once that is stored.
+    pub(super) fn skip(&mut self, part: &Unreadable) {
+        let Some(origin) = self.partitions.take(part.partition, part.next - 1) else { return };
+        count(&self.stats.skipped_batches);
+        self.read_clock();
+        let outcome = self.encoder.command_failed(&format!("topic {}: {part}", self.settings.command_topic), None);
+        let flight = Flight { origin, identity: None, stage: Stage::Waiting, bytes: 0, deadline: None, span: None };
+        let number = self.flights.insert(flight);
+        self.put(number, Outgoing::rejected(outcome, None));
     }
 
     fn holder(&self, device: &str) -> Option<(usize, DeviceId)> {

@@ -11,6 +11,7 @@ mod dispatcher;
 mod flights;
 mod given;
 mod hand_over;
+mod inspection;
 mod outgoing;
 mod partitions;
 mod producer;

@@ -23,13 +23,16 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::consumer::{self, Change, CommandConsumer};
 use super::dispatcher::{Dispatcher, FLIGHTS_MAX, Route};
 use super::given::Given;
+use super::inspection::Inspection;
 use super::producer::{Deliveries, OutcomeProducer};
 use super::{KafkaCommandSettings, KafkaCommandStats};
 use crate::protocol::downlink::DownlinkEvent;
 use crate::protocol::envelope::Encoder;
+use crate::queue::kafka::KafkaSettings;
 use crate::queue::kafka::downlink::Letter;
 use crate::queue::kafka::stats::count;
 use crate::queue::kafka::topics;
+use crate::queue::kafka::unreadable::{Unreadable, is_about_a_batch};
 use crate::queue::nats::{NatsAnswer, NatsRequests};
 use crate::queue::{Backoff, Throttle};
 
@@ -44,6 +47,9 @@ const LAST_OUTCOMES: Duration = Duration::from_secs(5);
 
 /// How often partitions that were added to the topic are looked for, where no group tells of them.
 const LOOK_FOR_PARTITIONS: Duration = Duration::from_secs(30);
+
+/// How long the client may take to read a partition from elsewhere on.
+const SEEK: Duration = Duration::from_secs(1);
 
 /// How long one question to the brokers may take.
 const QUESTION: Duration = Duration::from_secs(5);
@@ -65,6 +71,7 @@ enum Event {
     Answer(u64, NatsAnswer),
     Record(Result<Given, ClientError>),
     Partitions(Vec<i32>),
+    Unreadable(Result<Vec<Unreadable>, ClientError>),
     Change,
     Tick,
 }
@@ -90,6 +97,7 @@ struct Run {
     uncommitted: HashMap<i32, i64>,
     /// Read while nothing may be sent; they are next.
     held: VecDeque<Given>,
+    inspection: Inspection,
     complaints: Throttle,
     stats: Arc<KafkaCommandStats>,
 }
@@ -135,6 +143,7 @@ impl Service {
                 leaving: Vec::new(),
                 uncommitted: HashMap::new(),
                 held: VecDeque::new(),
+                inspection: Inspection::new(),
                 complaints: Throttle::new(Duration::from_secs(30)),
                 stats: Arc::clone(&self.stats),
             };
@@ -207,6 +216,7 @@ impl Service {
                 record = run.consumer.recv() => Event::Record(record.map(|message| Given::of(&message))),
                 () = run.consumer.context().changed() => Event::Change,
                 found = found(&mut looking) => Event::Partitions(found),
+                found = run.inspection.next() => Event::Unreadable(found),
                 _ = ticks.tick() => Event::Tick,
             };
             match event {
@@ -221,6 +231,10 @@ impl Service {
                 Event::Delivery(number, delivery) => run.dispatcher.deliver(number, delivery),
                 Event::Answer(number, answer) => run.dispatcher.answer_from_afar(number, answer),
                 Event::Record(Ok(given)) => run.take(given),
+                Event::Record(Err(error)) if is_about_a_batch(&error) => {
+                    run.complain(&error);
+                    run.inspect(&self.settings.kafka, &run.dispatcher.partitions.numbers());
+                }
                 Event::Record(Err(error)) => {
                     if run.complain(&error) {
                         let Some(consumer) = self.make_consumer().await else { break };
@@ -231,8 +245,13 @@ impl Service {
                     looking = None;
                     run.add_partitions(&numbers);
                 }
+                Event::Unreadable(found) => run.skip(found),
                 Event::Change => {}
-                Event::Tick => run.dispatcher.tick(),
+                Event::Tick => {
+                    run.dispatcher.tick();
+                    let silent = run.inspection.silent(run.dispatcher.partitions.numbers());
+                    run.inspect(&self.settings.kafka, &silent);
+                }
             }
         }
         run.close();
@@ -297,6 +316,7 @@ impl Run {
             match change {
                 Change::Came(numbers) => {
                     tracing::info!(partitions = ?numbers, "partitions of the commands came here");
+                    self.inspection.forget(&numbers);
                     self.dispatcher.partitions.assign(&numbers);
                 }
                 Change::Left(numbers) => self.part(&numbers),
@@ -380,10 +400,51 @@ impl Run {
     fn take(&mut self, given: Given) {
         // A partition that came in this very moment is known before its first record.
         self.follow_changes();
+        self.inspection.advance(given.partition, given.offset + 1);
         if self.may_send() && self.held.is_empty() {
             self.dispatcher.take(&given);
         } else if !self.is_stopping {
             self.held.push_back(given);
+        }
+    }
+
+    /// Looks whether these partitions can go on.
+    fn inspect(&mut self, settings: &KafkaSettings, partitions: &[i32]) {
+        if !partitions.is_empty() {
+            self.inspection.begin(&self.consumer, settings, &self.topic, partitions);
+        }
+    }
+
+    /// Goes on behind what cannot be read.
+    fn skip(&mut self, found: Result<Vec<Unreadable>, ClientError>) {
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                self.complain(&error);
+                return;
+            }
+        };
+        for part in found {
+            let Unreadable { partition, first, next, cause } = &part;
+            // The consumer itself got through it meanwhile.
+            if self.inspection.position(*partition).is_some_and(|position| position >= *next) {
+                continue;
+            }
+            if let Err(error) = self.consumer.seek(&self.topic, *partition, Offset::Offset(*next), SEEK) {
+                // The partition has left, or the next failure leads here again.
+                tracing::warn!(partition, %error, "what cannot be read is not skipped yet");
+                continue;
+            }
+            self.inspection.advance(*partition, *next);
+            tracing::error!(
+                topic = self.topic,
+                partition,
+                first,
+                next,
+                cause,
+                "commands cannot be read and are skipped"
+            );
+            self.dispatcher.skip(&part);
         }
     }
 
@@ -403,6 +464,7 @@ impl Run {
     fn begin_again(&mut self, consumer: Arc<CommandConsumer>) {
         self.give_up_partitions();
         self.consumer = consumer;
+        self.inspection.forget(&self.dispatcher.partitions.numbers());
         self.dispatcher.partitions.clear();
         self.uncommitted.clear();
         self.held.clear();

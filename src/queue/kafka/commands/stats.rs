@@ -25,6 +25,8 @@ pub struct KafkaCommandStats {
     pub refused: AtomicU64,
     /// Records that could not be read as commands.
     pub unreadable: AtomicU64,
+    /// Batches that could not be read and were skipped.
+    pub skipped_batches: AtomicU64,
     /// Outcomes that Kafka acknowledged.
     pub answered: AtomicU64,
     /// Outcomes that Kafka gave back and that were sent again.
