@@ -6,8 +6,8 @@ use crate::config::{CommandQueue, Config, EnvelopeMode, Material, UplinkQueue};
 use crate::protocol::envelope::Mode;
 use crate::queue;
 use crate::queue::kafka::{KafkaCommandSettings, KafkaSettings};
-use crate::queue::nats::{NatsError, NatsMaterial, NatsSettings, NatsTlsSettings, StreamDefaults};
-use crate::registry::{HttpRegistrySettings, NatsRegistrySettings};
+use crate::queue::nats::{ConnectionLog, NatsError, NatsMaterial, NatsSettings, NatsTlsSettings, StreamDefaults};
+use crate::registry::{EventSink, HttpRegistrySettings, NatsRegistrySettings};
 use crate::telemetry::span::{Destinations, MessagingSystem, SpanSettings};
 
 /// How much earlier Kafka gives a record up than its connection is closed for it: by then it must be known that no copy
@@ -122,9 +122,11 @@ pub fn mode(config: &Config) -> Mode {
 /// [`NatsError`] names the setting.
 pub fn nats_registry(config: &Config, name: &str) -> Result<NatsRegistrySettings, NatsError> {
     let (servers, options) = queue::nats::options(&nats(config, name))?;
+    let log = ConnectionLog::new("registry", &servers);
     Ok(NatsRegistrySettings {
+        options: log.attach(options),
+        events: EventSink::new(move |event| log.hear(event)),
         servers,
-        options,
         domain: config.nats.domain.clone(),
         bucket: config.registry.nats_bucket.clone(),
         replicas: config.nats.stream.replicas,

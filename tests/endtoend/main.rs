@@ -17,6 +17,7 @@ mod kafka_commands;
 mod kafka_security;
 mod lifecycle;
 mod memory;
+mod nats_connections;
 mod nats_security;
 mod nats_stream;
 mod outage;

@@ -26,10 +26,7 @@ impl NatsCaller {
     pub async fn connect(settings: &NatsSettings) -> Result<Self, CallError> {
         let (servers, options) =
             connection::options(settings).map_err(|error| CallError::Settings(error.to_string()))?;
-        let client = tokio::time::timeout(CONNECT, options.connect(servers))
-            .await
-            .map_err(|_| CallError::Unreachable("no connection in time".to_owned()))?
-            .map_err(|error| CallError::Unreachable(error.to_string()))?;
+        let client = connection::connect_once(servers, options, CONNECT).await.map_err(CallError::Unreachable)?;
         Ok(Self { client, prefix: settings.prefix.clone() })
     }
 

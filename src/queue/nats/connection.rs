@@ -1,17 +1,19 @@
 //! One NATS connection and what it tells about itself.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::{Client, ConnectOptions, Event, Server, ServerAddr};
+use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use super::connection_log::{self, ConnectionLog};
 use super::credentials::{self, UrlUser};
 use super::headers::unescape;
 use super::{NatsError, NatsSettings, tls};
-use crate::queue::{Backoff, Throttle};
+use crate::queue::Backoff;
 
 /// A server that takes a connection and then says nothing is left after this time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -93,18 +95,15 @@ pub(super) async fn connect(
     capacity: Capacity,
     role: &'static str,
 ) -> Option<Connection> {
-    let signal = Arc::new(Signal::new(role));
-    let (heard, tried) = (Arc::clone(&signal), Arc::clone(&signal));
-    let options = options
-        .retry_on_initial_connect()
-        .reconnect_to_server_callback(move |servers, _| {
-            tried.look_back(&servers);
-            // The client chooses.
-            std::future::ready(None)
-        })
+    let log = ConnectionLog::new(role, &servers);
+    let signal = Arc::new(Signal::default());
+    let (heard, told) = (Arc::clone(&signal), log.clone());
+    let options = log
+        .attach(options.retry_on_initial_connect())
         .client_capacity(capacity.operations)
         .subscription_capacity(capacity.subscription)
         .event_callback(move |event| {
+            told.hear(&event);
             heard.hear(&event);
             std::future::ready(())
         });
@@ -116,8 +115,40 @@ pub(super) async fn connect(
         }
     };
     let (sender, link) = watch::channel(Link::default());
-    let watcher = tokio::task::spawn_local(watch_link(client.clone(), signal, sender, role));
+    let watcher = tokio::task::spawn_local(watch_link(client.clone(), signal, sender));
     Some(Connection { client, link, watcher })
+}
+
+/// Connects once: a tool tells its caller at once that no server is there.
+///
+/// # Errors
+/// Why, of each server.
+pub(super) async fn connect_once(
+    servers: Vec<ServerAddr>,
+    options: ConnectOptions,
+    patience: Duration,
+) -> Result<Client, String> {
+    let deadline = tokio::time::Instant::now() + patience;
+    let mut causes = Vec::with_capacity(servers.len());
+    for server in &servers {
+        // The delay of a first attempt is for connections that are lost.
+        let connecting = options.clone().reconnect_delay_callback(pause_after_the_first).connect(server.clone());
+        let cause = match tokio::time::timeout_at(deadline, connecting).await {
+            Ok(Ok(client)) => {
+                // Once connected, any of them will do; an error means that the connection has just ended.
+                let _ended = client.set_server_pool(servers.as_slice()).await;
+                return Ok(client);
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no connection in time".to_owned(),
+        };
+        causes.push(format!("{}: {cause}", connection_log::name(server)));
+    }
+    Err(causes.join("; "))
+}
+
+fn pause_after_the_first(attempt: usize) -> Duration {
+    if attempt <= 1 { Duration::ZERO } else { Backoff::pause_before(attempt) }
 }
 
 /// A subject of this connection alone, on which it hears itself: what comes back proves that the server has handled
@@ -140,74 +171,28 @@ pub(super) async fn lost(link: &mut watch::Receiver<Link>, seen: Link) {
 }
 
 /// What the client says from its own task.
+#[derive(Debug, Default)]
 struct Signal {
     wake: Notify,
-    role: &'static str,
-    state: Mutex<Heard>,
-}
-
-struct Heard {
-    dropped: u64,
-    complaints: Throttle,
-    failures: Throttle,
+    dropped: AtomicU64,
 }
 
 impl Signal {
-    fn new(role: &'static str) -> Self {
-        let throttle = || Throttle::new(Duration::from_secs(30));
-        let state = Mutex::new(Heard { dropped: 0, complaints: throttle(), failures: throttle() });
-        Self { wake: Notify::new(), role, state }
-    }
-
     fn hear(&self, event: &Event) {
-        let role = self.role;
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match event {
-            Event::SlowConsumer(_) => state.dropped += 1,
-            Event::LameDuckMode => tracing::info!(role, "the NATS server is about to leave"),
-            Event::ServerError(_) => {
-                if let Some(suppressed) = state.complaints.pass(Instant::now()) {
-                    tracing::warn!(role, error = %event, suppressed, "NATS connection trouble");
-                }
-            }
-            // Of an attempt to connect it tells the kind alone; the cause is told before the next attempt.
-            Event::ClientError(_) => {}
-            Event::Connected | Event::Disconnected | Event::Draining | Event::Closed => {}
+        if matches!(event, Event::SlowConsumer(_)) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
         }
-        drop(state);
         self.wake.notify_one();
-    }
-
-    /// Before an attempt to connect: why those before it failed.
-    fn look_back(&self, servers: &[Server]) {
-        let failed = servers.iter().find_map(|server| Some((server, server.last_error.as_deref()?)));
-        let Some((server, error)) = failed else { return };
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(suppressed) = state.failures.pass(Instant::now()) {
-            let server = format!("{}:{}", server.addr.host(), server.addr.port());
-            tracing::warn!(role = self.role, server, error, suppressed, "the NATS server is not reached");
-        }
-    }
-
-    fn dropped(&self) -> u64 {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).dropped
     }
 }
 
-async fn watch_link(client: Client, signal: Arc<Signal>, sender: watch::Sender<Link>, role: &'static str) {
+async fn watch_link(client: Client, signal: Arc<Signal>, sender: watch::Sender<Link>) {
     let statistics = client.statistics();
     loop {
         let connected = client.connection_state() == State::Connected;
-        let connects = statistics.connects.load(std::sync::atomic::Ordering::Relaxed);
-        let seen = Link { connected, connects, dropped: signal.dropped() };
-        let before = *sender.borrow();
-        if before != seen {
-            if seen.connects != before.connects {
-                tracing::info!(role, "connected to NATS");
-            }
-            if before.connected && !seen.connected {
-                tracing::warn!(role, "lost the connection to NATS");
-            }
+        let connects = statistics.connects.load(Ordering::Relaxed);
+        let seen = Link { connected, connects, dropped: signal.dropped.load(Ordering::Relaxed) };
+        if *sender.borrow() != seen {
             sender.send_replace(seen);
         }
         // Running out of time is the second way to look, not a failure.

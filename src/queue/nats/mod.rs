@@ -4,6 +4,7 @@
 mod acknowledgement;
 mod caller;
 mod connection;
+mod connection_log;
 mod coordination;
 mod credentials;
 mod downlink;
@@ -27,6 +28,7 @@ mod uplink;
 
 pub use caller::NatsCaller;
 pub use connection::options;
+pub use connection_log::ConnectionLog;
 pub use coordination::{Heard, NatsCoordination};
 pub use downlink::NatsDownlink;
 pub use error::NatsError;

@@ -43,11 +43,7 @@ impl NatsReader {
     /// [`ReadError`] when the settings are wrong, the server does not answer or the stream does not exist.
     pub async fn open(settings: &NatsSettings, subjects: &str, from: ReadFrom) -> Result<Self, ReadError> {
         let (servers, options) = connection::options(settings)?;
-        // A tool tells its caller at once that the server is away. The delay of a first attempt is for reconnects.
-        let client = tokio::time::timeout(QUESTION, options.connect(servers))
-            .await
-            .map_err(|_| ReadError::Unreachable("no connection in time".to_owned()))?
-            .map_err(|error| ReadError::Unreachable(error.to_string()))?;
+        let client = connection::connect_once(servers, options, QUESTION).await.map_err(ReadError::Unreachable)?;
         let context = stream::context(&client, settings.domain.as_deref(), QUESTION);
         let stream = match context.get_stream(&settings.stream).await {
             Ok(stream) => stream,

@@ -114,11 +114,17 @@ impl Bucket {
     /// [`BucketError`] when the server does not answer, or there is no such bucket.
     pub async fn open(settings: &NatsRegistrySettings, if_missing: IfMissing) -> Result<Self, BucketError> {
         let connecting = settings.options.clone().connect(settings.servers.clone());
-        let client = tokio::time::timeout(ANSWER, connecting)
-            .await
-            .map_err(|_| BucketError::Unreachable("no connection in time".to_owned()))?
-            .map_err(|error| BucketError::Unreachable(error.to_string()))?;
-        let context = context(&client, settings);
+        let cause = match tokio::time::timeout(ANSWER, connecting).await {
+            Ok(Ok(client)) => return Self::of(&client, settings, if_missing).await,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no connection in time".to_owned(),
+        };
+        let servers = settings.servers.iter().map(|server| format!("{}:{}", server.host(), server.port()));
+        Err(BucketError::Unreachable(format!("{}: {cause}", servers.collect::<Vec<_>>().join(", "))))
+    }
+
+    async fn of(client: &Client, settings: &NatsRegistrySettings, if_missing: IfMissing) -> Result<Self, BucketError> {
+        let context = context(client, settings);
         find(&context, settings, if_missing).await?;
         let store = context.get_key_value(&settings.bucket).await;
         let store = store.map_err(|error| BucketError::Unreachable(error.to_string()))?;

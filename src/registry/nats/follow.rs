@@ -1,6 +1,5 @@
 //! Follows the bucket over lost connections.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::connection::State;
@@ -24,13 +23,11 @@ type Links = watch::Receiver<u64>;
 /// See [`NatsRegistry::follow`].
 pub(super) async fn follow(registry: &NatsRegistry, mut report: impl FnMut(Change)) {
     let (sender, links) = watch::channel(0);
-    let objection = Mutex::new(String::new());
+    let events = registry.settings.events.clone();
     let options = registry.settings.options.clone().retry_on_initial_connect().event_callback(move |event| {
-        match event {
-            Event::Connected | Event::Disconnected | Event::Closed => sender.send_modify(|links| *links += 1),
-            // A subject that the user may not use, mostly; to the question itself there is no answer then.
-            Event::ServerError(error) => note_objection(&objection, error.to_string()),
-            Event::ClientError(_) | Event::SlowConsumer(_) | Event::Draining | Event::LameDuckMode => {}
+        events.hear(&event);
+        if matches!(event, Event::Connected | Event::Disconnected | Event::Closed) {
+            sender.send_modify(|links| *links += 1);
         }
         std::future::ready(())
     });
@@ -58,15 +55,6 @@ pub(super) async fn follow(registry: &NatsRegistry, mut report: impl FnMut(Chang
         // Without randomness there is no jitter, which costs politeness and nothing else.
         let jitter_ms = getrandom::u64().unwrap_or(0) % PAUSE_MS;
         tokio::time::sleep(Duration::from_millis(PAUSE_MS + jitter_ms)).await;
-    }
-}
-
-/// Logs what the server objects to, once until it is something else: the bucket is asked for over and over.
-fn note_objection(last: &Mutex<String>, error: String) {
-    let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-    if *last != error {
-        tracing::warn!(error, "the NATS server objects to what the registry asks");
-        *last = error;
     }
 }
 

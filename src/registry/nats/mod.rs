@@ -19,7 +19,7 @@ mod settings;
 pub use bucket::{Bucket, IfMissing, StoredDevice};
 pub use error::BucketError;
 pub use key::Key;
-pub use settings::NatsRegistrySettings;
+pub use settings::{EventSink, NatsRegistrySettings};
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
@@ -139,6 +139,7 @@ mod tests {
             servers,
             options,
             domain: None,
+            events: EventSink::default(),
             bucket: "b".to_owned(),
             replicas: 1,
             product_secrets,

@@ -1,0 +1,199 @@
+//! What the log says of a connection: why its servers are not reached, what they object to, why it was lost.
+//!
+//! The client tries again by itself and tells little of it: a cause stands beside the server that it is about until the
+//! next attempt, of a name that does not resolve it tells nothing but "DNS error", and of a lost connection nothing at
+//! all. Each cause is told once, until it is another one or the connection was there in between.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_nats::{ClientError, ConnectOptions, Event, Server, ServerAddr};
+
+/// A connection that is not there after this time is told of, even when the client knows no cause yet.
+const SILENCE: Duration = Duration::from_secs(4);
+
+/// A connection that is lost within this time of an objection of the server was lost for that.
+const BLAME: Duration = Duration::from_secs(5);
+
+/// The same objection is not told again within this time: a server repeats it for each subject that is tried again.
+const REPETITION: Duration = Duration::from_secs(30);
+
+/// Objections that are remembered; while so many are fresh, further ones are counted alone.
+const OBJECTIONS_MAX: usize = 32;
+
+/// Names are looked up at most this often.
+const LOOK_UP: Duration = Duration::from_secs(2);
+
+/// One connection's part of the log; clones speak of the same connection.
+#[derive(Debug, Clone)]
+pub struct ConnectionLog {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    role: &'static str,
+    servers: Vec<ServerAddr>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    is_connected: bool,
+    /// Connections and losses so far.
+    changes: u64,
+    /// What was told of servers since the connection was last there: name, cause.
+    told: BTreeMap<String, String>,
+    /// Failed attempts at each server when the connection was lost: those before are no news. `None` until it is known.
+    failed_before: Option<BTreeMap<String, usize>>,
+    objections: VecDeque<(Instant, String)>,
+    suppressed: u64,
+    /// Why the connection will be lost, as far as anybody said so.
+    blamed: Option<(Instant, String)>,
+    looked_up: Option<Instant>,
+}
+
+impl ConnectionLog {
+    /// The log of the connection with that part to play.
+    pub fn new(role: &'static str, servers: &[ServerAddr]) -> Self {
+        let shared = Shared { role, servers: servers.to_vec(), state: Mutex::default() };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The same options, and a look at each attempt to connect.
+    pub fn attach(&self, options: ConnectOptions) -> ConnectOptions {
+        let log = self.clone();
+        options.reconnect_to_server_callback(move |servers, _| {
+            log.look_back(&servers);
+            // The client chooses.
+            std::future::ready(None)
+        })
+    }
+
+    /// Takes what the client tells, inside its runtime.
+    pub fn hear(&self, event: &Event) {
+        let role = self.shared.role;
+        match event {
+            Event::Connected => {
+                let mut state = self.state();
+                *state = State { is_connected: true, changes: state.changes + 1, ..State::default() };
+                tracing::info!(role, "connected to NATS");
+            }
+            Event::Disconnected => self.lost(),
+            Event::ServerError(error) => self.object(&error.to_string()),
+            Event::LameDuckMode => {
+                self.blame("the server leaves (lame duck mode)");
+                tracing::info!(role, "the NATS server is about to leave");
+            }
+            // Of an attempt to connect it tells the kind alone; the cause is told before the next attempt. Not so of a
+            // name: nothing is remembered of it.
+            Event::ClientError(ClientError::Other(kind)) if kind.contains("DNS") => self.look_up(),
+            Event::ClientError(_) | Event::SlowConsumer(_) | Event::Draining | Event::Closed => {}
+        }
+    }
+
+    /// Notes why the connection will be lost.
+    pub(super) fn blame(&self, cause: &str) {
+        self.state().blamed = Some((Instant::now(), cause.to_owned()));
+    }
+
+    fn lost(&self) {
+        let mut state = self.state();
+        if !std::mem::take(&mut state.is_connected) {
+            return;
+        }
+        state.changes += 1;
+        let blamed = state.blamed.take().filter(|(since, _)| since.elapsed() < BLAME).map(|(_, cause)| cause);
+        // A client that reads too slowly is closed without a word, too.
+        let cause =
+            blamed.unwrap_or_else(|| "none was given: the server ended, closed it or did not answer".to_owned());
+        tracing::warn!(role = self.shared.role, cause, "lost the connection to NATS");
+    }
+
+    /// Tells that there is no connection after a while, unless it is there or a cause was told.
+    fn expect_connection(&self, changes: u64) {
+        let log = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(SILENCE).await;
+            let is_news = {
+                let state = log.state();
+                state.changes == changes && !state.is_connected && state.told.is_empty()
+            };
+            if is_news {
+                let servers: Vec<String> = log.shared.servers.iter().map(name).collect();
+                let server = servers.join(", ");
+                log.tell(&server, "no answer yet");
+            }
+        });
+    }
+
+    fn object(&self, objection: &str) {
+        let now = Instant::now();
+        let mut state = self.state();
+        state.blamed = Some((now, objection.to_owned()));
+        state.objections.retain(|(told, _)| now.saturating_duration_since(*told) < REPETITION);
+        if state.objections.len() >= OBJECTIONS_MAX || state.objections.iter().any(|(_, known)| known == objection) {
+            state.suppressed += 1;
+            return;
+        }
+        state.objections.push_back((now, objection.to_owned()));
+        let suppressed = std::mem::take(&mut state.suppressed);
+        tracing::warn!(role = self.shared.role, error = objection, suppressed, "NATS connection trouble");
+    }
+
+    /// Before an attempt to connect: why those before it failed.
+    fn look_back(&self, servers: &[Server]) {
+        let mut state = self.state();
+        let failed = servers.iter().map(|server| (name(&server.addr), server.failed_attempts));
+        let Some(before) = &state.failed_before else {
+            state.failed_before = Some(failed.collect());
+            return self.expect_connection(state.changes);
+        };
+        let news: Vec<(String, String)> = servers
+            .iter()
+            .filter_map(|server| Some((name(&server.addr), server.failed_attempts, server.last_error.clone()?)))
+            .filter(|(name, failed, _)| before.get(name) != Some(failed))
+            .map(|(name, _, error)| (name, error))
+            .collect();
+        drop(state);
+        for (server, error) in news {
+            self.tell(&server, &error);
+        }
+    }
+
+    fn tell(&self, server: &str, error: &str) {
+        let known = self.state().told.insert(server.to_owned(), error.to_owned());
+        if known.as_deref() != Some(error) {
+            tracing::warn!(role = self.shared.role, server, error, "the NATS server is not reached");
+        }
+    }
+
+    /// Looks the names of the servers up, as the client did in vain.
+    fn look_up(&self) {
+        let now = Instant::now();
+        let mut state = self.state();
+        if state.looked_up.is_some_and(|last| now.saturating_duration_since(last) < LOOK_UP) {
+            return;
+        }
+        state.looked_up = Some(now);
+        drop(state);
+        let log = self.clone();
+        tokio::spawn(async move {
+            for server in &log.shared.servers {
+                if let Err(error) = tokio::net::lookup_host((server.host(), server.port())).await {
+                    log.tell(&name(server), &error.to_string());
+                }
+            }
+        });
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A server without the user and the password that its URL may hold.
+pub(super) fn name(server: &ServerAddr) -> String {
+    format!("{}:{}", server.host(), server.port())
+}

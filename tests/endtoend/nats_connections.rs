@@ -1,0 +1,108 @@
+//! Connections to NATS that cannot be made or are lost: each says where it goes and why it is not there.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::bridge::{run, wait_for_log};
+use crate::support::{Bridge, Link, Nats, Registry, Settings, eventually, http};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A cause is told within this time.
+const TOLD_WITHIN: Duration = Duration::from_secs(5);
+
+/// Every connection of a replica that uses NATS for everything.
+const ROLES: [&str; 4] = ["uplink", "commands", "coordination", "registry"];
+
+/// What a bridge must be given to have a connection of each role.
+fn everything(registry: &Registry, nats: &Nats) -> Settings {
+    Settings::nats(registry, nats).text("registry.source", "nats")
+}
+
+/// How often a line with all of these texts was logged.
+fn count_of_lines(bridge: &Bridge, texts: &[&str]) -> usize {
+    bridge.log().lines().filter(|line| texts.iter().all(|text| line.contains(text))).count()
+}
+
+fn wait_for_roles(bridge: &Bridge, texts: &[&str]) {
+    for role in ROLES {
+        wait_for_log(bridge, &[texts, &[&format!("role=\"{role}\"")]].concat());
+    }
+}
+
+fn user(name: &str) -> String {
+    format!("authorization {{ users: [ {{ user: {name}, password: secret }} ] }}\n")
+}
+
+#[test]
+fn a_host_that_does_not_resolve_is_named_by_every_connection_and_tool() {
+    let nats = Nats::start();
+    let (nobody, _) = Registry::numbered(0);
+    // Too long for a label, so that no server for names is asked.
+    let host = format!("{}.invalid", "x".repeat(70));
+    let settings = everything(&nobody, &nats).toml("nats.servers", &format!("[\"nats://{host}:4222\"]"));
+    let begin = Instant::now();
+    let bridge = Bridge::start_unready(&settings);
+    let told = ["WARN", "the NATS server is not reached", &host, "failed to lookup address information"];
+    wait_for_roles(&bridge, &told);
+    assert!(begin.elapsed() < TOLD_WITHIN, "{:?}", begin.elapsed());
+    let config = bridge.config().display().to_string();
+    for tool in [&["tail", "--config", &config][..], &["devices", "ls", "--config", &config]] {
+        let finished = run(tool, "");
+        assert!(finished.code == 1 && finished.stderr.contains(&host), "{tool:?}: {finished:?}");
+    }
+}
+
+#[test]
+fn a_server_that_takes_connections_and_says_nothing_is_named() {
+    let nats = Nats::start();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let (nobody, _) = Registry::numbered(0);
+    let begin = Instant::now();
+    let settings = everything(&nobody, &nats).toml("nats.servers", &format!("[\"nats://{address}\"]"));
+    let bridge = Bridge::start_unready(&settings);
+    wait_for_roles(&bridge, &["WARN", "the NATS server is not reached", &address, "timed out"]);
+    assert!(begin.elapsed() < TOLD_WITHIN, "{:?}", begin.elapsed());
+}
+
+#[test]
+fn a_connection_that_is_lost_says_why_and_a_cause_that_stays_is_told_once() {
+    let nats = Nats::configured(&user("bridge"));
+    let link = Link::to(nats.address());
+    let servers = |address: &str| format!("[\"nats://bridge:secret@{address}\"]");
+    let (nobody, _) = Registry::numbered(0);
+    let through = servers(&link.address().to_string());
+    let bridge = Bridge::start(&everything(&nobody, &nats).toml("nats.servers", &through));
+
+    nats.reload(&user("somebody"));
+    // The server closes the connections of a user who is gone without a word.
+    wait_for_roles(&bridge, &["WARN", "lost the connection to NATS", "none was given"]);
+    let refused = ["WARN", "the NATS server is not reached", "authorization violation"];
+    wait_for_roles(&bridge, &refused);
+    let attempts = || {
+        let page = http::get(nats.monitoring(), "/varz").unwrap().body;
+        serde_json::from_str::<Value>(&page).unwrap()["total_connections"].as_u64().unwrap()
+    };
+    let before = attempts();
+    eventually("each has tried it several times", PATIENCE, || (attempts() > before + 16).then_some(()));
+    nats.reload(&user("bridge"));
+    let reached = ["INFO", "connected to NATS"];
+    eventually("every connection is there again", PATIENCE, || {
+        (count_of_lines(&bridge, &reached) == 2 * ROLES.len()).then_some(())
+    });
+    assert_eq!(count_of_lines(&bridge, &refused), ROLES.len());
+
+    link.cut();
+    // What it says of an attempt that is cut off differs with the moment.
+    wait_for_roles(
+        &bridge,
+        &["WARN", "the NATS server is not reached", &link.address().to_string(), "error=\"IO error"],
+    );
+    link.heal();
+    eventually("every connection is there again", PATIENCE, || {
+        (count_of_lines(&bridge, &reached) == 3 * ROLES.len()).then_some(())
+    });
+}
