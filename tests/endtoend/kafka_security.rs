@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::command::obey;
 use crate::nats_security::{BRIDGE_PASSWORD, documented_users};
+use crate::secrets::{EVERYTHING, lines_with};
 use crate::support::bridge::wait_for_log;
 use crate::support::wire::Incoming;
 use crate::support::{
@@ -196,6 +197,21 @@ fn whoever_is_not_let_in_by_kafka_says_why_and_lets_no_device_in() {
         assert_eq!(code_of_connect(&bridge, &devices[0]), 3, "come later");
         for secret in [PASSWORD, WRONG] {
             assert!(!bridge.log().contains(secret), "{}", bridge.log());
+        }
+    }
+}
+
+#[test]
+fn the_password_of_kafka_is_never_in_the_log() {
+    let stage = Stage::shared();
+    let (registry, devices) = Registry::numbered(1);
+    for settings in [stage.by_password(&registry, "right"), stage.by_scram(&registry, "wrong")] {
+        let settings = settings.text("kafka.properties.debug", "all").text("log.level", EVERYTHING);
+        let bridge = Bridge::start_unready(&settings);
+        code_of_connect(&bridge, &devices[0]);
+        wait_for_log(&bridge, &["SASL", "librdkafka"]);
+        for secret in [PASSWORD, WRONG] {
+            assert_eq!(lines_with(&bridge, secret), [""; 0]);
         }
     }
 }

@@ -28,5 +28,6 @@ mod replicas;
 mod report;
 mod rolling;
 mod rolling_kafka;
+mod secrets;
 mod takeover;
 mod traces;

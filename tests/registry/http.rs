@@ -92,6 +92,20 @@ fn a_device_is_let_in_by_its_record_and_asked_for_once_while_the_record_counts()
 }
 
 #[test]
+fn the_token_of_the_service_and_keys_of_devices_are_never_in_the_log() {
+    let (service, device) = (Service::start(), Registration::new("device1"));
+    service.put("device1", &record(&device));
+    let settings = settings(&service.url(), "15m").text("log.level", "trace,jetlinks_bridge=trace");
+    let bridge = Bridge::start(&settings);
+    assert_eq!(knock(&bridge, &device), ACCEPTED);
+    wait_for_log(&bridge, &["TRACE", "hyper"]);
+    let log = bridge.log();
+    for secret in ["secret-of-the-service", &device.secure_key] {
+        assert_eq!(log.lines().filter(|line| line.contains(secret)).collect::<Vec<_>>(), [""; 0]);
+    }
+}
+
+#[test]
 fn an_unknown_device_is_refused_and_asked_for_again_after_its_time() {
     let stage = Stage::new("15m");
     let late = Registration::new("device2");

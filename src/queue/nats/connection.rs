@@ -72,6 +72,7 @@ pub fn options(settings: &NatsSettings) -> Result<(Vec<ServerAddr>, ConnectOptio
         return Err(NatsError::Prefix(settings.prefix.clone()));
     }
     let user = servers.iter().find_map(user_of);
+    let servers = servers.into_iter().map(without_user).collect();
     let options = match (&settings.credentials, user) {
         (Some(credentials), user) => credentials::options(credentials, user)?,
         (None, Some((user, Some(password)))) => ConnectOptions::with_user_and_password(user, password),
@@ -207,6 +208,14 @@ fn user_of(server: &ServerAddr) -> Option<UrlUser> {
     Some((user, server.password().map(unescape)))
 }
 
+/// The address without user and password: the client is told them apart from it, and writes addresses into its log.
+fn without_user(server: ServerAddr) -> ServerAddr {
+    let mut url = server.clone().into_inner();
+    // Neither can fail for an address with a host, which every one has.
+    let _named = (url.set_username(""), url.set_password(None));
+    ServerAddr::from_url(url).unwrap_or(server)
+}
+
 fn is_prefix(prefix: &str) -> bool {
     prefix.split('.').all(|token| {
         !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'*' | b'>'))
@@ -232,6 +241,18 @@ mod tests {
         let mut settings = NatsSettings::new(vec!["nats://127.0.0.1:4222".to_owned()]);
         change(&mut settings);
         options(&settings).err()
+    }
+
+    #[test]
+    fn the_addresses_that_the_client_gets_hold_no_secret() {
+        let urls = ["nats://u:secret@a:4222", "tls://secret@b", "nats://c:4223", "u:secret@[::1]:4222"];
+        let settings = NatsSettings::new(urls.map(str::to_owned).to_vec());
+        let (servers, _) = options(&settings).expect("good settings");
+        assert!(!format!("{servers:?}").contains("secret"), "{servers:?}");
+        let addresses: Vec<_> = servers.iter().map(|server| (server.host().to_owned(), server.port())).collect();
+        let expected = [("a", 4222), ("b", 4222), ("c", 4223), ("::1", 4222)];
+        assert_eq!(addresses, expected.map(|(host, port)| (host.to_owned(), port)));
+        assert!(servers[1].tls_required());
     }
 
     #[test]

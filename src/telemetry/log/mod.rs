@@ -3,6 +3,9 @@
 //! A line is one line whatever a peer put into it. Lines of one kind, that is of one place in the sources, are bounded at
 //! the levels that peers can reach by mistake, error and warn: see [`Limiter`]. Below them nothing is left out, for whoever
 //! asks for debug wants all of it.
+//!
+//! No secret is written at any level, of no library: the bridge hands none to whoever logs, and lines of libraries that
+//! hold what passes over a connection are withheld.
 
 mod control;
 mod limiter;
@@ -17,6 +20,9 @@ use std::fmt;
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
 
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::combinator::And;
+use tracing_subscriber::filter::{FilterExt, FilterFn, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::{self, JsonFields};
 use tracing_subscriber::layer::SubscriberExt;
@@ -75,13 +81,22 @@ pub fn start(level: &str, format: Format, is_level: fn(&str) -> bool) -> Result<
     Ok(control)
 }
 
-type Filter = reload::Layer<EnvFilter, Registry>;
+type Filter = And<reload::Layer<EnvFilter, Registry>, FilterFn<fn(&Metadata<'_>) -> bool>, Registry>;
+
+/// Lines of libraries that hold what passes over a connection: records of the registry with the keys of devices,
+/// messages, credentials. They are written at no level.
+const WITHHELD: [(&str, Level); 1] = [("async_nats::connection", Level::TRACE)];
+
+fn is_harmless(metadata: &Metadata<'_>) -> bool {
+    !WITHHELD.iter().any(|(target, level)| metadata.target() == *target && metadata.level() == level)
+}
 
 /// A filter whose level can be changed, and what changes it.
 fn control(level: &str, is_level: fn(&str) -> bool) -> Result<(Filter, LogControl), LogError> {
     let (layer, handle) = reload::Layer::new(filter(level)?);
     let apply = move |level: &str| handle.reload(filter(level)?).map_err(|_| LogError::Taken);
-    Ok((layer, LogControl::new(level, is_level, apply)))
+    let filter = layer.and(filter_fn(is_harmless as fn(&Metadata<'_>) -> bool));
+    Ok((filter, LogControl::new(level, is_level, apply)))
 }
 
 fn filter(level: &str) -> Result<EnvFilter, LogError> {

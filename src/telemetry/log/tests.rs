@@ -5,7 +5,6 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tracing::Metadata;
 use tracing::subscriber::with_default;
 
 use super::*;
@@ -183,4 +182,20 @@ fn the_level_changes_while_the_process_runs_and_a_bad_one_changes_nothing() {
     });
     assert!(text.contains("between") && text.contains("still"), "{text}");
     assert!(!text.contains("before") && !text.contains("after"), "{text}");
+}
+
+#[test]
+fn lines_that_hold_what_passes_over_a_connection_are_written_at_no_level() {
+    for level in ["trace,async_nats=trace", "async_nats::connection=trace"] {
+        let text = written(Shape::Text { ansi: false }, level, |control| {
+            let speak = || {
+                tracing::trace!(target: "async_nats::connection", op = "secret", "read operation completed");
+                tracing::debug!(target: "async_nats::connection", "a line at debug");
+            };
+            speak();
+            assert_eq!(control.set_level("info,async_nats=trace"), Ok(()));
+            speak();
+        });
+        assert_eq!((text.matches("secret").count(), text.matches("a line at debug").count()), (0, 2), "{text}");
+    }
 }
