@@ -59,14 +59,14 @@ fn run(sources: &Sources) -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    match app::run(&loaded.config, log, startup) {
+    match app::run(&loaded.config, log.control.clone(), startup) {
         Ok(code) => code,
         Err(Failure::Configuration(error)) => {
-            eprintln!("{error:#}");
+            log.say(&format!("{error:#}"));
             ExitCode::from(EXIT_CONFIGURATION)
         }
         Err(Failure::Run(error)) => {
-            eprintln!("jetlinks-bridge: {error:#}");
+            log.say(&format!("jetlinks-bridge: {error:#}"));
             ExitCode::FAILURE
         }
     }

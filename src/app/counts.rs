@@ -48,6 +48,7 @@ pub fn collect(metrics: &Metrics, queues: &Queues, registry: &Registry, log: &Lo
         let suppressed = log.suppressed();
         process.log_lines_suppressed.set(LogLevel::Error, suppressed.errors());
         process.log_lines_suppressed.set(LogLevel::Warn, suppressed.warnings());
+        process.log_lines_dropped.set(log.unread());
     });
 }
 

@@ -18,6 +18,7 @@ mod kafka_security;
 mod lifecycle;
 mod memory;
 mod nats_connections;
+mod log;
 mod nats_security;
 mod nats_stream;
 mod outage;

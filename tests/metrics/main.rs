@@ -42,6 +42,7 @@ const BEYOND_THE_SCRIPT: &[(&str, &str)] = &[
     ("command_answers_total result=dropped", "neither an outcome nor a short failure in its place is taken"),
     ("rejected_total reason=refused", "no queue of the script has a rule about one record"),
     ("log_lines_suppressed_total level=error", "no peer can cause lines at error"),
+    ("log_lines_dropped_total", "the log of a bridge in the script is a file, which takes every line"),
 ];
 
 /// Waits until a metric of a bridge is above 0; `labels` stand in its line.

@@ -1,12 +1,14 @@
 //! The log: its level while the bridge runs, what peers can put into it, and how much of it.
 
+use std::net::SocketAddr;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::Stage;
 use crate::support::bridge::wait_for_log;
-use crate::support::{Connect, Wire, eventually, http, packet};
+use crate::support::{Bridge, Connect, Pipe, Registry, Settings, Wire, eventually, http, packet, port};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -113,4 +115,46 @@ fn a_flood_of_one_warning_is_cut_and_the_line_behind_the_gap_says_how_many_are_m
     assert!(line.contains("WARN") && line.contains("a message on the topic of another device"), "{line}");
     let missing: f64 = line.rsplit_once("suppressed=").unwrap().1.parse().unwrap();
     assert!((1.0..=suppressed()).contains(&missing), "{line}");
+}
+
+#[test]
+fn what_a_log_that_nobody_reads_leaves_out_is_counted_and_told_once_it_is_read() {
+    for format in ["text", "json"] {
+        let (registry, devices) = Registry::numbered(1);
+        let pipe = Pipe::new();
+        let settings = Settings::stdio(&registry).text("log.level", "trace").text("log.format", format);
+        let [mqtt, admin] = [0; 2].map(|_| SocketAddr::from(([127, 0, 0, 1], port::free_port())));
+        let mut bridge = Bridge::start_logging_to(&pipe, &settings, mqtt, admin);
+        let dropped = || bridge.metric("jetlinks_bridge_log_lines_dropped_total", &[]);
+        assert!(dropped() == 0.0);
+        pipe.fill();
+        let mut wire = Wire::connect(mqtt, &devices[0]);
+        // Each causes a line of some hundred bytes; a good megabyte of them waits.
+        let topic = devices[0].topic(&"x".repeat(200));
+        eventually("lines are left out", PATIENCE, || {
+            for id in 1..=100 {
+                wire.publish_acknowledged(&topic, "{}", id);
+            }
+            (dropped() > 100.0).then_some(())
+        });
+        let counted = dropped();
+        let (sender, lines) = mpsc::channel();
+        let reading = pipe.read(move |line| drop(sender.send(line)));
+        let told =
+            eventually("the gap is told", PATIENCE, || lines.try_iter().find(|line| line.contains("was not read")));
+        let missing: f64 = if format == "json" {
+            let line: Value = serde_json::from_str(&told).unwrap_or_else(|error| panic!("{error}: {told}"));
+            assert_eq!((&line["level"], &line["target"]), (&"WARN".into(), &"jetlinks_bridge::telemetry::log".into()));
+            line["suppressed"].as_f64().unwrap()
+        } else {
+            assert!(told.contains(" WARN jetlinks_bridge::telemetry::log: "), "{told}");
+            told.rsplit_once(" suppressed=").unwrap().1.parse().unwrap()
+        };
+        assert!(missing >= counted, "{missing} and {counted}: {told}");
+        wire.publish_acknowledged(&topic, "{}", 1);
+        bridge.signal(libc::SIGTERM);
+        assert_eq!(bridge.exit_code(), 0);
+        reading.join().unwrap();
+        assert!(lines.try_iter().any(|line| line.contains("all sessions are closed")), "the end of the log is missing");
+    }
 }

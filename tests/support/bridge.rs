@@ -11,10 +11,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{Folder, Process, Settings, eventually, http, wait};
+use super::{Folder, Pipe, Process, Settings, eventually, http, wait};
 
 /// How long anything may take that takes milliseconds on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The log's file in the folder of the bridge.
+const LOG: &str = "bridge.log";
 
 /// A running bridge; killed when dropped.
 #[derive(Debug)]
@@ -23,6 +26,8 @@ pub(crate) struct Bridge {
     stdin: Option<ChildStdin>,
     stdout: Option<ChildStdout>,
     lines: Option<Receiver<String>>,
+    /// Where the admin page is, if the log does not tell.
+    admin: Option<SocketAddr>,
     folder: Folder,
 }
 
@@ -76,16 +81,29 @@ impl Bridge {
         Self::spawn_by(command(), settings, arguments)
     }
 
-    fn spawn_by(mut command: Command, settings: &Settings, arguments: &[&str]) -> Self {
+    /// Starts the bridge with its log in a pipe and waits until it is ready. Its listeners are on these ports, as nobody
+    /// can read where they are.
+    pub(crate) fn start_logging_to(pipe: &Pipe, settings: &Settings, mqtt: SocketAddr, admin: SocketAddr) -> Self {
+        let settings = settings.clone().fixed(mqtt, admin);
+        let mut bridge = Self::spawn_in(Folder::new("bridge"), command(), pipe.end(), &settings, &[]);
+        bridge.admin = Some(admin);
+        bridge.read_lines();
+        bridge.until_ready()
+    }
+
+    fn spawn_by(command: Command, settings: &Settings, arguments: &[&str]) -> Self {
         let folder = Folder::new("bridge");
+        let errors = fs::File::create(folder.path().join(LOG)).expect("the folder takes files");
+        Self::spawn_in(folder, command, errors.into(), settings, arguments)
+    }
+
+    fn spawn_in(folder: Folder, mut command: Command, errors: Stdio, settings: &Settings, arguments: &[&str]) -> Self {
         let config = folder.write("bridge.toml", &settings.render());
-        let log = folder.path().join("bridge.log");
-        let errors = fs::File::create(&log).expect("the folder takes files");
         command.arg("run").arg("--config").arg(config).args(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors);
-        let mut process = Process::spawn(&mut command, Some(&log));
+        let mut process = Process::spawn(&mut command, Some(&folder.path().join(LOG)));
         let (stdin, stdout) = (process.take_stdin(), process.take_stdout());
-        Self { process, stdin, stdout, lines: None, folder }
+        Self { process, stdin, stdout, lines: None, admin: None, folder }
     }
 
     /// Begins to read stdout, in a thread of its own.
@@ -119,7 +137,7 @@ impl Bridge {
 
     /// Where the admin page is.
     pub(crate) fn admin(&self) -> SocketAddr {
-        self.listener("admin")
+        self.admin.unwrap_or_else(|| self.listener("admin"))
     }
 
     /// The bound address of a listener, as the log tells it.
@@ -155,7 +173,7 @@ impl Bridge {
     }
 
     fn log_path(&self) -> PathBuf {
-        self.folder.path().join("bridge.log")
+        self.folder.path().join(LOG)
     }
 
     /// The next line of stdout, without its end; `None` when stdout is at its end.

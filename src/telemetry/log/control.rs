@@ -1,6 +1,7 @@
 //! The level, and who may change it.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::LogError;
@@ -20,6 +21,7 @@ struct Shared {
     is_level: fn(&str) -> bool,
     apply: Apply,
     limiter: Arc<Limiter>,
+    unread: Arc<AtomicU64>,
 }
 
 impl fmt::Debug for LogControl {
@@ -35,7 +37,8 @@ impl LogControl {
         apply: impl Fn(&str) -> Result<(), LogError> + Send + Sync + 'static,
     ) -> Self {
         let level = Mutex::new(level.to_owned());
-        Self { shared: Arc::new(Shared { level, is_level, apply: Box::new(apply), limiter: Arc::default() }) }
+        let (limiter, unread) = (Arc::default(), Arc::default());
+        Self { shared: Arc::new(Shared { level, is_level, apply: Box::new(apply), limiter, unread }) }
     }
 
     /// The level in force, as it was given.
@@ -58,7 +61,16 @@ impl LogControl {
         Ok(())
     }
 
-    /// What was left out so far.
+    /// Lines that were left out so far as nobody read those before them.
+    pub fn unread(&self) -> u64 {
+        self.shared.unread.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn unread_counter(&self) -> Arc<AtomicU64> {
+        self.shared.unread.clone()
+    }
+
+    /// What was left out so far, as too much of its kind came at once.
     pub fn suppressed(&self) -> &Suppressed {
         self.shared.limiter.suppressed()
     }

@@ -5,8 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+use serde_json::json;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
@@ -92,4 +94,25 @@ fn write_coloured_head<'t>(writer: &mut Writer<'_>, text: &'t str, level: Level)
     };
     write!(writer, "{time}\u{1b}[{colour}m{name}\u{1b}[0m")?;
     Ok(rest)
+}
+
+/// A line of the log's own: so many lines are missing here.
+pub(super) fn gap(shape: Shape, missing: u64) -> String {
+    const TARGET: &str = "jetlinks_bridge::telemetry::log";
+    const TEXT: &str = "the log was not read, so lines are missing here";
+    let mut time = String::new();
+    // Writing into a text does not fail.
+    let _written = SystemTime.format_time(&mut Writer::new(&mut time));
+    match shape {
+        Shape::Text { ansi } => {
+            let level = if ansi { "\u{1b}[33m WARN\u{1b}[0m" } else { " WARN" };
+            format!("{time} {level} {TARGET}: {TEXT} suppressed={missing}\n")
+        }
+        Shape::Json => {
+            let line = json!({
+                "timestamp": time, "level": "WARN", "message": TEXT, "suppressed": missing, "target": TARGET,
+            });
+            format!("{line}\n")
+        }
+    }
 }

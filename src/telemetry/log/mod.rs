@@ -1,5 +1,8 @@
 //! The log, on stderr: stdout is a queue.
 //!
+//! Lines wait in memory for a thread of their own that writes them, so whoever reads stderr keeps nobody waiting: see
+//! [`LogQueue`].
+//!
 //! A line is one line whatever a peer put into it. Lines of one kind, that is of one place in the sources, are bounded at
 //! the levels that peers can reach by mistake, error and warn: see [`Limiter`]. Below them nothing is left out, for whoever
 //! asks for debug wants all of it.
@@ -10,6 +13,7 @@
 mod control;
 mod limiter;
 mod line;
+mod queue;
 #[cfg(test)]
 mod tests;
 
@@ -17,8 +21,9 @@ pub use control::LogControl;
 pub use limiter::{Limiter, Suppressed};
 
 use std::fmt;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::combinator::And;
@@ -30,6 +35,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt as layer, reload};
 
 use self::line::{Line, Shape};
+use self::queue::LogQueue;
 
 /// Shape of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,17 +53,20 @@ pub enum LogError {
     Level,
     /// The process has a log already, or none any more.
     Taken,
+    /// The system gives no thread to write lines.
+    Thread(io::ErrorKind),
 }
 
 impl fmt::Display for LogError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            LogError::Level => {
+        match self {
+            LogError::Level => f.write_str(
                 "the level is neither off, error, warn, info, debug or trace nor a list with levels of modules, such as \
-                 info,jetlinks_bridge::transport=debug"
-            }
-            LogError::Taken => "the process has another log",
-        })
+                 info,jetlinks_bridge::transport=debug",
+            ),
+            LogError::Taken => f.write_str("the process has another log"),
+            LogError::Thread(kind) => write!(f, "the thread of the log: {kind}"),
+        }
     }
 }
 
@@ -70,15 +79,44 @@ impl std::error::Error for LogError {}
 ///
 /// # Errors
 /// [`LogError`]; `Level` cannot come of a configuration that was loaded.
-pub fn start(level: &str, format: Format, is_level: fn(&str) -> bool) -> Result<LogControl, LogError> {
+pub fn start(level: &str, format: Format, is_level: fn(&str) -> bool) -> Result<Log, LogError> {
     let shape = match format {
         Format::Text => Shape::Text { ansi: io::stderr().is_terminal() },
         Format::Json => Shape::Json,
     };
     let (filter, control) = control(level, is_level)?;
-    let lines = lines(shape, control.limiter(), io::stderr);
+    let queue = LogQueue::start(shape, io::stderr(), control.unread_counter());
+    let queue = queue.map_err(|error| LogError::Thread(error.kind()))?;
+    let writer = queue.clone();
+    let lines = lines(shape, control.limiter(), move || writer.clone());
     tracing_subscriber::registry().with(lines.with_filter(filter)).try_init().map_err(|_| LogError::Taken)?;
-    Ok(control)
+    Ok(Log { control, queue })
+}
+
+/// How long the last lines may take at the end.
+const FLUSH: Duration = Duration::from_secs(1);
+
+/// The log of the process. Dropped, it waits until the last lines are written, a second at most.
+#[derive(Debug)]
+pub struct Log {
+    /// What operators may change.
+    pub control: LogControl,
+    queue: LogQueue,
+}
+
+impl Log {
+    /// Writes a text for whoever started the process, as it is, behind the lines that wait.
+    pub fn say(&self, text: &str) {
+        let text = format!("{text}\n");
+        // The queue takes a text or counts it.
+        let _counted = self.queue.clone().write_all(text.as_bytes());
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.queue.flush(FLUSH);
+    }
 }
 
 type Filter = And<reload::Layer<EnvFilter, Registry>, FilterFn<fn(&Metadata<'_>) -> bool>, Registry>;

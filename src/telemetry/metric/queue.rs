@@ -106,5 +106,7 @@ metrics! {
             "What the cache of the registry behind HTTP remembers, by kind.";
         log_lines_suppressed: CounterBy<LogLevel> = "log_lines_suppressed_total",
             "Lines that the log left out, as too many of their kind came at once, by level.";
+        log_lines_dropped: Counter = "log_lines_dropped_total",
+            "Lines that the log left out, as nobody read those before them.";
     }
 }
