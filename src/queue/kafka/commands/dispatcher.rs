@@ -21,7 +21,7 @@ use super::outgoing::Outgoing;
 use super::partitions::{Origin, Partitions};
 use super::producer::{Delivery, OutcomeProducer};
 use super::{KafkaCommandSettings, KafkaCommandStats};
-use crate::protocol::command::{Command, CommandError, CommandIdentity};
+use crate::protocol::command::{Command, CommandError, CommandIdentity, UnreadableCommand};
 use crate::protocol::downlink::{Code, DownlinkEvent, Outcome, Recipient};
 use crate::protocol::envelope::Encoder;
 use crate::protocol::id::DeviceId;
@@ -172,7 +172,12 @@ impl Dispatcher {
         let Some(origin) = self.partitions.take(part.partition, part.next - 1) else { return };
         count(&self.stats.skipped_batches);
         self.read_clock();
-        let outcome = self.encoder.command_failed(&format!("topic {}: {part}", self.settings.command_topic), None);
+        let command = UnreadableCommand {
+            text: format!("topic {}: {part}", self.settings.command_topic),
+            record: Some((part.partition, part.next - 1)),
+            ..UnreadableCommand::default()
+        };
+        let outcome = self.encoder.command_failed(&command);
         let flight = Flight { origin, identity: None, stage: Stage::Waiting, bytes: 0, deadline: None, span: None };
         let number = self.flights.insert(flight);
         self.put(number, Outgoing::rejected(outcome, None));
