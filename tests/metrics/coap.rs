@@ -77,6 +77,8 @@ fn plain(seen: &mut Seen) {
     expect(&mut device, large, Code::REQUEST_ENTITY_TOO_LARGE);
     let unknown_option = device.post(&good.id, &good.topic("tags")).option(UNKNOWN_OPTION, b"x");
     expect(&mut device, unknown_option, Code::BAD_OPTION);
+    let proxied = device.post(&good.id, &good.topic("tags")).option(option::PROXY_SCHEME, b"coap");
+    expect(&mut device, proxied, Code::PROXYING_NOT_SUPPORTED);
     let cbor = device.encrypted(&good, "tags", "{}").uint(option::CONTENT_FORMAT, FORMAT_CBOR);
     expect(&mut device, cbor, Code::UNSUPPORTED_CONTENT_FORMAT);
     let id = device.message_id();

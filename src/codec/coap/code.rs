@@ -43,6 +43,8 @@ impl Code {
     pub const UNSUPPORTED_CONTENT_FORMAT: Code = Code::new(4, 15);
     /// 5.03
     pub const SERVICE_UNAVAILABLE: Code = Code::new(5, 3);
+    /// 5.05: whoever asks for a proxy finds none.
+    pub const PROXYING_NOT_SUPPORTED: Code = Code::new(5, 5);
 
     /// The code of that class and detail; bits beyond three and five are cut.
     pub const fn new(class: u8, detail: u8) -> Self {

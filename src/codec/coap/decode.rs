@@ -110,7 +110,8 @@ mod tests {
         assert_eq!(path(&[b"a", b"b"]), Ok("/a/b".to_owned()));
         assert_eq!(path(&[b"a", b"", b"b", b""]), Ok("/a//b/".to_owned()));
         assert_eq!(path(&[b"", b"a"]), Ok("/a".to_owned()));
-        assert_eq!(path(&[b"/a/b"]), Ok("/a/b".to_owned()));
+        assert_eq!(path(&[b"/a/b"]), Ok("/%2Fa%2Fb".to_owned()));
+        assert_eq!(path(&[b"a", b"b/c/", b"d"]), Ok("/a/b%2Fc%2F/d".to_owned()));
         assert_eq!(path(&[b"a", b"\xff", b"b"]), Err(NotText));
     }
 

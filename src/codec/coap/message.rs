@@ -93,7 +93,8 @@ impl Message {
         Some(value.iter().fold(0, |uint, byte| uint << 8 | u32::from(*byte)))
     }
 
-    /// The segments of the path joined with `/`, with one in front unless the first segment begins the path with it.
+    /// The segments of the path joined with `/`, with one in front unless the first segment is empty. A segment is one level
+    /// (RFC 7252 section 6.5): a `/` in one is written as `%2F`, and joins or parts nothing.
     ///
     /// # Errors
     /// [`NotText`]: no segment is ever left out.
@@ -103,7 +104,13 @@ impl Message {
             if index > 0 {
                 path.push('/');
             }
-            path.push_str(std::str::from_utf8(segment).map_err(|_| NotText)?);
+            let segment = std::str::from_utf8(segment).map_err(|_| NotText)?;
+            for (index, part) in segment.split('/').enumerate() {
+                if index > 0 {
+                    path.push_str("%2F");
+                }
+                path.push_str(part);
+            }
         }
         if !path.starts_with('/') {
             path.insert(0, '/');

@@ -22,6 +22,10 @@ pub const BLOCK2: u16 = 23;
 pub const BLOCK1: u16 = 27;
 /// Bytes of an answer's body (RFC 7959).
 pub const SIZE2: u16 = 28;
+/// Address that a proxy is asked for; critical.
+pub const PROXY_URI: u16 = 35;
+/// Scheme of the address that a proxy is asked for; critical.
+pub const PROXY_SCHEME: u16 = 39;
 /// Bytes of a request's body, or the most that are taken (RFC 7959).
 pub const SIZE1: u16 = 60;
 /// Tells uploads to one path apart; repeatable (RFC 9175).

@@ -9,6 +9,9 @@ use crate::protocol::id::DeviceId;
 /// Longest segment of a path or argument (RFC 7252 section 5.10).
 const SEGMENT_BYTES_MAX: usize = 255;
 
+/// Longest Proxy-Uri (RFC 7252 section 5.10).
+const PROXY_BYTES_MAX: usize = 1034;
+
 /// A request's body.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Body {
@@ -36,6 +39,8 @@ pub(super) struct Demand {
     pub(super) device: DeviceId,
     /// The path.
     pub(super) topic: String,
+    /// Whether a segment of the path has a slash in it: no topic has one there.
+    pub(super) has_slash_in_segment: bool,
     /// Body, or that of one block.
     pub(super) body: Body,
     /// Block1: which part of a body the payload is.
@@ -77,9 +82,11 @@ impl Demand {
         });
         let part = part.transpose()?;
         let topic = message.path().map_err(|_| Fault::Option)?;
+        let has_slash_in_segment = message.values(option::URI_PATH).any(|segment| segment.contains(&b'/'));
         Ok(Self {
             device,
             topic,
+            has_slash_in_segment,
             part,
             signature: message.value(option::SIGNATURE).unwrap_or_default().to_vec(),
             token: message.value(option::TOKEN).map(<[u8]>::to_vec),
@@ -116,11 +123,13 @@ fn is_format(format: u32) -> bool {
     matches!(format, option::FORMAT_TEXT | option::FORMAT_BYTES | option::FORMAT_JSON)
 }
 
-/// Finds the critical option that cannot be honoured. One that is repeated where it must not be, or is too long, counts
-/// as not understood (RFC 7252 sections 5.4.3 and 5.4.5).
+/// Finds the option that cannot be honoured. A critical one that is repeated where it must not be, or is too long, counts
+/// as not understood (RFC 7252 sections 5.4.3 and 5.4.5). So do the options of JetLinks when repeated: what tells whose a
+/// request is must tell it once.
 fn check_options(message: &Message, security: &Security) -> Result<(), Fault> {
     let mut last = None;
-    for (number, value) in message.options().filter(|(number, _)| option::is_critical(*number)) {
+    let mut wants_proxy = false;
+    for (number, value) in message.options() {
         let repeated = last.replace(number) == Some(number);
         let understood = match number {
             option::URI_PATH | option::URI_QUERY => value.len() <= SEGMENT_BYTES_MAX,
@@ -132,12 +141,20 @@ fn check_options(message: &Message, security: &Security) -> Result<(), Fault> {
                 let block = message.uint(number).map(Block::from_uint);
                 !repeated && value.len() <= 3 && matches!(block, Some(Ok(Block { number: 0, .. })))
             }
+            option::PROXY_URI | option::PROXY_SCHEME => {
+                wants_proxy = true;
+                !repeated && (1..=PROXY_BYTES_MAX).contains(&value.len())
+            }
+            option::DEVICE_ID | option::SIGNATURE => !repeated,
             option::TOKEN => !repeated && matches!(security, Security::Dtls { .. }),
-            _ => false,
+            _ => !option::is_critical(number),
         };
         if !understood {
             return Err(Fault::Option);
         }
+    }
+    if wants_proxy {
+        return Err(Fault::Answer(Code::PROXYING_NOT_SUPPORTED));
     }
     Ok(())
 }

@@ -63,7 +63,7 @@ pub(super) struct Judge<'a, 'ctx> {
 
 impl Judge<'_, '_> {
     pub(super) fn judge(mut self, demand: Demand, identity: Option<Identity<'_>>) -> Verdict {
-        let Demand { topic, body, signature, token, accepts_json, .. } = demand;
+        let Demand { topic, has_slash_in_segment, body, signature, token, accepts_json, .. } = demand;
         let proof = match &self.settings.security {
             Security::Aes => match body {
                 Body::Whole(body) => decrypted(body, identity),
@@ -104,7 +104,8 @@ impl Judge<'_, '_> {
             self.ctx.observer.event(self.peer, self.device, Event::Granted);
             return Verdict::Answer(Answer::content([b"{\"token\":\"", &token[..], b"\"}"].concat()));
         }
-        self.take_in(&source, &topic, &body, accepts_json)
+        let wrong = has_slash_in_segment.then_some("a segment of the path has a slash in it");
+        self.take_in(&source, &topic, wrong, &body, accepts_json)
     }
 
     /// The request for a token is signed with the device's key. Computes one signature for every device, known or not.
@@ -138,7 +139,15 @@ impl Judge<'_, '_> {
         Ok((identity.product, body))
     }
 
-    fn take_in(&mut self, source: &Source<'_>, topic: &str, body: &Body, accepts_json: bool) -> Verdict {
+    /// Takes in what is authentic; a path with something `wrong` is no topic, whatever it looks like.
+    fn take_in(
+        &mut self,
+        source: &Source<'_>,
+        topic: &str,
+        wrong: Option<&str>,
+        body: &Body,
+        accepts_json: bool,
+    ) -> Verdict {
         let payload = match body {
             Body::Whole(body) if body.len() <= self.ctx.limits.packet_bytes => Some(&body[..]),
             Body::Whole(_) | Body::TooLarge => None,
@@ -151,7 +160,12 @@ impl Judge<'_, '_> {
             packet_bytes_max: self.ctx.limits.packet_bytes,
             now_ms: self.ctx.now.unix_ms,
         };
-        match inbound::interpret(published, self.ctx.children) {
+        let inbound = inbound::interpret(published, self.ctx.children);
+        if let Some(detail) = wrong.filter(|_| !matches!(inbound, Inbound::Foreign)) {
+            let rejection = Rejection { topic, payload, reason: Reason::UnknownTopic, detail };
+            return self.reject(source, MessageKind::Unknown, &rejection);
+        }
+        match inbound {
             Inbound::Message { route, message, about_product } => {
                 let source = Source { about_product: about_product.as_ref().map(ProductId::as_str), ..*source };
                 self.message(&source, &route, &message)

@@ -34,6 +34,8 @@ label! {
         UnsupportedFormat = "4.15",
         /// The queue or the registry does not answer, or a bound is reached.
         Unavailable = "5.03",
+        /// Asked for a proxy.
+        ProxyingNotSupported = "5.05",
         /// Any other.
         Other = "other",
     }
@@ -56,6 +58,7 @@ impl From<coap::Code> for CoapCode {
             coap::Code::REQUEST_ENTITY_TOO_LARGE => CoapCode::TooLarge,
             coap::Code::UNSUPPORTED_CONTENT_FORMAT => CoapCode::UnsupportedFormat,
             coap::Code::SERVICE_UNAVAILABLE => CoapCode::Unavailable,
+            coap::Code::PROXYING_NOT_SUPPORTED => CoapCode::ProxyingNotSupported,
             _ => CoapCode::Other,
         }
     }

@@ -140,13 +140,18 @@ fn a_critical_option_that_is_not_understood_is_refused_and_a_non_reset() {
     let rows = [
         ("token without DTLS", good(1).option(option::TOKEN, &token("device1"))),
         ("If-Match", good(2).option(1, b"x")),
-        ("Proxy-Uri", good(3).option(35, b"coap://example")),
+        ("Proxy-Uri twice", good(3).option(option::PROXY_URI, b"coap://a").option(option::PROXY_URI, b"coap://b")),
         ("unknown", good(4).option(65_001, b"")),
         ("second Block1", good(5).uint(option::BLOCK1, 6).uint(option::BLOCK1, 6)),
         ("long Block1", good(6).option(option::BLOCK1, &[0; 4])),
         ("second piece of an answer", good(7).uint(option::BLOCK2, 1 << 4)),
         ("long segment", good(8).option(option::URI_PATH, &[b'x'; 256])),
         ("no text", good(9).option(option::URI_PATH, b"\xff")),
+        ("device named twice", good(10).option(option::DEVICE_ID, b"device1")),
+        ("two devices", good(11).option(option::DEVICE_ID, b"device2")),
+        ("two signatures", good(12).option(option::SIGNATURE, b"x").option(option::SIGNATURE, b"x")),
+        ("proxy and unknown", good(13).option(option::PROXY_SCHEME, b"coap").option(65_001, b"")),
+        ("empty Proxy-Scheme", good(14).option(option::PROXY_SCHEME, b"")),
     ];
     for (what, draft) in rows {
         expect(&mut rig, what, &draft, Code::BAD_OPTION, None);
@@ -164,6 +169,62 @@ fn a_critical_option_that_is_not_understood_is_refused_and_a_non_reset() {
         .option(option::REQUEST_TAG, b"y")
         .option(65_000, b"z");
     expect(&mut rig, "harmless", &harmless, Code::CREATED, Some(Channel::Device));
+}
+
+#[test]
+fn over_dtls_a_token_or_a_signature_is_given_once() {
+    let mut rig = Rig::dtls();
+    let good = token("device1");
+    let twice = post(1, REPORT).option(option::TOKEN, &good).option(option::TOKEN, &good).payload(BODY);
+    expect(&mut rig, "two tokens", &twice, Code::BAD_OPTION, None);
+    let payload = format!(r#"{{"timestamp":"{NOW_MS}"}}"#);
+    let signature = sign_grant(payload.as_bytes(), KEY);
+    let twice = post(2, "/auth").option(option::SIGNATURE, &signature).option(option::SIGNATURE, b"x");
+    expect(&mut rig, "two signatures", &twice.payload(payload.as_bytes()), Code::BAD_OPTION, None);
+}
+
+#[test]
+fn whoever_asks_for_a_proxy_finds_none() {
+    let mut rig = Rig::new();
+    let options = [(option::PROXY_URI, &b"coap://example/log"[..]), (option::PROXY_SCHEME, b"coap")];
+    for (id, (number, value)) in (1..).zip(options) {
+        let draft = post(id, REPORT).option(number, value).payload(&sealed(BODY));
+        expect(&mut rig, "proxy", &draft, Code::PROXYING_NOT_SUPPORTED, None);
+        let sent = rig.feed(&non(draft.encode()));
+        assert_eq!((only(&sent).kind(), only(&sent).code()), (Kind::NonConfirmable, Code::PROXYING_NOT_SUPPORTED));
+        let get = Draft::new(Kind::Confirmable, Code::GET, id + 100, message_token(7)).option(number, value);
+        expect(&mut rig, "GET by proxy", &get, Code::PROXYING_NOT_SUPPORTED, None);
+    }
+}
+
+#[test]
+fn a_segment_of_the_path_is_one_level_whatever_is_in_it() {
+    let mut rig = Rig::new();
+    let at = |id: u16, segments: &[&str]| {
+        let named =
+            Draft::new(Kind::Confirmable, Code::POST, id, message_token(7)).option(option::DEVICE_ID, b"device1");
+        let named = segments.iter().fold(named, |draft, one| draft.option(option::URI_PATH, one.as_bytes()));
+        named.payload(&sealed(BODY))
+    };
+    let rows: [(&[&str], Code, Option<&str>); 7] = [
+        (&["product1", "device1", "properties/report"], Code::NOT_FOUND, Some("/product1/device1/properties%2Freport")),
+        (&["product1", "device1", "event", "a/b"], Code::NOT_FOUND, Some("/product1/device1/event/a%2Fb")),
+        (&["product1", "device1", "child", "a/b", "log"], Code::NOT_FOUND, Some("/product1/device1/child/a%2Fb/log")),
+        (&["product1", "device1", "log/"], Code::NOT_FOUND, Some("/product1/device1/log%2F")),
+        (&["product1/device1/properties/report"], Code::FORBIDDEN, None),
+        (&["/product1/device1/properties/report"], Code::FORBIDDEN, None),
+        (&["product1", "device1/log"], Code::FORBIDDEN, None),
+    ];
+    for (id, (segments, code, topic)) in (1..).zip(rows) {
+        let written = topic.map(|_| Channel::Rejected);
+        expect(&mut rig, &segments.join(" | "), &at(id, segments), code, written);
+        if let Some(topic) = topic {
+            let data = &rig.envelopes().pop().expect("it was written")["data"];
+            assert_eq!((data["reason"].as_str(), data["topic"].as_str()), (Some("unknown_topic"), Some(topic)));
+        }
+    }
+    let escaped = at(20, &["product1", "device1", "event", "a%2Fb"]);
+    expect(&mut rig, "no slash", &escaped, Code::CREATED, Some(Channel::Device));
 }
 
 #[test]
