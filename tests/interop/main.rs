@@ -5,6 +5,7 @@
 mod support;
 
 mod coap;
+mod dtls;
 mod haproxy;
 mod mosquitto;
 mod mqttjs;

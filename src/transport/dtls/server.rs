@@ -8,9 +8,21 @@ use openssl::pkey::PKey;
 use openssl::ssl::{SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions, SslSessionCacheMode, SslVersion};
 use openssl::x509::X509;
 
-/// What is negotiated: keys that a stolen certificate does not give away, and ciphers that authenticate. CCM_8 is what
-/// RFC 7252 demands of devices; the last group is for old stacks that know no other.
-const CIPHERS: &str = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AESCCM:ECDHE+AESCCM8:ECDHE+AES:!aNULL:!eNULL:!PSK";
+/// The suites, best first; docs/wire.md names them. All of them have keys that a stolen certificate does not give away, and
+/// encryption that authenticates. CCM_8 is what RFC 7252 section 9.1.3.3 demands of devices. Each is named, as a class of
+/// suites takes in whatever a version of OpenSSL counts to it.
+const CIPHERS: &[&str] = &[
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "ECDHE-RSA-CHACHA20-POLY1305",
+    "ECDHE-ECDSA-AES128-CCM",
+    "ECDHE-ECDSA-AES256-CCM",
+    "ECDHE-ECDSA-AES128-CCM8",
+    "ECDHE-ECDSA-AES256-CCM8",
+];
 
 /// Why certificate and key cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +100,7 @@ fn certificate_error(error: &ErrorStack) -> MaterialError {
 
 fn negotiate(context: &mut SslContextBuilder) -> Result<(), ErrorStack> {
     context.set_min_proto_version(Some(SslVersion::DTLS1_2))?;
-    context.set_cipher_list(CIPHERS)?;
+    context.set_cipher_list(&CIPHERS.join(":"))?;
     context.set_options(
         SslOptions::COOKIE_EXCHANGE
             | SslOptions::NO_QUERY_MTU
