@@ -218,6 +218,7 @@ impl Meter for WorkerMeter {
 
     fn load(&mut self, load: &Load, queue: Availability) {
         self.metrics.set_load(load);
+        self.health.turned(self.worker);
         self.health.queue.set(self.worker, queue);
         let away = queue != Availability::Ok;
         if away != self.queue_away {

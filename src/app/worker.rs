@@ -83,9 +83,11 @@ pub fn spawn(plan: Plan, config: &Config) -> anyhow::Result<thread::JoinHandle<a
     let mode = settings::mode(config);
     let port_config = PortConfig::new(config);
     let name = format!("worker-{}", plan.index);
+    let (index, health) = (plan.index, plan.health.clone());
     Ok(thread::Builder::new().name(name).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let drained = LocalSet::new().block_on(&runtime, serve(plan, settings, limits, mode, port_config));
+        health.ended(index);
         // The look-up of a name that does not come to its end must not keep the process from ending.
         runtime.shutdown_background();
         drained

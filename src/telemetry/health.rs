@@ -1,6 +1,8 @@
-//! Whether the process is ready, and which of its parts answer.
+//! Whether the process lives, whether it is ready, and which of its parts answer.
+#![expect(clippy::disallowed_methods, reason = "the shell reads the clock")]
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::protocol::uplink::Availability;
 
@@ -106,9 +108,18 @@ impl Part {
     }
 }
 
+/// How long a worker may stand still before the process counts as dead. Its loop turns ten times a second.
+const STILL_MAX: Duration = Duration::from_secs(15);
+
+/// The turn of a worker that has ended.
+const ENDED: u64 = u64::MAX;
+
 /// Health of the process; shared by its threads.
 #[derive(Debug)]
 pub struct Health {
+    began: Instant,
+    /// When the loop of each worker last turned, ms since `began`.
+    turns: Box<[AtomicU64]>,
     listening: AtomicBool,
     draining: AtomicBool,
     /// The queue for messages of devices, one connection for each worker.
@@ -138,12 +149,51 @@ impl Health {
     /// A process with this many workers that has reached nothing yet.
     pub fn new(workers: usize) -> Self {
         Self {
+            began: Instant::now(),
+            turns: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             listening: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             queue: Part::new(workers, PartState::Starting),
             registry: Part::new(1, PartState::Starting),
             coordination: Part::new(1, PartState::Off),
         }
+    }
+
+    /// As [`Health::new`], begun a minute ago, with no turn of a worker since.
+    #[cfg(test)]
+    pub(super) fn standing_still(workers: usize) -> Self {
+        let minute = Duration::from_secs(60);
+        Self { began: Instant::now().checked_sub(minute).expect("the machine runs that long"), ..Self::new(workers) }
+    }
+
+    /// Notes that the loop of a worker, from 0, has turned. Numbers beyond the last are ignored.
+    pub fn turned(&self, worker: usize) {
+        self.note_turn(worker, self.now_ms());
+    }
+
+    /// Notes that a worker has come to its end: it need not turn any more.
+    pub fn ended(&self, worker: usize) {
+        self.note_turn(worker, ENDED);
+    }
+
+    /// Whether the loop of every worker turned within the last 15 s.
+    pub fn lives(&self) -> bool {
+        self.lives_at(self.now_ms())
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(ENDED - 1)
+    }
+
+    fn note_turn(&self, worker: usize, turn_ms: u64) {
+        if let Some(turn) = self.turns.get(worker) {
+            turn.store(turn_ms, Ordering::Relaxed);
+        }
+    }
+
+    fn lives_at(&self, now_ms: u64) -> bool {
+        let still = |turn: &AtomicU64| Duration::from_millis(now_ms.saturating_sub(turn.load(Ordering::Relaxed)));
+        self.turns.iter().all(|turn| still(turn) <= STILL_MAX)
     }
 
     /// Notes that replicas coordinate: that part is starting until its connections say otherwise.
@@ -207,6 +257,21 @@ mod tests {
         one.queue.set(0, PartState::Ok);
         assert!(!one.readiness().ready, "the second worker has not reached the queue");
         assert_eq!(one.readiness().queue, PartState::Starting);
+    }
+
+    #[test]
+    fn the_process_lives_while_every_worker_that_has_not_ended_turns() {
+        let health = Health::new(2);
+        assert!(health.lives() && health.lives_at(15_000), "it has as long to begin");
+        assert!(!health.lives_at(15_001));
+        health.note_turn(0, 20_000);
+        health.note_turn(1, 10_000);
+        assert!(health.lives_at(25_000) && !health.lives_at(25_001));
+        health.turned(7);
+        health.ended(1);
+        assert!(health.lives_at(35_000) && !health.lives_at(35_001));
+        health.ended(0);
+        assert!(health.lives_at(1 << 40));
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod connect;
 mod descriptors;
 mod flood;
 mod hostile;
+mod liveness;
 mod log;
 mod presence;
 mod proxy;

@@ -2,9 +2,11 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::marker::PhantomData;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::ptr;
 use std::time::Duration;
 
 use super::wait::{eventually, within};
@@ -111,6 +113,20 @@ impl Process {
         }
     }
 
+    /// Stops one of its threads, the first of that name, and no other.
+    ///
+    /// # Panics
+    /// When there is none, or this process may not do so.
+    pub(crate) fn stop_thread(&self, name: &str) -> StoppedThread {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.id())).expect("the process was not waited for");
+        let is_meant = |thread: &fs::DirEntry| {
+            fs::read_to_string(thread.path().join("comm")).is_ok_and(|comm| comm.trim_end() == name)
+        };
+        let thread = threads.flatten().find(is_meant).unwrap_or_else(|| panic!("no thread {name}"));
+        let id = thread.file_name().to_string_lossy().parse().expect("threads are named by numbers");
+        StoppedThread::stop(id)
+    }
+
     /// Whether it has a handler of its own for that signal by now; false once it has ended.
     pub(crate) fn catches(&self, signal: i32) -> bool {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
@@ -134,6 +150,44 @@ impl Process {
             .lines()
             .find_map(|line| line.strip_prefix(name)?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
         kibibytes.unwrap_or_default() * 1024
+    }
+}
+
+/// A thread of a child that stands still until this is dropped, by the thread of the test that stopped it.
+#[derive(Debug)]
+pub(crate) struct StoppedThread {
+    id: libc::pid_t,
+    /// Of all threads only the one that attached may let go.
+    _here: PhantomData<*const ()>,
+}
+
+impl StoppedThread {
+    fn stop(id: libc::pid_t) -> Self {
+        let nothing = ptr::null_mut::<libc::c_void>();
+        for request in [libc::PTRACE_SEIZE, libc::PTRACE_INTERRUPT] {
+            // SAFETY: neither request reads or writes memory of this process; the id is that of a thread of a child.
+            let done = unsafe { libc::ptrace(request, id, nothing, nothing) };
+            assert_eq!(done, 0, "ptrace {request} of {id}: {}", io::Error::last_os_error());
+        }
+        let stopped = Self { id, _here: PhantomData };
+        stopped.wait(0);
+        stopped
+    }
+
+    fn wait(&self, options: libc::c_int) {
+        let mut status = 0;
+        // SAFETY: waitpid gets a pointer to an integer that outlives the call.
+        unsafe { libc::waitpid(self.id, &raw mut status, libc::__WALL | options) };
+    }
+}
+
+impl Drop for StoppedThread {
+    fn drop(&mut self) {
+        let nothing = ptr::null_mut::<libc::c_void>();
+        // SAFETY: as above. Where the thread is gone there is nothing to let go.
+        unsafe { libc::ptrace(libc::PTRACE_DETACH, self.id, nothing, nothing) };
+        // A thread that was killed meanwhile keeps its process until it is waited for.
+        self.wait(libc::WNOHANG);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Bytes};
@@ -27,12 +28,17 @@ const LIMIT_MAX: usize = 1_000;
 /// Body of a request at most, in bytes.
 const BODY_BYTES_MAX: usize = 4 * 1024;
 
+/// How long `/livez` waits for a worker to turn, and how often it looks.
+const LIFE_SIGN: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(20);
+
 const JSON: &str = "application/json";
+const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// What the listener shows.
 #[derive(Debug, Clone)]
 pub struct Admin {
-    /// For `/readyz`.
+    /// For `/livez` and `/readyz`.
     pub health: Arc<Health>,
     /// For `/metrics`.
     pub metrics: Arc<Metrics>,
@@ -64,11 +70,25 @@ impl Admin {
         let is_read = matches!(*method, Method::GET | Method::HEAD);
         match path {
             "/livez" | "/readyz" | "/metrics" if !is_read => not_allowed("GET, HEAD"),
-            // That there is an answer is the answer: it depends on no queue.
-            "/livez" => text(StatusCode::OK, "text/plain; charset=utf-8", "ok\n".to_owned()),
+            "/livez" => self.livez().await,
             "/readyz" => self.readyz(),
             "/metrics" => text(StatusCode::OK, metric::CONTENT_TYPE, self.metrics.render()),
             _ => error(StatusCode::NOT_FOUND, "no such path"),
+        }
+    }
+
+    /// Depends on no queue: restarting the bridge mends no queue.
+    async fn livez(&self) -> Answer {
+        // A process that stood still as a whole, as in a pause of its machine, turns again when it is asked.
+        let lives = async {
+            let mut look = tokio::time::interval(LOOK);
+            while !self.health.lives() {
+                look.tick().await;
+            }
+        };
+        match tokio::time::timeout(LIFE_SIGN, lives).await {
+            Ok(()) => text(StatusCode::OK, PLAIN, "ok\n".to_owned()),
+            Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, PLAIN, "a worker stands still\n".to_owned()),
         }
     }
 

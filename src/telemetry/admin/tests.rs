@@ -63,9 +63,13 @@ struct Operator {
 impl Operator {
     /// Starts a listener on this address.
     async fn on(address: Ipv4Addr, token: Option<&str>) -> Self {
+        Self::of(Health::new(1), address, token).await
+    }
+
+    async fn of(health: Health, address: Ipv4Addr, token: Option<&str>) -> Self {
         let listener = bind(SocketAddr::from((address, 0))).await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let health = Arc::new(Health::new(1));
+        let health = Arc::new(health);
         let sessions = Arc::new(Two::default());
         let levels = Arc::new(Mutex::new(Vec::new()));
         let applied = Arc::clone(&levels);
@@ -140,6 +144,21 @@ async fn readyz_is_503_until_everything_was_reached_and_again_while_draining() {
     assert!(status.contains("200") && body.contains("\"queue\":\"away\""), "{status} {body}");
     operator.health.set_draining();
     assert_eq!(operator.status("GET /readyz", "").await, "503");
+}
+
+#[tokio::test]
+async fn livez_is_503_while_a_worker_stands_still_and_200_when_it_turns_at_once() {
+    let operator = Operator::of(Health::standing_still(2), Ipv4Addr::LOCALHOST, None).await;
+    operator.health.turned(0);
+    let (status, body) = operator.ask("GET /livez", "").await;
+    assert_eq!((status.as_str(), body.as_str()), ("HTTP/1.1 503 Service Unavailable", "a worker stands still\n"));
+    let turning = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        operator.health.turned(1);
+    };
+    // As after a pause of the whole machine, in which nothing turned.
+    assert_eq!(tokio::join!(operator.status("GET /livez", ""), turning).0, "200");
+    assert_eq!(operator.status("GET /livez", "").await, "200");
 }
 
 #[tokio::test]
