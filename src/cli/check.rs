@@ -207,6 +207,8 @@ mod tests {
             (&[protocol, "sasl.mechanism=GSSAPI"], "No provider for SASL mechanism GSSAPI"),
             (&oauth, "sasl.mechanism is not taken: OAUTHBEARER needs"),
             (&oidc, "sasl.oauthbearer.method is not taken"),
+            (&["linger.ms=x", "no.such=1"], "linger.ms is not taken"),
+            (&["linger.ms=x", "no.such=1"], "no.such is not taken"),
         ] {
             let (exit, _, err) = with(properties);
             assert!(exit == code(78) && err.contains(reason), "{properties:?}: {err}");

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use super::mistake::Problem;
 use super::reader::Reader;
 use super::{CommandQueue, Config, RegistrySource, UplinkQueue};
+use crate::protocol::librdkafka::{canonical, reason_against};
 
 /// The record size that Kafka and NATS take unless configured otherwise, in bytes.
 const QUEUE_RECORD_BYTES: usize = 1_000_000;
@@ -75,18 +76,16 @@ fn check_pairs(config: &Config, r: &mut Reader<'_>) {
             format!("must differ from {}, {} and {}: the bridge would read what it writes", own[0], own[1], own[3]);
         r.mistake(own[2], Problem::Conflict { reason });
     }
-    for name in
-        ["bootstrap.servers", "metadata.broker.list", "group.id", "enable.idempotence", "acks", "request.required.acks"]
-    {
+    let mut names: Vec<&str> = Vec::new();
+    for (name, _) in &kafka.properties {
         let key = format!("kafka.properties.{name}");
-        if r.is_set(&key) {
-            let reason = match name {
-                "bootstrap.servers" | "metadata.broker.list" => "set kafka.brokers instead",
-                "group.id" => "set kafka.group instead",
-                _ => "the bridge sets it itself: without it an acknowledged message could be lost",
-            };
+        if let Some(reason) = reason_against(name) {
             r.mistake(&key, Problem::Conflict { reason: reason.to_owned() });
+        } else if let Some(other) = names.iter().find(|other| canonical(other) == canonical(name)) {
+            let reason = format!("the same as {other}, which is set too");
+            r.mistake(&key, Problem::Conflict { reason });
         }
+        names.push(name);
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::*;
+use crate::protocol::librdkafka::{RESERVED, Reserved};
 use crate::protocol::trace::SampleRatio;
 
 /// Where samples are.
@@ -307,10 +308,17 @@ fn properties_of_kafka_are_joined_with_dots_whatever_way_they_are_written() {
 
 #[test]
 fn properties_that_would_break_the_promise_are_refused() {
-    for name in ["acks", "enable.idempotence", "bootstrap.servers", "group.id"] {
-        let shown = mistakes(&[&format!("kafka.properties.{name}=1")]);
-        assert!(shown[0].starts_with(&format!("kafka.properties.{name}: ")), "{shown:?}");
+    for Reserved { names, reason } in RESERVED {
+        for name in names {
+            let shown = mistakes(&[&format!("kafka.properties.{name}=1")]);
+            assert!(shown[0].starts_with(&format!("kafka.properties.{name}: {reason}")), "{shown:?}");
+        }
     }
+    let shown = mistakes(&["kafka.properties.topic.acks=1"]);
+    assert!(shown[0].starts_with("kafka.properties.topic.acks: it is all"), "{shown:?}");
+    let shown = mistakes(&["kafka.properties.linger.ms=1", "kafka.properties.queue.buffering.max.ms=1"]);
+    let twice = "kafka.properties.queue.buffering.max.ms: the same as linger.ms, which is set too";
+    assert!(shown[0].starts_with(twice), "{shown:?}");
 }
 
 #[test]

@@ -14,6 +14,7 @@ pub mod filter;
 pub mod id;
 pub mod inbound;
 pub mod json;
+pub mod librdkafka;
 pub mod limit;
 pub mod message;
 pub mod network;

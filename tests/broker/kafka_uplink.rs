@@ -188,14 +188,14 @@ fn a_property_that_librdkafka_refuses_is_a_mistake_at_start() {
     let mut settings = KafkaSettings::new("127.0.0.1:9".to_owned());
     settings.properties.push(("acks".to_owned(), "1".to_owned()));
     let mistake = KafkaUplink::start(&settings, Arc::default(), Arc::default()).err();
-    assert_eq!(mistake, Some(KafkaError::Reserved("acks".to_owned())));
+    assert!(matches!(&mistake, Some(KafkaError::Reserved(name, _)) if name == "acks"), "{mistake:?}");
     let mut with_authority = |file: &str| {
         settings.properties = vec![("ssl.ca.location".to_owned(), file.to_owned())];
         settings.properties.push(("security.protocol".to_owned(), "ssl".to_owned()));
         KafkaUplink::start(&settings, Arc::default(), Arc::default()).err()
     };
     let missing = with_authority("/nonexistent/ca.pem");
-    assert!(matches!(&missing, Some(KafkaError::Property(name, _)) if name == "ssl.ca.location"), "{missing:?}");
+    assert!(matches!(&missing, Some(KafkaError::Properties(wrong)) if wrong[0].0 == "ssl.ca.location"), "{missing:?}");
     let no_certificate = with_authority(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
     assert!(matches!(no_certificate, Some(KafkaError::Client(_))), "{no_certificate:?}");
 }

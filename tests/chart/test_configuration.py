@@ -28,7 +28,7 @@ GIVEN = {
     "admin": {"token": "hush\n"},
     "registry": {"token": "hush"},
     "kafka-user": {"password": "hush"},
-    "kafka-ca": {"ca.crt": PEM},
+    "kafka-ca": _pair(),
     # A key that was made for this test and is known nowhere.
     "nats-user": {
         "nats.creds": "-----BEGIN NATS USER JWT-----\nx.y.z\n------END NATS USER JWT------\n\n-----BEGIN USER NKEY SEED-----\n"

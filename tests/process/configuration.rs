@@ -3,6 +3,8 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
+use jetlinks_bridge::protocol::librdkafka::RESERVED;
+
 use crate::support::bridge::{self, command, run, run_command};
 use crate::support::{Bridge, Folder, Registry, Settings, Wire, http};
 
@@ -178,4 +180,23 @@ fn the_log_is_one_json_object_a_line_when_asked_for() {
     for line in bridge.log().lines() {
         serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
     }
+}
+
+#[test]
+fn the_documents_and_the_chart_know_every_property_of_kafka_that_is_not_the_users() {
+    let read = |name: &str| std::fs::read_to_string(format!("{}/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let document = read("docs/configuration.md");
+    let documented: Vec<&str> =
+        document.lines().skip_while(|line| !line.starts_with("| why it is not yours |")).skip(2).collect();
+    let documented: Vec<&str> = documented.into_iter().take_while(|line| line.starts_with('|')).collect();
+    let row = |names: &[&str], reason: &str| {
+        let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+        format!("| {reason} | {} |", names.join(", "))
+    };
+    let rows: Vec<String> = RESERVED.iter().map(|reserved| row(reserved.names, reserved.reason)).collect();
+    assert_eq!(documented, rows);
+    let names: Vec<String> =
+        RESERVED.iter().flat_map(|reserved| reserved.names).map(|name| name.replace('.', r"\\.")).collect();
+    let pattern = format!(r"|^(topic\\.)?({})$", names.join("|"));
+    assert!(read("charts/jetlinks-bridge/values.schema.json").contains(&pattern), "{pattern}");
 }

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
 use rdkafka::config::{FromClientConfig, RDKafkaLogLevel};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::{KafkaReader, KafkaSettings};
+use super::{KafkaReader, KafkaSettings, properties};
 use crate::queue::{Answer, CallError, ReadError, ReadFrom, Stored};
 
 /// How long the brokers may take to store the command.
@@ -36,17 +35,9 @@ impl KafkaCaller {
     /// [`CallError`] when the settings are wrong, no broker answers or the topic of outcomes does not exist.
     pub fn open(settings: &KafkaSettings, command_topic: &str, reply_topic: &str) -> Result<Self, CallError> {
         let outcomes = KafkaReader::open(settings, reply_topic, ReadFrom::Now)?;
-        let mut config = ClientConfig::new();
-        config.set("partitioner", "murmur2_random");
-        for (name, value) in &settings.properties {
-            config.set(name, value);
-        }
-        config
-            .set("bootstrap.servers", &settings.brokers)
-            .set("client.id", &settings.client_id)
-            .set("acks", "all")
-            .set("message.timeout.ms", DELIVERY.as_millis().to_string())
-            .set_log_level(RDKafkaLogLevel::Error);
+        let settings = KafkaSettings { message_timeout: DELIVERY, ..settings.clone() };
+        let mut config = properties::producer(&settings).map_err(|error| CallError::Settings(error.to_string()))?;
+        config.set_log_level(RDKafkaLogLevel::Error);
         let producer = FutureProducer::from_config(&config).map_err(|error| CallError::Settings(error.to_string()))?;
         Ok(Self { producer, outcomes, command_topic: command_topic.to_owned() })
     }

@@ -1,4 +1,4 @@
-//! librdkafka: its properties and what it calls back.
+//! The producer of records, and what librdkafka calls back.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,121 +6,15 @@ use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
-use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, DeliveryResult, ProducerContext};
 
 use super::stats::count;
-use super::{KafkaError, KafkaSettings, KafkaStats};
+use super::{KafkaError, KafkaStats};
 use crate::protocol::uplink::{Inbox, Receipt, Token};
 use crate::queue::Throttle;
 
-/// Properties that carry the promise or have a setting of their own, by all of their names.
-const RESERVED: [&str; 15] = [
-    "acks",
-    "request.required.acks",
-    "enable.idempotence",
-    "message.timeout.ms",
-    "delivery.timeout.ms",
-    "transactional.id",
-    "bootstrap.servers",
-    "metadata.broker.list",
-    "queue.buffering.max.kbytes",
-    "delivery.report.only.error",
-    "enable.gapless.guarantee",
-    "group.id",
-    "enable.auto.commit",
-    "enable.auto.offset.store",
-    "partition.assignment.strategy",
-];
-
-/// Properties that name a file which librdkafka reads when a client is made. It tells of one that is missing only then, and
-/// not which.
-const FILES: [&str; 5] =
-    ["ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "ssl.crl.location", "ssl.keystore.location"];
-
-/// What `ssl.ca.location` may say instead: look where systems keep their authorities.
-const PROBE: &str = "probe";
-
-/// A record waits this long for others to the same partition.
-const LINGER: &str = "1";
-
-/// Between two attempts to reach a broker at most, as for every queue.
-pub(super) const RECONNECT_MAX: &str = "2000";
-
 pub(super) type Producer = BaseProducer<Context>;
-
-/// The properties of the producer.
-///
-/// # Errors
-/// [`KafkaError`] names the property.
-pub(super) fn config(settings: &KafkaSettings) -> Result<ClientConfig, KafkaError> {
-    if settings.brokers.trim().is_empty() {
-        return Err(KafkaError::NoBroker);
-    }
-    let mut config = ClientConfig::new();
-    config
-        .set("partitioner", "murmur2_random")
-        .set("linger.ms", LINGER)
-        .set("reconnect.backoff.ms", "50")
-        .set("reconnect.backoff.max.ms", RECONNECT_MAX)
-        .set("socket.keepalive.enable", "true")
-        .set("client.id", &settings.client_id);
-    for (name, value) in &settings.properties {
-        if RESERVED.contains(&name.as_str()) {
-            return Err(KafkaError::Reserved(name.clone()));
-        }
-        if FILES.contains(&name.as_str()) && value != PROBE {
-            let unreadable = |error: std::io::Error| KafkaError::Property(name.clone(), format!("{value}: {error}"));
-            std::fs::File::open(value).map_err(unreadable)?;
-        }
-        config.set(name, value);
-    }
-    config
-        .set("bootstrap.servers", &settings.brokers)
-        .set("acks", "all")
-        .set("enable.idempotence", "true")
-        .set("message.timeout.ms", settings.message_timeout.as_millis().max(1).to_string())
-        .set("queue.buffering.max.kbytes", (settings.buffer_bytes / 1024).max(1).to_string())
-        .set_log_level(RDKafkaLogLevel::Notice);
-    match config.create_native_config() {
-        Ok(_) => Ok(config),
-        Err(ClientError::ClientConfig(_, cause, name, _)) => Err(KafkaError::Property(name, cause)),
-        Err(other) => Err(KafkaError::Client(other.to_string())),
-    }
-}
-
-/// Makes and drops a producer and a consumer of these properties, without a broker to connect to: librdkafka finds some
-/// contradictions, files that it cannot use and mechanisms that it was not built with only then.
-///
-/// # Errors
-/// [`KafkaError`] in the words of librdkafka.
-pub(super) fn try_out(config: &ClientConfig, kind: ClientKind) -> Result<(), KafkaError> {
-    let name = ["sasl.mechanism", "sasl.mechanisms"].into_iter().find(|name| config.get(name).is_some_and(is_oauth));
-    if let Some(name) = name.filter(|_| config.get("enable.sasl.oauthbearer.unsecure.jwt") != Some("true")) {
-        // librdkafka would wait for the program to give it a token.
-        let cause = "OAUTHBEARER needs sasl.oauthbearer.method = \"oidc\", which is not in this build";
-        return Err(KafkaError::Property(name.to_owned(), cause.to_owned()));
-    }
-    let mut config = config.clone();
-    config.remove("bootstrap.servers");
-    let made = match kind {
-        ClientKind::Producer => config.create::<BaseProducer>().map(drop),
-        ClientKind::Consumer => config.create::<BaseConsumer>().map(drop),
-    };
-    made.map_err(|error| KafkaError::Client(error.to_string()))
-}
-
-/// The two kinds of librdkafka's clients; some properties are for one of them alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ClientKind {
-    Producer,
-    Consumer,
-}
-
-fn is_oauth(mechanism: &str) -> bool {
-    mechanism.eq_ignore_ascii_case("OAUTHBEARER")
-}
 
 /// Makes the producer.
 ///
@@ -276,41 +170,4 @@ pub(super) fn is_unstorable(error: &ClientError) -> bool {
 /// Whether the record came back because its producer was given up, which is said elsewhere.
 fn is_own_purge(error: &ClientError) -> bool {
     matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn mistake(name: &str, value: &str) -> Option<KafkaError> {
-        let mut settings = KafkaSettings::new("127.0.0.1:9092".to_owned());
-        settings.properties.push((name.to_owned(), value.to_owned()));
-        config(&settings).err()
-    }
-
-    #[test]
-    fn properties_that_carry_the_promise_are_refused_by_name_and_others_are_checked() {
-        assert_eq!(config(&KafkaSettings::new(String::new())).err(), Some(KafkaError::NoBroker));
-        assert_eq!(mistake("compression.type", "lz4"), None);
-        assert_eq!(mistake("linger.ms", "5"), None);
-        for name in RESERVED {
-            assert_eq!(mistake(name, "1"), Some(KafkaError::Reserved(name.to_owned())));
-        }
-        assert!(
-            matches!(mistake("no.such.property", "1"), Some(KafkaError::Property(name, _)) if name == "no.such.property")
-        );
-        assert!(
-            matches!(mistake("ssl.key.location", "/nonexistent"), Some(KafkaError::Property(name, _)) if name == "ssl.key.location")
-        );
-        assert_eq!(mistake("ssl.ca.location", "probe"), None);
-        assert!(matches!(mistake("linger.ms", "soon"), Some(KafkaError::Property(name, _)) if name == "linger.ms"));
-    }
-
-    #[test]
-    fn settings_do_not_show_the_values_of_properties() {
-        let mut settings = KafkaSettings::new("127.0.0.1:9092".to_owned());
-        settings.properties.push(("sasl.password".to_owned(), "hidden".to_owned()));
-        let text = format!("{settings:?}");
-        assert!(text.contains("sasl.password") && !text.contains("hidden"), "{text}");
-    }
 }

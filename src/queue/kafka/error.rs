@@ -7,10 +7,10 @@ use std::fmt;
 pub enum KafkaError {
     /// No broker is named.
     NoBroker,
-    /// This property of librdkafka carries the promise of the bridge, or has a setting of its own.
-    Reserved(String),
-    /// librdkafka does not take this property or its value; the text is librdkafka's.
-    Property(String, String),
+    /// This property of librdkafka is not the user's; the text says why.
+    Reserved(String, &'static str),
+    /// librdkafka does not take these properties or their values; the texts are librdkafka's.
+    Properties(Vec<(String, String)>),
     /// librdkafka makes no client of the properties; the text is librdkafka's.
     Client(String),
     /// Commands cannot be handed over with the settings of NATS; the text says why.
@@ -23,8 +23,14 @@ impl fmt::Display for KafkaError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             KafkaError::NoBroker => f.write_str("no Kafka broker is named"),
-            KafkaError::Reserved(name) => write!(f, "the Kafka property {name} is set by the bridge itself"),
-            KafkaError::Property(name, cause) => write!(f, "the Kafka property {name} is not taken: {cause}"),
+            KafkaError::Reserved(name, reason) => write!(f, "the Kafka property {name} is set by the bridge: {reason}"),
+            KafkaError::Properties(wrong) => {
+                for (at, (name, cause)) in wrong.iter().enumerate() {
+                    let separator = if at == 0 { "" } else { "; " };
+                    write!(f, "{separator}the Kafka property {name} is not taken: {cause}")?;
+                }
+                Ok(())
+            }
             KafkaError::Client(cause) => write!(f, "no Kafka client can be made: {cause}"),
             KafkaError::HandOver(cause) => write!(f, "commands cannot be handed over: {cause}"),
             KafkaError::Thread(kind) => write!(f, "no thread for Kafka: {kind}"),

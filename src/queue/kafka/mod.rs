@@ -9,6 +9,7 @@ mod error;
 mod headers;
 mod peek;
 mod poller;
+mod properties;
 mod reader;
 mod settings;
 mod stats;

@@ -11,8 +11,8 @@ use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 
-use super::KafkaSettings;
 use super::unreadable::{self, Unreadable, is_about_a_batch};
+use super::{KafkaError, KafkaSettings, properties};
 use crate::queue::{Place, ReadError, ReadFrom, Stored};
 
 /// How long one question to the brokers may take.
@@ -51,7 +51,7 @@ impl KafkaReader {
     /// # Errors
     /// [`ReadError`] when the settings are wrong, no broker answers or the topic does not exist.
     pub fn open(settings: &KafkaSettings, topic: &str, from: ReadFrom) -> Result<Self, ReadError> {
-        let config = config(settings);
+        let config = config(settings).map_err(|error| ReadError::Settings(error.to_string()))?;
         let consumer: StreamConsumer<Quiet> = StreamConsumer::from_config_and_context(&config, Quiet)
             .map_err(|error| ReadError::Settings(error.to_string()))?;
         let metadata = consumer.fetch_metadata(None, QUESTION).map_err(unreachable)?;
@@ -161,23 +161,16 @@ impl KafkaReader {
     }
 }
 
-/// The properties of a reader, which must not disturb anybody.
-pub(super) fn config(settings: &KafkaSettings) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    for (name, value) in &settings.properties {
-        config.set(name, value);
-    }
-    config
-        .set("bootstrap.servers", &settings.brokers)
-        .set("client.id", &settings.client_id)
-        .set("enable.auto.commit", "false")
-        .set("enable.partition.eof", "true")
-        .set("isolation.level", "read_committed")
-        // The client wants a name; without subscription and commits no group comes to be.
-        .set("group.id", "jetlinks-bridge-reader")
-        .set("auto.offset.reset", "error")
-        .set_log_level(RDKafkaLogLevel::Error);
-    config
+/// The properties of a reader, which must not disturb anybody: without subscription and commits no group comes to be.
+///
+/// # Errors
+/// [`KafkaError`] names the property.
+pub(super) fn config(settings: &KafkaSettings) -> Result<ClientConfig, KafkaError> {
+    let mut config = properties::consumer(settings, "jetlinks-bridge-reader", &[])?;
+    config.set("enable.partition.eof", "true").set_log_level(RDKafkaLogLevel::Error);
+    // No member of the bridge's own group.
+    config.remove("group.instance.id");
+    Ok(config)
 }
 
 fn unreachable(error: ClientError) -> ReadError {

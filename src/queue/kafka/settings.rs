@@ -57,3 +57,16 @@ impl fmt::Debug for KafkaSettings {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_do_not_show_the_values_of_properties() {
+        let mut settings = KafkaSettings::new("127.0.0.1:9092".to_owned());
+        settings.properties.push(("sasl.password".to_owned(), "hidden".to_owned()));
+        let text = format!("{settings:?}");
+        assert!(text.contains("sasl.password") && !text.contains("hidden"), "{text}");
+    }
+}

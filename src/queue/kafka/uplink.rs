@@ -18,8 +18,9 @@ use std::thread;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::producer::BaseRecord;
 
-use super::client::{self, ClientKind, Notes, Producer};
+use super::client::{Notes, Producer};
 use super::poller::Poller;
+use super::properties::{self, ClientKind};
 use super::stats::count;
 use super::{KafkaError, KafkaSettings, KafkaStats, headers};
 use crate::protocol::uplink::{Channel, Handover, Inbox, Receipt, Record, Token, Uplink};
@@ -74,7 +75,7 @@ impl KafkaUplink {
     /// # Errors
     /// [`KafkaError`] when the settings cannot be used.
     pub fn start(settings: &KafkaSettings, inbox: Arc<Inbox>, stats: Arc<KafkaStats>) -> Result<Self, KafkaError> {
-        let config = client::config(settings)?;
+        let config = properties::producer(settings)?;
         let shared = Arc::new(Shared {
             line: Mutex::default(),
             is_stopped: AtomicBool::new(false),
@@ -99,7 +100,7 @@ impl KafkaSettings {
     /// # Errors
     /// [`KafkaError`] names the property.
     pub fn check(&self) -> Result<(), KafkaError> {
-        client::try_out(&client::config(self)?, ClientKind::Producer)
+        properties::try_out(&properties::producer(self)?, ClientKind::Producer)
     }
 }
 

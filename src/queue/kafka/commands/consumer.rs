@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use super::KafkaCommandSettings;
 use crate::queue::Throttle;
 use crate::queue::kafka::client::log_line;
-use crate::queue::kafka::{KafkaError, client};
+use crate::queue::kafka::{KafkaError, properties};
 
 /// A replica that is gone loses its partitions after this time, which is the least that brokers take unless configured
 /// otherwise. A member with an id of its own never leaves the group by itself, not even at its end, so this is also how
@@ -37,42 +37,27 @@ pub(super) type CommandConsumer = StreamConsumer<Watcher>;
 /// # Errors
 /// [`KafkaError`] names the property.
 pub(super) fn config(settings: &KafkaCommandSettings) -> Result<ClientConfig, KafkaError> {
-    // Everything that is wrong with the connection shows here first.
-    client::config(&settings.kafka)?;
-    let kafka = &settings.kafka;
-    let mut config = ClientConfig::new();
-    config
-        .set("session.timeout.ms", SESSION_TIMEOUT)
-        .set("heartbeat.interval.ms", HEARTBEAT)
-        .set("auto.commit.interval.ms", COMMIT_INTERVAL)
-        .set("queued.max.messages.kbytes", READ_AHEAD)
-        .set("fetch.max.bytes", "4194304")
-        .set("reconnect.backoff.ms", "50")
-        .set("reconnect.backoff.max.ms", client::RECONNECT_MAX)
-        .set("socket.keepalive.enable", "true")
-        .set("client.id", &kafka.client_id);
+    let defaults = [
+        ("session.timeout.ms", SESSION_TIMEOUT),
+        ("heartbeat.interval.ms", HEARTBEAT),
+        ("queued.max.messages.kbytes", READ_AHEAD),
+        ("fetch.max.bytes", "4194304"),
+    ];
+    let mut config = properties::consumer(&settings.kafka, &settings.group, &defaults)?;
+    config.set("partition.assignment.strategy", "cooperative-sticky");
     if settings.hand_over.is_some() {
-        // In a group nothing is skipped: what is too old gets its TIME_OUT.
-        config.set("auto.offset.reset", "earliest").set("group.instance.id", instance_id(&kafka.client_id));
+        if config.get("group.instance.id").is_none() {
+            config.set("group.instance.id", instance_id(&settings.kafka.client_id));
+        }
+        config
+            // In a group nothing is skipped: what is too old gets its TIME_OUT.
+            .set("auto.offset.reset", "earliest")
+            .set("enable.auto.commit", "true")
+            .set("auto.commit.interval.ms", COMMIT_INTERVAL);
     } else {
         config.set("auto.offset.reset", "latest");
     }
-    for (name, value) in &kafka.properties {
-        config.set(name, value);
-    }
-    config
-        .set("bootstrap.servers", &kafka.brokers)
-        // The client wants a name also where no group comes to be.
-        .set("group.id", &settings.group)
-        .set("partition.assignment.strategy", "cooperative-sticky")
-        .set("enable.auto.offset.store", "false")
-        .set("enable.auto.commit", if settings.hand_over.is_some() { "true" } else { "false" })
-        .set_log_level(RDKafkaLogLevel::Notice);
-    match config.create_native_config() {
-        Ok(_) => Ok(config),
-        Err(ClientError::ClientConfig(_, cause, name, _)) => Err(KafkaError::Property(name, cause)),
-        Err(other) => Err(KafkaError::Client(other.to_string())),
-    }
+    Ok(config)
 }
 
 /// Makes the consumer; inside a runtime.

@@ -77,7 +77,9 @@ impl Inspection {
         }
         let positions: Vec<(i32, Option<i64>)> =
             partitions.iter().map(|&partition| (partition, self.position(partition))).collect();
-        let (consumer, config, topic) = (Arc::clone(consumer), reader::config(settings), topic.to_owned());
+        // The properties were good when the consumer was made.
+        let Ok(config) = reader::config(settings) else { return };
+        let (consumer, topic) = (Arc::clone(consumer), topic.to_owned());
         self.search = Some(tokio::task::spawn_blocking(move || {
             let mut positions = complete(&consumer, &topic, &positions)?;
             let mut failure = Ok(());

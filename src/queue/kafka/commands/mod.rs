@@ -31,8 +31,8 @@ pub use stats::KafkaCommandStats;
 
 use self::producer::OutcomeProducer;
 use self::service::Service;
-use super::client::{ClientKind, try_out};
 use super::downlink::Letter;
+use super::properties::{ClientKind, try_out};
 use super::{KafkaAnswers, KafkaError};
 use crate::protocol::downlink::DownlinkEvent;
 use crate::protocol::envelope::Encoder;

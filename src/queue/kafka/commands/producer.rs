@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::outgoing::{Destination, Outgoing};
 use crate::queue::Throttle;
 use crate::queue::kafka::client::{is_unstorable, log_line};
-use crate::queue::kafka::{KafkaError, KafkaSettings, client};
+use crate::queue::kafka::{KafkaError, KafkaSettings, properties};
 
 /// What became of an outcome that librdkafka took.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl OutcomeProducer {
     /// # Errors
     /// [`KafkaError`] when the settings cannot be used.
     pub(super) fn new(settings: &KafkaSettings, reply_topic: &str) -> Result<(Self, Deliveries), KafkaError> {
-        let config = client::config(settings)?;
+        let config = properties::producer(settings)?;
         // Bounded by the commands under way: each has one outcome at a time.
         let (reports, deliveries) = mpsc::unbounded_channel();
         let producer = make(&config, &reports)?;
