@@ -36,7 +36,7 @@ fn measure(name: &str, mut buffer: impl FnMut()) {
 fn read(mut bytes: &[u8]) -> usize {
     let mut sum = 0;
     while let Ok(Some(found)) = frame(bytes) {
-        match decode(found.first_byte, &bytes[found.header_bytes..found.total_bytes()]) {
+        match decode(Version::V311, found.first_byte, &bytes[found.header_bytes..found.total_bytes()]) {
             Ok(Packet::Publish(publish)) => sum += publish.head.topic.len() + publish.payload.len(),
             Ok(Packet::Connect(connect)) => sum += connect.client_id.len(),
             _ => break,

@@ -209,7 +209,7 @@ impl Run {
     fn packet(&mut self, bytes: &[u8]) {
         let frame = mqtt::frame(bytes).ok().flatten().expect("a whole packet");
         assert_eq!(frame.total_bytes(), bytes.len());
-        let packet = mqtt::decode(frame.first_byte, &bytes[frame.header_bytes..]).expect("a packet");
+        let packet = mqtt::decode(Version::V311, frame.first_byte, &bytes[frame.header_bytes..]).expect("a packet");
         self.act(|session, ctx| session.packet(packet, ctx));
     }
 
@@ -254,7 +254,7 @@ impl Run {
         while !rest.is_empty() {
             let frame = mqtt::frame(rest).ok().flatten().expect("whole packets are sent");
             let body = &rest[frame.header_bytes..frame.total_bytes()];
-            match mqtt::decode(frame.first_byte, body).expect("packets that can be read are sent") {
+            match mqtt::decode(Version::V311, frame.first_byte, body).expect("packets that can be read are sent") {
                 Packet::Puback(packet_id) => self.settle(packet_id, Qos::AtLeastOnce, &stored),
                 Packet::Pubrec(packet_id) => self.settle(packet_id, Qos::ExactlyOnce, &stored),
                 Packet::Publish(publish) if publish.head.topic.ends_with("/properties/read") => {

@@ -16,6 +16,7 @@ mod flood;
 mod hostile;
 mod liveness;
 mod log;
+mod mqtt_rules;
 mod presence;
 mod proxy;
 mod publish;

@@ -63,17 +63,17 @@ fn an_unsubscribe_is_acknowledged_whatever_it_names() {
 }
 
 #[test]
-fn a_malformed_filter_list_closes_the_connection() {
-    // Nothing to subscribe to; a QoS that does not exist; flags that SUBSCRIBE must not have.
-    let own = packet::field(b"/product1/device1/#");
-    let bodies = [vec![0, 1], [&[0, 1][..], &own, &[3]].concat()];
-    let mut broken: Vec<Vec<u8>> = bodies.iter().map(|body| packet::packet(0x82, body)).collect();
-    broken.push(packet::packet(0x80, &[&[0, 1][..], &own, &[0]].concat()));
-    broken.push(packet::packet(0x82, &[&[0, 0][..], &own, &[0]].concat()));
-    for bytes in broken {
-        let stage = Stage::new();
-        let mut wire = Wire::connect(stage.bridge.mqtt(), &stage.device1);
-        wire.send(&bytes);
-        wire.wait_closed();
+fn a_filter_without_its_first_slash_matches_no_command_and_is_not_granted_as_if_it_did() {
+    for (version, code) in [(Version::V311, 0x80), (Version::V31, 1)] {
+        let mut stage = Stage::new();
+        let mut wire = Wire::connect_as(stage.bridge.mqtt(), &Connect::of(&stage.device1).version(version));
+        wire.send(&packet::subscribe(3, &[("product1/device1/#", 1)]));
+        assert_eq!(wire.next_packet(), suback(3, &[code]), "{version:?}");
+        stage.bridge.type_line(
+            r#"{"messageType":"READ_PROPERTY","productId":"product1","deviceId":"device1","properties":["a"],"headers":{"sendAndForget":true}}"#,
+        );
+        // As without any subscription.
+        let command = wire.next_publish();
+        assert_eq!((command.topic.as_str(), command.qos), ("/product1/device1/properties/read", 0), "{version:?}");
     }
 }

@@ -21,6 +21,7 @@ pub(crate) mod kafka;
 pub(crate) mod leaf;
 pub(crate) mod link;
 pub(crate) mod load;
+pub(crate) mod mqtt_rows;
 pub(crate) mod nats;
 pub(crate) mod operator;
 pub(crate) mod packet;

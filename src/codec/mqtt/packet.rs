@@ -2,6 +2,8 @@
 
 use std::num::NonZeroU16;
 
+use super::text::split_binary;
+
 /// A packet identifier; never 0 (MQTT-2.3.1-1).
 pub type PacketId = NonZeroU16;
 
@@ -18,7 +20,7 @@ pub enum Qos {
 }
 
 impl Qos {
-    /// The level of these two bits; 3 is none (MQTT-3.3.1-4).
+    /// The level that this number stands for; there is none above 2 (MQTT-3.3.1-4).
     pub fn from_bits(bits: u8) -> Option<Self> {
         match bits {
             0 => Some(Qos::AtMostOnce),
@@ -162,10 +164,11 @@ impl<'a> Iterator for Filters<'a> {
     type Item = (&'a str, Qos);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (filter, rest) = split_text(self.0)?;
+        let (filter, rest) = split_binary(self.0)?;
         let (&bits, rest) = rest.split_first()?;
         self.0 = rest;
-        Some((filter, Qos::from_bits(bits)?))
+        // What is behind the two bits is 0, or of MQTT 3.1, which does not use it.
+        Some((std::str::from_utf8(filter).ok()?, Qos::from_bits(bits & 3)?))
     }
 }
 
@@ -177,24 +180,8 @@ impl<'a> Iterator for TopicFilters<'a> {
     type Item = &'a str;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (filter, rest) = split_text(self.0)?;
+        let (filter, rest) = split_binary(self.0)?;
         self.0 = rest;
-        Some(filter)
+        std::str::from_utf8(filter).ok()
     }
-}
-
-/// Splits a length-prefixed UTF-8 text without U+0000 off the front (MQTT-1.5.3-1, MQTT-1.5.3-2).
-pub(super) fn split_text(bytes: &[u8]) -> Option<(&str, &[u8])> {
-    let (text, rest) = split_binary(bytes)?;
-    let text = std::str::from_utf8(text).ok()?;
-    if memchr::memchr(0, text.as_bytes()).is_some() {
-        return None;
-    }
-    Some((text, rest))
-}
-
-/// Splits length-prefixed bytes off the front.
-pub(super) fn split_binary(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = bytes.split_first_chunk::<2>()?;
-    rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
 }

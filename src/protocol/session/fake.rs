@@ -246,7 +246,7 @@ impl Rig {
         let mut packets = Vec::new();
         while let Some(frame) = mqtt::frame(rest).expect("well formed") {
             let body = &rest[frame.header_bytes..frame.total_bytes()];
-            let id = match mqtt::decode(frame.first_byte, body).expect("well formed") {
+            let id = match mqtt::decode(Version::V311, frame.first_byte, body).expect("well formed") {
                 Packet::Publish(publish) => publish.head.packet_id.map_or(0, PacketId::get),
                 Packet::Connack(_, code) => u16::from(code),
                 Packet::Pingresp => 0,

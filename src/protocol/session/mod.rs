@@ -221,6 +221,11 @@ impl Session {
         &self.id
     }
 
+    /// The protocol version that it speaks.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
     /// Bytes of the will that the session still keeps.
     pub fn will_bytes(&self) -> usize {
         self.will.as_ref().map_or(0, |will| will.topic.len() + will.payload.len())
@@ -269,11 +274,16 @@ impl Session {
             }
             Packet::Pingreq => ctx.send.extend_from_slice(&encode::PINGRESP),
             Packet::Disconnect => self.end(Ending::Disconnected, ctx),
+            // Commands go out at QoS 1 at most: PUBACK answers them, and these two are wrong (4.3.2).
+            Packet::Pubrec(id) | Packet::Pubcomp(id) if self.pending.holds_packet(id) => {
+                self.end(Ending::ProtocolError, ctx);
+            }
+            // Of an exchange that another server began; the device may end it (4.3.3).
+            Packet::Pubrec(id) => ctx.send.extend_from_slice(&encode::pubrel(id)),
+            Packet::Pubcomp(_) => {}
             Packet::Connect(_)
             | Packet::ConnectOfOtherVersion
             | Packet::Connack(..)
-            | Packet::Pubrec(_)
-            | Packet::Pubcomp(_)
             | Packet::Suback(..)
             | Packet::Unsuback(_)
             | Packet::Pingresp => self.end(Ending::ProtocolError, ctx),
@@ -423,12 +433,13 @@ impl Session {
 
     fn subscribe(&mut self, filter: &str, asked: Qos) -> u8 {
         const REFUSED: u8 = 0x80;
-        let own = filter::is_well_formed(filter) && filter::is_own(filter, self.product.as_str(), self.device.as_str());
-        match (own, self.version) {
-            (true, _) => self.subscriptions.insert(filter, asked).map_or(REFUSED, |granted| granted as u8),
-            (false, Version::V311) => REFUSED,
+        let is_own = filter::is_own(filter, self.product.as_str(), self.device.as_str());
+        let granted = if is_own { self.subscriptions.insert(filter, asked) } else { None };
+        match (granted, self.version) {
+            (Some(granted), _) => granted as u8,
+            (None, Version::V311) => REFUSED,
             // MQTT 3.1 has no refusal.
-            (false, Version::V31) => asked.min(Qos::AtLeastOnce) as u8,
+            (None, Version::V31) => asked.min(Qos::AtLeastOnce) as u8,
         }
     }
 

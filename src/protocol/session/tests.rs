@@ -300,7 +300,7 @@ fn a_foreign_filter_is_refused_in_3_1_1_and_granted_in_3_1() {
         let mut bytes = Vec::new();
         let filters = [("/product1/device1/#", Qos::ExactlyOnce), ("/product1/device2/#", Qos::AtLeastOnce)];
         crate::codec::mqtt::encode::subscribe(&mut bytes, id(3), &filters);
-        let packet = crate::codec::mqtt::decode(bytes[0], &bytes[2..]).expect("well formed");
+        let packet = crate::codec::mqtt::decode(version, bytes[0], &bytes[2..]).expect("well formed");
         rig.act(|session, ctx| session.packet(packet, ctx));
         assert_eq!(rig.world.sent, [0x90, 4, 0, 3, 1, foreign], "{version:?}");
     }
@@ -311,6 +311,41 @@ fn a_second_connect_breaks_the_protocol() {
     let mut rig = Rig::settled();
     rig.act(|session, ctx| session.packet(Packet::ConnectOfOtherVersion, ctx));
     assert_eq!(rig.ending(), Some(Ending::ProtocolError));
+}
+
+#[test]
+fn acknowledgements_of_qos_2_are_answered_or_ignored_but_for_a_command_of_qos_1() {
+    for packet in [Packet::Pubrec(id(1)), Packet::Pubcomp(id(1))] {
+        let mut rig = Rig::settled();
+        let mut bytes = Vec::new();
+        crate::codec::mqtt::encode::subscribe(&mut bytes, id(3), &[("/product1/device1/#", Qos::AtLeastOnce)]);
+        let subscribe = crate::codec::mqtt::decode(Version::V311, bytes[0], &bytes[2..]).expect("well formed");
+        rig.act(|session, ctx| session.packet(subscribe, ctx));
+        rig.sent();
+        rig.act(|session, ctx| session.packet(packet, ctx));
+        let expected = if packet == Packet::Pubrec(id(1)) { vec![(0x62, 1)] } else { vec![] };
+        assert_eq!((rig.sent(), rig.ending()), (expected, None));
+        command(&mut rig, 1, &format!("{READ}}}"));
+        assert_eq!(rig.sent(), [(0x32, 1)]);
+        rig.act(|session, ctx| session.packet(packet, ctx));
+        assert_eq!((rig.sent(), rig.ending()), (vec![], Some(Ending::ProtocolError)), "{packet:?}");
+    }
+}
+
+#[test]
+fn a_filter_too_many_is_refused_in_3_1_1_and_granted_in_3_1() {
+    for (version, expected) in [(Version::V311, 0x80), (Version::V31, 0)] {
+        let mut rig = Rig::with_will(version, None);
+        for number in 0..=64 {
+            rig.world.sent.clear();
+            let mut bytes = Vec::new();
+            let filter = format!("/product1/device1/{number}");
+            crate::codec::mqtt::encode::subscribe(&mut bytes, id(3), &[(&filter, Qos::AtMostOnce)]);
+            let packet = crate::codec::mqtt::decode(version, bytes[0], &bytes[2..]).expect("well formed");
+            rig.act(|session, ctx| session.packet(packet, ctx));
+        }
+        assert_eq!(rig.world.sent, [0x90, 3, 0, 3, expected], "{version:?}");
+    }
 }
 
 fn command(rig: &mut Rig, ticket: u64, json: &str) -> Option<u64> {
@@ -378,7 +413,7 @@ fn an_asynchronous_command_is_answered_when_written_or_acknowledged() {
     assert_eq!(codes(&rig).len(), 1, "QoS 0: when it is written");
     let mut bytes = Vec::new();
     crate::codec::mqtt::encode::subscribe(&mut bytes, id(3), &[("/product1/device1/#", Qos::AtLeastOnce)]);
-    let packet = crate::codec::mqtt::decode(bytes[0], &bytes[2..]).expect("well formed");
+    let packet = crate::codec::mqtt::decode(Version::V311, bytes[0], &bytes[2..]).expect("well formed");
     rig.act(|session, ctx| session.packet(packet, ctx));
     rig.sent();
     command(&mut rig, 2, &json);

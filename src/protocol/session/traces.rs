@@ -149,7 +149,7 @@ fn a_command_whose_session_ends_or_whose_puback_comes_ends_its_span_too() {
         } else {
             let mut bytes = Vec::new();
             encode::subscribe(&mut bytes, PacketId::MIN, &[("/product1/device1/#", Qos::AtLeastOnce)]);
-            let packet = mqtt::decode(bytes[0], &bytes[2..]).expect("well formed");
+            let packet = mqtt::decode(mqtt::Version::V311, bytes[0], &bytes[2..]).expect("well formed");
             rig.act(|session, ctx| session.packet(packet, ctx));
             let json = br#"{"headers":{"async":true}}"#;
             let wanted = Command::from_subject("product1.device1.properties.read", json);

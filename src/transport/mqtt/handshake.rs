@@ -125,7 +125,7 @@ pub async fn authenticate(
 ) -> Result<Authenticated, Refusing> {
     let Connect { bytes, frame, network, room } = connect;
     let end = frame.total_bytes();
-    let connect = match mqtt::decode(frame.first_byte, &bytes[frame.header_bytes..end]) {
+    let connect = match mqtt::decode_connect(frame.first_byte, &bytes[frame.header_bytes..end]) {
         Ok(Packet::Connect(connect)) => connect,
         Ok(Packet::ConnectOfOtherVersion) => return Err(Refusing::unnamed(Refused::Version)),
         _ => return Err(Refusing::unnamed(Refused::Malformed)),

@@ -72,7 +72,7 @@ pub fn feed(bytes: &[u8], oversize: &mut Option<Oversize>, session: &mut Session
             if large.skip > 0 {
                 break;
             }
-            match mqtt::publish_head(large.first_byte, &large.head) {
+            match mqtt::publish_head(session.version(), large.first_byte, &large.head) {
                 Ok((head, _)) => session.publish(&head, None, ctx),
                 Err(_) => session.end(Ending::ProtocolError, ctx),
             }
@@ -85,7 +85,7 @@ pub fn feed(bytes: &[u8], oversize: &mut Option<Oversize>, session: &mut Session
                 break;
             }
             Next::Packet(first_byte, body, end) => {
-                match mqtt::decode(first_byte, &rest[body..end]) {
+                match mqtt::decode(session.version(), first_byte, &rest[body..end]) {
                     Ok(packet) => session.packet(packet, ctx),
                     Err(_) => session.end(Ending::ProtocolError, ctx),
                 }
@@ -159,7 +159,7 @@ pub fn connect_bytes(bytes: &[u8]) -> usize {
 
 /// Whether the bytes so far could still become a CONNECT within the limit.
 pub fn connect_frame(bytes: &[u8], limits: &Limits) -> Result<Option<mqtt::Frame>, Malformed> {
-    if bytes.first().is_some_and(|&first_byte| first_byte != 0x10) {
+    if bytes.first().is_some_and(|&first_byte| first_byte >> 4 != 1) {
         return Err(Malformed::PacketType);
     }
     match mqtt::frame(bytes)? {

@@ -263,7 +263,7 @@ impl Client {
         while let Some(frame) = mqtt::frame(&bytes[used..]).map_err(|_| End::Malformed)? {
             let end = used + frame.total_bytes();
             let Some(body) = bytes.get(used + frame.header_bytes..end) else { break };
-            let packet = mqtt::decode(frame.first_byte, body).map_err(|_| End::Malformed)?;
+            let packet = mqtt::decode(turn.plan.version, frame.first_byte, body).map_err(|_| End::Malformed)?;
             self.take(&packet, turn)?;
             used = end;
         }

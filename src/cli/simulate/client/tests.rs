@@ -82,7 +82,10 @@ impl Bench {
         let mut rest = &self.out[..];
         while let Some(frame) = mqtt::frame(rest).expect("clients send whole packets") {
             let Frame { first_byte, header_bytes, .. } = frame;
-            packets.push(mqtt::decode(first_byte, &rest[header_bytes..frame.total_bytes()]).expect("a packet"));
+            packets.push(
+                mqtt::decode(mqtt::Version::V311, first_byte, &rest[header_bytes..frame.total_bytes()])
+                    .expect("a packet"),
+            );
             rest = &rest[frame.total_bytes()..];
         }
         packets
