@@ -97,6 +97,9 @@ impl Run {
     fn apply(&mut self, operation: Operation) {
         // A transport asks before each packet.
         let is_read = self.session.wants_input(&self.world.limits, &self.world.load);
+        if is_read && !matches!(operation, Operation::Pass(_)) {
+            self.session.heard(self.world.now.us);
+        }
         match operation {
             Operation::Publish(qos, form) if is_read => self.publish(qos, form),
             Operation::Repeat(index) if is_read => self.repeat(index),

@@ -194,27 +194,31 @@ fn a_device_that_does_not_read_its_commands_delays_nobody_and_costs_bounded_memo
 }
 
 /// A bridge with little memory for what is on its way, and its devices.
-fn frugal(devices: usize) -> (Bridge, Vec<Registration>, Registry) {
+pub(crate) fn frugal(devices: usize) -> (Bridge, Vec<Registration>, Registry) {
     let (registry, devices) = Registry::numbered(devices);
     let settings = Settings::stdio(&registry).text("limits.inflight_bytes", "4MiB");
     (Bridge::start(&settings), devices, registry)
+}
+
+/// Sends a large message of each device but for its last byte; the message, and the connections.
+pub(crate) fn send_halves(bridge: &Bridge, devices: &[Registration]) -> (String, Vec<Wire>) {
+    let large = format!(r#"{{"tags":{{"a":"{}"}}}}"#, "x".repeat(200 * 1024));
+    let halves = devices.iter().map(|device| {
+        let mut wire = Wire::connect(bridge.mqtt(), device);
+        let packet = packet::publish(&device.topic("tags"), large.as_bytes(), 1, 1);
+        wire.send(&packet[..packet.len() - 1]);
+        wire
+    });
+    let halves = halves.collect();
+    (large, halves)
 }
 
 #[test]
 fn half_packets_of_many_devices_share_one_budget_and_small_messages_pass() {
     let (mut bridge, devices, _registry) = frugal(202);
     let mut good = Wire::connect(bridge.mqtt(), &devices[0]);
-    let large = format!(r#"{{"tags":{{"a":"{}"}}}}"#, "x".repeat(200 * 1024));
     let before = bridge.process().resident_bytes();
-    let halves: Vec<Wire> = devices[2..]
-        .iter()
-        .map(|device| {
-            let mut wire = Wire::connect(bridge.mqtt(), device);
-            let packet = packet::publish(&device.topic("tags"), large.as_bytes(), 1, 1);
-            wire.send(&packet[..packet.len() - 1]);
-            wire
-        })
-        .collect();
+    let (large, halves) = send_halves(&bridge, &devices[2..]);
     for id in 1..=20 {
         good.publish_acknowledged(&devices[0].topic("tags"), r#"{"tags":{"a":1}}"#, id);
     }

@@ -14,6 +14,7 @@ mod connect;
 mod descriptors;
 mod flood;
 mod hostile;
+mod keep_alive;
 mod liveness;
 mod log;
 mod mqtt_rules;

@@ -9,7 +9,11 @@ use crate::support::{Connect, Registration, Wire, eventually, http};
 
 const WILL: &str = r#"{"data":"gone"}"#;
 
-fn connect_with_will(stage: &mut Stage, change: impl FnOnce(Connect) -> Connect) -> (Wire, serde_json::Value) {
+/// device1 with a will, connected, and its `online`.
+pub(crate) fn connect_with_will(
+    stage: &mut Stage,
+    change: impl FnOnce(Connect) -> Connect,
+) -> (Wire, serde_json::Value) {
     let topic = stage.device1.topic("event/will");
     let connect = change(Connect::of(&stage.device1).will(&topic, WILL));
     let wire = Wire::connect_as(stage.bridge.mqtt(), &connect);
@@ -17,20 +21,21 @@ fn connect_with_will(stage: &mut Stage, change: impl FnOnce(Connect) -> Connect)
     (wire, online)
 }
 
-fn expect_offline(stage: &mut Stage, online: &serde_json::Value, cause: &str) {
+fn expect_offline(stage: &mut Stage, online: &serde_json::Value, cause: &str) -> serde_json::Value {
     let offline = stage.bridge.expect("device.offline", "device1");
     assert_eq!(offline["data"]["headers"]["cause"], cause, "{offline}");
     assert_eq!(offline["data"]["messageType"], "OFFLINE");
     assert_eq!(offline["origin"], "bridge");
     assert_eq!(offline["sessionid"], online["sessionid"]);
     assert_eq!(offline["replicaid"], online["replicaid"]);
+    offline
 }
 
 /// Takes the will and the `offline` off stdout.
-fn expect_will_and_offline(stage: &mut Stage, online: &serde_json::Value, cause: &str) {
+pub(crate) fn expect_will_and_offline(stage: &mut Stage, online: &serde_json::Value, cause: &str) -> serde_json::Value {
     let will = stage.bridge.expect("device.event", "device1");
     assert_eq!((will["subject"].as_str(), will["data"]["data"].as_str()), (Some("will"), Some("gone")));
-    expect_offline(stage, online, cause);
+    expect_offline(stage, online, cause)
 }
 
 #[test]
@@ -50,36 +55,6 @@ fn a_device_whose_connection_breaks_is_lost_and_its_will_is_published() {
     drop(wire);
     expect_will_and_offline(&mut stage, &online, "connection_lost");
     stage.assert_nothing_written();
-}
-
-#[test]
-fn a_device_that_falls_silent_is_lost_after_one_and_a_half_keep_alives() {
-    let mut stage = Stage::new();
-    let (mut wire, online) = connect_with_will(&mut stage, |connect| Connect { keep_alive: 1, ..connect });
-    expect_will_and_offline(&mut stage, &online, "keep_alive");
-    wire.wait_closed();
-}
-
-#[test]
-fn a_device_that_asked_for_no_keep_alive_is_lost_after_the_longest_one() {
-    let mut stage = Stage::with(|settings| settings.text("mqtt.keep_alive_max", "1s"));
-    let (mut wire, online) = connect_with_will(&mut stage, |connect| connect);
-    expect_will_and_offline(&mut stage, &online, "keep_alive");
-    wire.wait_closed();
-}
-
-#[test]
-fn a_ping_keeps_a_silent_device_online() {
-    let mut stage = Stage::new();
-    let (mut wire, online) = connect_with_will(&mut stage, |connect| Connect { keep_alive: 2, ..connect });
-    // Longer than the three seconds after which silence is the end, and the silence itself is what is under test.
-    for _ in 0..4 {
-        assert_eq!(wire.next_within(Duration::from_secs(1)), None, "closed although it pinged in time");
-        wire.send(&packet::PINGREQ);
-        assert_eq!(wire.next_packet().header, 0xD0);
-    }
-    wire.send(&packet::DISCONNECT);
-    expect_offline(&mut stage, &online, "disconnected");
 }
 
 #[test]

@@ -12,7 +12,8 @@
 //!    a record failed alone.
 //! 5. [`Session::command`]: a command is written to the device; its outcome goes to the caller when the reply, the
 //!    PUBACK, the deadline ([`Session::expire`]) or the end comes.
-//! 6. [`Session::tick`], about once a second: deadlines of keep-alive and of acknowledgements.
+//! 6. [`Session::tick`], about once a second: deadlines of keep-alive and of acknowledgements. Bytes are life, packets
+//!    are not: the transport tells of them by [`Session::heard`].
 //! 7. [`Session::end`]: will, `offline`, the failures of waiting commands. The session stays until
 //!    [`Session::is_finished`]: what is on its way to the queue still gets there.
 //!
@@ -256,7 +257,6 @@ impl Session {
 
     /// Takes one packet in. Only while [`Session::wants_input`].
     pub fn packet(&mut self, packet: Packet<'_>, ctx: &mut Context<'_>) {
-        self.heard_us = ctx.now.us;
         match packet {
             Packet::Publish(publish) => self.publish(&publish.head, Some(publish.payload), ctx),
             Packet::Puback(id) => self.puback(id, ctx),
@@ -381,15 +381,26 @@ impl Session {
             self.end(Ending::NotAcknowledged, ctx);
         } else if !self.wants_input(ctx.limits, ctx.load) {
             // Nobody reads, so nobody can hear.
-            self.heard_us = ctx.now.us;
-        } else if ctx.now.us.saturating_sub(self.heard_us) >= self.keep_alive_us {
+            self.heard(ctx.now.us);
+        } else if self.is_silent(ctx.now) {
             self.end(Ending::KeepAlive, ctx);
         }
     }
 
-    /// Puts the keep-alive off: the connection is not read, for a reason that the session does not know.
-    pub fn excuse(&mut self, now: Now) {
-        self.heard_us = now.us;
+    /// Notes that the device lived at `at_us` of the worker's clock: a byte came from it, or it took one, or it could not
+    /// be heard as its connection was not read. The keep-alive is measured from the latest such moment.
+    pub fn heard(&mut self, at_us: u64) {
+        self.heard_us = self.heard_us.max(at_us);
+    }
+
+    /// Takes `unread_us` out of the silence until now: time in which no connection was read.
+    pub fn excuse(&mut self, unread_us: u64, now: Now) {
+        self.heard_us = self.heard_us.saturating_add(unread_us).min(now.us);
+    }
+
+    /// Whether the device was silent for longer than its keep-alive allows.
+    pub fn is_silent(&self, now: Now) -> bool {
+        now.us.saturating_sub(self.heard_us) >= self.keep_alive_us
     }
 
     /// Ends the session; the first ending counts.

@@ -14,7 +14,6 @@ use crate::protocol::uplink::Channel;
 impl Session {
     /// Takes a PUBLISH in; `payload` is `None` when it was too large to be read.
     pub fn publish(&mut self, head: &PublishHead<'_>, payload: Option<&[u8]>, ctx: &mut Context<'_>) {
-        self.heard_us = ctx.now.us;
         let acknowledgement = match (head.qos, head.packet_id) {
             (Qos::AtLeastOnce, Some(id)) => Acknowledgement::Puback(id),
             (Qos::ExactlyOnce, Some(id)) => match self.exchanges.iter().find(|(open, _)| *open == id) {

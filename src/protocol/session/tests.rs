@@ -222,7 +222,7 @@ fn silence_beyond_one_and_a_half_keep_alives_ends_the_session() {
     let mut rig = Rig::settled();
     rig.pass(89);
     assert_eq!(rig.ending(), None);
-    rig.act(|session, ctx| session.packet(Packet::Pingreq, ctx));
+    rig.act(|session, ctx| session.heard(ctx.now.us));
     rig.pass(89);
     assert_eq!(rig.ending(), None);
     rig.pass(1);

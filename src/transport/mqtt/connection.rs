@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::io::ReadBuf;
 
 use super::input::{self, Fed, Oversize};
+use super::liveness::Liveness;
 use super::socket::Socket;
 use crate::protocol::id::DeviceId;
 use crate::protocol::limit::{Limits, Load, Now};
@@ -84,6 +85,9 @@ pub struct State {
     /// Whether the worker has it in its list of those that are not read.
     pub is_listed: bool,
     paused: bool,
+    /// Whether bytes were read that the session was not told of.
+    has_news: bool,
+    liveness: Liveness,
     waker: Option<Waker>,
 }
 
@@ -108,6 +112,8 @@ impl State {
             wanted: 0,
             is_listed: false,
             paused: false,
+            has_news: false,
+            liveness: Liveness::default(),
             waker: None,
         }
     }
@@ -118,6 +124,7 @@ impl State {
             return;
         }
         self.said += bytes.len() as u64;
+        self.liveness.note_written();
         let Some(socket) = &mut self.socket else { return bytes.clear() };
         let mut written = 0;
         if self.output.is_empty() {
@@ -153,7 +160,8 @@ impl State {
     }
 
     /// Lets a connection that was not read be read again.
-    pub fn resume(&mut self) {
+    pub fn resume(&mut self, now: Now) {
+        self.session.heard(now.us);
         self.paused = false;
         self.wake();
     }
@@ -161,6 +169,27 @@ impl State {
     /// Whether the task waits for the session to take input again.
     pub fn is_paused(&self) -> bool {
         self.paused
+    }
+
+    /// Tells the session how its device lives, as far as it does not see that itself; before each [`Session::tick`].
+    ///
+    /// The keep-alive does not run while the bridge does not read for reasons of its own: the session takes no input, or
+    /// there is no room for it. A device that does not take what it was sent is not read either, and lives as long as
+    /// bytes of it come, or go to it.
+    pub fn note_life(&mut self, now: Now) {
+        if self.paused {
+            return self.session.heard(now.us);
+        }
+        let Some(socket) = &self.socket else { return };
+        let is_blocked = !self.output.is_empty() || socket.has_unsent();
+        // A look costs a system call, so it is taken where something depends on it.
+        if !is_blocked && !(self.liveness.owes_bytes() && self.session.is_silent(now)) {
+            return;
+        }
+        let lived_us = socket.counters().and_then(|counters| self.liveness.look(counters, is_blocked, now.us));
+        if let Some(lived_us) = lived_us {
+            self.session.heard(lived_us);
+        }
     }
 
     /// Whether there is the room that it waits for, if it waits for any.
@@ -401,6 +430,7 @@ fn poll_read(worker: &Worker, connection: &Connection, room: usize, cx: &mut Con
         Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
             let bytes = buffer.filled();
             let mut is_cut = false;
+            connection.state.borrow_mut().has_news = true;
             if connection.state.borrow().input.is_empty() {
                 let fed = feed(worker, connection, bytes);
                 is_cut = fed.is_cut;
@@ -427,6 +457,9 @@ fn poll_read(worker: &Worker, connection: &Connection, room: usize, cx: &mut Con
 
 fn feed(worker: &Worker, connection: &Connection, bytes: &[u8]) -> Fed {
     worker.act(connection, |state, ctx| {
+        if std::mem::take(&mut state.has_news) {
+            state.session.heard(ctx.now.us);
+        }
         let fed = input::feed(bytes, &mut state.oversize, &mut state.session, ctx);
         state.needed = fed.needed;
         if fed.used > 0 {

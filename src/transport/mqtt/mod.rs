@@ -7,6 +7,7 @@ mod door;
 mod handshake;
 mod input;
 pub mod listener;
+mod liveness;
 mod opening;
 mod socket;
 

@@ -47,6 +47,10 @@ use crate::protocol::uplink::{Availability, Handover, Inbox, Token};
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(100);
 
+/// A gap between two ticks above this is time in which no connection was read: the process stood still, or the worker was
+/// busy with one of them, us.
+const STALL_US: u64 = 200_000;
+
 /// Ticks in which every session is looked at once.
 const TICKS_PER_ROUND: usize = 10;
 
@@ -409,7 +413,7 @@ impl Worker {
             };
             if wants {
                 state.is_listed = false;
-                state.resume();
+                state.resume(self.core.borrow().latest);
             }
             !wants
         });
@@ -431,9 +435,17 @@ impl Worker {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut turn = 0;
+        let mut ticked_us = self.core.borrow_mut().now().us;
         loop {
             ticks.tick().await;
             let now = self.core.borrow_mut().now();
+            let gap_us = now.us.saturating_sub(std::mem::replace(&mut ticked_us, now.us));
+            if gap_us > STALL_US {
+                let unread_us = gap_us - STALL_US;
+                self.connections()
+                    .iter()
+                    .for_each(|connection| connection.state.borrow_mut().session.excuse(unread_us, now));
+            }
             self.look_for_freeze(now);
             self.freeze.borrow_mut().tick(now.us);
             self.expire_commands(now);
@@ -445,9 +457,9 @@ impl Worker {
                 if let Some(connection) = connection {
                     let is_crowded = now.us.saturating_sub(self.crowded_us.get()) < CROWDED_US;
                     self.act_at(now, &connection, |state, ctx| {
+                        state.note_life(now);
                         if state.waits_for_room() {
                             self.crowded_us.set(now.us);
-                            state.session.excuse(now);
                         } else if is_crowded && state.is_stuck(now) {
                             state.session.end(Ending::ConnectionLost, ctx);
                         }

@@ -1,5 +1,6 @@
 //! What a device is connected by: TCP or TLS, with or without WebSocket.
 
+mod counters;
 mod stream;
 mod websocket;
 mod wire;
@@ -10,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite as _, ReadBuf};
 
+pub use counters::Counters;
 pub use stream::Stream;
 pub use websocket::WebSocket;
 pub use wire::Wire;
@@ -50,6 +52,14 @@ impl Socket {
         match self {
             Socket::Bare(_) => 0,
             Socket::WebSocket(socket) => socket.held_bytes(),
+        }
+    }
+
+    /// What the system counts of the connection below all; `None` where it does not tell.
+    pub fn counters(&self) -> Option<Counters> {
+        match self {
+            Socket::Bare(stream) => stream.wire().counters(),
+            Socket::WebSocket(socket) => socket.stream().wire().counters(),
         }
     }
 

@@ -46,6 +46,14 @@ impl Stream {
     }
 
     /// What is below all.
+    pub fn wire(&self) -> &Wire {
+        match self {
+            Stream::Tcp(wire) => wire,
+            Stream::Tls(tls) => tls.get_ref().0,
+        }
+    }
+
+    /// What is below all.
     pub fn wire_mut(&mut self) -> &mut Wire {
         match self {
             Stream::Tcp(wire) => wire,

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::counters::{self, Counters};
 use crate::transport::traffic::Traffic;
 
 /// See the module.
@@ -41,6 +42,11 @@ impl Wire {
     /// Writes without waiting.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         self.socket.try_write(bytes).inspect(|written| self.traffic.note_sent(*written))
+    }
+
+    /// What the system counts of the connection.
+    pub fn counters(&self) -> Option<Counters> {
+        counters::counters(&self.socket)
     }
 
     /// Takes bytes that nobody looks at until the peer's end.
