@@ -183,7 +183,8 @@ impl State {
         let Some(socket) = &self.socket else { return };
         let is_blocked = !self.output.is_empty() || socket.has_unsent();
         // A look costs a system call, so it is taken where something depends on it.
-        if !is_blocked && !(self.liveness.owes_bytes() && self.session.is_silent(now)) {
+        let owes_life = self.liveness.owes_bytes() && self.session.is_silent(now);
+        if !is_blocked && !owes_life {
             return;
         }
         let lived_us = socket.counters().and_then(|counters| self.liveness.look(counters, is_blocked, now.us));
