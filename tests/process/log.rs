@@ -12,8 +12,9 @@ use crate::support::{Bridge, Connect, Pipe, Registry, Settings, Wire, eventually
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Line breaks, a colour, a bell, quotes, and what a line of the bridge itself looks like.
-const HOSTILE: &str = "a\r\n2026-01-01T00:00:00Z ERROR forged\u{1b}[31m\u{7}\u{9b}31m\"b\"\\";
+/// Of what MQTT lets through: a line separator, a change of direction, quotes, and what a line of the bridge itself looks
+/// like. A text with control characters closes the connection that it comes on.
+const HOSTILE: &str = "a\u{2028}2026-01-01T00:00:00Z ERROR forged\u{202e}\"b\"\\";
 
 fn put_level(stage: &Stage, body: &str) -> (u16, Value) {
     let answer = http::put(stage.bridge.admin(), "/api/log", body).unwrap();
@@ -87,8 +88,9 @@ fn nothing_that_a_device_sends_ends_a_line_of_the_log_or_moves_the_cursor() {
             }
         }
         let log = stage.bridge.log();
-        assert!(!log.lines().any(|line| line.starts_with("2026-01-01T00:00:00Z")), "{log}");
-        assert!(!log.contains(|c: char| c.is_control() && c != '\n'), "{log:?}");
+        assert!(!log.split(['\n', '\u{2028}']).any(|line| line.starts_with("2026-01-01T00:00:00Z")), "{log}");
+        let moves = |c: char| matches!(c, '\u{2028}' | '\u{202e}') || c.is_control() && c != '\n';
+        assert!(!log.contains(moves), "{log:?}");
     }
 }
 
