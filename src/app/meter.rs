@@ -84,6 +84,7 @@ fn outcome(reason: Refused) -> ConnectOutcome {
         Refused::Draining => ConnectOutcome::Draining,
         Refused::ConnectionLimit => ConnectOutcome::ConnectionLimit,
         Refused::TakeoverLimit => ConnectOutcome::TakeoverLimit,
+        Refused::ReconnectLimit => ConnectOutcome::ReconnectLimit,
         Refused::Certificate => ConnectOutcome::WrongCertificate,
         Refused::ProxyHeader => ConnectOutcome::ProxyHeader,
         Refused::TlsHandshake => ConnectOutcome::TlsHandshake,

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::reconnects::Reconnects;
 use super::takeovers::{Admission, Takeovers};
 use crate::protocol::claim::{self, Claim, ClaimClock, Holding, Verdict, Word};
 use crate::protocol::id::{DeviceId, ProductId};
@@ -35,8 +36,10 @@ pub enum Entered {
     Fresh,
     /// It had this one, which must be ended.
     TookOver(Entry),
+    /// It connects too often.
+    ReconnectsTooOften,
     /// Its sessions replace one another too fast: two devices share an identity, or one is broken.
-    Refused {
+    TakenOverTooOften {
         /// Whether other replicas must be told, for they refuse it from now on, too.
         is_first: bool,
     },
@@ -52,19 +55,24 @@ pub struct Directory {
 struct State {
     sessions: HashMap<DeviceId, Entry>,
     takeovers: Takeovers,
+    reconnects: Reconnects,
     clock: ClaimClock,
 }
 
 impl Directory {
-    /// Makes this the device's session, unless the device was taken over too often of late.
+    /// Makes this the device's session, unless the device connects or is taken over too often.
     pub fn enter(&self, device: DeviceId, mut entry: Entry, now: Now) -> Entered {
         let state = &mut *self.lock();
+        if state.reconnects.refuses(device.as_str(), now.us) {
+            return Entered::ReconnectsTooOften;
+        }
         let holds = state.sessions.contains_key(&device);
         match state.takeovers.admit(&device, holds, now.us) {
             Admission::Admitted => {}
-            Admission::RefusedFirst => return Entered::Refused { is_first: true },
-            Admission::Refused => return Entered::Refused { is_first: false },
+            Admission::RefusedFirst => return Entered::TakenOverTooOften { is_first: true },
+            Admission::Refused => return Entered::TakenOverTooOften { is_first: false },
         }
+        state.reconnects.note(&device, now.us);
         if holds {
             state.takeovers.note(&device, &entry.session, now.us);
         }
@@ -303,8 +311,16 @@ mod tests {
                 }
             }
             hear(&directory, Word::Begun, "session98", None);
-            assert_eq!(directory.enter(device(), entry(99), NOW), Entered::Refused { is_first: true }, "{ways:?}");
-            assert_eq!(directory.enter(device(), entry(99), NOW), Entered::Refused { is_first: false }, "{ways:?}");
+            assert_eq!(
+                directory.enter(device(), entry(99), NOW),
+                Entered::TakenOverTooOften { is_first: true },
+                "{ways:?}"
+            );
+            assert_eq!(
+                directory.enter(device(), entry(99), NOW),
+                Entered::TakenOverTooOften { is_first: false },
+                "{ways:?}"
+            );
         }
     }
 }

@@ -19,6 +19,7 @@ mod pauses;
 mod port;
 mod proxies;
 mod recent;
+mod reconnects;
 mod slots;
 mod takeovers;
 pub mod tls;

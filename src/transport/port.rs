@@ -72,6 +72,8 @@ pub enum Refused {
     ConnectionLimit,
     /// The device was taken over too often of late.
     TakeoverLimit,
+    /// The device connected too often of late.
+    ReconnectLimit,
     /// The certificate that the client showed names another device.
     Certificate,
     /// A proxy sent no well-formed PROXY protocol header.
@@ -99,7 +101,8 @@ impl Refused {
             | Refused::QueueAway
             | Refused::Draining
             | Refused::ConnectionLimit
-            | Refused::TakeoverLimit => Some(ConnectCode::ServerUnavailable),
+            | Refused::TakeoverLimit
+            | Refused::ReconnectLimit => Some(ConnectCode::ServerUnavailable),
             Refused::ProxyHeader
             | Refused::TlsHandshake
             | Refused::WebSocketHandshake

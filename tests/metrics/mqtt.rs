@@ -29,7 +29,8 @@ fn refuse(bridge: &Bridge, connect: &Connect, code: u8) {
 
 fn admissions(seen: &mut Seen) {
     let (device, disabled) = (Registration::new("device1"), Registration::new("device2").disabled());
-    let registry = Registry::new(&[device.clone(), disabled.clone()]);
+    let restless = Registration::new("device3");
+    let registry = Registry::new(&[device.clone(), disabled.clone(), restless.clone()]);
     let bridge = Bridge::start(&Settings::stdio(&registry).text("mqtt.connect_timeout", "1s"));
     let good = Connect::of(&device);
     let old = device.credentials_at(0);
@@ -48,6 +49,16 @@ fn admissions(seen: &mut Seen) {
     let _taken_over: Vec<Wire> = (0..6).map(|_| Wire::connect_as(bridge.mqtt(), &good)).collect();
     refuse(&bridge, &good, 3);
     seen.scrape(&bridge);
+    eventually("the device connects too often", PATIENCE, || {
+        let mut wire = Wire::open(bridge.mqtt());
+        wire.send(&Connect::of(&restless).bytes());
+        let code = wire.next_packet().body[1];
+        wire.send_regardless(&packet::DISCONNECT);
+        wire.wait_closed();
+        (code == 3).then_some(())
+    });
+    wait_counted(&bridge, "connects_total", &["reconnect_limit"]);
+    seen.scrape(&bridge);
 
     registry.rewrite(std::slice::from_ref(&device));
     wait_counted(&bridge, "registry_reloads_total", &["replaced"]);
@@ -59,7 +70,9 @@ fn admissions(seen: &mut Seen) {
 fn messages_and_endings(seen: &mut Seen) {
     let gateway = Registration::new("gw1");
     let child = Registration::child("child1", "gw2");
-    let registry = Registry::new(&[gateway.clone(), child]);
+    // One device alone would be let in once a second.
+    let talkers: Vec<Registration> = (1..=20).map(|number| Registration::new(&format!("device{number}"))).collect();
+    let registry = Registry::new(&[&[gateway.clone(), child], &talkers[..]].concat());
     let settings = Settings::stdio(&registry).text("limits.packet_bytes", "4KiB").text("coap.listen", "");
     let bridge = Bridge::start(&settings.text("admin.token", "hush"));
     let mut wire = Wire::connect(bridge.mqtt(), &gateway);
@@ -89,9 +102,10 @@ fn messages_and_endings(seen: &mut Seen) {
     let mut silent = Wire::connect_as(bridge.mqtt(), &Connect { keep_alive: 1, ..Connect::of(&gateway) });
     silent.wait_closed();
     // The line about a foreign topic is the one that a device can repeat as it likes.
+    let mut talkers = talkers.iter().cycle();
     eventually("lines are left out of the log", PATIENCE, || {
-        let mut foreign = Wire::connect(bridge.mqtt(), &gateway);
-        foreign.publish("/product1/device9/tags", BODY, 0, 0);
+        let mut foreign = Wire::connect(bridge.mqtt(), talkers.next().unwrap());
+        foreign.publish("/product1/device99/tags", BODY, 0, 0);
         foreign.wait_closed();
         (bridge.metric("jetlinks_bridge_log_lines_suppressed_total", &["warn"]) > 0.0).then_some(())
     });

@@ -1,12 +1,13 @@
 //! Who is let in, and what the others hear.
 
 use std::io::{Read, Write};
+use std::time::{Duration, Instant};
 
 use crate::Stage;
 use crate::support::packet::{self, Packet};
 use crate::support::registry::{md5_hex, now_ms};
 use crate::support::wire::{self, Incoming};
-use crate::support::{Connect, Registration, Registry, Version, Wire};
+use crate::support::{Connect, Registration, Registry, Version, Wire, eventually};
 
 /// Accepted timestamps are this far from now, ms.
 const TIMESTAMP_TOLERANCE: i64 = 300_000;
@@ -220,4 +221,38 @@ fn a_product_secret_opens_only_where_it_is_switched_on() {
         wire.send(&Connect::of(&device).bytes());
         assert_eq!(wire.next_packet(), connack(code), "product_secrets = {switched_on}");
     }
+}
+
+#[test]
+fn a_device_that_connects_and_leaves_without_end_is_let_in_once_a_second_and_others_as_always() {
+    const AT_ONCE: u64 = 60;
+    let mut stage = Stage::new();
+    let connect = Connect::of(&stage.device1).bytes();
+    let begin = Instant::now();
+    let mut accepted = 0;
+    loop {
+        let mut wire = Wire::open(stage.bridge.mqtt());
+        wire.send(&connect);
+        let answer = wire.next_packet();
+        if answer != connack(0) {
+            assert_eq!(answer, connack(3));
+            wire.wait_closed();
+            break;
+        }
+        accepted += 1;
+        wire.send(&packet::DISCONNECT);
+        wire.wait_closed();
+        assert!(accepted <= AT_ONCE + begin.elapsed().as_secs() + 1, "{accepted} were accepted");
+    }
+    assert!(accepted >= AT_ONCE, "{accepted} were accepted");
+    for _ in 0..accepted {
+        stage.bridge.expect("device.online", "device1");
+        stage.bridge.expect("device.offline", "device1");
+    }
+    stage.assert_nothing_written();
+    eventually("the device is let in again", Duration::from_secs(10), || {
+        let mut wire = Wire::open(stage.bridge.mqtt());
+        wire.send(&connect);
+        (wire.next_packet() == connack(0)).then_some(())
+    });
 }

@@ -111,6 +111,8 @@ label! {
         ConnectionLimit = "connection_limit",
         /// CONNACK 0x03: the device was taken over too often of late.
         TakeoverLimit = "takeover_limit",
+        /// CONNACK 0x03: the device connected too often of late.
+        ReconnectLimit = "reconnect_limit",
         /// Closed without an answer: a proxy sent no PROXY protocol header, or a broken one.
         ProxyHeader = "proxy_header",
         /// Closed: TLS could not be agreed on.

@@ -145,15 +145,19 @@ fn claim(worker: &Worker, authenticated: &Authenticated, peer: &str) -> Result<(
         connected_ms: now.unix_ms,
         since: 0,
     };
+    let refuse = |reason| {
+        worker.slots.borrow_mut().release(token);
+        Err(Refusing { device: device.to_string(), reason })
+    };
     let older = match worker.directory.enter(device.clone(), entry, now) {
         Entered::Fresh => None,
         Entered::TookOver(older) => Some(older),
-        Entered::Refused { is_first } => {
+        Entered::ReconnectsTooOften => return refuse(Refused::ReconnectLimit),
+        Entered::TakenOverTooOften { is_first } => {
             if is_first {
                 worker.say(Word::Refused, device, &id);
             }
-            worker.slots.borrow_mut().release(token);
-            return Err(Refusing { device: device.to_string(), reason: Refused::TakeoverLimit });
+            return refuse(Refused::TakeoverLimit);
         }
     };
     let registry = worker.core.borrow().registry.clone();
@@ -167,8 +171,7 @@ fn claim(worker: &Worker, authenticated: &Authenticated, peer: &str) -> Result<(
     }
     if !is_permitted {
         worker.directory.remove(device, worker.settings.index, token, now.us);
-        worker.slots.borrow_mut().release(token);
-        return Err(Refusing { device: device.to_string(), reason: Refused::Identity(Refusal::Wrong) });
+        return refuse(Refused::Identity(Refusal::Wrong));
     }
     worker.say(Word::Begun, device, &id);
     if takes_over {
