@@ -153,7 +153,7 @@ impl Default for World {
             limits: Limits {
                 packet_bytes: 1024,
                 inflight_per_connection: 6,
-                inflight_bytes: 8 * 1024,
+                inflight_bytes: 16 * 1024,
                 ack_timeout_us: 10_000_000,
                 keep_alive_max_us: 1_200_000_000,
                 command_timeout_ms: 5_000,

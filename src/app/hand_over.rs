@@ -31,6 +31,11 @@ impl Downlink for HandOverDownlink {
         }
     }
 
+    fn held_bytes(&self, ticket: Ticket) -> usize {
+        // What is kept of a record is counted where it was read.
+        if KafkaAnswers::owns(ticket) { 0 } else { self.nats.held_bytes(ticket) }
+    }
+
     fn fence(&mut self) -> bool {
         self.nats.fence()
     }

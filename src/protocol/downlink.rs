@@ -125,6 +125,11 @@ pub trait Downlink {
     /// Withdraws the interest of that session.
     fn detach(&mut self, token: Token);
 
+    /// Bytes that are kept of the caller until its outcome comes.
+    fn held_bytes(&self, _ticket: Ticket) -> usize {
+        0
+    }
+
     /// Gives the caller its outcome. Never blocks.
     fn answer(&mut self, ticket: Ticket, outcome: Outcome);
 

@@ -39,6 +39,12 @@ impl Limits {
         (self.inflight_bytes / 4).max(self.packet_bytes.saturating_add(Self::READ_BYTES))
     }
 
+    /// Bytes that the commands of one worker which wait may hold: an eighth of [`Limits::inflight_bytes`]. A command takes
+    /// some 500, a few kilobytes at most.
+    pub fn command_bytes(&self) -> usize {
+        self.inflight_bytes / 8
+    }
+
     /// Bytes of one read at most.
     pub const READ_BYTES: usize = 64 * 1024;
 }
@@ -52,6 +58,8 @@ pub struct Load {
     pub held_records: usize,
     /// Commands that wait for an outcome.
     pub commands: usize,
+    /// Bytes that are kept of commands which wait.
+    pub command_bytes: usize,
     /// Bytes that connections hold half read or half written, beyond what each holds freely.
     pub buffered_bytes: usize,
     /// Bytes of large wills, which stay as long as their sessions.
@@ -59,9 +67,21 @@ pub struct Load {
 }
 
 impl Load {
-    /// Whether another message may be taken in. What is half read counts, but never keeps the last half from the queue.
+    /// Whether a command that keeps so many bytes may wait.
+    pub fn takes_command(&self, bytes: usize, limits: &Limits) -> bool {
+        bytes == 0 || self.command_bytes.saturating_add(bytes) <= limits.command_bytes()
+    }
+
+    /// Notes that a command does not keep these bytes any more.
+    pub fn release_command(&mut self, bytes: usize) {
+        self.command_bytes = self.command_bytes.saturating_sub(bytes);
+    }
+
+    /// Whether another message may be taken in. What is half read and what waits for devices counts, but never keeps the
+    /// last half from the queue.
     pub fn takes_more(&self, limits: &Limits) -> bool {
-        let waiting = self.buffered_bytes.saturating_add(self.will_bytes).min(limits.inflight_bytes / 2);
+        let waiting = self.buffered_bytes.saturating_add(self.will_bytes).saturating_add(self.command_bytes);
+        let waiting = waiting.min(limits.inflight_bytes / 2);
         self.held_bytes.saturating_add(waiting) < limits.inflight_bytes
     }
 }

@@ -28,6 +28,20 @@ impl CommandError {
         }
     }
 
+    /// Bytes that it takes, itself included.
+    pub fn held_bytes(&self) -> usize {
+        let content = match self {
+            CommandError::Unreadable(command) => {
+                let ids = [&command.message_id, &command.correlation_id].into_iter().flatten();
+                size_of::<UnreadableCommand>() + command.text.capacity() + ids.map(String::capacity).sum::<usize>()
+            }
+            CommandError::Parameter(identity, text) | CommandError::Unsupported(identity, text) => {
+                size_of::<CommandIdentity>() + identity.heap_bytes() + text.capacity()
+            }
+        };
+        size_of::<Self>() + content
+    }
+
     /// Where the trace of the command stands, and so that of its outcome.
     pub fn trace_mut(&mut self) -> &mut Option<TraceContext> {
         match self {

@@ -30,6 +30,14 @@ impl CommandIdentity {
         self.children.last().unwrap_or(&self.device)
     }
 
+    /// Bytes that it takes beside itself.
+    pub fn heap_bytes(&self) -> usize {
+        let texts = [&self.product, &self.device].into_iter().chain(&self.children);
+        let optional = [&self.message_id, &self.correlation_id, &self.about_product];
+        texts.chain(optional.into_iter().flatten()).map(String::capacity).sum::<usize>()
+            + self.children.capacity() * size_of::<String>()
+    }
+
     /// The header `correlation-id`, else the message id, else nothing.
     pub fn correlation(&self) -> &str {
         self.correlation_id.as_deref().or(self.message_id.as_deref()).unwrap_or_default()

@@ -121,6 +121,20 @@ impl Command {
         }
     }
 
+    /// Bytes that the command takes, itself included.
+    pub fn held_bytes(&self) -> usize {
+        let texts = [&self.product, &self.device].into_iter().chain(&self.children);
+        let optional = [&self.message_id, &self.correlation_id, &self.about_product];
+        let body = match &self.body {
+            CommandBody::Members(members) => members.capacity(),
+            CommandBody::Raw(bytes) => bytes.capacity(),
+        };
+        size_of::<Self>()
+            + body
+            + self.children.capacity() * size_of::<String>()
+            + texts.chain(optional.into_iter().flatten()).map(String::capacity).sum::<usize>()
+    }
+
     /// The topic that the command goes out on, with a leading `/`.
     pub fn topic(&self) -> String {
         let mut topic = format!("/{}/{}", self.product, self.device);

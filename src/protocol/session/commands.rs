@@ -5,11 +5,14 @@ use super::pending::{Awaits, Pending};
 use super::{Ending, Session};
 use crate::codec::mqtt::{PacketId, Publish, PublishHead, Qos, encode};
 use crate::protocol::child;
-use crate::protocol::command::{Command, CommandBody, CommandError, CommandIdentity};
+use crate::protocol::command::{Command, CommandError, CommandIdentity};
 use crate::protocol::downlink::{Code, Outcome, Ticket};
 use crate::protocol::message;
 use crate::protocol::topic::Route;
 use crate::protocol::trace::{Span, TraceContext};
+
+/// Text of the refusal of a command beyond the bounds of those that wait.
+const TOO_MANY: &str = "too many commands wait";
 
 impl Session {
     /// Carries a command out, or says at once why not. Commands are written in the order of these calls.
@@ -28,17 +31,25 @@ impl Session {
         };
         let is_addressed = self.readdress(&mut command);
         let message_id = command.message_id.clone().unwrap_or_else(|| ctx.next_message_id());
+        let mut identity = command.identity(&message_id);
         if let Err((code, text)) = self.admit(&command, is_addressed, &message_id, ctx) {
-            ctx.fail(ticket, &command, &message_id, code, text);
+            ctx.fail(ticket, identity, code, text);
             return None;
         }
-        let (trace, span) = ctx.begin_command(command.trace, || command.identity(&message_id));
-        command.trace = trace;
+        // What does not wait keeps nothing; DISCONNECT even frees what its device keeps.
+        let waits = ticket.filter(|_| !command.closes() && !command.send_and_forget);
+        let held_bytes = waits.map_or(0, |ticket| Pending::bytes(&identity) + ctx.downlink.held_bytes(ticket));
+        if !ctx.load.takes_command(held_bytes, ctx.limits) {
+            ctx.fail(ticket, identity, Code::SystemBusy, TOO_MANY);
+            return None;
+        }
+        let (trace, span) = ctx.begin_command(command.trace, || identity.clone());
+        identity.trace = trace;
         if command.closes() {
             ctx.encoder.tracer.end(span, 0, None);
             match ticket {
                 Some(ticket) => {
-                    let outcome = ctx.encoder.disconnected(&command.identity(&message_id));
+                    let outcome = ctx.encoder.disconnected(&identity);
                     ctx.answer(ticket, outcome, Code::RequestHandling);
                 }
                 None => ctx.observer.event(Event::Unasked),
@@ -63,25 +74,25 @@ impl Session {
         let awaits = if needs_no_reply { Awaits::Puback } else { Awaits::Reply };
         if command.send_and_forget || needs_no_reply && packet_id.is_none() {
             ctx.encoder.tracer.end(span, 0, None);
-            let outcome = ctx.encoder.accepted(&command.identity(&message_id));
+            let outcome = ctx.encoder.accepted(&identity);
             ctx.answer(ticket, outcome, Code::RequestHandling);
             return None;
         }
         let timeout_ms = command.timeout_ms.unwrap_or(ctx.limits.command_timeout_ms);
         let deadline_us = ctx.now.us.saturating_add(timeout_ms.saturating_mul(1000));
+        let held_bytes = held_bytes + span.as_deref().map_or(0, Span::held_bytes);
         ctx.load.commands += 1;
-        // The device has it; what waits for the reply is only whose it is.
-        command.body = CommandBody::Raw(Vec::new());
+        ctx.load.command_bytes += held_bytes;
         self.pending.push(Pending {
             ticket,
-            command,
-            message_id,
+            identity,
             awaits,
             packet_id,
             taken_us: ctx.now.us,
             deadline_us,
             span,
             end: 0,
+            held_bytes,
         });
         Some(deadline_us)
     }
@@ -115,7 +126,7 @@ impl Session {
 
     pub(super) fn puback(&mut self, id: PacketId, ctx: &mut Context<'_>) {
         if let Some(pending) = self.pending.acknowledged(id) {
-            let outcome = ctx.encoder.accepted(&pending.command.identity(&pending.message_id));
+            let outcome = ctx.encoder.accepted(&pending.identity);
             ctx.conclude(pending, outcome, Code::RequestHandling);
         }
     }
@@ -128,9 +139,8 @@ impl Session {
         }
         let Some(message_id) = message::message_id(payload) else { return };
         if let Some(pending) = self.pending.answered(route, &message_id) {
-            let identity = pending.command.identity(&pending.message_id);
             let text = format!("the reply of the device cannot be read: {detail}");
-            let outcome = ctx.encoder.failure(&identity, Code::ParameterError, &text);
+            let outcome = ctx.encoder.failure(&pending.identity, Code::ParameterError, &text);
             ctx.conclude(pending, outcome, Code::ParameterError);
         }
     }
@@ -186,7 +196,7 @@ impl Session {
             return Err((Code::ParameterError, "a command with this messageId is in flight"));
         }
         if self.pending.len() >= ctx.limits.commands_per_device || ctx.load.commands >= ctx.limits.commands {
-            return Err((Code::SystemBusy, "too many commands wait"));
+            return Err((Code::SystemBusy, TOO_MANY));
         }
         Ok(())
     }
@@ -200,13 +210,6 @@ impl Session {
                 return id;
             }
         }
-    }
-}
-
-impl Pending {
-    /// What the caller knows the command by.
-    pub(super) fn correlation_id(&self) -> &str {
-        self.command.correlation_id.as_deref().unwrap_or(&self.message_id)
     }
 }
 
@@ -228,9 +231,8 @@ impl Context<'_> {
     }
 
     /// Answers a command that fails before it was written.
-    pub fn fail(&mut self, ticket: Option<Ticket>, command: &Command, message_id: &str, code: Code, text: &str) {
-        let mut identity = command.identity(message_id);
-        let (trace, span) = self.begin_command(command.trace, || identity.clone());
+    pub fn fail(&mut self, ticket: Option<Ticket>, mut identity: CommandIdentity, code: Code, text: &str) {
+        let (trace, span) = self.begin_command(identity.trace, || identity.clone());
         identity.trace = trace;
         self.encoder.tracer.end(span, 0, Some(code.as_str()));
         let Some(ticket) = ticket else { return self.observer.event(Event::Unasked) };
@@ -240,15 +242,14 @@ impl Context<'_> {
 
     /// Answers a command for which no reply came in time.
     pub fn expire(&mut self, pending: Pending) {
-        let identity = pending.command.identity(&pending.message_id);
-        let outcome = self.encoder.failure(&identity, Code::TimeOut, "no reply in time");
+        let outcome = self.encoder.failure(&pending.identity, Code::TimeOut, "no reply in time");
         self.conclude(pending, outcome, Code::TimeOut);
     }
 
     /// Answers a command whose connection ended first.
     pub fn lose(&mut self, pending: Pending) {
-        let identity = pending.command.identity(&pending.message_id);
-        let outcome = self.encoder.failure(&identity, Code::ConnectionLost, "the connection ended before the reply");
+        let text = "the connection ended before the reply";
+        let outcome = self.encoder.failure(&pending.identity, Code::ConnectionLost, text);
         self.conclude(pending, outcome, Code::ConnectionLost);
     }
 
@@ -275,6 +276,7 @@ impl Context<'_> {
     /// Ends the waiting of a command whose outcome leaves by another way.
     pub(super) fn note_outcome(&mut self, pending: Pending, code: Option<Code>) {
         self.load.commands = self.load.commands.saturating_sub(1);
+        self.load.release_command(pending.held_bytes);
         let latency_us = self.now.us.saturating_sub(pending.taken_us);
         self.observer.event(Event::Outcome { code, latency_us });
         let failure = code.filter(|code| *code != Code::RequestHandling).map(Code::as_str);

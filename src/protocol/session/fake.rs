@@ -57,6 +57,9 @@ pub(crate) fn record(payload: &str) -> Record {
     }
 }
 
+/// What a caller costs.
+pub(crate) const CALLER_BYTES: usize = 100;
+
 /// Outcomes that callers got.
 #[derive(Debug, Default)]
 pub(crate) struct FakeDownlink {
@@ -67,6 +70,10 @@ impl Downlink for FakeDownlink {
     fn attach(&mut self, _: Token, _: &[(ProductId, DeviceId)]) {}
 
     fn detach(&mut self, _: Token) {}
+
+    fn held_bytes(&self, _: Ticket) -> usize {
+        CALLER_BYTES
+    }
 
     fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
         self.outcomes.push((ticket, outcome));

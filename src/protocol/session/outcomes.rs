@@ -1,11 +1,13 @@
 //! What callers get for their commands.
 
-use super::fake::{Rig, field, parse};
+use super::fake::{CALLER_BYTES, Rig, field, parse};
+use super::{Ending, Pending};
 use crate::codec::mqtt::Qos;
 use crate::protocol::command::Command;
 use crate::protocol::downlink::{Code, Ticket};
 use crate::protocol::message::decode;
 use crate::protocol::topic::{Upward, parse_up};
+use crate::protocol::trace::Span;
 
 const READ: &str = r#"{"messageType":"READ_PROPERTY","productId":"product1","deviceId":"device1","messageId":"m1"}"#;
 
@@ -25,6 +27,49 @@ fn undecodable(rig: &mut Rig, suffix: &str, body: &str) {
     let Ok(Upward::Message(route)) = parse_up(&topic, "product1", "device1") else { panic!("{topic}") };
     let detail = decode(&route, body.as_bytes(), 0).expect_err("undecodable").to_string();
     rig.act(|session, ctx| session.refuse_reply(&route, body.as_bytes(), &detail, ctx));
+}
+
+#[test]
+fn every_byte_that_a_waiting_command_keeps_is_counted_and_given_back_however_it_ends() {
+    let (mut rig, _spans) = Rig::traced(1.0);
+    let (id, correlation) = ("m".repeat(128), "c".repeat(128));
+    let json = format!(
+        r#"{{"messageType":"WRITE_PROPERTY","productId":"product1","gatewayId":"device1","deviceId":"child3",
+            "messageId":"{id}","headers":{{"correlation-id":"{correlation}"}},"properties":{{"a":"{}"}}}}"#,
+        "x".repeat(100_000)
+    );
+    command(&mut rig, 1, &json);
+    let held = rig.world.load.command_bytes;
+    let texts = "product1".len() + "device1".len() + "child3".len() + id.len() + correlation.len();
+    let span = size_of::<Span>() + texts;
+    assert!(held >= size_of::<Pending>() + texts + span + CALLER_BYTES, "{held}");
+    assert!(held < 2500, "what the device has is not kept: {held}");
+    rig.publish("child/child3/properties/write/reply", &format!(r#"{{"messageId":"{id}"}}"#), Qos::AtMostOnce, 0);
+    assert_eq!((codes(&rig), rig.world.load.command_bytes), (vec![(1, None)], 0));
+    command(&mut rig, 2, READ);
+    rig.world.now.us += 10_000_000;
+    rig.act(|session, ctx| session.expire(ctx));
+    assert_eq!(rig.world.load.command_bytes, 0);
+    command(&mut rig, 3, READ);
+    rig.act(|session, ctx| session.end(Ending::ConnectionLost, ctx));
+    assert_eq!((codes(&rig).len(), rig.world.load.command_bytes), (3, 0));
+}
+
+#[test]
+fn commands_that_would_keep_more_than_their_share_of_memory_find_the_bridge_busy() {
+    let mut rig = Rig::settled();
+    command(&mut rig, 1, READ);
+    rig.world.limits.inflight_bytes = 8 * rig.world.load.command_bytes;
+    assert_eq!(rig.world.limits.command_bytes(), rig.world.load.command_bytes);
+    command(&mut rig, 2, &READ.replace("m1", "m2"));
+    assert_eq!(codes(&rig), [(2, Some(Code::SystemBusy))]);
+    command(&mut rig, 3, &READ.replace("m1", "m3").replace('}', r#","headers":{"sendAndForget":true}}"#));
+    assert_eq!(codes(&rig)[1..], [(3, None)], "it keeps nothing");
+    rig.publish("properties/read/reply", r#"{"messageId":"m1"}"#, Qos::AtMostOnce, 0);
+    command(&mut rig, 4, &READ.replace("m1", "m4"));
+    assert_eq!(codes(&rig)[2..], [(1, None)], "there is room again");
+    command(&mut rig, 5, r#"{"messageType":"DISCONNECT","productId":"product1","deviceId":"device1"}"#);
+    assert_eq!(rig.ending(), Some(Ending::Kicked), "it frees what the others keep");
 }
 
 #[test]

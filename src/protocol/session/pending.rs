@@ -1,7 +1,7 @@
 //! Commands that a device was sent and that owe their caller an outcome.
 
 use crate::codec::mqtt::PacketId;
-use crate::protocol::command::Command;
+use crate::protocol::command::CommandIdentity;
 use crate::protocol::downlink::Ticket;
 use crate::protocol::topic::Route;
 use crate::protocol::trace::Span;
@@ -20,10 +20,8 @@ pub enum Awaits {
 pub struct Pending {
     /// How to answer.
     pub ticket: Ticket,
-    /// The command, with its message id filled in.
-    pub command: Command,
-    /// The message id that the device answers with.
-    pub message_id: String,
+    /// What is left of the command, with the message id that the device answers with: the device has the rest.
+    pub identity: CommandIdentity,
     /// What ends the waiting.
     pub awaits: Awaits,
     /// The packet that carried it, at QoS 1.
@@ -36,20 +34,34 @@ pub struct Pending {
     pub span: Option<Box<Span>>,
     /// Place of its last byte among all bytes for the device; 0 where nobody needs to know.
     pub end: u64,
+    /// What it counts for in [`crate::protocol::limit::Load::command_bytes`].
+    pub held_bytes: usize,
 }
 
 impl Pending {
+    /// Bytes that a command of this identity takes while it waits, two entries for its deadline among them: as many as
+    /// there may be for each command. Its span and its caller's reply subject are not.
+    pub fn bytes(identity: &CommandIdentity) -> usize {
+        const DEADLINE_BYTES: usize = 2 * size_of::<(u64, u64)>();
+        size_of::<Self>() + DEADLINE_BYTES + identity.heap_bytes()
+    }
+
+    /// The message id that the device answers with.
+    fn message_id(&self) -> &str {
+        self.identity.message_id.as_deref().unwrap_or_default()
+    }
+
     /// Whether a message that the device sent is the answer: about the same device, with the same message id, and of a
     /// type that answers (for a firmware upgrade its first progress, too).
     fn is_answered_by(&self, route: &Route<'_>, message_id: &str) -> bool {
         let answers = route
             .message_type
             .answers()
-            .is_some_and(|asked| asked == self.command.message_type || route.message_type.is_reply());
+            .is_some_and(|asked| Some(asked) == self.identity.message_type || route.message_type.is_reply());
         self.awaits == Awaits::Reply
             && answers
-            && self.message_id == message_id
-            && self.command.children.iter().map(String::as_str).eq(route.children.iter().copied())
+            && self.message_id() == message_id
+            && self.identity.children.iter().map(String::as_str).eq(route.children.iter().copied())
     }
 }
 
@@ -84,7 +96,7 @@ impl PendingCommands {
 
     /// Whether a command with this message id waits, for the same device.
     pub fn contains(&self, children: &[String], message_id: &str) -> bool {
-        self.waiting.iter().any(|pending| pending.message_id == message_id && pending.command.children == children)
+        self.waiting.iter().any(|pending| pending.message_id() == message_id && pending.identity.children == children)
     }
 
     /// Whether a packet with this id waits for its PUBACK or its reply.

@@ -80,12 +80,12 @@ impl Session {
             message.message_id().and_then(|id| self.pending.answered(route, &id))
         };
         let source = self.source(about_product.map(ProductId::as_str));
-        let parent = answered.as_ref().and_then(|pending| pending.command.trace);
+        let parent = answered.as_ref().and_then(|pending| pending.identity.trace);
         let trace = ctx.encoder.tracer.begin(parent);
         let record = match answered {
             None => ctx.encoder.device(&source, route, message, trace),
             Some(pending) => {
-                let caller = (pending.correlation_id(), pending.command.trace);
+                let caller = (pending.identity.correlation(), pending.identity.trace);
                 let (mut record, outcome) = ctx.encoder.reply(&source, route, message, trace, caller);
                 if ctx.downlink.is_uplink() {
                     record.payload = outcome.payload;

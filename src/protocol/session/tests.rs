@@ -3,7 +3,7 @@
 use super::fake::{Rig, field, parse};
 use super::{Ending, StoredWill};
 use crate::codec::mqtt::{Packet, PacketId, PublishHead, Qos, Version};
-use crate::protocol::command::{Command, CommandBody};
+use crate::protocol::command::Command;
 use crate::protocol::downlink::{Code, Ticket};
 use crate::protocol::uplink::Refusal;
 
@@ -351,19 +351,6 @@ fn a_filter_too_many_is_refused_in_3_1_1_and_granted_in_3_1() {
 fn command(rig: &mut Rig, ticket: u64, json: &str) -> Option<u64> {
     let command = Command::from_json(json.as_bytes());
     rig.act(|session, ctx| session.command(Some(Ticket(ticket)), command, ctx))
-}
-
-#[test]
-fn a_command_that_waits_for_its_reply_keeps_nothing_of_what_the_device_got() {
-    let mut rig = Rig::settled();
-    let large = "x".repeat(100_000);
-    let json = format!(
-        r#"{{"messageType":"WRITE_PROPERTY","productId":"product1","deviceId":"device1","properties":{{"a":"{large}"}}}}"#
-    );
-    command(&mut rig, 1, &json);
-    let pending = rig.act(|session, _| session.take_pending());
-    assert_eq!(pending.len(), 1);
-    assert_eq!(pending[0].command.body, CommandBody::Raw(Vec::new()));
 }
 
 const READ: &str = r#"{"messageType":"READ_PROPERTY","productId":"product1","deviceId":"device1","properties":["sn"]"#;

@@ -89,6 +89,15 @@ impl Span {
     }
 }
 
+impl Span {
+    /// Bytes that it takes, itself included.
+    pub fn held_bytes(&self) -> usize {
+        let texts = [&self.product, &self.device, &self.message_id, &self.correlation_id];
+        let gateway = self.gateway.as_ref().map_or(0, String::capacity);
+        size_of::<Self>() + texts.into_iter().map(String::capacity).sum::<usize>() + gateway + self.address.len()
+    }
+}
+
 /// As much of a caller's text as a span keeps while it waits.
 fn bounded(text: &str) -> String {
     text[..text.floor_char_boundary(TEXT_BYTES_MAX)].to_owned()

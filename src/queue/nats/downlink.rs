@@ -176,6 +176,10 @@ impl Downlink for NatsDownlink {
         self.shared.ending.get() == 0 && self.shared.answers.len() == 0
     }
 
+    fn held_bytes(&self, ticket: Ticket) -> usize {
+        self.shared.tickets.borrow().held_bytes(ticket)
+    }
+
     fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
         let Some(reply) = self.shared.tickets.borrow_mut().redeem(ticket) else { return };
         if self.shared.answers.len() >= ANSWERS_MAX {

@@ -31,13 +31,20 @@ impl Tickets {
         Ticket(u64::from(stamp) << 32 | u64::try_from(place).unwrap_or(u64::MAX) & u64::from(u32::MAX))
     }
 
-    /// The caller of a ticket; `None` when it has had its outcome.
-    pub(super) fn redeem(&mut self, ticket: Ticket) -> Option<Subject> {
+    /// Bytes that are kept of the caller of a ticket.
+    pub(super) fn held_bytes(&self, ticket: Ticket) -> usize {
+        self.find(ticket).map_or(0, |place| size_of::<Caller>() + self.callers[place].reply.len())
+    }
+
+    fn find(&self, ticket: Ticket) -> Option<usize> {
         let place = usize::try_from(ticket.0 & u64::from(u32::MAX)).ok()?;
         let caller = self.callers.get(place)?;
-        if u64::from(caller.stamp) != ticket.0 >> 32 {
-            return None;
-        }
+        (u64::from(caller.stamp) == ticket.0 >> 32).then_some(place)
+    }
+
+    /// The caller of a ticket; `None` when it has had its outcome.
+    pub(super) fn redeem(&mut self, ticket: Ticket) -> Option<Subject> {
+        let place = self.find(ticket)?;
         Some(self.callers.remove(place).reply)
     }
 }
@@ -52,7 +59,8 @@ mod tests {
         let first = tickets.issue(Subject::from_static("_INBOX.a"));
         assert_eq!(tickets.redeem(first).as_deref(), Some("_INBOX.a"));
         let second = tickets.issue(Subject::from_static("_INBOX.b"));
-        assert_eq!(tickets.redeem(first), None);
+        assert_eq!((tickets.redeem(first), tickets.held_bytes(first)), (None, 0));
+        assert_eq!(tickets.held_bytes(second), size_of::<Caller>() + 8);
         assert_eq!(tickets.redeem(second).as_deref(), Some("_INBOX.b"));
     }
 

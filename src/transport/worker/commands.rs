@@ -6,6 +6,7 @@ use std::rc::Rc;
 use tokio::sync::mpsc;
 use tokio::time::interval;
 
+use super::early::EarlyCommands;
 use super::{LOOK, Worker};
 use crate::protocol::command::{Command, CommandError};
 use crate::protocol::downlink::{Code, DownlinkEvent, Recipient, Ticket};
@@ -19,9 +20,6 @@ const COMMANDS_PER_TURN: usize = 256;
 
 /// Deadlines of commands that were answered, kept before they are looked for.
 const DEADLINES_SPARE: usize = 4096;
-
-/// A command that came before the session that it is for.
-pub(super) type Early = (Option<Ticket>, Result<Command, CommandError>);
 
 impl Worker {
     /// Takes commands, and the other news of their queue.
@@ -55,23 +53,28 @@ impl Worker {
     /// Carries a command out, or keeps it for a session that is about to begin: the device has its interest in commands
     /// before it knows that it is connected.
     fn take_command(&self, now: Now, to: Recipient, ticket: Option<Ticket>, command: Result<Command, CommandError>) {
-        if let Recipient::Session(token) = to
+        let surplus = if let Recipient::Session(token) = to
             && let Some(early) = self.early.borrow_mut().get_mut(&token)
-            && early.len() < self.core.borrow().limits.commands_per_device
         {
-            return early.push((ticket, command));
+            let core = &mut *self.core.borrow_mut();
+            early.push((ticket, command), &core.limits, &mut core.load)
+        } else {
+            return self.command(now, &to, ticket, command);
+        };
+        if let Some((ticket, command)) = surplus {
+            self.refuse(now, ticket, command, Code::SystemBusy, "too many commands wait");
         }
-        self.command(now, &to, ticket, command);
     }
 
     /// Keeps the commands of a session that is about to begin.
     pub(in crate::transport) fn keep_commands(&self, token: Token) {
-        self.early.borrow_mut().insert(token, Vec::new());
+        self.early.borrow_mut().insert(token, EarlyCommands::default());
     }
 
     /// Carries out what was kept for a session: it has begun, or never will.
     pub(in crate::transport) fn release_commands(&self, token: Token) {
         let early = self.early.borrow_mut().remove(&token).unwrap_or_default();
+        let early = early.take(&mut self.core.borrow_mut().load);
         if !early.is_empty() {
             let now = self.core.borrow_mut().now();
             for (ticket, command) in early {
@@ -108,13 +111,20 @@ impl Worker {
                     self.note_deadline(deadline_us, connection.token);
                 }
             }
-            (_, Ok(command), Some((code, text))) => self.with_context(now, |ctx| {
-                let message_id = command.message_id.clone().unwrap_or_else(|| ctx.next_message_id());
-                ctx.fail(ticket, &command, &message_id, code, text);
-            }),
-            (_, Err(error), _) => self.with_context(now, |ctx| ctx.refuse(ticket, error)),
-            (None, Ok(_), None) => {}
+            (_, command, Some((code, text))) => self.refuse(now, ticket, command, code, text),
+            (None, _, None) => {}
         }
+    }
+
+    /// Answers a command that no session gets; one that was wrong from the beginning is told that.
+    fn refuse(&self, now: Now, ticket: Option<Ticket>, command: Result<Command, CommandError>, code: Code, text: &str) {
+        self.with_context(now, |ctx| match command {
+            Ok(command) => {
+                let message_id = command.message_id.clone().unwrap_or_else(|| ctx.next_message_id());
+                ctx.fail(ticket, command.identity(&message_id), code, text);
+            }
+            Err(error) => ctx.refuse(ticket, error),
+        });
     }
 
     /// Whether a device has left so much unread that it gets no command more.

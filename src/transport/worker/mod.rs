@@ -5,6 +5,7 @@
 
 mod commands;
 mod drain;
+mod early;
 mod receipts;
 mod replicas;
 
@@ -22,7 +23,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use self::commands::Early;
+use self::early::EarlyCommands;
 use super::coap::{self, Port, Ports};
 use super::core::Core;
 use super::directory::Directory;
@@ -125,7 +126,7 @@ pub struct Worker {
     pub(super) opening: Arc<Semaphore>,
     pub(super) attaching: RefCell<HashMap<Token, Attaching>>,
     /// Commands of sessions that are about to begin.
-    pub(super) early: RefCell<HashMap<Token, Vec<Early>>>,
+    early: RefCell<HashMap<Token, EarlyCommands>>,
     paused: RefCell<Vec<Token>>,
     pauses: Cell<Pauses>,
     /// Bytes of MQTT, by way.

@@ -36,8 +36,15 @@ use crate::queue::nats::{NatsAnswer, NatsRequests};
 /// Commands under way in all; at this number nothing more is read. One costs about 600 bytes beside its record.
 pub(super) const FLIGHTS_MAX: usize = 16_384;
 
-/// Bytes of their records; likewise.
+/// Bytes of their records, and of outcomes that Kafka has not acknowledged; likewise.
 const BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// With more bytes than this an outcome that is not small is replaced by a failure: replies may be much larger than the
+/// commands that were read. The client copies what it sends, so the worst case is twice as much.
+const OUTCOME_BYTES_MAX: usize = 2 * BYTES_MAX;
+
+/// Up to this size an outcome is never replaced.
+const SMALL_BYTES: usize = 4096;
 
 /// The replica that holds the device tells a time-out itself; it gets this much longer to be heard.
 const MARGIN: Duration = Duration::from_secs(2);
@@ -355,6 +362,11 @@ impl Dispatcher {
 
     /// Sends an outcome and keeps it until Kafka has it.
     fn put(&mut self, number: u64, outgoing: Outgoing) {
+        let bytes = outgoing.held_bytes();
+        if bytes > SMALL_BYTES && self.flights.bytes().saturating_add(bytes) > OUTCOME_BYTES_MAX {
+            return self.substitute(number, "too many outcomes wait for it");
+        }
+        self.flights.set_bytes(number, bytes);
         let Some(flight) = self.flights.get_mut(number) else { return };
         self.producer.send(number, &outgoing);
         flight.stage = Stage::Answering(outgoing);
@@ -423,4 +435,70 @@ fn identity(command: &Command) -> Box<CommandIdentity> {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use rdkafka::Timestamp;
+    use rdkafka::message::OwnedMessage;
+
+    use super::*;
+    use crate::protocol::downlink::Ticket;
+    use crate::protocol::envelope::Mode;
+    use crate::protocol::uplink::Addressing;
+    use crate::queue::kafka::KafkaSettings;
+
+    fn record(offset: i64, value: &str) -> Given {
+        let (topic, timestamp) = ("jetlinks.command".to_owned(), Timestamp::NotAvailable);
+        Given::of(&OwnedMessage::new(Some(value.into()), Some(b"device1".to_vec()), topic, timestamp, 0, offset, None))
+    }
+
+    #[test]
+    fn outcomes_that_kafka_does_not_take_are_bounded_and_a_failure_stands_in_for_one_that_is_too_much() {
+        let settings = KafkaCommandSettings::new(KafkaSettings::new("127.0.0.1:9".to_owned()), None);
+        let (producer, _deliveries) = OutcomeProducer::new(&settings.kafka, "jetlinks.reply").expect("right settings");
+        let encoder = Encoder::new(Mode::Structured, Addressing::Key, "replica1".to_owned(), 1);
+        let (worker, mut events) = mpsc::unbounded_channel();
+        let route: Route = Box::new(|_| Some(0));
+        let stats = Arc::new(KafkaCommandStats::default());
+        let mut dispatcher = Dispatcher::new(settings, encoder, route, vec![worker], None, producer, stats);
+        dispatcher.partitions.assign(&[0]);
+        let payload = Bytes::from(vec![b'x'; OUTCOME_BYTES_MAX / 4]);
+        let read = r#"{"messageType":"READ_PROPERTY","productId":"product1","deviceId":"device1","messageId":"m1"}"#;
+        let mut numbers = Vec::new();
+        for offset in 0..6 {
+            dispatcher.take(&record(offset, read));
+            let Ok(DownlinkEvent::Command { ticket: Some(Ticket(ticket)), .. }) = events.try_recv() else {
+                panic!("no command")
+            };
+            numbers.push(ticket & !(1 << 63));
+        }
+        assert!(dispatcher.has_room());
+        for number in &numbers {
+            let outcome = Outcome {
+                device: "device1".to_owned(),
+                correlation_id: "m1".to_owned(),
+                payload: payload.clone(),
+                attributes: Vec::new(),
+                trace: None,
+                failure: None,
+            };
+            dispatcher.answer(*number, outcome);
+        }
+        assert!(dispatcher.flights.bytes() <= OUTCOME_BYTES_MAX, "{}", dispatcher.flights.bytes());
+        assert!(!dispatcher.has_room(), "nothing more is read");
+        let kept: Vec<bool> = numbers
+            .iter()
+            .map(|number| match dispatcher.flights.get_mut(*number).map(|flight| &flight.stage) {
+                Some(Stage::Answering(outgoing)) => {
+                    let text = String::from_utf8_lossy(&outgoing.payload);
+                    assert!(!outgoing.is_substitute || text.contains("SYSTEM_ERROR"), "{text}");
+                    !outgoing.is_substitute
+                }
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(kept, [true, true, true, false, false, false], "each has an outcome");
+    }
 }

@@ -22,7 +22,7 @@ pub(super) struct Flight {
     pub(super) identity: Option<Box<CommandIdentity>>,
     /// How far it is.
     pub(super) stage: Stage,
-    /// What it counts towards the bound on bytes.
+    /// What it counts towards the bound on bytes: its record, later its outcome.
     pub(super) bytes: usize,
     /// When its waiting ends, if this side has to end it.
     pub(super) deadline: Option<Instant>,
@@ -70,6 +70,14 @@ impl Flights {
         (u64::from(*stamp) == number >> 32).then_some(flight)
     }
 
+    /// Notes what one counts towards the bound on bytes from now on.
+    pub(super) fn set_bytes(&mut self, number: u64, bytes: usize) {
+        if let Some(flight) = self.get_mut(number) {
+            let before = std::mem::replace(&mut flight.bytes, bytes);
+            self.bytes = self.bytes + bytes - before;
+        }
+    }
+
     /// Takes one out.
     pub(super) fn remove(&mut self, number: u64) -> Option<Flight> {
         self.get_mut(number)?;
@@ -107,7 +115,7 @@ impl Flights {
         self.flights.len()
     }
 
-    /// Bytes of their records.
+    /// Bytes of their records, and of their outcomes.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -140,6 +148,9 @@ mod tests {
         let second = flights.insert(flight(None));
         assert!(flights.remove(first).is_none());
         assert_eq!((flights.len(), flights.bytes(), first >> 63), (1, 10, 0));
+        flights.set_bytes(first, 70);
+        flights.set_bytes(second, 7);
+        assert_eq!(flights.bytes(), 7, "the outcome counts in the place of the record");
         flights.forget(|flight| flight.deadline.is_none());
         assert!(flights.remove(second).is_none());
         assert_eq!((flights.len(), flights.bytes()), (0, 0));

@@ -31,6 +31,11 @@ pub(super) enum Destination {
 }
 
 impl Outgoing {
+    /// Bytes that are kept until Kafka has acknowledged it, without its headers.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.payload.len() + self.key.as_ref().map_or(0, Bytes::len)
+    }
+
     /// An outcome of this replica.
     pub(super) fn reply(outcome: Outcome) -> Self {
         let headers = correlated(headers::of(&outcome.attributes), &outcome.correlation_id);
