@@ -150,6 +150,18 @@ fn more_commands_than_a_device_may_have_waiting_are_refused_as_busy() {
 }
 
 #[test]
+fn a_command_that_is_larger_than_all_that_may_wait_for_devices_is_a_mistake_of_the_caller() {
+    // A quarter of it, and room for one packet of a device at least: 320 KiB.
+    let mut stage = Stage::with(|settings| settings.text("limits.inflight_bytes", "1MiB"));
+    let mut wire = stage.connect1();
+    let large = |bytes: usize| format!(r#""messageId":"m1","properties":["{}"]"#, "x".repeat(bytes));
+    stage.bridge.type_line(&command("READ_PROPERTY", &large(328_000)));
+    expect_failure(&mut stage, "m1", "PARAMETER_ERROR");
+    stage.bridge.type_line(&command("READ_PROPERTY", &large(300_000)));
+    assert_eq!(wire.next_publish().json()["messageId"], "m1");
+}
+
+#[test]
 fn a_silent_device_delays_no_other() {
     let mut stage = Stage::new();
     let mut silent = stage.connect1();

@@ -1,13 +1,16 @@
 //! Peers that mean no good: the bridge survives them, and the others do not notice.
 
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
 
 use crate::Stage;
 use crate::command::command;
 use crate::support::packet;
 use crate::support::registry::now_ms;
+use crate::support::wait;
 use crate::support::wire::Incoming;
 use crate::support::{Bridge, Connect, Registration, Registry, Settings, Wire};
 
@@ -191,6 +194,57 @@ fn a_device_that_does_not_read_its_commands_delays_nobody_and_costs_bounded_memo
     }
     let grown = stage.bridge.process().resident_bytes().saturating_sub(before);
     assert!(grown < 32 << 20, "a deaf device cost {grown} bytes");
+}
+
+#[test]
+fn a_large_command_to_each_device_that_does_not_read_costs_bounded_memory() {
+    let (mut bridge, devices, _registry) = frugal(41);
+    let deaf: Vec<Wire> =
+        devices[1..].iter().map(|device| Wire::connect_over(dial_deaf(bridge.mqtt()), device)).collect();
+    let mut good = Wire::connect(bridge.mqtt(), &devices[0]);
+    let large = "x".repeat(1_000_000);
+    let command = |bridge: &mut Bridge, device: &Registration, padding: &str| {
+        bridge.type_line(&format!(
+            r#"{{"messageType":"WRITE_PROPERTY","productId":"product1","deviceId":"{}","headers":{{"sendAndForget":true}},"properties":{{"a":"{padding}"}}}}"#,
+            device.id
+        ));
+        // Between them stands the presence of the others.
+        let mut outcomes = std::iter::repeat_with(|| bridge.next_envelope());
+        let outcome = outcomes.find(|envelope| envelope["type"] == "org.jetlinks.device.properties.write.reply");
+        outcome.expect("there is always another")["data"].clone()
+    };
+    let before = bridge.process().resident_bytes();
+    let mut busy = 0;
+    for device in &devices[1..] {
+        let outcome = command(&mut bridge, device, &large);
+        busy += usize::from(outcome["code"] == "SYSTEM_BUSY");
+    }
+    let grown = bridge.process().resident_bytes().saturating_sub(before);
+    assert!(grown < 12 << 20, "40 commands of a megabyte cost {grown} bytes");
+    assert!(busy > 20, "{busy} of 40 found the bridge busy");
+    // What may wait for devices is used up, and a device that reads gets its commands all the same.
+    let outcome = command(&mut bridge, &devices[0], "x");
+    assert_eq!(outcome["success"], true, "{outcome}");
+    assert_eq!(good.next_publish().json()["properties"]["a"], "x");
+    drop(deaf);
+    // Room comes back with the connections.
+    wait::eventually("a large command finds room", Duration::from_secs(15), || {
+        let outcome = command(&mut bridge, &devices[0], &large);
+        (outcome["success"] == true).then_some(())
+    });
+    assert_eq!(good.next_publish().json()["properties"]["a"], large);
+}
+
+/// A connection whose system takes next to nothing that nobody reads.
+fn dial_deaf(address: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(2048).unwrap();
+    // The other side sizes its buffer by this.
+    socket.set_tcp_mss(536).unwrap();
+    socket.connect(&address.into()).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
+    stream
 }
 
 /// A bridge with little memory for what is on its way, and its devices.

@@ -135,6 +135,22 @@ impl Command {
             + texts.chain(optional.into_iter().flatten()).map(String::capacity).sum::<usize>()
     }
 
+    /// At most how many bytes the packet of [`Command::downlink`] has on the wire, under an id of the bridge or its own.
+    pub fn packet_bytes_max(&self) -> usize {
+        // Head of the packet, names and punctuation of the common fields, the longest type name, timestamp, an id of the
+        // bridge's own.
+        const FIXED: usize = 256;
+        let ids: usize = [&self.product, &self.device].into_iter().chain(&self.children).map(|id| id.len() + 7).sum();
+        match &self.body {
+            CommandBody::Raw(bytes) => FIXED + ids + bytes.len(),
+            // Escapes make six bytes of one, at most.
+            CommandBody::Members(members) => {
+                let escaped = self.message_id.as_deref().map_or(0, str::len) + self.about().len();
+                FIXED + ids + members.len() + 6 * escaped
+            }
+        }
+    }
+
     /// The topic that the command goes out on, with a leading `/`.
     pub fn topic(&self) -> String {
         let mut topic = format!("/{}/{}", self.product, self.device);

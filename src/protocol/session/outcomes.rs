@@ -1,12 +1,13 @@
 //! What callers get for their commands.
 
 use super::fake::{CALLER_BYTES, Rig, field, parse};
-use super::{Ending, Pending};
-use crate::codec::mqtt::Qos;
+use super::{BoundChild, Ending, Pending};
+use crate::codec::mqtt::{Qos, Version};
 use crate::protocol::command::Command;
 use crate::protocol::downlink::{Code, Ticket};
+use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::message::decode;
-use crate::protocol::topic::{Upward, parse_up};
+use crate::protocol::topic::{MessageType, Upward, parse_up};
 use crate::protocol::trace::Span;
 
 const READ: &str = r#"{"messageType":"READ_PROPERTY","productId":"product1","deviceId":"device1","messageId":"m1"}"#;
@@ -70,6 +71,33 @@ fn commands_that_would_keep_more_than_their_share_of_memory_find_the_bridge_busy
     assert_eq!(codes(&rig)[2..], [(1, None)], "there is room again");
     command(&mut rig, 5, r#"{"messageType":"DISCONNECT","productId":"product1","deviceId":"device1"}"#);
     assert_eq!(rig.ending(), Some(Ending::Kicked), "it frees what the others keep");
+}
+
+#[test]
+fn no_packet_has_more_bytes_than_its_command_was_said_to_take() {
+    let ids = ["m".repeat(128), "\\u0007".repeat(128)];
+    for message_type in MessageType::all().filter(|message_type| message_type.goes_down()) {
+        for id in &ids {
+            for (device, gateway) in [("device1", ""), ("child1", r#""gatewayId":"device1","#), ("child9", "")] {
+                let bound = BoundChild {
+                    product: ProductId::new("product2").expect("an id"),
+                    id: DeviceId::new("child9").expect("an id"),
+                };
+                let mut rig = Rig::with(Version::V311, None, vec![bound]);
+                rig.world.sent.clear();
+                let product = if device == "child9" { "product2" } else { "product1" };
+                let json = format!(
+                    r#"{{"messageType":"{}","productId":"{product}",{gateway}"deviceId":"{device}","messageId":"{id}",
+                        "functionId":"f","payload":"AAECAw==","x":"{id}"}}"#,
+                    message_type.name()
+                );
+                let command = Command::from_json(json.as_bytes()).expect("a command");
+                let said = command.packet_bytes_max();
+                rig.act(|session, ctx| session.command(Some(Ticket(1)), Ok(command), ctx));
+                assert!(rig.world.sent.len() <= said, "{json}: {} of {said}", rig.world.sent.len());
+            }
+        }
+    }
 }
 
 #[test]

@@ -22,8 +22,8 @@ use crate::transport::worker::Worker;
 /// Reads of one connection before others get their turn.
 const READS_PER_TURN: usize = 4;
 
-/// Bytes that may wait for a device that does not read; a command beyond that is answered SYSTEM_BUSY.
-pub const UNREAD_BYTES_MAX: usize = 256 * 1024;
+/// Bytes that may wait for a device that does not read, a new command included; one beyond that is answered SYSTEM_BUSY.
+const UNREAD_BYTES_MAX: usize = 256 * 1024;
 
 /// How long a connection may hold more than its free share without getting anywhere, while others wait for room, us.
 const STUCK_US: u64 = 20_000_000;
@@ -198,6 +198,21 @@ impl State {
         self.wanted == 0 || load.buffered_bytes.saturating_add(self.wanted) <= limits.buffered_bytes()
     }
 
+    /// Whether a packet of so many bytes may be added to what waits for the device. To a device that has read everything it
+    /// may be larger than [`UNREAD_BYTES_MAX`]; in any case there must be room for all of it, as the device may read none.
+    pub fn may_send(&self, bytes: usize, limits: &Limits, load: &Load) -> bool {
+        let unread = self.output.len();
+        let unread_after = unread.saturating_add(bytes);
+        if unread > 0 && unread_after > UNREAD_BYTES_MAX {
+            return false;
+        }
+        // A vector that has to grow at least doubles.
+        let capacity = self.output.capacity();
+        let growth = if unread_after > capacity { unread_after.max(2 * capacity) - capacity } else { 0 };
+        let more = self.held_bytes_with(growth, self.reserved).saturating_sub(self.charged);
+        more == 0 || load.buffered_bytes.saturating_add(more) <= limits.buffered_bytes()
+    }
+
     /// Whether it waits for room.
     pub fn waits_for_room(&self) -> bool {
         self.paused && self.wanted > 0
@@ -232,10 +247,15 @@ impl State {
     }
 
     fn held_bytes(&self, needed: usize) -> usize {
+        self.held_bytes_with(0, needed)
+    }
+
+    /// What it holds beyond its free share, and would hold with so many bytes more.
+    fn held_bytes_with(&self, more: usize, needed: usize) -> usize {
         let oversize = self.oversize.as_ref().map_or(0, Oversize::held_bytes);
         let unsent = self.socket.as_ref().map_or(0, Socket::held_bytes);
-        (self.input.capacity().max(needed) + self.output.capacity() + oversize + unsent)
-            .saturating_sub(Limits::FREE_BYTES)
+        let input = self.input.capacity().max(needed);
+        (input + self.output.capacity() + more + oversize + unsent).saturating_sub(Limits::FREE_BYTES)
     }
 
     /// How many bytes may be read: all that the packet at the front needs are charged first, so that a packet once begun

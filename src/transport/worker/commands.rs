@@ -10,10 +10,10 @@ use super::early::EarlyCommands;
 use super::{LOOK, Worker};
 use crate::protocol::command::{Command, CommandError};
 use crate::protocol::downlink::{Code, DownlinkEvent, Recipient, Ticket};
-use crate::protocol::limit::{Limits, Now};
+use crate::protocol::limit::Now;
 use crate::protocol::session::Pending;
 use crate::protocol::uplink::Token;
-use crate::transport::mqtt::connection::{Connection, State, UNREAD_BYTES_MAX};
+use crate::transport::mqtt::connection::{Connection, State};
 
 /// Commands taken in at once.
 const COMMANDS_PER_TURN: usize = 256;
@@ -97,10 +97,7 @@ impl Worker {
             _ if self.freeze.borrow().holds_back() => Some((Code::TimeOut, "the replica stood still meanwhile")),
             None if matches!(to, Recipient::Device(_)) => Some((Code::ClientOffline, "the device is not connected")),
             None => Some((Code::ConnectionLost, "the session has ended")),
-            Some(connection) if self.reads_too_little(connection) => {
-                Some((Code::SystemBusy, "the device does not read what it was sent"))
-            }
-            Some(_) => None,
+            Some(connection) => command.as_ref().ok().and_then(|command| self.refusal(connection, command)),
         };
         match (connection, command, refusal) {
             (Some(connection), command, None) => {
@@ -127,12 +124,23 @@ impl Worker {
         });
     }
 
-    /// Whether a device has left so much unread that it gets no command more.
-    fn reads_too_little(&self, connection: &Connection) -> bool {
+    /// Why a command is not written to a device that is connected, as far as memory goes.
+    fn refusal(&self, connection: &Connection, command: &Command) -> Option<(Code, &'static str)> {
+        if command.closes() {
+            return None;
+        }
         let core = self.core.borrow();
-        let is_crowded = core.load.buffered_bytes >= core.limits.buffered_bytes();
-        let unread_max = if is_crowded { Limits::FREE_BYTES } else { UNREAD_BYTES_MAX };
-        connection.state.borrow().output.len() > unread_max
+        let bytes = command.packet_bytes_max();
+        if bytes > core.limits.buffered_bytes() {
+            return Some((Code::ParameterError, "the command is larger than all that may wait for devices"));
+        }
+        let state = connection.state.borrow();
+        if state.may_send(bytes, &core.limits, &core.load) {
+            return None;
+        }
+        let does_read = state.output.is_empty();
+        let text = if does_read { "too much waits for devices" } else { "the device does not read what it was sent" };
+        Some((Code::SystemBusy, text))
     }
 
     /// Takes the commands of a session that was taken over: those that were written end at their deadlines. The others

@@ -246,6 +246,8 @@ impl Worker {
             let device = connection.device.as_str();
             let result = core.with(now, device, &connection.peer, send, |ctx| act(state, ctx));
             state.write(send);
+            // One large command must not cost its size for ever.
+            send.shrink_to(Limits::READ_BYTES);
             if !state.output.is_empty() {
                 state.charge(&mut core.load, now, Progress::None);
             }
