@@ -81,6 +81,7 @@ fn a_batch_of_commands_that_cannot_be_read_is_skipped_and_told_and_holds_nothing
             let stored = caller.rejected().await;
             let envelope: Value = serde_json::from_slice(&stored.payload).expect("envelopes are JSON");
             assert_eq!(envelope["type"], "org.jetlinks.bridge.command.failed");
+            assert_eq!(envelope["data"]["offset"], 1, "{envelope}");
             texts.push(envelope["data"]["message"].as_str().expect("a text").to_owned());
         }
         texts.sort_unstable();

@@ -181,7 +181,7 @@ impl Dispatcher {
         self.read_clock();
         let command = UnreadableCommand {
             text: format!("topic {}: {part}", self.settings.command_topic),
-            record: Some((part.partition, part.next - 1)),
+            record: Some((part.partition, part.first)),
             ..UnreadableCommand::default()
         };
         let outcome = self.encoder.command_failed(&command);
