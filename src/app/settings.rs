@@ -1,5 +1,6 @@
 //! The configuration in the words of the queues and registries.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{CommandQueue, Config, EnvelopeMode, Material, UplinkQueue};
@@ -7,7 +8,7 @@ use crate::protocol::envelope::Mode;
 use crate::queue;
 use crate::queue::kafka::{KafkaCommandSettings, KafkaSettings};
 use crate::queue::nats::{ConnectionLog, NatsError, NatsMaterial, NatsSettings, NatsTlsSettings, StreamDefaults};
-use crate::registry::{EventSink, HttpRegistrySettings, NatsRegistrySettings};
+use crate::registry::{ConnectionObserver, HttpRegistrySettings, NatsRegistrySettings};
 use crate::telemetry::span::{Destinations, MessagingSystem, SpanSettings};
 
 /// How much earlier Kafka gives a record up than its connection is closed for it: by then it must be known that no copy
@@ -40,6 +41,7 @@ pub fn nats(config: &Config, name: &str) -> NatsSettings {
             max_bytes: nats.stream.max_bytes,
         },
         ping_interval: nats.ping_interval,
+        ack_timeout: config.limits.ack_timeout,
         connection_name: name.to_owned(),
     }
 }
@@ -116,6 +118,16 @@ pub fn mode(config: &Config) -> Mode {
     }
 }
 
+impl ConnectionObserver for ConnectionLog {
+    fn hear(&self, event: &async_nats::Event) {
+        ConnectionLog::hear(self, event);
+    }
+
+    fn leaves(&self, cause: &str) {
+        self.blame(cause);
+    }
+}
+
 /// How the registry in NATS KV is reached; `name` is what its monitoring shows.
 ///
 /// # Errors
@@ -125,7 +137,7 @@ pub fn nats_registry(config: &Config, name: &str) -> Result<NatsRegistrySettings
     let log = ConnectionLog::new("registry", &servers);
     Ok(NatsRegistrySettings {
         options: log.attach(options),
-        events: EventSink::new(move |event| log.hear(event)),
+        observer: Some(Arc::new(log)),
         servers,
         domain: config.nats.domain.clone(),
         bucket: config.registry.nats_bucket.clone(),

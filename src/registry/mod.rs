@@ -26,7 +26,7 @@ pub use file::{FileError, FileRegistry, Reload};
 pub use http::{HttpRegistry, HttpRegistrySettings};
 pub use json::{Strangers, read_device, read_product, write_device, write_product};
 pub use mistake::{RecordError, RecordMistake, RecordMistakes};
-pub use nats::{EventSink, NatsRegistry, NatsRegistrySettings};
+pub use nats::{ConnectionObserver, NatsRegistry, NatsRegistrySettings};
 pub use records::{Numbered, Records};
 pub use watch::Watch;
 

@@ -19,6 +19,7 @@ mod lifecycle;
 mod log;
 mod memory;
 mod nats_connections;
+mod nats_leaving;
 mod nats_security;
 mod nats_stream;
 mod outage;

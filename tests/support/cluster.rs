@@ -1,5 +1,6 @@
 //! Three NATS servers that share their streams.
 
+use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
@@ -62,6 +63,16 @@ impl Cluster {
         self.members[number].process.stop(END);
     }
 
+    /// Sends a signal to a member.
+    pub(crate) fn signal(&self, number: usize, signal: i32) {
+        self.members[number].process.signal(signal);
+    }
+
+    /// The pages of a member: `/connz`, `/jsz` and so on.
+    pub(crate) fn monitoring(&self, number: usize) -> SocketAddr {
+        ([127, 0, 0, 1], self.members[number].http_port).into()
+    }
+
     /// Starts a member again that was stopped, and waits until it has caught up.
     pub(crate) fn start_again(&mut self, number: usize) {
         let Member { name, client_port, http_port, route_port, .. } = &self.members[number];
@@ -71,7 +82,7 @@ impl Cluster {
     }
 
     fn wait_healthy(&self, number: usize) {
-        let address = ([127, 0, 0, 1], self.members[number].http_port).into();
+        let address = self.monitoring(number);
         eventually("the member is healthy", PATIENCE, || {
             http::get(address, "/healthz").is_ok_and(|answer| answer.status == 200).then_some(())
         });

@@ -1,17 +1,20 @@
 //! One NATS connection and what it tells about itself.
 
-use std::sync::Arc;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use super::connection_log::{self, ConnectionLog};
+use super::control::Control;
 use super::credentials::{self, UrlUser};
 use super::headers::unescape;
+use super::violation::{Violation, Violations};
 use super::{NatsError, NatsSettings, tls};
 use crate::queue::Backoff;
 
@@ -30,6 +33,8 @@ pub(super) struct Link {
     pub(super) connects: u64,
     /// Messages that the client dropped because a subscription was full, as far as it said so.
     pub(super) dropped: u64,
+    /// Connections that were lost as the server fell silent, and may still have what was sent in its socket.
+    pub(super) silences: u64,
 }
 
 /// A connection that never gives up, and a view of its state.
@@ -37,13 +42,9 @@ pub(super) struct Link {
 pub(super) struct Connection {
     pub(super) client: Client,
     pub(super) link: watch::Receiver<Link>,
-    watcher: JoinHandle<()>,
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.watcher.abort();
-    }
+    pub(super) control: Rc<Control>,
+    /// They end with it.
+    _tasks: JoinSet<()>,
 }
 
 /// What differs between the connections of a worker.
@@ -89,14 +90,31 @@ pub fn options(settings: &NatsSettings) -> Result<(Vec<ServerAddr>, ConnectOptio
     Ok((servers, options))
 }
 
-/// Opens a connection. `None` only where the client refuses what [`options`] has let through.
+/// Opens a connection. A subscription that the server refuses is asked for again by a new connection. `None` only where
+/// the client refuses what [`options`] has let through.
 pub(super) async fn connect(
     servers: Vec<ServerAddr>,
     options: ConnectOptions,
     capacity: Capacity,
     role: &'static str,
 ) -> Option<Connection> {
-    let log = ConnectionLog::new(role, &servers);
+    connect_attended(servers, options, capacity, role, Duration::MAX, Some).await
+}
+
+/// As [`connect`], for an owner that wants to know whether the server fell silent before the connection was lost, and that
+/// deals with some violations itself: `attend` gives back the others.
+pub(super) async fn connect_attended(
+    servers: Vec<ServerAddr>,
+    options: ConnectOptions,
+    capacity: Capacity,
+    role: &'static str,
+    ping_interval: Duration,
+    attend: impl FnMut(Violation) -> Option<Violation> + 'static,
+) -> Option<Connection> {
+    let (all_servers, plain_options) = (servers.clone(), options.clone());
+    // The client gives a server up that has not answered three pings; one that lives answers each.
+    let silence = ping_interval.saturating_add(ping_interval / 2);
+    let log = ConnectionLog::with_silence(role, &servers, silence);
     let signal = Arc::new(Signal::default());
     let (heard, told) = (Arc::clone(&signal), log.clone());
     let options = log
@@ -116,8 +134,12 @@ pub(super) async fn connect(
         }
     };
     let (sender, link) = watch::channel(Link::default());
-    let watcher = tokio::task::spawn_local(watch_link(client.clone(), signal, sender));
-    Some(Connection { client, link, watcher })
+    let control = Rc::new(Control::new(client.clone(), log.clone(), all_servers, plain_options));
+    let mut tasks = JoinSet::new();
+    tasks.spawn_local(watch_link(client.clone(), signal, log, sender, Rc::clone(&control), attend));
+    let attending = Rc::clone(&control);
+    tasks.spawn_local(async move { attending.attend().await });
+    Some(Connection { client, link, control, _tasks: tasks })
 }
 
 /// Connects once: a tool tells its caller at once that no server is there.
@@ -176,25 +198,55 @@ pub(super) async fn lost(link: &mut watch::Receiver<Link>, seen: Link) {
 struct Signal {
     wake: Notify,
     dropped: AtomicU64,
+    violations: Mutex<Violations>,
 }
 
 impl Signal {
     fn hear(&self, event: &Event) {
-        if matches!(event, Event::SlowConsumer(_)) {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+        match event {
+            Event::SlowConsumer(_) => drop(self.dropped.fetch_add(1, Ordering::Relaxed)),
+            Event::ServerError(error) => {
+                if let Some(violation) = Violation::read(error) {
+                    self.violations().push(violation);
+                }
+            }
+            _ => {}
         }
         self.wake.notify_one();
     }
+
+    fn violations(&self) -> MutexGuard<'_, Violations> {
+        self.violations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-async fn watch_link(client: Client, signal: Arc<Signal>, sender: watch::Sender<Link>) {
+async fn watch_link(
+    client: Client,
+    signal: Arc<Signal>,
+    log: ConnectionLog,
+    sender: watch::Sender<Link>,
+    control: Rc<Control>,
+    mut attend: impl FnMut(Violation) -> Option<Violation>,
+) {
     let statistics = client.statistics();
     loop {
         let connected = client.connection_state() == State::Connected;
         let connects = statistics.connects.load(Ordering::Relaxed);
-        let seen = Link { connected, connects, dropped: signal.dropped.load(Ordering::Relaxed) };
-        if *sender.borrow() != seen {
+        let dropped = signal.dropped.load(Ordering::Relaxed);
+        log.sample(statistics.in_bytes.load(Ordering::Relaxed));
+        let seen = Link { connected, connects, dropped, silences: log.silences() };
+        let before = *sender.borrow();
+        if before.connects != seen.connects {
+            control.connected();
+        }
+        if before != seen {
             sender.send_replace(seen);
+        }
+        let violations = signal.violations().take();
+        for violation in violations {
+            if let Some(Violation::Subscription(_)) = attend(violation) {
+                control.subscription_refused();
+            }
         }
         // Running out of time is the second way to look, not a failure.
         let _ = tokio::time::timeout(GLANCE, signal.wake.notified()).await;

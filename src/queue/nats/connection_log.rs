@@ -35,7 +35,19 @@ pub struct ConnectionLog {
 struct Shared {
     role: &'static str,
     servers: Vec<ServerAddr>,
+    /// A server that has said nothing for so long does not answer.
+    silence: Duration,
     state: Mutex<State>,
+    heard: Mutex<Heard>,
+}
+
+/// What the server says: bytes so far, and since when there are no more.
+#[derive(Debug, Default)]
+struct Heard {
+    bytes: u64,
+    since: Option<Instant>,
+    /// Connections that were lost in silence.
+    silences: u64,
 }
 
 #[derive(Debug, Default)]
@@ -57,8 +69,32 @@ struct State {
 impl ConnectionLog {
     /// The log of the connection with that part to play.
     pub fn new(role: &'static str, servers: &[ServerAddr]) -> Self {
-        let shared = Shared { role, servers: servers.to_vec(), state: Mutex::default() };
+        Self::with_silence(role, servers, Duration::MAX)
+    }
+
+    /// As [`ConnectionLog::new`], of a connection that is lost when the server says nothing for somewhat longer than that;
+    /// [`ConnectionLog::sample`] must be called at least once a second.
+    pub(super) fn with_silence(role: &'static str, servers: &[ServerAddr], silence: Duration) -> Self {
+        let servers = servers.to_vec();
+        let shared = Shared { role, servers, silence, state: Mutex::default(), heard: Mutex::default() };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// Takes how many bytes the server has sent so far.
+    pub(super) fn sample(&self, bytes: u64) {
+        let mut heard = self.heard();
+        if heard.bytes != bytes || heard.since.is_none() {
+            (heard.bytes, heard.since) = (bytes, Some(Instant::now()));
+        }
+    }
+
+    /// How many connections were lost as the server did not answer any more.
+    pub(super) fn silences(&self) -> u64 {
+        self.heard().silences
+    }
+
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.shared.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The same options, and a look at each attempt to connect.
@@ -94,7 +130,7 @@ impl ConnectionLog {
     }
 
     /// Notes why the connection will be lost.
-    pub(super) fn blame(&self, cause: &str) {
+    pub fn blame(&self, cause: &str) {
         self.state().blamed = Some((Instant::now(), cause.to_owned()));
     }
 
@@ -105,9 +141,14 @@ impl ConnectionLog {
         }
         state.changes += 1;
         let blamed = state.blamed.take().filter(|(since, _)| since.elapsed() < BLAME).map(|(_, cause)| cause);
-        // A client that reads too slowly is closed without a word, too.
-        let cause =
-            blamed.unwrap_or_else(|| "none was given: the server ended, closed it or did not answer".to_owned());
+        let mut heard = self.heard();
+        let silence = heard.since.map(|since| since.elapsed()).filter(|silence| *silence >= self.shared.silence);
+        heard.silences += u64::from(silence.is_some());
+        let cause = blamed.unwrap_or_else(|| match silence {
+            Some(silence) => format!("the server did not answer for {} s", silence.as_secs()),
+            // A client that reads too slowly is closed without a word, too.
+            None => "none was given: the server ended or closed it".to_owned(),
+        });
         tracing::warn!(role = self.shared.role, cause, "lost the connection to NATS");
     }
 

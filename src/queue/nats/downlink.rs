@@ -26,12 +26,14 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet, unconstrained};
 
 use super::connection::{self, Capacity, Link};
+use super::control::Control;
 use super::interests::Interests;
 use super::line::Line;
 use super::registrar::Registrar;
 use super::stats::count;
 use super::subscription::{Incoming, Subscription};
 use super::tickets::Tickets;
+use super::violation::Violation;
 use super::{NatsError, NatsSettings, NatsStats, headers, stream};
 use crate::protocol::address;
 use crate::protocol::command::{Command, CommandError, with_fields_of_raw, with_headers};
@@ -87,6 +89,8 @@ pub(super) enum Request {
     Subscribe(Bytes),
     /// Nobody wants it any more, or it is to be subscribed anew.
     Unsubscribe(Subscription),
+    /// The server has refused this subscription, or taken it away.
+    Again(Bytes),
     /// The interest is in place already; its session only waits to hear so.
     Tell(Token),
     /// The worker wants to know when all commands until now are here.
@@ -121,8 +125,7 @@ impl NatsDownlink {
             events,
             stats,
         });
-        let supervisor =
-            tokio::task::spawn_local(supervise(Rc::clone(&shared), servers, options, settings.domain.clone()));
+        let supervisor = tokio::task::spawn_local(supervise(Rc::clone(&shared), settings.clone(), servers, options));
         Ok(Self { shared, supervisor })
     }
 
@@ -200,9 +203,19 @@ impl Shared {
     }
 }
 
-async fn supervise(shared: Rc<Shared>, servers: Vec<ServerAddr>, options: ConnectOptions, domain: Option<String>) {
+async fn supervise(shared: Rc<Shared>, settings: NatsSettings, servers: Vec<ServerAddr>, options: ConnectOptions) {
     let capacity = Capacity { operations: OPERATIONS, subscription: WAITING_PER_DEVICE };
-    let Some(connection) = connection::connect(servers, options, capacity, "commands").await else {
+    let refused = Rc::clone(&shared);
+    let attend = move |violation| {
+        // The registrar asks again for subscriptions on this same connection: a new one would lose commands of everybody.
+        if let Violation::Subscription(subject) = violation {
+            refused.requests.push(Request::Again(subject.into()));
+        }
+        None
+    };
+    let Some(connection) =
+        connection::connect_attended(servers, options, capacity, "commands", settings.ping_interval, attend).await
+    else {
         return;
     };
     let client = connection.client.clone();
@@ -220,7 +233,7 @@ async fn supervise(shared: Rc<Shared>, servers: Vec<ServerAddr>, options: Connec
     // The client's task takes in whatever has arrived, in one turn. Those that have to keep up with it stop where the
     // next one's room ends, not at the runtime's budget of 128 messages a turn.
     tasks.spawn_local(unconstrained(deliver(Rc::clone(&shared))));
-    tasks.spawn_local(unconstrained(answer(Rc::clone(&shared), client.clone())));
+    tasks.spawn_local(unconstrained(answer(Rc::clone(&shared), client.clone(), Rc::clone(&connection.control))));
     let mut link = connection.link.clone();
     let mut seen = Link::default();
     loop {
@@ -232,7 +245,7 @@ async fn supervise(shared: Rc<Shared>, servers: Vec<ServerAddr>, options: Connec
             return;
         }
         if now.connected && now.connects != seen.connects {
-            let covering = stream::covering(&client, domain.as_deref(), &format!("{}>", shared.prefix)).await;
+            let covering = stream::covering(&client, settings.domain.as_deref(), &format!("{}>", shared.prefix)).await;
             if let Some(name) = &covering {
                 tracing::error!(
                     stream = name.as_str(),
@@ -318,7 +331,7 @@ fn apply_headers(headers: &HeaderMap, command: Result<Command, CommandError>) ->
 
 /// Publishes outcomes; those that wait when the server goes away are sent when it is back, as the callers' inboxes
 /// come back too.
-async fn answer(shared: Rc<Shared>, client: Client) {
+async fn answer(shared: Rc<Shared>, client: Client, control: Rc<Control>) {
     loop {
         let (reply, outcome) = poll_fn(|cx| shared.answers.poll_pop(cx)).await;
         let headers = headers::outcome(&outcome);
@@ -326,6 +339,9 @@ async fn answer(shared: Rc<Shared>, client: Client) {
             Ok(()) => count(&shared.stats.answers),
             Err(error) if error.kind() == PublishErrorKind::Send => return,
             Err(error) => {
+                if error.kind() == PublishErrorKind::MaxPayloadExceeded {
+                    control.doubt_limits();
+                }
                 // The caller must not wait for an outcome that cannot come; it gets the failure alone.
                 tracing::error!(device = outcome.device, %error, "an outcome cannot be sent");
                 let text = format!("the outcome cannot be sent: {error}");

@@ -113,6 +113,16 @@ impl<S> Interests<S> {
         (ended, subjects)
     }
 
+    /// Takes the subscription of a subject that needs another one; `None`: it has none, or nobody wants it any more.
+    pub(super) fn renew(&mut self, subject: &Bytes) -> Option<S> {
+        self.by_subject.get_mut(subject)?.subscription.take()
+    }
+
+    /// Every subject that somebody wants.
+    pub(super) fn subjects(&self) -> impl Iterator<Item = &Bytes> {
+        self.by_subject.keys()
+    }
+
     /// Withdraws what this session has, not what a newer one took over; the subscriptions that are to be ended.
     pub(super) fn withdraw(&mut self, token: Token) -> Vec<S> {
         let Some(declaration) = self.by_token.remove(&token) else { return Vec::new() };

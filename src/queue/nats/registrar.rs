@@ -1,6 +1,6 @@
 //! Interests of sessions, and the proof that the server has them.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -22,6 +22,17 @@ use crate::protocol::downlink::DownlinkEvent;
 /// does not answer.
 const BARRIER_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Subscriptions that were refused are asked for again this much later: whoever has taken the right away needs time to
+/// give it back.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// Subscriptions that are asked for again one by one. More are taken for all: the client tells of at most 128 refusals at
+/// once, and not of the others.
+const REFUSED_MAX: usize = 100;
+
+/// All are asked for again at most this often.
+const RETRY_ALL: Duration = Duration::from_secs(30);
+
 /// Subscribes, and tells sessions when the server has their interest.
 pub(super) struct Registrar {
     shared: Rc<Shared>,
@@ -34,6 +45,30 @@ pub(super) struct Registrar {
     waiting: VecDeque<Unconfirmed>,
     /// Not subscribed because the server was away.
     deferred: Vec<Bytes>,
+    refused: Refused,
+}
+
+/// Subscriptions that the server has refused, or taken away when its configuration changed. It says so once and never
+/// gives them back by itself.
+#[derive(Debug, Default)]
+struct Refused {
+    subjects: HashSet<Bytes>,
+    /// When they are asked for again.
+    retry_at: Option<Instant>,
+    /// When all interests were subscribed anew.
+    renewed_all: Option<Instant>,
+}
+
+impl Refused {
+    fn add(&mut self, subject: Bytes) {
+        let mut retry_at = *self.retry_at.get_or_insert_with(|| Instant::now() + RETRY);
+        if self.subjects.len() < REFUSED_MAX {
+            self.subjects.insert(subject);
+        } else if let Some(renewed) = self.renewed_all {
+            retry_at = retry_at.max(renewed + RETRY_ALL);
+        }
+        self.retry_at = Some(retry_at);
+    }
 }
 
 /// Interests before one barrier.
@@ -54,8 +89,8 @@ impl Registrar {
         echo: String,
         barriers: Subscriber,
     ) -> Self {
-        let (waiting, deferred) = (VecDeque::new(), Vec::new());
-        Self { shared, client, link, seen: Link::default(), echo, barriers, sent: 0, waiting, deferred }
+        let (waiting, deferred, refused) = (VecDeque::new(), Vec::new(), Refused::default());
+        Self { shared, client, link, seen: Link::default(), echo, barriers, sent: 0, waiting, deferred, refused }
     }
 
     /// Ends when the worker does not take events any more.
@@ -69,6 +104,7 @@ impl Registrar {
                 changed = self.link.changed() => changed.is_ok() && self.follow_link().await,
                 Some(message) = self.barriers.next() => self.confirm_until(number(&message)).await,
                 () = until(deadline) => self.give_up_waiting("the server is slow").await,
+                () = until(self.refused.retry_at) => self.retry_refused().await,
                 request = poll_fn(|cx| self.shared.requests.poll_pop(cx)) => self.serve(request).await,
             };
             if !go_on {
@@ -105,6 +141,7 @@ impl Registrar {
                 }
                 Request::Fence => is_fence = true,
                 Request::Unsubscribe(subscription) => self.unsubscribe(&subscription).await,
+                Request::Again(subject) => self.refused.add(subject),
                 Request::Subscribe(subject) => {
                     if self.shared.interests.borrow().needs_subscription(&subject) {
                         match self.subscribe(&subject).await {
@@ -137,6 +174,31 @@ impl Registrar {
             () = connection::lost(&mut link, seen) => true,
             sent = self.client.publish(self.echo.clone(), barrier) => sent.is_ok(),
         }
+    }
+
+    /// Asks again for what was refused: for everything when so much was that the client has not told all of it.
+    async fn retry_refused(&mut self) -> bool {
+        let mut subjects = std::mem::take(&mut self.refused.subjects);
+        self.refused.retry_at = None;
+        if subjects.remove(self.echo.as_bytes()) {
+            match self.client.subscribe(self.echo.clone()).await {
+                Ok(barriers) => self.barriers = barriers,
+                Err(_) => return false,
+            }
+        }
+        if subjects.len() >= REFUSED_MAX {
+            self.refused.renewed_all = Some(Instant::now());
+            subjects = self.shared.interests.borrow().subjects().cloned().collect();
+        }
+        for subject in subjects {
+            let refused = self.shared.interests.borrow_mut().renew(&subject);
+            if let Some(subscription) = refused {
+                subscription.end(&self.shared.ending);
+                self.shared.requests.push(Request::Unsubscribe(subscription));
+                self.shared.requests.push(Request::Subscribe(subject));
+            }
+        }
+        true
     }
 
     async fn subscribe(&mut self, subject: &Bytes) -> Subscribed {

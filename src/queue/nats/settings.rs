@@ -26,6 +26,8 @@ pub struct NatsSettings {
     /// Silence after which the server is asked for a sign of life; the third silent interval ends the connection.
     /// 5 s by default.
     pub ping_interval: Duration,
+    /// How long a session waits for an acknowledgement before it gives up; 10 s by default.
+    pub ack_timeout: Duration,
     /// Name of the connections, as the server's monitoring shows it; the replica's id does well.
     pub connection_name: String,
 }
@@ -68,6 +70,7 @@ impl NatsSettings {
                 max_bytes: None,
             },
             ping_interval: Duration::from_secs(5),
+            ack_timeout: Duration::from_secs(10),
             connection_name: "jetlinks-bridge".to_owned(),
         }
     }
@@ -93,6 +96,7 @@ impl fmt::Debug for NatsSettings {
             .field("stream", &self.stream)
             .field("stream_defaults", &self.stream_defaults)
             .field("ping_interval", &self.ping_interval)
+            .field("ack_timeout", &self.ack_timeout)
             .field("connection_name", &self.connection_name)
             .finish()
     }

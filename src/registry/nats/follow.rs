@@ -1,6 +1,6 @@
 //! Follows the bucket over lost connections.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::connection::State;
 use async_nats::{Client, Event};
@@ -17,15 +17,20 @@ use crate::registry::Change;
 /// which lost the same server do not return in step.
 const PAUSE_MS: u64 = 250;
 
+/// A connection is left at most this often.
+const LEAVE_EVERY: Duration = Duration::from_secs(30);
+
 /// Times that the connection was made and lost, as the client tells it.
 type Links = watch::Receiver<u64>;
 
 /// See [`NatsRegistry::follow`].
 pub(super) async fn follow(registry: &NatsRegistry, mut report: impl FnMut(Change)) {
     let (sender, links) = watch::channel(0);
-    let events = registry.settings.events.clone();
+    let observer = registry.settings.observer.clone();
     let options = registry.settings.options.clone().retry_on_initial_connect().event_callback(move |event| {
-        events.hear(&event);
+        if let Some(observer) = &observer {
+            observer.hear(&event);
+        }
         if matches!(event, Event::Connected | Event::Disconnected | Event::Closed) {
             sender.send_modify(|links| *links += 1);
         }
@@ -39,8 +44,12 @@ pub(super) async fn follow(registry: &NatsRegistry, mut report: impl FnMut(Chang
         }
     };
     let mut told = None;
+    let mut left = None;
     loop {
         let error = live(registry, &client, links.clone(), &mut report, &mut told).await;
+        if matches!(error, BucketError::Unreachable(_)) {
+            leave(registry, &client, &mut left).await;
+        }
         if registry.set_lost() {
             tracing::warn!(%error, "lost the registry: no new device is let in until it is back");
             report(Change::Availability(Availability::Away));
@@ -56,6 +65,20 @@ pub(super) async fn follow(registry: &NatsRegistry, mut report: impl FnMut(Chang
         let jitter_ms = getrandom::u64().unwrap_or(0) % PAUSE_MS;
         tokio::time::sleep(Duration::from_millis(PAUSE_MS + jitter_ms)).await;
     }
+}
+
+/// Leaves a connection on which the bucket is asked for in vain: a server never gives back by itself what it has taken
+/// away, the right to hear answers for example.
+async fn leave(registry: &NatsRegistry, client: &Client, left: &mut Option<Instant>) {
+    if left.is_some_and(|left| left.elapsed() < LEAVE_EVERY) || client.connection_state() != State::Connected {
+        return;
+    }
+    *left = Some(Instant::now());
+    if let Some(observer) = &registry.settings.observer {
+        observer.leaves("the bridge left it: JetStream does not answer");
+    }
+    // An error means that the client has ended, which nothing outlives.
+    let _ended = client.force_reconnect().await;
 }
 
 /// Reads the bucket and follows it until something goes wrong.

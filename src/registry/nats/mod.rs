@@ -19,7 +19,7 @@ mod settings;
 pub use bucket::{Bucket, IfMissing, StoredDevice};
 pub use error::BucketError;
 pub use key::Key;
-pub use settings::{EventSink, NatsRegistrySettings};
+pub use settings::{ConnectionObserver, NatsRegistrySettings};
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
@@ -139,7 +139,7 @@ mod tests {
             servers,
             options,
             domain: None,
-            events: EventSink::default(),
+            observer: None,
             bucket: "b".to_owned(),
             replicas: 1,
             product_secrets,

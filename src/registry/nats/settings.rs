@@ -14,8 +14,8 @@ pub struct NatsRegistrySettings {
     pub options: ConnectOptions,
     /// JetStream domain of the bucket; `None` is that of the servers themselves.
     pub domain: Option<String>,
-    /// Who writes down what the connection tells.
-    pub events: EventSink,
+    /// Who writes down what becomes of the connection.
+    pub observer: Option<Arc<dyn ConnectionObserver>>,
     /// Name of the bucket.
     pub bucket: String,
     /// Copies of the bucket in the cluster, where it has to be made.
@@ -24,29 +24,11 @@ pub struct NatsRegistrySettings {
     pub product_secrets: bool,
 }
 
-/// Takes what a connection to NATS tells; by default nobody does.
-#[derive(Clone)]
-pub struct EventSink(Arc<dyn Fn(&Event) + Send + Sync>);
+/// Writes down what becomes of a connection to NATS.
+pub trait ConnectionObserver: fmt::Debug + Send + Sync {
+    /// Takes what the client tells, inside its runtime.
+    fn hear(&self, event: &Event);
 
-impl EventSink {
-    /// One that calls `hear`, inside the runtime of the client.
-    pub fn new(hear: impl Fn(&Event) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(hear))
-    }
-
-    pub(super) fn hear(&self, event: &Event) {
-        (self.0)(event);
-    }
-}
-
-impl Default for EventSink {
-    fn default() -> Self {
-        Self::new(|_| ())
-    }
-}
-
-impl fmt::Debug for EventSink {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("EventSink")
-    }
+    /// The connection will be left for another one, for that cause.
+    fn leaves(&self, cause: &str);
 }

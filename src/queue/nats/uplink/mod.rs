@@ -9,6 +9,8 @@
 //! 5. The queue is `ok` with the first record that the stream takes. A worker whose sessions have nothing to send writes a
 //!    heartbeat for that. What is not proved within five seconds begins anew at 4.
 //!
+//! A connection whose server does not answer for the stream is left for another one ([`Control`](super::control::Control)).
+//!
 //! What a lost connection leaves behind: the client drops its write buffers, but up to [`OPERATIONS`] publishes that
 //! wait for its task survive and are sent first after the reconnect. They are older than everything of the epoch that
 //! follows and come in their order, so the last copies of a session's records stay in order.
@@ -22,7 +24,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -37,6 +39,9 @@ use crate::queue::Throttle;
 /// Records that may wait for the writer. They are shared with the sessions that hold them until their receipt, so one
 /// costs about 150 bytes here, 150 MiB in all at worst.
 const LINE_MAX: usize = 1 << 20;
+
+/// Sessions look at their deadlines once a second.
+const HELD_BACK_LONGER: Duration = Duration::from_secs(2);
 
 /// One worker's way to JetStream.
 #[derive(Debug)]
@@ -54,6 +59,7 @@ struct Shared {
     /// Whether the stream has taken a record, or judged one, since the line was opened.
     is_proved: Cell<bool>,
     trouble: Cell<Option<Trouble>>,
+    held_back: Cell<Option<HeldBack>>,
     troubled: Notify,
     max_payload: Cell<Option<usize>>,
     inbox: Arc<Inbox>,
@@ -67,6 +73,17 @@ struct Line {
     overflowed: bool,
     records: VecDeque<(Token, Record)>,
     writer: Option<Waker>,
+}
+
+/// Records of which a server that hung may still have copies in its socket. When it goes on, it hands them to the stream
+/// behind everything that came over the next connection, so no further copy of them may be stored: their sessions end
+/// without an acknowledgement, as they do while the queue is away, and the last copies of all others stay in order.
+#[derive(Debug, Clone, Copy)]
+struct HeldBack {
+    /// Those that the bridge took before, ms since 1970.
+    before_ms: u64,
+    /// By then their sessions have ended; what is left of them, presence, is sent.
+    until: Instant,
 }
 
 /// Why the current life ends.
@@ -98,6 +115,7 @@ impl NatsUplink {
             identity: RefCell::new(StreamIdentity::new(&settings.stream, None)),
             is_proved: Cell::new(false),
             trouble: Cell::new(None),
+            held_back: Cell::new(None),
             troubled: Notify::new(),
             max_payload: Cell::new(None),
             inbox,
@@ -171,6 +189,22 @@ impl Shared {
         line.overflowed = false;
         // Not `clear`, which would keep the memory of the longest line there ever was.
         line.records = VecDeque::new();
+    }
+
+    /// Holds back what was taken until now, for as long as sessions wait for it.
+    fn hold_back(&self, ack_timeout: Duration) {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let before_ms = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
+        self.held_back.set(Some(HeldBack { before_ms, until: Instant::now() + ack_timeout + HELD_BACK_LONGER }));
+    }
+
+    fn is_held_back(&self, record: &Record) -> bool {
+        let Some(HeldBack { before_ms, until }) = self.held_back.get() else { return false };
+        if Instant::now() >= until {
+            self.held_back.set(None);
+            return false;
+        }
+        record.recorded_ms <= before_ms
     }
 
     /// Takes the next record, or leaves the waker for when there is one.

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use async_nats::{Client, ConnectOptions, ServerAddr};
+use async_nats::{ConnectOptions, ServerAddr};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -14,10 +14,12 @@ use crate::queue::Backoff;
 use crate::queue::nats::NatsSettings;
 use crate::queue::nats::acknowledgement::StreamIdentity;
 use crate::queue::nats::connection::{self, Capacity, Connection, Link};
+use crate::queue::nats::echo::Echo;
 use crate::queue::nats::outstanding::{Loss, STALL};
 use crate::queue::nats::reply_subject::ReplySubjects;
 use crate::queue::nats::stats::count;
-use crate::queue::nats::stream::{self, StreamInfo};
+use crate::queue::nats::stream::{self, StreamInfo, StreamTrouble};
+use crate::queue::nats::violation::Violation;
 
 /// Operations that wait for the connection's task: two of its write buffers at the usual size of an envelope.
 const OPERATIONS: usize = 256;
@@ -31,9 +33,19 @@ const GLANCE: Duration = Duration::from_millis(500);
 /// Connects, and keeps the line open as long as the stream takes records.
 pub(super) async fn run(shared: Rc<Shared>, settings: NatsSettings, servers: Vec<ServerAddr>, options: ConnectOptions) {
     let capacity = Capacity { operations: OPERATIONS, subscription: ACKNOWLEDGEMENTS };
-    let Some(connection) = connection::connect(servers, options, capacity, "uplink").await else {
+    let echoes = format!("{}.echo.", settings.prefix);
+    // Without its echo the uplink takes a server that lives for one that hangs, and no more.
+    let attend = move |violation| match violation {
+        Violation::Publish(_) => None,
+        Violation::Subscription(subject) if subject.starts_with(&echoes) => None,
+        violation => Some(violation),
+    };
+    let Some(connection) =
+        connection::connect_attended(servers, options, capacity, "uplink", settings.ping_interval, attend).await
+    else {
         return;
     };
+    let Some(echo) = Echo::start(&connection.client, &settings.prefix).await else { return };
     let inbox = connection.client.new_inbox();
     let acknowledgements = match connection.client.subscribe(format!("{inbox}.*")).await {
         Ok(subscriber) => subscriber,
@@ -44,21 +56,28 @@ pub(super) async fn run(shared: Rc<Shared>, settings: NatsSettings, servers: Vec
     };
     // Tasks of their own, so that neither spends the other's share of the scheduler; they end with this one.
     let mut tasks = JoinSet::new();
-    tasks.spawn_local(writer::write(Rc::clone(&shared), connection.client.clone(), ReplySubjects::new(&inbox)));
+    tasks.spawn_local(writer::write(
+        Rc::clone(&shared),
+        connection.client.clone(),
+        Rc::clone(&connection.control),
+        ReplySubjects::new(&inbox),
+    ));
     tasks.spawn_local(gatherer::gather(Rc::clone(&shared), acknowledgements));
-    live(&shared, &settings, &connection).await;
+    live(&shared, &settings, &connection, &echo).await;
 }
 
 /// Waits for the stream, opens the line, waits for trouble, closes it, over and over.
-async fn live(shared: &Shared, settings: &NatsSettings, connection: &Connection) {
+async fn live(shared: &Shared, settings: &NatsSettings, connection: &Connection, echo: &Echo) {
     let mut link = connection.link.clone();
     let mut backoff = Backoff::new();
     let mut complaint = Complaint::default();
     let mut keeps_nothing = false;
+    let mut silences = 0;
     loop {
         let Some(seen) = connection::connected(&mut link).await else { return };
         shared.max_payload.set(Some(connection.client.max_payload()));
-        let Some(info) = prepare(settings, &connection.client, &mut link, seen, &mut backoff).await else {
+        let Some(info) = prepare(shared, settings, connection, echo, seen, &mut backoff).await else {
+            hold_back_after_silence(shared, settings, &link, &mut silences);
             continue;
         };
         warn_of_retention(&info, settings, &mut keeps_nothing);
@@ -73,6 +92,7 @@ async fn live(shared: &Shared, settings: &NatsSettings, connection: &Connection)
             trouble = watch_for_trouble(shared, &mut link, seen, &mut complaint).await;
         }
         shared.close();
+        hold_back_after_silence(shared, settings, &link, &mut silences);
         if shared.is_proved.get() {
             count(&shared.stats.outages);
             shared.inbox.report(Availability::Away);
@@ -88,20 +108,46 @@ async fn live(shared: &Shared, settings: &NatsSettings, connection: &Connection)
     }
 }
 
+/// Leaves a connection on which JetStream does not answer. One that hangs and is the only one there is does no better on
+/// another connection, and goes on with this one when it wakes.
+async fn leave(shared: &Shared, settings: &NatsSettings, connection: &Connection, is_hung: bool) {
+    let control = &connection.control;
+    if is_hung && !control.knows_others().await {
+        return;
+    }
+    if control.leave("JetStream does not answer").await && is_hung {
+        shared.hold_back(settings.ack_timeout);
+    }
+}
+
+/// Holds records back that a server may still have which fell silent until the connection was lost.
+fn hold_back_after_silence(shared: &Shared, settings: &NatsSettings, link: &watch::Receiver<Link>, known: &mut u64) {
+    let silences = link.borrow().silences;
+    if std::mem::replace(known, silences) != silences {
+        shared.hold_back(settings.ack_timeout);
+    }
+}
+
 /// Asks for the stream until it is ready; `None` when the connection was lost meanwhile.
 async fn prepare(
+    shared: &Shared,
     settings: &NatsSettings,
-    client: &Client,
-    link: &mut watch::Receiver<Link>,
+    connection: &Connection,
+    echo: &Echo,
     seen: Link,
     backoff: &mut Backoff,
 ) -> Option<StreamInfo> {
+    let link = &mut connection.link.clone();
+    let prepared = async || {
+        echo.call().await;
+        stream::prepare(&connection.client, settings).await
+    };
     let mut last = None;
     loop {
         let trouble = tokio::select! {
             biased;
             () = connection::lost(link, seen) => return None,
-            prepared = stream::prepare(client, settings) => match prepared {
+            prepared = prepared() => match prepared {
                 Ok(info) => return Some(info),
                 Err(trouble) => trouble,
             },
@@ -114,6 +160,9 @@ async fn prepare(
                 tracing::warn!(stream = name, cause = %trouble, "waiting for the stream");
             }
             last = Some(trouble);
+        }
+        if matches!(last, Some(StreamTrouble::Unanswered(_))) {
+            leave(shared, settings, connection, !echo.is_heard()).await;
         }
         tokio::select! {
             biased;

@@ -1,0 +1,56 @@
+//! A connection that hears itself: what comes back proves that the server has handled everything that was sent before.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use async_nats::{Client, Subscriber};
+use futures_util::StreamExt;
+use tokio::task::JoinHandle;
+
+use super::connection;
+
+/// The echo of one connection.
+#[derive(Debug)]
+pub(super) struct Echo {
+    client: Client,
+    subject: String,
+    sent: Cell<u64>,
+    heard: Rc<Cell<u64>>,
+    listener: JoinHandle<()>,
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        self.listener.abort();
+    }
+}
+
+impl Echo {
+    /// Listens, on the calling thread. `None` when the client has ended.
+    pub(super) async fn start(client: &Client, prefix: &str) -> Option<Self> {
+        let subject = connection::echo_subject(client, prefix);
+        let echoes = client.subscribe(subject.clone()).await.ok()?;
+        let heard = Rc::new(Cell::new(0));
+        let listener = tokio::task::spawn_local(listen(echoes, Rc::clone(&heard)));
+        Some(Self { client: client.clone(), subject, sent: Cell::new(0), heard, listener })
+    }
+
+    /// Says something. The client's line must have room, or this waits for it.
+    pub(super) async fn call(&self) {
+        self.sent.set(self.sent.get() + 1);
+        let number = self.sent.get().to_be_bytes().to_vec();
+        // An error means that the client has ended.
+        let _ended = self.client.publish(self.subject.clone(), number.into()).await;
+    }
+
+    /// Whether all that was said has come back.
+    pub(super) fn is_heard(&self) -> bool {
+        self.heard.get() == self.sent.get()
+    }
+}
+
+async fn listen(mut echoes: Subscriber, heard: Rc<Cell<u64>>) {
+    while let Some(message) = echoes.next().await {
+        heard.set(message.payload.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes)));
+    }
+}
