@@ -255,9 +255,8 @@ impl Context<'_> {
 
     /// Answers a command whose reply cannot be decoded.
     pub(super) fn fail_undecodable(&mut self, pending: Pending, detail: &str) {
-        let identity = pending.command.identity(&pending.message_id);
         let text = format!("the device's reply cannot be read: {detail}");
-        let outcome = self.encoder.failure(&identity, Code::ParameterError, &text);
+        let outcome = self.encoder.failure(&pending.identity, Code::ParameterError, &text);
         self.conclude(pending, outcome, Code::ParameterError);
     }
 
