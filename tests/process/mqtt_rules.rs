@@ -6,6 +6,9 @@ use crate::support::packet;
 use crate::support::wire::Incoming;
 use crate::support::{Connect, Version, Wire};
 
+/// A bridge lets one device connect so many times at once, and then once a second.
+const ROWS_PER_BRIDGE: usize = 50;
+
 /// What the bridge said, and whether it closed the connection then: asked for a sign of life, it answers or has closed.
 fn answered(wire: &mut Wire) -> (Vec<u8>, bool) {
     wire.send_regardless(&packet::PINGREQ);
@@ -52,14 +55,15 @@ fn play(stage: &Stage, row: &Row) -> (Vec<u8>, bool) {
 
 #[test]
 fn every_row_of_the_table_is_answered_as_the_specification_of_its_version_says() {
-    let stage = Stage::new();
-    let wrong: Vec<String> = rows()
-        .into_iter()
-        .filter_map(|row| {
-            let (bytes, is_closed) = play(&stage, &row);
-            let is_right = bytes == row.answer.bytes && is_closed == row.answer.is_closed;
-            (!is_right).then(|| format!("{}: {bytes:02x?}, closed: {is_closed}", row.name))
-        })
-        .collect();
+    let mut wrong = Vec::new();
+    for rows in rows().chunks(ROWS_PER_BRIDGE) {
+        let stage = Stage::new();
+        for row in rows {
+            let (bytes, is_closed) = play(&stage, row);
+            if bytes != row.answer.bytes || is_closed != row.answer.is_closed {
+                wrong.push(format!("{}: {bytes:02x?}, closed: {is_closed}", row.name));
+            }
+        }
+    }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
