@@ -6,12 +6,14 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::terminal;
+
 /// An envelope in one line of JSON: in structured mode as it is, in binary mode put together from its attributes and
-/// its `data`, digits of numbers as they are.
+/// its `data`, digits of numbers as they are. What a terminal would obey is escaped.
 pub fn line(attributes: &[(String, String)], payload: &[u8]) -> String {
     let text = String::from_utf8_lossy(payload);
     if attributes.is_empty() {
-        return text.into_owned();
+        return terminal::one_line(&text);
     }
     let mut members = BTreeMap::new();
     for (name, value) in attributes {
@@ -24,7 +26,7 @@ pub fn line(attributes: &[(String, String)], payload: &[u8]) -> String {
     };
     members.insert("data", data);
     let members: Vec<String> = members.iter().map(|(name, value)| format!("{:?}:{value}", name)).collect();
-    format!("{{{}}}", members.join(","))
+    terminal::one_line(&format!("{{{}}}", members.join(",")))
 }
 
 /// What tells an envelope from others.
@@ -114,6 +116,10 @@ mod tests {
         assert_eq!(binary, expected);
         assert_eq!(line(&[], binary.as_bytes()), binary);
         assert!(line(&attributes(), b"no JSON").contains(r#""data":"no JSON""#));
+        let hostile = "\"\u{9b}31m\u{202e}\"";
+        for attributes in [vec![], attributes()] {
+            assert!(line(&attributes, hostile.as_bytes()).contains(r#""\u009b31m\u202e""#));
+        }
     }
 
     #[test]

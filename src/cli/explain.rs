@@ -15,6 +15,7 @@ use super::argument::text_or_file;
 use super::check::EXIT_CONFIGURATION;
 use super::credentials::Output;
 use super::lookup::{self, LookupError};
+use super::terminal;
 use crate::config::{self, Config, Sources};
 use crate::protocol::child::{Child, Children};
 use crate::protocol::explain::Explainer;
@@ -124,7 +125,7 @@ fn explain(args: &ExplainArgs, config: &Config, registry: Option<&Config>) -> io
     if let Some(command) = &args.command {
         let json = explainer.command(&text_or_file(command)?);
         return Ok(match args.output {
-            Output::Json => json,
+            Output::Json => terminal::one_line(&json),
             Output::Text => describe_command(&json),
         });
     }
@@ -141,7 +142,7 @@ fn explain(args: &ExplainArgs, config: &Config, registry: Option<&Config>) -> io
         return Err(io::Error::other(error));
     }
     Ok(match args.output {
-        Output::Json => json,
+        Output::Json => terminal::one_line(&json),
         Output::Text => describe_message(topic, &json),
     })
 }
@@ -204,7 +205,12 @@ fn describe_message(topic: &str, json: &str) -> String {
     if let Some(envelope) = explanation.envelope {
         lines.push(format!("envelope: {envelope}"));
     }
-    lines.join("\n")
+    shown(&lines)
+}
+
+/// The lines, each as one: what a device sends ends none.
+fn shown(lines: &[String]) -> String {
+    lines.iter().map(|line| terminal::one_line(line)).collect::<Vec<_>>().join("\n")
 }
 
 /// The explanation of a command.
@@ -245,7 +251,7 @@ fn describe_command(json: &str) -> String {
         let what = if explanation.unsupported { "unsupported" } else { "refused" };
         lines.push(format!("{what}: {code}: {message}"));
     }
-    lines.join("\n")
+    shown(&lines)
 }
 
 #[cfg(test)]
@@ -253,6 +259,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::protocol::printable::must_be_escaped;
 
     #[derive(Parser)]
     struct Line {
@@ -311,6 +318,21 @@ mod tests {
             let text = explained(&["--topic", topic, "--payload", "{}"]);
             assert!(text.starts_with("foreign: "), "{text}");
         }
+    }
+
+    #[test]
+    fn nothing_that_a_device_sends_is_obeyed_by_the_terminal() {
+        let payload = "{\"tags\":{\"a\u{9b}31m\":\"\u{9d}0;title\u{9c}\u{202e}\u{2028}\"}}";
+        for (topic, output) in
+            [("/p/d/tags", "text"), ("/p/d/tags", "json"), ("/p/d/x\u{9b}\u{1b}[2J\nNATS: subject forged", "text")]
+        {
+            let text = explained(&["--topic", topic, "--payload", payload, "--output", output]);
+            assert!(!text.contains(|c| must_be_escaped(c) && c != '\n'), "{text:?}");
+            assert!(!text.contains("\nNATS: subject forged"), "{text}");
+            assert!(text.contains(r"\u009b31m") || topic != "/p/d/tags", "{text}");
+        }
+        let text = explained(&["--topic", "/p/d/time-sync\u{9b}", "--payload", "{}"]);
+        assert!(!text.contains(|c| must_be_escaped(c) && c != '\n'), "{text:?}");
     }
 
     #[test]

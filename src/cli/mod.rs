@@ -15,6 +15,7 @@ pub mod send;
 pub mod simulate;
 pub mod source;
 pub mod tail;
+mod terminal;
 pub mod verify;
 
 use clap::{Parser, Subcommand};

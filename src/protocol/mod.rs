@@ -18,6 +18,7 @@ pub mod librdkafka;
 pub mod limit;
 pub mod message;
 pub mod network;
+pub mod printable;
 pub mod random;
 pub mod secret;
 pub mod session;

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::LsArgs;
 use crate::cli::credentials::Output;
+use crate::cli::terminal;
 use crate::registry::Device;
 use crate::registry::nats::StoredDevice;
 
@@ -22,7 +23,8 @@ pub(super) fn show(devices: &[StoredDevice], args: &LsArgs, err: &mut dyn Write)
             StoredDevice::Unreadable(key, mistakes) => {
                 let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
                 // Nobody is left to tell when stderr is closed.
-                let _ = writeln!(err, "devices: {}: {}", key.text(), mistakes.join("; "));
+                let mistakes = mistakes.join("; ");
+                let _ = writeln!(err, "devices: {}: {}", key.text(), terminal::escaped(&mistakes));
             }
         }
     }

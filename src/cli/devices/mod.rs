@@ -15,7 +15,7 @@ pub use error::DevicesError;
 
 use super::check::EXIT_CONFIGURATION;
 use super::lookup::CONNECTION_NAME;
-use super::runtime;
+use super::{runtime, terminal};
 use crate::app::settings;
 use crate::config::{self, Config, Sources};
 use crate::protocol::coap::cipher::KEY_BYTES;
@@ -47,13 +47,13 @@ pub fn run(
     match act(&args.action, &config, err, is_terminal) {
         Ok(text) => {
             // As above, for stdout.
-            let _ = out.write_all(text.as_bytes());
+            let _ = out.write_all(terminal::escaped(&text).as_bytes());
             ExitCode::SUCCESS
         }
         Err(error) => {
             for line in error.to_string().lines() {
                 // As above.
-                let _ = writeln!(err, "devices: {line}");
+                let _ = writeln!(err, "devices: {}", terminal::escaped(line));
             }
             if error.is_configuration() { ExitCode::from(EXIT_CONFIGURATION) } else { ExitCode::FAILURE }
         }

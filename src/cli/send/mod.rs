@@ -14,7 +14,7 @@ use self::draft::Draft;
 use super::argument::text_or_file;
 use super::check::EXIT_CONFIGURATION;
 use super::lookup::CONNECTION_NAME;
-use super::{envelope, runtime};
+use super::{envelope, runtime, terminal};
 use crate::app::settings;
 use crate::config::{self, CommandQueue, Config, Sources};
 use crate::queue::kafka::KafkaCaller;
@@ -78,7 +78,7 @@ pub fn run(args: &SendArgs, sources: &Sources, out: &mut dyn Write, err: &mut dy
             let failure = answer.failure.or_else(|| envelope::failure(&answer.attributes, &answer.payload));
             let Some((code, text)) = failure else { return ExitCode::SUCCESS };
             // As above.
-            let _ = writeln!(err, "send: {code}: {text}");
+            let _ = writeln!(err, "send: {}", terminal::one_line(&format!("{code}: {text}")));
             ExitCode::FAILURE
         }
         Err(error) => {

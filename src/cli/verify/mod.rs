@@ -24,6 +24,7 @@ pub use verdict::{Disorder, EXAMPLES_MAX, Loss, Verdict};
 use super::check::EXIT_CONFIGURATION;
 use super::ledger::Book;
 use super::simulate::OutputArg;
+use super::terminal;
 use crate::config::{self, Config, Sources};
 
 /// Bytes taken from a file of envelopes at a time.
@@ -48,7 +49,7 @@ pub fn run(args: &VerifyArgs, sources: &Sources) -> ExitCode {
                 OutputArg::Json => format!("{}\n", serde_json::json!(verdict)),
             };
             // As above for stdout; the exit code still tells.
-            let _ = io::stdout().write_all(text.as_bytes());
+            let _ = io::stdout().write_all(terminal::escaped(&text).as_bytes());
             if verdict.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {

@@ -13,6 +13,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::limiter::Limiter;
+use crate::protocol::printable::must_be_escaped;
 
 /// What a line looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,8 +59,8 @@ where
             Shape::Text { ansi: true } => text = write_coloured_head(&mut writer, text, *event.metadata().level())?,
         }
         // Of JSON those above ASCII are left, which a terminal obeys all the same.
-        for part in text.split_inclusive(char::is_control) {
-            match part.chars().next_back().filter(|last| last.is_control()) {
+        for part in text.split_inclusive(must_be_escaped) {
+            match part.chars().next_back().filter(|&last| must_be_escaped(last)) {
                 Some(last) => {
                     writer.write_str(&part[..part.len() - last.len_utf8()])?;
                     match self.shape {

@@ -57,13 +57,13 @@ fn what_the_configuration_takes_for_a_level_is_one() {
 
 #[test]
 fn nothing_that_a_peer_sends_ends_a_line_or_moves_the_cursor() {
-    let hostile = "a\r\n2026-01-01 ERROR forged: device=\"b\" \u{1b}[2J\u{7}\u{9b}31m\u{2028}\\\"";
+    let hostile = "a\r\n2026-01-01 ERROR forged: device=\"b\" \u{1b}[2J\u{7}\u{9b}31m\u{2028}\u{202e}\\\"";
     for shape in SHAPES {
         let text = written(shape, "info", |_| {
             tracing::warn!(device = hostile, topic = %hostile, peer = ?hostile, "said {hostile}");
         });
         assert_eq!(text.matches('\n').count(), 1, "{text:?}");
-        assert!(text.ends_with('\n') && !text.contains(['\r', '\u{7}', '\u{9b}']), "{text:?}");
+        assert!(text.ends_with('\n') && !text.contains(['\r', '\u{7}', '\u{9b}', '\u{2028}', '\u{202e}']), "{text:?}");
         assert!(!text.contains("\u{1b}[2J"), "{text:?}");
         let colours = if shape == (Shape::Text { ansi: true }) { 2 } else { 0 };
         assert_eq!(text.matches('\u{1b}').count(), colours, "{text:?}");
