@@ -7,8 +7,6 @@ use crate::codec::mqtt::{PacketId, Publish, PublishHead, Qos, encode};
 use crate::protocol::child;
 use crate::protocol::command::{Command, CommandError, CommandIdentity};
 use crate::protocol::downlink::{Code, Outcome, Ticket};
-use crate::protocol::message;
-use crate::protocol::topic::Route;
 use crate::protocol::trace::{Span, TraceContext};
 
 /// Text of the refusal of a command beyond the bounds of those that wait.
@@ -128,20 +126,6 @@ impl Session {
         if let Some(pending) = self.pending.acknowledged(id) {
             let outcome = ctx.encoder.accepted(&pending.identity);
             ctx.conclude(pending, outcome, Code::RequestHandling);
-        }
-    }
-
-    /// Ends the waiting of the command that a message answers by its topic and `messageId`, although the rest of its
-    /// payload cannot be decoded: the caller would wait in vain. `detail` says what is wrong with it.
-    pub fn refuse_reply(&mut self, route: &Route<'_>, payload: &[u8], detail: &str, ctx: &mut Context<'_>) {
-        if self.pending.is_empty() {
-            return;
-        }
-        let Some(message_id) = message::message_id(payload) else { return };
-        if let Some(pending) = self.pending.answered(route, &message_id) {
-            let text = format!("the reply of the device cannot be read: {detail}");
-            let outcome = ctx.encoder.failure(&pending.identity, Code::ParameterError, &text);
-            ctx.conclude(pending, outcome, Code::ParameterError);
         }
     }
 

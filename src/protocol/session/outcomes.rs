@@ -6,8 +6,7 @@ use crate::codec::mqtt::{Qos, Version};
 use crate::protocol::command::Command;
 use crate::protocol::downlink::{Code, Ticket};
 use crate::protocol::id::{DeviceId, ProductId};
-use crate::protocol::message::decode;
-use crate::protocol::topic::{MessageType, Upward, parse_up};
+use crate::protocol::topic::MessageType;
 use crate::protocol::trace::Span;
 
 const READ: &str = r#"{"messageType":"READ_PROPERTY","productId":"product1","deviceId":"device1","messageId":"m1"}"#;
@@ -20,14 +19,6 @@ fn command(rig: &mut Rig, ticket: u64, json: &str) -> Option<u64> {
 fn codes(rig: &Rig) -> Vec<(u64, Option<Code>)> {
     let outcomes = rig.world.downlink.outcomes.iter();
     outcomes.map(|(ticket, outcome)| (ticket.0, outcome.failure.as_ref().map(|(code, _)| *code))).collect()
-}
-
-/// Gives the session a reply that cannot be decoded.
-fn undecodable(rig: &mut Rig, suffix: &str, body: &str) {
-    let topic = format!("/product1/device1/{suffix}");
-    let Ok(Upward::Message(route)) = parse_up(&topic, "product1", "device1") else { panic!("{topic}") };
-    let detail = decode(&route, body.as_bytes(), 0).expect_err("undecodable").to_string();
-    rig.act(|session, ctx| session.refuse_reply(&route, body.as_bytes(), &detail, ctx));
 }
 
 #[test]
@@ -123,14 +114,14 @@ fn a_reply_that_cannot_be_decoded_ends_its_command_at_once_with_what_is_wrong_wi
         ("properties/read/reply", r#"{"success":"perhaps"}"#),
         ("properties/read/reply", r#"{"messageId":"m1""#),
     ] {
-        undecodable(&mut rig, suffix, body);
+        rig.publish(suffix, body, Qos::AtMostOnce, 0);
         assert_eq!(codes(&rig), [], "{suffix} {body}");
     }
-    undecodable(&mut rig, "properties/read/reply", r#"{"messageId":"m1","success":"perhaps"}"#);
+    rig.publish("properties/read/reply", r#"{"messageId":"m1","success":"perhaps"}"#, Qos::AtMostOnce, 0);
     assert_eq!(codes(&rig), [(1, Some(Code::ParameterError))]);
     let outcome = parse(&rig.world.downlink.outcomes[0].1.payload);
     assert_eq!((field(&outcome, "origin"), field(&outcome, "correlationid")), ("bridge".to_owned(), "m1".to_owned()));
-    assert_eq!(field(&outcome["data"], "message"), "the reply of the device cannot be read: success is not a boolean");
+    assert_eq!(field(&outcome["data"], "message"), "the device's reply cannot be read: success is not a boolean");
     assert_eq!(rig.world.load.commands, 0);
     rig.publish("properties/read/reply", r#"{"messageId":"m1"}"#, Qos::AtMostOnce, 0);
     assert_eq!(codes(&rig).len(), 1, "one command has one outcome");
