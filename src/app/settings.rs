@@ -62,6 +62,7 @@ pub fn kafka(config: &Config, name: &str) -> Option<KafkaSettings> {
         rejected_topic: kafka.rejected_topic.clone(),
         create_topics: kafka.create_topics,
         message_timeout: ack_timeout.saturating_sub(KAFKA_HEAD_START).max(ack_timeout / 2),
+        request_timeout: ack_timeout / 2,
         properties: kafka.properties.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect(),
         client_id: name.to_owned(),
         buffer_bytes: kafka_buffer_bytes(config),

@@ -3,6 +3,8 @@
 //! Every client begins with [`base`]. What its user gave comes behind that, and what promises rest on behind everything,
 //! each under one name: of two names of one property librdkafka takes any.
 
+use std::time::Duration;
+
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::BaseConsumer;
@@ -31,6 +33,15 @@ const LINGER: &str = "1";
 
 /// Between two attempts to reach a broker at most, as for every queue.
 const RECONNECT_MAX: &str = "2000";
+
+/// A consumer waits half a second for a broker that has nothing, and librdkafka wants a second more.
+const REQUEST_TIMEOUT_MIN: Duration = Duration::from_secs(2);
+
+/// What librdkafka takes at least for making a connection, TLS and authentication included.
+const SETUP_MIN: Duration = Duration::from_secs(1);
+
+/// A broker that does not answer at all is named within five seconds.
+const SETUP_MAX: Duration = Duration::from_secs(4);
 
 /// The two kinds of librdkafka's clients; some properties are for one of them alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +81,9 @@ pub(super) fn base(settings: &KafkaSettings) -> Result<ClientConfig, KafkaError>
         let cause = "OAUTHBEARER needs sasl.oauthbearer.method = \"oidc\", which is not in this build";
         return Err(KafkaError::Properties(vec![(name.to_owned(), cause.to_owned())]));
     }
+    let timeout = settings.request_timeout;
+    set_default(&mut config, "socket.timeout.ms", &millis(timeout.max(REQUEST_TIMEOUT_MIN)));
+    set_default(&mut config, "socket.connection.setup.timeout.ms", &millis(timeout.clamp(SETUP_MIN, SETUP_MAX)));
     config
         .set("metadata.broker.list", &settings.brokers)
         .set("reconnect.backoff.ms", "50")
@@ -86,6 +100,10 @@ fn without_token(properties: &[(String, String)]) -> Option<&str> {
         .iter()
         .find(|(name, value)| canonical(name) == "sasl.mechanisms" && value.eq_ignore_ascii_case("OAUTHBEARER"));
     mechanism.filter(|_| !is("enable.sasl.oauthbearer.unsecure.jwt", "true")).map(|(name, _)| name.as_str())
+}
+
+fn millis(duration: Duration) -> String {
+    duration.as_millis().to_string()
 }
 
 /// A property that the user may change.
@@ -107,7 +125,7 @@ pub(super) fn producer(settings: &KafkaSettings) -> Result<ClientConfig, KafkaEr
         .set("partitioner", "murmur2_random")
         .set("request.required.acks", "all")
         .set("enable.idempotence", "true")
-        .set("message.timeout.ms", settings.message_timeout.as_millis().max(1).to_string())
+        .set("message.timeout.ms", millis(settings.message_timeout.max(Duration::from_millis(1))))
         .set("queue.buffering.max.kbytes", (settings.buffer_bytes / 1024).max(1).to_string());
     Ok(config)
 }
@@ -177,6 +195,19 @@ mod tests {
         for (name, value) in [("no.such.property", "1"), ("ssl.key.location", "/nonexistent"), ("linger.ms", "soon")] {
             assert!(names(&mistake(name, value), name), "{name}: {:?}", mistake(name, value));
         }
+    }
+
+    #[test]
+    fn a_broker_has_half_the_time_of_a_device_unless_the_user_says_otherwise() {
+        let mut settings = KafkaSettings::new("127.0.0.1:9092".to_owned());
+        settings.request_timeout = Duration::from_millis(3500);
+        let timeout = |settings: &KafkaSettings| {
+            let made = [producer(settings), consumer(settings, "group", &[])];
+            made.map(|config| config.expect("good settings").get("socket.timeout.ms").expect("it is set").to_owned())
+        };
+        assert_eq!(timeout(&settings), ["3500", "3500"]);
+        settings.properties.push(("socket.timeout.ms".to_owned(), "7000".to_owned()));
+        assert_eq!(timeout(&settings), ["7000", "7000"]);
     }
 
     #[test]

@@ -17,6 +17,9 @@ pub struct KafkaSettings {
     /// When a record that the broker does not acknowledge counts as failed: a little less than the time after which a
     /// device's connection is closed for it. 9.5 s by default.
     pub message_timeout: Duration,
+    /// How long a broker may take to answer before its connection is given up, unless the properties say otherwise: half of
+    /// the time after which a device's connection is closed, so that there is time to ask another one. 5 s by default.
+    pub request_timeout: Duration,
     /// Bytes that librdkafka copies and holds at most; what is more waits with the sessions' own copies. 32 MiB by
     /// default.
     pub buffer_bytes: usize,
@@ -35,6 +38,7 @@ impl KafkaSettings {
             rejected_topic: "jetlinks.rejected".to_owned(),
             create_topics: false,
             message_timeout: Duration::from_millis(9500),
+            request_timeout: Duration::from_secs(5),
             buffer_bytes: 32 * 1024 * 1024,
             properties: Vec::new(),
             client_id: "jetlinks-bridge".to_owned(),
@@ -51,6 +55,7 @@ impl fmt::Debug for KafkaSettings {
             .field("rejected_topic", &self.rejected_topic)
             .field("create_topics", &self.create_topics)
             .field("message_timeout", &self.message_timeout)
+            .field("request_timeout", &self.request_timeout)
             .field("buffer_bytes", &self.buffer_bytes)
             .field("properties", &names)
             .field("client_id", &self.client_id)

@@ -1,8 +1,10 @@
 //! A Kafka broker of its own for a test.
 
+mod pair;
 mod secured;
 mod spoilt;
 
+pub(crate) use pair::KafkaPair;
 pub(crate) use secured::SecuredKafka;
 pub(crate) use spoilt::Spoilt;
 
@@ -85,11 +87,21 @@ impl Kafka {
 
     /// Creates a topic and waits until clients can see it.
     pub(crate) fn create_topic(&self, topic: &str, partitions: i32) {
+        self.create(&NewTopic::new(topic, partitions, TopicReplication::Fixed(1)));
+    }
+
+    /// As [`Kafka::create_topic`], with settings of the topic.
+    pub(crate) fn create_topic_with(&self, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
+        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        self.create(&settings.iter().fold(new, |new, (name, value)| new.set(name, value)));
+    }
+
+    fn create(&self, new: &NewTopic<'_>) {
         let admin: AdminClient<DefaultClientContext> = self.client().create().expect("the client's settings are right");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
-        let topics = [NewTopic::new(topic, partitions, TopicReplication::Fixed(1))];
+        let topic = new.name;
         let options = AdminOptions::new().operation_timeout(Some(START)).request_timeout(Some(START));
-        let created = runtime.block_on(admin.create_topics(&topics, &options)).expect("the broker answers");
+        let created = runtime.block_on(admin.create_topics([new], &options)).expect("the broker answers");
         for result in created {
             if let Err((topic, error)) = result {
                 panic!("topic {topic} is not created: {error}");
