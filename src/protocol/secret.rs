@@ -4,7 +4,7 @@ use std::fmt;
 
 /// A password, token or key. `Debug` and `Display` redact it; [`Secret::expose`] is the only way to the text.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Secret(String);
+pub struct Secret(Box<str>);
 
 /// What stands in place of a secret wherever one would be shown.
 pub const REDACTED: &str = "<redacted>";
@@ -12,7 +12,7 @@ pub const REDACTED: &str = "<redacted>";
 impl Secret {
     /// Takes the text as it is.
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self(text.into().into_boxed_str())
     }
 
     /// The text itself; for the one place that needs it, never for a message.

@@ -1,8 +1,11 @@
 //! All records of a registry, and the devices that they make together.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use super::product_ids::ProductIds;
 use super::{Child, Credentials, Device, Lookup, Product};
 use crate::protocol::child;
 use crate::protocol::id::{DeviceId, ProductId};
@@ -12,17 +15,45 @@ use crate::protocol::id::{DeviceId, ProductId};
 ///
 /// A child is bound to a gateway by its own record, which names the gateway, or by the gateway's record, which lists
 /// the child; where the two disagree the child's own record counts.
+///
+/// A device takes some 300 bytes; docs/operations.md counts on it, and a test of the process holds it.
 #[derive(Debug, Default)]
 pub(super) struct Catalog {
     product_secrets: bool,
     products: HashMap<ProductId, Credentials>,
-    records: HashMap<DeviceId, Arc<Device>>,
-    devices: HashMap<DeviceId, Arc<Device>>,
+    records: HashSet<ById>,
+    /// Devices that differ from their records.
+    derived: HashMap<DeviceId, Arc<Device>>,
     /// By gateway, the devices whose records name it.
     bound: HashMap<DeviceId, HashSet<DeviceId>>,
     /// By child, the gateway that lists it and the product that it gives it.
     listed: HashMap<DeviceId, (DeviceId, ProductId)>,
+    product_ids: ProductIds,
 }
+
+/// A record that is found by its id.
+#[derive(Debug)]
+struct ById(Arc<Device>);
+
+impl Borrow<str> for ById {
+    fn borrow(&self) -> &str {
+        self.0.id.as_str()
+    }
+}
+
+impl Hash for ById {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.id.as_str().hash(state);
+    }
+}
+
+impl PartialEq for ById {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for ById {}
 
 impl Catalog {
     /// An empty catalog; `product_secrets` says whether secrets of products count.
@@ -34,34 +65,43 @@ impl Catalog {
     /// gateways have many children.
     pub(super) fn of(
         product_secrets: bool,
-        devices: impl IntoIterator<Item = Device>,
+        devices: impl IntoIterator<Item = Arc<Device>>,
         products: impl IntoIterator<Item = Product>,
     ) -> Self {
         let mut catalog = Self::new(product_secrets);
         catalog.products =
             products.into_iter().filter_map(|product| Some((product.id, product.credentials?))).collect();
-        catalog.records = devices.into_iter().map(|device| (device.id.clone(), Arc::new(device))).collect();
-        let records: Vec<Arc<Device>> = catalog.records.values().cloned().collect();
+        let devices = devices.into_iter();
+        catalog.records.reserve(devices.size_hint().0);
+        for device in devices {
+            catalog.records.replace(ById(device));
+        }
+        let records: Vec<Arc<Device>> = catalog.records.iter().map(|record| Arc::clone(&record.0)).collect();
         for record in &records {
+            catalog.product_ids.count_all(record);
             catalog.link(record);
         }
-        catalog.devices = records.iter().map(|record| (record.id.clone(), catalog.effective(record))).collect();
+        for record in &records {
+            if let Some(device) = catalog.derive(record) {
+                catalog.derived.insert(record.id.clone(), device);
+            }
+        }
         catalog
     }
 
     /// How many devices there are.
     pub(super) fn len(&self) -> usize {
-        self.devices.len()
+        self.records.len()
     }
 
     /// The devices as they may connect.
     pub(super) fn devices(&self) -> impl Iterator<Item = &Device> {
-        self.devices.values().map(Arc::as_ref)
+        self.records.iter().map(|record| &**self.derived.get(&record.0.id).unwrap_or(&record.0))
     }
 
     /// The record of a device, as it is stored.
     pub(super) fn record(&self, id: &str) -> Option<Device> {
-        self.records.get(id).map(|record| Device::clone(record))
+        self.stored(id).map(|record| Device::clone(record))
     }
 
     /// The record of a product that has a secret.
@@ -71,13 +111,21 @@ impl Catalog {
 
     /// The device as it may connect.
     pub(super) fn device(&self, id: &str) -> Lookup {
-        self.devices.get(id).map_or(Lookup::Unknown, |device| Lookup::Found(Arc::clone(device)))
+        self.current(id).map_or(Lookup::Unknown, |device| Lookup::Found(Arc::clone(device)))
+    }
+
+    fn stored(&self, id: &str) -> Option<&Arc<Device>> {
+        self.records.get(id).map(|record| &record.0)
+    }
+
+    fn current(&self, id: &str) -> Option<&Arc<Device>> {
+        self.derived.get(id).or_else(|| self.stored(id))
     }
 
     /// The device as a child.
     pub(super) fn child(&self, id: &str) -> child::Child {
         let listed = self.listed.get(id);
-        match (self.records.get(id), listed) {
+        match (self.stored(id), listed) {
             (Some(record), _) => {
                 let gateway = record.gateway.as_ref().or(listed.map(|(gateway, _)| gateway));
                 child::Child::Known { product: record.product.clone(), gateway: gateway.cloned() }
@@ -90,15 +138,17 @@ impl Catalog {
     }
 
     /// Puts a record in the place of the one that was. The devices whose sessions must end for it.
-    pub(super) fn put_device(&mut self, device: Device) -> Vec<DeviceId> {
+    pub(super) fn put_device(&mut self, mut device: Device) -> Vec<DeviceId> {
+        self.product_ids.share_all(&mut device);
+        let ended = self.current(device.id.as_str()).cloned();
         let record = Arc::new(device);
-        let before = self.records.insert(record.id.clone(), Arc::clone(&record));
+        let before = self.records.replace(ById(Arc::clone(&record))).map(|before| before.0);
         if let Some(before) = &before {
             self.unlink(before);
+            self.product_ids.release_all(before);
         }
         self.link(&record);
-        let next = self.effective(&record);
-        let ended = self.devices.insert(record.id.clone(), Arc::clone(&next));
+        let next = self.settle(&record);
         let ended = ended.filter(|ended| !ended.permits_under(&next));
         self.renew_gateways(&record, before.as_deref());
         ended.map(|ended| ended.id.clone()).into_iter().collect()
@@ -106,9 +156,10 @@ impl Catalog {
 
     /// Takes a record out. The devices whose sessions must end for it.
     pub(super) fn remove_device(&mut self, id: &str) -> Vec<DeviceId> {
-        let Some(record) = self.records.remove(id) else { return Vec::new() };
+        let Some(ById(record)) = self.records.take(id) else { return Vec::new() };
         self.unlink(&record);
-        self.devices.remove(id);
+        self.product_ids.release_all(&record);
+        self.derived.remove(id);
         self.renew_gateways(&record, None);
         vec![record.id.clone()]
     }
@@ -130,8 +181,8 @@ impl Catalog {
     /// The devices, in the order of their ids, whose sessions must end when `next` takes the place of this catalog.
     pub(super) fn ended_by(&self, next: &Catalog) -> Vec<DeviceId> {
         let must_end =
-            |device: &&Arc<Device>| next.devices.get(&device.id).is_none_or(|next| !device.permits_under(next));
-        let mut ended: Vec<DeviceId> = self.devices.values().filter(must_end).map(|device| device.id.clone()).collect();
+            |device: &&Device| next.current(device.id.as_str()).is_none_or(|next| !device.permits_under(next));
+        let mut ended: Vec<DeviceId> = self.devices().filter(must_end).map(|device| device.id.clone()).collect();
         ended.sort();
         ended
     }
@@ -177,32 +228,48 @@ impl Catalog {
             return Vec::new();
         }
         let uses = |record: &&Arc<Device>| record.product == *product && record.credentials.is_none();
-        let users: Vec<DeviceId> = self.records.values().filter(uses).map(|record| record.id.clone()).collect();
+        let records = self.records.iter().map(|record| &record.0);
+        let users: Vec<DeviceId> = records.filter(uses).map(|record| record.id.clone()).collect();
         users.into_iter().filter(|id| self.renew(id)).collect()
     }
 
     /// Makes a device anew from its record; whether its session must end.
     fn renew(&mut self, id: &DeviceId) -> bool {
-        let Some(record) = self.records.get(id) else { return false };
-        let next = self.effective(record);
-        let before = self.devices.insert(id.clone(), Arc::clone(&next));
+        let Some(record) = self.stored(id.as_str()).cloned() else { return false };
+        let before = self.current(id.as_str()).cloned();
+        let next = self.settle(&record);
         before.is_some_and(|before| !before.permits_under(&next))
     }
 
-    fn effective(&self, record: &Arc<Device>) -> Arc<Device> {
+    /// Puts in force what follows from a record, and gives it.
+    fn settle(&mut self, record: &Arc<Device>) -> Arc<Device> {
+        match self.derive(record) {
+            Some(device) => {
+                self.derived.insert(record.id.clone(), Arc::clone(&device));
+                device
+            }
+            None => {
+                self.derived.remove(&record.id);
+                Arc::clone(record)
+            }
+        }
+    }
+
+    /// The device as it may connect, where it differs from its record.
+    fn derive(&self, record: &Device) -> Option<Arc<Device>> {
         let product = self.products.get(&record.product).filter(|_| self.product_secrets);
         let credentials = record.credentials.as_ref().or(product);
         let has_children = !record.children.is_empty() || self.bound.contains_key(&record.id);
         if credentials == record.credentials.as_ref() && !has_children {
-            return Arc::clone(record);
+            return None;
         }
-        let children = if has_children { self.children(record) } else { Vec::new() };
-        Arc::new(Device { credentials: credentials.cloned(), children, ..Device::clone(record) })
+        let children = if has_children { self.children(record) } else { Box::default() };
+        Some(Arc::new(Device { credentials: credentials.cloned(), children, ..Device::clone(record) }))
     }
 
     /// The enabled children of a gateway, in the order of their ids.
-    fn children(&self, gateway: &Device) -> Vec<Child> {
-        let own = |id: &DeviceId| self.records.get(id);
+    fn children(&self, gateway: &Device) -> Box<[Child]> {
+        let own = |id: &DeviceId| self.stored(id.as_str());
         let is_here =
             |record: &Device| record.enabled && record.gateway.as_ref().is_none_or(|other| *other == gateway.id);
         let listed = gateway.children.iter().filter_map(|child| match own(&child.id) {
@@ -222,7 +289,7 @@ mod tests {
     use crate::protocol::secret::Secret;
 
     fn secret(key: &str) -> Option<Credentials> {
-        Some(Credentials { secure_id: "test".to_owned(), secure_key: Secret::new(key) })
+        Some(Credentials { secure_id: "test".into(), secure_key: Secret::new(key) })
     }
 
     fn device(id: &str, key: Option<&str>) -> Device {
@@ -232,7 +299,7 @@ mod tests {
             credentials: key.and_then(secret),
             enabled: true,
             gateway: None,
-            children: Vec::new(),
+            children: Box::default(),
         }
     }
 
@@ -247,6 +314,14 @@ mod tests {
 
     fn product(key: Option<&str>) -> Product {
         Product { id: ProductId::new("product1").unwrap(), credentials: key.and_then(secret) }
+    }
+
+    fn of(
+        product_secrets: bool,
+        devices: impl IntoIterator<Item = Device>,
+        products: impl IntoIterator<Item = Product>,
+    ) -> Catalog {
+        Catalog::of(product_secrets, devices.into_iter().map(Arc::new), products)
     }
 
     fn found(catalog: &Catalog, id: &str) -> Arc<Device> {
@@ -275,7 +350,7 @@ mod tests {
 
     #[test]
     fn only_a_change_that_forbids_the_session_ends_it() {
-        let mut catalog = Catalog::of(false, [device("device1", Some("k"))], []);
+        let mut catalog = of(false, [device("device1", Some("k"))], []);
         assert_eq!(names(catalog.put_device(device("device1", Some("k")))), [""; 0]);
         assert_eq!(names(catalog.put_device(listing("device1", &["child1"]))), [""; 0]);
         assert_eq!(names(catalog.put_device(device("device1", Some("other")))), ["device1"]);
@@ -293,20 +368,23 @@ mod tests {
     fn a_catalog_built_at_once_is_the_same_as_one_built_record_by_record() {
         let records =
             || [device("device1", None), bound("child1", "gw1"), listing("gw1", &["child2"]), bound("child3", "gw2")];
-        let whole = Catalog::of(true, records(), [product(Some("pk"))]);
+        let whole = of(true, records(), [product(Some("pk"))]);
         let mut grown = Catalog::new(true);
         for record in records() {
             grown.put_device(record);
         }
         grown.put_product(product(Some("pk")));
-        assert_eq!(whole.devices, grown.devices);
-        assert_eq!((whole.listed, whole.bound), (grown.listed, grown.bound));
-        assert_eq!(whole.devices["device1"].expected().secure_key, "pk");
+        for record in records() {
+            assert_eq!(whole.device(record.id.as_str()), grown.device(record.id.as_str()));
+        }
+        assert_eq!((whole.len(), &whole.derived), (grown.len(), &grown.derived));
+        assert_eq!((&whole.listed, &whole.bound), (&grown.listed, &grown.bound));
+        assert_eq!(found(&whole, "device1").expected().secure_key, "pk");
     }
 
     #[test]
     fn a_gateway_has_the_children_that_name_it_and_those_that_it_lists() {
-        let mut catalog = Catalog::of(false, [listing("gw1", &["child2", "child1"]), bound("child3", "gw1")], []);
+        let mut catalog = of(false, [listing("gw1", &["child2", "child1"]), bound("child3", "gw1")], []);
         assert_eq!(children(&catalog, "gw1"), ["product2/child1", "product2/child2", "product1/child3"]);
         // Its own record counts: another gateway, another product, disabled.
         catalog.put_device(bound("child1", "gw2"));
@@ -328,7 +406,7 @@ mod tests {
     #[test]
     fn a_products_secret_counts_where_it_is_allowed_and_its_change_ends_those_who_use_it() {
         let records = || [device("device1", None), device("device2", Some("own"))];
-        let mut catalog = Catalog::of(true, records(), [product(Some("pk"))]);
+        let mut catalog = of(true, records(), [product(Some("pk"))]);
         assert_eq!(found(&catalog, "device1").expected().secure_key, "pk");
         assert_eq!(found(&catalog, "device2").expected().secure_key, "own");
         assert_eq!(names(catalog.put_product(product(Some("pk")))), [""; 0]);
@@ -336,15 +414,14 @@ mod tests {
         assert_eq!(names(catalog.put_device(device("device1", Some("other")))), [""; 0]);
         assert_eq!(names(catalog.put_device(device("device1", None))), [""; 0]);
         assert_eq!(names(catalog.remove_product(&product(None).id)), ["device1"]);
-        let without = Catalog::of(false, records(), [product(Some("pk"))]);
+        let without = of(false, records(), [product(Some("pk"))]);
         assert_eq!(found(&without, "device1").credentials, None);
     }
 
     #[test]
     fn the_next_catalog_ends_what_it_does_not_permit() {
-        let before = Catalog::of(false, ["same", "rekeyed", "gone"].map(|id| device(id, Some("k"))), []);
-        let after =
-            Catalog::of(false, [device("same", Some("k")), device("rekeyed", Some("x")), device("new", None)], []);
+        let before = of(false, ["same", "rekeyed", "gone"].map(|id| device(id, Some("k"))), []);
+        let after = of(false, [device("same", Some("k")), device("rekeyed", Some("x")), device("new", None)], []);
         assert_eq!(names(before.ended_by(&after)), ["gone", "rekeyed"]);
     }
 }

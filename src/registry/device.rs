@@ -19,14 +19,14 @@ pub struct Device {
     /// The gateway that it may speak through, and through no other.
     pub gateway: Option<DeviceId>,
     /// The enabled devices that name this one as their gateway, by id.
-    pub children: Vec<Child>,
+    pub children: Box<[Child]>,
 }
 
 /// A device's secret, its own or its product's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
     /// Public half.
-    pub secure_id: String,
+    pub secure_id: Box<str>,
     /// Secret half.
     pub secure_key: Secret,
 }

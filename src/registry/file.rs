@@ -158,5 +158,7 @@ fn read(path: &Path, product_secrets: bool) -> Result<Catalog, FileError> {
         return Err(FileError::Io(io::Error::new(io::ErrorKind::InvalidInput, "it is no file")));
     }
     let text = fs::read_to_string(path).map_err(FileError::Io)?;
-    parse::read(&text, product_secrets, Part::Whole).catalog(product_secrets).map_err(FileError::Records)
+    let records = parse::read(&text, product_secrets, Part::Whole);
+    drop(text);
+    records.catalog(product_secrets).map_err(FileError::Records)
 }

@@ -39,7 +39,7 @@ pub fn read_device(text: &[u8], strangers: Strangers) -> Result<Device, Vec<Reco
     }
     match (id, product) {
         (Some(id), Some(product)) if object.mistakes.is_empty() => {
-            Ok(Device { id, product, credentials, enabled, gateway, children })
+            Ok(Device { id, product, credentials, enabled, gateway, children: children.into() })
         }
         _ => Err(object.mistakes),
     }
@@ -86,7 +86,7 @@ pub fn write_product(product: &Product) -> Vec<u8> {
 
 fn write_credentials(object: &mut Map<String, Value>, credentials: Option<&Credentials>) {
     if let Some(credentials) = credentials {
-        object.insert("secureId".to_owned(), credentials.secure_id.as_str().into());
+        object.insert("secureId".to_owned(), (*credentials.secure_id).into());
         object.insert("secureKey".to_owned(), credentials.secure_key.expose().into());
     }
 }
@@ -161,7 +161,7 @@ impl Object {
                 if secure_id.contains('|') {
                     self.mistakes.push(RecordError::SecureId("secureId"));
                 }
-                Some(Credentials { secure_id, secure_key: Secret::new(secure_key) })
+                Some(Credentials { secure_id: secure_id.into(), secure_key: Secret::new(secure_key) })
             }
             _ => {
                 // A value of a wrong type was reported already.

@@ -11,9 +11,12 @@ mod fingerprint;
 pub mod http;
 mod json;
 mod lines;
+mod memory;
 mod mistake;
 pub mod nats;
 mod parse;
+mod pieces;
+mod product_ids;
 mod records;
 mod watch;
 

@@ -1,12 +1,15 @@
-//! Records in TOML, read and checked as a whole.
+//! Records in TOML, read piece by piece and checked as a whole.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::lines::Lines;
 use super::mistake::{RecordError, RecordMistake};
+use super::pieces::pieces;
+use super::product_ids::ProductIds;
 use super::records::{Numbered, Records};
 use super::{Credentials, Device, Product};
 use crate::protocol::id::{DeviceId, IdError, ProductId};
@@ -15,17 +18,25 @@ use crate::protocol::secret::Secret;
 /// Reads a file of records: those without a mistake, and the mistakes of the others. `part` says whether the file may
 /// leave out products that the registry has.
 pub(super) fn read(text: &str, product_secrets: bool, part: Part) -> Records {
-    let mut file = File { lines: Lines::of(text), part, records: Records::default() };
-    let (parsed, errors) = DeTable::parse_recoverable(text);
-    for error in errors {
-        let offset = error.span().map_or(0, |span| span.start);
-        file.add("", offset, RecordError::Syntax(error.message().trim().to_owned()));
+    let mut file = File::new(text, product_secrets);
+    let mut has_keys = false;
+    for (start, piece) in pieces(text) {
+        file.base = start;
+        let (parsed, errors) = DeTable::parse_recoverable(piece);
+        for error in errors {
+            let offset = error.span().map_or(0, |span| span.start);
+            file.add("", offset, RecordError::Syntax(error.message().trim().to_owned()));
+        }
+        let root = parsed.get_ref();
+        has_keys |= !root.is_empty();
+        file.read(root);
     }
-    // What is left of a file after a mistake of syntax may be anything.
-    if file.records.mistakes.is_empty() {
-        file.read(parsed.get_ref(), product_secrets);
+    file.base = 0;
+    // What a full disk or a stray redirection leaves of a file must not end every session.
+    if part == Part::Whole && !has_keys && file.mistakes.is_empty() {
+        file.add("", 0, RecordError::Empty);
     }
-    file.records
+    file.finish(part)
 }
 
 /// How much of a registry a file holds.
@@ -39,8 +50,23 @@ pub enum Part {
 
 struct File {
     lines: Lines,
-    part: Part,
-    records: Records,
+    product_secrets: bool,
+    /// Where the piece begins that offsets are relative to.
+    base: usize,
+    devices: Vec<Numbered<Arc<Device>>>,
+    products: Vec<Numbered<Product>>,
+    /// Mistakes, with the place of the record that each is in.
+    mistakes: Vec<(usize, RecordMistake)>,
+    /// Where each device and product begins.
+    device_offsets: HashMap<DeviceId, usize>,
+    product_offsets: HashMap<ProductId, usize>,
+    product_ids: ProductIds,
+    with_secret: HashSet<ProductId>,
+    /// Devices without anything that lets them speak, unless it is their product; where each begins.
+    without_secret: HashMap<DeviceId, (usize, ProductId)>,
+    /// Records so far, for the names of those without an id.
+    device_count: usize,
+    product_count: usize,
 }
 
 /// A record: a table with a name for messages.
@@ -61,87 +87,127 @@ impl Record<'_> {
 }
 
 impl File {
-    fn add(&mut self, record: &str, offset: usize, error: RecordError) {
-        let line = self.lines.number(offset);
-        self.records.mistakes.push(RecordMistake { record: record.to_owned(), line, error });
+    fn new(text: &str, product_secrets: bool) -> Self {
+        Self {
+            lines: Lines::of(text),
+            product_secrets,
+            base: 0,
+            devices: Vec::new(),
+            products: Vec::new(),
+            mistakes: Vec::new(),
+            device_offsets: HashMap::new(),
+            product_offsets: HashMap::new(),
+            product_ids: ProductIds::default(),
+            with_secret: HashSet::new(),
+            without_secret: HashMap::new(),
+            device_count: 0,
+            product_count: 0,
+        }
     }
 
-    fn read(&mut self, root: &DeTable<'_>, product_secrets: bool) {
+    /// Notes a mistake at an offset that belongs to no record.
+    fn add(&mut self, record: &str, offset: usize, error: RecordError) {
+        let offset = self.base + offset;
+        let mistake = RecordMistake { record: record.to_owned(), line: self.lines.number(offset), error };
+        self.mistakes.push((offset, mistake));
+    }
+
+    /// Notes a mistake at an offset of a record.
+    fn add_to(&mut self, record: &Record<'_>, offset: usize, error: RecordError) {
+        let line = self.lines.number(self.base + offset);
+        let mistake = RecordMistake { record: record.name(), line, error };
+        self.mistakes.push((self.base + record.offset, mistake));
+    }
+
+    fn read(&mut self, root: &DeTable<'_>) {
         for (key, _) in root.iter() {
             if !matches!(key.get_ref().as_ref(), "device" | "product") {
                 self.add("", key.span().start, RecordError::UnknownKey(key.get_ref().to_string()));
             }
         }
-        // What a full disk or a stray redirection leaves of a file must not end every session.
-        if self.part == Part::Whole && root.is_empty() {
-            self.add("", 0, RecordError::Empty);
-        }
-        let products = self.products(root);
-        self.devices(root, product_secrets, &products);
-    }
-
-    /// Reads the products; the ids of those with a secret.
-    fn products(&mut self, root: &DeTable<'_>) -> HashSet<ProductId> {
-        let mut with_secret = HashSet::new();
-        let mut lines = HashMap::new();
         for record in self.records(root, "product") {
-            let before = self.records.mistakes.len();
-            self.check_keys(&record, &["id", "secure_id", "secure_key"]);
-            let id = self.id(&record, "id", ProductId::new, true);
-            let credentials = self.credentials(&record);
-            let Some(id) = id else { continue };
-            if let Some(first) = lines.insert(id.clone(), record.offset) {
-                self.add(&record.name(), record.offset, RecordError::Duplicate(self.lines.number(first)));
-            }
-            if credentials.is_some() {
-                with_secret.insert(id.clone());
-            }
-            if self.records.mistakes.len() == before {
-                let line = self.lines.number(record.offset);
-                self.records.products.push(Numbered { line, record: Product { id, credentials } });
-            }
+            self.product(&record);
         }
-        with_secret
+        for record in self.records(root, "device") {
+            self.device(&record);
+        }
     }
 
-    fn devices(&mut self, root: &DeTable<'_>, product_secrets: bool, products: &HashSet<ProductId>) {
-        let mut lines: HashMap<DeviceId, usize> = HashMap::new();
-        for record in self.records(root, "device") {
-            let before = self.records.mistakes.len();
-            self.check_keys(&record, &["id", "product", "secure_id", "secure_key", "gateway", "enabled"]);
-            let id = self.id(&record, "id", DeviceId::new, true);
-            let product = self.id(&record, "product", ProductId::new, true);
-            let gateway = self.id(&record, "gateway", DeviceId::new, false);
-            let credentials = self.credentials(&record);
-            let enabled = match record.table.get("enabled").map(|value| (value.get_ref(), value.span())) {
-                None => true,
-                Some((DeValue::Boolean(flag), _)) => *flag,
-                Some((_, span)) => {
-                    self.add(&record.name(), span.start, RecordError::Type("enabled", "true or false"));
-                    true
+    fn product(&mut self, record: &Record<'_>) {
+        let before = self.mistakes.len();
+        self.check_keys(record, &["id", "secure_id", "secure_key"]);
+        let id = self.id(record, "id", ProductId::new, true);
+        let credentials = self.credentials(record);
+        let Some(id) = id else { return };
+        let offset = self.base + record.offset;
+        if let Some(first) = self.product_offsets.insert(id.clone(), offset) {
+            self.add_to(record, record.offset, RecordError::Duplicate(self.lines.number(first)));
+        }
+        if credentials.is_some() {
+            self.with_secret.insert(id.clone());
+        }
+        if self.mistakes.len() == before {
+            self.products.push(Numbered { line: self.lines.number(offset), record: Product { id, credentials } });
+        }
+    }
+
+    fn device(&mut self, record: &Record<'_>) {
+        let before = self.mistakes.len();
+        self.check_keys(record, &["id", "product", "secure_id", "secure_key", "gateway", "enabled"]);
+        let id = self.id(record, "id", DeviceId::new, true);
+        let product = self.id(record, "product", ProductId::new, true);
+        let gateway = self.id(record, "gateway", DeviceId::new, false);
+        let credentials = self.credentials(record);
+        let enabled = match record.table.get("enabled").map(|value| (value.get_ref(), value.span())) {
+            None => true,
+            Some((DeValue::Boolean(flag), _)) => *flag,
+            Some((_, span)) => {
+                self.add_to(record, span.start, RecordError::Type("enabled", "true or false"));
+                true
+            }
+        };
+        let (Some(id), Some(product)) = (id, product) else { return };
+        if gateway.as_ref() == Some(&id) {
+            self.add_to(record, record.offset, RecordError::OwnGateway);
+        }
+        let offset = self.base + record.offset;
+        let has_own = record.table.contains_key("secure_id") || record.table.contains_key("secure_key");
+        match self.device_offsets.get(&id) {
+            Some(first) => self.add_to(record, record.offset, RecordError::Duplicate(self.lines.number(*first))),
+            None => {
+                self.device_offsets.insert(id.clone(), offset);
+                if gateway.is_none() && !has_own {
+                    self.without_secret.insert(id.clone(), (offset, product.clone()));
                 }
-            };
-            let (Some(id), Some(product)) = (id, product) else { continue };
-            if gateway.as_ref() == Some(&id) {
-                self.add(&record.name(), record.offset, RecordError::OwnGateway);
-            }
-            let has_own = record.table.contains_key("secure_id") || record.table.contains_key("secure_key");
-            // A secret that does not count is no mistake: it may count elsewhere.
-            let may_share = products.contains(&product) || (product_secrets && self.part == Part::Some);
-            if gateway.is_none() && !has_own && !may_share {
-                self.add(&record.name(), record.offset, RecordError::NoSecret);
-            }
-            if let Some(first) = lines.get(&id) {
-                self.add(&record.name(), record.offset, RecordError::Duplicate(self.lines.number(*first)));
-            } else {
-                lines.insert(id.clone(), record.offset);
-            }
-            if self.records.mistakes.len() == before {
-                let device = Device { id, product, credentials, enabled, gateway, children: Vec::new() };
-                let line = self.lines.number(record.offset);
-                self.records.devices.push(Numbered { line, record: device });
             }
         }
+        if self.mistakes.len() == before {
+            let mut device = Device { id, product, credentials, enabled, gateway, children: Box::default() };
+            self.product_ids.share_all(&mut device);
+            self.devices.push(Numbered { line: self.lines.number(offset), record: Arc::new(device) });
+        }
+    }
+
+    fn finish(mut self, part: Part) -> Records {
+        // A secret that does not count is no mistake: it may count elsewhere.
+        if !(self.product_secrets && part == Part::Some) {
+            let Self { devices, mistakes, with_secret, without_secret, lines, .. } = &mut self;
+            without_secret.retain(|_, (_, product)| !with_secret.contains(product));
+            for (id, (offset, _)) in without_secret.iter() {
+                let (record, line) = (format!("device {id:?}"), lines.number(*offset));
+                mistakes.push((*offset, RecordMistake { record, line, error: RecordError::NoSecret }));
+            }
+            devices.retain(|device| !without_secret.contains_key(&device.record.id));
+        }
+        self.mistakes.sort_by_key(|(offset, _)| *offset);
+        let mut mistakes: Vec<_> = self.mistakes.into_iter().map(|(_, mistake)| mistake).collect();
+        // What is left of a file after a mistake of syntax may be anything.
+        let is_syntax = |mistake: &RecordMistake| matches!(mistake.error, RecordError::Syntax(_));
+        if mistakes.iter().any(is_syntax) {
+            mistakes.retain(is_syntax);
+            return Records { mistakes, ..Records::default() };
+        }
+        Records { devices: self.devices, products: self.products, mistakes }
     }
 
     fn records<'r>(&mut self, root: &'r DeTable<'r>, kind: &'static str) -> Vec<Record<'r>> {
@@ -151,13 +217,14 @@ impl File {
             self.add("", value.span().start, RecordError::Type(kind, expected));
             return Vec::new();
         };
+        let count = if kind == "device" { &mut self.device_count } else { &mut self.product_count };
+        let first = *count + 1;
+        *count += items.len();
         let mut records = Vec::with_capacity(items.len());
-        for (at, item) in items.iter().enumerate() {
+        for (number, item) in (first..).zip(items) {
             match item.get_ref() {
-                DeValue::Table(table) => {
-                    records.push(Record { table, offset: item.span().start, kind, number: at + 1 });
-                }
-                _ => self.add(&format!("{kind} #{}", at + 1), item.span().start, RecordError::Type(kind, "a table")),
+                DeValue::Table(table) => records.push(Record { table, offset: item.span().start, kind, number }),
+                _ => self.add(&format!("{kind} #{number}"), item.span().start, RecordError::Type(kind, "a table")),
             }
         }
         records
@@ -166,7 +233,7 @@ impl File {
     fn check_keys(&mut self, record: &Record<'_>, known: &[&str]) {
         for (key, _) in record.table.iter() {
             if !known.contains(&key.get_ref().as_ref()) {
-                self.add(&record.name(), key.span().start, RecordError::UnknownKey(key.get_ref().to_string()));
+                self.add_to(record, key.span().start, RecordError::UnknownKey(key.get_ref().to_string()));
             }
         }
     }
@@ -176,7 +243,7 @@ impl File {
         match value.get_ref() {
             DeValue::String(text) => Some((text.as_ref(), value.span().start)),
             _ => {
-                self.add(&record.name(), value.span().start, RecordError::Type(key, "a text in quotes"));
+                self.add_to(record, value.span().start, RecordError::Type(key, "a text in quotes"));
                 None
             }
         }
@@ -191,7 +258,7 @@ impl File {
     ) -> Option<I> {
         if !record.table.contains_key(key) {
             if is_required {
-                self.add(&record.name(), record.offset, RecordError::Missing(key));
+                self.add_to(record, record.offset, RecordError::Missing(key));
             }
             return None;
         }
@@ -199,7 +266,7 @@ impl File {
         match make(text) {
             Ok(id) => Some(id),
             Err(error) => {
-                self.add(&record.name(), offset, RecordError::Id(key, error));
+                self.add_to(record, offset, RecordError::Id(key, error));
                 None
             }
         }
@@ -210,22 +277,22 @@ impl File {
         if !has("secure_id") && !has("secure_key") {
             return None;
         }
-        let mistakes = self.records.mistakes.len();
+        let mistakes = self.mistakes.len();
         let secure_id = self.text(record, "secure_id").map(|(text, _)| text);
         let secure_key = self.text(record, "secure_key").map(|(text, _)| text);
         match (secure_id, secure_key) {
             (Some(secure_id), Some(secure_key)) if !secure_id.is_empty() && !secure_key.is_empty() => {
                 if secure_id.contains('|') {
-                    self.add(&record.name(), record.offset, RecordError::SecureId("secure_id"));
+                    self.add_to(record, record.offset, RecordError::SecureId("secure_id"));
                     return None;
                 }
-                Some(Credentials { secure_id: secure_id.to_owned(), secure_key: Secret::new(secure_key) })
+                Some(Credentials { secure_id: secure_id.into(), secure_key: Secret::new(secure_key) })
             }
             _ => {
                 // A value of a wrong type was reported already.
-                if self.records.mistakes.len() == mistakes {
+                if self.mistakes.len() == mistakes {
                     let error = RecordError::HalfSecret("secure_id", "secure_key");
-                    self.add(&record.name(), record.offset, error);
+                    self.add_to(record, record.offset, error);
                 }
                 None
             }
@@ -318,6 +385,27 @@ mod tests {
                 "line 20: device \"gw1\": a device is not its own gateway",
             ]
         );
+    }
+
+    #[test]
+    fn a_large_file_is_checked_as_a_whole() {
+        let record = |number: usize| format!("[[device]]\nid='device{number}'\nproduct='product1'\n{SECRET}");
+        let many: String = (1..=10_000).map(record).collect();
+        let bare = "[[device]]\nid='bare'\nproduct='product1'\n";
+        let end = format!("{bare}{}[[device]]\nproduct='product1'\n", record(1));
+        assert_eq!(
+            errors(&format!("{many}{end}")),
+            [
+                "line 50001: device \"bare\": neither a secret nor a gateway: it could never speak",
+                "line 50004: device \"device1\": the id stands in line 1 already",
+                "line 50009: device #10003: id is missing",
+            ]
+        );
+        // The product of a device may stand in another piece.
+        let product = "[[product]]\nid='product1'\nsecure_id='p'\nsecure_key='pk'\n";
+        let devices = catalog(&format!("{bare}{many}{product}"), true).unwrap();
+        assert_eq!((devices.len(), find(&devices, "bare").expected().secure_id), (10_001, "p"));
+        assert_eq!(errors(&format!("{bare}{many}x = y\n")).len(), 1, "a mistake of syntax hides all others");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The records of a text.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::catalog::Catalog;
 use super::json::{self, Strangers};
@@ -22,7 +23,7 @@ pub struct Numbered<R> {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Records {
     /// Devices, each id once.
-    pub devices: Vec<Numbered<Device>>,
+    pub devices: Vec<Numbered<Arc<Device>>>,
     /// Products, each id once.
     pub products: Vec<Numbered<Product>>,
     /// What is wrong, in the order of the text.
@@ -65,7 +66,7 @@ impl Records {
                 Some(error) => {
                     records.mistakes.push(RecordMistake { record: format!("device {:?}", device.id), line, error });
                 }
-                None => records.devices.push(Numbered { line, record: device }),
+                None => records.devices.push(Numbered { line, record: Arc::new(device) }),
             }
         }
         records

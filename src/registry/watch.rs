@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use super::{FileRegistry, Reload};
+use super::{FileRegistry, Reload, memory};
 
 /// How often the file is looked at. A change counts after two looks; the contract allows five seconds.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -29,7 +29,10 @@ impl Watch {
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(POLL_INTERVAL) {
                 match registry.poll() {
                     Reload::Unchanged => {}
-                    reload => changed(reload),
+                    reload => {
+                        changed(reload);
+                        memory::give_back();
+                    }
                 }
             }
         })?;

@@ -8,6 +8,7 @@ mod support;
 mod devices;
 mod door;
 mod http;
+mod memory;
 mod nats;
 mod service;
 mod strangers;

@@ -35,7 +35,7 @@ impl Stage {
     }
 }
 
-fn settings(nats: &Nats) -> Settings {
+pub(crate) fn settings(nats: &Nats) -> Settings {
     let (nothing, _) = Registry::numbered(0);
     Settings::stdio(&nothing).text("registry.source", "nats").toml("nats.servers", &format!("[{:?}]", nats.url()))
 }
@@ -46,7 +46,7 @@ fn run(nats: &Nats, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn make_bucket(nats: &Nats) {
+pub(crate) fn make_bucket(nats: &Nats) {
     run(nats, &["kv", "add", BUCKET]);
 }
 
@@ -304,7 +304,7 @@ fn sixty_thousand_devices_are_read_at_start_and_again_after_a_loss() {
 }
 
 /// Puts devices into the bucket, many at a time.
-fn fill(nats: &Nats, devices: usize) {
+pub(crate) fn fill(nats: &Nats, devices: usize) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let client = async_nats::connect(nats.url()).await.unwrap();

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -17,7 +18,7 @@ const UNDERWAY: usize = 256;
 
 /// One record to write.
 enum Record {
-    Device(Device),
+    Device(Arc<Device>),
     Product(Product),
 }
 
@@ -40,7 +41,7 @@ pub(super) async fn import(
     if !mistakes.0.is_empty() && !args.keep_going {
         return Err(DevicesError::Mistakes(args.file.clone(), mistakes));
     }
-    warn_of_keys(records.devices.iter().map(|device| &device.record), err);
+    warn_of_keys(records.devices.iter().map(|device| &*device.record), err);
     if !settings.product_secrets && records.products.iter().any(|product| product.record.credentials.is_some()) {
         // Nobody is left to tell when stderr is closed.
         let _ = writeln!(err, "warning: secrets of products count only with registry.product_secrets = true");

@@ -121,7 +121,7 @@ fn device(args: &PutArgs, product_secrets: bool) -> Result<Device, DevicesError>
             if secure_id.contains('|') {
                 mistakes.push(RecordError::SecureId("--secure-id"));
             }
-            Some(Credentials { secure_id: secure_id.clone(), secure_key: Secret::new(secure_key) })
+            Some(Credentials { secure_id: secure_id.as_str().into(), secure_key: Secret::new(secure_key) })
         }
         _ => None,
     };
@@ -133,7 +133,7 @@ fn device(args: &PutArgs, product_secrets: bool) -> Result<Device, DevicesError>
     }
     match (id, product) {
         (Some(id), Some(product)) if mistakes.is_empty() => {
-            Ok(Device { id, product, credentials, enabled: !args.disabled, gateway, children: Vec::new() })
+            Ok(Device { id, product, credentials, enabled: !args.disabled, gateway, children: Box::default() })
         }
         _ => Err(DevicesError::Record(mistakes)),
     }

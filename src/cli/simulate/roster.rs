@@ -81,7 +81,7 @@ fn identity(device: &Device) -> Option<Identity> {
     Some(Identity {
         product: device.product.to_string(),
         device: device.id.to_string(),
-        secure_id: credentials.secure_id.clone(),
+        secure_id: credentials.secure_id.to_string(),
         secure_key: credentials.secure_key.expose().to_owned(),
     })
 }

@@ -213,10 +213,10 @@ mod tests {
         Device {
             id: id(name),
             product: ProductId::new("product1").unwrap(),
-            credentials: Some(Credentials { secure_id: "test".to_owned(), secure_key: Secret::new(key) }),
+            credentials: Some(Credentials { secure_id: "test".into(), secure_key: Secret::new(key) }),
             enabled: true,
             gateway: None,
-            children: Vec::new(),
+            children: Box::default(),
         }
     }
 
@@ -318,7 +318,7 @@ mod tests {
     fn a_child_is_known_by_the_record_of_its_gateway_as_long_as_that_is() {
         let mut cache = cache(10);
         let child = Child { id: id("child1"), product: ProductId::new("product2").unwrap() };
-        cache.put(Device { children: vec![child], ..device("gw1", "k") }, 0, nobody);
+        cache.put(Device { children: [child].into(), ..device("gw1", "k") }, 0, nobody);
         assert!(
             matches!(cache.child("child1"), child::Child::Known { gateway: Some(gateway), .. } if gateway == id("gw1"))
         );

@@ -17,7 +17,7 @@ pub struct HttpRegistrySettings {
     pub cache_ttl: Duration,
     /// How long "unknown" counts.
     pub negative_ttl: Duration,
-    /// Records that are kept, at most; some 600 bytes each. More than devices can be connected.
+    /// Records that are kept, at most; some 450 bytes each. More than devices can be connected.
     pub records_max: usize,
     /// Largest record that is taken, in bytes.
     pub record_bytes_max: usize,

@@ -11,7 +11,7 @@ use super::feed::Feed;
 use super::known::Loading;
 use super::{BucketError, NatsRegistry};
 use crate::protocol::uplink::Availability;
-use crate::registry::Change;
+use crate::registry::{Change, memory};
 
 /// Pause before the bucket is looked at again, at its shortest; up to as much again is added at random, so that replicas
 /// which lost the same server do not return in step.
@@ -134,5 +134,6 @@ async fn read(registry: &NatsRegistry, client: &Client, report: &mut impl FnMut(
     let (next, unreadable) = loading.finish(settings.product_secrets);
     report(registry.replace(next));
     unreadable.into_iter().for_each(report);
+    memory::give_back();
     Ok(feed)
 }

@@ -1,11 +1,13 @@
 //! What is known of the bucket.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::Key;
 use super::feed::Entry;
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::registry::catalog::Catalog;
+use crate::registry::product_ids::ProductIds;
 use crate::registry::{Change, Device, Lookup, Product, RecordError};
 
 /// The records that can be read, and the ids of those that cannot.
@@ -77,7 +79,8 @@ impl Known {
 /// All records of the bucket while they are read.
 #[derive(Debug, Default)]
 pub(super) struct Loading {
-    devices: HashMap<DeviceId, Result<Device, Vec<RecordError>>>,
+    devices: HashMap<DeviceId, Result<Arc<Device>, Vec<RecordError>>>,
+    product_ids: ProductIds,
     products: HashMap<ProductId, Result<Product, Vec<RecordError>>>,
     strangers: Vec<String>,
 }
@@ -86,7 +89,11 @@ impl Loading {
     /// Takes one record in; of two with one id the later counts.
     pub(super) fn take(&mut self, entry: Entry) {
         match entry {
-            Entry::Device(id, Some(record)) => drop(self.devices.insert(id, record)),
+            Entry::Device(_, Some(Ok(mut device))) => {
+                self.product_ids.share_all(&mut device);
+                self.devices.insert(device.id.clone(), Ok(Arc::new(device)));
+            }
+            Entry::Device(id, Some(Err(mistakes))) => drop(self.devices.insert(id, Err(mistakes))),
             Entry::Device(id, None) => drop(self.devices.remove(&id)),
             Entry::Product(id, Some(record)) => drop(self.products.insert(id, record)),
             Entry::Product(id, None) => drop(self.products.remove(&id)),
@@ -131,7 +138,7 @@ mod tests {
             credentials: None,
             enabled: true,
             gateway: None,
-            children: Vec::new(),
+            children: Box::default(),
         };
         let broken = || Err(vec![RecordError::NoObject]);
         let end = |entries: Vec<Option<Result<Device, Vec<RecordError>>>>| {

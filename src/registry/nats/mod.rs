@@ -151,13 +151,14 @@ mod tests {
     }
 
     fn secret(key: &str) -> Option<Credentials> {
-        Some(Credentials { secure_id: "test".to_owned(), secure_key: Secret::new(key) })
+        Some(Credentials { secure_id: "test".into(), secure_key: Secret::new(key) })
     }
 
     fn good(name: &str, key: Option<&str>) -> Entry {
         let product = ProductId::new("product1").unwrap();
         let credentials = key.and_then(secret);
-        let device = Device { id: id(name), product, credentials, enabled: true, gateway: None, children: Vec::new() };
+        let device =
+            Device { id: id(name), product, credentials, enabled: true, gateway: None, children: Box::default() };
         Entry::Device(id(name), Some(Ok(device)))
     }
 
