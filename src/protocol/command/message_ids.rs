@@ -10,7 +10,7 @@ const SECONDS: u64 = 100_000_000;
 /// do with every number, gives them back unchanged.
 ///
 /// An id is the second and one of ten million numbers of that second. The workers of a replica share those evenly, from a
-/// place on that is drawn at start. So within [three years](SECONDS) no two ids of one worker are the same, nor two of one
+/// place on that is drawn at start. So within three years no two ids of one worker are the same, nor two of one
 /// replica, as long as its clock is not set back while it is down. Two replicas, or two starts within the same second, may
 /// draw places next to each other: with `n` commands a second on each of `w` workers that happens in `2 * n * w` of ten
 /// million cases.

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use super::answer::Admin;
 
-/// Connections of one listener at once. One more takes the place of an older one, so that nobody waits: see [`Open`].
+/// Connections of one listener at once. One more takes the place of an older one, so that nobody waits.
 pub const CONNECTIONS_MAX: usize = 64;
 
 /// From accepting a connection to the last byte of its answer.

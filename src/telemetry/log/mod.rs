@@ -1,7 +1,7 @@
 //! The log, on stderr: stdout is a queue.
 //!
 //! Lines wait in memory for a thread of their own that writes them, so whoever reads stderr keeps nobody waiting: see
-//! [`LogQueue`].
+//! `LogQueue`.
 //!
 //! A line is one line whatever a peer put into it. Lines of one kind, that is of one place in the sources, are bounded at
 //! the levels that peers can reach by mistake, error and warn: see [`Limiter`]. Below them nothing is left out, for whoever
