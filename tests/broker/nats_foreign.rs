@@ -96,12 +96,35 @@ fn a_stream_of_another_domain_acknowledges_nothing_and_a_lost_stream_is_made_aga
         }
         let stored = |sessions: &Sessions| (0..4).map(|slot| sessions.stored_of(slot).len()).sum::<usize>();
         sessions.send(&mut uplink, 60);
-        while sessions.failed < 100 {
+        let full_at = sessions.report.epoch;
+        while sessions.report.epoch < full_at + 5 {
             sessions.turn(&mut uplink).await;
             assert!(stored(&sessions) <= 40 + 60, "{} are acknowledged", stored(&sessions));
         }
         let wide = ["stream", "edit", "JETLINKS_DEVICE", "--max-msgs", "1000", "-f"];
         assert!(hub.run_cli(&wide).status.success());
         sessions.send_until_stored(&mut uplink, 60).await;
+    });
+}
+
+#[test]
+fn a_stream_of_the_same_name_in_another_domain_decides_about_no_record() {
+    let Leaf { hub, leaf } = Leaf::with_jetstream();
+    worker::run(async {
+        let namesake = ["stream", "add", "JETLINKS_DEVICE", "--subjects", "jetlinks.>", "--max-msgs", "50"];
+        assert!(leaf.run_cli(&[&namesake[..], &["--discard", "new", "--defaults"]].concat()).status.success());
+        let settings = NatsSettings { domain: Some("hub".to_owned()), ..NatsSettings::new(vec![leaf.url()]) };
+        let (inbox, stats) = (Arc::new(Inbox::new()), Arc::new(NatsStats::default()));
+        let mut uplink = NatsUplink::start(&settings, Arc::clone(&inbox), Arc::clone(&stats)).expect("right settings");
+        let mut sessions = Sessions::new(inbox, 4, 64);
+        // The leaf acknowledges the first fifty and refuses every other one, before the hub has it.
+        sessions.send_until_stored(&mut uplink, 100).await;
+        let epoch = sessions.report.epoch;
+        assert!(epoch <= 3, "{epoch} epochs: its refusals went on to count");
+        sessions.send_until_stored(&mut uplink, 300).await;
+        assert_eq!((sessions.report.epoch, sessions.unstorable.len()), (epoch, 0));
+        let client = async_nats::connect(hub.url()).await.expect("the server is there");
+        assert!(in_stream(&client).await >= 1200);
+        assert!(stats.foreign_acknowledgements.load(Ordering::Relaxed) > 1000);
     });
 }

@@ -21,6 +21,7 @@ mod log;
 mod memory;
 mod nats_connections;
 mod nats_leaving;
+mod nats_refusals;
 mod nats_security;
 mod nats_stream;
 mod outage;

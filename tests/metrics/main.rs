@@ -40,7 +40,6 @@ const BEYOND_THE_SCRIPT: &[(&str, &str)] = &[
     ("queue_acknowledgements_lost_total", "a million acknowledgements that wait at once"),
     ("command_answers_total result=repeated", "Kafka gives an outcome back after five minutes"),
     ("command_answers_total result=dropped", "neither an outcome nor a short failure in its place is taken"),
-    ("rejected_total reason=refused", "no queue of the script has a rule about one record"),
     ("log_lines_suppressed_total level=error", "no peer can cause lines at error"),
     ("log_lines_dropped_total", "the log of a bridge in the script is a file, which takes every line"),
 ];

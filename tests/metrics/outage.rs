@@ -20,6 +20,7 @@ pub(crate) fn play() -> Seen {
     repeat_an_answer(&mut seen);
     die(&mut seen);
     answer_in_the_place_of_the_stream(&mut seen);
+    fill_a_subject(&mut seen);
     seen
 }
 
@@ -92,8 +93,7 @@ fn die(seen: &mut Seen) {
     let huge = format!(r#"{{"data":"{}"}}"#, "x".repeat(1_200_000));
     wire.send(&packet::publish(&devices[0].topic("event/e"), huge.as_bytes(), 1, 1));
     wait_counted(&bridge, "queue_records_total", &["failed"]);
-    wire.wait_closed();
-    let mut wire = Wire::connect(bridge.mqtt(), &devices[0]);
+    assert_eq!(wire.next_packet().header, 0x40, "PUBACK of what was rejected");
     nats.kill9();
     wait_counted(&bridge, "queue_outages_total", &[]);
     wire.publish(&devices[0].topic("properties/report"), REPORT, 0, 0);
@@ -115,4 +115,19 @@ fn answer_in_the_place_of_the_stream(seen: &mut Seen) {
     });
     seen.scrape(&bridge);
     drop(answering);
+}
+
+fn fill_a_subject(seen: &mut Seen) {
+    let nats = Nats::start();
+    let stream = ["stream", "add", "JETLINKS_DEVICE", "--subjects", "jetlinks.>", "--discard", "new"];
+    let each = ["--discard-per-subject", "--max-msgs-per-subject", "2", "--defaults"];
+    assert!(nats.run_cli(&[&stream[..], &each].concat()).status.success());
+    let (registry, devices) = Registry::numbered(1);
+    let bridge = Bridge::start(&Settings::nats(&registry, &nats));
+    let mut wire = Wire::connect(bridge.mqtt(), &devices[0]);
+    for id in 1..=3 {
+        wire.publish_acknowledged(&devices[0].topic("properties/report"), REPORT, id);
+    }
+    wait_counted(&bridge, "rejected_total", &["refused"]);
+    seen.scrape(&bridge);
 }

@@ -31,8 +31,13 @@ impl Operator {
 
     /// A credentials file of a new user of the account for applications.
     pub(crate) fn credentials(&self) -> String {
+        self.credentials_with_payload(-1)
+    }
+
+    /// As [`Operator::credentials`], of a user who may send messages of so many bytes at most.
+    pub(crate) fn credentials_with_payload(&self, bytes: i32) -> String {
         let user = KeyPair::new_user();
-        let limits = json!({"type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1});
+        let limits = json!({"type": "user", "version": 2, "subs": -1, "data": -1, "payload": bytes});
         let (jwt, seed) = (jwt(&user, &self.account, &limits), user.seed().expect("a new key has a seed"));
         format!(
             "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\

@@ -10,13 +10,15 @@ use std::fmt;
 use async_nats::{Message, StatusCode};
 use serde::Deserialize;
 
+use crate::protocol::uplink::Refusal;
+
 /// The word of the stream about a record.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Acknowledgement {
     /// The stream has the record.
     Stored,
-    /// This record cannot be stored as it is; others can.
-    Unstorable(String),
+    /// It will never have this record; others it takes.
+    Unstorable(Refusal),
     /// The stream does not take records at present.
     Refused(String),
 }
@@ -26,6 +28,8 @@ pub(super) enum Acknowledgement {
 pub(super) enum Answerer {
     /// A stream of this name, in this domain if its server has one.
     Stream(String, Option<String>),
+    /// A stream with the same name, which refuses what the stream itself stores.
+    Namesake,
     /// A subscriber, as it seems: no answer of JetStream.
     Subscriber,
 }
@@ -35,6 +39,7 @@ impl fmt::Display for Answerer {
         match self {
             Answerer::Stream(name, Some(domain)) => write!(f, "stream {name} of domain {domain}"),
             Answerer::Stream(name, None) => write!(f, "stream {name} of no domain"),
+            Answerer::Namesake => f.write_str("a stream of the same name, in another domain"),
             Answerer::Subscriber => f.write_str("a subscriber"),
         }
     }
@@ -45,6 +50,14 @@ const MESSAGE_TOO_LARGE: u64 = 10_054;
 
 /// `err_code` of headers above what a stream can hold.
 const HEADER_TOO_LARGE: u64 = 10_097;
+
+/// `err_code` of a message that could not be stored, for whatever reason; the text says which.
+const STORE_FAILED: u64 = 10_077;
+
+/// Texts of nats-server for [`STORE_FAILED`] that are about one record alone: its subject is full, in a stream with
+/// `discard_new_per_subject`; it is larger than a stream can hold at all.
+const SUBJECT_FULL: &str = "maximum messages per subject exceeded";
+const TOO_LARGE_TO_STORE: &str = "message too large";
 
 /// An answer of JetStream to a publish: `JSPubAckResponse` of nats-server.
 #[derive(Deserialize)]
@@ -114,8 +127,11 @@ impl StreamIdentity {
             (None, _) => Err(Answerer::Subscriber),
             (Some(error), _) => {
                 let description = error.description.map(Cow::into_owned).unwrap_or_default();
-                Ok(match error.err_code {
-                    Some(MESSAGE_TOO_LARGE | HEADER_TOO_LARGE) => Acknowledgement::Unstorable(description),
+                Ok(match (error.err_code, description.as_str()) {
+                    (Some(MESSAGE_TOO_LARGE | HEADER_TOO_LARGE), _) | (Some(STORE_FAILED), TOO_LARGE_TO_STORE) => {
+                        Acknowledgement::Unstorable(Refusal::TooLarge(description))
+                    }
+                    (Some(STORE_FAILED), SUBJECT_FULL) => Acknowledgement::Unstorable(Refusal::Rule(description)),
                     _ => Acknowledgement::Refused(description),
                 })
             }
@@ -185,10 +201,18 @@ mod tests {
         };
         let full = "maximum messages exceeded";
         assert_eq!(read(&hub, &error("S", 10_077, full)), Ok(Acknowledgement::Refused(full.to_owned())));
-        assert_eq!(
-            read(&hub, &error("S", 10_054, "too large")),
-            Ok(Acknowledgement::Unstorable("too large".to_owned()))
-        );
+        let large = |text: &str| Refusal::TooLarge(text.to_owned());
+        for (code, text, refusal) in [
+            (10_054, "message size exceeds maximum allowed", large("message size exceeds maximum allowed")),
+            (10_097, "header size exceeds", large("header size exceeds")),
+            (10_077, TOO_LARGE_TO_STORE, large(TOO_LARGE_TO_STORE)),
+            (10_077, SUBJECT_FULL, Refusal::Rule(SUBJECT_FULL.to_owned())),
+        ] {
+            assert_eq!(read(&hub, &error("S", code, text)), Ok(Acknowledgement::Unstorable(refusal)), "{text}");
+        }
+        for (code, text) in [(10_077, "maximum bytes exceeded"), (10_109, "sealed"), (10_167, "too many requests")] {
+            assert_eq!(read(&hub, &error("S", code, text)), Ok(Acknowledgement::Refused(text.to_owned())));
+        }
         assert_eq!(read(&hub, &error("EDGE", 10_077, full)), foreign("EDGE", None));
         assert_eq!(read(&hub, &error("EDGE", 10_054, "too large")), foreign("EDGE", None));
         let nobody = message("", Some(StatusCode::NO_RESPONDERS));

@@ -1,6 +1,6 @@
 //! NATS headers of an envelope.
 
-use async_nats::{HeaderMap, HeaderName};
+use async_nats::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::protocol::downlink::Outcome;
 use crate::protocol::trace::TraceContext;
@@ -42,6 +42,15 @@ pub(super) fn traced(mut headers: HeaderMap, trace: Option<TraceContext>) -> Hea
         headers.insert(HeaderName::from_static(TRACEPARENT), trace.to_text().as_str());
     }
     headers
+}
+
+/// What headers cost in a message, as `max_payload` and `max_msg_size` count: the version, a line for each, an empty one.
+pub(super) fn wire_bytes(headers: &HeaderMap) -> usize {
+    let line = |(name, values): (&HeaderName, &Vec<HeaderValue>)| {
+        let name: &str = name.as_ref();
+        values.iter().map(|value| name.len() + ": \r\n".len() + value.as_str().len()).sum::<usize>()
+    };
+    "NATS/1.0\r\n\r\n".len() + headers.iter().map(line).sum::<usize>()
 }
 
 /// Headers of an outcome, with the service error where it is a failure.

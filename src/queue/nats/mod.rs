@@ -12,6 +12,7 @@ mod downlink;
 mod echo;
 mod error;
 mod headers;
+mod in_flight;
 mod interests;
 mod line;
 mod material;

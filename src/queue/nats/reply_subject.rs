@@ -5,9 +5,13 @@ use bytes::{Bytes, BytesMut};
 
 use crate::protocol::uplink::Token;
 
-/// Characters of a token in a subject: 13 digits to base 32 hold its 64 bits, one more holds the lap
-/// that it was sent in.
-const DIGITS: usize = 14;
+/// Characters of the number of a sending: 4 digits to base 32 hold its 20 bits.
+const NUMBER_DIGITS: usize = 4;
+
+/// And those of a token: 13 digits hold its 64 bits.
+const TOKEN_DIGITS: usize = 13;
+
+const DIGITS: usize = NUMBER_DIGITS + TOKEN_DIGITS;
 
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
 
@@ -27,39 +31,44 @@ impl ReplySubjects {
         Self { prefix: Bytes::from(format!("{inbox}.")), block: BytesMut::new() }
     }
 
-    /// The subject that the acknowledgement of this sending comes back on.
-    pub(super) fn subject(&mut self, token: Token, lap: u8) -> Subject {
+    /// The subject that the acknowledgement of this sending comes back on; `number` is below 2^20.
+    pub(super) fn subject(&mut self, token: Token, number: usize) -> Subject {
         let length = self.prefix.len() + DIGITS;
         if self.block.capacity() < length {
             self.block = BytesMut::with_capacity(BLOCK.max(length));
         }
         self.block.extend_from_slice(&self.prefix);
-        self.block.extend_from_slice(&encode(token, lap));
+        self.block.extend_from_slice(&encode(token, number));
         let bytes = self.block.split_to(length).freeze();
         // The inbox came from a str and the digits are ASCII.
         Subject::try_from(bytes).expect("a reply subject is UTF-8")
     }
 }
 
-fn encode(token: Token, lap: u8) -> [u8; DIGITS] {
+fn encode(token: Token, number: usize) -> [u8; DIGITS] {
     let mut digits = [0; DIGITS];
-    digits[0] = ALPHABET[usize::from(lap & 31)];
-    let mut rest = token.to_u64();
-    for digit in digits[1..].iter_mut().rev() {
-        *digit = ALPHABET[usize::try_from(rest & 31).unwrap_or_default()];
-        rest >>= 5;
-    }
+    let (first, last) = digits.split_at_mut(NUMBER_DIGITS);
+    // On no machine is a pointer longer.
+    write(first, number as u64);
+    write(last, token.to_u64());
     digits
 }
 
-/// The token and the lap in the last characters of a reply subject.
-pub(super) fn decode(subject: &str) -> Option<(Token, u8)> {
-    let digits = subject.as_bytes().last_chunk::<DIGITS>()?;
-    let mut number = 0_u64;
-    for digit in &digits[1..] {
-        number = number << 5 | u64::from(value(*digit)?);
+fn write(digits: &mut [u8], mut rest: u64) {
+    for digit in digits.iter_mut().rev() {
+        *digit = ALPHABET[usize::try_from(rest & 31).unwrap_or_default()];
+        rest >>= 5;
     }
-    Some((Token::from_u64(number), value(digits[0])?))
+}
+
+/// The token and the number in the last characters of a reply subject.
+pub(super) fn decode(subject: &str) -> Option<(Token, usize)> {
+    let (number, token) = subject.as_bytes().last_chunk::<DIGITS>()?.split_at(NUMBER_DIGITS);
+    Some((Token::from_u64(read(token)?), usize::try_from(read(number)?).ok()?))
+}
+
+fn read(digits: &[u8]) -> Option<u64> {
+    digits.iter().try_fold(0, |number, digit| Some(number << 5 | u64::from(value(*digit)?)))
 }
 
 fn value(digit: u8) -> Option<u8> {
@@ -75,20 +84,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reply_subject_gives_back_token_and_lap() {
+    fn a_reply_subject_gives_back_token_and_number() {
         let mut subjects = ReplySubjects::new("_INBOX.abc");
         for token in [
             Token { slot: 0, generation: 0, sequence: 0 },
             Token { slot: 99_999, generation: 7, sequence: 65_535 },
             Token { slot: u32::MAX, generation: u16::MAX, sequence: u16::MAX },
         ] {
-            for lap in [0, 1, 31] {
-                let subject = subjects.subject(token, lap);
+            for number in [0, 1, 31, (1 << 20) - 1] {
+                let subject = subjects.subject(token, number);
                 assert_eq!(subject.as_str().rsplit_once('.').map(|(inbox, _)| inbox), Some("_INBOX.abc"));
-                assert_eq!(decode(&subject), Some((token, lap)));
+                assert_eq!(decode(&subject), Some((token, number)));
             }
         }
         assert_eq!(decode("short"), None);
-        assert_eq!(decode("_INBOX.abc.0000000000000Z"), None);
+        assert_eq!(decode("_INBOX.abc.0000000000000000Z"), None);
     }
 }

@@ -15,6 +15,9 @@ use super::NatsSettings;
 /// An API request that is not answered by then counts as unanswered.
 const API_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// A queue that takes less cannot even be told that a device is there, or that a message was rejected.
+pub(super) const LEAST_BYTES: usize = 1024;
+
 /// Why the stream does not take records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum StreamTrouble {
@@ -30,6 +33,8 @@ pub(super) enum StreamTrouble {
     NoAcknowledgements,
     /// The stream takes nothing any more.
     Sealed,
+    /// The stream takes no message above so many bytes.
+    Narrow(usize),
     /// The stream is a copy of this one and takes nothing but what that has.
     Mirror(String),
 }
@@ -54,6 +59,10 @@ impl fmt::Display for StreamTrouble {
                 "the stream acknowledges nothing (no_ack): let it (nats stream edit --ack), or name another one",
             ),
             StreamTrouble::Sealed => f.write_str("the stream is sealed: name another one"),
+            StreamTrouble::Narrow(bytes) => write!(
+                f,
+                "the stream takes messages of at most {bytes} bytes (max_msg_size): the bridge itself needs {LEAST_BYTES}"
+            ),
             StreamTrouble::Mirror(origin) => {
                 write!(f, "the stream is a mirror and takes nothing: name {origin}, which it copies, or another one")
             }
@@ -80,6 +89,9 @@ struct StreamConfig {
     #[serde(default)]
     sealed: bool,
     mirror: Option<StreamOrigin>,
+    /// None where it is absent or below 1.
+    #[serde(default)]
+    max_msg_size: i64,
     #[serde(default)]
     retention: String,
 }
@@ -103,7 +115,7 @@ impl StreamInfo {
 
     /// What is wrong with the stream, if anything is.
     fn trouble(&self, prefix: &str) -> Option<StreamTrouble> {
-        let StreamConfig { subjects: filters, no_ack, sealed, mirror, .. } = &self.config;
+        let StreamConfig { subjects: filters, no_ack, sealed, mirror, max_msg_size, .. } = &self.config;
         if let Some(origin) = mirror {
             return Some(StreamTrouble::Mirror(origin.name.clone()));
         }
@@ -112,6 +124,9 @@ impl StreamInfo {
         }
         if *no_ack {
             return Some(StreamTrouble::NoAcknowledgements);
+        }
+        if let Some(bytes) = usize::try_from(*max_msg_size).ok().filter(|bytes| (1..LEAST_BYTES).contains(bytes)) {
+            return Some(StreamTrouble::Narrow(bytes));
         }
         let uncovered = subjects(prefix).into_iter().find(|subject| !filters.iter().any(|f| covers(f, subject)));
         if let Some(subject) = uncovered {
@@ -260,6 +275,8 @@ mod tests {
         assert_eq!(trouble(&format!(r#"{all},"no_ack":true"#), ""), Some(StreamTrouble::NoAcknowledgements));
         assert_eq!(trouble(&format!(r#"{all},"sealed":true"#), ""), Some(StreamTrouble::Sealed));
         assert_eq!(trouble(r#""mirror":{"name":"O"}"#, ""), Some(StreamTrouble::Mirror("O".to_owned())));
+        assert_eq!(trouble(&format!(r#"{all},"max_msg_size":1000"#), ""), Some(StreamTrouble::Narrow(1000)));
+        assert_eq!(trouble(&format!(r#"{all},"max_msg_size":-1"#), ""), None);
         let uncovered = Some(StreamTrouble::Uncovered("jetlinks.device.>".to_owned()));
         assert_eq!(trouble(r#""sources":[{"name":"O"}]"#, ""), uncovered);
         assert_eq!(trouble(all, r#","cluster":{"name":"c","leader":"n1"}"#), None);

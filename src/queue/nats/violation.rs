@@ -1,16 +1,18 @@
-//! What a server says of a subject that the user may not use.
+//! What a server says of what the user may not do.
 
 use std::collections::VecDeque;
 
 use async_nats::ServerError;
 
-/// A subject that the server has refused.
+/// What the server has refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Violation {
     /// A message on this subject went nowhere.
     Publish(String),
     /// This subscription does not exist, from the beginning or any more.
     Subscription(String),
+    /// A message was larger than this user may send; the server ends the connection for it.
+    Payload,
 }
 
 impl Violation {
@@ -18,6 +20,9 @@ impl Violation {
     /// with more behind it.
     pub(super) fn read(error: &ServerError) -> Option<Self> {
         let ServerError::Other(text) = error else { return None };
+        if text == "Maximum Payload Violation" {
+            return Some(Violation::Payload);
+        }
         let (kind, rest) = text.strip_prefix("Permissions Violation for ")?.split_once(" to \"")?;
         let subject = rest.split('"').next()?.to_owned();
         match kind {
@@ -71,7 +76,8 @@ mod tests {
             ),
             (r#"Permissions Violation for Subscription to "a" using queue "q" (sid "7")"#, subscription("a")),
             (r#"Permissions Violation for Publish with Reply of "a""#, None),
-            ("Maximum Payload Violation", None),
+            ("Maximum Payload Violation", Some(Violation::Payload)),
+            ("Stale Connection", None),
             ("Permissions Violation for Publish to", None),
         ] {
             assert_eq!(read(text), expected, "{text}");

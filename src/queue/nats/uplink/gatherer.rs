@@ -10,7 +10,8 @@ use futures_util::StreamExt;
 
 use super::{Shared, Trouble};
 use crate::protocol::uplink::Receipt;
-use crate::queue::nats::acknowledgement::Acknowledgement;
+use crate::queue::nats::acknowledgement::{Acknowledgement, Answerer};
+use crate::queue::nats::in_flight::Fate;
 use crate::queue::nats::reply_subject;
 use crate::queue::nats::stats::count;
 
@@ -38,41 +39,63 @@ pub(super) async fn gather(shared: Rc<Shared>, mut acknowledgements: Subscriber)
 }
 
 fn receipt(shared: &Shared, message: &Message) -> Option<Receipt> {
-    let (token, lap) = reply_subject::decode(&message.subject)?;
+    let (token, number) = reply_subject::decode(&message.subject)?;
     let acknowledgement = match shared.identity.borrow().read(message) {
         Ok(acknowledgement) => acknowledgement,
         Err(answerer) => {
-            if shared.stats.note_foreign(&answerer.to_string()) {
-                tracing::warn!(
-                    %answerer,
-                    "somebody else answers records: only the stream of the configuration acknowledges them"
-                );
-            }
+            shared.note_foreign(&answerer);
             return None;
         }
     };
-    let is_of_this_life = shared.outstanding.borrow_mut().acknowledge(lap);
+    let is_refusal = acknowledgement != Acknowledgement::Stored;
+    let mut in_flight = shared.in_flight.borrow_mut();
+    if !is_refusal && in_flight.was_refused(number, token) {
+        shared.is_disputed.set(true);
+    }
+    let Some(sending) = in_flight.get_mut(number, token) else {
+        // Of before the line was opened: it still spares its record a second sending.
+        if is_refusal {
+            if shared.is_disputed.get() {
+                shared.note_foreign(&Answerer::Namesake);
+            }
+            return None;
+        }
+        count(&shared.stats.stored);
+        return Some(Receipt::Stored(token));
+    };
+    if is_refusal && (shared.is_disputed.get() || sending.fate != Fate::Open) {
+        if sending.fate == Fate::Stored {
+            shared.is_disputed.set(true);
+        }
+        shared.note_foreign(&Answerer::Namesake);
+        return None;
+    }
+    if sending.fate == Fate::Open {
+        shared.outstanding.borrow_mut().acknowledge(sending.lap);
+    }
+    sending.fate = if is_refusal { Fate::Failed } else { Fate::Stored };
+    if is_refusal {
+        in_flight.note_refusal(number, token, Instant::now());
+    }
+    in_flight.trim();
     match acknowledgement {
         Acknowledgement::Stored => {
-            if is_of_this_life {
-                shared.prove();
-            }
+            shared.stored_at.set(Instant::now());
+            shared.is_forbidden.set(false);
+            shared.prove();
             count(&shared.stats.stored);
-            return Some(Receipt::Stored(token));
+            Some(Receipt::Stored(token))
         }
-        Acknowledgement::Unstorable(cause) => {
-            if is_of_this_life {
-                shared.prove();
-            }
-            shared.complain("a record cannot be stored as it is", &cause);
+        Acknowledgement::Unstorable(refusal) => {
+            shared.prove();
+            count(&shared.stats.failed);
+            Some(Receipt::Refused(token, Box::new(refusal)))
         }
         Acknowledgement::Refused(cause) => {
             shared.complain("the stream refuses records", &cause);
-            if is_of_this_life {
-                shared.end_life(Trouble::Refused);
-            }
+            shared.end_life(Trouble::Refused);
+            count(&shared.stats.failed);
+            None
         }
     }
-    count(&shared.stats.failed);
-    Some(Receipt::Failed(token))
 }

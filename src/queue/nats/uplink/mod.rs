@@ -9,6 +9,10 @@
 //! 5. The queue is `ok` with the first record that the stream takes. A worker whose sessions have nothing to send writes a
 //!    heartbeat for that. What is not proved within five seconds begins anew at 4.
 //!
+//! What goes wrong is one of three. *This record, for good*: it is larger than the server or the stream takes, or a rule of
+//! the stream is about it alone; the session replaces it. *This record, for now*: the user may not write its subject, or
+//! it is held back; its session tries again. *The queue*: everything else, which ends the life of the line.
+//!
 //! A connection whose server does not answer for the stream is left for another one ([`Control`](super::control::Control)).
 //!
 //! What a lost connection leaves behind: the client drops its write buffers, but up to [`OPERATIONS`] publishes that
@@ -29,11 +33,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use super::acknowledgement::StreamIdentity;
+use super::acknowledgement::{Answerer, StreamIdentity};
+use super::in_flight::InFlight;
 use super::outstanding::Outstanding;
 use super::stats::count;
 use super::{NatsError, NatsSettings, NatsStats, connection};
-use crate::protocol::uplink::{Handover, Inbox, Record, Token, Uplink};
+use crate::protocol::uplink::{Handover, Inbox, Receipt, Record, Token, Uplink};
 use crate::queue::Throttle;
 
 /// Records that may wait for the writer. They are shared with the sessions that hold them until their receipt, so one
@@ -42,6 +47,9 @@ const LINE_MAX: usize = 1 << 20;
 
 /// Sessions look at their deadlines once a second.
 const HELD_BACK_LONGER: Duration = Duration::from_secs(2);
+
+/// What a user may send is tried again after this time: it costs the connection when it is still too much.
+const ALLOWANCE_HOLDS: Duration = Duration::from_secs(600);
 
 /// One worker's way to JetStream.
 #[derive(Debug)]
@@ -54,10 +62,21 @@ pub struct NatsUplink {
 struct Shared {
     line: RefCell<Line>,
     outstanding: RefCell<Outstanding>,
+    in_flight: RefCell<InFlight>,
     /// Whose acknowledgements count; `STREAM.INFO` tells the domain.
     identity: RefCell<StreamIdentity>,
     /// Whether the stream has taken a record, or judged one, since the line was opened.
     is_proved: Cell<bool>,
+    /// Whether somebody on this connection refuses records in the name of the stream that the stream itself stores: a
+    /// stream of the same name in another domain, for a refusal names no domain. Refusals mean nothing then.
+    is_disputed: Cell<bool>,
+    /// When the stream last took a record, or the line was opened.
+    stored_at: Cell<Instant>,
+    /// Whether the server has forbidden a subject since then.
+    is_forbidden: Cell<bool>,
+    /// Messages above this size the user of the connection may not send, although the server takes them, and since when
+    /// that is known.
+    allowance: Cell<Option<(usize, Instant)>>,
     trouble: Cell<Option<Trouble>>,
     held_back: Cell<Option<HeldBack>>,
     troubled: Notify,
@@ -112,8 +131,13 @@ impl NatsUplink {
         let shared = Rc::new(Shared {
             line: RefCell::default(),
             outstanding: RefCell::new(Outstanding::new(Instant::now())),
+            in_flight: RefCell::default(),
             identity: RefCell::new(StreamIdentity::new(&settings.stream, None)),
             is_proved: Cell::new(false),
+            is_disputed: Cell::new(false),
+            stored_at: Cell::new(Instant::now()),
+            is_forbidden: Cell::new(false),
+            allowance: Cell::new(None),
             trouble: Cell::new(None),
             held_back: Cell::new(None),
             troubled: Notify::new(),
@@ -171,6 +195,9 @@ impl Shared {
 
     fn open(&self) {
         self.outstanding.borrow_mut().restart(Instant::now());
+        self.in_flight.borrow_mut().restart();
+        self.stored_at.set(Instant::now());
+        self.is_forbidden.set(false);
         self.is_proved.set(false);
         self.trouble.set(None);
         self.line.borrow_mut().open = true;
@@ -181,6 +208,30 @@ impl Shared {
         if !self.is_proved.replace(true) {
             self.inbox.confirm();
         }
+    }
+
+    /// Fails what is on its way on a subject that the user may not write: for now, as rights come back.
+    fn forbid(&self, subject: &str) {
+        let failed = self.in_flight.borrow_mut().fail(subject);
+        for (token, lap) in failed {
+            self.outstanding.borrow_mut().acknowledge(lap);
+            self.is_forbidden.set(true);
+            count(&self.stats.failed);
+            self.inbox.post_one(Receipt::Failed(token));
+        }
+    }
+
+    /// Learns from the end of a connection that the largest record on its way is too large for the user.
+    fn note_payload_violation(&self) {
+        if let Some(largest) = self.in_flight.borrow().largest() {
+            self.allowance.set(Some((largest.saturating_sub(1), Instant::now())));
+        }
+    }
+
+    /// How many bytes a message may have at most, where the server says `max_payload`.
+    fn limit(&self, max_payload: usize) -> usize {
+        let allowance = self.allowance.get().filter(|(_, since)| since.elapsed() < ALLOWANCE_HOLDS);
+        allowance.map_or(max_payload, |(bytes, _)| bytes.min(max_payload))
     }
 
     fn close(&self) {
@@ -220,6 +271,15 @@ impl Shared {
             self.end_life(Trouble::Overflowed);
         }
         Poll::Ready(next)
+    }
+
+    fn note_foreign(&self, answerer: &Answerer) {
+        if self.stats.note_foreign(&answerer.to_string()) {
+            tracing::warn!(
+                %answerer,
+                "somebody else answers records: only the stream of the configuration acknowledges them"
+            );
+        }
     }
 
     fn complain(&self, complaint: &'static str, cause: &str) {

@@ -18,7 +18,7 @@ use crate::queue::nats::echo::Echo;
 use crate::queue::nats::outstanding::{Loss, STALL};
 use crate::queue::nats::reply_subject::ReplySubjects;
 use crate::queue::nats::stats::count;
-use crate::queue::nats::stream::{self, StreamInfo, StreamTrouble};
+use crate::queue::nats::stream::{self, LEAST_BYTES, StreamInfo, StreamTrouble};
 use crate::queue::nats::violation::Violation;
 
 /// Operations that wait for the connection's task: two of its write buffers at the usual size of an envelope.
@@ -26,6 +26,9 @@ const OPERATIONS: usize = 256;
 
 /// Acknowledgements that may wait for the gatherer: as many as records can be under way.
 const ACKNOWLEDGEMENTS: usize = 1 << 20;
+
+/// How often it is looked whether a limit that is too small has grown.
+const LIMIT_GLANCE: Duration = Duration::from_secs(1);
 
 /// How often lost records are looked for.
 const GLANCE: Duration = Duration::from_millis(500);
@@ -35,8 +38,16 @@ pub(super) async fn run(shared: Rc<Shared>, settings: NatsSettings, servers: Vec
     let capacity = Capacity { operations: OPERATIONS, subscription: ACKNOWLEDGEMENTS };
     let echoes = format!("{}.echo.", settings.prefix);
     // Without its echo the uplink takes a server that lives for one that hangs, and no more.
+    let judging = Rc::clone(&shared);
     let attend = move |violation| match violation {
-        Violation::Publish(_) => None,
+        Violation::Publish(subject) => {
+            judging.forbid(&subject);
+            None
+        }
+        Violation::Payload => {
+            judging.note_payload_violation();
+            None
+        }
         Violation::Subscription(subject) if subject.starts_with(&echoes) => None,
         violation => Some(violation),
     };
@@ -73,9 +84,33 @@ async fn live(shared: &Shared, settings: &NatsSettings, connection: &Connection,
     let mut complaint = Complaint::default();
     let mut keeps_nothing = false;
     let mut silences = 0;
+    let mut is_narrow = false;
+    let mut connects = 0;
     loop {
         let Some(seen) = connection::connected(&mut link).await else { return };
-        shared.max_payload.set(Some(connection.client.max_payload()));
+        let max_payload = connection.client.max_payload();
+        shared.max_payload.set(Some(max_payload));
+        if std::mem::replace(&mut connects, seen.connects) != seen.connects {
+            shared.is_disputed.set(false);
+        }
+        // Where the server's own limit explains why the last connection ended, the user's is none.
+        shared.allowance.set(shared.allowance.get().filter(|(bytes, _)| *bytes < max_payload));
+        if max_payload < LEAST_BYTES {
+            if !std::mem::replace(&mut is_narrow, true) {
+                tracing::error!(
+                    max_payload,
+                    needed = LEAST_BYTES,
+                    "the NATS server takes too small messages: no record can be sent"
+                );
+            }
+            connection.control.doubt_limits();
+            tokio::select! {
+                () = connection::lost(&mut link, seen) => {}
+                () = tokio::time::sleep(LIMIT_GLANCE) => {}
+            }
+            continue;
+        }
+        is_narrow = false;
         let Some(info) = prepare(shared, settings, connection, echo, seen, &mut backoff).await else {
             hold_back_after_silence(shared, settings, &link, &mut silences);
             continue;
@@ -204,6 +239,7 @@ async fn watch_for_trouble(
     complaint: &mut Complaint,
 ) -> Trouble {
     let opened = Instant::now();
+    let mut is_asked = false;
     loop {
         tokio::select! {
             biased;
@@ -222,8 +258,18 @@ async fn watch_for_trouble(
         if shared.is_proved.get() {
             complaint.is_told = false;
         }
+        shared.in_flight.borrow_mut().forget_refusals(Instant::now());
         let loss = shared.outstanding.borrow_mut().look(Instant::now());
-        let is_unproved = !shared.is_proved.get() && opened.elapsed() >= STALL;
+        let silence = if shared.is_proved.get() { shared.stored_at.get().elapsed() } else { opened.elapsed() };
+        // Where subjects are forbidden and nothing else is sent, only a record of the bridge's own tells whether it is the
+        // fault of a few subjects.
+        let is_doubtful = shared.is_proved.get() && shared.is_forbidden.get();
+        if !is_doubtful || silence < STALL / 2 {
+            is_asked = false;
+        } else if !std::mem::replace(&mut is_asked, true) {
+            shared.inbox.ask_for_proof();
+        }
+        let is_unproved = (is_doubtful || !shared.is_proved.get()) && silence >= STALL;
         match loss {
             Some(Loss::Skipped) => {
                 tracing::warn!("JetStream acknowledged later records and not earlier ones");

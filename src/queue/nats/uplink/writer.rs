@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use async_nats::{Client, PublishErrorKind, Subject};
 
-use super::Shared;
-use crate::protocol::uplink::{Receipt, Token};
+use super::{Shared, Trouble};
+use crate::protocol::uplink::{Receipt, Refusal, Token};
 use crate::queue::nats::control::Control;
 use crate::queue::nats::headers;
 use crate::queue::nats::reply_subject::ReplySubjects;
@@ -18,36 +18,60 @@ pub(super) async fn write(shared: Rc<Shared>, client: Client, control: Rc<Contro
     loop {
         let (token, record) = poll_fn(|cx| shared.poll_next(cx)).await;
         if shared.is_held_back(&record) {
-            count(&shared.stats.failed);
-            shared.inbox.post_one(Receipt::Failed(token));
+            fail(&shared, token);
             continue;
         }
         let Ok(subject) = Subject::try_from(record.address) else {
-            refuse(&shared, token, "a subject is not UTF-8");
+            refuse(&shared, token, Refusal::Rule("its subject is not UTF-8".to_owned()));
             continue;
         };
-        let lap = shared.outstanding.borrow_mut().send();
-        let reply = replies.subject(token, lap);
         let headers =
             if record.attributes.is_empty() { structured.clone() } else { headers::binary(&record.attributes) };
         let headers = headers::traced(headers, record.trace);
+        let bytes = headers::wire_bytes(&headers) + record.payload.len();
+        let limit = shared.limit(client.max_payload());
+        if bytes > limit {
+            if control.knows_limits() {
+                refuse(&shared, token, too_large(bytes, limit));
+            } else {
+                control.doubt_limits();
+                fail(&shared, token);
+            }
+            continue;
+        }
+        let lap = shared.outstanding.borrow_mut().send();
+        let Some(number) = shared.in_flight.borrow_mut().send(token, lap, &subject, bytes) else {
+            // The epoch that follows brings the record again.
+            shared.end_life(Trouble::AcknowledgementsLost);
+            continue;
+        };
+        let reply = replies.subject(token, number);
         match client.publish_with_reply_and_headers(subject, reply, headers, record.payload).await {
             Ok(()) => count(&shared.stats.published),
             Err(error) if error.kind() == PublishErrorKind::Send => return,
+            // The limit has changed since it was looked at, with the connection.
             Err(error) => {
-                if error.kind() == PublishErrorKind::MaxPayloadExceeded {
-                    control.doubt_limits();
-                }
+                tracing::debug!(%error, "a record was not taken by the client");
                 shared.outstanding.borrow_mut().acknowledge(lap);
-                refuse(&shared, token, &error.to_string());
+                shared.in_flight.borrow_mut().give_up(number, token);
+                fail(&shared, token);
             }
         }
     }
 }
 
-/// A record that no attempt will get through: its connection alone suffers, by its deadline.
-fn refuse(shared: &Shared, token: Token, cause: &str) {
+fn too_large(bytes: usize, limit: usize) -> Refusal {
+    Refusal::TooLarge(format!("{bytes} bytes with headers, the server takes {limit} (max_payload)"))
+}
+
+/// A record that cannot be sent for now.
+fn fail(shared: &Shared, token: Token) {
     count(&shared.stats.failed);
-    shared.complain("a record cannot be stored as it is", cause);
     shared.inbox.post_one(Receipt::Failed(token));
+}
+
+/// A record that no attempt will get through.
+fn refuse(shared: &Shared, token: Token, refusal: Refusal) {
+    count(&shared.stats.failed);
+    shared.inbox.post_one(Receipt::Refused(token, Box::new(refusal)));
 }
