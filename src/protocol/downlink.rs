@@ -42,7 +42,7 @@ pub enum DownlinkEvent {
     /// A command was not carried out and its caller is not told, for it wants its outcome where the bridge itself
     /// listens.
     ReplySubjectRefused,
-    /// At least so many commands were lost on their way, more than the worker could take.
+    /// So many commands were lost on their way, more than may wait; they have no outcome.
     Lost(u64),
 }
 

@@ -17,6 +17,9 @@ use tokio::sync::mpsc;
 use super::support::Nats;
 use super::worker::{self, PATIENCE};
 
+const SIGSTOP: i32 = 19;
+const SIGCONT: i32 = 18;
+
 struct Fixture {
     downlink: NatsDownlink,
     events: mpsc::Receiver<DownlinkEvent>,
@@ -251,6 +254,48 @@ fn texts_of_a_caller_that_are_too_long_to_be_kept_are_a_parameter_error() {
 }
 
 #[test]
+fn outcomes_that_nats_does_not_take_are_bounded_in_bytes_and_each_caller_is_told() {
+    const CALLERS: usize = 60;
+    let nats = Nats::start();
+    worker::run(async {
+        let mut fixture = start(nats.url());
+        let caller = caller(&nats).await;
+        fixture.attached(1, "device1").await;
+        let mut replies = caller.subscribe("answers").await.expect("the client runs");
+        for _ in 0..CALLERS {
+            caller.publish_with_reply(read("device1"), "answers", Bytes::new()).await.expect("the client runs");
+        }
+        let mut tickets = Vec::new();
+        for _ in 0..CALLERS {
+            tickets.push(fixture.command().await.ticket.expect("a request waits"));
+        }
+        nats.process().signal(SIGSTOP);
+        let payload = Bytes::from(vec![b'x'; 900_000]);
+        for ticket in tickets {
+            fixture.downlink.answer(ticket, Outcome { payload: payload.clone(), ..outcome(None) });
+            // Whatever can leave does.
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+        }
+        nats.process().signal(SIGCONT);
+        let (mut whole, mut bare) = (0, 0);
+        for _ in 0..CALLERS {
+            let reply = tokio::time::timeout(PATIENCE, replies.next()).await.expect("an answer in time");
+            let reply = reply.expect("the subscription lives");
+            let code = reply.headers.as_ref().and_then(|headers| headers.get("Nats-Service-Error-Code"));
+            match reply.payload.len() {
+                0 => assert_eq!(code.map(|code| code.as_str()), Some("SYSTEM_ERROR")),
+                _ => assert_eq!(code, None),
+            }
+            *(if reply.payload.is_empty() { &mut bare } else { &mut whole }) += 1;
+        }
+        // 16 MiB in line, 4 MiB with the client, and what the sockets hold.
+        assert!(whole >= 22 && bare >= 10, "{whole} whole, {bare} without their envelope");
+    });
+}
+
+#[test]
 fn a_detached_device_is_no_longer_routable() {
     let nats = Nats::start();
     worker::run(async {
@@ -372,30 +417,37 @@ fn a_stream_that_stores_commands_is_named() {
 }
 
 #[test]
-fn a_worker_that_takes_no_commands_loses_them_counted() {
+fn of_a_flood_every_command_reaches_the_worker_or_is_counted_as_lost() {
     let nats = Nats::start();
     worker::run(async {
         let mut fixture = start(nats.url());
         let caller = caller(&nats).await;
         fixture.attached(1, "device1").await;
-        for _ in 0..70_000 {
+        // More than may wait; none is taken before that shows.
+        const SENT: u64 = 200_000;
+        for _ in 0..SENT {
             caller.publish(read("device1"), Bytes::new()).await.expect("the client runs");
         }
-        let lost = async {
+        let overflow = async {
             while fixture.stats.commands_dropped.load(Ordering::Relaxed) == 0 {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(PATIENCE, lost).await.expect("the loss is counted");
-        // What the subscription had room for is not lost.
+        tokio::time::timeout(PATIENCE, overflow).await.expect("more came than may wait");
         let (mut taken, mut lost) = (0, 0);
-        while taken < 65_536 || lost == 0 {
+        while taken + lost < SENT {
             match fixture.event().await {
                 DownlinkEvent::Command { .. } => taken += 1,
                 DownlinkEvent::Lost(count) => lost += count,
                 other => panic!("{other:?}"),
             }
         }
+        println!("{taken} taken, {lost} lost");
+        assert!(taken > 100_000 && lost > 0, "{taken} taken, {lost} lost");
+        assert_eq!(fixture.stats.commands_dropped.load(Ordering::Relaxed), lost);
+        // Nothing is counted twice, and the next one gets through.
+        fixture.attached(2, "device2").await;
+        fixture.answered(&caller, read("device2")).await;
     });
 }
 

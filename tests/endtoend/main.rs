@@ -13,6 +13,7 @@ mod command;
 mod descriptors;
 mod end;
 mod fleet;
+mod flood;
 mod kafka_brokers;
 mod kafka_commands;
 mod kafka_security;

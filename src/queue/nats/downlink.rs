@@ -3,10 +3,11 @@
 //! 1. `attach` notes the subject of a device; the registrar subscribes all that are noted and publishes one barrier to
 //!    an echo of its own behind them. A server handles what a connection sends in order, so when the barrier comes
 //!    back the interests before it are in place. (The client's `flush` only empties its socket buffer: no proof.)
-//! 2. The deliverer waits for all subscriptions at once and turns each message into an event, as fast as the worker
-//!    takes them: the worker refuses what is too much, and so nobody waits in vain. Only what comes while the thread is
-//!    busy waits in the subscriptions; what the client drops when one is full is counted.
-//! 3. `answer` puts the outcome in line; the answerer publishes it.
+//! 2. What comes on the subscriptions goes to the [`Backlog`], which bounds it. The deliverer turns each message into an
+//!    event, as fast as the worker takes them and outcomes leave: the worker refuses what is too much, and so nobody waits
+//!    in vain.
+//! 3. `answer` puts the outcome in line; the answerer publishes it. In a flood the client writes nothing until it has read
+//!    everything, so it is the backlog that grows, of which an entry is smaller than an outcome.
 //!
 //! While the server is away nothing is proved: sessions are let in at once, and the client sends their subscriptions
 //! when it is back.
@@ -15,16 +16,14 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use async_nats::{Client, ConnectOptions, HeaderMap, Message, PublishErrorKind, ServerAddr, Subject};
+use async_nats::{Client, ConnectOptions, HeaderMap, PublishErrorKind, ServerAddr, Subject};
 use bytes::Bytes;
-use futures_util::StreamExt;
-use futures_util::stream::SelectAll;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet, unconstrained};
 
+use super::backlog::{self, Backlog, Next, Waiting};
 use super::connection::{self, Capacity, Link};
 use super::control::Control;
 use super::interests::Interests;
@@ -44,19 +43,28 @@ use crate::protocol::uplink::Token;
 /// Operations that wait for the connection's task.
 const OPERATIONS: usize = 2048;
 
-/// Commands that wait in one subscription; one more is dropped, and counted. The client reserves room for 32 (6 KiB) per
-/// subscription and takes more only when they come. As many as all devices may have waiting by default: the client reads
-/// megabytes at once before the deliverer has its turn, and a caller whose command is dropped is not told.
-const WAITING_PER_DEVICE: usize = 65_536;
+/// Commands that wait in one subscription: without bound, as the backlog takes them out after every turn of the client.
+/// It reserves room for 32 (6 KiB) per subscription and takes more only when they come.
+const WAITING_PER_DEVICE: usize = Semaphore::MAX_PERMITS;
+
+/// Bytes that the client reads at once; larger messages make it take more. It reads 128 times in a turn at most (the
+/// budget of the runtime), so a turn brings a megabyte of small commands.
+const READ_BYTES: u16 = 8 * 1024;
 
 /// Longest reply subject, in bytes: a command that waits keeps it. Inboxes of clients have 50 to 100.
 const REPLY_BYTES_MAX: usize = 256;
 
 /// Outcomes that wait for the client before no more commands are taken.
-const ANSWERS_BACKLOG: usize = 8192;
+const ANSWERS_BACKLOG: usize = 4096;
 
 /// Outcomes that wait for the server; one more is dropped.
 const ANSWERS_MAX: usize = 65_536;
+
+/// Bytes of outcomes that wait for the server; of one more only the failure is kept, for the headers.
+const ANSWERS_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Bytes of outcomes that the client may hold before it has to get rid of them: it counts operations alone.
+const UNFLUSHED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// One worker's way to the commands.
 #[derive(Debug)]
@@ -74,10 +82,13 @@ pub(super) struct Shared {
     pub(super) interests: RefCell<Interests>,
     pub(super) tickets: RefCell<Tickets>,
     pub(super) requests: Line<Request>,
-    pub(super) subscriptions: Line<Incoming>,
+    /// To the task that takes commands in. Bounded by the interests of the worker.
+    pub(super) subscriptions: mpsc::UnboundedSender<Incoming>,
+    pub(super) backlog: Arc<Backlog>,
     pub(super) answers: Line<(Subject, Outcome)>,
+    answers_bytes: Cell<usize>,
     /// Subscriptions that are ending: something may still come on them.
-    pub(super) ending: Rc<Cell<usize>>,
+    pub(super) ending: Arc<AtomicUsize>,
     pub(super) is_connected: Cell<bool>,
     pub(super) events: mpsc::Sender<DownlinkEvent>,
     pub(super) stats: Arc<NatsStats>,
@@ -112,20 +123,24 @@ impl NatsDownlink {
         stats: Arc<NatsStats>,
     ) -> Result<Self, NatsError> {
         let (servers, options) = connection::options(settings)?;
+        let (subscriptions, incoming) = mpsc::unbounded_channel();
         let shared = Rc::new(Shared {
             prefix: format!("{}.command.", settings.prefix),
             own: format!("{}.", settings.prefix),
             interests: RefCell::default(),
             tickets: RefCell::default(),
             requests: Line::default(),
-            subscriptions: Line::default(),
+            subscriptions,
+            backlog: Arc::new(Backlog::new(Arc::clone(&stats))),
             answers: Line::default(),
-            ending: Rc::default(),
+            answers_bytes: Cell::new(0),
+            ending: Arc::default(),
             is_connected: Cell::new(false),
             events,
             stats,
         });
-        let supervisor = tokio::task::spawn_local(supervise(Rc::clone(&shared), settings.clone(), servers, options));
+        let supervising = supervise(Rc::clone(&shared), settings.clone(), servers, options, incoming);
+        let supervisor = tokio::task::spawn_local(supervising);
         Ok(Self { shared, supervisor })
     }
 
@@ -176,7 +191,8 @@ impl Downlink for NatsDownlink {
     }
 
     fn is_settled(&self) -> bool {
-        self.shared.ending.get() == 0 && self.shared.answers.len() == 0
+        let shared = &self.shared;
+        shared.ending.load(Ordering::Relaxed) == 0 && shared.backlog.is_empty() && shared.answers.len() == 0
     }
 
     fn held_bytes(&self, ticket: Ticket) -> usize {
@@ -189,11 +205,26 @@ impl Downlink for NatsDownlink {
             count(&self.shared.stats.answers_dropped);
             return;
         }
-        self.shared.answers.push((reply, outcome));
+        self.shared.push_answer(reply, outcome);
     }
 }
 
 impl Shared {
+    /// Puts an outcome in line; where that holds too much already without its envelope, which leaves it to the headers.
+    fn push_answer(&self, reply: Subject, outcome: Outcome) {
+        let bytes = self.answers_bytes.get();
+        let outcome = match outcome {
+            outcome if bytes.saturating_add(outcome.payload.len()) <= ANSWERS_BYTES_MAX => outcome,
+            outcome => {
+                let too_much = || (Code::SystemError, "too many outcomes wait for NATS".to_owned());
+                let failure = Some(outcome.failure.unwrap_or_else(too_much));
+                Outcome { payload: Bytes::new(), attributes: Vec::new(), failure, ..outcome }
+            }
+        };
+        self.answers_bytes.set(bytes + outcome.payload.len());
+        self.answers.push((reply, outcome));
+    }
+
     /// Ends subscriptions. What the server sends until it knows still reaches the worker, which answers it.
     fn end(&self, subscriptions: Vec<Subscription>) {
         for subscription in subscriptions {
@@ -203,7 +234,14 @@ impl Shared {
     }
 }
 
-async fn supervise(shared: Rc<Shared>, settings: NatsSettings, servers: Vec<ServerAddr>, options: ConnectOptions) {
+async fn supervise(
+    shared: Rc<Shared>,
+    settings: NatsSettings,
+    servers: Vec<ServerAddr>,
+    options: ConnectOptions,
+    incoming: mpsc::UnboundedReceiver<Incoming>,
+) {
+    let options = options.read_buffer_capacity(READ_BYTES);
     let capacity = Capacity { operations: OPERATIONS, subscription: WAITING_PER_DEVICE };
     let refused = Rc::clone(&shared);
     let attend = move |violation| {
@@ -232,6 +270,7 @@ async fn supervise(shared: Rc<Shared>, settings: NatsSettings, servers: Vec<Serv
     tasks.spawn_local(registrar.run());
     // The client's task takes in whatever has arrived, in one turn. Those that have to keep up with it stop where the
     // next one's room ends, not at the runtime's budget of 128 messages a turn.
+    tasks.spawn(unconstrained(backlog::take_in(Arc::clone(&shared.backlog), incoming)));
     tasks.spawn_local(unconstrained(deliver(Rc::clone(&shared))));
     tasks.spawn_local(unconstrained(answer(Rc::clone(&shared), client.clone(), Rc::clone(&connection.control))));
     let mut link = connection.link.clone();
@@ -239,11 +278,6 @@ async fn supervise(shared: Rc<Shared>, settings: NatsSettings, servers: Vec<Serv
     loop {
         let now = *link.borrow_and_update();
         shared.is_connected.set(now.connected);
-        let dropped = now.dropped - seen.dropped;
-        shared.stats.commands_dropped.fetch_add(dropped, Ordering::Relaxed);
-        if dropped > 0 && shared.events.send(DownlinkEvent::Lost(dropped)).await.is_err() {
-            return;
-        }
         if now.connected && now.connects != seen.connects {
             let covering = stream::covering(&client, settings.domain.as_deref(), &format!("{}>", shared.prefix)).await;
             if let Some(name) = &covering {
@@ -262,14 +296,17 @@ async fn supervise(shared: Rc<Shared>, settings: NatsSettings, servers: Vec<Serv
     }
 }
 
-/// Turns what comes on the subscriptions into events.
+/// Turns what waits into events.
 async fn deliver(shared: Rc<Shared>) {
-    let mut subscriptions = SelectAll::new();
     loop {
-        let (subject, message) = poll_fn(|cx| poll_message(&shared, &mut subscriptions, cx)).await;
         // A refusal is an outcome too: what cannot be answered yet must wait.
         poll_fn(|cx| shared.answers.poll_room(ANSWERS_BACKLOG, cx)).await;
-        let Some(event) = event(&shared, &subject, message) else { continue };
+        let event = match poll_fn(|cx| shared.backlog.poll_pop(cx)).await {
+            Next::Command(command) => event(&shared, command),
+            Next::Fence => Some(DownlinkEvent::Fenced),
+            Next::Lost(count) => Some(DownlinkEvent::Lost(count)),
+        };
+        let Some(event) = event else { continue };
         let is_command = matches!(event, DownlinkEvent::Command { .. });
         if shared.events.send(event).await.is_err() {
             return;
@@ -280,40 +317,26 @@ async fn deliver(shared: Rc<Shared>) {
     }
 }
 
-fn poll_message(
-    shared: &Shared,
-    subscriptions: &mut SelectAll<Incoming>,
-    cx: &mut Context<'_>,
-) -> Poll<(Bytes, Message)> {
-    while let Poll::Ready(subscription) = shared.subscriptions.poll_pop(cx) {
-        subscriptions.push(subscription);
-    }
-    match subscriptions.poll_next_unpin(cx) {
-        Poll::Ready(Some(next)) => Poll::Ready(next),
-        // Empty: the line above wakes this task.
-        Poll::Ready(None) | Poll::Pending => Poll::Pending,
-    }
-}
-
-fn event(shared: &Shared, subject: &Bytes, message: Message) -> Option<DownlinkEvent> {
-    let session = shared.interests.borrow().session(subject);
-    if let Some(reply) = &message.reply
+fn event(shared: &Shared, waiting: Waiting) -> Option<DownlinkEvent> {
+    let Waiting { interest, subject, reply, payload, headers } = waiting;
+    let session = shared.interests.borrow().session(&interest);
+    if let Some(reply) = &reply
         && is_forbidden_reply(&shared.own, reply)
     {
         count(&shared.stats.reply_subjects_refused);
-        tracing::debug!(subject = %message.subject, "a command asks to be answered where the bridge itself listens");
+        tracing::debug!(%subject, "a command asks to be answered where the bridge itself listens");
         return Some(DownlinkEvent::ReplySubjectRefused);
     }
-    let address = message.subject.strip_prefix(shared.prefix.as_str())?;
-    let mut command = Command::from_subject(address, &message.payload);
-    if let Some(headers) = &message.headers {
+    let address = subject.strip_prefix(shared.prefix.as_str())?;
+    let mut command = Command::from_subject(address, &payload);
+    if let Some(headers) = &headers {
         command = apply_headers(headers, command);
     }
-    if message.reply.as_ref().is_some_and(|reply| reply.len() > REPLY_BYTES_MAX) {
+    if reply.as_ref().is_some_and(|reply| reply.len() > REPLY_BYTES_MAX) {
         let text = format!("the reply subject has more than {REPLY_BYTES_MAX} bytes");
         command = command.and_then(|command| Err(command.refused(text)));
     }
-    let ticket = message.reply.map(|reply| shared.tickets.borrow_mut().issue(reply));
+    let ticket = reply.map(|reply| shared.tickets.borrow_mut().issue(reply));
     let to = session.map_or(Recipient::Ended, Recipient::Session);
     Some(DownlinkEvent::Command { to, ticket, command })
 }
@@ -332,9 +355,21 @@ fn apply_headers(headers: &HeaderMap, command: Result<Command, CommandError>) ->
 /// Publishes outcomes; those that wait when the server goes away are sent when it is back, as the callers' inboxes
 /// come back too.
 async fn answer(shared: Rc<Shared>, client: Client, control: Rc<Control>) {
+    let mut unflushed = 0;
     loop {
         let (reply, outcome) = poll_fn(|cx| shared.answers.poll_pop(cx)).await;
-        let headers = headers::outcome(&outcome);
+        let bytes = outcome.payload.len();
+        shared.answers_bytes.set(shared.answers_bytes.get() - bytes);
+        unflushed += bytes;
+        if unflushed > UNFLUSHED_BYTES_MAX {
+            // An error means that the client has ended, as the next publish finds out.
+            let _ended = client.flush().await;
+            unflushed = bytes;
+        }
+        let headers = match &outcome.failure {
+            Some((code, text)) if outcome.payload.is_empty() => headers::bare_failure(outcome.trace, *code, text),
+            _ => headers::outcome(&outcome),
+        };
         match client.publish_with_headers(reply.clone(), headers, outcome.payload).await {
             Ok(()) => count(&shared.stats.answers),
             Err(error) if error.kind() == PublishErrorKind::Send => return,
@@ -345,9 +380,7 @@ async fn answer(shared: Rc<Shared>, client: Client, control: Rc<Control>) {
                 // The caller must not wait for an outcome that cannot come; it gets the failure alone.
                 tracing::error!(device = outcome.device, %error, "an outcome cannot be sent");
                 let text = format!("the outcome cannot be sent: {error}");
-                let mut headers = headers::traced(HeaderMap::new(), outcome.trace);
-                headers.insert("Nats-Service-Error-Code", Code::SystemError.as_str());
-                headers.insert("Nats-Service-Error", text.replace(['\r', '\n'], " "));
+                let headers = headers::bare_failure(outcome.trace, Code::SystemError, &text);
                 if client.publish_with_headers(reply, headers, Bytes::new()).await.is_err() {
                     count(&shared.stats.answers_dropped);
                 }

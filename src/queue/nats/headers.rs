@@ -2,7 +2,7 @@
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::protocol::downlink::Outcome;
+use crate::protocol::downlink::{Code, Outcome};
 use crate::protocol::trace::TraceContext;
 
 /// Media type of a structured envelope.
@@ -64,6 +64,14 @@ pub(super) fn outcome(outcome: &Outcome) -> HeaderMap {
     headers
 }
 
+/// Headers of a failure whose envelope cannot be sent.
+pub(super) fn bare_failure(trace: Option<TraceContext>, code: Code, text: &str) -> HeaderMap {
+    let mut headers = traced(HeaderMap::new(), trace);
+    headers.insert("Nats-Service-Error-Code", code.as_str());
+    headers.insert("Nats-Service-Error", one_line(text));
+    headers
+}
+
 /// Percent-encodes what the HTTP binding, which this one follows, keeps out of header values: everything outside
 /// printable ASCII, the space, the double quote and the percent sign.
 fn escape(value: &str) -> String {
@@ -122,7 +130,6 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::protocol::downlink::Code;
 
     #[test]
     fn binary_attributes_are_percent_encoded_headers() {

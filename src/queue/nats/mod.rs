@@ -2,6 +2,7 @@
 //! claims by which replicas agree who holds a device, over one connection per replica.
 
 mod acknowledgement;
+mod backlog;
 mod caller;
 mod connection;
 mod connection_log;

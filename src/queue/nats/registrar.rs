@@ -224,7 +224,8 @@ impl Registrar {
             unwanted.end(&self.shared.ending);
             self.shared.requests.push(Request::Unsubscribe(unwanted));
         }
-        self.shared.subscriptions.push(Incoming { subject: subject.clone(), subscription });
+        // Fails only when the task that takes it has ended with all others.
+        let _ended = self.shared.subscriptions.send(Incoming { subject: subject.clone(), subscription });
         Subscribed::Sent
     }
 
@@ -246,24 +247,29 @@ impl Registrar {
     async fn confirm_until(&mut self, barrier: u64) -> bool {
         while self.waiting.front().is_some_and(|unconfirmed| unconfirmed.barrier <= barrier) {
             let Some(unconfirmed) = self.waiting.pop_front() else { break };
-            if !self.tell(unconfirmed.subjects).await || !self.end_fence(unconfirmed.is_fence).await {
+            if !self.tell(unconfirmed.subjects).await {
                 return false;
             }
+            self.end_fence(unconfirmed.is_fence);
         }
         true
     }
 
     async fn give_up_waiting(&mut self, cause: &'static str) -> bool {
         while let Some(unconfirmed) = self.waiting.pop_front() {
-            if !self.tell_unproved(unconfirmed.subjects, cause).await || !self.end_fence(unconfirmed.is_fence).await {
+            if !self.tell_unproved(unconfirmed.subjects, cause).await {
                 return false;
             }
+            self.end_fence(unconfirmed.is_fence);
         }
         true
     }
 
-    async fn end_fence(&self, is_fence: bool) -> bool {
-        !is_fence || self.shared.events.send(DownlinkEvent::Fenced).await.is_ok()
+    fn end_fence(&self, is_fence: bool) {
+        if is_fence {
+            // Commands that came before the barrier may still wait.
+            self.shared.backlog.push_fence();
+        }
     }
 
     async fn tell_unproved(&self, subjects: Vec<Bytes>, cause: &'static str) -> bool {

@@ -1,6 +1,6 @@
 //! Counters of the NATS queue.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Counts since start, over all workers that share it.
@@ -20,13 +20,15 @@ pub struct NatsStats {
     pub stalls: AtomicU64,
     /// Answers to records from somebody else than the stream of the configuration.
     pub foreign_acknowledgements: AtomicU64,
-    /// Acknowledgements lost because their subscription was full; a lower bound likewise.
+    /// Acknowledgements lost because their subscription was full; a lower bound, as the client tells of
+    /// a flood only by its first losses.
     pub acknowledgements_dropped: AtomicU64,
     /// Commands handed to a worker.
     pub commands: AtomicU64,
-    /// Commands lost because the worker did not take them fast enough; a lower bound, as the client tells of a flood only
-    /// by its first losses.
+    /// Commands lost because more came than may wait for the workers.
     pub commands_dropped: AtomicU64,
+    /// Bytes of the commands that wait for the workers.
+    pub(super) waiting_bytes: AtomicUsize,
     /// Commands refused for their reply subject.
     pub reply_subjects_refused: AtomicU64,
     /// Outcomes sent to their caller.

@@ -1,8 +1,8 @@
 //! A subscription that can be ended without losing what is on its way.
 
-use std::cell::{Cell, RefCell};
 use std::pin::{Pin, pin};
-use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 use async_nats::{Message, Subscriber};
@@ -12,14 +12,14 @@ use futures_util::{Stream, StreamExt};
 /// A subscription, shared by the interest that may end it and the stream of its messages.
 #[derive(Debug, Clone)]
 pub(super) struct Subscription {
-    inner: Rc<RefCell<Inner>>,
+    inner: Arc<Mutex<Inner>>,
 }
 
 #[derive(Debug)]
 struct Inner {
     subscriber: Subscriber,
     /// Counts the subscriptions that are ending, this one among them from [`Subscription::end`] on.
-    ending: Option<Rc<Cell<usize>>>,
+    ending: Option<Arc<AtomicUsize>>,
     is_given_up: bool,
     waker: Option<Waker>,
 }
@@ -28,39 +28,46 @@ impl Subscription {
     /// A running subscription.
     pub(super) fn new(subscriber: Subscriber) -> Self {
         let inner = Inner { subscriber, ending: None, is_given_up: false, waker: None };
-        Self { inner: Rc::new(RefCell::new(inner)) }
+        Self { inner: Arc::new(Mutex::new(inner)) }
     }
 
     /// Notes that it ends; `ending` counts it until the last message was taken.
-    pub(super) fn end(&self, ending: &Rc<Cell<usize>>) {
-        let counted = self.inner.borrow_mut().ending.replace(Rc::clone(ending));
+    pub(super) fn end(&self, ending: &Arc<AtomicUsize>) {
+        let counted = self.inner().ending.replace(Arc::clone(ending));
         if counted.is_none() {
-            ending.set(ending.get() + 1);
+            ending.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Asks the client to unsubscribe: operations after this one reach the server after it. What the server has sent
     /// before still comes. False: the client's line is full.
     pub(super) fn unsubscribe(&self, cx: &mut Context<'_>) -> bool {
-        let inner = &mut *self.inner.borrow_mut();
+        let inner = &mut *self.inner();
         // An error means that the client has ended.
         pin!(inner.subscriber.drain()).poll(cx).is_ready()
     }
 
     /// Ends it at once, with the loss of what is on its way: the server is away.
     pub(super) fn give_up(&self) {
-        let inner = &mut *self.inner.borrow_mut();
-        inner.is_given_up = true;
-        if let Some(waker) = inner.waker.take() {
+        let waker = {
+            let inner = &mut *self.inner();
+            inner.is_given_up = true;
+            inner.waker.take()
+        };
+        if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         if let Some(ending) = &self.ending {
-            ending.set(ending.get() - 1);
+            ending.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -78,7 +85,7 @@ impl Stream for Incoming {
     type Item = (Bytes, Message);
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let inner = &mut *self.subscription.inner.borrow_mut();
+        let inner = &mut *self.subscription.inner();
         if inner.is_given_up {
             return Poll::Ready(None);
         }

@@ -198,7 +198,7 @@ label! {
         Unreadable = "unreadable",
         /// Its reply subject is one that the bridge does not answer to; it was not executed.
         ReplySubjectRefused = "reply_subject_refused",
-        /// More came at once than can wait: it was dropped without an answer. A lower bound.
+        /// More came at once than may wait: it was dropped without an answer.
         Lost = "lost",
         /// Nobody waits for an outcome; it was carried out or not.
         Unasked = "unasked",
