@@ -257,18 +257,51 @@ fn the_lines_that_credentials_prints_can_be_pasted() {
 }
 
 #[test]
+fn libcoap_gets_its_token_and_the_time_in_blocks_as_small_as_it_wants() {
+    let mut stage = Stage::new(Certificate::elliptic());
+    let small = |mut request: Request<'static>| {
+        request.options.push("23,0x00".to_owned());
+        request
+    };
+    let time = stage.encrypted("/product1/device1/time-sync", r#"{"messageId":"m7"}"#);
+    let client = "coap-client-openssl";
+    let payload = format!("{{\"timestamp\":\"{}\"}}", now_ms());
+    let signature = sign_grant(payload.as_bytes(), &stage.devices[0].secure_key);
+    let options = vec!["2100,device1".to_owned(), format!("2110,{}", String::from_utf8_lossy(&signature))];
+    let auth = Request { client, method: "post", path: "/auth", options, body: payload.into_bytes() };
+    for request in [time, auth] {
+        let (code, text) = stage.send(&small(request));
+        assert!(code == "2.05" && text.contains("Block2:0/M/16") && text.contains("Block2:2/_/16"), "{text}");
+    }
+    stage.assert_nothing_more();
+}
+
+#[test]
+fn aiocoap_gets_the_time_in_blocks_as_small_as_it_wants() {
+    let stage = Stage::new(Certificate::elliptic());
+    for size in ["16", "32", "1024"] {
+        let said = aiocoap(&stage, &stage.devices[0].secure_key, "/product1/device1/time-sync", "{}", &[size]);
+        let json = said.strip_prefix("2.05 ").unwrap_or_else(|| panic!("{said}"));
+        let answer: serde_json::Value = serde_json::from_str(json).unwrap();
+        assert!(answer["timestamp"].as_i64().unwrap().abs_diff(now_ms()) < 60_000, "{said}");
+    }
+}
+
+/// What a device on aiocoap says of the answer to a body that is encrypted with this key.
+fn aiocoap(stage: &Stage, key: &str, path: &str, json: &str, more: &[&str]) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/coap_device.py");
+    let body = cipher::encrypt(cipher::key(key).unwrap(), json.as_bytes());
+    let body: String = body.iter().map(|byte| format!("{byte:02x}")).collect();
+    let port = stage.bridge.listener("coap").port().to_string();
+    let mut command = Command::new(tool::installed("venv/bin/python"));
+    let output = command.arg(&script).args([&port, "device1", path, &body]).args(more).output().unwrap();
+    text(&output).trim().to_owned()
+}
+
+#[test]
 fn aiocoap_reports_and_hears_of_its_mistakes() {
     let mut stage = Stage::new(Certificate::elliptic());
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/coap_device.py");
-    let report = |key: &str| {
-        let key = cipher::key(key).unwrap();
-        let body = cipher::encrypt(key, REPORT.as_bytes());
-        let body: String = body.iter().map(|byte| format!("{byte:02x}")).collect();
-        let port = stage.bridge.listener("coap").port().to_string();
-        let mut command = Command::new(tool::installed("venv/bin/python"));
-        let output = command.arg(&script).args([&port, "device1", PATH, &body]).output().unwrap();
-        text(&output).trim().to_owned()
-    };
+    let report = |key: &str| aiocoap(&stage, key, PATH, REPORT, &[]);
     assert_eq!(report(&stage.devices[0].secure_key), "2.01");
     assert_eq!(report("0123456789abcdef"), "4.01");
     stage.assert_report();

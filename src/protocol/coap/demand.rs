@@ -45,6 +45,8 @@ pub(super) struct Demand {
     pub(super) body: Body,
     /// Block1: which part of a body the payload is.
     pub(super) part: Option<Part>,
+    /// Block2: which block of the answer is wanted.
+    pub(super) wanted: Option<Block>,
     /// Option 2110.
     pub(super) signature: Vec<u8>,
     /// Option 2111.
@@ -81,6 +83,8 @@ impl Demand {
             Ok(Part { block, key: upload_key(&message), announced_bytes: message.uint(option::SIZE1) })
         });
         let part = part.transpose()?;
+        let wanted = message.uint(option::BLOCK2).map(Block::from_uint).transpose();
+        let wanted = wanted.map_err(|_| Fault::Answer(Code::BAD_REQUEST))?;
         let topic = message.path().map_err(|_| Fault::Option)?;
         let has_slash_in_segment = message.values(option::URI_PATH).any(|segment| segment.contains(&b'/'));
         Ok(Self {
@@ -88,6 +92,7 @@ impl Demand {
             topic,
             has_slash_in_segment,
             part,
+            wanted,
             signature: message.value(option::SIGNATURE).unwrap_or_default().to_vec(),
             token: message.value(option::TOKEN).map(<[u8]>::to_vec),
             accepts_json: message.uint(option::ACCEPT).is_none_or(is_format),
@@ -135,12 +140,7 @@ fn check_options(message: &Message, security: &Security) -> Result<(), Fault> {
             option::URI_PATH | option::URI_QUERY => value.len() <= SEGMENT_BYTES_MAX,
             option::URI_HOST => !repeated && (1..=SEGMENT_BYTES_MAX).contains(&value.len()),
             option::URI_PORT | option::ACCEPT => !repeated && value.len() <= 2,
-            option::BLOCK1 => !repeated && value.len() <= 3,
-            // Only the first piece of an answer can be asked for: answers have no second.
-            option::BLOCK2 => {
-                let block = message.uint(number).map(Block::from_uint);
-                !repeated && value.len() <= 3 && matches!(block, Some(Ok(Block { number: 0, .. })))
-            }
+            option::BLOCK1 | option::BLOCK2 => !repeated && value.len() <= 3,
             option::PROXY_URI | option::PROXY_SCHEME => {
                 wants_proxy = true;
                 !repeated && (1..=PROXY_BYTES_MAX).contains(&value.len())

@@ -22,6 +22,8 @@ pub(super) struct Answer {
     pub(super) code: Code,
     /// Block1 of the request.
     pub(super) block: Option<Block>,
+    /// Block2: which block of a longer answer the content is.
+    pub(super) piece: Option<Block>,
     /// Most bytes that are taken; with 4.13.
     pub(super) size_max: Option<u32>,
     /// Most seconds until it is worth trying again; with 5.03.
@@ -32,11 +34,12 @@ pub(super) struct Answer {
 
 impl Answer {
     pub(super) fn new(code: Code) -> Self {
-        Self { code, block: None, size_max: None, max_age_secs: None, content: None }
+        Self { code, block: None, piece: None, size_max: None, max_age_secs: None, content: None }
     }
 
-    pub(super) fn content(json: Vec<u8>) -> Self {
-        Self { content: Some(json), ..Self::new(Code::CONTENT) }
+    /// A block of what a device asked for.
+    pub(super) fn content(piece: Option<Block>, json: Vec<u8>) -> Self {
+        Self { piece, content: Some(json), ..Self::new(Code::CONTENT) }
     }
 }
 
@@ -60,6 +63,9 @@ impl Caller {
         let mut draft = Draft::new(kind, answer.code, id, self.request.token);
         if let Some(block) = answer.block {
             draft = draft.uint(option::BLOCK1, block.to_uint());
+        }
+        if let Some(piece) = answer.piece {
+            draft = draft.uint(option::BLOCK2, piece.to_uint());
         }
         if let Some(seconds) = answer.max_age_secs {
             draft = draft.uint(option::MAX_AGE, seconds);

@@ -49,6 +49,8 @@ pub enum Found<'a> {
 pub(super) enum Verdict {
     /// It is answered, and nothing is written.
     Answer(Answer),
+    /// It asked on that path for JSON, which is the answer; nothing is written.
+    Content(String, Vec<u8>),
     /// The record is written, which its span covers; then the answer is sent.
     Write(Box<Record>, Option<Box<Span>>, Answer),
 }
@@ -102,7 +104,7 @@ impl Judge<'_, '_> {
             let expiry_secs = (self.ctx.now.unix_ms / 1000).saturating_add(*token_ttl_secs);
             let token = secrets.issue(self.device, secure_key, expiry_secs);
             self.ctx.observer.event(self.peer, self.device, Event::Granted);
-            return Verdict::Answer(Answer::content([b"{\"token\":\"", &token[..], b"\"}"].concat()));
+            return Verdict::Content(topic, [b"{\"token\":\"", &token[..], b"\"}"].concat());
         }
         let wrong = has_slash_in_segment.then_some("a segment of the path has a slash in it");
         self.take_in(&source, &topic, wrong, &body, accepts_json)
@@ -173,7 +175,7 @@ impl Judge<'_, '_> {
             Inbound::TimeSync(_) if !accepts_json => Verdict::Answer(Answer::new(Code::NOT_ACCEPTABLE)),
             Inbound::TimeSync(answer) => {
                 self.tell(MessageEvent::Received(MessageKind::TimeSync));
-                Verdict::Answer(Answer::content(answer))
+                Verdict::Content(topic.to_owned(), answer)
             }
             Inbound::Rejected(rejected) => self.reject(source, rejected.kind, &rejected.rejection()),
             Inbound::Foreign => self.foreign(topic),

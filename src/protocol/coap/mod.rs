@@ -7,7 +7,7 @@
 //!    that no identity could make right is refused at once.
 //! 2. Anything else is parked, and [`Parked`] names the device that the caller must look up.
 //! 3. [`Endpoint::device`]: with what the registry says, the request is authenticated and becomes a record, or an
-//!    answer.
+//!    answer. One that is longer than the device wants is held, and [`Endpoint::feed`] gives out its other blocks.
 //! 4. [`Endpoint::receipt`]: the queue has the record, and the device gets its 2.01; or it has not, and gets 5.03.
 //! 5. [`Endpoint::tick`], about ten times a second: empty ACKs for what takes long, answers sent again until they are
 //!    acknowledged, everything whose time is over.
@@ -21,6 +21,7 @@
 pub mod cipher;
 mod context;
 mod demand;
+mod download;
 mod endpoint;
 mod exchange;
 mod fingerprint;

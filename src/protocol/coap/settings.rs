@@ -43,6 +43,12 @@ pub struct Settings {
     pub uploads: usize,
     /// Bodies of one peer that may be half received.
     pub uploads_per_peer: usize,
+    /// Answers in blocks that may be held until their clients have fetched them.
+    pub downloads: usize,
+    /// Such answers to one peer.
+    pub downloads_per_peer: usize,
+    /// Bytes of such answers. A single one may be longer.
+    pub download_bytes: usize,
     /// Bytes of bodies that are half received, and again as many of requests whose device is being looked up: what
     /// nobody has vouched for. Never less than one body needs.
     pub unproven_bytes: usize,
@@ -53,7 +59,8 @@ pub struct Settings {
 impl Settings {
     /// Settings with the default bounds. Worst case of memory: 6 MiB of open requests without their records (those
     /// count as [`Load::held_bytes`](crate::protocol::limit::Load)); 39 MiB of remembered answers when each is of another
-    /// peer, 16 MiB when they are of few; 4 MiB of remembered blocks; twice 8 MiB of what is unproven.
+    /// peer, 16 MiB when they are of few; 4 MiB of remembered blocks; twice 8 MiB of what is
+    /// unproven; 1 MiB of answers in blocks.
     pub fn new(number: u8, security: Security, key: FingerprintKey) -> Self {
         Self {
             number,
@@ -67,6 +74,9 @@ impl Settings {
             blocks_remembered_per_peer: 256,
             uploads: 1024,
             uploads_per_peer: 2,
+            downloads: 1024,
+            downloads_per_peer: 2,
+            download_bytes: 1 << 20,
             unproven_bytes: 8 << 20,
             key,
         }

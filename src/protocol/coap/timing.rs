@@ -18,5 +18,8 @@ pub(super) const EXCHANGE_LIFETIME_US: u64 = 247 * SECOND;
 /// MAX_TRANSMIT_WAIT: a client that has lost this long gives a block up.
 pub(super) const UPLOAD_IDLE_US: u64 = 93 * SECOND;
 
+/// How long an answer in blocks can be fetched: as long as a client waits for one block.
+pub(super) const DOWNLOAD_US: u64 = 93 * SECOND;
+
 /// Max-Age of 5.03, in seconds: when the device may try again.
 pub(super) const RETRY_SECS: u32 = 5;

@@ -6,13 +6,14 @@ mod request;
 use std::collections::VecDeque;
 
 use self::answer::token;
-use super::exchange::{Answer, Exchanges, Queued, Stage, Ticket};
+use super::download::{Asked, Downloads, Fetched, SIZE_EXPONENT_MAX};
+use super::exchange::{Answer, Caller, Exchanges, Queued, Stage, Ticket};
 use super::judge::{Judge, Verdict};
 use super::seen::Seen;
 use super::timing::ACK_DELAY_US;
 use super::upload::Uploads;
 use super::{Context, DropReason, Event, Found, PeerKey, Settings};
-use crate::codec::coap::{Code, Kind, Malformed, decode, empty};
+use crate::codec::coap::{Block, Code, Kind, Malformed, decode, empty};
 use crate::protocol::envelope::Replacement;
 use crate::protocol::id::DeviceId;
 use crate::protocol::random::Random;
@@ -58,6 +59,10 @@ pub struct Held {
     pub upload_bytes: usize,
     /// Blocks that are remembered for duplicates.
     pub blocks: usize,
+    /// Answers in blocks.
+    pub downloads: usize,
+    /// Bytes of those.
+    pub download_bytes: usize,
     /// Entries of the timers.
     pub timers: usize,
 }
@@ -71,6 +76,7 @@ pub struct Endpoint {
     /// Blocks that were taken in: nobody has vouched for their senders, so they must not push others out.
     blocks: Seen,
     uploads: Uploads,
+    downloads: Downloads,
     /// Requests too young for an empty ACK, in the order of their arrival; some are closed.
     young: VecDeque<(u64, Ticket)>,
     /// The others; some are closed.
@@ -92,6 +98,7 @@ impl Endpoint {
             seen: Seen::new(remembered, settings.remembered_per_peer, settings.exchanges_per_peer),
             blocks: Seen::new(settings.blocks_remembered, settings.blocks_remembered_per_peer, 1),
             uploads: Uploads::new(settings.uploads, settings.uploads_per_peer, settings.unproven_bytes),
+            downloads: Downloads::new(settings.downloads, settings.downloads_per_peer, settings.download_bytes),
             young: VecDeque::new(),
             old: Vec::new(),
             parked: 0,
@@ -116,6 +123,8 @@ impl Endpoint {
             uploads: self.uploads.len(),
             upload_bytes: self.uploads.held_bytes(),
             blocks: self.blocks.len(),
+            downloads: self.downloads.len(),
+            download_bytes: self.downloads.held_bytes(),
             timers: self.young.len() + self.old.len(),
         }
     }
@@ -174,10 +183,16 @@ impl Endpoint {
             Found::Unknown => None,
             Found::Away => return self.give_up(ticket, DropReason::RegistryAway, ctx),
         };
+        let wanted = demand.wanted;
         let device = parked.device.as_str();
         let judge = Judge { settings: &self.settings, ctx, peer: caller.peer, device };
         match judge.judge(demand, identity) {
             Verdict::Answer(answer) => self.conclude(ticket, answer, false, ctx),
+            Verdict::Content(topic, json) => {
+                let asked = Asked { device: parked.device.clone(), topic };
+                let answer = self.first_block(&caller, asked, json, wanted, ctx.now.us);
+                self.conclude(ticket, answer, false, ctx);
+            }
             Verdict::Write(record, span, answer) => {
                 let (device, record) = (parked.device.clone(), *record);
                 self.write(
@@ -187,6 +202,24 @@ impl Endpoint {
                 );
             }
         }
+    }
+
+    /// The first block of what a device asked for, or all of it where that is no longer than is wanted.
+    fn first_block(
+        &mut self,
+        caller: &Caller,
+        asked: Asked,
+        json: Vec<u8>,
+        wanted: Option<Block>,
+        now_us: u64,
+    ) -> Answer {
+        let size_exponent = wanted.map_or(SIZE_EXPONENT_MAX, |wanted| wanted.size_exponent);
+        let first = Block { number: 0, more: false, size_exponent };
+        if json.len() <= first.bytes() {
+            return Answer::content(wanted.and(Some(first)), json);
+        }
+        let fingerprint = caller.request.fingerprint;
+        answer_of(self.downloads.begin(caller.peer, fingerprint, asked, json, size_exponent, now_us))
     }
 
     /// Applies a receipt of the queue. One of another endpoint, or of a request that was given up, changes nothing.
@@ -284,6 +317,7 @@ impl Endpoint {
         });
         self.old = old;
         self.with_uploads(ctx, |uploads| uploads.expire(now_us));
+        self.downloads.expire(now_us);
         self.seen.sweep(now_us);
         self.blocks.sweep(now_us);
     }
@@ -296,6 +330,15 @@ impl Endpoint {
             self.exchanges.remove(ticket);
         }
         self.blocks.forget(peer);
+        self.downloads.forget(peer);
         self.with_uploads(ctx, |uploads| uploads.forget(peer));
+    }
+}
+
+fn answer_of(fetched: Fetched) -> Answer {
+    match fetched {
+        Fetched::Block(block, bytes) => Answer::content(Some(block), bytes),
+        Fetched::Beyond => Answer::new(Code::BAD_REQUEST),
+        Fetched::Unknown => Answer::new(Code::REQUEST_ENTITY_INCOMPLETE),
     }
 }

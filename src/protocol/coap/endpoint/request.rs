@@ -1,9 +1,10 @@
 //! From a datagram to a parked request, or to an answer that needs no device.
 
 use super::answer::unavailable;
-use super::{Endpoint, Parked};
+use super::{Endpoint, Parked, answer_of};
 use crate::codec::coap::{Block, Code, Kind, Message, empty};
 use crate::protocol::coap::demand::{Body, Demand, Fault};
+use crate::protocol::coap::download::Asked;
 use crate::protocol::coap::exchange::{Answer, Caller, Exchange, Stage};
 use crate::protocol::coap::judge::too_large;
 use crate::protocol::coap::seen::{Origin, RequestKey, Sighting};
@@ -31,6 +32,13 @@ impl Endpoint {
                 return None;
             }
         };
+        if let Some(wanted) = demand.wanted.filter(|wanted| wanted.number > 0) {
+            // Its body was whole when the answer was begun (RFC 7959 section 2.7), and is not looked at again.
+            let asked = Asked { device: demand.device, topic: demand.topic };
+            let answer = answer_of(self.downloads.fetch(peer, &asked, wanted));
+            self.reply(&caller, &answer, ctx);
+            return None;
+        }
         let earlier = self.earlier(&caller, demand.part.is_some(), ctx);
         if earlier == Earlier::Other {
             self.end_answers_like(&caller);

@@ -37,6 +37,9 @@ fn seeds() -> Vec<Vec<u8>> {
         report(1),
         non(report(2)),
         encrypted(3, "time-sync", "{}"),
+        in_blocks(14, 0).payload(&cipher::encrypt(cipher::key(KEY).expect("16 bytes"), b"{}")).encode(),
+        in_blocks(15, 1).encode(),
+        in_blocks(16, 0).option(option::TOKEN, &secrets().issue("device1", KEY, NOW_MS)).payload(b"{}").encode(),
         encrypted(4, "child/child1/event/fire", r#"{"data":[1,2,3]}"#),
         named(5).option(option::DEVICE_ID, b"device1").uint(option::BLOCK1, block(0, true)).payload(&[7; 16]).encode(),
         named(6).option(option::DEVICE_ID, b"device1").uint(option::BLOCK1, block(1, true)).payload(&[7; 16]).encode(),
@@ -50,6 +53,14 @@ fn seeds() -> Vec<Vec<u8>> {
         empty(Kind::Acknowledgement, 1).to_vec(),
         empty(Kind::Reset, 2).to_vec(),
     ]
+}
+
+/// A request for the time in blocks of 16 bytes.
+fn in_blocks(id: u16, number: u32) -> Draft {
+    Draft::new(Kind::Confirmable, Code::POST, id, message_token(4))
+        .path("/product1/device1/time-sync")
+        .option(option::DEVICE_ID, b"device1")
+        .uint(option::BLOCK2, number << 4)
 }
 
 /// What an endpoint behind DTLS takes.
@@ -101,6 +112,8 @@ fn small(security: Security) -> Settings {
         remembered_per_peer: 16,
         blocks_remembered: 100,
         uploads: 20,
+        downloads: 10,
+        download_bytes: 2_000,
         unproven_bytes: 20_000,
         ..Settings::new(3, security, key())
     }
@@ -111,7 +124,7 @@ fn flood(mut rig: Rig, settings: &Settings, seed: u64, count: u32) {
     let mut random = Random(seed);
     let seeds = seeds();
     let mut buffer = Vec::new();
-    let mut written = 0;
+    let (mut written, mut downloads) = (0, 0);
     for number in 0..count {
         datagram(&mut random, &seeds, &mut buffer);
         let from = match random.below(3) {
@@ -124,14 +137,16 @@ fn flood(mut rig: Rig, settings: &Settings, seed: u64, count: u32) {
         if number % 64 == 0 {
             written += settle(&mut rig, &mut random);
             check(&rig, settings);
+            downloads += rig.endpoint.held().downloads;
         }
     }
-    assert!(written > 1000, "nothing came through, so nothing was tried: {written}");
+    assert!(written > 1000 && downloads > 1000, "nothing came through, so nothing was tried: {written}, {downloads}");
     for _ in 0..6000 {
         rig.pass_ms(100);
     }
     rig.assert_empty();
-    assert_eq!((rig.endpoint.held().remembered, rig.endpoint.held().blocks, rig.endpoint.held().timers), (0, 0, 0));
+    let held = rig.endpoint.held();
+    assert_eq!((held.remembered, held.blocks, held.timers, held.downloads, held.download_bytes), (0, 0, 0, 0, 0));
 }
 
 /// Time passes, and most records get a receipt.
@@ -158,6 +173,7 @@ fn check(rig: &Rig, settings: &Settings) {
     assert!(held.uploads <= settings.uploads, "{held:?}");
     assert!(held.parked_bytes <= settings.unproven_bytes, "{held:?}");
     assert!(held.upload_bytes <= settings.unproven_bytes, "{held:?}");
+    assert!(held.downloads <= settings.downloads && held.download_bytes <= settings.download_bytes, "{held:?}");
     assert!(held.timers <= 3 * settings.exchanges, "{held:?}");
     let records_bytes = rig.world.load.held_records * 4096;
     assert!(rig.world.load.held_records <= settings.exchanges);

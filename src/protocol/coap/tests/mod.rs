@@ -2,6 +2,7 @@
 
 mod agreement;
 mod codes;
+mod download;
 mod flood;
 mod layer;
 mod link;
