@@ -63,7 +63,9 @@ def _without_files(read, written):
 def the_bridge_takes_the_configuration_of_each_preset_without_a_warning():
     for preset in PRESETS:
         done = _check("-f", CHART / preset)
-        assert (done.returncode, done.stderr) == (0, ""), f"{preset}: {done.stderr}"
+        # How many files may be open is a matter of this machine, not of the preset.
+        lines = [line for line in done.stderr.splitlines() if line and "open files" not in line]
+        assert (done.returncode, lines) == (0, []), f"{preset}: {done.stderr}"
 
 
 def the_bridge_takes_the_configuration_of_the_whole_matrix():
