@@ -81,7 +81,7 @@ impl Downlink for FakeDownlink {
 }
 
 /// Knows `child1` of `device1`, and `child2` of another gateway.
-struct FakeRegistry;
+pub(crate) struct FakeRegistry;
 
 impl Children for FakeRegistry {
     fn child(&self, id: &str) -> Child {

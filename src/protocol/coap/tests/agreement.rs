@@ -5,28 +5,12 @@ use serde_json::Value;
 use super::super::fake::{KEY, NOW_MS, Rig, post, secrets};
 use crate::codec::coap::option;
 use crate::codec::mqtt::{Packet, PacketId, Publish, PublishHead, Qos};
-use crate::protocol::child::{Child, Children};
 use crate::protocol::explain::Explainer;
-use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::session::fake;
 
 const VECTORS: &str = include_str!("../../../../tests/golden/vectors.jsonl");
 
 const PACKET_BYTES: usize = 4096;
-
-/// The children that the registries of the other two know.
-struct Known;
-
-impl Children for Known {
-    fn child(&self, id: &str) -> Child {
-        let gateway = match id {
-            "child1" => "device1",
-            "child2" => "gw2",
-            _ => return Child::Unknown,
-        };
-        Child::Known { product: ProductId::new("product2").expect("valid"), gateway: DeviceId::new(gateway).ok() }
-    }
-}
 
 /// The last envelope, without what differs by session and by the number of envelopes before it.
 fn comparable(mut envelope: Value) -> Value {
@@ -69,7 +53,7 @@ fn explained(topic: &str, payload: &[u8]) -> Option<Value> {
         now_ms: NOW_MS,
         seed: 1,
     };
-    let json = explainer.message(topic, payload, Some(("product1", "device1")), &Known);
+    let json = explainer.message(topic, payload, Some(("product1", "device1")), &fake::FakeRegistry);
     let mut explanation: Value = serde_json::from_str(&json).expect("an explanation is JSON");
     let envelope = explanation["envelope"].take();
     if !envelope.is_null() {
