@@ -112,6 +112,13 @@ bench: tools ## compares with Mosquitto in ROUNDS (3) of SECONDS (5), prices met
 		--peers stdio-scraped,stdio-traced,jetstream-scraped,jetstream-traced
 	$(CARGO) bench --locked --bench sessions
 
+.PHONY: bench-beside
+bench-beside: tools ## compares with another build of the bridge, BESIDE=path/to/jetlinks-bridge, both on one core
+	@test -x '$(BESIDE)' || { echo 'usage: make bench-beside BESIDE=path/to/jetlinks-bridge' >&2; exit 1; }
+	@.ci/packages bench
+	$(CARGO) bench --locked --bench endtoend -- --rounds $$((3 * $(ROUNDS))) --seconds $(SECONDS) --beside '$(BESIDE)' \
+		--peers stdio,jetstream,kafka
+
 .PHONY: fuzz
 fuzz: ## fuzzes each target for FUZZ_SECONDS (60)
 	@$(CARGO) fuzz --version > /dev/null || { echo 'missing: cargo install --locked cargo-fuzz' >&2; exit 1; }

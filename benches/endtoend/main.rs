@@ -4,7 +4,8 @@
 //! every other round in reverse, so that a machine that grows busier does not favour one. Between two moments of steady
 //! load the processor time of the server and the acknowledged messages are read; the ratio is taken inside a round, the
 //! table shows medians over rounds. Peers that somebody watches run beside the
-//! same peer unwatched, both on one core and their devices on another: a few per cent show in no other way.
+//! same peer unwatched, both on one core and their devices on another: a few per cent show in no other way. With
+//! `--beside` bridges run beside those of another build in the same way.
 #![expect(clippy::print_stdout, reason = "the table is the result")]
 #![expect(
     clippy::disallowed_methods,
@@ -27,9 +28,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use self::measurement::{measure, measure_both};
+use self::measurement::{measure, measure_both, own_program};
 use self::options::Options;
-use self::peer::Queues;
+use self::peer::{Peer, Queues};
 use self::table::Table;
 
 fn main() -> ExitCode {
@@ -57,15 +58,24 @@ fn main() -> ExitCode {
             }
             for peer in turn.into_iter().filter(|peer| peer.takes(load)) {
                 // A watched peer is measured beside the bare one, on one core at the same time.
-                let measured = match peer.unwatched() {
+                let reference = match &options.beside {
+                    Some(other) if peer != Peer::Mosquitto => Some((peer, other.as_path())),
+                    _ => peer.unwatched().map(|bare| (bare, own_program())),
+                };
+                let measured = match reference {
                     None => measure(peer, load, options.seconds, &mut queues).map(|figures| (None, figures)),
-                    Some(bare) => measure_both([bare, peer], load, options.seconds, &mut queues)
-                        .map(|[bare, figures]| (Some(bare), figures)),
+                    Some(reference) => {
+                        measure_both([reference, (peer, own_program())], load, options.seconds, &mut queues)
+                            .map(|[reference, figures]| (Some(reference), figures))
+                    }
                 };
                 match measured {
-                    Ok((bare, figures)) => {
+                    Ok((reference, figures)) => {
                         println!("round {}, {load}, {peer}: {figures}", round + 1);
-                        table.add(load, peer, round, figures, bare);
+                        if let Some(reference) = reference {
+                            println!("round {}, {load}, beside it: {reference}", round + 1);
+                        }
+                        table.add(load, peer, round, figures, reference);
                     }
                     Err(error) => println!("round {}, {load}, {peer}: FAILED: {error}", round + 1),
                 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Lines, Read};
+use std::path::Path;
 use std::process::{ChildStderr, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -61,34 +62,40 @@ pub(crate) enum Cores {
 }
 
 impl Cores {
-    /// A call of the bridge's program: as a server, or as devices.
-    pub(crate) fn command(self, is_server: bool) -> Command {
-        let program = env!("CARGO_BIN_EXE_jetlinks-bridge");
+    /// A call of a build of the bridge: as a server, or as devices.
+    pub(crate) fn command(self, program: &Path, is_server: bool) -> Command {
         match self {
             Cores::Any => Command::new(program),
             Cores::Apart => {
                 let mut command = Command::new("taskset");
-                command.args(["--cpu-list", if is_server { "0" } else { "1" }, program]);
+                command.args(["--cpu-list", if is_server { "0" } else { "1" }]).arg(program);
                 command
             }
         }
     }
 }
 
+/// The build that this benchmark belongs to.
+pub(crate) fn own_program() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_jetlinks-bridge"))
+}
+
 /// Measures a peer: starts it, loads it, ends it.
 pub(crate) fn measure(peer: Peer, load: Load, seconds: u64, queues: &mut Queues) -> Result<Figures, String> {
-    let server = peer.start(load, queues, Cores::Any)?;
+    let server = peer.start(own_program(), load, queues, Cores::Any)?;
     Devices::start(&server, load, seconds, Cores::Any).measure(&server, seconds)
 }
 
-/// Measures two peers at the same time on one core: whatever slows the machine slows both.
+/// Measures two peers, each of a build, at the same time on one core: whatever slows the machine slows both.
 pub(crate) fn measure_both(
-    peers: [Peer; 2],
+    peers: [(Peer, &Path); 2],
     load: Load,
     seconds: u64,
     queues: &mut Queues,
 ) -> Result<[Figures; 2], String> {
-    let servers = [peers[0].start(load, queues, Cores::Apart)?, peers[1].start(load, queues, Cores::Apart)?];
+    let [first, second] = peers;
+    let mut start = |(peer, program): (Peer, &Path)| peer.start(program, load, queues, Cores::Apart);
+    let servers = [start(first)?, start(second)?];
     thread::scope(|scope| {
         let both = servers.each_ref().map(|server| {
             let devices = Devices::start(server, load, seconds, Cores::Apart);
@@ -108,7 +115,7 @@ struct Devices {
 
 impl Devices {
     fn start(server: &Server, load: Load, seconds: u64, cores: Cores) -> Self {
-        let mut command = cores.command(false);
+        let mut command = cores.command(own_program(), false);
         command.arg("simulate").args(["--rate", "0", "--qos", "1", "--output", "json", "--warmup", "1s"]);
         command.args(["--address", &server.address.to_string(), "--window", &load.window.to_string()]);
         command.args(["--transport", load.transport.name()]);

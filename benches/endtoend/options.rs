@@ -1,5 +1,7 @@
 //! Arguments of the benchmark.
 
+use std::path::PathBuf;
+
 use clap::Parser;
 
 use crate::load::Load;
@@ -23,6 +25,10 @@ pub(crate) struct Options {
     /// Who is measured; all by default
     #[arg(long, value_delimiter = ',', value_enum)]
     pub(crate) peers: Vec<Peer>,
+
+    /// Another build of the bridge: each peer that is a bridge is measured beside the same one of that build, on one core
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) beside: Option<PathBuf>,
 
     /// What cargo hands to every benchmark
     #[arg(long, hide = true)]

@@ -3,7 +3,7 @@
 use std::env;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -104,8 +104,8 @@ impl Peer {
         }
     }
 
-    /// Starts a fresh server for this load and waits until it takes devices.
-    pub(crate) fn start(self, load: Load, queues: &mut Queues, cores: Cores) -> Result<Server, String> {
+    /// Starts a fresh server for this load and waits until it takes devices; a bridge is one of the build `program`.
+    pub(crate) fn start(self, program: &Path, load: Load, queues: &mut Queues, cores: Cores) -> Result<Server, String> {
         if self == Peer::Mosquitto {
             return start_mosquitto();
         }
@@ -129,7 +129,7 @@ impl Peer {
             Some(collector) => settings.text("tracing.endpoint", &collector.url()),
             None => settings,
         };
-        let mut server = start_bridge(settings, (load.transport, cores), registry, nats, queue)?;
+        let mut server = start_bridge(cores.command(program, true), settings, load.transport, registry, nats, queue)?;
         server.scraper = server.admin.filter(|_| watcher == Watcher::Prometheus).map(Scraper::start);
         Ok(server)
     }
@@ -214,8 +214,9 @@ fn start_mosquitto() -> Result<Server, String> {
 }
 
 fn start_bridge(
+    mut command: Command,
     settings: Settings,
-    (transport, cores): (Transport, Cores),
+    transport: Transport,
     registry: Registry,
     nats: Option<Nats>,
     queue: Option<u32>,
@@ -234,7 +235,6 @@ fn start_bridge(
     let file = folder.write("bridge.toml", &settings.render());
     let log = folder.path().join("bridge.log");
     let errors = std::fs::File::create(&log).map_err(|error| error.to_string())?;
-    let mut command = cores.command(true);
     command.arg("run").arg("--config").arg(file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
     let mut process = Process::spawn(&mut command, Some(&log));
     let is_ready = wait::within(START, || match process.ended() {

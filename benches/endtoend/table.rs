@@ -11,16 +11,16 @@ use crate::peer::Peer;
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     figures: HashMap<(Load, Peer, u32), Figures>,
-    /// Of a watched peer: what the bare one took beside it.
-    bare: HashMap<(Load, Peer, u32), Figures>,
+    /// What the reference took beside a peer: the bare one, or the one of another build.
+    references: HashMap<(Load, Peer, u32), Figures>,
 }
 
 impl Table {
-    /// Adds the figures of one measurement, and those of the bare peer beside a watched one.
-    pub(crate) fn add(&mut self, load: Load, peer: Peer, round: u32, figures: Figures, bare: Option<Figures>) {
+    /// Adds the figures of one measurement, and those of the reference beside it.
+    pub(crate) fn add(&mut self, load: Load, peer: Peer, round: u32, figures: Figures, reference: Option<Figures>) {
         self.figures.insert((load, peer, round), figures);
-        if let Some(bare) = bare {
-            self.bare.insert((load, peer, round), bare);
+        if let Some(reference) = reference {
+            self.references.insert((load, peer, round), reference);
         }
     }
 
@@ -30,12 +30,12 @@ impl Table {
         self.figures.len() == rows * rounds as usize
     }
 
-    /// The table in Markdown: medians over rounds, and the ratio to Mosquitto of the same round, or to the same peer without
-    /// anybody who watches it.
+    /// The table in Markdown: medians over rounds, and the ratio to Mosquitto of the same round, or to the
+    /// reference beside it.
     pub(crate) fn render(&self, loads: &[Load], peers: &[Peer]) -> String {
         let mut text =
-            "Processor time of the server per acknowledged message; ratio to Mosquitto of the same round, of \
-                        those that are scraped or traced to the same beside them that is not; medians over rounds.\n\n"
+            "Processor time of the server per acknowledged message; ratio to the same beside it that is not scraped or \
+             traced, or is of another build; else to Mosquitto of the same round; medians over rounds.\n\n"
                 .to_owned();
         text.push_str(
             "| devices x window | server | us | ratio | thousand/s | p50 ms | p99 ms | queue us | rounds |\n",
@@ -46,8 +46,8 @@ impl Table {
                 let of_peer = self.rounds(load, peer);
                 let median_of = |value: fn(&Figures) -> f64| median(of_peer.iter().map(|(_, figures)| value(figures)));
                 let ratios = of_peer.iter().filter_map(|(round, figures)| {
-                    let bare = self.bare.get(&(load, peer, *round));
-                    let other = bare.or_else(|| self.figures.get(&(load, Peer::Mosquitto, *round)))?;
+                    let reference = self.references.get(&(load, peer, *round));
+                    let other = reference.or_else(|| self.figures.get(&(load, Peer::Mosquitto, *round)))?;
                     Some(figures.server_us / other.server_us)
                 });
                 let ratio = median(ratios);
