@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 const PURPOSE: &[u8] = b"jetlinks-bridge coap request 1";
 
 /// The hash of one request (HMAC-SHA256, cut). Requests with the same one are the same bytes: nobody finds others without
-/// the key, and by chance it is one pair in 2^64.
+/// the key, and by chance it is one pair in 2^48 of those with one message id.
 pub(super) type Fingerprint = u64;
 
 /// The key of the hashes. Random, and the process's own; never shown.

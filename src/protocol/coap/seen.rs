@@ -41,10 +41,26 @@ pub(super) struct RequestKey {
     pub(super) fingerprint: Fingerprint,
 }
 
+/// A look for a request among those of its peer.
+#[derive(Debug)]
+pub(super) enum Look<'a> {
+    /// It was seen.
+    Same(&'a Entry),
+    /// Its message id and token were used for another one.
+    Reused,
+    /// Neither, or so long ago that nothing of it is on its way.
+    New,
+}
+
 impl RequestKey {
     /// Whether an answer to one of the two may be taken for an answer to the other.
     pub(super) fn is_like(&self, other: &RequestKey) -> bool {
         (self.id, self.token) == (other.id, other.token)
+    }
+
+    /// 48 bits of the fingerprint and the message id: enough to know the request by.
+    fn mark(&self) -> u64 {
+        self.fingerprint << 16 | u64::from(self.id)
     }
 }
 
@@ -60,10 +76,8 @@ pub(super) struct Origin {
 /// A request that was seen.
 #[derive(Debug)]
 pub(super) struct Entry {
-    id: u16,
     token: MessageToken,
-    fingerprint: Fingerprint,
-    // Key and origin lie in it one by one, so that it has 56 bytes.
+    // The origin lies in it field by field, so that it has 48 bytes.
     pub(super) upload: u32,
     is_restart: bool,
     pub(super) at_us: u64,
@@ -72,13 +86,8 @@ pub(super) struct Entry {
 
 impl Entry {
     fn new(key: RequestKey, origin: Origin, at_us: u64, sighting: Sighting) -> Self {
-        let RequestKey { id, token, fingerprint } = key;
         let Origin { upload, is_restart } = origin;
-        Self { id, token, fingerprint, upload, is_restart, at_us, sighting }
-    }
-
-    fn key(&self) -> RequestKey {
-        RequestKey { id: self.id, token: self.token, fingerprint: self.fingerprint }
+        Self { token: key.token, upload, is_restart, at_us, sighting }
     }
 
     fn is_open(&self) -> bool {
@@ -96,11 +105,61 @@ struct Peer {
     key: PeerKey,
     /// In the order of their times.
     entries: VecDeque<Entry>,
+    /// [`RequestKey::mark`] of each entry: every request is compared with all of them, so they lie side by side.
+    marks: VecDeque<u64>,
     open: usize,
     /// Message id of its next answer that does not travel in an ACK.
     next_id: u16,
     /// Whether it was heard again since the hand came by. Not so at first: else a flood of new peers would make all alike.
     heard: bool,
+}
+
+impl Peer {
+    fn new(key: PeerKey, first: RequestKey) -> Self {
+        // Any 16 bits of a keyed hash are as good as random ones.
+        let next_id = first.fingerprint as u16;
+        let (entries, marks) = (VecDeque::with_capacity(1), VecDeque::with_capacity(1));
+        Self { key, entries, marks, open: 0, next_id, heard: false }
+    }
+
+    fn look(&self, key: RequestKey, now_us: u64) -> Look<'_> {
+        let mark = key.mark();
+        let mut look = Look::New;
+        for (mark_of_entry, entry) in self.marks.iter().zip(&self.entries).rev() {
+            if (mark ^ mark_of_entry) & 0xffff != 0 {
+                continue;
+            }
+            if mark == *mark_of_entry {
+                // What stands before it is older, and counts no longer if it does not.
+                return if entry.counts(now_us) { Look::Same(entry) } else { look };
+            }
+            if entry.token == key.token && entry.counts(now_us) {
+                look = Look::Reused;
+            }
+        }
+        look
+    }
+
+    fn push(&mut self, key: RequestKey, entry: Entry) {
+        self.open += usize::from(entry.is_open());
+        self.entries.push_back(entry);
+        self.marks.push_back(key.mark());
+    }
+
+    /// Removes the entry at that place, unless there is none.
+    fn remove(&mut self, at: usize) {
+        self.entries.remove(at);
+        self.marks.remove(at);
+    }
+
+    /// Removes those that are not wanted; how many.
+    fn retain(&mut self, is_wanted: impl Fn(&Entry) -> bool) -> usize {
+        let before = self.entries.len();
+        let mut wanted = self.entries.iter().map(&is_wanted);
+        self.marks.retain(|_| wanted.next().unwrap_or_default());
+        self.entries.retain(is_wanted);
+        before - self.entries.len()
+    }
 }
 
 /// See the module.
@@ -141,18 +200,19 @@ impl Seen {
         self.places.len()
     }
 
-    /// What became of the request; `None` when it was not seen, or so long ago that nothing of it is on its way.
-    pub(super) fn find(&mut self, peer: PeerKey, key: RequestKey, now_us: u64) -> Option<&Entry> {
-        let peer = self.peer(peer)?;
+    /// Looks for a request, in one pass over those of its peer.
+    pub(super) fn look(&mut self, peer: PeerKey, key: RequestKey, now_us: u64) -> Look<'_> {
+        let Some(peer) = self.peer(peer) else { return Look::New };
         peer.heard = true;
-        let entry = peer.entries.iter().rev().find(|entry| entry.key() == key)?;
-        entry.counts(now_us).then_some(entry)
+        peer.look(key, now_us)
     }
 
-    /// Whether the peer has used the request's message id and token for another one.
-    pub(super) fn is_reused(&mut self, peer: PeerKey, key: RequestKey, now_us: u64) -> bool {
-        let is_other = |entry: &Entry| entry.key().is_like(&key) && entry.key() != key && entry.counts(now_us);
-        self.peer(peer).is_some_and(|peer| peer.entries.iter().any(is_other))
+    /// The request as it was seen, unless so long ago that nothing of it is on its way.
+    pub(super) fn find(&mut self, peer: PeerKey, key: RequestKey, now_us: u64) -> Option<&Entry> {
+        match self.look(peer, key, now_us) {
+            Look::Same(entry) => Some(entry),
+            Look::Reused | Look::New => None,
+        }
     }
 
     /// Whether the peer has restarted since then.
@@ -179,54 +239,46 @@ impl Seen {
 
     /// Remembers that the request is open; whether there was room.
     pub(super) fn open(&mut self, peer: PeerKey, key: RequestKey, origin: Origin, ticket: Ticket, now_us: u64) -> bool {
-        self.insert(peer, Entry::new(key, origin, now_us, Sighting::Open(ticket)))
+        self.insert(peer, key, Entry::new(key, origin, now_us, Sighting::Open(ticket)))
     }
 
     /// Remembers that a block was taken in, if there is room.
     pub(super) fn note_block(&mut self, peer: PeerKey, key: RequestKey, origin: Origin, now_us: u64) {
-        self.insert(peer, Entry::new(key, origin, now_us, Sighting::Block));
+        self.insert(peer, key, Entry::new(key, origin, now_us, Sighting::Block));
     }
 
-    fn insert(&mut self, peer: PeerKey, entry: Entry) -> bool {
+    fn insert(&mut self, peer: PeerKey, key: RequestKey, entry: Entry) -> bool {
         let (per_peer_max, open_max) = (self.per_peer_max, self.open_per_peer_max);
-        let (key, opens) = (entry.key(), usize::from(entry.is_open()));
         if let Some(known) = self.peer(peer) {
-            if known.open + opens > open_max {
+            if known.open + usize::from(entry.is_open()) > open_max {
                 return false;
             }
-            let mut gone = 0;
-            if let Some(at) = known.entries.iter().position(|entry| entry.key() == key && !entry.is_open()) {
-                known.entries.remove(at);
-                gone = 1;
-            } else if known.entries.len() >= per_peer_max
+            if known.entries.len() >= per_peer_max
                 && let Some(oldest) = known.entries.iter().position(|entry| !entry.is_open())
             {
-                known.entries.remove(oldest);
-                gone = 1;
+                // The new one takes its place.
+                known.remove(oldest);
+                known.push(key, entry);
+                return true;
             }
-            self.len -= gone;
         }
         if self.len >= self.max && !self.make_room() {
             return false;
         }
         self.len += 1;
         if let Some(known) = self.peer(peer) {
-            known.entries.push_back(entry);
-            known.open += opens;
+            known.push(key, entry);
             return true;
         }
-        let mut entries = VecDeque::with_capacity(1);
-        entries.push_back(entry);
-        // Any 16 bits of a keyed hash are as good as random ones.
-        let next_id = key.fingerprint as u16;
-        let new = Some(Peer { key: peer, entries, open: opens, next_id, heard: false });
+        let mut new = Peer::new(peer, key);
+        new.push(key, entry);
         let place = match self.free.pop() {
             Some(place) => {
-                self.peers[place as usize] = new;
+                self.peers[place as usize] = Some(new);
                 place
             }
             None => {
-                self.peers.push(new);
+                self.peers.push(Some(new));
                 u32::try_from(self.peers.len() - 1).unwrap_or(u32::MAX)
             }
         };
@@ -237,13 +289,14 @@ impl Seen {
     /// Notes the end of an open request: what a duplicate gets, or `None` to treat it as new.
     pub(super) fn close(&mut self, peer: PeerKey, key: RequestKey, ticket: Ticket, answer: Option<Sighting>) {
         let Some(known) = self.peer(peer) else { return };
-        let is_meant = |entry: &Entry| entry.key() == key && entry.sighting == Sighting::Open(ticket);
-        let Some(at) = known.entries.iter().position(is_meant) else { return };
+        let (mark, open) = (key.mark(), Sighting::Open(ticket));
+        let mut both = known.marks.iter().zip(&known.entries);
+        let Some(at) = both.rposition(|(of_entry, entry)| *of_entry == mark && entry.sighting == open) else { return };
         known.open -= 1;
         match answer {
             Some(sighting) => known.entries[at].sighting = sighting,
             None => {
-                known.entries.remove(at);
+                known.remove(at);
                 let empty = known.entries.is_empty();
                 self.len -= 1;
                 if empty {
@@ -270,9 +323,7 @@ impl Seen {
             self.hand = (self.hand + 1) % self.peers.len();
             let Some(peer) = &mut self.peers[self.hand] else { continue };
             peer.heard = false;
-            let before = peer.entries.len();
-            peer.entries.retain(|entry| entry.counts(now_us));
-            self.len -= before - peer.entries.len();
+            self.len -= peer.retain(|entry| entry.counts(now_us));
             let key = peer.key;
             if peer.entries.is_empty() {
                 self.remove(key);
@@ -288,9 +339,7 @@ impl Seen {
             if std::mem::take(&mut peer.heard) {
                 continue;
             }
-            let before = peer.entries.len();
-            peer.entries.retain(Entry::is_open);
-            let gone = before - peer.entries.len();
+            let gone = peer.retain(Entry::is_open);
             self.len -= gone;
             let key = peer.key;
             if peer.entries.is_empty() {
@@ -324,7 +373,7 @@ mod tests {
     }
 
     fn key(id: u16) -> RequestKey {
-        RequestKey { id, token: MessageToken::default(), fingerprint: 1 }
+        RequestKey { id, token: MessageToken::default(), fingerprint: id.into() }
     }
 
     fn answer(seen: &mut Seen, peer: u64, id: u16, now_us: u64) {
@@ -338,6 +387,10 @@ mod tests {
 
     fn sighting(seen: &mut Seen, peer: PeerKey, key: RequestKey) -> Option<Sighting> {
         seen.find(peer, key, 0).map(|entry| entry.sighting.clone())
+    }
+
+    fn is_reused(seen: &mut Seen, peer: PeerKey, key: RequestKey, now_us: u64) -> bool {
+        matches!(seen.look(peer, key, now_us), Look::Reused)
     }
 
     fn knows(seen: &mut Seen, peer: u64, id: u16, now_us: u64) -> bool {
@@ -364,9 +417,9 @@ mod tests {
         let [first, second] = [1, 2].map(|fingerprint| RequestKey { fingerprint, ..key(7) });
         answer_to(&mut seen, peer, first, 3, 0);
         assert_eq!(sighting(&mut seen, peer, second), None);
-        assert!(seen.is_reused(peer, second, 0) && !seen.is_reused(peer, first, 0));
-        assert!(!seen.is_reused(peer, RequestKey { id: 8, ..second }, 0));
-        assert!(!seen.is_reused(peer, second, EXCHANGE_LIFETIME_US), "its id may name another by now");
+        assert!(is_reused(&mut seen, peer, second, 0) && !is_reused(&mut seen, peer, first, 0));
+        assert!(!is_reused(&mut seen, peer, RequestKey { id: 8, fingerprint: 9, ..second }, 0));
+        assert!(!is_reused(&mut seen, peer, second, EXCHANGE_LIFETIME_US), "its id may name another by now");
         answer_to(&mut seen, peer, second, 4, 0);
         assert_eq!(sighting(&mut seen, peer, first), Some(Sighting::Answered([3].into())));
         assert_eq!(sighting(&mut seen, peer, second), Some(Sighting::Answered([4].into())));
@@ -391,7 +444,7 @@ mod tests {
         seen.note_block(peer, RequestKey { fingerprint: 0xffff, ..key(7) }, Origin::default(), 0);
         seen.note_block(PeerKey::Session(2), key(7), Origin::default(), 0);
         assert_eq!([(); 3].map(|()| seen.next_id(peer)), [0, 1, 2].map(Some));
-        assert_eq!(seen.next_id(PeerKey::Session(2)), Some(2));
+        assert_eq!(seen.next_id(PeerKey::Session(2)), Some(8));
     }
 
     #[test]

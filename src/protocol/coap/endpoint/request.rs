@@ -7,7 +7,7 @@ use crate::protocol::coap::demand::{Body, Demand, Fault};
 use crate::protocol::coap::download::Asked;
 use crate::protocol::coap::exchange::{Answer, Caller, Exchange, Stage};
 use crate::protocol::coap::judge::too_large;
-use crate::protocol::coap::seen::{Origin, RequestKey, Sighting};
+use crate::protocol::coap::seen::{Entry, Look, Origin, RequestKey, Sighting};
 use crate::protocol::coap::upload::{Earlier, Piece, Repetition, Step, Uploads};
 use crate::protocol::coap::{Context, DropReason, Event, PeerKey, Refusal, Security, cipher};
 use crate::protocol::uplink::Availability;
@@ -69,18 +69,22 @@ impl Endpoint {
     /// What came before under the message id and token of a request.
     fn earlier(&mut self, caller: &Caller, is_block: bool, ctx: &Context<'_>) -> Earlier {
         let (Caller { peer, request, .. }, now_us) = (*caller, ctx.now.us);
-        let mut known = self.seen.find(peer, request, now_us);
-        if known.is_none() && is_block {
-            known = self.blocks.find(peer, request, now_us);
+        let mut look = self.seen.look(peer, request, now_us);
+        if is_block && !matches!(look, Look::Same(_)) {
+            let of_blocks = self.blocks.look(peer, request, now_us);
+            if !matches!(of_blocks, Look::New) {
+                look = of_blocks;
+            }
         }
-        if let Some((upload, at_us)) = known.map(|known| (known.upload, known.at_us)) {
-            let restarted =
-                is_block && (self.seen.has_restarted(peer, at_us) || self.blocks.has_restarted(peer, at_us));
-            return Earlier::Same { upload, restarted };
+        match look {
+            Look::Same(&Entry { upload, at_us, .. }) => {
+                let restarted =
+                    is_block && (self.seen.has_restarted(peer, at_us) || self.blocks.has_restarted(peer, at_us));
+                Earlier::Same { upload, restarted }
+            }
+            Look::Reused => Earlier::Other,
+            Look::New => Earlier::Nothing,
         }
-        let is_reused =
-            self.seen.is_reused(peer, request, now_us) || (is_block && self.blocks.is_reused(peer, request, now_us));
-        if is_reused { Earlier::Other } else { Earlier::Nothing }
     }
 
     /// Answers what came before, byte for byte; false when it is to be taken in like any other.
