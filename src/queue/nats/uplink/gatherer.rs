@@ -20,9 +20,11 @@ pub(super) async fn gather(shared: Rc<Shared>, mut acknowledgements: Subscriber)
     let mut receipts = Vec::new();
     loop {
         let ended = poll_fn(|cx| {
+            // Once for all that have come: the clock is a good part of what an acknowledgement costs.
+            let now = Instant::now();
             loop {
                 match acknowledgements.poll_next_unpin(cx) {
-                    Poll::Ready(Some(message)) => receipts.extend(receipt(&shared, &message)),
+                    Poll::Ready(Some(message)) => receipts.extend(receipt(&shared, &message, now)),
                     Poll::Ready(None) => return Poll::Ready(true),
                     Poll::Pending if receipts.is_empty() => return Poll::Pending,
                     Poll::Pending => return Poll::Ready(false),
@@ -38,7 +40,7 @@ pub(super) async fn gather(shared: Rc<Shared>, mut acknowledgements: Subscriber)
     }
 }
 
-fn receipt(shared: &Shared, message: &Message) -> Option<Receipt> {
+fn receipt(shared: &Shared, message: &Message, now: Instant) -> Option<Receipt> {
     let (token, number) = reply_subject::decode(&message.subject)?;
     let acknowledgement = match shared.identity.borrow().read(message) {
         Ok(acknowledgement) => acknowledgement,
@@ -75,12 +77,12 @@ fn receipt(shared: &Shared, message: &Message) -> Option<Receipt> {
     }
     sending.fate = if is_refusal { Fate::Failed } else { Fate::Stored };
     if is_refusal {
-        in_flight.note_refusal(number, token, Instant::now());
+        in_flight.note_refusal(number, token, now);
     }
     in_flight.trim();
     match acknowledgement {
         Acknowledgement::Stored => {
-            shared.stored_at.set(Instant::now());
+            shared.stored_at.set(now);
             shared.is_forbidden.set(false);
             shared.prove();
             count(&shared.stats.stored);

@@ -15,6 +15,7 @@ use crate::queue::nats::stats::count;
 /// Hands records to the connection until its client has ended.
 pub(super) async fn write(shared: Rc<Shared>, client: Client, control: Rc<Control>, mut replies: ReplySubjects) {
     let structured = headers::structured();
+    let structured_bytes = headers::wire_bytes(&structured);
     loop {
         let (token, record) = poll_fn(|cx| shared.poll_next(cx)).await;
         if shared.is_held_back(&record) {
@@ -25,10 +26,12 @@ pub(super) async fn write(shared: Rc<Shared>, client: Client, control: Rc<Contro
             refuse(&shared, token, Refusal::Rule("its subject is not UTF-8".to_owned()));
             continue;
         };
+        let is_plain = record.attributes.is_empty() && record.trace.is_none();
         let headers =
             if record.attributes.is_empty() { structured.clone() } else { headers::binary(&record.attributes) };
         let headers = headers::traced(headers, record.trace);
-        let bytes = headers::wire_bytes(&headers) + record.payload.len();
+        let header_bytes = if is_plain { structured_bytes } else { headers::wire_bytes(&headers) };
+        let bytes = header_bytes + record.payload.len();
         let limit = shared.limit(client.max_payload());
         if bytes > limit {
             if control.knows_limits() {
