@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::head::Head;
+use super::head::{Head, Origin};
 use super::place::Place;
 use super::rejection::subject_too_long;
 use super::{EnvelopeType, Mode, Reason, Rejection, Source};
@@ -186,7 +186,7 @@ impl Encoder {
             place: Some(Place::of(source, &route.children)),
             subject: route.event,
             time: self.time.1.unwrap_or(self.now_text),
-            origin: "device",
+            origin: Origin::Device,
             session: source.session,
             trace,
             ..self.head(EnvelopeType::Device(message.message_type()))
@@ -325,7 +325,7 @@ impl Encoder {
             subject: None,
             time: self.now_text,
             recorded: self.now_text,
-            origin: "bridge",
+            origin: Origin::Bridge,
             session: None,
             replica: false,
             trace: None,

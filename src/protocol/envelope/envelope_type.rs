@@ -25,21 +25,25 @@ impl EnvelopeType {
         of_devices.map(EnvelopeType::Device).chain(of_bridge)
     }
 
-    /// The type as the envelope has it, in two parts.
-    pub(super) fn parts(self) -> (&'static str, &'static str) {
-        const BRIDGE: &str = "org.jetlinks.bridge.";
+    /// Whether the type begins with `org.jetlinks.device.`; the others begin with `org.jetlinks.bridge.`.
+    pub(super) fn is_about_device(self) -> bool {
+        matches!(self, EnvelopeType::Device(_))
+    }
+
+    /// What follows that beginning.
+    pub(super) fn end(self) -> &'static str {
         match self {
-            EnvelopeType::Device(message_type) => ("org.jetlinks.device.", message_type.dotted()),
-            EnvelopeType::Rejected => (BRIDGE, "rejected"),
-            EnvelopeType::Replica => (BRIDGE, "replica"),
-            EnvelopeType::CommandFailed => (BRIDGE, "command.failed"),
+            EnvelopeType::Device(message_type) => message_type.dotted(),
+            EnvelopeType::Rejected => "rejected",
+            EnvelopeType::Replica => "replica",
+            EnvelopeType::CommandFailed => "command.failed",
         }
     }
 }
 
 impl fmt::Display for EnvelopeType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (start, end) = self.parts();
-        write!(f, "{start}{end}")
+        let start = if self.is_about_device() { "org.jetlinks.device." } else { "org.jetlinks.bridge." };
+        write!(f, "{start}{}", self.end())
     }
 }

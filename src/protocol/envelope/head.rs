@@ -20,12 +20,19 @@ pub(super) struct Head<'a> {
     pub(super) subject: Option<&'a str>,
     pub(super) time: [u8; RFC3339_BYTES],
     pub(super) recorded: [u8; RFC3339_BYTES],
-    pub(super) origin: &'static str,
+    pub(super) origin: Origin,
     pub(super) session: Option<&'a str>,
     /// Whether the replica is an attribute.
     pub(super) replica: bool,
     pub(super) trace: Option<TraceContext>,
     pub(super) correlation: Option<&'a str>,
+}
+
+/// Who speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    Device,
+    Bridge,
 }
 
 /// An attribute's name, bare and as JSON between two attributes.
@@ -40,10 +47,25 @@ macro_rules! name {
     };
 }
 
+/// The name of an attribute and the beginning of its value, and both as JSON: one copy where there would be two.
+struct Known {
+    name: &'static str,
+    start: &'static str,
+    json: &'static str,
+}
+
+macro_rules! known {
+    ($name:literal, $start:literal) => {
+        &Known { name: $name, start: $start, json: concat!("\",\"", $name, "\":\"", $start) }
+    };
+}
+
 /// Takes attributes, all of which are texts.
 trait Sink {
-    /// A value in two parts that need no escapes.
-    fn plain(&mut self, name: &'static Name, start: &[u8], end: &[u8]);
+    /// A value of which the beginning is known, and the rest needs no escapes.
+    fn known(&mut self, known: &'static Known, end: &str);
+    /// A value that needs no escapes.
+    fn plain(&mut self, name: &'static Name, value: &[u8]);
     /// Any text.
     fn text(&mut self, name: &'static Name, text: &str);
     /// A value that is written by a function and needs no escapes.
@@ -55,10 +77,17 @@ struct Structured<'a>(&'a mut BytesMut);
 
 impl Sink for Structured<'_> {
     #[inline]
-    fn plain(&mut self, name: &'static Name, start: &[u8], end: &[u8]) {
+    fn known(&mut self, known: &'static Known, end: &str) {
+        self.0.put_slice(known.json.as_bytes());
+        if !end.is_empty() {
+            self.0.put_slice(end.as_bytes());
+        }
+    }
+
+    #[inline]
+    fn plain(&mut self, name: &'static Name, value: &[u8]) {
         self.0.put_slice(name.json.as_bytes());
-        self.0.put_slice(start);
-        self.0.put_slice(end);
+        self.0.put_slice(value);
     }
 
     #[inline]
@@ -78,8 +107,12 @@ impl Sink for Structured<'_> {
 struct Binary(Vec<(&'static str, String)>);
 
 impl Sink for Binary {
-    fn plain(&mut self, name: &'static Name, start: &[u8], end: &[u8]) {
-        self.0.push((name.bare, start.iter().chain(end).copied().map(char::from).collect()));
+    fn known(&mut self, known: &'static Known, end: &str) {
+        self.0.push((known.name, format!("{}{end}", known.start)));
+    }
+
+    fn plain(&mut self, name: &'static Name, value: &[u8]) {
+        self.0.push((name.bare, value.iter().copied().map(char::from).collect()));
     }
 
     fn text(&mut self, name: &'static Name, text: &str) {
@@ -89,7 +122,7 @@ impl Sink for Binary {
     fn written(&mut self, name: &'static Name, write: impl FnOnce(&mut BytesMut)) {
         let mut out = BytesMut::new();
         write(&mut out);
-        self.plain(name, &out, b"");
+        self.plain(name, &out);
     }
 }
 
@@ -110,7 +143,7 @@ impl Head<'_> {
 
     #[inline]
     fn each(&self, sink: &mut impl Sink, replica_id: &str) {
-        sink.plain(name!("id"), &self.id, b"");
+        sink.plain(name!("id"), &self.id);
         match &self.place {
             Some(place) => sink.written(name!("source"), |out| place.write_source(out)),
             None => sink.written(name!("source"), |out| {
@@ -118,15 +151,23 @@ impl Head<'_> {
                 write_segment(out, replica_id);
             }),
         }
-        let (start, end) = self.envelope_type.parts();
-        sink.plain(name!("type"), start.as_bytes(), end.as_bytes());
+        let start = if self.envelope_type.is_about_device() {
+            known!("type", "org.jetlinks.device.")
+        } else {
+            known!("type", "org.jetlinks.bridge.")
+        };
+        sink.known(start, self.envelope_type.end());
         if let Some(subject) = self.subject {
             sink.text(name!("subject"), subject);
         }
-        sink.plain(name!("time"), &self.time, b"");
-        sink.plain(name!("recordedtime"), &self.recorded, b"");
-        sink.plain(name!("datacontenttype"), b"application/json", b"");
-        sink.plain(name!("origin"), self.origin.as_bytes(), b"");
+        sink.plain(name!("time"), &self.time);
+        sink.plain(name!("recordedtime"), &self.recorded);
+        sink.known(known!("datacontenttype", "application/json"), "");
+        let origin = match self.origin {
+            Origin::Device => known!("origin", "device"),
+            Origin::Bridge => known!("origin", "bridge"),
+        };
+        sink.known(origin, "");
         if let Some(place) = &self.place {
             sink.text(name!("productid"), place.about_product.unwrap_or(place.product));
             sink.text(name!("deviceid"), place.about());
@@ -141,7 +182,7 @@ impl Head<'_> {
             sink.text(name!("replicaid"), replica_id);
         }
         if let Some(trace) = self.trace {
-            sink.plain(name!("traceparent"), trace.to_text().as_bytes(), b"");
+            sink.plain(name!("traceparent"), trace.to_text().as_bytes());
         }
         if let Some(correlation) = self.correlation {
             sink.text(name!("correlationid"), correlation);

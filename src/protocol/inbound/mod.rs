@@ -74,6 +74,7 @@ impl Rejected<'_> {
 }
 
 /// Finds out what was published.
+#[inline]
 pub fn interpret<'a>(published: Published<'_, 'a>, children: &dyn Children) -> Inbound<'a> {
     let Published { topic, payload, now_ms, .. } = published;
     let rejected = |kind, route, reason, detail| {
