@@ -95,9 +95,9 @@ async fn tail(args: &TailArgs, config: &Config, out: &mut dyn Write, err: &mut d
             stored = source.next() => stored,
         };
         let stored = match stored {
-            Err(ReadError::Unreadable(part)) => {
+            Err(error @ (ReadError::Unreadable(_) | ReadError::Waiting(_))) => {
                 // As above.
-                let _ = writeln!(err, "tail: {part}");
+                let _ = writeln!(err, "tail: {error}");
                 continue;
             }
             stored => stored?,

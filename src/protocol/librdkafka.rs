@@ -12,7 +12,7 @@ pub struct Reserved {
 }
 
 /// All of them.
-pub const RESERVED: [Reserved; 18] = [
+pub const RESERVED: [Reserved; 19] = [
     Reserved { names: &["bootstrap.servers", "metadata.broker.list"], reason: "set kafka.brokers instead" },
     Reserved { names: &["group.id"], reason: "set kafka.group instead" },
     Reserved {
@@ -93,6 +93,10 @@ pub const RESERVED: [Reserved; 18] = [
     Reserved {
         names: &["api.version.fallback.ms", "api.version.request", "broker.version.fallback"],
         reason: "headers and idempotence need what the brokers say that they can do",
+    },
+    Reserved {
+        names: &["statistics.interval.ms"],
+        reason: "partitions that do not get on are found by the statistics, and named with the cause",
     },
     Reserved {
         names: &["internal.termination.signal"],

@@ -24,6 +24,9 @@ pub struct Token {
 }
 
 impl Token {
+    /// Of a record that no session waits for: the bridge's own. Its receipt tells of the queue and of nothing else.
+    pub const NOBODY: Self = Self { slot: u32::MAX, generation: 0, sequence: 0 };
+
     /// The token in one integer, for queues that carry a number with each message.
     pub fn to_u64(self) -> u64 {
         u64::from(self.slot) << 32 | u64::from(self.generation) << 16 | u64::from(self.sequence)

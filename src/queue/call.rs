@@ -53,7 +53,7 @@ impl From<super::ReadError> for CallError {
     fn from(error: super::ReadError) -> Self {
         match error {
             super::ReadError::Settings(cause) => CallError::Settings(cause),
-            super::ReadError::Unreachable(cause) => CallError::Unreachable(cause),
+            super::ReadError::Unreachable(cause) | super::ReadError::Waiting(cause) => CallError::Unreachable(cause),
             super::ReadError::Missing(name) => CallError::Missing(name),
             super::ReadError::Lost(cause) | super::ReadError::Unreadable(cause) => CallError::Lost(cause),
         }

@@ -53,6 +53,8 @@ pub enum ReadError {
     Missing(String),
     /// It was lost while it was being read.
     Lost(String),
+    /// It does not answer for now, and the text says why. The reader goes on.
+    Waiting(String),
     /// Some of it can never be read, and the text says which part. The reader stands behind it and goes on.
     Unreadable(String),
 }
@@ -64,6 +66,7 @@ impl fmt::Display for ReadError {
             ReadError::Unreachable(cause) => write!(f, "the queue does not answer: {cause}"),
             ReadError::Missing(name) => write!(f, "{name} does not exist"),
             ReadError::Lost(cause) => write!(f, "the queue was lost: {cause}"),
+            ReadError::Waiting(cause) => write!(f, "the queue does not answer for now: {cause}"),
             ReadError::Unreadable(part) => f.write_str(part),
         }
     }

@@ -14,7 +14,7 @@ use jetlinks_bridge::queue::kafka::{
     KafkaAnswers, KafkaCommandSettings, KafkaCommandStats, KafkaCommands, KafkaReader, KafkaSettings,
 };
 use jetlinks_bridge::queue::nats::{NatsDownlink, NatsSettings};
-use jetlinks_bridge::queue::{ReadFrom, Stored};
+use jetlinks_bridge::queue::{ReadError, ReadFrom, Stored};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -171,15 +171,13 @@ impl Caller {
 
     pub(crate) async fn outcome(&mut self) -> Stored {
         self.flush();
-        let next = tokio::time::timeout(PATIENCE, self.replies.next()).await.expect("an outcome in time");
-        next.expect("the broker is there").expect("the reader has no end")
+        next(&mut self.replies).await
     }
 
     /// The next record of what could not be read.
     pub(crate) async fn rejected(&mut self) -> Stored {
         self.flush();
-        let next = tokio::time::timeout(PATIENCE, self.rejected.next()).await.expect("a rejection in time");
-        next.expect("the broker is there").expect("the reader has no end")
+        next(&mut self.rejected).await
     }
 
     /// The next outcome, which is a failure with that code.
@@ -189,6 +187,17 @@ impl Caller {
         assert_eq!(envelope["data"]["code"], code, "{envelope}");
         assert_eq!((&envelope["origin"], &envelope["data"]["success"]), (&json!("bridge"), &json!(false)));
         envelope
+    }
+}
+
+/// The next record, whatever the broker goes through meanwhile.
+async fn next(reader: &mut KafkaReader) -> Stored {
+    loop {
+        match tokio::time::timeout(PATIENCE, reader.next()).await.expect("a record in time") {
+            Ok(stored) => return stored.expect("the reader has no end"),
+            Err(ReadError::Waiting(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
     }
 }
 

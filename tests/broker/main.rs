@@ -6,6 +6,7 @@ mod support;
 mod kafka_caller;
 mod kafka_commands;
 mod kafka_group;
+mod kafka_limits;
 mod kafka_stage;
 mod kafka_unreadable;
 mod kafka_uplink;

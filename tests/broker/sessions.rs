@@ -23,13 +23,15 @@ pub(crate) struct Sessions {
     pub(crate) repeated: usize,
     /// Records of no session that the queue has asked for.
     pub(crate) proofs: usize,
+    /// Bytes that each record is longer than it need be.
+    pub(crate) padding: usize,
     windows: Vec<Window>,
     window_max: usize,
     scratch: Vec<Receipt>,
 }
 
 /// Of no session.
-const PROOF: Token = Token { slot: u32::MAX, generation: 0, sequence: 0 };
+const PROOF: Token = Token::NOBODY;
 
 fn proof() -> Record {
     Record {
@@ -59,7 +61,19 @@ impl Sessions {
         let report = Report { availability: inbox.availability(), epoch: 0, wants_proof: false };
         let windows = (0..count).map(|_| Window::default()).collect();
         let (unstorable, scratch) = (Vec::new(), Vec::new());
-        Self { inbox, report, refused: 0, failed: 0, unstorable, repeated: 0, proofs: 0, windows, window_max, scratch }
+        Self {
+            inbox,
+            report,
+            refused: 0,
+            failed: 0,
+            unstorable,
+            repeated: 0,
+            proofs: 0,
+            padding: 0,
+            windows,
+            window_max,
+            scratch,
+        }
     }
 
     /// What session `slot` says in its record `number`.
@@ -159,7 +173,12 @@ impl Sessions {
         window.next_sequence = sequence.wrapping_add(1);
         window.waiting[place].sequence = Some(sequence);
         let token = Token { slot: slot as u32, generation: 1, sequence };
-        match uplink.publish(token, &Self::record(slot, window.waiting[place].number)) {
+        let mut record = Self::record(slot, window.waiting[place].number);
+        if self.padding > 0 {
+            let payload = String::from_utf8_lossy(&record.payload).replace('}', "");
+            record.payload = format!(r#"{payload},"padding":"{}"}}"#, "x".repeat(self.padding)).into();
+        }
+        match uplink.publish(token, &record) {
             Handover::Taken => {}
             Handover::Refused => {
                 window.is_stopped = true;

@@ -55,7 +55,7 @@ impl Bridge {
         bridge.until_ready()
     }
 
-    fn until_ready(self) -> Self {
+    pub(crate) fn until_ready(self) -> Self {
         let mut bridge = self;
         eventually("the bridge is ready", PATIENCE, || {
             bridge.assert_runs();

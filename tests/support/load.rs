@@ -24,12 +24,24 @@ pub(crate) struct Load {
 impl Load {
     /// Starts the first `devices` of the registry, each with `rate` messages a second; 0 is as fast as it goes.
     pub(crate) fn start(address: SocketAddr, registry: &Registry, devices: usize, rate: f64) -> Self {
+        Self::start_with(address, registry, devices, rate, &[])
+    }
+
+    /// As [`Load::start`], with further arguments of `simulate`.
+    pub(crate) fn start_with(
+        address: SocketAddr,
+        registry: &Registry,
+        devices: usize,
+        rate: f64,
+        arguments: &[&str],
+    ) -> Self {
         let folder = Folder::new("load");
         let log = folder.path().join("load.log");
         let mut call = command();
         call.args(["simulate", "--quiet", "--output", "json", "--address", &address.to_string()])
             .args(["--registry", &registry.path().display().to_string()])
             .args(["--devices", &devices.to_string(), "--rate", &rate.to_string(), "--qos", "1", "--window", "20"])
+            .args(arguments)
             .arg("--ledger")
             .arg(folder.path().join("ledger"))
             .stdin(Stdio::null())

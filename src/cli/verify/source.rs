@@ -35,8 +35,12 @@ pub(super) fn read_queue(config: &Config, judge: &mut Judge) -> anyhow::Result<(
                     match reader.next().await {
                         Ok(Some(stored)) => judge.take(&evidence(&stored)),
                         Ok(None) => break,
+                        Err(error @ ReadError::Waiting(_)) => {
+                            // Nobody is left to tell when stderr is closed.
+                            let _ = writeln!(io::stderr(), "verify: {error}");
+                        }
                         Err(ReadError::Unreadable(part)) => {
-                            // Nobody is left to tell when stderr is closed; the verdict still counts it.
+                            // As above; the verdict still counts it.
                             let _ = writeln!(io::stderr(), "verify: {part}");
                             judge.take(&Evidence::structured(b""));
                         }

@@ -67,9 +67,9 @@ impl KafkaCaller {
             let stored = match next.map_err(|_| CallError::TimedOut)? {
                 Ok(Some(stored)) => stored,
                 Ok(None) => return Err(CallError::Lost("the topic of outcomes has an end".to_owned())),
-                // Somebody else's outcome, or this one; the deadline tells.
-                Err(ReadError::Unreadable(part)) => {
-                    tracing::warn!(part, "some outcomes cannot be read");
+                // The deadline tells whether this outcome was meant.
+                Err(error @ (ReadError::Unreadable(_) | ReadError::Waiting(_))) => {
+                    tracing::warn!(%error, "outcomes cannot be read");
                     continue;
                 }
                 Err(error) => return Err(error.into()),

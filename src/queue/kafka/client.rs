@@ -1,18 +1,20 @@
 //! The producer of records, and what librdkafka calls back.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::producer::{BaseProducer, DeliveryResult, ProducerContext};
 
+use super::causes::{Subject, log_line};
 use super::stats::count;
-use super::{KafkaError, KafkaStats};
+use super::verdict::{self, Verdict};
+use super::watch::Watch;
+use super::{KafkaError, KafkaStats, limits};
 use crate::protocol::uplink::{Inbox, Receipt, Token};
-use crate::queue::Throttle;
 
 pub(super) type Producer = BaseProducer<Context>;
 
@@ -29,11 +31,14 @@ pub(super) struct Context {
     inbox: Arc<Inbox>,
     stats: Arc<KafkaStats>,
     notes: Arc<Notes>,
+    watch: Arc<Watch>,
 }
 
 /// Read by the poller and by the worker.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Notes {
+    /// Bytes up to which this producer fills batches.
+    batch_bytes: usize,
     /// Records handed over and not yet reported on.
     pub(super) outstanding: AtomicI64,
     /// Records stored by this producer.
@@ -44,58 +49,58 @@ pub(super) struct Notes {
     pub(super) all_down: AtomicBool,
     /// The producer cannot go on.
     pub(super) is_fatal: AtomicBool,
-    /// Why the last connection was not made or was lost, in the words of librdkafka.
-    cause: Mutex<Option<String>>,
-    complaints: Mutex<Throttle>,
-    log: Mutex<Throttle>,
-}
-
-impl Default for Notes {
-    fn default() -> Self {
-        let throttle = || Mutex::new(Throttle::new(Duration::from_secs(30)));
-        Self {
-            outstanding: AtomicI64::new(0),
-            stored: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
-            all_down: AtomicBool::new(false),
-            is_fatal: AtomicBool::new(false),
-            cause: Mutex::default(),
-            complaints: throttle(),
-            log: throttle(),
-        }
-    }
+    /// A broker refused a batch of more than one record for its size.
+    pub(super) has_large_batch: AtomicBool,
+    /// A record was too large for its topic: perhaps the limit has changed.
+    pub(super) has_large_record: AtomicBool,
 }
 
 impl Notes {
-    /// Why the last connection was not made or was lost.
-    pub(super) fn cause(&self) -> Option<String> {
-        self.cause.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Of a producer that fills batches up to so many bytes.
+    pub(super) fn new(batch_bytes: usize) -> Self {
+        Self { batch_bytes, ..Self::default() }
     }
 
-    fn note_cause(&self, reason: &str) {
-        // How long the attempt took and how often it was made would make each one another cause.
-        let cause = reason.split(" (after ").next().unwrap_or(reason).to_owned();
-        *self.cause.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause);
-    }
-
-    /// Logs that records come back, now and then.
-    pub(super) fn complain(&self, error: &ClientError) {
-        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(suppressed) = complaints.pass(Instant::now()) {
-            tracing::error!(%error, suppressed, "Kafka does not take records");
-        }
+    /// Bytes up to which its producer fills batches.
+    pub(super) fn batch_bytes(&self) -> usize {
+        self.batch_bytes
     }
 }
 
 impl Context {
-    pub(super) fn new(inbox: Arc<Inbox>, stats: Arc<KafkaStats>, notes: Arc<Notes>) -> Self {
-        Self { inbox, stats, notes }
+    pub(super) fn new(inbox: Arc<Inbox>, stats: Arc<KafkaStats>, notes: Arc<Notes>, watch: Arc<Watch>) -> Self {
+        Self { inbox, stats, notes, watch }
+    }
+
+    fn failed(&self, token: Token, error: &ClientError, message: &BorrowedMessage<'_>) {
+        match verdict::of(error, limits::batch_bytes(message), self.notes.batch_bytes) {
+            Verdict::Never(refusal) => {
+                count(&self.stats.failed);
+                self.notes.has_large_record.store(true, Ordering::Relaxed);
+                self.inbox.post_one(Receipt::Refused(token, Box::new(refusal)));
+            }
+            // The epoch of the next producer is the answer: whatever else of its session is under way comes with it.
+            Verdict::LargeBatch => {
+                count(&self.stats.failed);
+                self.notes.has_large_batch.store(true, Ordering::Relaxed);
+            }
+            Verdict::Later => {
+                count(&self.stats.failed);
+                count(&self.notes.failed);
+                verdict::complain(&self.stats.causes, Subject::Records, message.topic(), error);
+                self.inbox.post_one(Receipt::Failed(token));
+            }
+            Verdict::Purged => {
+                count(&self.stats.failed);
+                self.inbox.post_one(Receipt::Failed(token));
+            }
+        }
     }
 }
 
 impl rdkafka::ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log_line(&self.notes.log, level, facility, message);
+        log_line(&self.stats.causes, Subject::Records, level, facility, message);
     }
 
     fn error(&self, error: ClientError, reason: &str) {
@@ -105,11 +110,12 @@ impl rdkafka::ClientContext for Context {
                 tracing::warn!(reason, "the Kafka producer cannot go on; another takes its place");
                 self.notes.is_fatal.store(true, Ordering::Relaxed);
             }
-            _ => {
-                tracing::debug!(%error, reason, "Kafka connection trouble");
-                self.notes.note_cause(reason);
-            }
+            _ => self.stats.causes.broker(Subject::Records, reason),
         }
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        self.watch.look(statistics);
     }
 }
 
@@ -126,48 +132,7 @@ impl ProducerContext for Context {
                 count(&self.stats.stored);
                 self.inbox.post_one(Receipt::Stored(token));
             }
-            Err((error, _)) => {
-                count(&self.stats.failed);
-                if !is_unstorable(error) {
-                    count(&self.notes.failed);
-                }
-                if !is_own_purge(error) {
-                    self.notes.complain(error);
-                }
-                self.inbox.post_one(Receipt::Failed(token));
-            }
+            Err((error, message)) => self.failed(token, error, message),
         }
     }
-}
-
-/// Logs what librdkafka says. It repeats itself at every attempt to connect; what matters is also said by those who
-/// listen to it.
-pub(super) fn log_line(throttle: &Mutex<Throttle>, level: RDKafkaLogLevel, facility: &str, message: &str) {
-    let is_quiet = matches!(level, RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug);
-    // Producers and consumers share their properties, and each is told of those that are the other's.
-    if is_quiet || facility == "CONFWARN" {
-        tracing::debug!(facility, message, "librdkafka");
-        return;
-    }
-    let mut throttle = throttle.lock().unwrap_or_else(PoisonError::into_inner);
-    match throttle.pass(Instant::now()) {
-        Some(suppressed) => tracing::warn!(facility, message, suppressed, "librdkafka"),
-        None => tracing::debug!(facility, message, "librdkafka"),
-    }
-}
-
-/// Whether it is the record that the broker does not take, and not records in general.
-pub(super) fn is_unstorable(error: &ClientError) -> bool {
-    use RDKafkaErrorCode::{
-        InvalidMessageSize, InvalidRecord, InvalidTimestamp, MessageBatchTooLarge, MessageSizeTooLarge,
-    };
-    matches!(
-        error.rdkafka_error_code(),
-        Some(MessageSizeTooLarge | MessageBatchTooLarge | InvalidMessageSize | InvalidRecord | InvalidTimestamp)
-    )
-}
-
-/// Whether the record came back because its producer was given up, which is said elsewhere.
-fn is_own_purge(error: &ClientError) -> bool {
-    matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight))
 }

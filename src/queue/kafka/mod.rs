@@ -2,13 +2,16 @@
 //! and one producer of outcomes per replica.
 
 mod caller;
+mod causes;
 mod client;
 mod commands;
 mod downlink;
 mod error;
 mod headers;
+mod limits;
 mod peek;
 mod poller;
+mod progress;
 mod properties;
 mod reader;
 mod settings;
@@ -16,6 +19,8 @@ mod stats;
 mod topics;
 mod unreadable;
 mod uplink;
+mod verdict;
+mod watch;
 
 pub use caller::KafkaCaller;
 pub use commands::{KafkaCommandSettings, KafkaCommandStats, KafkaCommands};

@@ -59,7 +59,7 @@ impl Peek {
     /// # Errors
     /// The client's, where the brokers do not answer.
     pub(super) fn at(&self, partition: i32, offset: i64) -> Result<Seen, ClientError> {
-        let consumer = BaseConsumer::from_config_and_context(&self.config, Quiet)?;
+        let consumer = BaseConsumer::from_config_and_context(&self.config, Quiet::default())?;
         let mut assignment = TopicPartitionList::with_capacity(1);
         assignment.add_partition_offset(&self.topic, partition, Offset::Offset(offset))?;
         consumer.assign(&assignment)?;

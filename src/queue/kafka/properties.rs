@@ -31,6 +31,9 @@ const PROBE: &str = "probe";
 /// A record waits this long for others to the same partition.
 const LINGER: &str = "1";
 
+/// How often partitions are looked for that do not get on, ms: at the second look, within four seconds with the question.
+const STATISTICS: &str = "1500";
+
 /// Between two attempts to reach a broker at most, as for every queue.
 const RECONNECT_MAX: &str = "2000";
 
@@ -40,8 +43,8 @@ const REQUEST_TIMEOUT_MIN: Duration = Duration::from_secs(2);
 /// What librdkafka takes at least for making a connection, TLS and authentication included.
 const SETUP_MIN: Duration = Duration::from_secs(1);
 
-/// A broker that does not answer at all is named within five seconds.
-const SETUP_MAX: Duration = Duration::from_secs(4);
+/// A broker that does not answer at all is named within five seconds: librdkafka looks at the time once a second.
+const SETUP_MAX: Duration = Duration::from_secs(3);
 
 /// The two kinds of librdkafka's clients; some properties are for one of them alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +92,8 @@ pub(super) fn base(settings: &KafkaSettings) -> Result<ClientConfig, KafkaError>
         .set("reconnect.backoff.ms", "50")
         .set("reconnect.backoff.max.ms", RECONNECT_MAX)
         .set("allow.auto.create.topics", "false")
-        .set_log_level(RDKafkaLogLevel::Notice);
+        // Some connections that fail are told at this level alone.
+        .set_log_level(RDKafkaLogLevel::Info);
     Ok(config)
 }
 
@@ -123,6 +127,7 @@ pub(super) fn producer(settings: &KafkaSettings) -> Result<ClientConfig, KafkaEr
     set_default(&mut config, "queue.buffering.max.ms", LINGER);
     config
         .set("partitioner", "murmur2_random")
+        .set("statistics.interval.ms", STATISTICS)
         .set("request.required.acks", "all")
         .set("enable.idempotence", "true")
         .set("message.timeout.ms", millis(settings.message_timeout.max(Duration::from_millis(1))))

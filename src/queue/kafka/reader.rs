@@ -2,21 +2,24 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{Consumer, ConsumerContext, StreamConsumer};
-use rdkafka::error::KafkaError as ClientError;
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 
+use super::causes::{Causes, cause_of};
 use super::unreadable::{self, Unreadable, is_about_a_batch};
 use super::{KafkaError, KafkaSettings, properties};
 use crate::queue::{Place, ReadError, ReadFrom, Stored};
 
 /// How long one question to the brokers may take.
-const QUESTION: Duration = Duration::from_secs(10);
+const QUESTION: Duration = Duration::from_secs(5);
 
 /// Of some batches the client does not even say that it cannot read them.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -52,8 +55,12 @@ impl KafkaReader {
     /// [`ReadError`] when the settings are wrong, no broker answers or the topic does not exist.
     pub fn open(settings: &KafkaSettings, topic: &str, from: ReadFrom) -> Result<Self, ReadError> {
         let config = config(settings).map_err(|error| ReadError::Settings(error.to_string()))?;
-        let consumer: StreamConsumer<Quiet> = StreamConsumer::from_config_and_context(&config, Quiet)
+        let consumer: StreamConsumer<Quiet> = StreamConsumer::from_config_and_context(&config, Quiet::default())
             .map_err(|error| ReadError::Settings(error.to_string()))?;
+        let unreachable = |error: ClientError| {
+            hear(&consumer);
+            ReadError::Unreachable(consumer.context().causes.last().unwrap_or_else(|| error.to_string()))
+        };
         let metadata = consumer.fetch_metadata(None, QUESTION).map_err(unreachable)?;
         let known = metadata.topics().iter().find(|known| known.name() == topic);
         let Some(known) = known else { return Err(ReadError::Missing(format!("topic {topic}"))) };
@@ -81,8 +88,8 @@ impl KafkaReader {
     /// The next envelope; `None` at the end.
     ///
     /// # Errors
-    /// [`ReadError::Lost`] when the client gives up; [`ReadError::Unreadable`] once for each part that it cannot read, and
-    /// then it goes on.
+    /// [`ReadError::Lost`] when the client gives up. [`ReadError::Waiting`] once for each cause why nothing comes, and
+    /// [`ReadError::Unreadable`] once for each part that it cannot read: then it goes on.
     pub async fn next(&mut self) -> Result<Option<Stored>, ReadError> {
         loop {
             if let Some(unreadable) = self.unreadable.pop() {
@@ -116,7 +123,11 @@ impl KafkaReader {
                     }
                 }
                 Err(error) if is_about_a_batch(&error) && self.vain < VAIN_MAX => self.find_unreadable().await?,
-                Err(error) if is_passing(&error) => tracing::debug!(%error, "Kafka reader trouble"),
+                Err(error) if is_passing(&error) => {
+                    if let Some(cause) = self.consumer.context().take_news() {
+                        return Err(ReadError::Waiting(cause));
+                    }
+                }
                 Err(error) => return Err(ReadError::Lost(format!("topic {}: {error}", self.topic))),
             }
         }
@@ -167,21 +178,25 @@ impl KafkaReader {
 /// [`KafkaError`] names the property.
 pub(super) fn config(settings: &KafkaSettings) -> Result<ClientConfig, KafkaError> {
     let mut config = properties::consumer(settings, "jetlinks-bridge-reader", &[])?;
-    config.set("enable.partition.eof", "true").set_log_level(RDKafkaLogLevel::Error);
+    config.set("enable.partition.eof", "true");
     // No member of the bridge's own group.
     config.remove("group.instance.id");
     Ok(config)
 }
 
-fn unreachable(error: ClientError) -> ReadError {
-    ReadError::Unreachable(error.to_string())
+/// Lets the client say what it has to say. One look hears one word, and does not tell whether there are more.
+fn hear(consumer: &StreamConsumer<Quiet>) {
+    // It has a few words for each broker.
+    for _ in 0..64 {
+        let _news = consumer.recv().now_or_never();
+    }
 }
 
 /// Whether the client tries again by itself.
 fn is_passing(error: &ClientError) -> bool {
-    use rdkafka::error::RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve};
+    use RDKafkaErrorCode::{AllBrokersDown, Authentication, BrokerTransportFailure, OperationTimedOut, Resolve, SSL};
     let code = error.rdkafka_error_code();
-    matches!(code, Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut | Resolve))
+    matches!(code, Some(AllBrokersDown | Authentication | BrokerTransportFailure | OperationTimedOut | Resolve | SSL))
 }
 
 fn stored(message: &BorrowedMessage<'_>) -> Stored {
@@ -205,17 +220,43 @@ fn stored(message: &BorrowedMessage<'_>) -> Stored {
     }
 }
 
-/// Keeps librdkafka's log to debug: the caller hears of trouble by errors.
-pub(super) struct Quiet;
+/// Keeps what librdkafka says for the caller.
+#[derive(Default)]
+pub(super) struct Quiet {
+    causes: Causes,
+    news: Mutex<Option<String>>,
+}
+
+impl Quiet {
+    fn note(&self, text: &str) {
+        let cause = cause_of(text);
+        if self.causes.is_news(&cause, Instant::now()) {
+            *self.news.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause);
+        }
+    }
+
+    /// The last cause, once.
+    fn take_news(&self) -> Option<String> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
 
 impl ClientContext for Quiet {
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if facility == "FAIL" {
+            self.note(message);
+        }
         tracing::debug!(facility, message, "librdkafka");
     }
 
     fn error(&self, error: ClientError, reason: &str) {
+        if is_passing(&error) && error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.note(reason);
+        }
         tracing::debug!(%error, reason, "Kafka reader trouble");
     }
+
+    fn stats_raw(&self, _statistics: &[u8]) {}
 }
 
 impl ConsumerContext for Quiet {}

@@ -1,6 +1,9 @@
 //! Counters of the Kafka queue.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::causes::Causes;
 
 /// Counts since start, over all workers that share it.
 #[derive(Debug, Default)]
@@ -17,6 +20,8 @@ pub struct KafkaStats {
     pub outages: AtomicU64,
     /// Times that nothing was acknowledged for five seconds with records outstanding.
     pub stalls: AtomicU64,
+    /// What was told of the trouble that they have in common.
+    pub(super) causes: Arc<Causes>,
 }
 
 pub(super) fn count(counter: &AtomicU64) {

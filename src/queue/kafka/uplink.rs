@@ -3,12 +3,17 @@
 //! 1. `publish` copies the record into librdkafka with its token as the opaque number; librdkafka is bounded, and what
 //!    does not fit waits in a line of records shared with the sessions.
 //! 2. librdkafka sends batches; the poller's thread hears the deliveries and posts the receipts.
-//! 3. When no broker is there, the producer is broken or nothing is acknowledged for five seconds, the poller takes the
-//!    producer away: what it held comes back as failed. A new one takes its place once the topics are there, and a new
-//!    epoch makes sessions send again. So no record of the old producer can overtake one of the new.
+//! 3. When no broker is there or the producer is broken, the poller takes the producer away: what it held comes back as
+//!    failed. A new one takes its place once the topics are there, and a new epoch makes sessions send again; the queue is
+//!    back with the first record that is stored. So no record of the old producer can overtake one of the new.
+//!    When nothing is stored for five seconds the queue is away, but the producer stays until all it had has come back: what
+//!    it sent may still be on its way, and only under its own sequence numbers the broker stores nothing late.
+//! 4. Where a batch was larger than its topic takes, the producer is drained and the next one fills smaller batches, in an
+//!    epoch of its own; the queue was never away.
 //!
-//! One record that fails alone (too large, its partition without a leader until the timeout) is a matter of its session:
-//! the queue stays as it is for the others.
+//! One record that fails alone is a matter of its session: it is refused for good (too large, invalid), or failed for now (its
+//! partition without a leader until the timeout, a missing right). The queue stays as it is for the others: before it counts
+//! as silent a record of the bridge itself has to fail, too.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,11 +23,13 @@ use std::thread;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::producer::BaseRecord;
 
+use super::causes::Subject;
 use super::client::{Notes, Producer};
+use super::limits::Limits;
 use super::poller::Poller;
 use super::properties::{self, ClientKind};
 use super::stats::count;
-use super::{KafkaError, KafkaSettings, KafkaStats, headers};
+use super::{KafkaError, KafkaSettings, KafkaStats, headers, verdict};
 use crate::protocol::uplink::{Channel, Handover, Inbox, Receipt, Record, Token, Uplink};
 
 /// Records that may wait for room in librdkafka. They are shared with the sessions that hold them until their receipt,
@@ -48,15 +55,24 @@ pub(super) struct Shared {
 
 #[derive(Default)]
 struct Line {
-    producer: Option<(Arc<Producer>, Arc<Notes>)>,
+    open: Option<Open>,
     waiting: VecDeque<(Token, Record)>,
     overflowed: bool,
 }
 
 impl std::fmt::Debug for Line {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Line").field("is_open", &self.producer.is_some()).field("waiting", &self.waiting.len()).finish()
+        f.debug_struct("Line").field("is_open", &self.open.is_some()).field("waiting", &self.waiting.len()).finish()
     }
+}
+
+/// The producer that takes records at present.
+struct Open {
+    producer: Arc<Producer>,
+    notes: Arc<Notes>,
+    /// Bytes of key and value above which a record to the topic can never be stored.
+    uplink_max: usize,
+    rejected_max: usize,
 }
 
 /// What became of a hand-over to librdkafka.
@@ -65,8 +81,8 @@ enum Sent {
     Yes,
     /// There is no room at present.
     Full,
-    /// librdkafka will never take it.
-    Never,
+    /// It went nowhere; this is its receipt.
+    Answered(Receipt),
 }
 
 impl KafkaUplink {
@@ -75,7 +91,6 @@ impl KafkaUplink {
     /// # Errors
     /// [`KafkaError`] when the settings cannot be used.
     pub fn start(settings: &KafkaSettings, inbox: Arc<Inbox>, stats: Arc<KafkaStats>) -> Result<Self, KafkaError> {
-        let config = properties::producer(settings)?;
         let shared = Arc::new(Shared {
             line: Mutex::default(),
             is_stopped: AtomicBool::new(false),
@@ -85,7 +100,7 @@ impl KafkaUplink {
             rejected_topic: settings.rejected_topic.clone(),
         });
         // The first producer is made here, so that what librdkafka finds wrong only then is found at start.
-        let poller = Poller::new(Arc::clone(&shared), settings.clone(), config)?;
+        let poller = Poller::new(Arc::clone(&shared), settings.clone())?;
         thread::Builder::new()
             .name("kafka".to_owned())
             .spawn(move || poller.run())
@@ -113,17 +128,17 @@ impl Drop for KafkaUplink {
 impl Uplink for KafkaUplink {
     fn publish(&mut self, token: Token, record: &Record) -> Handover {
         let mut line = self.shared.lock();
-        let Some((producer, notes)) = &line.producer else {
+        let Some(open) = &line.open else {
             count(&self.shared.stats.refused);
             return Handover::Refused;
         };
         if line.waiting.is_empty() {
-            match self.shared.send(producer, notes, token, record) {
+            match self.shared.send(open, token, record) {
                 Sent::Yes => return Handover::Taken,
-                Sent::Never => {
+                Sent::Answered(receipt) => {
                     drop(line);
                     count(&self.shared.stats.failed);
-                    self.shared.inbox.post_one(Receipt::Failed(token));
+                    self.shared.inbox.post_one(receipt);
                     return Handover::Taken;
                 }
                 Sent::Full => {}
@@ -149,14 +164,15 @@ impl Shared {
     }
 
     /// Lets records through to this producer.
-    pub(super) fn open(&self, producer: Arc<Producer>, notes: Arc<Notes>) {
-        self.lock().producer = Some((producer, notes));
+    pub(super) fn open(&self, producer: Arc<Producer>, notes: Arc<Notes>, limits: &Limits) {
+        let (uplink_max, rejected_max) = (limits.of(&self.uplink_topic), limits.of(&self.rejected_topic));
+        self.lock().open = Some(Open { producer, notes, uplink_max, rejected_max });
     }
 
     /// Lets no record through any more; nobody uses the producer afterwards.
     pub(super) fn close(&self) {
         let mut line = self.lock();
-        line.producer = None;
+        line.open = None;
         line.overflowed = false;
         line.waiting = VecDeque::new();
     }
@@ -164,14 +180,14 @@ impl Shared {
     /// Hands over what waited for room. True when records still wait.
     pub(super) fn advance(&self) -> bool {
         let mut line = self.lock();
-        let Line { producer: Some((producer, notes)), waiting, .. } = &mut *line else { return false };
+        let Line { open: Some(open), waiting, .. } = &mut *line else { return false };
         while let Some((token, record)) = waiting.front() {
-            match self.send(producer, notes, *token, record) {
+            match self.send(open, *token, record) {
                 Sent::Yes => {}
                 Sent::Full => return true,
-                Sent::Never => {
+                Sent::Answered(receipt) => {
                     count(&self.stats.failed);
-                    self.inbox.post_one(Receipt::Failed(*token));
+                    self.inbox.post_one(receipt);
                 }
             }
             waiting.pop_front();
@@ -191,34 +207,47 @@ impl Shared {
         has_room
     }
 
-    fn send(&self, producer: &Producer, notes: &Notes, token: Token, record: &Record) -> Sent {
-        let topic = match record.channel {
-            Channel::Device | Channel::Replica => &self.uplink_topic,
-            Channel::Rejected => &self.rejected_topic,
+    fn send(&self, open: &Open, token: Token, record: &Record) -> Sent {
+        let (topic, max) = match record.channel {
+            Channel::Device | Channel::Replica => (&self.uplink_topic, open.uplink_max),
+            Channel::Rejected => (&self.rejected_topic, open.rejected_max),
         };
-        let Ok(opaque) = usize::try_from(token.to_u64()) else { return Sent::Never };
+        let failed = Sent::Answered(Receipt::Failed(token));
+        let Ok(opaque) = usize::try_from(token.to_u64()) else { return failed };
+        let bytes = record.address.len() + record.payload.len();
+        let refused = |words: &str| {
+            open.notes.has_large_record.store(true, Ordering::Relaxed);
+            Sent::Answered(Receipt::Refused(token, Box::new(verdict::too_large(bytes, words))))
+        };
+        // What is larger only with its headers the broker refuses.
+        if bytes > max {
+            return refused(&format!("max.message.bytes of topic {topic} is {max}"));
+        }
         let message = BaseRecord::with_opaque_to(topic, opaque)
             .key(record.address.as_ref())
             .payload(record.payload.as_ref())
             .timestamp(i64::try_from(record.recorded_ms).unwrap_or(i64::MAX))
             .headers(headers::traced(headers::of(&record.attributes), record.trace));
         // Counted first: the delivery may be heard before `send` returns.
-        notes.outstanding.fetch_add(1, Ordering::Relaxed);
-        let Err((error, _)) = producer.send::<[u8], [u8]>(message) else {
+        open.notes.outstanding.fetch_add(1, Ordering::Relaxed);
+        let Err((error, _)) = open.producer.send::<[u8], [u8]>(message) else {
             count(&self.stats.published);
             return Sent::Yes;
         };
-        notes.outstanding.fetch_sub(1, Ordering::Relaxed);
+        open.notes.outstanding.fetch_sub(1, Ordering::Relaxed);
         match error {
             ClientError::MessageProduction(RDKafkaErrorCode::QueueFull) => Sent::Full,
+            ClientError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge) => {
+                refused("it is larger than message.max.bytes of the client")
+            }
             ClientError::MessageProduction(RDKafkaErrorCode::Fatal) => {
                 // The poller will close the line; this record goes back with the others.
-                notes.is_fatal.store(true, Ordering::Relaxed);
-                Sent::Never
+                open.notes.is_fatal.store(true, Ordering::Relaxed);
+                failed
             }
             other => {
-                notes.complain(&other);
-                Sent::Never
+                verdict::complain(&self.stats.causes, Subject::Records, topic, &other);
+                failed
             }
         }
     }

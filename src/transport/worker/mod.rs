@@ -67,9 +67,6 @@ const SILENCE_US: u64 = 5_000_000;
 /// How long a CONNECT waits until its interest in commands is in place; then the session begins without.
 const ATTACH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The token of records that belong to no session: their receipts find nobody.
-const NO_SESSION: Token = Token { slot: u32::MAX, generation: 0, sequence: 0 };
-
 /// How often it is looked whether something has come to its end.
 pub(super) const LOOK: Duration = Duration::from_millis(10);
 
@@ -503,7 +500,7 @@ impl Worker {
     fn write_heartbeat(&self, now: Now) {
         let core = &mut *self.core.borrow_mut();
         let record = core.encoder.replica(self.directory.len() as u64);
-        if core.uplink.publish(NO_SESSION, &record) == Handover::Taken {
+        if core.uplink.publish(Token::NOBODY, &record) == Handover::Taken {
             let period = self.settings.heartbeat.unwrap_or_default();
             self.next_beat_us.set(now.us + u64::try_from(period.as_micros()).unwrap_or(u64::MAX));
         }

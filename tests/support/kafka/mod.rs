@@ -1,9 +1,11 @@
 //! A Kafka broker of its own for a test.
 
+mod linked;
 mod pair;
 mod secured;
 mod spoilt;
 
+pub(crate) use linked::LinkedKafka;
 pub(crate) use pair::KafkaPair;
 pub(crate) use secured::SecuredKafka;
 pub(crate) use spoilt::Spoilt;
@@ -15,7 +17,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
@@ -96,7 +98,8 @@ impl Kafka {
         self.create(&settings.iter().fold(new, |new, (name, value)| new.set(name, value)));
     }
 
-    fn create(&self, new: &NewTopic<'_>) {
+    /// Creates a topic as described and waits until it has leaders.
+    pub(crate) fn create(&self, new: &NewTopic<'_>) {
         let admin: AdminClient<DefaultClientContext> = self.client().create().expect("the client's settings are right");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
         let topic = new.name;
@@ -112,6 +115,17 @@ impl Kafka {
             let partitions = metadata.topics().first()?.partitions();
             (!partitions.is_empty() && partitions.iter().all(|partition| partition.leader() >= 0)).then_some(())
         });
+    }
+
+    /// Changes a setting of a topic; all others get their defaults.
+    pub(crate) fn set_topic(&self, topic: &str, name: &str, value: &str) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().expect("the client's settings are right");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+        let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(name, value);
+        let changed = runtime.block_on(admin.alter_configs([&change], &AdminOptions::new()));
+        for result in changed.expect("the broker answers") {
+            result.unwrap_or_else(|(_, error)| panic!("topic {topic} does not get {name}: {error}"));
+        }
     }
 
     /// Kills the broker as a crash would. Its port and its data stay reserved for [`Kafka::restart`].

@@ -1,25 +1,28 @@
 //! The consumer of commands: its properties, and what it says about its partitions.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, StreamConsumer};
-use rdkafka::error::KafkaError as ClientError;
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::Notify;
 
 use super::KafkaCommandSettings;
-use crate::queue::Throttle;
-use crate::queue::kafka::client::log_line;
+use crate::queue::kafka::causes::{Causes, Subject, log_line};
+use crate::queue::kafka::unreadable::is_batch_code;
 use crate::queue::kafka::{KafkaError, properties};
 
 /// A replica that is gone loses its partitions after this time, which is the least that brokers take unless configured
 /// otherwise. A member with an id of its own never leaves the group by itself, not even at its end, so this is also how
 /// long the commands of its partitions wait then.
 const SESSION_TIMEOUT: &str = "6000";
+
+/// A group may take a member for another one for this long after there was trouble with a broker.
+const TROUBLE: Duration = Duration::from_secs(60);
 
 /// Members hear of a rebalance with a heartbeat.
 const HEARTBEAT: &str = "1000";
@@ -64,8 +67,8 @@ pub(super) fn config(settings: &KafkaCommandSettings) -> Result<ClientConfig, Ka
 ///
 /// # Errors
 /// [`KafkaError::Client`] where librdkafka finds a contradiction.
-pub(super) fn make(config: &ClientConfig) -> Result<CommandConsumer, KafkaError> {
-    CommandConsumer::from_config_and_context(config, Watcher::default())
+pub(super) fn make(config: &ClientConfig, topic: &str, causes: Arc<Causes>) -> Result<CommandConsumer, KafkaError> {
+    CommandConsumer::from_config_and_context(config, Watcher::new(topic.to_owned(), causes))
         .map_err(|error| KafkaError::Client(error.to_string()))
 }
 
@@ -92,22 +95,22 @@ pub(super) struct Watcher {
     committed: Mutex<Vec<(i32, i64)>>,
     wake: Notify,
     is_closing: AtomicBool,
-    log: Mutex<Throttle>,
+    topic: String,
+    causes: Arc<Causes>,
 }
 
-impl Default for Watcher {
-    fn default() -> Self {
+impl Watcher {
+    fn new(topic: String, causes: Arc<Causes>) -> Self {
         Self {
             changes: Mutex::default(),
             committed: Mutex::default(),
             wake: Notify::new(),
             is_closing: AtomicBool::new(false),
-            log: Mutex::new(Throttle::new(Duration::from_secs(30))),
+            topic,
+            causes,
         }
     }
-}
 
-impl Watcher {
     /// What changed since the last call.
     pub(super) fn take(&self) -> Vec<Change> {
         std::mem::take(&mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner))
@@ -134,6 +137,29 @@ impl Watcher {
     }
 }
 
+/// Whether a code is about a broker, and not about what it was asked for.
+pub(super) fn is_about_a_connection(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode::{Authentication, BrokerTransportFailure, OperationTimedOut, Resolve, SSL};
+    matches!(code, Authentication | BrokerTransportFailure | OperationTimedOut | Resolve | SSL)
+}
+
+/// Logs why a consumer cannot go on. A group takes a member for another one of the same name also where a broker that was away
+/// has answered it late.
+pub(super) fn complain_of_end(consumer: &CommandConsumer, causes: &Causes, error: &ClientError) {
+    let (code, reason) = consumer.client().fatal_error().unzip();
+    let reason = reason.unwrap_or_else(|| error.to_string());
+    let is_fenced = code == Some(RDKafkaErrorCode::FencedInstanceId);
+    let is_conflict = is_fenced && !causes.were_heard_within(TROUBLE);
+    if !causes.is_news(&format!("{reason} {is_conflict}"), Instant::now()) {
+        tracing::debug!(reason, "the consumer of commands cannot go on; another takes its place");
+    } else if is_conflict {
+        let advice = "another replica has the same group.instance.id: each needs its own";
+        tracing::error!(reason, advice, "the consumer of commands cannot go on; another takes its place");
+    } else {
+        tracing::warn!(reason, "the consumer of commands cannot go on; another takes its place");
+    }
+}
+
 /// The numbers of some partitions.
 pub(super) fn numbers(partitions: &TopicPartitionList) -> Vec<i32> {
     partitions.elements().iter().map(|element| element.partition()).collect()
@@ -141,11 +167,20 @@ pub(super) fn numbers(partitions: &TopicPartitionList) -> Vec<i32> {
 
 impl rdkafka::ClientContext for Watcher {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log_line(&self.log, level, facility, message);
+        log_line(&self.causes, Subject::Commands, level, facility, message);
     }
 
     fn error(&self, error: ClientError, reason: &str) {
-        tracing::debug!(%error, reason, "Kafka connection trouble");
+        match error.rdkafka_error_code() {
+            // The brokers are named one by one, and whoever polls hears the other two.
+            Some(RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::Fatal) => {}
+            Some(code) if is_batch_code(code) => {}
+            Some(code) if is_about_a_connection(code) => self.causes.broker(Subject::Commands, reason),
+            Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+                self.causes.other(Subject::Commands, &format!("topic {}: {reason}", self.topic));
+            }
+            _ => self.causes.other(Subject::Commands, reason),
+        }
     }
 }
 

@@ -27,7 +27,6 @@ use crate::protocol::envelope::Encoder;
 use crate::protocol::id::DeviceId;
 use crate::protocol::limit::Now;
 use crate::protocol::trace::Span;
-use crate::queue::Throttle;
 use crate::queue::kafka::KafkaAnswers;
 use crate::queue::kafka::stats::count;
 use crate::queue::kafka::unreadable::Unreadable;
@@ -68,7 +67,6 @@ pub(super) struct Dispatcher {
     /// From where on to read, where that has changed.
     answered: HashMap<i32, i64>,
     again: VecDeque<(Instant, u64)>,
-    complaints: Throttle,
     is_full: bool,
     /// As the encoder knows it, ms since 1970.
     now_ms: u64,
@@ -96,7 +94,6 @@ impl Dispatcher {
             flights: Flights::default(),
             answered: HashMap::new(),
             again: VecDeque::new(),
-            complaints: Throttle::new(Duration::from_secs(30)),
             is_full: false,
             now_ms: 0,
             stats,
@@ -313,7 +310,7 @@ impl Dispatcher {
             self.put_failure(number, Code::TimeOut, "no reply in time");
         }
         if self.again.front().is_some_and(|(when, _)| *when <= now) {
-            self.producer.renew_if_broken();
+            self.producer.renew_if_needed();
         }
         while let Some((_, number)) = self.again.pop_front_if(|(when, _)| *when <= now) {
             if let Some(Flight { stage: Stage::Answering(outgoing), .. }) = self.flights.get_mut(number) {
@@ -332,9 +329,7 @@ impl Dispatcher {
                 self.land(number);
             }
             Delivery::Failed(cause) => {
-                if let Some(suppressed) = self.complaints.pass(std::time::Instant::now()) {
-                    tracing::warn!(cause, suppressed, "Kafka does not take outcomes; they are sent again");
-                }
+                tracing::debug!(cause, "an outcome is sent again");
                 self.again.push_back((Instant::now() + AGAIN, number));
             }
             Delivery::Unstorable(cause) => self.substitute(number, &cause),
@@ -457,7 +452,8 @@ mod tests {
     #[test]
     fn outcomes_that_kafka_does_not_take_are_bounded_and_a_failure_stands_in_for_one_that_is_too_much() {
         let settings = KafkaCommandSettings::new(KafkaSettings::new("127.0.0.1:9".to_owned()), None);
-        let (producer, _deliveries) = OutcomeProducer::new(&settings.kafka, "jetlinks.reply").expect("right settings");
+        let (producer, _deliveries) =
+            OutcomeProducer::new(&settings.kafka, "jetlinks.reply", Arc::default()).expect("right settings");
         let encoder = Encoder::new(Mode::Structured, Addressing::Key, "replica1".to_owned(), 1);
         let (worker, mut events) = mpsc::unbounded_channel();
         let route: Route = Box::new(|_| Some(0));

@@ -31,6 +31,7 @@ pub use stats::KafkaCommandStats;
 
 use self::producer::OutcomeProducer;
 use self::service::Service;
+use super::causes::Causes;
 use super::downlink::Letter;
 use super::properties::{ClientKind, try_out};
 use super::{KafkaAnswers, KafkaError};
@@ -108,13 +109,16 @@ impl KafkaCommands {
     ) -> Result<(), KafkaError> {
         let Some(letters) = self.letters().take() else { return Ok(()) };
         let config = consumer::config(&self.settings)?;
-        let (producer, deliveries) = OutcomeProducer::new(&self.settings.kafka, &self.settings.reply_topic)?;
+        let causes = Arc::new(Causes::default());
+        let (producer, deliveries) =
+            OutcomeProducer::new(&self.settings.kafka, &self.settings.reply_topic, Arc::clone(&causes))?;
         let service = Service {
             settings: (*self.settings).clone(),
             config,
             is_stopped: Arc::clone(&self.is_stopped),
             letters,
             deliveries,
+            causes,
             stats: Arc::clone(&self.stats),
         };
         thread::Builder::new()

@@ -28,13 +28,14 @@ use super::producer::{Deliveries, OutcomeProducer};
 use super::{KafkaCommandSettings, KafkaCommandStats};
 use crate::protocol::downlink::DownlinkEvent;
 use crate::protocol::envelope::Encoder;
+use crate::queue::Backoff;
 use crate::queue::kafka::KafkaSettings;
+use crate::queue::kafka::causes::{Causes, Subject};
 use crate::queue::kafka::downlink::Letter;
 use crate::queue::kafka::stats::count;
-use crate::queue::kafka::topics;
+use crate::queue::kafka::topics::{self, TopicTrouble};
 use crate::queue::kafka::unreadable::{Unreadable, is_about_a_batch};
 use crate::queue::nats::{NatsAnswer, NatsRequests};
-use crate::queue::{Backoff, Throttle};
 
 /// How often deadlines are looked at, and whether NATS is there.
 const TICK: Duration = Duration::from_millis(50);
@@ -61,6 +62,7 @@ pub(super) struct Service {
     pub(super) is_stopped: Arc<AtomicBool>,
     pub(super) letters: mpsc::UnboundedReceiver<Letter>,
     pub(super) deliveries: Deliveries,
+    pub(super) causes: Arc<Causes>,
     pub(super) stats: Arc<KafkaCommandStats>,
 }
 
@@ -98,7 +100,7 @@ struct Run {
     /// Read while nothing may be sent; they are next.
     held: VecDeque<Given>,
     inspection: Inspection,
-    complaints: Throttle,
+    causes: Arc<Causes>,
     stats: Arc<KafkaCommandStats>,
 }
 
@@ -109,9 +111,10 @@ impl Service {
         encoder: Encoder,
         route: Route,
         workers: Vec<mpsc::Sender<DownlinkEvent>>,
-        producer: OutcomeProducer,
+        mut producer: OutcomeProducer,
     ) {
         self.wait_for_topics(&producer);
+        producer.ask_for_limits();
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => {
@@ -144,7 +147,7 @@ impl Service {
                 uncommitted: HashMap::new(),
                 held: VecDeque::new(),
                 inspection: Inspection::new(),
-                complaints: Throttle::new(Duration::from_secs(30)),
+                causes: Arc::clone(&self.causes),
                 stats: Arc::clone(&self.stats),
             };
             self.serve(run).await;
@@ -163,7 +166,12 @@ impl Service {
         let mut backoff = Backoff::new();
         let mut last = None;
         while !self.is_stopped() {
-            let Err(trouble) = topics::prepare(client, config, &names, settings.kafka.create_topics) else { return };
+            let prepared = topics::prepare(client, config, &names, settings.kafka.create_topics);
+            let Err(mut trouble) = prepared else { return };
+            if let TopicTrouble::Unanswered(cause) = &mut trouble {
+                // The question itself fails with no more than that it was not answered.
+                *cause = self.causes.last().unwrap_or_else(|| std::mem::take(cause));
+            }
             if last.as_ref() != Some(&trouble) {
                 if trouble.needs_a_human() {
                     tracing::error!(cause = %trouble, "commands cannot be taken from Kafka");
@@ -179,7 +187,7 @@ impl Service {
     async fn make_consumer(&self) -> Option<Arc<CommandConsumer>> {
         let mut backoff = Backoff::new();
         loop {
-            match consumer::make(&self.config) {
+            match consumer::make(&self.config, &self.settings.command_topic, Arc::clone(&self.causes)) {
                 Ok(consumer) => return Some(Arc::new(consumer)),
                 Err(error) => tracing::error!(%error, "no consumer of commands can be made"),
             }
@@ -449,13 +457,20 @@ impl Run {
     }
 
     /// Logs what the consumer says; true when it cannot go on.
-    fn complain(&mut self, error: &ClientError) -> bool {
-        if let ClientError::MessageConsumptionFatal(_) = error {
-            tracing::error!(%error, "the consumer of commands cannot go on; another takes its place");
-            return true;
-        }
-        if let Some(suppressed) = self.complaints.pass(std::time::Instant::now()) {
-            tracing::warn!(%error, suppressed, "commands cannot be read from Kafka");
+    fn complain(&self, error: &ClientError) -> bool {
+        match (error, error.rdkafka_error_code()) {
+            (ClientError::MessageConsumptionFatal(_), _) => {
+                consumer::complain_of_end(&self.consumer, &self.causes, error);
+                return true;
+            }
+            // The consumer says these in more words to its context.
+            (ClientError::MessageConsumption(_), _) => {
+                tracing::debug!(%error, "commands cannot be read from Kafka for now");
+            }
+            (_, Some(code)) if consumer::is_about_a_connection(code) => {
+                tracing::debug!(%error, "Kafka does not answer a question about commands");
+            }
+            _ => self.causes.other(Subject::Commands, &error.to_string()),
         }
         false
     }

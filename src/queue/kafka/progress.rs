@@ -1,0 +1,104 @@
+//! Whether a producer gets anywhere.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::client::Notes;
+
+/// With records outstanding and nothing stored for this long there is doubt.
+const DOUBT: Duration = Duration::from_secs(2);
+
+/// With records outstanding and nothing stored for this long, not even what was sent to remove the doubt, the queue counts
+/// as away.
+const STALL: Duration = Duration::from_secs(5);
+
+/// What the numbers of a producer say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// Records are stored, or there are none.
+    Well,
+    /// Time for a record that tells whether any is stored; once every [`DOUBT`].
+    Doubtful,
+    /// Nothing is: told once.
+    Stalled,
+    /// Nothing is for so long that all it had has come back.
+    Lost,
+}
+
+/// What was seen so far.
+pub(super) struct Progress {
+    stored: u64,
+    failed: u64,
+    since: Option<Instant>,
+    asked: Option<Instant>,
+    is_stalled: bool,
+    lost_after: Duration,
+}
+
+impl Progress {
+    /// Of a producer that keeps a record for `message_timeout`.
+    pub(super) fn new(message_timeout: Duration) -> Self {
+        let lost_after = STALL + message_timeout;
+        Self { stored: 0, failed: 0, since: None, asked: None, is_stalled: false, lost_after }
+    }
+
+    /// Looks at the numbers. Records count that are outstanding or come back.
+    pub(super) fn look(&mut self, notes: &Notes, now: Instant) -> State {
+        let stored = notes.stored.load(Ordering::Relaxed);
+        let failed = notes.failed.load(Ordering::Relaxed);
+        let is_idle = notes.outstanding.load(Ordering::Relaxed) <= 0 && failed == self.failed;
+        if stored != self.stored || is_idle && self.since.is_none() {
+            self.stored = stored;
+            self.failed = failed;
+            (self.since, self.asked, self.is_stalled) = (None, None, false);
+            return State::Well;
+        }
+        let since = *self.since.get_or_insert(now);
+        let silence = now.saturating_duration_since(since);
+        if silence >= self.lost_after {
+            return State::Lost;
+        }
+        if silence >= STALL && !std::mem::replace(&mut self.is_stalled, true) {
+            return State::Stalled;
+        }
+        let last = self.asked.unwrap_or(since);
+        if now.saturating_duration_since(last) < DOUBT {
+            return State::Well;
+        }
+        self.asked = Some(now);
+        State::Doubtful
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_producer_stalls_when_records_wait_or_come_back_and_none_is_stored() {
+        let (notes, start) = (Notes::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let message_timeout = Duration::from_secs(9);
+        let mut progress = Progress::new(message_timeout);
+        assert_eq!(progress.look(&notes, at(0)), State::Well);
+        assert_eq!(progress.look(&notes, at(100)), State::Well, "an idle producer does not stall");
+        notes.outstanding.store(1, Ordering::Relaxed);
+        assert_eq!(progress.look(&notes, at(101)), State::Well);
+        assert_eq!(progress.look(&notes, at(102)), State::Well);
+        assert_eq!(progress.look(&notes, at(103)), State::Doubtful);
+        assert_eq!(progress.look(&notes, at(104)), State::Well, "it was asked for");
+        assert_eq!(progress.look(&notes, at(105)), State::Doubtful);
+        notes.stored.store(1, Ordering::Relaxed);
+        assert_eq!(progress.look(&notes, at(107)), State::Well, "one was stored, and the other still waits");
+        assert_eq!(progress.look(&notes, at(108)), State::Well);
+        assert_eq!(progress.look(&notes, at(113)), State::Stalled);
+        assert_eq!(progress.look(&notes, at(114)), State::Doubtful, "a stall is told once");
+        assert_eq!(progress.look(&notes, at(122)), State::Lost, "all it had has come back");
+        let mut progress = Progress::new(message_timeout);
+        notes.outstanding.store(0, Ordering::Relaxed);
+        notes.stored.store(0, Ordering::Relaxed);
+        notes.failed.store(3, Ordering::Relaxed);
+        assert_eq!(progress.look(&notes, at(200)), State::Well);
+        assert_eq!(progress.look(&notes, at(205)), State::Stalled, "all came back");
+    }
+}
