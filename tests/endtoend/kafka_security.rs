@@ -222,8 +222,8 @@ fn commands_that_kafka_does_not_give_out_say_why_and_keep_no_device_out() {
     let (registry, devices) = Registry::numbered(1);
     let settings = stage.by_password(&registry, "wrong").text("uplink.queue", "stdio").text("commands.queue", "kafka");
     let bridge = Bridge::start(&settings);
-    wait_for_log(&bridge, &["WARN", "commands wait for Kafka"]);
-    wait_for_log(&bridge, &["WARN", "librdkafka", "Invalid username or password"]);
+    wait_for_log(&bridge, &["WARN", "trouble with a Kafka broker", "Invalid username or password"]);
+    wait_for_log(&bridge, &["WARN", "commands wait for Kafka", "Invalid username or password"]);
     assert_eq!(code_of_connect(&bridge, &devices[0]), 0);
     assert!(!bridge.log().contains(WRONG), "{}", bridge.log());
 }

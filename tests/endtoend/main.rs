@@ -15,6 +15,7 @@ mod end;
 mod fleet;
 mod flood;
 mod kafka_brokers;
+mod kafka_causes;
 mod kafka_commands;
 mod kafka_limits;
 mod kafka_security;
