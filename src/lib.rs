@@ -11,6 +11,7 @@
 //! | `registry` | where credentials of devices come from | yes |
 //! | `config` | configuration files, environment, `--set` | yes |
 //! | `telemetry` | log, metrics, health | yes |
+//! | `memory` | gives freed memory back to the system | none |
 //! | `app` | builds the parts from the configuration, joins them, ends them | yes |
 //! | `cli` | the subcommands | yes |
 //!
@@ -25,6 +26,8 @@ pub mod app;
 pub mod cli;
 #[cfg(feature = "bridge")]
 pub mod config;
+#[cfg(feature = "bridge")]
+mod memory;
 #[cfg(feature = "bridge")]
 pub mod queue;
 #[cfg(feature = "bridge")]

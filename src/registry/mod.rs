@@ -11,7 +11,6 @@ mod fingerprint;
 pub mod http;
 mod json;
 mod lines;
-mod memory;
 mod mistake;
 pub mod nats;
 mod parse;

@@ -6,7 +6,8 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use super::{FileRegistry, Reload, memory};
+use super::{FileRegistry, Reload};
+use crate::memory;
 
 /// How often the file is looked at. A change counts after two looks; the contract allows five seconds.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);

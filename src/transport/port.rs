@@ -116,7 +116,7 @@ impl Refused {
 /// What became of a datagram that belongs to no DTLS session, or of a handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Handshake {
-    /// It belongs to no session.
+    /// It belongs to no session, or no handshake needs it.
     Noise,
     /// A first hello: the client is asked for a cookie.
     CookieRequested,

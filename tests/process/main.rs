@@ -27,6 +27,7 @@ mod renewal;
 mod shutdown;
 mod simulated;
 mod start;
+mod strangers;
 mod subcommand;
 mod subscribe;
 mod takeover;

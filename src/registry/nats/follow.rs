@@ -10,8 +10,9 @@ use super::bucket::{self, IfMissing};
 use super::feed::Feed;
 use super::known::Loading;
 use super::{BucketError, NatsRegistry};
+use crate::memory;
 use crate::protocol::uplink::Availability;
-use crate::registry::{Change, memory};
+use crate::registry::Change;
 
 /// Pause before the bucket is looked at again, at its shortest; up to as much again is added at random, so that replicas
 /// which lost the same server do not return in step.

@@ -110,7 +110,7 @@ metrics! {
         coap_retransmissions: Counter = "coap_retransmissions_total",
             "CoAP answers that were sent again, as the device did not acknowledge them.";
         coap_noise: Counter = "coap_noise_total",
-            "Datagrams that are no CoAP message, or of no DTLS session.";
+            "Datagrams that are no CoAP message, of no DTLS session, or that no DTLS handshake needs.";
         dtls_sessions: Gauge = "dtls_sessions",
             "DTLS sessions whose handshake is finished.";
         dtls_cookies: Counter = "dtls_cookies_total",

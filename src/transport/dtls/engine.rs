@@ -4,11 +4,15 @@ use openssl::ssl::{ErrorCode, ShutdownState, Ssl, SslStream};
 
 use super::client::Client;
 use super::ffi;
+use super::flight::MESSAGE_BYTES_MAX;
 use super::server::Server;
 use super::wire::Wire;
 
 /// Bytes of a datagram that reaches every device without being fragmented on the way.
 const MTU: u32 = 1200;
+
+/// How OpenSSL calls the state of a server that waits for Finished.
+const AWAITS_FINISHED: &str = "SSLv3/TLS read change cipher spec";
 
 /// How far a handshake is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +50,7 @@ impl Engine {
         ssl.set_mtu(MTU).ok()?;
         ssl.set_accept_state();
         let mut stream = SslStream::new(ssl, wire.clone()).ok()?;
+        ffi::limit_messages(&mut stream, MESSAGE_BYTES_MAX);
         wire.fill(hello);
         let is_taken = ffi::listen(&mut stream);
         is_taken.then_some(Self { stream, has_buffers: true })
@@ -69,6 +74,11 @@ impl Engine {
         }
     }
 
+    /// Whether a server's next record is encrypted: it has everything that comes before Finished.
+    pub fn awaits_finished(&self) -> bool {
+        self.stream.ssl().state_string_long() == AWAITS_FINISHED
+    }
+
     /// Reads what a datagram on the wire decrypts to, once for each record.
     pub fn read(&mut self, buffer: &mut [u8]) -> Plain {
         if !self.alloc() {
@@ -76,7 +86,8 @@ impl Engine {
         }
         match self.stream.ssl_read(buffer) {
             Ok(bytes) => Plain::Bytes(bytes),
-            Err(error) if is_waiting(error.code()) => Plain::Nothing,
+            // A peer that begins another handshake in parts would make OpenSSL keep them; there is no other handshake.
+            Err(error) if is_waiting(error.code()) && self.stream.ssl().is_init_finished() => Plain::Nothing,
             Err(_) => Plain::Ended,
         }
     }

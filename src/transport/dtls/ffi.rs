@@ -4,7 +4,7 @@
 //! during the call: OpenSSL asks for no more than that.
 #![expect(unsafe_code, reason = "calls into OpenSSL that the crate does not wrap")]
 
-use std::ffi::c_int;
+use std::ffi::{c_int, c_long};
 use std::ptr;
 
 use foreign_types::ForeignTypeRef;
@@ -19,6 +19,9 @@ const GET_TIMEOUT: c_int = 73;
 /// `DTLS_CTRL_HANDLE_TIMEOUT` of ssl.h.
 const HANDLE_TIMEOUT: c_int = 74;
 
+/// `SSL_CTRL_SET_MAX_CERT_LIST` of ssl.h.
+const SET_MAX_CERT_LIST: c_int = 51;
+
 /// `BIO_ADDR` of OpenSSL, behind pointers alone.
 #[repr(C)]
 struct BioAddress {
@@ -31,6 +34,8 @@ unsafe extern "C" {
     fn BIO_ADDR_free(address: *mut BioAddress);
     fn SSL_alloc_buffers(ssl: *mut SSL) -> c_int;
     fn SSL_free_buffers(ssl: *mut SSL) -> c_int;
+    #[cfg(test)]
+    fn SSL_renegotiate(ssl: *mut SSL) -> c_int;
 }
 
 /// Takes in a ClientHello that waits in the session's input; whether the handshake goes on behind it. The session must
@@ -47,6 +52,13 @@ pub(super) fn listen(stream: &mut SslStream<Wire>) -> bool {
         BIO_ADDR_free(client);
         result == 1
     }
+}
+
+/// Bounds the messages of a handshake that a session takes in; OpenSSL takes those of 16 KiB all the same.
+pub(super) fn limit_messages(stream: &mut SslStream<Wire>, bytes: usize) {
+    let bytes = c_long::try_from(bytes).unwrap_or(c_long::MAX);
+    // SAFETY: the session is live (see the module), and this command takes a number alone.
+    unsafe { SSL_ctrl(stream.ssl().as_ptr(), SET_MAX_CERT_LIST, bytes, ptr::null_mut()) };
 }
 
 /// How long until the last flight must be sent again, in us; `None` when nothing is to be sent again.
@@ -75,4 +87,17 @@ pub(super) fn free_buffers(stream: &mut SslStream<Wire>) -> bool {
 pub(super) fn alloc_buffers(stream: &mut SslStream<Wire>) -> bool {
     // SAFETY: the session is live (see the module).
     unsafe { SSL_alloc_buffers(stream.ssl().as_ptr()) == 1 }
+}
+
+/// Lets the next handshake of a client's session begin, with datagrams of so many bytes; [`SslStream::do_handshake`] goes
+/// on with it.
+#[cfg(test)]
+pub(super) fn renegotiate<S>(stream: &mut SslStream<S>, mtu: c_long) -> bool {
+    /// `SSL_CTRL_SET_MTU` of ssl.h.
+    const SET_MTU: c_int = 17;
+    // SAFETY: the session is live (see the module), and the command takes a number alone.
+    unsafe {
+        SSL_ctrl(stream.ssl().as_ptr(), SET_MTU, mtu, ptr::null_mut());
+        SSL_renegotiate(stream.ssl().as_ptr()) == 1
+    }
 }

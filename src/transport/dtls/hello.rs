@@ -1,21 +1,11 @@
 //! The first datagram of a handshake, and the answer to one that has no cookie (RFC 6347 section 4.2.1).
 
 use super::cookie::COOKIE_BYTES;
-
-/// Bytes of a record's header.
-const RECORD_BYTES: usize = 13;
-
-/// Bytes of a handshake message's header.
-const HANDSHAKE_BYTES: usize = 12;
-
-/// Content type of handshake messages.
-const HANDSHAKE: u8 = 22;
+use super::flight::MESSAGE_BYTES_MAX;
+use super::record::{DTLS, FRAGMENT_BYTES, HANDSHAKE, RECORD_BYTES};
 
 const CLIENT_HELLO: u8 = 1;
 const HELLO_VERIFY_REQUEST: u8 = 3;
-
-/// First byte of every version of DTLS.
-const DTLS: u8 = 0xfe;
 
 /// DTLS 1.0: HelloVerifyRequest speaks it whatever is negotiated later.
 const DTLS_1_0: [u8; 2] = [DTLS, 0xff];
@@ -27,6 +17,10 @@ pub(super) const RANDOM_BYTES: usize = 32;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Hello<'a> {
     sequence: [u8; 6],
+    /// Its number among the messages of the handshake.
+    pub(super) message: u16,
+    /// The record that it is in.
+    pub(super) record: &'a [u8],
     /// Tells attempts of one client apart: it stays the same when the hello comes again with its cookie.
     pub(super) random: [u8; RANDOM_BYTES],
     /// Empty in a first hello.
@@ -35,22 +29,25 @@ pub(super) struct Hello<'a> {
 
 impl<'a> Hello<'a> {
     /// Reads a datagram; `None` for anything but an unencrypted ClientHello. One that is spread over records is none:
-    /// nothing may be kept before the cookie, so it could not be put together.
+    /// nothing may be kept before the cookie, so it could not be put together. Nor is one that is longer than OpenSSL
+    /// gets to see.
     pub(super) fn read(datagram: &'a [u8]) -> Option<Self> {
         let (head, rest) = datagram.split_at_checked(RECORD_BYTES)?;
         let [HANDSHAKE, DTLS, _, 0, 0, s0, s1, s2, s3, s4, s5, high, low] = *head else { return None };
-        let record = rest.get(..usize::from(u16::from_be_bytes([high, low])))?;
-        let (head, body) = record.split_at_checked(HANDSHAKE_BYTES)?;
-        let [CLIENT_HELLO, l0, l1, l2, _, _, 0, 0, 0, f0, f1, f2] = *head else { return None };
+        let content = rest.get(..usize::from(u16::from_be_bytes([high, low])))?;
+        let record = &datagram[..RECORD_BYTES + content.len()];
+        let (head, body) = content.split_at_checked(FRAGMENT_BYTES)?;
+        let [CLIENT_HELLO, l0, l1, l2, m0, m1, 0, 0, 0, f0, f1, f2] = *head else { return None };
+        let message = u16::from_be_bytes([m0, m1]);
         let bytes = usize::from(l0) << 16 | usize::from(l1) << 8 | usize::from(l2);
-        if [l0, l1, l2] != [f0, f1, f2] || body.len() < bytes {
+        if [l0, l1, l2] != [f0, f1, f2] || bytes > MESSAGE_BYTES_MAX || body.len() != bytes {
             return None;
         }
         let [DTLS, _, rest @ ..] = &body[..bytes] else { return None };
         let (random, rest) = rest.split_first_chunk::<RANDOM_BYTES>()?;
         let (_session, rest) = vector(rest)?;
         let (cookie, _) = vector(rest)?;
-        Some(Self { sequence: [s0, s1, s2, s3, s4, s5], random: *random, cookie })
+        Some(Self { sequence: [s0, s1, s2, s3, s4, s5], message, record, random: *random, cookie })
     }
 
     /// The answer that asks for the cookie. Shorter than any ClientHello, so it amplifies nothing; under the number of
@@ -59,7 +56,7 @@ impl<'a> Hello<'a> {
         const BODY_BYTES: u8 = 3 + COOKIE_BYTES as u8;
         let mut datagram = vec![HANDSHAKE, DTLS_1_0[0], DTLS_1_0[1], 0, 0];
         datagram.extend_from_slice(&self.sequence);
-        datagram.extend_from_slice(&[0, HANDSHAKE_BYTES as u8 + BODY_BYTES]);
+        datagram.extend_from_slice(&[0, FRAGMENT_BYTES as u8 + BODY_BYTES]);
         datagram.extend_from_slice(&[HELLO_VERIFY_REQUEST, 0, 0, BODY_BYTES, 0, 0, 0, 0, 0, 0, 0, BODY_BYTES]);
         datagram.extend_from_slice(&[DTLS_1_0[0], DTLS_1_0[1], COOKIE_BYTES as u8]);
         datagram.extend_from_slice(cookie);
@@ -112,7 +109,7 @@ mod tests {
         assert!(answer.len() < hello.len());
         assert_eq!(answer[5..11], hello[5..11]);
         assert_eq!(usize::from(answer[12]), answer.len() - RECORD_BYTES);
-        assert_eq!(usize::from(answer[24]), answer.len() - RECORD_BYTES - HANDSHAKE_BYTES);
+        assert_eq!(usize::from(answer[24]), answer.len() - RECORD_BYTES - FRAGMENT_BYTES);
         assert_eq!(answer[27], 16);
     }
 

@@ -3,6 +3,7 @@
 //! 1. A ClientHello without a good cookie is answered with HelloVerifyRequest and forgotten: nothing is kept for an
 //!    address that was not proven.
 //! 2. With the cookie a handshake begins. Few may be half open, in all and for one network, and for a short time.
+//!    What no client needs to say in a handshake never reaches OpenSSL, which would keep it.
 //! 3. A finished handshake takes the place of an older session at the same address, if there is one: its device began
 //!    anew. Until then the older one goes on, so nobody can end it by beginning a handshake.
 //! 4. What a session decrypts is [`Sessions::received`], what must be sent is [`Sessions::sent`].
@@ -12,7 +13,9 @@ mod client;
 mod cookie;
 mod engine;
 mod ffi;
+mod flight;
 mod hello;
+mod record;
 mod server;
 mod sessions;
 mod wire;

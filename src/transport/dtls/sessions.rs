@@ -8,9 +8,11 @@ use slab::Slab;
 
 use super::cookie::{CookieSecret, Cookies};
 use super::engine::{Engine, Plain, Progress};
+use super::flight::{Flight, Unfit};
 use super::hello::{Hello, RANDOM_BYTES, is_unencrypted};
 use super::server::Server;
 use super::wire::Wire;
+use crate::memory;
 use crate::protocol::coap::{Outbox, PeerKey};
 use crate::protocol::limit::Now;
 use crate::transport::gate::{Admission, Bucket, Gate};
@@ -34,6 +36,12 @@ const REST_US: u64 = 5_000_000;
 /// Silence after which a session makes room for a new one when `limits.connections` is reached.
 const SPARE_US: u64 = 60_000_000;
 
+/// Sessions that end until the memory of them is given back to the system; some 4 MiB.
+const GIVE_BACK_SESSIONS: usize = 64;
+
+/// Pause between two times that memory is given back, us: each takes some milliseconds.
+const GIVE_BACK_US: u64 = 5_000_000;
+
 /// Sessions that are compared when one must make room.
 const CANDIDATES: usize = 64;
 
@@ -43,7 +51,7 @@ pub(super) const TICKS_PER_ROUND: usize = 64;
 /// What sessions are held to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// Handshakes that may be half open; about 55 kB each.
+    /// Handshakes that may be half open; less than 64 KiB each.
     pub half_open: usize,
     /// Of them those of one address, for IPv6 of one /64.
     pub half_open_per_network: usize,
@@ -59,9 +67,18 @@ struct Session {
     address: SocketAddr,
     engine: Engine,
     random: [u8; RANDOM_BYTES],
-    /// When its handshake began; `None` once it is finished.
-    began_us: Option<u64>,
+    /// `None` once its handshake is finished.
+    opening: Option<Box<Opening>>,
     heard_us: u64,
+}
+
+/// A handshake that is half open.
+#[derive(Debug)]
+struct Opening {
+    began_us: u64,
+    flight: Flight,
+    /// A Finished that came before what precedes it; at most as long as one may be.
+    early: Option<Box<[u8]>>,
 }
 
 /// The sessions at one address.
@@ -89,6 +106,9 @@ pub struct Sessions {
     half_open_len: usize,
     networks: HashMap<IpAddr, usize>,
     hand: usize,
+    /// Sessions that ended since memory was given back, and when it was.
+    given_up: usize,
+    given_back_us: u64,
     plain: Box<[u8]>,
     received: Outbox,
     sent: Outbox,
@@ -113,6 +133,8 @@ impl Sessions {
             half_open_len: 0,
             networks: HashMap::new(),
             hand: 0,
+            given_up: 0,
+            given_back_us: now.us,
             plain: vec![0; PLAIN_BYTES_MAX].into(),
             received: Outbox::default(),
             sent: Outbox::default(),
@@ -169,7 +191,7 @@ impl Sessions {
             place = Place::default();
         }
         if let Some(hello) = Hello::read(datagram) {
-            return self.hello(now, from, place, datagram, &hello);
+            return self.hello(now, from, place, &hello);
         }
         match place {
             Place { live: None, pending: None } => self.outcomes.push((from, Handshake::Noise)),
@@ -205,7 +227,7 @@ impl Sessions {
     pub fn tick(&mut self, now: Now) {
         for _ in 0..self.half_open.len() {
             let Some(id) = self.half_open.pop_front() else { break };
-            let Some(began_us) = self.find(id).and_then(|session| session.began_us) else { continue };
+            let Some(began_us) = self.began_us(id) else { continue };
             if began_us + HANDSHAKE_US <= now.us {
                 self.fail(id, Handshake::TimedOut);
                 continue;
@@ -223,7 +245,7 @@ impl Sessions {
         let round = self.sessions.capacity().div_ceil(TICKS_PER_ROUND);
         for _ in 0..round {
             self.hand = if self.hand + 1 < self.sessions.capacity() { self.hand + 1 } else { 0 };
-            let Some(session) = self.sessions.get_mut(self.hand).filter(|session| session.began_us.is_none()) else {
+            let Some(session) = self.sessions.get_mut(self.hand).filter(|session| session.opening.is_none()) else {
                 continue;
             };
             if session.heard_us + self.bounds.idle_us <= now.us {
@@ -233,6 +255,10 @@ impl Sessions {
                 session.engine.rest();
             }
         }
+        if self.given_up >= GIVE_BACK_SESSIONS && self.given_back_us + GIVE_BACK_US <= now.us {
+            memory::give_back();
+            (self.given_up, self.given_back_us) = (0, now.us);
+        }
     }
 
     /// Ends all sessions and tells their peers.
@@ -241,7 +267,7 @@ impl Sessions {
         ids.into_iter().for_each(|id| self.close_one(id));
     }
 
-    fn hello(&mut self, now: Now, from: SocketAddr, place: Place, datagram: &[u8], hello: &Hello<'_>) {
+    fn hello(&mut self, now: Now, from: SocketAddr, place: Place, hello: &Hello<'_>) {
         if !self.cookies.is_good(from, hello.cookie, now.unix_ms) {
             let cookie = self.cookies.make(from, now.unix_ms);
             self.sent.push(PeerKey::Address(from), &hello.request_cookie(&cookie));
@@ -260,7 +286,7 @@ impl Sessions {
             self.outcomes.push((from, Handshake::Refused));
             return;
         }
-        self.begin(now, from, datagram, hello.random);
+        self.begin(now, from, hello);
     }
 
     /// Whether a handshake may begin; it is counted at the gate then.
@@ -273,7 +299,7 @@ impl Sessions {
         }
         while self.half_open_len >= self.bounds.half_open {
             let Some(id) = self.half_open.pop_front() else { return false };
-            match self.find(id).and_then(|session| session.began_us) {
+            match self.began_us(id) {
                 None => {}
                 Some(began_us) if began_us + YIELD_US <= now.us => self.fail(id, Handshake::TimedOut),
                 Some(_) => {
@@ -305,7 +331,7 @@ impl Sessions {
         for _ in 0..CANDIDATES.min(self.sessions.capacity()) {
             self.hand = if self.hand + 1 < self.sessions.capacity() { self.hand + 1 } else { 0 };
             let Some(session) = self.sessions.get(self.hand) else { continue };
-            let is_silent = session.began_us.is_none() && session.heard_us + SPARE_US <= now.us;
+            let is_silent = session.opening.is_none() && session.heard_us + SPARE_US <= now.us;
             if is_silent && oldest.is_none_or(|(heard_us, _)| session.heard_us < heard_us) {
                 oldest = Some((session.heard_us, session.id));
             }
@@ -313,8 +339,8 @@ impl Sessions {
         oldest.map(|(_, id)| id)
     }
 
-    fn begin(&mut self, now: Now, from: SocketAddr, datagram: &[u8], random: [u8; RANDOM_BYTES]) {
-        let engine = Engine::accept(&self.server, &self.wire, datagram);
+    fn begin(&mut self, now: Now, from: SocketAddr, hello: &Hello<'_>) {
+        let engine = Engine::accept(&self.server, &self.wire, hello.record);
         let Some(engine) = engine else {
             self.wire.drain(|_| {});
             self.gate.leave();
@@ -325,7 +351,9 @@ impl Sessions {
         let entry = self.sessions.vacant_entry();
         // The caller has seen that there is a place.
         let id = self.count << PLACE_BITS | entry.key() as u64;
-        entry.insert(Session { id, address: from, engine, random, began_us: Some(now.us), heard_us: now.us });
+        let opening = Opening { began_us: now.us, flight: Flight::behind(hello.message), early: None };
+        let (random, opening) = (hello.random, Some(Box::new(opening)));
+        entry.insert(Session { id, address: from, engine, random, opening, heard_us: now.us });
         self.half_open.push_back(id);
         self.half_open_len += 1;
         *self.networks.entry(network(from)).or_default() += 1;
@@ -335,12 +363,52 @@ impl Sessions {
 
     /// Lets a session take a datagram; whether it was a message for it.
     fn drive(&mut self, now: Now, id: u64, datagram: &[u8]) -> bool {
+        if self.find(id).is_some_and(|session| session.opening.is_some()) {
+            return self.shake(now, id, datagram);
+        }
         self.wire.fill(datagram);
-        let is_half_open = self.find(id).is_some_and(|session| session.began_us.is_some());
-        if is_half_open && !self.advance(now, id) {
+        self.read(now, id)
+    }
+
+    /// Lets a handshake take a datagram, as far as it needs it; whether the handshake is finished.
+    fn shake(&mut self, now: Now, id: u64, datagram: &[u8]) -> bool {
+        let Some(session) = self.find(id) else { return false };
+        let (address, Some(opening)) = (session.address, session.opening.as_mut()) else { return false };
+        let parts = match opening.flight.admit(datagram) {
+            Ok(parts) => parts,
+            Err(Unfit::Needless) => {
+                self.outcomes.push((address, Handshake::Noise));
+                return false;
+            }
+            Err(Unfit::Exhausted) => {
+                self.fail(id, Handshake::Failed);
+                return false;
+            }
+        };
+        if let Some(encrypted) = parts.encrypted {
+            opening.early = Some(encrypted.into());
+        }
+        if !parts.clear.is_empty() {
+            self.wire.fill(parts.clear);
+            self.advance(now, id);
+        }
+        // Until OpenSSL can decrypt it, it would keep it in a buffer for the longest record that there is.
+        let Some(session) = self.find(id).filter(|session| session.engine.awaits_finished()) else { return false };
+        let Some(opening) = session.opening.as_mut() else { return false };
+        let Some(encrypted) = opening.early.take() else { return false };
+        if opening.flight.admit_encrypted().is_err() {
+            self.fail(id, Handshake::Failed);
             return false;
         }
-        self.read(now, id)
+        self.wire.fill(&encrypted);
+        if !self.advance(now, id) {
+            return false;
+        }
+        if !parts.rest.is_empty() {
+            self.wire.fill(parts.rest);
+            self.read(now, id);
+        }
+        true
     }
 
     /// Goes on with a handshake; whether it is finished.
@@ -389,7 +457,7 @@ impl Sessions {
     /// The handshake is finished: the session takes its address over.
     fn finish(&mut self, now: Now, id: u64) {
         let Some(session) = self.find(id) else { return };
-        session.began_us = None;
+        session.opening = None;
         session.heard_us = now.us;
         session.engine.rest();
         let address = session.address;
@@ -416,7 +484,7 @@ impl Sessions {
     /// Ends a session and tells its peer.
     fn close_one(&mut self, id: u64) {
         if let Some(session) = self.find(id) {
-            if session.began_us.is_none() {
+            if session.opening.is_none() {
                 session.engine.close();
                 self.collect(id);
             }
@@ -430,7 +498,8 @@ impl Sessions {
         }
         let session = self.sessions.remove(place_of(id));
         self.gate.leave();
-        if session.began_us.is_some() {
+        self.given_up += 1;
+        if session.opening.is_some() {
             self.count_out(session.address);
         } else {
             self.ended.push(PeerKey::Session(id));
@@ -461,6 +530,12 @@ impl Sessions {
         let Some(session) = self.sessions.get(place_of(id)).filter(|session| session.id == id) else { return };
         let (peer, sent) = (PeerKey::Address(session.address), &mut self.sent);
         self.wire.drain(|datagram| sent.push(peer, datagram));
+    }
+
+    /// When the handshake of a session began; `None` when it is no longer half open.
+    fn began_us(&self, id: u64) -> Option<u64> {
+        let session = self.sessions.get(place_of(id)).filter(|session| session.id == id)?;
+        session.opening.as_ref().map(|opening| opening.began_us)
     }
 
     fn find(&mut self, id: u64) -> Option<&mut Session> {

@@ -10,6 +10,7 @@ use openssl::pkey::PKey;
 use openssl::ssl::{Ssl, SslContext, SslMethod, SslOptions, SslStream, SslVerifyMode};
 use openssl::x509::X509;
 
+use super::record::Record;
 use super::{Bounds, CookieSecret, Server, Sessions};
 use crate::protocol::coap::PeerKey;
 use crate::protocol::limit::Now;
@@ -61,6 +62,8 @@ impl Client {
         context.set_read_ahead(true);
         let mut ssl = Ssl::new(&context.build()).unwrap();
         ssl.set_mtu(1200).unwrap();
+        // With it a hello does not fit into a datagram of 256 bytes.
+        ssl.set_hostname(&"a".repeat(180)).unwrap();
         ssl.set_connect_state();
         Self { address, stream: SslStream::new(ssl, Link::default()).unwrap() }
     }
@@ -296,6 +299,108 @@ fn a_lost_flight_is_sent_again() {
     client.stream.get_mut().incoming.extend(flight);
     rig.shake(&mut client);
     assert!(rig.say(&mut client, b"heard").is_some());
+}
+
+/// The record of that kind in a handshake, with these bytes behind its header.
+fn record(content: u8, epoch: u8, body: &[u8]) -> Vec<u8> {
+    [&[content, 0xfe, 0xfd, 0, epoch, 0, 0, 0, 0, 0, 9, 0, u8::try_from(body.len()).unwrap()], body].concat()
+}
+
+/// One byte of ClientKeyExchange, which has so many.
+fn fragment(message: u8, bytes: u32) -> Vec<u8> {
+    let [_, high, middle, low] = bytes.to_be_bytes();
+    record(22, 0, &[16, high, middle, low, 0, message, 0, 0, 0, 0, 0, 1, 7])
+}
+
+impl Rig {
+    /// A client that has everything that it needs for the rest of its handshake, which is sent to nobody yet.
+    fn nearly_open(&mut self, port: u16) -> (Client, Vec<Vec<u8>>) {
+        let mut client = Client::new(port);
+        for _ in 0..2 {
+            for datagram in client.shake() {
+                let answers = self.feed(client.address, &datagram);
+                client.stream.get_mut().incoming.extend(answers);
+            }
+        }
+        let flight = client.shake();
+        (client, flight)
+    }
+
+    /// Whether a client whose last datagrams the server has got may speak.
+    fn is_open(&mut self, client: &mut Client) -> bool {
+        client.stream.do_handshake().is_ok() && self.say(client, b"heard").is_some()
+    }
+}
+
+#[test]
+fn records_of_a_flight_may_come_in_any_datagrams_and_finished_first() {
+    let mut rig = Rig::new();
+    for (port, order) in (1..).zip([[0, 1, 2], [2, 0, 1], [0, 2, 1]]) {
+        let (mut client, flight) = rig.nearly_open(port);
+        let flight = flight.concat();
+        let (exchange, rest) = Record::read(&flight).unwrap();
+        let (change, finished) = Record::read(rest).unwrap();
+        let records = [exchange.whole, change.whole, finished];
+        for place in order {
+            let answers = rig.feed(client.address, records[place]);
+            client.stream.get_mut().incoming.extend(answers);
+        }
+        assert!(rig.is_open(&mut client), "{order:?}");
+    }
+}
+
+#[test]
+fn what_no_handshake_needs_is_noise_and_harms_none() {
+    let mut rig = Rig::new();
+    let (mut client, flight) = rig.nearly_open(1);
+    let needless = [fragment(2, 102_400), fragment(3, 16_384), fragment(12, 66), record(23, 1, &[0; 40]), vec![0; 40]];
+    for datagram in needless.iter().cycle().take(1000) {
+        assert!(rig.feed(client.address, datagram).is_empty());
+    }
+    assert_eq!((rig.count(Handshake::Noise), rig.sessions.half_open()), (1000, 1));
+    for datagram in flight {
+        let answers = rig.feed(client.address, &datagram);
+        client.stream.get_mut().incoming.extend(answers);
+    }
+    assert!(rig.is_open(&mut client));
+}
+
+#[test]
+fn a_handshake_ends_when_it_has_had_all_that_it_may_have() {
+    let mut rig = Rig::new();
+    let forged = |_| record(22, 1, &[0; 40]);
+    let messages = |number: usize| fragment(3 + (number % 3) as u8, 2048);
+    let all: [&dyn Fn(usize) -> Vec<u8>; 2] = [&messages, &forged];
+    for (port, next) in (1..).zip(all) {
+        let (client, flight) = rig.nearly_open(port);
+        if port == 2 {
+            // Up to Finished, so that what is forged reaches OpenSSL.
+            let flight = flight.concat();
+            let (exchange, rest) = Record::read(&flight).unwrap();
+            let (change, _) = Record::read(rest).unwrap();
+            rig.feed(client.address, &[exchange.whole, change.whole].concat());
+        }
+        let taken = (0..1000).take_while(|number| {
+            rig.feed(client.address, &next(*number));
+            rig.sessions.half_open() == 1
+        });
+        let taken = taken.count();
+        assert!((4..=64).contains(&taken), "{taken} datagrams");
+    }
+    assert_eq!((rig.count(Handshake::Failed), rig.sessions.half_open(), rig.sessions.open()), (2, 0, 0));
+}
+
+#[test]
+fn a_session_whose_peer_begins_another_handshake_in_parts_is_ended() {
+    let mut rig = Rig::new();
+    let mut client = Client::new(1);
+    rig.shake(&mut client);
+    let peer = rig.say(&mut client, b"heard").expect("it was heard");
+    assert!(super::ffi::renegotiate(&mut client.stream, 256));
+    let parts = client.shake();
+    assert!(parts.len() > 1, "the hello came whole");
+    rig.feed(client.address, &parts[0]);
+    assert_eq!((rig.sessions.take_ended(), rig.sessions.open()), (vec![peer], 0));
 }
 
 #[test]

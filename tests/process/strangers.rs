@@ -1,0 +1,92 @@
+//! Strangers without any credential, and what everybody needs: memory, and places for connections.
+
+use std::net::UdpSocket;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::flood::{begin_handshake, hello};
+use crate::support::{Bridge, Certificate, CoapDevice, Registration, Registry, Settings, eventually};
+
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// What docs/operations.md counts for a DTLS session, the half-open ones included.
+const SESSION_BYTES: u64 = 64 << 10;
+
+/// What memory may differ by when nothing is kept, in bytes.
+const FLAT_BYTES: u64 = 8 << 20;
+
+/// Handshakes of one address; as many may be half open.
+const HANDSHAKES: u64 = 256;
+
+/// Addresses of strangers.
+const HOSTS: u8 = 3;
+
+/// Datagrams that they send, no faster than a debug build reads them.
+const PER_SECOND: f64 = 15_000.0;
+
+/// One byte of a handshake message, which has so many.
+fn fragment(message: u8, bytes: usize, offset: usize) -> Vec<u8> {
+    let number = |number: usize| number.to_be_bytes()[5..].to_vec();
+    let record = [22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 9, 0, 13].to_vec();
+    [record, vec![16], number(bytes), vec![0, message], number(offset), vec![0, 0, 1, 7]].concat()
+}
+
+/// A record that looks like Finished.
+fn finished() -> Vec<u8> {
+    [[22, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0, 0, 1, 0, 40].to_vec(), vec![7; 40]].concat()
+}
+
+/// Everything that is sent to each handshake: as much as a client may send, then what no client needs.
+fn attack() -> Vec<Vec<u8>> {
+    let needed = (2..6).flat_map(|message| (0..2048).step_by(256).map(move |at| fragment(message, 2048, at)));
+    let records = (0..20).map(|_| finished());
+    let ahead = |bytes: usize, step: usize| {
+        (2..12).flat_map(move |message| (0..bytes).step_by(step).map(move |at| fragment(message, bytes, at)))
+    };
+    // 16 KiB is the least that OpenSSL can be told to take, 100 KiB what it takes by default.
+    let mut datagrams: Vec<_> =
+        needed.chain(records).chain(ahead(16_384, 4096)).chain(ahead(102_400, 16_384)).collect();
+    // Each record has a number of its own (RFC 6347 section 4.1.2.6), above those of the hellos.
+    for (datagram, number) in datagrams.iter_mut().zip(9_u16..) {
+        datagram[9..11].copy_from_slice(&number.to_be_bytes());
+    }
+    datagrams
+}
+
+#[test]
+fn fragments_of_strangers_take_no_more_memory_than_is_documented_and_it_is_given_back() {
+    let registration = Registration::encrypting("device1");
+    let registry = Registry::new(std::slice::from_ref(&registration));
+    let certificate = Certificate::elliptic();
+    let mut bridge = Bridge::start(&Settings::stdio(&registry).coap(&certificate).toml("runtime.workers", "1"));
+    let dtls = bridge.listener("dtls");
+    // What the first handshake takes, it takes once.
+    CoapDevice::dtls(dtls).token(&registration);
+    let hello = hello();
+    let before = bridge.process().resident_bytes();
+    let addresses = (1..=HOSTS).flat_map(|host| (0..HANDSHAKES).map(move |_| ([127, 0, 3, host], 0).into()));
+    let sockets: Vec<UdpSocket> = addresses.filter_map(|address| begin_handshake(address, dtls, &hello)).collect();
+    let mut open = eventually("most handshakes are half open", PATIENCE, || {
+        let open = bridge.metric("jetlinks_bridge_connections", &["dtls", "opening"]) as u64;
+        (open >= u64::from(HOSTS) * HANDSHAKES * 9 / 10).then_some(open)
+    });
+    let (begin, mut sent) = (Instant::now(), 0.0);
+    for datagram in attack() {
+        for socket in &sockets {
+            socket.send(&datagram).unwrap();
+            sent += 1.0;
+            while begin.elapsed().as_secs_f64() * PER_SECOND < sent {
+                thread::yield_now();
+            }
+        }
+    }
+    open = open.max(bridge.metric("jetlinks_bridge_connections", &["dtls", "opening"]) as u64);
+    let peak = bridge.process().peak_bytes();
+    let each = peak.saturating_sub(before) / open;
+    println!("before {before}, peak {peak}, {open} half open, {each} bytes each");
+    assert!(each <= SESSION_BYTES, "{each} bytes for each of {open} handshakes");
+    eventually("the memory is given back", PATIENCE, || {
+        (bridge.process().resident_bytes() <= before + FLAT_BYTES).then_some(())
+    });
+    CoapDevice::dtls(dtls).token(&registration);
+}
