@@ -81,6 +81,7 @@ impl PortPlan {
         };
         let settings = Settings {
             max_age_ms: self.dtls.is_none().then_some(config.max_age_ms).flatten(),
+            takes_direct: config.takes_direct,
             exchanges_per_peer: config.exchanges_per_peer,
             ..Settings::new(self.number, security, FingerprintKey::new(random()?))
         };
@@ -94,6 +95,7 @@ impl PortPlan {
 #[derive(Debug, Clone, Copy)]
 pub struct PortConfig {
     max_age_ms: Option<u64>,
+    takes_direct: bool,
     exchanges_per_peer: usize,
     token_ttl: Duration,
     bounds: Bounds,
@@ -107,6 +109,7 @@ impl PortConfig {
         let number = |number: u128| u64::try_from(number).unwrap_or(u64::MAX);
         Self {
             max_age_ms: config.coap.max_age.map(|max_age| number(max_age.as_millis())),
+            takes_direct: config.coap.direct,
             exchanges_per_peer: config.limits.inflight_per_connection,
             token_ttl: config.dtls.token_ttl,
             bounds: Bounds {

@@ -14,6 +14,8 @@ pub struct CoapConfig {
     pub listen: Vec<SocketAddr>,
     /// Oldest timestamp of a body that is taken; `None`, the default: any.
     pub max_age: Option<Duration>,
+    /// Whether messages of the type `direct` are taken. Default no.
+    pub direct: bool,
 }
 
 /// CoAP over DTLS 1.2.
@@ -35,7 +37,11 @@ pub struct DtlsConfig {
 
 impl CoapConfig {
     pub(super) fn read(r: &mut Reader<'_>) -> Self {
-        Self { listen: r.listen("coap.listen", "0.0.0.0:5683"), max_age: r.optional_duration("coap.max_age") }
+        Self {
+            listen: r.listen("coap.listen", "0.0.0.0:5683"),
+            max_age: r.optional_duration("coap.max_age"),
+            direct: r.flag("coap.direct", false),
+        }
     }
 }
 

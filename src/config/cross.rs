@@ -167,6 +167,12 @@ fn warn(config: &Config, r: &mut Reader<'_>) {
     if secrets.iter().any(|secret| secret.expose().len() < TOKEN_SECRET_BYTES) {
         r.warn("dtls.token_secret", "shorter than 16 bytes: who guesses it can make tokens for every device");
     }
+    if !config.coap.listen.is_empty() && config.coap.direct {
+        r.warn(
+            "coap.direct",
+            "on: of 256 `direct` messages that a stranger makes up for a device, one is taken for its own",
+        );
+    }
     let limits = &config.limits;
     if limits.packet_bytes.saturating_mul(4) > limits.inflight_bytes {
         r.warn(

@@ -431,6 +431,8 @@ fn what_works_but_is_odd_is_a_warning_and_no_mistake() {
         warnings(&["registry.source=http", "registry.http.url=http://a", "registry.product_secrets=true"]),
         ["registry.product_secrets"]
     );
+    assert_eq!(warnings(&["coap.direct=true"]), ["coap.direct"]);
+    assert_eq!(warnings(&["coap.direct=true", "coap.listen="]), Vec::<String>::new());
     assert_eq!(warnings(&[]), Vec::<String>::new());
 }
 

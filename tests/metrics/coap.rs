@@ -66,14 +66,16 @@ fn plain(seen: &mut Seen) {
     expect(&mut device, first, Code::CONTINUE);
     let third = device.post(&good.id, &good.topic("log")).uint(option::BLOCK1, 0x28).payload(&[0; 16]);
     expect(&mut device, third, Code::REQUEST_ENTITY_INCOMPLETE);
-    let broken = device.encrypted(&good, "tags", "no JSON");
+    let broken = device.encrypted(&good, "tags", r#"{"tags":1}"#);
     expect(&mut device, broken, Code::BAD_REQUEST);
+    let unproven = device.encrypted(&good, "tags", "no JSON");
+    expect(&mut device, unproven, Code::UNAUTHORIZED);
     let nowhere = device.encrypted(&good, "nowhere", "{}");
     expect(&mut device, nowhere, Code::NOT_FOUND);
     let other = Registration { id: "device9".to_owned(), ..good.clone() };
     let foreign = device.post(&good.id, "/product1/device9/tags").payload(&encrypted_payload(&good));
     expect(&mut device, foreign, Code::FORBIDDEN);
-    let large = device.encrypted(&good, "tags", &"x".repeat(5_000));
+    let large = device.encrypted(&good, "tags", &format!("{{}}{}", " ".repeat(5_000)));
     expect(&mut device, large, Code::REQUEST_ENTITY_TOO_LARGE);
     let unknown_option = device.post(&good.id, &good.topic("tags")).option(UNKNOWN_OPTION, b"x");
     expect(&mut device, unknown_option, Code::BAD_OPTION);

@@ -124,6 +124,28 @@ fn a_shutdown_says_goodbye_to_dtls_sessions_and_ends_well() {
 }
 
 #[test]
+fn direct_without_dtls_is_taken_only_where_it_is_switched_on() {
+    let (registry, devices) = devices(1);
+    let settings = Settings::stdio(&registry).text("coap.listen", "127.0.0.1:0");
+    for (settings, code) in
+        [(settings.clone(), Code::METHOD_NOT_ALLOWED), (settings.toml("coap.direct", "true"), Code::CREATED)]
+    {
+        let mut bridge = Bridge::start(&settings);
+        let mut device = CoapDevice::plain(bridge.listener("coap"));
+        let request = device.encrypted(&devices[0], "direct", "raw");
+        assert_eq!(device.request(&request).code(), code);
+        let request = device.encrypted(&devices[0], "properties/report", "raw");
+        assert_eq!(device.request(&request).code(), Code::UNAUTHORIZED);
+        let request = device.encrypted(&devices[0], "properties/report", REPORT);
+        assert_eq!(device.request(&request).code(), Code::CREATED);
+        if code == Code::CREATED {
+            assert_eq!(bridge.expect("device.direct", "device1")["data"]["payload"], "cmF3");
+        }
+        bridge.expect("device.properties.report", "device1");
+    }
+}
+
+#[test]
 fn a_ping_is_reset_and_noise_is_counted() {
     let (registry, _) = devices(1);
     let bridge = Bridge::start(&Settings::stdio(&registry).text("coap.listen", "127.0.0.1:0"));

@@ -1,7 +1,8 @@
 //! The encryption of bodies on the port without DTLS: AES-128 in ECB mode with PKCS#7 padding (JetLinks).
 //!
-//! It hides a body and proves little: equal blocks look equal, a datagram can be replayed, and about one forgery in 256
-//! has a padding that is right by chance. The mode is what devices speak; nothing better can be chosen here.
+//! It hides a body and proves little: equal blocks look equal, a datagram can be replayed, blocks of several recorded ones
+//! can be put together, and about one forgery in 256 has a padding that is right by chance. So more than the padding must
+//! be right before anything is written: see [`Refusal::Unproven`](super::Refusal::Unproven). The mode is what devices speak; nothing better can be chosen here.
 
 use std::fmt;
 

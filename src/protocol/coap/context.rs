@@ -43,6 +43,8 @@ pub enum Refusal {
     KeyLength,
     /// The body cannot be decrypted with the device's key.
     Undecryptable,
+    /// What the body decrypts to is no JSON object, so nothing shows that it was encrypted with the device's key.
+    Unproven,
     /// The request for a token is signed with something else.
     Signature,
     /// The request for a token names no time near that of the bridge.
@@ -64,6 +66,7 @@ impl Refusal {
             Refusal::Disabled => "disabled",
             Refusal::KeyLength => "key_length",
             Refusal::Undecryptable => "undecryptable",
+            Refusal::Unproven => "unproven",
             Refusal::Signature => "signature",
             Refusal::Stale => "stale_timestamp",
             Refusal::TokenMissing => "token_missing",

@@ -28,13 +28,15 @@ pub(super) struct Answer {
     pub(super) size_max: Option<u32>,
     /// Most seconds until it is worth trying again; with 5.03.
     pub(super) max_age_secs: Option<u32>,
+    /// What is wrong, for people (RFC 7252 section 5.5.2). Short: an answer must not be longer than its request.
+    pub(super) diagnostic: Option<&'static str>,
     /// JSON.
     pub(super) content: Option<Vec<u8>>,
 }
 
 impl Answer {
     pub(super) fn new(code: Code) -> Self {
-        Self { code, block: None, piece: None, size_max: None, max_age_secs: None, content: None }
+        Self { code, block: None, piece: None, size_max: None, max_age_secs: None, diagnostic: None, content: None }
     }
 
     /// A block of what a device asked for.
@@ -72,6 +74,9 @@ impl Caller {
         }
         if let Some(bytes) = answer.size_max {
             draft = draft.uint(option::SIZE1, bytes);
+        }
+        if let Some(diagnostic) = answer.diagnostic {
+            draft = draft.payload(diagnostic.as_bytes());
         }
         if let Some(json) = &answer.content {
             draft = draft.uint(option::CONTENT_FORMAT, option::FORMAT_JSON).payload(json);

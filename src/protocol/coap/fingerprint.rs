@@ -1,12 +1,17 @@
-//! A keyed hash of a request's bytes, by which its repetition is known.
+//! A keyed hash of a request's bytes, by which its repetition is known, and a key that nobody has.
 
 use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
+use super::cipher;
+
 /// Keeps these hashes apart from any other use of the same key.
 const PURPOSE: &[u8] = b"jetlinks-bridge coap request 1";
+
+/// Keeps the key for devices without one apart from the hashes.
+const DECOY_PURPOSE: &[u8] = b"jetlinks-bridge coap decoy 1";
 
 /// The hash of one request (HMAC-SHA256, cut). Requests with the same one are the same bytes: nobody finds others without
 /// the key, and by chance it is one pair in 2^48 of those with one message id.
@@ -14,7 +19,10 @@ pub(super) type Fingerprint = u64;
 
 /// The key of the hashes. Random, and the process's own; never shown.
 #[derive(Clone)]
-pub struct FingerprintKey(Hmac<Sha256>);
+pub struct FingerprintKey {
+    keyed: Hmac<Sha256>,
+    decoy: [u8; cipher::KEY_BYTES],
+}
 
 impl fmt::Debug for FingerprintKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -28,14 +36,25 @@ impl FingerprintKey {
         // HMAC pads its key to a whole block; a hash of the bytes always fits.
         let mut key = [0; 64];
         key[..32].copy_from_slice(&Sha256::digest(random));
-        let mut keyed = Hmac::new(&key.into());
-        keyed.update(PURPOSE);
-        Self(keyed)
+        let keyed = |purpose: &[u8]| {
+            let mut keyed = Hmac::<Sha256>::new(&key.into());
+            keyed.update(purpose);
+            keyed
+        };
+        let mut decoy = [0; cipher::KEY_BYTES];
+        decoy.copy_from_slice(&keyed(DECOY_PURPOSE).finalize().into_bytes()[..cipher::KEY_BYTES]);
+        Self { keyed: keyed(PURPOSE), decoy }
+    }
+
+    /// What bodies are decrypted with whose device has no key, so that they cost what others do: nobody can make one that
+    /// is more than noise then.
+    pub(super) fn decoy(&self) -> &[u8; cipher::KEY_BYTES] {
+        &self.decoy
     }
 
     /// The fingerprint of these bytes.
     pub(super) fn fingerprint(&self, bytes: &[u8]) -> Fingerprint {
-        let mut keyed = self.0.clone();
+        let mut keyed = self.keyed.clone();
         keyed.update(bytes);
         let mut cut = [0; size_of::<Fingerprint>()];
         cut.copy_from_slice(&keyed.finalize().into_bytes()[..size_of::<Fingerprint>()]);
@@ -55,6 +74,14 @@ mod tests {
         for near in [&b"Report"[..], b"report\0", b"repor", b""] {
             assert_ne!(one.fingerprint(b"report"), one.fingerprint(near));
         }
+    }
+
+    #[test]
+    fn the_key_of_devices_without_one_is_another_in_every_process() {
+        let [one, same, other] = [[1; 32], [1; 32], [2; 32]].map(FingerprintKey::new);
+        assert_eq!(one.decoy(), same.decoy());
+        assert_ne!(one.decoy(), other.decoy());
+        assert_ne!(one.decoy()[..8], one.fingerprint(b"").to_be_bytes());
     }
 
     #[test]

@@ -8,14 +8,12 @@ use crate::codec::coap::Code;
 use crate::protocol::envelope::{Reason, Rejection, Source};
 use crate::protocol::id::ProductId;
 use crate::protocol::inbound::{self, Inbound, Published};
+use crate::protocol::json::scan;
 use crate::protocol::message::Message;
 use crate::protocol::session::Event as MessageEvent;
-use crate::protocol::topic::{MessageKind, Route};
+use crate::protocol::topic::{MessageKind, MessageType, Route, Upward, parse_up};
 use crate::protocol::trace::Span;
 use crate::protocol::uplink::{Channel, Record};
-
-/// Decrypts for devices that have no key, so that they cost what others do.
-const NO_KEY: &[u8; cipher::KEY_BYTES] = &[0; cipher::KEY_BYTES];
 
 /// The path on which tokens are given out.
 const AUTH: &str = "auth";
@@ -68,7 +66,7 @@ impl Judge<'_, '_> {
         let Demand { topic, has_slash_in_segment, body, signature, token, accepts_json, .. } = demand;
         let proof = match &self.settings.security {
             Security::Aes => match body {
-                Body::Whole(body) => decrypted(body, identity),
+                Body::Whole(body) => self.decrypted(&topic, body, identity),
                 Body::TooLarge => return self.too_large(),
             },
             Security::Dtls { .. } if is_grant(&topic) => match body {
@@ -123,6 +121,22 @@ impl Judge<'_, '_> {
             return Err(Refusal::Signature);
         }
         Ok((identity.product, Body::Whole(body)))
+    }
+
+    /// The body as the device wrote it. Decrypts once for every device, known or not, and looks at what comes out.
+    fn decrypted<'i>(
+        &self,
+        topic: &str,
+        mut body: Vec<u8>,
+        identity: Option<Identity<'i>>,
+    ) -> Result<(&'i ProductId, Body), Refusal> {
+        let key = identity.and_then(|identity| cipher::key(identity.secure_key));
+        let decrypted = cipher::decrypt(key.unwrap_or(self.settings.key.decoy()), &mut body);
+        let is_proven = decrypted.is_ok() && (is_proof(&body) || (self.settings.takes_direct && is_direct(topic)));
+        let identity = enabled(identity)?;
+        key.ok_or(Refusal::KeyLength)?;
+        decrypted.map_err(|cipher::Undecryptable| Refusal::Undecryptable)?;
+        if is_proven { Ok((identity.product, Body::Whole(body))) } else { Err(Refusal::Unproven) }
     }
 
     /// The token is the device's. Computes the same for every device, known or not.
@@ -248,14 +262,19 @@ fn enabled(identity: Option<Identity<'_>>) -> Result<Identity<'_>, Refusal> {
     if identity.enabled { Ok(identity) } else { Err(Refusal::Disabled) }
 }
 
-/// The body as the device wrote it. Decrypts once for every device, known or not.
-fn decrypted(mut body: Vec<u8>, identity: Option<Identity<'_>>) -> Result<(&ProductId, Body), Refusal> {
-    let key = identity.and_then(|identity| cipher::key(identity.secure_key));
-    let decrypted = cipher::decrypt(key.unwrap_or(NO_KEY), &mut body);
-    let identity = enabled(identity)?;
-    key.ok_or(Refusal::KeyLength)?;
-    decrypted.map_err(|cipher::Undecryptable| Refusal::Undecryptable)?;
-    Ok((identity.product, Body::Whole(body)))
+/// Whether a body proves by what it is that it was encrypted with the key that decrypts it. The padding does not: of 256
+/// bodies of noise one has a right one. A JSON object does, and so does the padding of an empty body, which is a block
+/// of its own; neither comes out of noise once in 2^64 times.
+fn is_proof(body: &[u8]) -> bool {
+    body.is_empty() || scan(body, |_| {}).is_ok()
+}
+
+/// Whether a path is that of a message of the type `direct`, of whatever device.
+pub(super) fn is_direct(topic: &str) -> bool {
+    let mut segments = bare(topic).split('/');
+    let (Some(product), Some(device)) = (segments.next(), segments.next()) else { return false };
+    let upward = parse_up(topic, product, device);
+    matches!(upward, Ok(Upward::Message(route)) if route.message_type == MessageType::Direct)
 }
 
 /// The topic without the slashes at its ends that a topic may have.

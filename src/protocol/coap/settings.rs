@@ -27,6 +27,9 @@ pub struct Settings {
     pub security: Security,
     /// Oldest timestamp of a body that is taken, against replays; `None`: any. A body without one is always taken.
     pub max_age_ms: Option<u64>,
+    /// Whether messages of the type `direct` are taken in whose body is encrypted with the device's key. They are any
+    /// bytes, so of 256 that somebody makes up without the key about one has the right padding and is taken.
+    pub takes_direct: bool,
     /// Requests that may be open at once; at most 2^24.
     pub exchanges: usize,
     /// Requests of one peer that may be open at once.
@@ -66,6 +69,7 @@ impl Settings {
             number,
             security,
             max_age_ms: None,
+            takes_direct: false,
             exchanges: 16_384,
             exchanges_per_peer: 64,
             remembered: 131_072,

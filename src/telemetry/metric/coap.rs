@@ -22,7 +22,7 @@ label! {
         Forbidden = "4.03",
         /// An unknown topic.
         NotFound = "4.04",
-        /// Neither POST nor PUT.
+        /// Neither POST nor PUT, or `direct` while `coap.direct` is off.
         MethodNotAllowed = "4.05",
         /// The client does not take JSON.
         NotAcceptable = "4.06",
@@ -77,6 +77,8 @@ label! {
         KeyLength = "key_length",
         /// The body cannot be decrypted with the device's key.
         Undecryptable = "undecryptable",
+        /// What the body decrypts to is no JSON object.
+        Unproven = "unproven",
         /// The request for a token is signed with something else.
         WrongSignature = "wrong_signature",
         /// The request for a token names no time near that of the bridge.
@@ -100,6 +102,7 @@ impl From<coap::Refusal> for CoapRefusal {
             coap::Refusal::Disabled => CoapRefusal::Disabled,
             coap::Refusal::KeyLength => CoapRefusal::KeyLength,
             coap::Refusal::Undecryptable => CoapRefusal::Undecryptable,
+            coap::Refusal::Unproven => CoapRefusal::Unproven,
             coap::Refusal::Signature => CoapRefusal::WrongSignature,
             coap::Refusal::Stale => CoapRefusal::StaleTimestamp,
             coap::Refusal::TokenMissing => CoapRefusal::TokenMissing,

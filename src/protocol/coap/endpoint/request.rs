@@ -6,11 +6,14 @@ use crate::codec::coap::{Block, Code, Kind, Message, empty};
 use crate::protocol::coap::demand::{Body, Demand, Fault};
 use crate::protocol::coap::download::Asked;
 use crate::protocol::coap::exchange::{Answer, Caller, Exchange, Stage};
-use crate::protocol::coap::judge::too_large;
+use crate::protocol::coap::judge::{is_direct, too_large};
 use crate::protocol::coap::seen::{Entry, Look, Origin, RequestKey, Sighting};
 use crate::protocol::coap::upload::{Earlier, Piece, Repetition, Step, Uploads};
 use crate::protocol::coap::{Context, DropReason, Event, PeerKey, Refusal, Security, cipher};
 use crate::protocol::uplink::Availability;
+
+/// What `direct` is answered where it is not taken.
+const DIRECT_IS_OFF: &str = "direct is off";
 
 impl Endpoint {
     /// Takes a request in; `datagram` is what `message` was read from.
@@ -32,6 +35,13 @@ impl Endpoint {
                 return None;
             }
         };
+        if self.refuses_direct(&demand) {
+            // Before the device is looked up: the answer is the same for those that there are and for others.
+            let diagnostic = Some(DIRECT_IS_OFF);
+            let answer = Answer { diagnostic, ..Answer::new(Code::METHOD_NOT_ALLOWED) };
+            self.reply(&caller, &answer, ctx);
+            return None;
+        }
         if let Some(wanted) = demand.wanted.filter(|wanted| wanted.number > 0) {
             // Its body was whole when the answer was begun (RFC 7959 section 2.7), and is not looked at again.
             let asked = Asked { device: demand.device, topic: demand.topic };
@@ -64,6 +74,11 @@ impl Endpoint {
             self.turn_away(&caller, block, DropReason::Overload, ctx);
         }
         parked
+    }
+
+    /// Whether a request is one for which nothing could prove whose it is.
+    fn refuses_direct(&self, demand: &Demand) -> bool {
+        matches!(self.settings.security, Security::Aes) && !self.settings.takes_direct && is_direct(&demand.topic)
     }
 
     /// What came before under the message id and token of a request.

@@ -1,8 +1,11 @@
 //! The table of answers, row by row.
 
+use std::collections::BTreeMap;
+
 use super::super::fake::{KEY, NOW_MS, Rig, encrypted, key, message_token, non, only, post, report, secrets};
 use super::super::{Refusal, Security, Settings, TokenError, cipher, sign_grant};
 use crate::codec::coap::{Block, Code, Draft, Kind, Message, option};
+use crate::protocol::random::Random;
 use crate::protocol::uplink::{Availability, Channel};
 
 const REPORT: &str = "/product1/device1/properties/report";
@@ -79,12 +82,14 @@ fn the_time_is_told_in_the_answer() {
 #[test]
 fn what_is_authentic_and_no_message_is_written_as_rejected() {
     let mut rig = Rig::new();
+    let large = [&b"{}"[..], &[b' '; 1023]].concat();
     let rows: &[(&str, &[u8], Code, &str)] = &[
-        (REPORT, b"not json", Code::BAD_REQUEST, "undecodable"),
-        ("/product1/device1/time-sync", b"[]", Code::BAD_REQUEST, "undecodable"),
+        (REPORT, br#"{"properties":1}"#, Code::BAD_REQUEST, "undecodable"),
+        (REPORT, b"", Code::BAD_REQUEST, "undecodable"),
+        ("/product1/device1/time-sync", br#"{"messageId":{}}"#, Code::BAD_REQUEST, "undecodable"),
         ("/product1/device1/nosuch", BODY, Code::NOT_FOUND, "unknown_topic"),
         ("/product1/device1/properties/read", BODY, Code::NOT_FOUND, "unknown_topic"),
-        (REPORT, &[b' '; 1025], Code::REQUEST_ENTITY_TOO_LARGE, "too_large"),
+        (REPORT, &large, Code::REQUEST_ENTITY_TOO_LARGE, "too_large"),
         ("/product1/device1/child/child2/log", BODY, Code::FORBIDDEN, "foreign_child"),
     ];
     for (index, (path, body, code, reason)) in rows.iter().enumerate() {
@@ -131,6 +136,81 @@ fn whoever_cannot_encrypt_gets_the_same_answer() {
         assert_eq!((message.payload(), message.options().count()), (&b""[..], 0), "the answer tells more");
         assert!(rig.told(&format!("Refused({refusal:?})")), "{refusal:?}");
     }
+}
+
+/// Paths of every kind, with the device's own ids and others.
+const PATHS: [&str; 10] = [
+    REPORT,
+    "/product1/device1/event/alarm",
+    "/product1/device1/register",
+    "/product1/device1/time-sync",
+    "/product1/device1/child/child1/log",
+    "/product1/device1/child/child2/log",
+    "/product1/device1/nosuch",
+    "/product1/device2/log",
+    "/product2/device1/log",
+    "/auth",
+];
+
+#[test]
+fn a_body_that_decrypts_to_no_json_object_is_answered_like_one_of_an_unknown_device() {
+    let mut rig = Rig::new();
+    // What noise decrypts to when its padding is right by chance, and what comes near to a message.
+    for body in [&b"not json"[..], b"[]", b"{", b"{}}", b"\xff", br#""text""#, b"1", &[b' '; 1025]] {
+        for (id, path) in (1..).zip(PATHS) {
+            rig.forget_events();
+            let message = expect(&mut rig, path, &post(id, path).payload(&sealed(body)), Code::UNAUTHORIZED, None);
+            assert_eq!((message.payload(), message.options().count()), (&b""[..], 0), "the answer tells more");
+            assert!(rig.told("Refused(Unproven)"), "{path} {}", body.escape_ascii());
+        }
+    }
+}
+
+#[test]
+fn of_thousands_of_bodies_without_a_key_none_is_written_and_no_answer_tells_of_a_device() {
+    let mut noise = Random::new(7);
+    for device in ["device1", "stranger", "keyless1"] {
+        let mut rig = Rig::new();
+        let mut answers = BTreeMap::<(&str, u8), usize>::new();
+        for (number, path) in PATHS.into_iter().cycle().take(5_120).enumerate() {
+            let body: Vec<u8> = (0..2).flat_map(|_| noise.draw().to_be_bytes()).collect();
+            let id = u16::try_from(number).expect("few");
+            let draft = Draft::new(Kind::Confirmable, Code::POST, id, message_token(7)).path(path);
+            let sent = rig.feed(&draft.option(option::DEVICE_ID, device.as_bytes()).payload(&body).encode());
+            *answers.entry((path, only(&sent).code().to_byte())).or_default() += 1;
+        }
+        assert!(answers.keys().all(|(_, code)| *code == Code::UNAUTHORIZED.to_byte()), "{device} {answers:?}");
+        assert_eq!(rig.world.uplink.published.len(), 0);
+        assert_eq!(rig.told("Refused(Unproven)"), device == "device1", "{device}: no padding was right by chance");
+    }
+}
+
+#[test]
+fn direct_is_not_taken_whatever_the_device_unless_it_is_switched_on() {
+    let paths = ["direct", "direct/", "child/c1/direct", "child/c1/child/c2/direct", "child-reply/c1/direct"];
+    let mut rig = Rig::new();
+    for device in ["device1", "stranger", "disabled1", "keyless1"] {
+        for (id, path) in (1..).zip(paths) {
+            let path = format!("/product1/{device}/{path}");
+            let draft = Draft::new(Kind::Confirmable, Code::POST, id, message_token(7)).path(&path);
+            let draft = draft.option(option::DEVICE_ID, device.as_bytes()).payload(&sealed(b"raw"));
+            let message = expect(&mut rig, &path, &draft, Code::METHOD_NOT_ALLOWED, None);
+            assert_eq!((message.payload(), message.options().count()), (&b"direct is off"[..], 0));
+            assert!(message.payload().len() < draft.encode().len() - draft.clone().payload(b"").encode().len());
+        }
+    }
+    assert!(rig.parked.is_empty());
+    let mut rig = Rig::with(Settings { takes_direct: true, ..Settings::new(3, Security::Aes, key()) });
+    for (id, path) in (1..).zip(paths) {
+        let draft = post(id, &format!("/product1/device1/{path}")).payload(&sealed(b"raw"));
+        expect(&mut rig, path, &draft, Code::CREATED, Some(Channel::Device));
+    }
+    // Of the other types it lets no more through.
+    let draft = post(9, REPORT).payload(&sealed(b"raw"));
+    expect(&mut rig, REPORT, &draft, Code::UNAUTHORIZED, None);
+    let mut rig = Rig::dtls();
+    let draft = post(1, "/product1/device1/direct").option(option::TOKEN, &token("device1")).payload(b"raw");
+    expect(&mut rig, "DTLS", &draft, Code::CREATED, Some(Channel::Device));
 }
 
 #[test]
@@ -288,7 +368,7 @@ fn a_body_over_the_limit_is_refused_after_reassembly() {
     let first = Block { number: 0, more: true, size_exponent: 6 }.to_uint();
     let announced = post(3, REPORT).uint(option::BLOCK1, first).uint(option::SIZE1, 2000).payload(&[7; 1024]);
     expect(&mut rig, "announced", &announced, Code::REQUEST_ENTITY_TOO_LARGE, None);
-    let fits = sealed(&[b' '; 1024]);
+    let fits = sealed(&[&br#"{"properties":1}"#[..], &[b' '; 1008]].concat());
     let draft = post(9, REPORT).payload(&fits);
     expect(&mut rig, "largest", &draft, Code::BAD_REQUEST, Some(Channel::Rejected));
 }
