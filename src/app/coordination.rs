@@ -10,11 +10,11 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::protocol::claim::{Claim, PATIENCE_US, Verdict, Word};
+use crate::protocol::claim::{Claim, ClaimError, PATIENCE_US, Verdict, Word};
 use crate::protocol::session::Ending;
 use crate::queue::nats::{Heard, NatsCoordination, NatsSettings};
 use crate::telemetry::health::{Health, PartState};
-use crate::telemetry::metric::{ClaimVerdict, CoordinationMetrics};
+use crate::telemetry::metric::{ClaimFault, ClaimVerdict, CoordinationMetrics};
 use crate::transport::{Clock, Directory, Mail, Mailbox, Notice};
 
 /// Sessions that are claimed at once after an outage, every [`SETTLING_PAUSE`]: 50,000 a second.
@@ -59,6 +59,7 @@ impl Coordination {
         let mut others = NatsCoordination::start(&self.settings).await?;
         // When something was asked last.
         let mut asked_us = 0;
+        let mut complained = Vec::new();
         let mut settling: VecDeque<(String, Box<str>)> = VecDeque::new();
         let mut pace = interval(SETTLING_PAUSE);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -72,6 +73,13 @@ impl Coordination {
                                 asked_us = self.clock.now().us;
                             }
                             others.say(&answer).await;
+                        }
+                    }
+                    Some(Heard::Ignored(error)) => {
+                        self.metrics.ignored.inc(fault(error));
+                        if !complained.contains(&error) {
+                            complained.push(error);
+                            complain(error);
                         }
                     }
                     Some(Heard::Connected) => {
@@ -165,5 +173,27 @@ impl Coordination {
                 None
             }
         }
+    }
+}
+
+fn fault(error: ClaimError) -> ClaimFault {
+    match error {
+        ClaimError::Malformed => ClaimFault::Malformed,
+        ClaimError::Unsigned => ClaimFault::Unsigned,
+        ClaimError::WrongSignature => ClaimFault::WrongSignature,
+    }
+}
+
+/// Once for each kind: whoever can write there can do so without end.
+fn complain(error: ClaimError) {
+    match error {
+        ClaimError::Malformed => tracing::warn!("something on the subject of claims is none, and is ignored"),
+        ClaimError::Unsigned => tracing::warn!(
+            "an unsigned claim is ignored: a replica without nats.claim_secret, or somebody else who may write there"
+        ),
+        ClaimError::WrongSignature => tracing::warn!(
+            "a claim with a wrong signature is ignored: a replica with another nats.claim_secret, or somebody else \
+             who may write there"
+        ),
     }
 }

@@ -40,6 +40,7 @@ pub fn nats(config: &Config, name: &str) -> NatsSettings {
             max_age: nats.stream.max_age,
             max_bytes: nats.stream.max_bytes,
         },
+        claim_secrets: nats.claim_secret.clone(),
         ping_interval: nats.ping_interval,
         ack_timeout: config.limits.ack_timeout,
         connection_name: name.to_owned(),

@@ -11,7 +11,7 @@ use crate::protocol::librdkafka::{canonical, reason_against};
 const QUEUE_RECORD_BYTES: usize = 1_000_000;
 
 /// Fewer bytes than this are worth a warning.
-const TOKEN_SECRET_BYTES: usize = 16;
+const SECRET_BYTES: usize = 16;
 
 /// Adds the mistakes and warnings that no key shows alone.
 pub(super) fn check(config: &Config, r: &mut Reader<'_>) {
@@ -164,7 +164,7 @@ fn warn(config: &Config, r: &mut Reader<'_>) {
             "not set, so made at start: tokens hold on the replica alone that gave them out, and until it ends",
         );
     }
-    if secrets.iter().any(|secret| secret.expose().len() < TOKEN_SECRET_BYTES) {
+    if secrets.iter().any(|secret| secret.expose().len() < SECRET_BYTES) {
         r.warn("dtls.token_secret", "shorter than 16 bytes: who guesses it can make tokens for every device");
     }
     if !config.coap.listen.is_empty() && config.coap.direct {
@@ -172,6 +172,9 @@ fn warn(config: &Config, r: &mut Reader<'_>) {
             "coap.direct",
             "on: of 256 `direct` messages that a stranger makes up for a device, one is taken for its own",
         );
+    }
+    if config.nats.claim_secret.iter().any(|secret| secret.expose().len() < SECRET_BYTES) {
+        r.warn("nats.claim_secret", "shorter than 16 bytes: who guesses it can end the session of every device");
     }
     let limits = &config.limits;
     if limits.packet_bytes.saturating_mul(4) > limits.inflight_bytes {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::material::Material;
 use super::reader::Reader;
 use super::url::Url;
+use crate::protocol::secret::Secret;
 
 /// How to reach NATS, its subjects and its stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,9 @@ pub struct NatsConfig {
     pub prefix: String,
     /// JetStream domain of the stream and the registry's bucket; `None`, the default: that of the servers themselves.
     pub domain: Option<String>,
+    /// What claims of replicas are signed with; a second one is the previous, still accepted. At most two; empty, the
+    /// default: they are not signed.
+    pub claim_secret: Vec<Secret>,
     /// How often a silent server is asked whether it lives. Default 5 s.
     pub ping_interval: Duration,
     /// Authority of the servers; `None`: those of the system.
@@ -72,6 +76,7 @@ impl NatsConfig {
             ),
             domain: Some(r.checked("nats.domain", "", "a domain's name, of letters, digits, _ and -", is_domain))
                 .filter(|domain| !domain.is_empty()),
+            claim_secret: r.secrets("nats.claim_secret", 2),
             ping_interval: r.duration("nats.ping_interval", "5s"),
             tls_ca: r.material("nats.tls.ca"),
             tls_certificate: r.material("nats.tls.certificate"),

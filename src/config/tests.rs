@@ -329,6 +329,7 @@ fn secrets_come_from_files_and_are_never_shown() {
     let texts = [
         format!("admin.token_file={}", token.display()),
         format!("dtls.token_secret_file={}", pair.display()),
+        format!("nats.claim_secret_file={}", pair.display()),
         "registry.http.token=hush-http".to_owned(),
         "nats.servers=nats://user:hush-nats@a:4222".to_owned(),
         "kafka.properties.sasl.password=hush-kafka".to_owned(),
@@ -338,6 +339,7 @@ fn secrets_come_from_files_and_are_never_shown() {
     let config = &loaded.config;
     assert_eq!(config.admin.token.as_ref().map(Secret::expose), Some("hush-token"));
     assert_eq!(config.dtls.token_secret.iter().map(Secret::expose).collect::<Vec<_>>(), ["hush-1", "hush-2"]);
+    assert_eq!(config.nats.claim_secret.iter().map(Secret::expose).collect::<Vec<_>>(), ["hush-1", "hush-2"]);
     assert_eq!(config.nats.servers[0].expose(), "nats://user:hush-nats@a:4222");
     let shown = format!("{config:?}{:?}{}", loaded.warnings, loaded.resolved);
     assert!(!shown.contains("hush"), "{shown}");
@@ -433,6 +435,8 @@ fn what_works_but_is_odd_is_a_warning_and_no_mistake() {
     );
     assert_eq!(warnings(&["coap.direct=true"]), ["coap.direct"]);
     assert_eq!(warnings(&["coap.direct=true", "coap.listen="]), Vec::<String>::new());
+    assert_eq!(warnings(&["nats.claim_secret=0123456789abcde"]), ["nats.claim_secret"]);
+    assert_eq!(warnings(&["nats.claim_secret=0123456789abcdef"]), Vec::<String>::new());
     assert_eq!(warnings(&[]), Vec::<String>::new());
 }
 

@@ -74,7 +74,7 @@ impl Directory {
         }
         state.reconnects.note(&device, now.us);
         if holds {
-            state.takeovers.note(&device, &entry.session, now.us);
+            state.takeovers.note(&device, &entry.session, 0, now.us);
         }
         entry.since = state.clock.begin(now);
         match state.sessions.insert(device, entry) {
@@ -109,16 +109,17 @@ impl Directory {
     pub fn hear(&self, claim: &Claim, now: Now) -> Option<(Verdict, Entry)> {
         let state = &mut *self.lock();
         state.clock.hear(claim.said, now);
+        let age_us = state.clock.now(now).saturating_sub(claim.said);
         match claim.word {
             Word::Begun | Word::Held | Word::Lives => state.takeovers.note_elsewhere(&claim.device, &claim.session),
             Word::Ended => state.takeovers.note_ended(&claim.device, &claim.session),
             Word::Yielded => {
                 let device = DeviceId::new(&claim.device).ok()?;
-                state.takeovers.note(&device, &claim.session, now.us);
+                state.takeovers.note(&device, &claim.session, age_us, now.us);
             }
             Word::Refused => {
                 let device = DeviceId::new(&claim.device).ok()?;
-                state.takeovers.note_refused(&device, now.us);
+                state.takeovers.note_refused(&device, age_us, now.us);
             }
             Word::Asked | Word::Time => {}
         }
@@ -128,7 +129,7 @@ impl Directory {
             return Some((verdict, entry.clone()));
         }
         let (device, entry) = state.sessions.remove_entry(&*claim.device)?;
-        state.takeovers.note(&device, &claim.session, now.us);
+        state.takeovers.note(&device, &claim.session, 0, now.us);
         state.takeovers.note_elsewhere(&claim.device, &claim.session);
         Some((verdict, entry))
     }

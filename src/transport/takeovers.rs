@@ -22,7 +22,7 @@ pub struct Takeovers {
 
 #[derive(Debug, Default)]
 struct History {
-    /// When, and by which session; the oldest first, [`TAKEOVERS_MAX`] at most.
+    /// Until when each counts, and by which session; [`TAKEOVERS_MAX`] at most.
     times: Vec<(u64, Box<str>)>,
     refused_until_us: u64,
     /// The session that another replica holds, as far as it is known.
@@ -41,12 +41,16 @@ pub enum Admission {
 }
 
 impl Takeovers {
-    /// Counts that a session took the device over. Two sessions that give way to the same third one are one takeover.
-    pub fn note(&mut self, device: &DeviceId, session: &str, now_us: u64) {
+    /// Counts that a session took the device over, so long ago. Two sessions that give way to the same third one are one
+    /// takeover, and so is one that is told twice.
+    pub fn note(&mut self, device: &DeviceId, session: &str, age_us: u64, now_us: u64) {
+        if age_us >= WINDOW_US {
+            return;
+        }
         let Some(history) = self.devices.entry(device, now_us) else { return };
         history.forget_before(now_us);
         if history.times.len() < TAKEOVERS_MAX && history.times.iter().all(|(_, counted)| **counted != *session) {
-            history.times.push((now_us, session.into()));
+            history.times.push((now_us + WINDOW_US - age_us, session.into()));
         }
     }
 
@@ -67,10 +71,12 @@ impl Takeovers {
         }
     }
 
-    /// Notes that another replica has just refused the device for the first time.
-    pub fn note_refused(&mut self, device: &DeviceId, now_us: u64) {
-        if let Some(history) = self.devices.entry(device, now_us) {
-            history.refused_until_us = now_us + PENALTY_US;
+    /// Notes that another replica has refused the device for the first time, so long ago.
+    pub fn note_refused(&mut self, device: &DeviceId, age_us: u64, now_us: u64) {
+        if age_us < PENALTY_US
+            && let Some(history) = self.devices.entry(device, now_us)
+        {
+            history.refused_until_us = history.refused_until_us.max(now_us + PENALTY_US - age_us);
         }
     }
 
@@ -98,13 +104,13 @@ impl Takeovers {
 
 impl History {
     fn forget_before(&mut self, now_us: u64) {
-        self.times.retain(|&(time_us, _)| time_us + WINDOW_US > now_us);
+        self.times.retain(|&(until_us, _)| until_us > now_us);
     }
 }
 
 impl Passing for History {
     fn is_over(&self, now_us: u64) -> bool {
-        now_us >= self.refused_until_us && self.times.last().is_none_or(|&(time_us, _)| time_us + WINDOW_US <= now_us)
+        now_us >= self.refused_until_us && self.times.iter().all(|&(until_us, _)| until_us <= now_us)
     }
 }
 
@@ -121,7 +127,7 @@ mod tests {
     fn take_over(takeovers: &mut Takeovers, session: u64, now_us: u64) -> Admission {
         let admission = takeovers.admit(&device(), true, now_us);
         if admission == Admission::Admitted {
-            takeovers.note(&device(), &session.to_string(), now_us);
+            takeovers.note(&device(), &session.to_string(), 0, now_us);
         }
         admission
     }
@@ -182,10 +188,10 @@ mod tests {
             let mut takeovers = Takeovers::default();
             for step in steps {
                 match step {
-                    Taken(session) => takeovers.note(&device(), session, 0),
+                    Taken(session) => takeovers.note(&device(), session, 0, 0),
                     Elsewhere(session) => takeovers.note_elsewhere("device1", session),
                     Ended(session) => takeovers.note_ended("device1", session),
-                    Refused => takeovers.note_refused(&device(), 0),
+                    Refused => takeovers.note_refused(&device(), 0, 0),
                     Connect(expected) => assert_eq!(takeovers.admit(&device(), false, 1), expected, "{case}"),
                 }
             }
@@ -196,10 +202,28 @@ mod tests {
     fn a_device_is_known_as_long_as_its_takeovers_count() {
         let mut takeovers = Takeovers::default();
         assert!(!takeovers.knows("device1", 0));
-        takeovers.note(&device(), "s1", 0);
+        takeovers.note(&device(), "s1", 0, 0);
         assert!(takeovers.knows("device1", WINDOW_US - 1));
         assert!(!takeovers.knows("device1", WINDOW_US));
-        takeovers.note_refused(&device(), WINDOW_US);
+        takeovers.note_refused(&device(), 0, WINDOW_US);
         assert!(takeovers.knows("device1", WINDOW_US + PENALTY_US - 1));
+    }
+
+    #[test]
+    fn what_is_heard_late_or_again_counts_for_no_longer() {
+        let mut takeovers = Takeovers::default();
+        for session in ["s1", "s2", "s3", "s4", "s5"] {
+            takeovers.note(&device(), session, 50 * S, 5 * S);
+        }
+        assert_eq!(takeovers.admit(&device(), true, 15 * S), Admission::Admitted, "60 s have passed since");
+        for _ in 0..2 {
+            takeovers.note(&device(), "s6", WINDOW_US, 20 * S);
+            takeovers.note_refused(&device(), PENALTY_US, 20 * S);
+            assert!(!takeovers.knows("device1", 20 * S), "all of it is over");
+        }
+        takeovers.note_refused(&device(), 0, 20 * S);
+        takeovers.note_refused(&device(), 20 * S, 40 * S);
+        assert_eq!(takeovers.admit(&device(), false, 50 * S - 1), Admission::Refused);
+        assert_eq!(takeovers.admit(&device(), false, 50 * S), Admission::Admitted);
     }
 }

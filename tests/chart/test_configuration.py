@@ -34,6 +34,7 @@ GIVEN = {
         "nats.creds": "-----BEGIN NATS USER JWT-----\nx.y.z\n------END NATS USER JWT------\n\n-----BEGIN USER NKEY SEED-----\n"
         "SUAKYLPNZ4BYO5DI35UDPYZ765RBAZEU5CJOFQKQ3ZUBRGIOFKR5ACJV6M\n------END USER NKEY SEED------\n"
     },
+    "nats-claims": {"claim_secret": "hush-of-16-bytes\nhush-before-that\n"},
     "nats-tls": {"ca.crt": PEM, "tls.crt": PEM, "tls.key": PEM},
     "mqtt-tls": _pair(),
     "dtls-tls": _pair(),
@@ -110,6 +111,7 @@ def every_mounted_secret_is_named_by_its_setting():
     assert read["kafka"]["properties"]["sasl.password_file"] == f"{FILES}/kafka-0/password"
     assert read["kafka"]["properties"]["ssl.ca.location"] == f"{FILES}/kafka-1/ca.crt"
     assert read["nats"]["credentials_file"] == f"{FILES}/nats-credentials/nats.creds"
+    assert read["nats"]["claim_secret_file"] == f"{FILES}/nats-claim-secret/claim_secret"
     assert read["nats"]["tls"] == {
         "ca_file": f"{FILES}/nats-tls/ca.crt",
         "certificate_file": f"{FILES}/nats-tls/tls.crt",

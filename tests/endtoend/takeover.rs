@@ -17,7 +17,11 @@ const CLOSED_WITHIN: Duration = Duration::from_millis(500);
 const TAKEOVERS_PER_DEVICE: usize = 5;
 
 fn replicas<const N: usize>(registry: &Registry, nats: &Nats) -> [Bridge; N] {
-    let replicas = [(); N].map(|()| Bridge::start(&Settings::nats(registry, nats)));
+    start_all([(); N].map(|()| Settings::nats(registry, nats)))
+}
+
+fn start_all<const N: usize>(settings: [Settings; N]) -> [Bridge; N] {
+    let replicas = settings.map(|settings| Bridge::start(&settings));
     for replica in &replicas {
         eventually("replicas coordinate", PATIENCE, || (replica.readiness().1["coordination"] == "ok").then_some(()));
     }
@@ -249,4 +253,46 @@ fn a_device_that_is_kicked_before_its_connack_has_no_session_afterwards() {
     bridge.expect("device.online", "device1");
     let offline = bridge.expect("device.offline", "device1");
     assert_eq!(offline["data"]["headers"]["cause"], "kicked");
+}
+
+#[test]
+fn whoever_does_not_know_the_secret_of_the_claims_ends_no_session_and_is_named_once() {
+    const SECRET: &str = "secret-of-the-claims";
+    let nats = Nats::start();
+    let (registry, devices) = Registry::numbered(2);
+    let settings = || Settings::nats(&registry, &nats);
+    let [first, second, stranger, unsigned] = &start_all([
+        settings().text("nats.claim_secret", SECRET),
+        settings().text("nats.claim_secret", SECRET),
+        settings().text("nats.claim_secret", "secret-of-somebody"),
+        settings(),
+    ]);
+    let mut held = Wire::connect(first.mqtt(), &devices[0]);
+    let others: Vec<Wire> =
+        [stranger, unsigned, stranger, unsigned].map(|replica| Wire::connect(replica.mqtt(), &devices[0])).into();
+    // What the others said before, the two have heard by the time at which one of them gives way to the other.
+    for reason in ["wrong_signature", "unsigned"] {
+        eventually(&format!("{reason} claims are counted"), PATIENCE, || {
+            let ignored = first.metric("jetlinks_bridge_coordination_claims_ignored_total", &[reason]) as usize;
+            (ignored >= 2).then_some(())
+        });
+    }
+    drop(move_along(&devices[1], [first, second, first]));
+    assert!(lives(&mut held), "only those with the secret end its session");
+    for line in ["an unsigned claim is ignored", "a claim with a wrong signature is ignored"] {
+        assert_eq!(first.log().matches(line).count(), 1, "{line}");
+    }
+    drop(others);
+}
+
+#[test]
+fn replicas_agree_while_the_secret_of_the_claims_is_exchanged() {
+    let nats = Nats::start();
+    let (registry, devices) = Registry::numbered(1);
+    let with = |secrets: &str| Settings::nats(&registry, &nats).toml("nats.claim_secret", secrets);
+    let [before, meanwhile] = &start_all([
+        with(r#"["secret-of-the-claims", "secret-after-that"]"#),
+        with(r#"["secret-after-that", "secret-of-the-claims"]"#),
+    ]);
+    drop(move_along(&devices[0], [before, meanwhile, before]));
 }

@@ -10,7 +10,8 @@ pub(crate) fn play() -> Seen {
     let nats = Nats::start();
     let link = Link::to(nats.address());
     let (registry, devices) = Registry::numbered(3);
-    let start = |url: String| Bridge::start(&Settings::commands(&registry, &url).text("nats.ping_interval", "1s"));
+    let settings = |url: &str| Settings::commands(&registry, url).text("nats.ping_interval", "1s");
+    let start = |url: String| Bridge::start(&settings(&url).text("nats.claim_secret", "secret-of-the-claims"));
     let (linked, other) = (start(format!("nats://{}", link.address())), start(nats.url()));
     for replica in [&linked, &other] {
         wait_counted(replica, "part_up", &["coordination"]);
@@ -31,6 +32,12 @@ pub(crate) fn play() -> Seen {
     link.heal();
     held.wait_closed();
     wait_counted(&other, "coordination_claims_total", &["insist"]);
+    let _stranger = Bridge::start(&settings(&nats.url()).text("nats.claim_secret", "secret-of-somebody"));
+    let _unsigned = Bridge::start(&settings(&nats.url()));
+    nats.run_cli(&["pub", "jetlinks.claim", "nothing that is one"]);
+    for reason in ["malformed", "unsigned", "wrong_signature"] {
+        wait_counted(&other, "coordination_claims_ignored_total", &[reason]);
+    }
     seen.scrape(&linked);
     seen.scrape(&other);
     seen

@@ -41,6 +41,11 @@ Secret, so that a Secret that changes reaches all its files at once.
 {{- $all = append $all (dict "volume" "nats-credentials" "secret" .existingSecret "key" .key "setting" (list "nats" "credentials_file") "restart" false) -}}
 {{- end -}}
 {{- end -}}
+{{- with $values.secrets.nats.claimSecret -}}
+{{- if .existingSecret -}}
+{{- $all = append $all (dict "volume" "nats-claim-secret" "secret" .existingSecret "key" .key "setting" (list "nats" "claim_secret_file") "restart" true) -}}
+{{- end -}}
+{{- end -}}
 {{- $pairs := list (dict "volume" "nats-tls" "from" $values.secrets.nats.tls "section" (list "nats" "tls")) -}}
 {{- if or $config.mqtt.tls.listen $config.mqtt.websocket_tls.listen -}}
 {{- $pairs = append $pairs (dict "volume" "mqtt-tls" "from" $values.tls.mqtt "section" (list "mqtt" "tls")) -}}

@@ -13,6 +13,7 @@
 
 mod clock;
 mod question;
+mod secrets;
 mod text;
 
 #[cfg(test)]
@@ -20,6 +21,8 @@ mod model;
 
 pub use self::clock::ClaimClock;
 pub use self::question::{PATIENCE_US, Question};
+pub use self::secrets::ClaimSecrets;
+pub use self::text::ClaimError;
 
 /// Something that a replica says of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,9 +1,24 @@
-//! Claims as text: a line for each member. Ids hold no control characters.
+//! Claims as text: a line for each member, and one for the signature. Ids hold no control characters.
 
+use super::secrets::{ClaimSecrets, SIGNATURE_DIGITS};
 use super::{Claim, Question, Word};
+
+/// Why something is no claim that counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClaimError {
+    /// It is no claim.
+    Malformed,
+    /// It is not signed, and must be.
+    Unsigned,
+    /// No secret that is known signed it.
+    WrongSignature,
+}
 
 /// Longest claim in bytes: ids of devices have 64, of sessions 26, of replicas a host name and 11.
 const CLAIM_BYTES_MAX: usize = 512;
+
+/// What stands before a signature, at the start of the last line; that of any other claim is a number.
+const SIGNED: &str = "signed ";
 
 const WORDS: [(&str, Word); 8] = [
     ("begun", Word::Begun),
@@ -27,24 +42,48 @@ impl Word {
 }
 
 impl Claim {
-    /// The claim as text.
-    pub fn encode(&self) -> String {
+    /// The claim as text, signed if there is something to sign with.
+    pub fn encode(&self, secrets: Option<&ClaimSecrets>) -> String {
         let Self { word, device, session, replica, since, said, question } = self;
         let mut text = format!("{}\n{device}\n{session}\n{replica}\n{since}\n{said}", word.as_str());
         if let Some(Question { asker, asked_us, until_us }) = question {
             text.push_str(&format!("\n{asker}\n{asked_us}\n{until_us}"));
         }
+        if let Some(secrets) = secrets {
+            let signature = secrets.sign(&text);
+            text.push('\n');
+            text.push_str(SIGNED);
+            text.extend(signature.map(char::from));
+        }
         text
     }
 
-    /// Reads a claim; `None` for anything else.
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
-        if bytes.len() > CLAIM_BYTES_MAX {
+    /// Reads a claim, which must be signed if there are secrets; without, nobody looks at its signature.
+    ///
+    /// # Errors
+    /// [`ClaimError`] says why it does not count.
+    pub fn decode(bytes: &[u8], secrets: Option<&ClaimSecrets>) -> Result<Self, ClaimError> {
+        if bytes.len() > CLAIM_BYTES_MAX + SIGNED.len() + SIGNATURE_DIGITS {
+            return Err(ClaimError::Malformed);
+        }
+        let text = std::str::from_utf8(bytes).map_err(|_| ClaimError::Malformed)?;
+        let last = text.rsplit_once('\n').and_then(|(text, last)| Some((text, last.strip_prefix(SIGNED)?)));
+        let (text, signature) = last.map_or((text, None), |(text, signature)| (text, Some(signature)));
+        let claim = Self::parse(text).ok_or(ClaimError::Malformed)?;
+        match (secrets, signature) {
+            (Some(_), None) => Err(ClaimError::Unsigned),
+            (Some(secrets), Some(signature)) if !secrets.made(signature, text) => Err(ClaimError::WrongSignature),
+            _ => Ok(claim),
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        if text.len() > CLAIM_BYTES_MAX {
             return None;
         }
-        let mut lines = std::str::from_utf8(bytes).ok()?.split('\n');
-        let text = lines.next()?;
-        let (_, word) = WORDS.into_iter().find(|(known, _)| *known == text)?;
+        let mut lines = text.split('\n');
+        let word = lines.next()?;
+        let (_, word) = WORDS.into_iter().find(|(known, _)| *known == word)?;
         let lines = &mut lines;
         let (device, session) = match word {
             Word::Time => (next_if(lines, str::is_empty)?, next_if(lines, str::is_empty)?),
@@ -76,6 +115,15 @@ fn number<'a>(lines: &mut impl Iterator<Item = &'a str>) -> Option<u64> {
 mod tests {
     use super::*;
 
+    fn secrets(current: &str, previous: Option<&str>) -> ClaimSecrets {
+        ClaimSecrets::new(current.as_bytes(), previous.map(str::as_bytes))
+    }
+
+    fn begun() -> Claim {
+        let (device, session, replica) = ("device1".into(), "01J".into(), "replica1".into());
+        Claim { word: Word::Begun, device, session, replica, since: 1, said: 2, question: None }
+    }
+
     #[test]
     fn a_claim_survives_its_text() {
         for (_, word) in WORDS {
@@ -83,7 +131,11 @@ mod tests {
                 word.has_question().then(|| Question { asker: "02J".into(), asked_us: 7, until_us: u64::MAX });
             let [device, session] = if word == Word::Time { ["", ""] } else { ["device1", "01J"] }.map(Box::from);
             let claim = Claim { word, device, session, replica: "r".into(), since: 0, said: u64::MAX, question };
-            assert_eq!(Claim::decode(claim.encode().as_bytes()), Some(claim));
+            for secrets in [None, Some(secrets("secret-of-the-claims", None))] {
+                let text = claim.encode(secrets.as_ref());
+                assert_eq!(Claim::decode(text.as_bytes(), secrets.as_ref()).as_ref(), Ok(&claim));
+                assert_eq!(Claim::decode(text.as_bytes(), None).as_ref(), Ok(&claim), "whoever has no secret");
+            }
         }
     }
 
@@ -104,9 +156,45 @@ mod tests {
             "begun\nd\ns\nr\n1\n2\na\n1\n2",
             "time\nd\ns\nr\n1\n2",
         ] {
-            assert_eq!(Claim::decode(text.as_bytes()), None, "{text:?}");
+            assert_eq!(Claim::decode(text.as_bytes(), None), Err(ClaimError::Malformed), "{text:?}");
         }
-        assert_eq!(Claim::decode(b"begun\nd\n\xff\nr\n1\n2"), None);
-        assert_eq!(Claim::decode(format!("begun\nd\ns\n{}\n1\n2", "r".repeat(CLAIM_BYTES_MAX)).as_bytes()), None);
+        assert_eq!(Claim::decode(b"begun\nd\n\xff\nr\n1\n2", None), Err(ClaimError::Malformed));
+        let long = format!("begun\nd\ns\n{}\n1\n2", "r".repeat(CLAIM_BYTES_MAX));
+        assert_eq!(Claim::decode(long.as_bytes(), None), Err(ClaimError::Malformed));
+    }
+
+    #[test]
+    fn a_signature_is_one_that_another_implementation_computes_alike() {
+        // printf 'jetlinks-bridge claim 1\nbegun\ndevice1\n01J\nreplica1\n1\n2' | openssl dgst -sha256 -mac HMAC -macopt
+        //   hexkey:$(printf secret-of-the-claims | sha256sum | cut -d' ' -f1)
+        let signed = begun().encode(Some(&secrets("secret-of-the-claims", None)));
+        let signature = "624523d8c6cd1e9b81eb34d2f24c6b04ba75950e974988f3aa45d72179766581";
+        assert_eq!(signed, format!("begun\ndevice1\n01J\nreplica1\n1\n2\nsigned {signature}"));
+    }
+
+    #[test]
+    fn a_claim_counts_only_if_one_of_the_two_secrets_signed_it() {
+        let own = secrets("secret2", Some("secret1"));
+        let open = |text: &str| Claim::decode(text.as_bytes(), Some(&own));
+        let signed = |secret| begun().encode(Some(&secrets(secret, None)));
+        assert_eq!(open(&signed("secret2")), Ok(begun()));
+        assert_eq!(open(&signed("secret1")), Ok(begun()));
+        assert_eq!(open(&signed("secret0")), Err(ClaimError::WrongSignature));
+        assert_eq!(open(&begun().encode(None)), Err(ClaimError::Unsigned));
+        assert_eq!(open(&begun().encode(Some(&own))), Ok(begun()));
+        for at in 0..signed("secret2").len() {
+            let mut changed = signed("secret2").into_bytes();
+            changed[at] = if changed[at] == b'0' { b'1' } else { b'0' };
+            assert!(Claim::decode(&changed, Some(&own)).is_err(), "byte {at}");
+        }
+        for signature in ["", "0", "é", &"0".repeat(65)] {
+            let text = format!("{}\nsigned {signature}", begun().encode(None));
+            assert_eq!(open(&text), Err(ClaimError::WrongSignature), "{signature:?}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        assert_eq!(format!("{:?}", secrets("hush", Some("hush"))), "ClaimSecrets { previous: true, .. }");
     }
 }

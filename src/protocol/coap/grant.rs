@@ -5,8 +5,8 @@
 
 use md5::{Digest, Md5};
 
-use super::hex;
 use crate::protocol::auth::TIMESTAMP_WINDOW_MS;
+use crate::protocol::hex;
 use crate::protocol::message::{Undecodable, key, last_of_each, timestamp};
 
 /// The signature that belongs to a payload: md5 hex, lower case.

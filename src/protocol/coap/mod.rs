@@ -26,7 +26,6 @@ mod endpoint;
 mod exchange;
 mod fingerprint;
 mod grant;
-mod hex;
 mod judge;
 mod peer;
 mod seen;

@@ -6,10 +6,11 @@
 
 use std::fmt;
 
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 
-use super::hex;
+use crate::protocol::hex;
+use crate::protocol::mac::keyed;
 
 /// Length of a token: hex digits, as devices have fixed buffers.
 pub const TOKEN_BYTES: usize = 32;
@@ -78,13 +79,6 @@ impl TokenSecrets {
         }
         Ok(())
     }
-}
-
-fn keyed(secret: &[u8]) -> Hmac<Sha256> {
-    // HMAC pads its key to a whole block; a hash of the secret always fits.
-    let mut key = [0; 64];
-    key[..32].copy_from_slice(&Sha256::digest(secret));
-    Hmac::new(&key.into())
 }
 
 fn sign(secret: &Hmac<Sha256>, device: &str, secure_key: &str, expiry: [u8; EXPIRY_BYTES]) -> [u8; MAC_BYTES] {

@@ -8,7 +8,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::connection::{self, Capacity, Connection, Link};
 use super::{NatsError, NatsSettings};
-use crate::protocol::claim::Claim;
+use crate::protocol::claim::{Claim, ClaimError, ClaimSecrets};
+use crate::protocol::secret::Secret;
 
 /// Operations that wait for the connection's task.
 const OPERATIONS: usize = 4096;
@@ -24,6 +25,8 @@ const PROOF_TIMEOUT: Duration = Duration::from_secs(5);
 pub enum Heard {
     /// A claim; its own come back, too.
     Claim(Claim),
+    /// Something that is no claim that counts.
+    Ignored(ClaimError),
     /// The server is there, again or for the first time: everything held must be claimed, for claims were missed.
     Connected,
     /// The server is away.
@@ -37,6 +40,7 @@ pub enum Heard {
 pub struct NatsCoordination {
     connection: Connection,
     subject: String,
+    secrets: Option<ClaimSecrets>,
     echo: String,
     seen: Option<Link>,
     claims: Subscriber,
@@ -68,7 +72,10 @@ impl NatsCoordination {
                 }
             }
         });
-        Ok(Self { connection, subject, echo, seen: None, claims, proofs, prover })
+        let bytes = |secret: &Secret| secret.expose().as_bytes().to_vec();
+        let mut secrets = settings.claim_secrets.iter().map(bytes);
+        let secrets = secrets.next().map(|current| ClaimSecrets::new(&current, secrets.next().as_deref()));
+        Ok(Self { connection, subject, secrets, echo, seen: None, claims, proofs, prover })
     }
 
     /// Whether the server is there.
@@ -100,10 +107,10 @@ impl NatsCoordination {
                 changed = changed(&mut self.connection.link) => {
                     changed?;
                 }
-                message = self.claims.next() => match Claim::decode(&message?.payload) {
-                    Some(claim) => return Some(Heard::Claim(claim)),
-                    None => tracing::debug!("what was said on the subject of claims is none"),
-                },
+                message = self.claims.next() => {
+                    let claim = Claim::decode(&message?.payload, self.secrets.as_ref());
+                    return Some(claim.map_or_else(Heard::Ignored, Heard::Claim));
+                }
                 // Behind the claims: what was proved to be sent before must be heard before.
                 Some(number) = self.proofs.recv() => return Some(Heard::Proved(number)),
             }
@@ -113,7 +120,8 @@ impl NatsCoordination {
     /// Says a claim; lost while the server is away, which [`Heard::Connected`] makes good.
     pub async fn say(&self, claim: &Claim) {
         if self.is_connected() {
-            let _away = self.connection.client.publish(self.subject.clone(), claim.encode().into()).await;
+            let _away =
+                self.connection.client.publish(self.subject.clone(), claim.encode(self.secrets.as_ref()).into()).await;
         }
     }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{NatsError, NatsMaterial, connection};
+use crate::protocol::secret::Secret;
 
 /// Parameters of every NATS connection and of the stream.
 #[derive(Clone, PartialEq, Eq)]
@@ -28,6 +29,9 @@ pub struct NatsSettings {
     pub ping_interval: Duration,
     /// How long a session waits for an acknowledgement before it gives up; 10 s by default.
     pub ack_timeout: Duration,
+    /// What claims of replicas are signed with, and the one before it, which is still accepted. Without, they are not
+    /// signed.
+    pub claim_secrets: Vec<Secret>,
     /// Name of the connections, as the server's monitoring shows it; the replica's id does well.
     pub connection_name: String,
 }
@@ -71,6 +75,7 @@ impl NatsSettings {
             },
             ping_interval: Duration::from_secs(5),
             ack_timeout: Duration::from_secs(10),
+            claim_secrets: Vec::new(),
             connection_name: "jetlinks-bridge".to_owned(),
         }
     }
@@ -97,6 +102,7 @@ impl fmt::Debug for NatsSettings {
             .field("stream_defaults", &self.stream_defaults)
             .field("ping_interval", &self.ping_interval)
             .field("ack_timeout", &self.ack_timeout)
+            .field("claim_secrets", &self.claim_secrets)
             .field("connection_name", &self.connection_name)
             .finish()
     }

@@ -27,7 +27,8 @@ pub use label::{
 };
 pub use pair::{CounterByTwo, GaugeByTwo};
 pub use process::{
-    CacheResult, CachedRecord, CertificateMetrics, ClaimVerdict, CoordinationMetrics, LookupResult, RegistryMetrics,
+    CacheResult, CachedRecord, CertificateMetrics, ClaimFault, ClaimVerdict, CoordinationMetrics, LookupResult,
+    RegistryMetrics,
 };
 pub use queue::{AnswerResult, HandOverFailure, KafkaCommandFate, LogLevel, ProcessMetrics, QueueResult};
 pub use render::{CONTENT_TYPE, Metrics};

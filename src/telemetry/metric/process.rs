@@ -51,11 +51,25 @@ label! {
     }
 }
 
+label! {
+    /// Why something on the subject of claims does not count.
+    "reason" ClaimFault {
+        /// It is no claim.
+        Malformed = "malformed",
+        /// It is not signed, and must be.
+        Unsigned = "unsigned",
+        /// No secret that is known signed it.
+        WrongSignature = "wrong_signature",
+    }
+}
+
 metrics! {
     /// The numbers of the coordination between replicas; its thread alone writes them.
     CoordinationMetrics {
         claims: CounterBy<ClaimVerdict> = "coordination_claims_total",
             "Claims of other replicas on devices that are connected here, by what became of them.";
+        ignored: CounterBy<ClaimFault> = "coordination_claims_ignored_total",
+            "Messages on the subject of claims that do not count, by reason.";
         outages: Counter = "coordination_outages_total",
             "Times that the coordination lost NATS.";
     }
