@@ -33,6 +33,7 @@ pub fn nats(config: &Config, name: &str) -> NatsSettings {
             private_key: material(&nats.tls_private_key),
         },
         prefix: nats.prefix.clone(),
+        inbox_prefix: nats.inbox_prefix.clone(),
         domain: nats.domain.clone(),
         stream: nats.stream.name.clone(),
         stream_defaults: StreamDefaults {

@@ -64,6 +64,11 @@ fn check_needs(config: &Config, r: &mut Reader<'_>) {
 }
 
 fn check_pairs(config: &Config, r: &mut Reader<'_>) {
+    let (subjects, inboxes) = (&config.nats.prefix, &config.nats.inbox_prefix);
+    if is_below(subjects, inboxes) || is_below(inboxes, subjects) {
+        let reason = "must not be nats.prefix, nor above or below it: answers would be taken for messages".to_owned();
+        r.mistake("nats.inbox_prefix", Problem::Conflict { reason });
+    }
     let (certificate, key) = (&config.nats.tls_certificate, &config.nats.tls_private_key);
     missing_half(r, "nats.tls.certificate", certificate.is_some(), "nats.tls.private_key", key.is_some());
     let own = ["kafka.uplink_topic", "kafka.rejected_topic", "kafka.command_topic", "kafka.reply_topic"];
@@ -94,6 +99,11 @@ fn check_commands(config: &Config, r: &mut Reader<'_>) {
         let reason = "must not be shorter than commands.timeout".to_owned();
         r.mistake("commands.timeout_max", Problem::Conflict { reason });
     }
+}
+
+/// Whether a prefix of NATS subjects is another one, or begins with it.
+fn is_below(prefix: &str, other: &str) -> bool {
+    prefix.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 fn missing_half(r: &mut Reader<'_>, left: &str, has_left: bool, right: &str, has_right: bool) {

@@ -16,6 +16,8 @@ pub struct NatsConfig {
     pub credentials: Option<Material>,
     /// First tokens of every subject. Default `jetlinks`.
     pub prefix: String,
+    /// First tokens of the subjects on which answers come. Default `_INBOX`; never below `prefix`, nor above it.
+    pub inbox_prefix: String,
     /// JetStream domain of the stream and the registry's bucket; `None`, the default: that of the servers themselves.
     pub domain: Option<String>,
     /// What claims of replicas are signed with; a second one is the previous, still accepted. At most two; empty, the
@@ -47,9 +49,12 @@ pub struct StreamConfig {
 }
 
 fn is_prefix(text: &str) -> bool {
+    is_subject(text) && !text.starts_with("_INBOX")
+}
+
+fn is_subject(text: &str) -> bool {
     text.split('.')
         .all(|token| !token.is_empty() && token.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')))
-        && !text.starts_with("_INBOX")
 }
 
 fn is_stream(text: &str) -> bool {
@@ -73,6 +78,12 @@ impl NatsConfig {
                 "jetlinks",
                 "tokens of letters, digits, _ and -, with dots between",
                 is_prefix,
+            ),
+            inbox_prefix: r.checked(
+                "nats.inbox_prefix",
+                "_INBOX",
+                "tokens of letters, digits, _ and -, with dots between",
+                is_subject,
             ),
             domain: Some(r.checked("nats.domain", "", "a domain's name, of letters, digits, _ and -", is_domain))
                 .filter(|domain| !domain.is_empty()),

@@ -258,6 +258,20 @@ fn lists_come_from_the_environment_with_commas_or_as_toml() {
 }
 
 #[test]
+fn inboxes_are_apart_from_the_subjects_of_the_bridge() {
+    assert_eq!(config(&[]).nats.inbox_prefix, "_INBOX");
+    for good in ["_INBOX_BRIDGE", "_INBOX.bridge", "jetlinks2", "x.jetlinks"] {
+        assert_eq!(config(&[&format!("nats.inbox_prefix={good}")]).nats.inbox_prefix, good);
+    }
+    for bad in ["jetlinks", "jetlinks.device", "", "a..b", "a.>", "$JS"] {
+        let shown = mistakes(&[&format!("nats.inbox_prefix={bad}")]);
+        assert!(shown.len() == 1 && shown[0].starts_with("nats.inbox_prefix: "), "{bad}: {shown:?}");
+    }
+    let shown = mistakes(&["nats.prefix=a.b", "nats.inbox_prefix=a"]);
+    assert!(shown.len() == 1 && shown[0].starts_with("nats.inbox_prefix: must not be nats.prefix"), "{shown:?}");
+}
+
+#[test]
 fn a_domain_is_one_token_and_none_unless_it_is_set() {
     let domain = |texts: &[&str]| config(texts).nats.domain;
     assert_eq!((domain(&[]), domain(&["nats.domain="])), (None, None));

@@ -143,7 +143,7 @@ fn passwords_scram_and_certificates_carry_reports_and_commands_with_no_more_than
         [stage.by_password(&registry, "right"), stage.by_scram(&registry, "right"), stage.by_certificate(&registry)];
     let bridges = ways.map(|settings| {
         let settings = settings.text("commands.queue", "kafka");
-        Bridge::start(&settings.toml("nats.servers", &servers))
+        Bridge::start(&settings.toml("nats.servers", &servers).text("nats.inbox_prefix", "_INBOX_bridge"))
     });
     for bridge in &bridges {
         wait_for_log(bridge, &["partitions of the commands came here"]);

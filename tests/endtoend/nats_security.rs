@@ -5,7 +5,10 @@ use std::io::Read;
 use std::process::Stdio;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+use tokio::task::unconstrained;
 
 use crate::command::obey;
 use crate::kafka_security::code_of_connect;
@@ -193,15 +196,21 @@ pub(crate) fn documented_users() -> String {
     filled.collect::<String>() + parts[PASSWORDS.len()]
 }
 
+/// Configurations of the bridge, who keeps its registry, and the platform, each as its user.
+fn documented_settings(stage: &Stage, registry: &Registry) -> [Settings; 3] {
+    ["bridge", "keeper", "platform"].map(|user| {
+        let servers = stage.servers("nats", &format!("{user}:password-of-{user}@"));
+        let settings = everything(registry, &stage.nats).toml("nats.servers", &servers);
+        settings.text("nats.inbox_prefix", &format!("_INBOX_{user}"))
+    })
+}
+
 #[test]
 fn the_documented_permissions_are_enough_and_one_that_is_missing_is_named() {
     let users = documented_users();
     let stage = Stage::new(&users);
     let (nobody, _) = Registry::numbered(0);
-    let [bridge_settings, keeper, platform] = ["bridge", "keeper", "platform"].map(|user| {
-        let servers = stage.servers("nats", &format!("{user}:password-of-{user}@"));
-        everything(&nobody, &stage.nats).toml("nats.servers", &servers)
-    });
+    let [bridge_settings, keeper, platform] = documented_settings(&stage, &nobody);
     let device = Registration::new("device1");
     let replicas = [(); 2].map(|()| Bridge::start(&bridge_settings));
     put_device(&stage, &keeper, &device);
@@ -228,10 +237,98 @@ fn the_documented_permissions_are_enough_and_one_that_is_missing_is_named() {
     let missing = "$JS.API.STREAM.INFO.JETLINKS_DEVICE";
     // The first of those who have it is the bridge.
     let stage = Stage::new(&users.replacen(&format!("\"{missing}\","), "", 1));
-    let servers = stage.servers("nats", &format!("bridge:{BRIDGE_PASSWORD}@"));
-    let bridge = Bridge::start_unready(&everything(&nobody, &stage.nats).toml("nats.servers", &servers));
+    let [bridge_settings, ..] = documented_settings(&stage, &nobody);
+    let bridge = Bridge::start_unready(&bridge_settings);
     wait_for_log(&bridge, &["WARN", "role=\"uplink\"", "Permissions Violation for Publish", missing]);
     assert_eq!(bridge.readiness().1["queue"], "starting");
+}
+
+/// What [`Spy`] subscribes.
+const SPIED: [&str; 7] = [">", "_INBOX.>", "_INBOX_bridge.>", "_INBOX_keeper.>", "$KV.>", "$JS.>", "jetlinks.>"];
+
+/// A user of NATS who tries to hear everything that the others are told.
+struct Spy {
+    runtime: Runtime,
+    client: async_nats::Client,
+    heard: Vec<async_nats::Subscriber>,
+}
+
+impl Spy {
+    fn start(stage: &Stage, user: &str) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let url = format!("nats://{}", stage.nats.address());
+        let options =
+            async_nats::ConnectOptions::with_user_and_password(user.to_owned(), format!("password-of-{user}"))
+                .custom_inbox_prefix(format!("_INBOX_{user}"));
+        let (client, heard) = runtime.block_on(async {
+            let client = options.connect(url).await.unwrap();
+            let mut heard = Vec::new();
+            for subject in SPIED {
+                heard.push(client.subscribe(subject).await.unwrap());
+            }
+            client.flush().await.unwrap();
+            (client, heard)
+        });
+        Self { runtime, client, heard }
+    }
+
+    /// What it has heard until now, with the subscription on which it came: a message of a stream keeps its own subject.
+    fn heard(&mut self) -> Vec<(&'static str, String)> {
+        // The runtime's budget must not end it before all is told.
+        self.runtime.block_on(unconstrained(async {
+            // Its answer comes behind everything that was to come before.
+            self.client.request("$JS.API.STREAM.INFO.JETLINKS_DEVICE", "".into()).await.unwrap();
+            let mut texts = Vec::new();
+            for (subject, subscription) in SPIED.into_iter().zip(&mut self.heard) {
+                while let Some(Some(message)) = futures_util::FutureExt::now_or_never(subscription.next()) {
+                    texts.push((subject, String::from_utf8_lossy(&message.payload).into_owned()));
+                }
+            }
+            texts
+        }))
+    }
+}
+
+#[test]
+fn a_platform_with_the_documented_permissions_hears_no_answer_of_the_bridge_or_the_keeper() {
+    let users = documented_users();
+    let everywhere = r#"{ user: observer, password: "password-of-observer" }"#;
+    let stage = Stage::new(&users.replacen("users: [", &format!("users: [ {everywhere}"), 1));
+    let (nobody, _) = Registry::numbered(0);
+    let [bridge_settings, keeper, _] = documented_settings(&stage, &nobody);
+    let (mut platform, mut observer) = (Spy::start(&stage, "platform"), Spy::start(&stage, "observer"));
+    let device = Registration::new("device1");
+    let first = Bridge::start(&bridge_settings);
+    put_device(&stage, &keeper, &device);
+    stage.run(&keeper, &["devices", "ls"], "");
+    // It is delivered the whole bucket.
+    let second = Bridge::start(&bridge_settings);
+    for replica in [&first, &second] {
+        eventually("the device is known", PATIENCE, || (code_of_connect(replica, &device) == 0).then_some(()));
+    }
+    let _held = Device::connect(second.mqtt(), &device, obey);
+    let answer = stage.nats.run_cli(&[
+        "--user",
+        "platform",
+        "--password",
+        "password-of-platform",
+        "--inbox-prefix",
+        "_INBOX_platform",
+        "request",
+        "--raw",
+        "jetlinks.command.product1.device1.properties.read",
+        r#"{"properties":["sn"]}"#,
+    ]);
+    let answer: Value = serde_json::from_slice(&answer.stdout).unwrap_or_else(|error| panic!("{error}: {answer:?}"));
+    assert_eq!(answer["data"]["success"], true, "{answer}");
+
+    let all = observer.heard();
+    for inbox in ["_INBOX_bridge.>", "_INBOX_keeper.>"] {
+        let is_key = |(subject, text): &(&str, String)| *subject == inbox && text.contains(&*device.secure_key);
+        assert!(all.iter().any(is_key), "whoever may subscribe {inbox} reads the key there: {all:#?}");
+    }
+    assert!(all.iter().all(|(subject, _)| *subject != "_INBOX.>"), "every connection has its prefix: {all:#?}");
+    assert_eq!(platform.heard(), Vec::new());
 }
 
 #[test]

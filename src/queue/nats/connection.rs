@@ -69,8 +69,8 @@ pub fn options(settings: &NatsSettings) -> Result<(Vec<ServerAddr>, ConnectOptio
     for url in &settings.servers {
         servers.push(url.parse().map_err(|_| NatsError::Server(redacted(url)))?);
     }
-    if !is_prefix(&settings.prefix) {
-        return Err(NatsError::Prefix(settings.prefix.clone()));
+    if let Some(wrong) = [&settings.prefix, &settings.inbox_prefix].into_iter().find(|prefix| !is_prefix(prefix)) {
+        return Err(NatsError::Prefix(wrong.clone()));
     }
     let user = servers.iter().find_map(user_of);
     let servers = servers.into_iter().map(without_user).collect();
@@ -82,6 +82,7 @@ pub fn options(settings: &NatsSettings) -> Result<(Vec<ServerAddr>, ConnectOptio
     };
     let options = options
         .name(&settings.connection_name)
+        .custom_inbox_prefix(&settings.inbox_prefix)
         .ping_interval(settings.ping_interval)
         .connection_timeout(CONNECT_TIMEOUT)
         .max_reconnects(None)
@@ -317,6 +318,7 @@ mod tests {
         );
         for prefix in ["", "a..b", "a.", "a.*", ">", "a b", "$JS"] {
             assert_eq!(mistake(|s| s.prefix = prefix.to_owned()), Some(NatsError::Prefix(prefix.to_owned())));
+            assert_eq!(mistake(|s| s.inbox_prefix = prefix.to_owned()), Some(NatsError::Prefix(prefix.to_owned())));
         }
         let missing = PathBuf::from("/nonexistent/creds");
         let unreadable = NatsError::Unreadable(missing.clone(), std::io::ErrorKind::NotFound);

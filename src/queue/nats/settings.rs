@@ -18,6 +18,9 @@ pub struct NatsSettings {
     pub tls: NatsTlsSettings,
     /// First token or tokens of every subject, without a trailing dot; `jetlinks` by default.
     pub prefix: String,
+    /// First token or tokens of the subjects on which answers and acknowledgements come; `_INBOX` by default. Whoever may
+    /// subscribe them hears all that the connections are answered.
+    pub inbox_prefix: String,
     /// JetStream domain of the stream; `None`, the default, is that of the servers themselves.
     pub domain: Option<String>,
     /// Name of the stream; `JETLINKS_DEVICE` by default.
@@ -66,6 +69,7 @@ impl NatsSettings {
             credentials: None,
             tls: NatsTlsSettings::default(),
             prefix: "jetlinks".to_owned(),
+            inbox_prefix: "_INBOX".to_owned(),
             domain: None,
             stream: "JETLINKS_DEVICE".to_owned(),
             stream_defaults: StreamDefaults {
@@ -97,6 +101,7 @@ impl fmt::Debug for NatsSettings {
             .field("credentials", &self.credentials)
             .field("tls", &self.tls)
             .field("prefix", &self.prefix)
+            .field("inbox_prefix", &self.inbox_prefix)
             .field("domain", &self.domain)
             .field("stream", &self.stream)
             .field("stream_defaults", &self.stream_defaults)
