@@ -9,9 +9,9 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::config::MqttConfig;
-use crate::transport::Door;
+use crate::config::{MqttConfig, WebSocketConfig};
 use crate::transport::tls::TlsServer;
+use crate::transport::{Door, Upgrade};
 
 /// Connections that may wait for a worker to accept them.
 const BACKLOG: i32 = 4096;
@@ -38,12 +38,12 @@ pub fn bind_all(
     let doors = [
         ("mqtt", &config.listen, None, None),
         ("mqtt.tls", &config.tls.listen, tls.cloned(), None),
-        ("mqtt.websocket", &websocket.listen, None, Some(websocket.path.as_str())),
-        ("mqtt.websocket_tls", &websocket_tls.listen, tls.cloned(), Some(websocket_tls.path.as_str())),
+        ("mqtt.websocket", &websocket.listen, None, Some(websocket)),
+        ("mqtt.websocket_tls", &websocket_tls.listen, tls.cloned(), Some(websocket_tls)),
     ];
     let mut plans: Vec<Vec<ListenerPlan>> = (0..workers).map(|_| Vec::new()).collect();
-    for (name, addresses, tls, path) in doors {
-        let door = Door { tls, websocket_path: path.map(Arc::from) };
+    for (name, addresses, tls, websocket) in doors {
+        let door = Door { tls, websocket: websocket.map(upgrade).map(Arc::new) };
         for &address in addresses {
             let bound = bind(name, address, workers).with_context(|| format!("{name}.listen"))?;
             for (plan, listener) in plans.iter_mut().zip(bound) {
@@ -52,6 +52,13 @@ pub fn bind_all(
         }
     }
     Ok(plans)
+}
+
+fn upgrade(config: &WebSocketConfig) -> Upgrade {
+    Upgrade {
+        path: config.path.as_str().into(),
+        origins: config.origins.iter().map(|origin| origin.as_str().into()).collect(),
+    }
 }
 
 /// Binds an address once for each worker. Port 0 becomes one free port, the same for all.

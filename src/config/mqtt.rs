@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::material::Material;
 use super::network::Network;
 use super::reader::Reader;
+use super::url;
 
 /// Listeners for MQTT.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +47,8 @@ pub struct WebSocketConfig {
     pub listen: Vec<SocketAddr>,
     /// Path of the request. Default `/mqtt`.
     pub path: String,
+    /// Pages of which origins may ask, in lower case; empty is all, the default.
+    pub origins: Vec<String>,
 }
 
 impl MqttConfig {
@@ -78,6 +81,19 @@ impl WebSocketConfig {
             path: r.checked(&format!("{section}.path"), "/mqtt", "a path that begins with /", |text| {
                 text.starts_with('/') && !text.contains(|c: char| c.is_whitespace() || matches!(c, '?' | '#'))
             }),
+            origins: r.list(
+                &format!("{section}.origins"),
+                r#"a list of origins, such as ["https://console.example.com"]"#,
+                origin,
+            ),
         }
     }
+}
+
+/// An origin as browsers write it (RFC 6454, section 6.2): a scheme, a host, and a port that is not the scheme's own.
+fn origin(text: &str) -> Option<String> {
+    let (scheme, host) = text.split_once("://")?;
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
+    (is_scheme && url::is_host(host)).then(|| text.to_lowercase())
 }

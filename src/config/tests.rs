@@ -255,6 +255,12 @@ fn lists_come_from_the_environment_with_commas_or_as_toml() {
     }
     let networks = config(&["mqtt.proxy_protocol_from=10.0.0.0/8,::1"]).mqtt.proxy_protocol_from;
     assert!(networks[0].contains("10.1.1.1".parse().unwrap()) && networks[1].contains("::1".parse().unwrap()));
+    let origins = config(&["mqtt.websocket.origins=https://A.example, http://[::1]:8080"]).mqtt.websocket.origins;
+    assert_eq!(origins, ["https://a.example", "http://[::1]:8080"]);
+    for text in ["a.example", "https://a.example/", "https://u@a.example", "://a", "https://a.example:port"] {
+        let shown = mistakes(&[&format!("mqtt.websocket_tls.origins={text}")]);
+        assert!(shown[0].contains("expected a list of origins"), "{shown:?}");
+    }
 }
 
 #[test]

@@ -200,6 +200,63 @@ fn text_and_broken_frames_close_the_connection_with_their_status() {
     }
 }
 
+/// Sends a request as it is; the status of the answer.
+fn status(address: SocketAddr, request: &str) -> String {
+    let mut stream = dial(address);
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut head = Vec::new();
+    let mut byte = [0];
+    // The end may come as a reset, when the bridge left some of the request unread.
+    while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|count| count > 0) {
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap().split(' ').nth(1).unwrap_or_default().to_owned()
+}
+
+/// A request for a WebSocket with further headers.
+fn upgrade_with(headers: &str) -> String {
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13";
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Protocol: mqtt";
+    format!("GET /mqtt HTTP/1.1\r\nHost: a\r\n{upgrade}\r\n{key}\r\n{headers}\r\n")
+}
+
+#[test]
+fn a_request_for_a_websocket_has_no_body() {
+    let (bridge, _registry, _) = start();
+    let address = bridge.listener("mqtt.websocket");
+    let status = |headers: &str| status(address, &upgrade_with(headers));
+    assert_eq!(status(""), "101");
+    assert_eq!(status("Content-Length: 5\r\n"), "400");
+    assert_eq!(status("Transfer-Encoding: chunked\r\n"), "400");
+    assert_eq!(status("content-length: 0\r\ntransfer-encoding: identity\r\n"), "400");
+}
+
+#[test]
+fn a_page_of_another_origin_is_refused_where_origins_are_set_and_a_device_has_none() {
+    let (bridge, _registry, _) = start();
+    let open_to_all = bridge.listener("mqtt.websocket");
+    assert_eq!(status(open_to_all, &upgrade_with("Origin: https://anywhere.example\r\n")), "101");
+    let (registry, _) = Registry::numbered(1);
+    let settings = Settings::stdio(&registry)
+        .text("mqtt.websocket.listen", "127.0.0.1:0")
+        .toml("mqtt.websocket.origins", r#"["https://Console.example", "http://localhost:8080"]"#);
+    let bridge = Bridge::start(&settings);
+    let address = bridge.listener("mqtt.websocket");
+    let rows = [
+        ("", "101"),
+        ("Origin: https://console.example\r\n", "101"),
+        ("Origin: http://localhost:8080\r\n", "101"),
+        ("Origin: http://localhost\r\n", "403"),
+        ("Origin: http://console.example\r\n", "403"),
+        ("Origin: https://console.example.attacker.example\r\n", "403"),
+        ("Origin: null\r\n", "403"),
+        ("Origin: https://console.example\r\nOrigin: https://attacker.example\r\n", "403"),
+    ];
+    for (headers, expected) in rows {
+        assert_eq!(status(address, &upgrade_with(headers)), expected, "{headers}");
+    }
+}
+
 #[test]
 fn requests_for_something_else_are_answered_in_http() {
     let (bridge, _registry, _) = start();
@@ -207,14 +264,7 @@ fn requests_for_something_else_are_answered_in_http() {
     assert_eq!(ask(dial(address), "/other", Some("mqtt")).unwrap_err(), StatusCode::NOT_FOUND);
     assert_eq!(ask(dial(address), "/mqtt", Some("stomp")).unwrap_err(), StatusCode::BAD_REQUEST);
     assert_eq!(ask(dial(address), "/mqtt", None).unwrap_err(), StatusCode::BAD_REQUEST);
-    let raw = |request: &str| {
-        let mut stream = dial(address);
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        // The end may come as a reset, when the bridge left some of the request unread.
-        drop(stream.read_to_string(&mut answer));
-        answer.split(' ').nth(1).unwrap_or_default().to_owned()
-    };
+    let raw = |request: &str| status(address, request);
     assert_eq!(raw("GET /mqtt HTTP/1.1\r\nHost: a\r\n\r\n"), "426");
     assert_eq!(raw("POST /mqtt HTTP/1.1\r\nHost: a\r\n\r\n"), "405");
     assert_eq!(raw("nonsense\r\n\r\n"), "400");

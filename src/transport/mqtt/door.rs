@@ -10,14 +10,23 @@ use crate::transport::tls::TlsServer;
 pub struct Door {
     /// TLS, when it does.
     pub tls: Option<TlsServer>,
-    /// WebSocket, when it does: the path of the request.
-    pub websocket_path: Option<Arc<str>>,
+    /// WebSocket, when it does.
+    pub websocket: Option<Arc<Upgrade>>,
+}
+
+/// The requests for a WebSocket that are granted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upgrade {
+    /// Their path.
+    pub path: Box<str>,
+    /// The origins that their pages may have, in lower case; none: any. A request without one is of no page.
+    pub origins: Box<[Box<str>]>,
 }
 
 impl Door {
     /// How devices come that use it.
     pub fn way(&self) -> Way {
-        match (&self.tls, &self.websocket_path) {
+        match (&self.tls, &self.websocket) {
             (None, None) => Way::Tcp,
             (Some(_), None) => Way::Tls,
             (None, Some(_)) => Way::WebSocket,

@@ -13,7 +13,7 @@ mod socket;
 
 use tokio::net::TcpListener;
 
-pub use door::Door;
+pub use door::{Door, Upgrade};
 
 /// A listener, and what it speaks below MQTT.
 #[derive(Debug)]

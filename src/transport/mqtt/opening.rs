@@ -12,7 +12,7 @@ use tungstenite::handshake::machine::TryParse;
 use tungstenite::handshake::server::{Request, Response, create_response, write_response};
 use tungstenite::http::{HeaderValue, StatusCode};
 
-use super::door::Door;
+use super::door::{Door, Upgrade};
 use super::socket::{Socket, Stream, WebSocket, Wire};
 use crate::codec::proxy::{self, Origin};
 use crate::protocol::limit::Limits;
@@ -58,9 +58,9 @@ pub async fn open(
         None => Stream::Tcp(wire),
         Some(server) => encrypt(server, wire).await?,
     };
-    match &door.websocket_path {
+    match &door.websocket {
         None => Ok(Socket::Bare(stream)),
-        Some(path) => upgrade(path, stream).await,
+        Some(granted) => upgrade(granted, stream).await,
     }
 }
 
@@ -106,7 +106,7 @@ async fn encrypt(server: &TlsServer, wire: Wire) -> Result<Stream, Refused> {
 }
 
 /// Answers the request for a WebSocket.
-async fn upgrade(path: &str, mut stream: Stream) -> Result<Socket, Refused> {
+async fn upgrade(granted: &Upgrade, mut stream: Stream) -> Result<Socket, Refused> {
     let mut bytes = Vec::new();
     let request = loop {
         if !bytes.is_empty() {
@@ -123,7 +123,7 @@ async fn upgrade(path: &str, mut stream: Stream) -> Result<Socket, Refused> {
         }
         read_more(&mut stream, &mut bytes, REQUEST_BYTES_MAX).await?;
     };
-    let agreed = request.and_then(|request| agree(path, &request));
+    let agreed = request.and_then(|request| agree(granted, &request));
     let is_agreed = agreed.is_ok();
     let answer = agreed.unwrap_or_else(refusal);
     let mut text = Vec::new();
@@ -143,9 +143,22 @@ async fn upgrade(path: &str, mut stream: Stream) -> Result<Socket, Refused> {
 }
 
 /// The answer to a request, or the status of its refusal.
-fn agree(path: &str, request: &Request) -> Result<Response, StatusCode> {
-    if request.uri().path() != path {
+fn agree(granted: &Upgrade, request: &Request) -> Result<Response, StatusCode> {
+    if request.uri().path() != &*granted.path {
         return Err(StatusCode::NOT_FOUND);
+    }
+    let headers = request.headers();
+    if headers.contains_key("Content-Length") || headers.contains_key("Transfer-Encoding") {
+        // A proxy that passes a body on would let its bytes be read as frames (RFC 9112, section 11.2).
+        return Err(StatusCode::BAD_REQUEST);
+    }
+    let is_granted = |origin: &HeaderValue| {
+        let mut origins = granted.origins.iter();
+        origins.len() == 0 || origins.any(|granted| granted.as_bytes().eq_ignore_ascii_case(origin.as_bytes()))
+    };
+    if !headers.get_all("Origin").iter().all(is_granted) {
+        // RFC 6455, section 4.2.2.
+        return Err(StatusCode::FORBIDDEN);
     }
     let mut response = create_response(request).map_err(|error| match error {
         Error::Protocol(
@@ -155,7 +168,7 @@ fn agree(path: &str, request: &Request) -> Result<Response, StatusCode> {
         ) => StatusCode::UPGRADE_REQUIRED,
         _ => StatusCode::BAD_REQUEST,
     })?;
-    let offered = request.headers().get_all("Sec-WebSocket-Protocol");
+    let offered = headers.get_all("Sec-WebSocket-Protocol");
     let offered = offered.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
     let chosen = offered.map(str::trim).find_map(|name| SUBPROTOCOLS.iter().find(|&&served| served == name));
     let chosen = chosen.ok_or(StatusCode::BAD_REQUEST)?;
