@@ -24,6 +24,7 @@ mod slots;
 mod takeovers;
 pub mod tls;
 mod traffic;
+mod turn;
 mod worker;
 
 pub use self::core::Core;

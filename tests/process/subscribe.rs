@@ -55,6 +55,16 @@ fn one_bad_filter_leaves_the_good_ones_beside_it_alone() {
 }
 
 #[test]
+fn all_filters_of_one_subscribe_behind_the_64th_are_refused() {
+    let stage = Stage::new();
+    let mut wire = Wire::connect(stage.bridge.mqtt(), &stage.device1);
+    let filters = [&[("#", 1); 63][..], &[("/product1/device1/#", 1); 3]].concat();
+    wire.send(&packet::subscribe(4, &filters));
+    let codes = [&[0x80; 63][..], &[1, 0x80, 0x80]].concat();
+    assert_eq!(wire.next_packet(), suback(4, &codes));
+}
+
+#[test]
 fn an_unsubscribe_is_acknowledged_whatever_it_names() {
     let stage = Stage::new();
     let mut wire = Wire::connect(stage.bridge.mqtt(), &stage.device1);

@@ -41,7 +41,7 @@ pub use self::window::LatePresence;
 use self::window::{Acknowledgement, Settled, Window};
 use crate::codec::mqtt::{ConnectCode, Packet, PacketId, Qos, Version, encode};
 use crate::protocol::envelope::{Cause, Encoder, Replacement, Source};
-use crate::protocol::filter::{self, Subscriptions};
+use crate::protocol::filter::{self, FILTERS_MAX, Subscriptions};
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::limit::{Limits, Load, Now};
 use crate::protocol::trace::Span;
@@ -265,7 +265,14 @@ impl Session {
                 ctx.send.extend_from_slice(&encode::pubcomp(id));
             }
             Packet::Subscribe(id, filters) => {
-                let codes: Vec<u8> = filters.map(|(filter, asked)| self.subscribe(filter, asked)).collect();
+                // A packet has room for thousands of filters, and each is compared with those that are kept.
+                let codes: Vec<u8> = (0..)
+                    .zip(filters)
+                    .map(|(number, (filter, asked))| match number {
+                        0..FILTERS_MAX => self.subscribe(filter, asked),
+                        _ => self.ungranted(asked),
+                    })
+                    .collect();
                 encode::suback(ctx.send, id, &codes);
             }
             Packet::Unsubscribe(id, filters) => {
@@ -443,14 +450,18 @@ impl Session {
     }
 
     fn subscribe(&mut self, filter: &str, asked: Qos) -> u8 {
-        const REFUSED: u8 = 0x80;
         let is_own = filter::is_own(filter, self.product.as_str(), self.device.as_str());
         let granted = if is_own { self.subscriptions.insert(filter, asked) } else { None };
-        match (granted, self.version) {
-            (Some(granted), _) => granted as u8,
-            (None, Version::V311) => REFUSED,
+        granted.map_or_else(|| self.ungranted(asked), |granted| granted as u8)
+    }
+
+    /// What SUBACK says of a filter that is not kept.
+    fn ungranted(&self, asked: Qos) -> u8 {
+        const REFUSED: u8 = 0x80;
+        match self.version {
+            Version::V311 => REFUSED,
             // MQTT 3.1 has no refusal.
-            (None, Version::V31) => asked.min(Qos::AtLeastOnce) as u8,
+            Version::V31 => asked.min(Qos::AtLeastOnce) as u8,
         }
     }
 

@@ -18,10 +18,17 @@ use crate::protocol::network::{Network, Protocol, Source};
 use crate::protocol::uplink::Availability;
 use crate::transport::core::Core;
 use crate::transport::port::Lookup;
+use crate::transport::turn::TURN_BYTES;
 use crate::transport::worker::Worker;
 
 /// Datagrams of one port before others get their turn.
 const DATAGRAMS_PER_TURN: usize = 64;
+
+/// Datagrams after which it is looked how long the turn took: a step of a handshake costs as much as hundreds of requests.
+const DATAGRAMS_PER_LOOK: usize = 8;
+
+/// Time after which a turn takes no further datagram, us.
+const TURN_US: u64 = 1_000;
 
 /// Pause after the system refused to read: asking again at once does not help it.
 const READ_PAUSE: Duration = Duration::from_millis(100);
@@ -59,7 +66,8 @@ fn take_turn(worker: &Rc<Worker>, port: &Rc<Port>) -> io::Result<()> {
         let now = core.now();
         let state = &mut *port.state.borrow_mut();
         let buffer = &mut *worker.read_buffer.borrow_mut();
-        for _ in 0..DATAGRAMS_PER_TURN {
+        let parked_bytes = state.endpoint.parked_bytes();
+        for number in 1..=DATAGRAMS_PER_TURN {
             match port.socket.try_recv_from(buffer) {
                 Ok((bytes, from)) => {
                     port.traffic.note_received(bytes);
@@ -67,6 +75,12 @@ fn take_turn(worker: &Rc<Worker>, port: &Rc<Port>) -> io::Result<()> {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
+            }
+            // Bodies are looked at after the last datagram.
+            let is_full = state.endpoint.parked_bytes() >= parked_bytes + TURN_BYTES;
+            let is_late = number % DATAGRAMS_PER_LOOK == 0 && core.clock.now().us >= now.us + TURN_US;
+            if is_full || is_late {
+                break;
             }
         }
         now

@@ -17,6 +17,7 @@ use crate::protocol::limit::{Limits, Load, Now};
 use crate::protocol::session::{Ending, Session};
 use crate::protocol::uplink::Token;
 use crate::transport::gate::Place;
+use crate::transport::turn::{TURN_BYTES, poll_again_behind_others};
 use crate::transport::worker::Worker;
 
 /// Reads of one connection before others get their turn.
@@ -354,6 +355,7 @@ pub async fn close(socket: &mut Socket, farewell: Duration) {
 
 fn poll(worker: &Worker, connection: &Connection, cx: &mut Context<'_>) -> Poll<()> {
     let mut reads = 0;
+    let mut taken_bytes = 0;
     loop {
         let had_output = {
             let state = &mut *connection.state.borrow_mut();
@@ -373,39 +375,46 @@ fn poll(worker: &Worker, connection: &Connection, cx: &mut Context<'_>) -> Poll<
         if had_output {
             worker.charge(connection, Progress::Made);
         }
-        let is_cut = take_waiting_input(worker, connection);
+        let waiting = take_waiting_input(worker, connection);
+        taken_bytes += waiting.bytes;
         if !may_read(worker, connection) {
             return Poll::Pending;
         }
-        if is_cut {
-            cx.waker().wake_by_ref();
+        if waiting.is_cut {
+            poll_again_behind_others(cx);
             return Poll::Pending;
         }
         if connection.state.borrow().session.ending().is_some() || !connection.state.borrow().output.is_empty() {
             continue;
         }
-        if reads == READS_PER_TURN {
-            cx.waker().wake_by_ref();
+        if reads == READS_PER_TURN || taken_bytes >= TURN_BYTES {
+            poll_again_behind_others(cx);
             return Poll::Pending;
         }
         reads += 1;
         let Some(room) = worker.reserve(connection) else { return Poll::Pending };
-        match poll_read(worker, connection, room, cx) {
-            Poll::Ready(false) => {}
-            Poll::Ready(true) => {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            Poll::Pending => return Poll::Pending,
+        let read = ready!(poll_read(worker, connection, room, cx));
+        taken_bytes += read.bytes;
+        if read.is_cut {
+            poll_again_behind_others(cx);
+            return Poll::Pending;
         }
     }
 }
 
-/// Takes in what was read before; whether some of it must wait until others had their turn.
-fn take_waiting_input(worker: &Worker, connection: &Connection) -> bool {
+/// What was taken in of what came.
+#[derive(Debug, Clone, Copy, Default)]
+struct TakenIn {
+    bytes: usize,
+    /// Whether there is more that must wait until others had their turn.
+    is_cut: bool,
+}
+
+/// Takes in what was read before.
+fn take_waiting_input(worker: &Worker, connection: &Connection) -> TakenIn {
     let mut waiting = std::mem::take(&mut connection.state.borrow_mut().input);
     if waiting.is_empty() {
-        return false;
+        return TakenIn::default();
     }
     let fed = feed(worker, connection, &waiting);
     waiting.drain(..fed.used);
@@ -414,7 +423,7 @@ fn take_waiting_input(worker: &Worker, connection: &Connection) -> bool {
     }
     connection.state.borrow_mut().input = waiting;
     worker.charge(connection, if fed.used > 0 { Progress::Made } else { Progress::None });
-    fed.is_cut
+    TakenIn { bytes: fed.used, is_cut: fed.is_cut }
 }
 
 /// Whether the session takes input; if not, the worker wakes the connection when it does.
@@ -436,25 +445,25 @@ fn may_read(worker: &Worker, connection: &Connection) -> bool {
     wants
 }
 
-/// Reads and takes in what was read; whether some of it must wait until others had their turn.
-fn poll_read(worker: &Worker, connection: &Connection, room: usize, cx: &mut Context<'_>) -> Poll<bool> {
+/// Reads and takes in what was read.
+fn poll_read(worker: &Worker, connection: &Connection, room: usize, cx: &mut Context<'_>) -> Poll<TakenIn> {
     let mut shared = worker.read_buffer.borrow_mut();
     let room = room.min(shared.len());
     let mut buffer = ReadBuf::new(&mut shared[..room]);
     let read = {
         let state = &mut *connection.state.borrow_mut();
-        let Some(socket) = &mut state.socket else { return Poll::Ready(false) };
+        let Some(socket) = &mut state.socket else { return Poll::Ready(TakenIn::default()) };
         socket.poll_read(cx, &mut buffer)
     };
     match read {
         Poll::Pending => Poll::Pending,
         Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
             let bytes = buffer.filled();
-            let mut is_cut = false;
+            let mut taken = TakenIn::default();
             connection.state.borrow_mut().has_news = true;
             if connection.state.borrow().input.is_empty() {
                 let fed = feed(worker, connection, bytes);
-                is_cut = fed.is_cut;
+                taken = TakenIn { bytes: fed.used, is_cut: fed.is_cut };
                 if fed.used < bytes.len() {
                     connection.state.borrow_mut().input = bytes[fed.used..].to_vec();
                     worker.charge(connection, Progress::Made);
@@ -466,12 +475,12 @@ fn poll_read(worker: &Worker, connection: &Connection, room: usize, cx: &mut Con
                 state.input.reserve_exact(state.needed.max(len + bytes.len()) - len);
                 state.input.extend_from_slice(bytes);
             }
-            Poll::Ready(is_cut)
+            Poll::Ready(taken)
         }
         // The end of the stream, or an error: the device is gone either way.
         Poll::Ready(_) => {
             worker.act(connection, |state, ctx| state.session.end(Ending::ConnectionLost, ctx));
-            Poll::Ready(false)
+            Poll::Ready(TakenIn::default())
         }
     }
 }

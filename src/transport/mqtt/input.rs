@@ -3,6 +3,7 @@
 use crate::codec::mqtt::{self, Malformed};
 use crate::protocol::limit::Limits;
 use crate::protocol::session::{Context, Ending, Session};
+use crate::transport::turn::TURN_BYTES;
 
 /// A PUBLISH over the limit, of which only the head is kept.
 #[derive(Debug)]
@@ -59,7 +60,7 @@ pub fn feed(bytes: &[u8], oversize: &mut Option<Oversize>, session: &mut Session
     let mut packets = 0;
     let mut is_cut = false;
     while session.wants_input(ctx.limits, ctx.load) {
-        if packets == PACKETS_PER_TURN || ctx.send.len() >= answers_max {
+        if packets == PACKETS_PER_TURN || used >= TURN_BYTES || ctx.send.len() >= answers_max {
             is_cut = true;
             break;
         }

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::rc::Rc;
 
 use tokio::sync::mpsc;
+use tokio::task::yield_now;
 use tokio::time::interval;
 
 use super::early::EarlyCommands;
@@ -14,6 +15,7 @@ use crate::protocol::limit::Now;
 use crate::protocol::session::Pending;
 use crate::protocol::uplink::Token;
 use crate::transport::mqtt::connection::{Connection, State};
+use crate::transport::turn::TURN_BYTES;
 
 /// Commands taken in at once.
 const COMMANDS_PER_TURN: usize = 256;
@@ -26,9 +28,17 @@ impl Worker {
     pub(super) async fn take_commands(self: Rc<Self>, mut commands: mpsc::Receiver<DownlinkEvent>) {
         let mut events = Vec::new();
         while commands.recv_many(&mut events, COMMANDS_PER_TURN).await > 0 {
-            let now = self.core.borrow_mut().now();
+            let mut now = self.core.borrow_mut().now();
             self.look_for_freeze(now);
+            let mut taken_bytes = 0;
             for event in events.drain(..) {
+                if taken_bytes >= TURN_BYTES {
+                    self.core.borrow_mut().uplink.flush();
+                    yield_now().await;
+                    now = self.core.borrow_mut().now();
+                    self.look_for_freeze(now);
+                    taken_bytes = 0;
+                }
                 match event {
                     DownlinkEvent::Attached(token) => {
                         let mut attaching = self.attaching.borrow_mut();
@@ -41,12 +51,19 @@ impl Worker {
                         self.fences.set(self.fences.get() + 1);
                         self.freeze.borrow_mut().commands_are_here();
                     }
-                    DownlinkEvent::Command { to, ticket, command } => self.take_command(now, to, ticket, command),
+                    DownlinkEvent::Command { to, ticket, command } => {
+                        taken_bytes += command.as_ref().map_or(0, Command::packet_bytes_max);
+                        self.take_command(now, to, ticket, command);
+                    }
                     DownlinkEvent::ReplySubjectRefused => self.core.borrow_mut().meter.reply_subject_refused(),
                     DownlinkEvent::Lost(count) => self.core.borrow_mut().meter.commands_lost(count),
                 }
             }
             self.core.borrow_mut().uplink.flush();
+            if !commands.is_empty() {
+                // A receiver that always finds more takes some hundred batches before its task is made to wait.
+                yield_now().await;
+            }
         }
     }
 

@@ -134,6 +134,11 @@ impl Endpoint {
         self.exchanges.len()
     }
 
+    /// Bytes of requests that wait for the registry.
+    pub fn parked_bytes(&self) -> usize {
+        self.parked_bytes
+    }
+
     /// Requests that wait for the registry or the queue.
     pub fn unanswered(&self) -> usize {
         self.parked + self.queued

@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::stream::Stream;
 use crate::codec::websocket::{self, Decoder, Failure, NORMAL_CLOSURE, Opcode};
+use crate::transport::turn::poll_again_behind_others;
 
 /// Longest payload of a frame that is written, in bytes: what of it the system does not take at once is kept.
 const FRAME_BYTES_MAX: usize = 16 * 1024;
@@ -93,7 +94,7 @@ impl WebSocket {
         }
         if taken.data_bytes == 0 && !self.has_ended {
             // Frames without data are no reason to keep others waiting.
-            cx.waker().wake_by_ref();
+            poll_again_behind_others(cx);
             return Poll::Pending;
         }
         Poll::Ready(Ok(()))
