@@ -83,6 +83,7 @@ fn outcome(reason: Refused) -> ConnectOutcome {
         Refused::QueueAway => ConnectOutcome::QueueAway,
         Refused::Draining => ConnectOutcome::Draining,
         Refused::ConnectionLimit => ConnectOutcome::ConnectionLimit,
+        Refused::Crowded => ConnectOutcome::Crowded,
         Refused::TakeoverLimit => ConnectOutcome::TakeoverLimit,
         Refused::ReconnectLimit => ConnectOutcome::ReconnectLimit,
         Refused::Certificate => ConnectOutcome::WrongCertificate,

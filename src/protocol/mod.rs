@@ -24,6 +24,7 @@ pub mod printable;
 pub mod random;
 pub mod secret;
 pub mod session;
+pub mod shares;
 pub mod topic;
 pub mod trace;
 pub mod ulid;

@@ -8,6 +8,7 @@
 
 mod clock;
 pub mod coap;
+mod connects;
 mod core;
 mod directory;
 pub mod dtls;
@@ -20,6 +21,7 @@ mod port;
 mod proxies;
 mod recent;
 mod reconnects;
+mod room;
 mod slots;
 mod takeovers;
 pub mod tls;

@@ -70,6 +70,8 @@ pub enum Refused {
     Draining,
     /// Too many connections.
     ConnectionLimit,
+    /// Too many wait to be served, most of them from its network.
+    Crowded,
     /// The device was taken over too often of late.
     TakeoverLimit,
     /// The device connected too often of late.
@@ -103,7 +105,8 @@ impl Refused {
             | Refused::ConnectionLimit
             | Refused::TakeoverLimit
             | Refused::ReconnectLimit => Some(ConnectCode::ServerUnavailable),
-            Refused::ProxyHeader
+            Refused::Crowded
+            | Refused::ProxyHeader
             | Refused::TlsHandshake
             | Refused::WebSocketHandshake
             | Refused::Malformed

@@ -16,6 +16,7 @@ pub(crate) fn play() -> Seen {
     admissions(&mut seen);
     messages_and_endings(&mut seen);
     limits(&mut seen);
+    crowd(&mut seen);
     drain(&mut seen);
     seen
 }
@@ -131,6 +132,16 @@ fn limits(seen: &mut Seen) {
     let (_first, code) = enter(&devices[0]);
     assert_eq!(code, 0);
     assert_eq!(enter(&devices[1]).1, 3);
+    seen.scrape(&bridge);
+}
+
+fn crowd(seen: &mut Seen) {
+    let (registry, _) = Registry::numbered(1);
+    let settings = Settings::stdio(&registry).toml("limits.connect_rate", "1");
+    let bridge = Bridge::start(&settings);
+    // Five go on within half of the time for a CONNECT.
+    let _waiting: Vec<Wire> = (0..10).map(|_| Wire::open(bridge.mqtt())).collect();
+    wait_counted(&bridge, "connects_total", &["crowded"]);
     seen.scrape(&bridge);
 }
 

@@ -25,6 +25,7 @@ mod publish;
 mod rejected;
 mod relay;
 mod renewal;
+mod shares;
 mod shutdown;
 mod simulated;
 mod start;

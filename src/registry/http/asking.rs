@@ -13,10 +13,10 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::waiting::Waiting;
 use super::{Answer, Ask, HttpError, HttpRegistry, PROBE, RENEWALS_MAX, REQUESTS_MAX, WAITING_MAX};
 use crate::protocol::id::DeviceId;
 use crate::protocol::network::Protocol;
+use crate::protocol::shares::Waiting;
 use crate::protocol::uplink::Availability;
 use crate::registry::Lookup;
 use crate::registry::change::{Asked, Change};

@@ -14,7 +14,6 @@ mod cache;
 mod client;
 mod error;
 mod settings;
-mod waiting;
 
 pub use client::{Answer, HttpClient};
 pub use error::HttpError;

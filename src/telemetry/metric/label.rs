@@ -109,6 +109,8 @@ label! {
         Draining = "draining",
         /// CONNACK 0x03: `limits.connections` is reached.
         ConnectionLimit = "connection_limit",
+        /// Closed without an answer: too many wait to be served, most of them from its network.
+        Crowded = "crowded",
         /// CONNACK 0x03: the device was taken over too often of late.
         TakeoverLimit = "takeover_limit",
         /// CONNACK 0x03: the device connected too often of late.

@@ -17,6 +17,7 @@ use crate::protocol::limit::{Limits, Load, Now};
 use crate::protocol::session::{Ending, Session};
 use crate::protocol::uplink::Token;
 use crate::transport::gate::Place;
+use crate::transport::room::RoomPermit;
 use crate::transport::turn::{TURN_BYTES, poll_again_behind_others};
 use crate::transport::worker::Worker;
 
@@ -81,6 +82,8 @@ pub struct State {
     charged_us: Option<u64>,
     /// What of the will is in [`Load::will_bytes`].
     will_charged: usize,
+    /// The room that a large will takes.
+    will_room: Option<RoomPermit>,
     /// Room that it waits for.
     wanted: usize,
     /// Whether the worker has it in its list of those that are not read.
@@ -110,6 +113,7 @@ impl State {
             charged: 0,
             charged_us: None,
             will_charged: 0,
+            will_room: None,
             wanted: 0,
             is_listed: false,
             paused: false,
@@ -240,11 +244,19 @@ impl State {
         }
     }
 
+    /// Keeps the room of a large will, as long as the session keeps the will.
+    pub fn keep_will_room(&mut self, room: Option<RoomPermit>) {
+        self.will_room = room;
+    }
+
     /// Tells the load of a large will while the session keeps it.
     pub fn charge_will(&mut self, load: &mut Load) {
         let held = will_charge(self.session.will_bytes());
         load.will_bytes = (load.will_bytes + held).saturating_sub(self.will_charged);
         self.will_charged = held;
+        if held == 0 {
+            self.will_room = None;
+        }
     }
 
     fn held_bytes(&self, needed: usize) -> usize {

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::door::Door;
 use super::socket::Socket;
@@ -15,8 +14,9 @@ use crate::protocol::limit::Limits;
 use crate::protocol::network::{Network, Protocol, Source};
 use crate::protocol::session::StoredWill;
 use crate::protocol::uplink::Availability;
-use crate::transport::gate::Admission;
+use crate::transport::gate::{Admission, Place, SocketPermit};
 use crate::transport::port::{Identity, Lookup, Refused};
+use crate::transport::room::RoomPermit;
 use crate::transport::tls;
 use crate::transport::worker::Worker;
 
@@ -35,7 +35,7 @@ pub struct Authenticated {
     /// What followed the CONNECT.
     pub rest: Vec<u8>,
     /// The room that a large CONNECT takes.
-    pub room: Option<OwnedSemaphorePermit>,
+    pub room: Option<RoomPermit>,
 }
 
 /// A refusal, with the client id as far as it was read.
@@ -56,8 +56,12 @@ impl Refusing {
 pub struct Received {
     /// Address of the client: that of the connection, or what a proxy says.
     pub peer: String,
+    /// The network of that address.
+    pub network: Network,
     /// What it came by.
     pub socket: Socket,
+    /// The place of the connection.
+    pub place: Place,
     /// The packet, and what followed it.
     pub connect: Connect,
 }
@@ -68,30 +72,41 @@ pub struct Connect {
     frame: Frame,
     network: Network,
     /// The room that a large packet takes.
-    room: Option<OwnedSemaphorePermit>,
+    room: Option<RoomPermit>,
 }
 
-/// Opens a connection and reads a CONNECT.
+/// Waits for the connection's turn, opens it and reads a CONNECT.
 ///
 /// # Errors
 /// Why there is none, with the address of the client as far as it is known; the connection is closed.
 pub async fn receive(
     worker: &Worker,
     door: &Door,
-    socket: TcpStream,
+    permit: &SocketPermit,
+    mut socket: TcpStream,
     peer: SocketAddr,
-) -> Result<Received, (String, Refused)> {
+) -> Result<Received, (SocketAddr, Refused)> {
     let mut client = peer;
     let read = async {
-        let mut socket = opening::open(worker, door, socket, &mut client).await?;
+        let early = opening::identify(worker, door, &mut socket, &mut client).await?;
         let network = Network::of(client.ip());
-        read_connect(worker, &mut socket, network).await.map(|connect| (socket, connect))
+        if !worker.connects.enter(network).await {
+            return Err(Refused::Crowded);
+        }
+        let place = Place::take(permit);
+        if place.admission == Admission::Overrun {
+            return Err(Refused::ConnectionLimit);
+        }
+        let mut socket = opening::open(worker, door, socket, early).await?;
+        let connect = read_connect(worker, &mut socket, network).await?;
+        Ok((network, socket, place, connect))
     };
     let read = tokio::time::timeout(worker.settings.connect_timeout, read).await.unwrap_or(Err(Refused::TimedOut));
-    let peer = client.to_string();
     match read {
-        Ok((socket, connect)) => Ok(Received { peer, socket, connect }),
-        Err(reason) => Err((peer, reason)),
+        Ok((network, socket, place, connect)) => {
+            Ok(Received { peer: client.to_string(), network, socket, place, connect })
+        }
+        Err(reason) => Err((client, reason)),
     }
 }
 
@@ -107,9 +122,7 @@ async fn read_connect(worker: &Worker, socket: &mut Socket, network: Network) ->
         }
         let needed = input::connect_bytes(&bytes);
         if needed > Limits::FREE_BYTES && room.is_none() {
-            // A packet is at most 252 MiB, and nobody closes the semaphore.
-            let permits = u32::try_from(needed).unwrap_or(u32::MAX);
-            room = worker.opening.clone().acquire_many_owned(permits).await.ok();
+            room = Some(worker.opening.take(network, needed).await.ok_or(Refused::Crowded)?);
             bytes.reserve_exact(needed.saturating_sub(bytes.len()));
         }
         opening::read_more(socket, &mut bytes, needed.max(Limits::FREE_BYTES)).await?;

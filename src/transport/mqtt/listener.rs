@@ -11,18 +11,24 @@ use tokio::task::spawn_local;
 use super::Listening;
 use super::connection::{self, Connection, State};
 use super::door::Door;
-use super::handshake::{self, Authenticated, Refusing};
+use super::handshake::{self, Authenticated, Received, Refusing};
 use super::socket::Socket;
 use crate::codec::mqtt::encode;
 use crate::protocol::auth::Refusal;
 use crate::protocol::claim::Word;
+use crate::protocol::network::Network;
 use crate::protocol::session::{Ending, Opening, Session};
 use crate::protocol::uplink::Token;
 use crate::transport::directory::{Entered, Entry};
-use crate::transport::gate::{Admission, Bucket, Place, SocketPermit};
+use crate::transport::gate::{Bucket, Place, SocketPermit};
 use crate::transport::mailbox::Mail;
 use crate::transport::port::{Identity, Refused, Way};
+use crate::transport::room::RoomPermit;
 use crate::transport::worker::Worker;
+
+/// Connections that are accepted in a second at least, twice as many as wait in the system's line: there, nobody can be told
+/// from anybody else.
+const ACCEPTS_PER_SECOND: u64 = 8_192;
 
 /// Pause after the system refused a connection: it is out of descriptors or memory, and asking again at once does not
 /// help it.
@@ -32,7 +38,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub async fn accept(worker: Rc<Worker>, listening: Listening) {
     let Listening { listener, door } = listening;
     let clock = worker.core.borrow().clock;
-    let mut bucket = Bucket::new(worker.settings.connects_per_second, clock.now().us);
+    let per_second = worker.settings.connects_per_second.max(ACCEPTS_PER_SECOND);
+    let mut bucket = Bucket::new(per_second, clock.now().us);
     loop {
         if let Err(wait_us) = bucket.take(clock.now().us) {
             tokio::time::sleep(Duration::from_micros(wait_us)).await;
@@ -59,27 +66,22 @@ pub async fn accept(worker: Rc<Worker>, listening: Listening) {
 /// Serves a connection until it is closed; its permit is given back after that.
 async fn serve(worker: Rc<Worker>, door: Door, permit: SocketPermit, socket: TcpStream, peer: SocketAddr) {
     let way = door.way();
-    let place = Place::take(&permit);
     worker.core.borrow_mut().meter.opened(way);
     let mut has_session = false;
-    if place.admission == Admission::Overrun {
-        worker.core.borrow_mut().meter.refused("", &peer.to_string(), Refused::ConnectionLimit);
-    } else {
-        // Without it acknowledgements wait for the peer's delayed ACK; where it cannot be set they still arrive.
-        let _unset = socket.set_nodelay(true);
-        match open(&worker, &door, socket, peer, place.admission).await {
-            Opened::Session(connection) => {
-                has_session = true;
-                drop(door);
-                connection::drive(&worker, &connection, place).await;
-            }
-            Opened::Refused(mut socket) => {
-                // Whoever sees the connection closed may count on its place.
-                drop(place);
-                connection::close(&mut socket, connection::FAREWELL).await;
-            }
-            Opened::Nothing => {}
+    // Without it acknowledgements wait for the peer's delayed ACK; where it cannot be set they still arrive.
+    let _unset = socket.set_nodelay(true);
+    match open(&worker, &door, &permit, socket, peer).await {
+        Opened::Session(connection, place) => {
+            has_session = true;
+            drop(door);
+            connection::drive(&worker, &connection, place).await;
         }
+        Opened::Refused(mut socket, place) => {
+            // Whoever sees the connection closed may count on its place.
+            drop(place);
+            connection::close(&mut socket, connection::FAREWELL).await;
+        }
+        Opened::Nothing => {}
     }
     worker.core.borrow_mut().meter.closed(way, has_session);
 }
@@ -87,52 +89,95 @@ async fn serve(worker: Rc<Worker>, door: Door, permit: SocketPermit, socket: Tcp
 /// What came of a connection.
 enum Opened {
     /// A session.
-    Session(Rc<Connection>),
+    Session(Rc<Connection>, Place),
     /// An answer that says no; the connection is still to be closed.
-    Refused(Socket),
+    Refused(Socket, Place),
     /// Nothing; it is closed.
     Nothing,
 }
 
 /// Takes a connection to its session.
-async fn open(worker: &Rc<Worker>, door: &Door, socket: TcpStream, peer: SocketAddr, admission: Admission) -> Opened {
+async fn open(worker: &Rc<Worker>, door: &Door, permit: &SocketPermit, socket: TcpStream, peer: SocketAddr) -> Opened {
     let refused = |device: &str, peer: &str, reason| worker.core.borrow_mut().meter.refused(device, peer, reason);
-    let received = match handshake::receive(worker, door, socket, peer).await {
+    let received = match handshake::receive(worker, door, permit, socket, peer).await {
         Ok(received) => received,
         Err((peer, reason)) => {
-            refused("", &peer, reason);
+            refused("", &peer.to_string(), reason);
+            if is_fault(reason) {
+                worker.connects.note(Network::of(peer.ip()), false);
+            }
             return Opened::Nothing;
         }
     };
-    let (peer, mut socket) = (received.peer, received.socket);
+    let Received { peer, network, mut socket, place, connect } = received;
     let certificate = socket.client_certificate();
-    let claimed = match handshake::authenticate(worker, received.connect, certificate, admission).await {
-        Ok(authenticated) => claim(worker, &authenticated, &peer).map(|claim| (authenticated, claim)),
+    let claimed = match handshake::authenticate(worker, connect, certificate, place.admission).await {
+        Ok(authenticated) => claim(worker, &authenticated, network, &peer).map(|claim| (authenticated, claim)),
         Err(refusing) => Err(refusing),
     };
     match claimed {
-        Ok((authenticated, (token, id))) => {
-            let begun = begin(worker, authenticated, token, id, (socket, door.way()), &peer).await;
-            begun.map_or(Opened::Nothing, Opened::Session)
+        Ok((authenticated, claim)) => {
+            worker.connects.note(network, true);
+            let begun = begin(worker, authenticated, claim, (socket, door.way()), &peer).await;
+            begun.map_or(Opened::Nothing, |connection| Opened::Session(connection, place))
         }
         Err(Refusing { device, reason }) => {
             refused(&device, &peer, reason);
+            if is_fault(reason) {
+                worker.connects.note(network, false);
+            }
             if let Some(code) = reason.code() {
                 // A client that does not take its refusal is closed without it.
                 let _unread = socket.try_write(&encode::connack(code));
             }
-            Opened::Refused(socket)
+            Opened::Refused(socket, place)
         }
     }
 }
 
+/// Whether a connection has itself to blame for getting no session.
+fn is_fault(reason: Refused) -> bool {
+    match reason {
+        Refused::Version
+        | Refused::ClientId
+        | Refused::Identity(_)
+        | Refused::Certificate
+        | Refused::ProxyHeader
+        | Refused::TlsHandshake
+        | Refused::WebSocketHandshake
+        | Refused::Malformed
+        | Refused::TimedOut => true,
+        // Health checks of balancers leave without a word.
+        Refused::ConnectionLost
+        | Refused::RegistryAway
+        | Refused::QueueAway
+        | Refused::Draining
+        | Refused::ConnectionLimit
+        | Refused::Crowded
+        | Refused::TakeoverLimit
+        | Refused::ReconnectLimit => false,
+    }
+}
+
+/// What a session begins with besides its device.
+struct Claim {
+    token: Token,
+    id: Box<str>,
+    /// The room that a large will takes.
+    will_room: Option<RoomPermit>,
+}
+
 /// Makes the device's session this one, which gets a place and an id; the older one ends.
-fn claim(worker: &Worker, authenticated: &Authenticated, peer: &str) -> Result<(Token, Box<str>), Refusing> {
+fn claim(worker: &Worker, authenticated: &Authenticated, network: Network, peer: &str) -> Result<Claim, Refusing> {
     let device = &authenticated.device;
     let will_bytes = authenticated.will.as_ref().map_or(0, |will| will.topic.len() + will.payload.len());
-    if !worker.has_room_for_will(connection::will_charge(will_bytes)) {
-        return Err(Refusing { device: device.to_string(), reason: Refused::ConnectionLimit });
-    }
+    let will_room = match connection::will_charge(will_bytes) {
+        0 => None,
+        charge => match worker.wills.try_take(network, charge) {
+            Some(room) => Some(room),
+            None => return Err(Refusing { device: device.to_string(), reason: Refused::ConnectionLimit }),
+        },
+    };
     let token = worker.slots.borrow_mut().reserve();
     let now = worker.core.borrow_mut().now();
     let id: Box<str> = worker.session_id(now).into();
@@ -177,15 +222,14 @@ fn claim(worker: &Worker, authenticated: &Authenticated, peer: &str) -> Result<(
     if takes_over {
         worker.say(Word::Yielded, device, &id);
     }
-    Ok((token, id))
+    Ok(Claim { token, id, will_room })
 }
 
 /// Gives the device its session; `None` when a newer CONNECT of the device came in between.
 async fn begin(
     worker: &Rc<Worker>,
     authenticated: Authenticated,
-    token: Token,
-    id: Box<str>,
+    Claim { token, id, will_room }: Claim,
     (socket, way): (Socket, Way),
     peer: &str,
 ) -> Option<Rc<Connection>> {
@@ -223,7 +267,11 @@ async fn begin(
     let mut state = State::new(session, socket, rest);
     state.write(&mut send);
     let connection = Rc::new(Connection { token, device, peer: peer.into(), state: RefCell::new(state) });
-    connection.state.borrow_mut().charge_will(&mut worker.core.borrow_mut().load);
+    {
+        let state = &mut *connection.state.borrow_mut();
+        state.keep_will_room(will_room);
+        state.charge_will(&mut worker.core.borrow_mut().load);
+    }
     drop(room);
     worker.slots.borrow_mut().fill(token, connection.clone());
     worker.release_commands(token);
@@ -238,13 +286,6 @@ async fn begin(
 }
 
 impl Worker {
-    /// Whether the session may keep a will that counts for so much. Wills stay, so they get half of what else comes and
-    /// goes.
-    fn has_room_for_will(&self, will_charge: usize) -> bool {
-        let core = self.core.borrow();
-        will_charge == 0 || core.load.will_bytes.saturating_add(will_charge) <= core.limits.buffered_bytes() / 2
-    }
-
     /// Ends the session that another of the same device replaces, wherever in this replica it is.
     fn end_anywhere(&self, older: &Entry, ending: Ending) {
         if older.worker == self.settings.index {

@@ -33,19 +33,19 @@ const REQUEST_BYTES_MAX: usize = 8 * 1024;
 /// Subprotocols of MQTT 3.1.1 and 3.1 (MQTT-6.0.0-3; the older one is what clients of 3.1 ask for).
 const SUBPROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
 
-/// Opens a connection as its door says. `client` becomes what a proxy tells, as soon as it does.
+/// Reads whose the connection is, where a proxy tells: `client` becomes that. Gives what was read behind it.
 ///
 /// # Errors
-/// Why it cannot be opened. It is closed then; a request for something else than MQTT was answered.
-pub async fn open(
+/// [`Refused::ProxyHeader`], [`Refused::ConnectionLost`].
+pub async fn identify(
     worker: &Worker,
     door: &Door,
-    mut socket: TcpStream,
+    socket: &mut TcpStream,
     client: &mut SocketAddr,
-) -> Result<Socket, Refused> {
+) -> Result<Vec<u8>, Refused> {
     let mut early = Vec::new();
     if worker.settings.proxies.contains(client.ip()) {
-        let header = read_header(&mut socket, &mut early).await;
+        let header = read_header(socket, &mut early).await;
         worker.traffic(door.way()).note_received(early.len());
         let header = header?;
         if let Origin::Client(address) = header.origin {
@@ -53,6 +53,14 @@ pub async fn open(
         }
         early.drain(..header.bytes);
     }
+    Ok(early)
+}
+
+/// Opens a connection as its door says; `early` was read from it before.
+///
+/// # Errors
+/// Why it cannot be opened. It is closed then; a request for something else than MQTT was answered.
+pub async fn open(worker: &Worker, door: &Door, socket: TcpStream, early: Vec<u8>) -> Result<Socket, Refused> {
     let wire = Wire::new(socket, early, worker.traffic(door.way()).clone());
     let stream = match &door.tls {
         None => Stream::Tcp(wire),

@@ -19,12 +19,13 @@ use std::sync::Arc;
 use std::task::{self, Poll};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use self::early::EarlyCommands;
 use super::coap::{self, Port, Ports};
+use super::connects::Connects;
 use super::core::Core;
 use super::directory::Directory;
 use super::freeze::Freeze;
@@ -35,6 +36,7 @@ use super::mqtt::{Listening, listener};
 use super::pauses::Pauses;
 use super::port::Way;
 use super::proxies::Proxies;
+use super::room::SharedRoom;
 use super::slots::Slots;
 use super::traffic::Traffic;
 use crate::protocol::claim::Word;
@@ -55,8 +57,9 @@ const STALL_US: u64 = 200_000;
 /// Ticks in which every session is looked at once.
 const TICKS_PER_ROUND: usize = 10;
 
-/// Bytes that CONNECTs above the free share may take together while their senders are unknown; further ones wait.
-const OPENING_BYTES: usize = 1024 * 1024;
+/// Bytes that CONNECTs above the free share may take together while their senders are unknown, half of it those of one
+/// network; further ones wait.
+const OPENING_BYTES: usize = 2 * 1024 * 1024;
 
 /// A connection that found no room shows again within this time, us.
 const CROWDED_US: u64 = 3_000_000;
@@ -119,8 +122,12 @@ pub struct Worker {
     pub(super) read_buffer: RefCell<Vec<u8>>,
     send_buffer: RefCell<Vec<u8>>,
     session_ids: RefCell<UlidGenerator>,
+    /// Who goes on to its CONNECT, and when.
+    pub(super) connects: Connects,
     /// Room for CONNECTs that are larger than usual: nobody knows yet who sends them.
-    pub(super) opening: Arc<Semaphore>,
+    pub(super) opening: SharedRoom,
+    /// Room for wills that are larger than usual. They stay, so they get half of what else comes and goes.
+    pub(super) wills: SharedRoom,
     pub(super) attaching: RefCell<HashMap<Token, Attaching>>,
     /// Commands of sessions that are about to begin.
     early: RefCell<HashMap<Token, EarlyCommands>>,
@@ -151,9 +158,10 @@ impl Worker {
         notices: Option<mpsc::UnboundedSender<Notice>>,
         seed: u128,
     ) -> Rc<Self> {
-        let opening = Arc::new(Semaphore::new(core.limits.packet_bytes.max(OPENING_BYTES)));
         Rc::new(Self {
-            opening,
+            connects: Connects::new(settings.connects_per_second, settings.connect_timeout, core.clock),
+            opening: SharedRoom::new(core.limits.packet_bytes.saturating_mul(3).max(OPENING_BYTES)),
+            wills: SharedRoom::new(core.limits.buffered_bytes() / 2),
             settings,
             core: RefCell::new(core),
             slots: RefCell::new(Slots::new()),
@@ -196,6 +204,7 @@ impl Worker {
             spawn_local(self.clone().take_receipts(inbox)),
             spawn_local(self.clone().take_commands(commands)),
             spawn_local(self.clone().tick()),
+            spawn_local(self.clone().serve_connects()),
         ];
         let ports = self.ports.get_or_init(|| ports);
         tasks.extend(ports.iter().map(|port| spawn_local(coap::serve(self.clone(), port.clone()))));
@@ -429,6 +438,10 @@ impl Worker {
     pub(super) fn with_context(&self, now: Now, act: impl FnOnce(&mut Context<'_>)) {
         let mut nothing = Vec::new();
         self.core.borrow_mut().with(now, "", "", &mut nothing, act);
+    }
+
+    async fn serve_connects(self: Rc<Self>) {
+        self.connects.serve().await;
     }
 
     async fn tick(self: Rc<Self>) {

@@ -1,4 +1,4 @@
-//! Those who wait for the service, in the order in which they are served.
+//! Those who wait, in the order in which they are served.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -7,7 +7,7 @@ use crate::protocol::network::Network;
 /// What waits, a line for each network. The lines take turns, so a network that asks for a thousand devices makes no
 /// other wait for more than one of them.
 #[derive(Debug)]
-pub(super) struct Waiting<T> {
+pub struct Waiting<T> {
     lines: HashMap<Network, VecDeque<T>>,
     /// Networks with a line, the next one first.
     turns: VecDeque<Network>,
@@ -24,13 +24,13 @@ impl<T> Default for Waiting<T> {
 
 impl<T> Waiting<T> {
     /// Whether nobody waits.
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// Adds one at the end of its network's line. With `room` waiting already, the newest of the longest line goes, which
     /// may be this one; it is returned.
-    pub(super) fn push(&mut self, network: Network, item: T, room: usize) -> Option<T> {
+    pub fn push(&mut self, network: Network, item: T, room: usize) -> Option<T> {
         let mut refused = None;
         if self.len >= room {
             let own = self.lines.get(&network).map_or(0, VecDeque::len);
@@ -51,7 +51,7 @@ impl<T> Waiting<T> {
     }
 
     /// The one whose turn it is.
-    pub(super) fn pop(&mut self) -> Option<T> {
+    pub fn pop(&mut self) -> Option<T> {
         let network = self.turns.pop_front()?;
         let line = self.lines.get_mut(&network)?;
         let item = line.pop_front();
@@ -64,6 +64,20 @@ impl<T> Waiting<T> {
         self.resized(network, len + 1, len);
         self.len -= 1;
         item
+    }
+
+    /// The first one, in the order of their turns, that `fits`; those before it keep their turns.
+    pub fn pop_fitting(&mut self, mut fits: impl FnMut(Network, &T) -> bool) -> Option<T> {
+        let first = |network: &Network| self.lines.get(network).and_then(VecDeque::front);
+        let at = self.turns.iter().position(|network| first(network).is_some_and(|item| fits(*network, item)))?;
+        let network = self.turns.remove(at)?;
+        self.turns.push_front(network);
+        self.pop()
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.len
     }
 
     /// Takes the newest of a line that has more than one.
@@ -122,6 +136,15 @@ mod tests {
         assert_eq!(waiting.pop(), Some((1, 0)));
         assert_eq!(waiting.push(network(2), (2, 0), usize::MAX), None);
         assert_eq!((waiting.pop(), waiting.pop()), (Some((1, 1)), Some((2, 0))));
+    }
+
+    #[test]
+    fn whoever_does_not_fit_keeps_its_turn_and_lets_others_pass() {
+        let mut waiting = filled(&[(1, 2), (2, 1), (3, 2)]);
+        assert_eq!(waiting.pop_fitting(|_, item| item.0 == 3), Some((3, 0)));
+        assert_eq!(waiting.pop_fitting(|_, item| item.1 == 1), Some((3, 1)), "a line is served from its front");
+        assert_eq!(waiting.pop_fitting(|number, _| number == network(9)), None);
+        assert_eq!(all(waiting), [(1, 0), (2, 0), (1, 1)]);
     }
 
     #[test]
