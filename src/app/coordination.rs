@@ -10,7 +10,9 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::late::LateSessions;
 use crate::protocol::claim::{Claim, ClaimError, PATIENCE_US, Verdict, Word};
+use crate::protocol::id::DeviceId;
 use crate::protocol::session::Ending;
 use crate::queue::nats::{Heard, NatsCoordination, NatsSettings};
 use crate::telemetry::health::{Health, PartState};
@@ -60,7 +62,8 @@ impl Coordination {
         // When something was asked last.
         let mut asked_us = 0;
         let mut complained = Vec::new();
-        let mut settling: VecDeque<(String, Box<str>)> = VecDeque::new();
+        let mut settling: VecDeque<(Word, DeviceId, Box<str>)> = VecDeque::new();
+        let mut late = LateSessions::default();
         let mut pace = interval(SETTLING_PAUSE);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -85,13 +88,16 @@ impl Coordination {
                     Some(Heard::Connected) => {
                         self.health.coordination.set(0, PartState::Ok);
                         others.say(&self.say_time()).await;
-                        let all = self.directory.all();
-                        settling = all.into_iter().map(|(device, session)| (device.to_string(), session)).collect();
+                        let all = self.directory.all().into_iter();
+                        settling = all.map(|(device, session)| (Word::Held, device, session)).collect();
+                        let late = late.say_all(self.clock.now().us);
+                        settling.extend(late.map(|(device, session)| (Word::Late, device, session)));
                     }
                     Some(Heard::Away) => {
                         self.health.coordination.set(0, PartState::Away);
                         self.metrics.outages.inc();
                         settling.clear();
+                        late.lose(self.clock.now().us);
                     }
                     Some(Heard::Proved(worker)) => {
                         let mailbox = usize::try_from(worker).ok().and_then(|worker| self.mailboxes.get(worker));
@@ -107,12 +113,15 @@ impl Coordination {
                         if let Some(claim) = self.claim(word, device.as_str(), &session) {
                             others.say(&claim).await;
                         }
+                        if word == Word::Late {
+                            late.note(device, session, others.is_connected(), self.clock.now().us);
+                        }
                     }
                     Some(Notice::CatchUp { worker }) => others.prove(worker as u64).await,
                 },
                 _ = pace.tick(), if !settling.is_empty() => {
-                    for (device, session) in settling.drain(..settling.len().min(SETTLING_BATCH)) {
-                        if let Some(claim) = self.claim(Word::Held, &device, &session) {
+                    for (word, device, session) in settling.drain(..settling.len().min(SETTLING_BATCH)) {
+                        if let Some(claim) = self.claim(word, device.as_str(), &session) {
                             others.say(&claim).await;
                         }
                     }
@@ -126,6 +135,8 @@ impl Coordination {
         let now = self.clock.now();
         let (since, said) = match word {
             Word::Begun | Word::Held | Word::Lives => self.directory.since(device, session, now)?,
+            // One that has ended is older than any that is there.
+            Word::Late => self.directory.since(device, session, now).unwrap_or_else(|| (0, self.directory.time(now))),
             _ => (0, self.directory.time(now)),
         };
         let (device, session, replica) = (device.into(), session.into(), self.replica_id.as_str().into());
@@ -160,6 +171,7 @@ impl Coordination {
                 Some(Claim { question: Some(question), ..asked })
             }
             Verdict::Answer(question) => {
+                mailbox.send(Mail::Replaces(entry.token));
                 let lives = self.claim(Word::Lives, device, &entry.session)?;
                 Some(Claim { question: Some(question), ..lives })
             }
@@ -170,6 +182,10 @@ impl Coordination {
             }
             Verdict::Won => {
                 mailbox.send(Mail::Reassert(entry.token));
+                None
+            }
+            Verdict::Announce => {
+                mailbox.send(Mail::Announce(entry.token));
                 None
             }
         }

@@ -13,6 +13,7 @@ mod coordination;
 mod counts;
 mod descriptors;
 mod hand_over;
+mod late;
 mod listeners;
 mod meter;
 mod queues;

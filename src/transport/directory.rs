@@ -10,6 +10,9 @@ use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::limit::Now;
 use crate::protocol::uplink::Token;
 
+/// A claim that presence was late counts for so long after it was said, us: recorded ones shall not be repeated for ever.
+const LATE_CLAIM_US: u64 = 60_000_000;
+
 /// A session as the rest of the replica sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -27,6 +30,8 @@ pub struct Entry {
     pub connected_ms: u64,
     /// When it began, by the clock that replicas share; [`Directory::enter`] sets it.
     pub since: u64,
+    /// Whether an older session gives way to it, here or elsewhere; the directory sets it.
+    pub replaces: bool,
 }
 
 /// What became of an entry.
@@ -77,6 +82,7 @@ impl Directory {
             state.takeovers.note(&device, &entry.session, 0, now.us);
         }
         entry.since = state.clock.begin(now);
+        entry.replaces = holds;
         match state.sessions.insert(device, entry) {
             None => Entered::Fresh,
             Some(older) => Entered::TookOver(older),
@@ -104,6 +110,11 @@ impl Directory {
         self.lock().sessions.get(device).is_some_and(|entry| entry.worker == worker && entry.token == token)
     }
 
+    /// Whether that is the device's session, and an older one gives way to it.
+    pub fn replaces(&self, device: &str, token: Token) -> bool {
+        self.lock().sessions.get(device).is_some_and(|entry| entry.replaces && entry.token == token)
+    }
+
     /// Applies another replica's claim: what it means for the session that is here; `None` when there is nothing to do. A
     /// session that yields is out, and must be ended.
     pub fn hear(&self, claim: &Claim, now: Now) -> Option<(Verdict, Entry)> {
@@ -121,12 +132,17 @@ impl Directory {
                 let device = DeviceId::new(&claim.device).ok()?;
                 state.takeovers.note_refused(&device, age_us, now.us);
             }
-            Word::Asked | Word::Time => {}
+            Word::Late if age_us > LATE_CLAIM_US => return None,
+            Word::Asked | Word::Late | Word::Time => {}
         }
         let entry = state.sessions.get(&*claim.device)?;
         let verdict = claim::judge(Holding { session: &entry.session, since: entry.since }, claim, now.us)?;
         if verdict != Verdict::Yield {
-            return Some((verdict, entry.clone()));
+            let entry = entry.clone();
+            if let (Verdict::Answer(_), Some(entry)) = (&verdict, state.sessions.get_mut(&*claim.device)) {
+                entry.replaces = true;
+            }
+            return Some((verdict, entry));
         }
         let (device, entry) = state.sessions.remove_entry(&*claim.device)?;
         state.takeovers.note(&device, &claim.session, 0, now.us);
@@ -207,6 +223,7 @@ mod tests {
             peer: "".into(),
             connected_ms: 0,
             since: 0,
+            replaces: false,
         }
     }
 

@@ -14,6 +14,8 @@ pub enum Mail {
     End(Token, Ending),
     /// Say once more that the device of that session is online: presence of an earlier session may stand behind it.
     Announce(Token),
+    /// A session on another replica is about to give way to that session.
+    Replaces(Token),
     /// Declare the interest of that session in its commands once more.
     Reassert(Token),
     /// All claims that other replicas made before [`Notice::CatchUp`] are known.

@@ -10,6 +10,7 @@
 //!   soon after the question ([`PATIENCE_US`]); a later one is asked for again. A claim of a session that has ended
 //!   meanwhile is not answered, so it ends nobody.
 //! - Whoever hears of an older one says that it holds a newer one, and is asked in its turn.
+//! - An older session whose `online` came to the queue late says so, and the newer one repeats its own.
 
 mod clock;
 mod question;
@@ -39,6 +40,8 @@ pub enum Word {
     Yielded,
     /// It has ended, of a device that was taken over of late.
     Ended,
+    /// Its `online` is stored, and may stand behind that of a newer session.
+    Late,
     /// It never began: the device was taken over too often, and is refused for a while.
     Refused,
     /// Nothing but the time: said by a replica that is new, and answered by those whose clock is ahead.
@@ -86,6 +89,8 @@ pub enum Verdict {
     Yield,
     /// Its session took the device over from another replica.
     Won,
+    /// Its session says once more that the device is online.
+    Announce,
 }
 
 /// Judges another replica's claim about a device of which this one holds a session; `None` when there is nothing to do.
@@ -100,6 +105,7 @@ pub fn judge(own: Holding<'_>, claim: &Claim, now_us: u64) -> Option<Verdict> {
             Some(question.again(now_us).map_or(Verdict::Yield, Verdict::Ask))
         }
         (Word::Yielded, _) => is_own.then_some(Verdict::Won),
+        (Word::Late, _) => (!is_own && !is_newer).then_some(Verdict::Announce),
         (Word::Asked | Word::Lives | Word::Ended | Word::Refused | Word::Time, _) => None,
     }
 }

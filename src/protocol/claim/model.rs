@@ -176,7 +176,7 @@ impl World {
         let name = self.sessions[own].name.clone();
         let holding = Holding { session: &name, since: self.sessions[own].since };
         match judge(holding, claim, now.us) {
-            None | Some(Verdict::Won) => {}
+            None | Some(Verdict::Won | Verdict::Announce) => {}
             Some(Verdict::Insist) => self.say(at, Word::Held, &name, None),
             Some(Verdict::Ask(question)) => self.say(at, Word::Asked, &claim.session, Some(question)),
             Some(Verdict::Answer(question)) => self.say(at, Word::Lives, &name, Some(question)),

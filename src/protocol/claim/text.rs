@@ -20,13 +20,14 @@ const CLAIM_BYTES_MAX: usize = 512;
 /// What stands before a signature, at the start of the last line; that of any other claim is a number.
 const SIGNED: &str = "signed ";
 
-const WORDS: [(&str, Word); 8] = [
+const WORDS: [(&str, Word); 9] = [
     ("begun", Word::Begun),
     ("held", Word::Held),
     ("asked", Word::Asked),
     ("lives", Word::Lives),
     ("yielded", Word::Yielded),
     ("ended", Word::Ended),
+    ("late", Word::Late),
     ("refused", Word::Refused),
     ("time", Word::Time),
 ];

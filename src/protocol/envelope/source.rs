@@ -30,7 +30,7 @@ pub enum Cause {
     ProtocolError,
     /// The queue did not acknowledge in time.
     NotAcknowledged,
-    /// A policy of the bridge put another session in its place.
+    /// A newer session took the device over, and the `online` of this one may stand behind that of the newer one.
     SupersededByPolicy,
 }
 

@@ -151,6 +151,15 @@ impl Rig {
     }
 
     pub(crate) fn with(version: Version, will: Option<StoredWill>, children: Vec<BoundChild>) -> Self {
+        Self::open("01JDA0Z6W30000000000000000", version, will, children)
+    }
+
+    /// A rig whose session has that id.
+    pub(crate) fn named(id: &str) -> Self {
+        Self::open(id, Version::V311, None, Vec::new())
+    }
+
+    fn open(id: &str, version: Version, will: Option<StoredWill>, children: Vec<BoundChild>) -> Self {
         let mut world = World {
             now: Now { unix_ms: 1_700_000_000_000, us: 1_000_000 },
             limits: Limits {
@@ -177,7 +186,7 @@ impl Rig {
             generation: 0,
             product: ProductId::new("product1").expect("valid"),
             device: DeviceId::new("device1").expect("valid"),
-            id: "01JDA0Z6W30000000000000000".into(),
+            id: id.into(),
             version,
             keep_alive_secs: 60,
             will,

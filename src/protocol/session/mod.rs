@@ -26,6 +26,8 @@ pub(crate) mod fake;
 #[cfg(test)]
 mod outcomes;
 mod pending;
+#[cfg(test)]
+mod presence;
 mod publish;
 #[cfg(test)]
 mod tests;
@@ -50,6 +52,13 @@ use crate::protocol::uplink::{Record, Refusal};
 /// QoS 2 exchanges that a device may have open; one more is an error of the protocol. 4 bytes each.
 const EXCHANGES_MAX: usize = 1024;
 
+/// An `online` that is stored longer than this after its session began may stand behind that of a newer session, us: of
+/// one on another replica, which this one could not hear of.
+const LATE_US: u64 = 1_000_000;
+
+/// Replicas that hear of each other again agree within this time, us.
+const SETTLED_US: u64 = 5_000_000;
+
 /// Why a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
@@ -67,7 +76,8 @@ pub enum Ending {
     ProtocolError,
     /// The queue did not acknowledge in time.
     NotAcknowledged,
-    /// A newer session of the same device took over: no `offline`, as the device is there.
+    /// A newer session of the same device took over: no `offline`, as the device is there. Where the `online` of this one
+    /// may stand behind that of the newer one there is one later: it counts only if the newer one has ended since.
     TakenOver,
 }
 
@@ -154,6 +164,12 @@ pub struct Session {
     next_packet_id: PacketId,
     draining: bool,
     ending: Option<Ending>,
+    began_us: u64,
+    /// When its last `online` was stored, and whether that may stand behind the `online` of a newer session.
+    online_us: Option<u64>,
+    is_late: bool,
+    /// Whether a session gave way to it, which therefore says no `offline`.
+    replaces: bool,
     /// See [`Session::take_late_presence`].
     late_presence: Option<LatePresence>,
 }
@@ -183,6 +199,10 @@ impl Session {
             next_packet_id: PacketId::MIN,
             draining: false,
             ending: None,
+            began_us: ctx.now.us,
+            online_us: None,
+            is_late: false,
+            replaces: false,
             late_presence: None,
         };
         session.announce(opening.peer, ctx);
@@ -201,10 +221,18 @@ impl Session {
         self.announce_children(ctx, |encoder, source, child| encoder.child_online(source, child, peer));
     }
 
-    /// Set when presence of this ended session may be stored behind that of a later one, which must be
-    /// [announced](Session::announce) again then. Told once each time that it is so.
+    /// Notes that an older session gives way to this one: as that one writes no `offline`, this one's `online` must be stored,
+    /// even when it has ended by then.
+    pub fn replaces_another(&mut self) {
+        self.replaces = true;
+    }
+
+    /// Set when presence of this session may be stored behind that of a newer one, which must be
+    /// [announced](Session::announce) again then. Told once each time that it is so, and when nothing of it can come later
+    /// than that: what was handed over before the queue was lost comes before what was handed over since.
     pub fn take_late_presence(&mut self) -> Option<LatePresence> {
-        self.late_presence.take()
+        let is_known = self.late_presence == Some(LatePresence::Stored) || self.window.is_empty();
+        self.late_presence.take_if(|_| is_known)
     }
 
     /// The device.
@@ -328,7 +356,9 @@ impl Session {
     pub fn acknowledge(&mut self, ctx: &mut Context<'_>) {
         while let Some(settled) = self.window.pop() {
             release(&settled, ctx.load);
-            self.late_presence = self.late_presence.max(settled.late);
+            if settled.acknowledgement == Acknowledgement::Presence {
+                self.note_presence(settled.late, ctx.now.us);
+            }
             if let Some(queue_us) = settled.queue_us.filter(|_| settled.acknowledgement != Acknowledgement::Presence) {
                 let latency_us = ctx.now.us.saturating_sub(settled.taken_us);
                 ctx.observer.event(Event::Stored { latency_us, queue_us });
@@ -350,6 +380,26 @@ impl Session {
         }
         if self.draining && self.ending.is_none() && self.window.is_empty() {
             self.end(Ending::Drained, ctx);
+        }
+        if self.is_late && self.ending == Some(Ending::TakenOver) && self.window.is_empty() {
+            self.is_late = false;
+            // Its `online` may be the last one that counts, and the newer session may have ended before it hears so.
+            self.announce_end(Cause::SupersededByPolicy, ctx);
+        }
+    }
+
+    /// Notes that presence is stored, or that its fate will not be known.
+    fn note_presence(&mut self, withdrawn: Option<LatePresence>, now_us: u64) {
+        let is_slow = now_us.saturating_sub(self.began_us) > LATE_US;
+        if self.ending.is_none() {
+            self.online_us = Some(now_us);
+            self.is_late = is_slow;
+            if is_slow {
+                self.late_presence = self.late_presence.max(Some(LatePresence::Stored));
+            }
+        } else if withdrawn.is_some() {
+            self.is_late |= is_slow || withdrawn == Some(LatePresence::Unknown);
+            self.late_presence = self.late_presence.max(withdrawn);
         }
     }
 
@@ -416,8 +466,18 @@ impl Session {
             return;
         }
         self.ending = Some(ending);
-        // Stored now, it could stand behind the `online` of the device's next session.
-        self.window.withdraw_presence();
+        if self.replaces && self.online_us.is_none() && ending != Ending::TakenOver {
+            self.window.keep_presence();
+        } else {
+            // Stored now, it could stand behind the `online` of the device's next session.
+            self.window.withdraw_presence();
+        }
+        let is_settled = self.online_us.is_none_or(|online_us| ctx.now.us.saturating_sub(online_us) > SETTLED_US);
+        if is_settled {
+            self.is_late = false;
+        } else if ending == Ending::TakenOver {
+            self.late_presence = Some(LatePresence::Stored);
+        }
         if ending == Ending::NotAcknowledged {
             self.abandon(ctx);
         }
@@ -425,9 +485,7 @@ impl Session {
             self.publish_will(&will, ctx);
         }
         if let Some(cause) = ending.cause() {
-            self.announce_children(ctx, |encoder, source, child| encoder.child_offline(source, child, cause));
-            let record = ctx.encoder.offline(&self.source(None), cause);
-            self.hold(Some(record), None, Acknowledgement::Presence, ctx);
+            self.announce_end(cause, ctx);
         }
         if ending != Ending::TakenOver {
             self.fail_pending(ctx);
@@ -435,6 +493,12 @@ impl Session {
         self.exchanges = Vec::new();
         ctx.observer.event(Event::Ended(ending));
         self.acknowledge(ctx);
+    }
+
+    fn announce_end(&mut self, cause: Cause, ctx: &mut Context<'_>) {
+        self.announce_children(ctx, |encoder, source, child| encoder.child_offline(source, child, cause));
+        let record = ctx.encoder.offline(&self.source(None), cause);
+        self.hold(Some(record), None, Acknowledgement::Presence, ctx);
     }
 
     fn source<'a>(&'a self, about_product: Option<&'a str>) -> Source<'a> {

@@ -8,7 +8,7 @@
 //!    receipts of earlier copies mean nothing.
 //! 5. Presence that a session leaves unacknowledged at its end is withdrawn ([`Window::withdraw_presence`]): it is not sent
 //!    again, since the next session of the device may have been announced in between. Its entry stays until its fate is
-//!    known.
+//!    known. Where it must be stored all the same it is kept ([`Window::keep_presence`]).
 //! 6. A record that the queue will never store ([`Window::refused`]) is replaced ([`Window::replace`]); those behind it
 //!    are not sent again for it.
 //!
@@ -34,7 +34,7 @@ pub enum Acknowledgement {
     Presence,
 }
 
-/// Fate of presence that was withdrawn after it had been handed over.
+/// Fate of presence that a session has left unacknowledged at its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LatePresence {
     /// It is stored: in the order in which this worker handed records over, and perhaps behind those of others.
@@ -52,7 +52,7 @@ pub struct Settled {
     pub taken_us: u64,
     /// What holding it cost.
     pub held_bytes: usize,
-    /// Set for presence that was withdrawn before the queue acknowledged it.
+    /// Set for presence that the queue had not acknowledged when its session ended.
     pub late: Option<LatePresence>,
     /// From handing the stored copy over to its receipt, us; `None` for a packet that owed the queue nothing.
     pub queue_us: Option<u64>,
@@ -71,7 +71,7 @@ struct Entry {
     stored: bool,
     /// Not to be sent again.
     withdrawn: bool,
-    /// Withdrawn after it had been handed over.
+    /// Withdrawn after it had been handed over, or kept.
     late: Option<LatePresence>,
 }
 
@@ -191,6 +191,15 @@ impl Window {
                 entry.withdrawn = true;
                 entry.late = (index < self.sent).then_some(LatePresence::Stored);
                 entry.stored = entry.late.is_none();
+            }
+        }
+    }
+
+    /// Marks presence that is not stored yet as late: it is sent again like everything else.
+    pub fn keep_presence(&mut self) {
+        for entry in &mut self.entries {
+            if entry.acknowledgement == Acknowledgement::Presence && !entry.stored {
+                entry.late = Some(LatePresence::Stored);
             }
         }
     }

@@ -189,6 +189,7 @@ fn claim(worker: &Worker, authenticated: &Authenticated, network: Network, peer:
         peer: peer.into(),
         connected_ms: now.unix_ms,
         since: 0,
+        replaces: false,
     };
     let refuse = |reason| {
         worker.slots.borrow_mut().release(token);
@@ -265,6 +266,9 @@ async fn begin(
         core.with(now, device.as_str(), peer, &mut send, |ctx| Session::start(opening, ctx))
     };
     let mut state = State::new(session, socket, rest);
+    if worker.directory.replaces(device.as_str(), token) {
+        state.session.replaces_another();
+    }
     state.write(&mut send);
     let connection = Rc::new(Connection { token, device, peer: peer.into(), state: RefCell::new(state) });
     {

@@ -43,7 +43,7 @@ use crate::protocol::claim::Word;
 use crate::protocol::downlink::DownlinkEvent;
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::limit::{Limits, Now};
-use crate::protocol::session::{Context, Ending, LatePresence, Pending, Session};
+use crate::protocol::session::{Context, Ending, Pending, Session};
 use crate::protocol::ulid::UlidGenerator;
 use crate::protocol::uplink::{Availability, Handover, Inbox, Token};
 
@@ -263,9 +263,12 @@ impl Worker {
         result
     }
 
-    /// Does what the end of a session asks for; nothing while it goes on.
+    /// Does what presence that came late and the end of a session ask for.
     pub(super) fn settle(&self, connection: &Connection) {
         let state = &mut *connection.state.borrow_mut();
+        if let Some(late) = state.session.take_late_presence() {
+            self.tell_late(connection, state.session.id(), late);
+        }
         let Some(ending) = state.session.ending() else { return };
         if !state.retired {
             state.retired = true;
@@ -281,14 +284,6 @@ impl Worker {
             }
             self.core.borrow_mut().downlink.detach(token);
             state.wake();
-        }
-        // What this worker handed over in order and saw stored is in order.
-        if let Some(late) = state.session.take_late_presence()
-            && let Some(entry) = self.directory.find(connection.device.as_str())
-            && (late == LatePresence::Unknown || entry.worker != self.settings.index)
-            && let Some(mailbox) = self.mailboxes.get(entry.worker)
-        {
-            mailbox.send(Mail::Announce(entry.token));
         }
         if state.is_closed && state.session.is_finished() {
             self.slots.borrow_mut().release(connection.token);
@@ -310,6 +305,11 @@ impl Worker {
             Mail::Announce(token) => {
                 if let Some(connection) = self.find(token) {
                     self.act(&connection, |state, ctx| state.session.announce(&connection.peer, ctx));
+                }
+            }
+            Mail::Replaces(token) => {
+                if let Some(connection) = self.find(token) {
+                    connection.state.borrow_mut().session.replaces_another();
                 }
             }
             Mail::Reassert(token) if self.find(token).is_some() => self.core.borrow_mut().downlink.reassert(token),

@@ -4,7 +4,9 @@ use super::Worker;
 use crate::protocol::claim::Word;
 use crate::protocol::id::DeviceId;
 use crate::protocol::limit::Now;
-use crate::transport::mailbox::Notice;
+use crate::protocol::session::LatePresence;
+use crate::transport::mailbox::{Mail, Notice};
+use crate::transport::mqtt::connection::Connection;
 
 impl Worker {
     /// Tells other replicas something about a session.
@@ -13,6 +15,23 @@ impl Worker {
             // The part that speaks with other replicas outlives the workers.
             let _ended = notices.send(Notice::Say { word, device: device.clone(), session: session.into() });
         }
+    }
+
+    /// Makes newer sessions of the device say `online` once more: here, and on other replicas.
+    pub(super) fn tell_late(&self, connection: &Connection, session: &str, late: LatePresence) {
+        let entry = self.directory.find(connection.device.as_str());
+        if let Some(newer) =
+            entry.filter(|entry| (entry.worker, entry.token) != (self.settings.index, connection.token))
+        {
+            // What this worker handed over in order and saw stored is in order.
+            if late == LatePresence::Stored && newer.worker == self.settings.index {
+                return;
+            }
+            if let Some(mailbox) = self.mailboxes.get(newer.worker) {
+                mailbox.send(Mail::Announce(newer.token));
+            }
+        }
+        self.say(Word::Late, &connection.device, session);
     }
 
     /// Notices that the process stood still; commands are held back then.
