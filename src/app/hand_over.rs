@@ -2,7 +2,7 @@
 
 use crate::protocol::downlink::{Downlink, Outcome, Ticket};
 use crate::protocol::id::{DeviceId, ProductId};
-use crate::protocol::uplink::Token;
+use crate::protocol::uplink::{Availability, Token};
 use crate::queue::kafka::KafkaAnswers;
 use crate::queue::nats::NatsDownlink;
 
@@ -34,6 +34,15 @@ impl Downlink for HandOverDownlink {
     fn held_bytes(&self, ticket: Ticket) -> usize {
         // What is kept of a record is counted where it was read.
         if KafkaAnswers::owns(ticket) { 0 } else { self.nats.held_bytes(ticket) }
+    }
+
+    fn availability(&self) -> Availability {
+        // Away counts most, then starting.
+        match (self.nats.availability(), self.kafka.availability()) {
+            (Availability::Away, _) | (_, Availability::Away) => Availability::Away,
+            (Availability::Starting, _) | (_, Availability::Starting) => Availability::Starting,
+            (Availability::Ok, Availability::Ok) => Availability::Ok,
+        }
     }
 
     fn fence(&mut self) -> bool {

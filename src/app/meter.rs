@@ -218,10 +218,11 @@ impl Meter for WorkerMeter {
         self.metrics.paused_seconds.set_us(pauses.total_us());
     }
 
-    fn load(&mut self, load: &Load, queue: Availability) {
+    fn load(&mut self, load: &Load, queue: Availability, commands: Availability) {
         self.metrics.set_load(load);
         self.health.turned(self.worker);
         self.health.queue.set(self.worker, queue);
+        self.health.set_commands(self.worker, commands);
         let away = queue != Availability::Ok;
         if away != self.queue_away {
             self.queue_away = away;

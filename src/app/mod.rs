@@ -43,7 +43,7 @@ use self::registry::RegistryPort;
 use self::sessions::ReplicaSessions;
 pub use self::signals::{Signals, Startup};
 use self::spans::Tracing;
-use crate::config::{Config, DrainConfig};
+use crate::config::{CommandQueue, Config, DrainConfig};
 use crate::protocol::command::MessageIds;
 use crate::registry::Registry;
 use crate::telemetry::admin::{self, Admin};
@@ -133,6 +133,9 @@ fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> a
     let health = Arc::new(Health::new(workers));
     if config.coordinates() {
         health.expect_coordination();
+    }
+    if config.commands.queue != CommandQueue::None {
+        health.expect_commands();
     }
     let clock = Clock::new();
     let metrics = Arc::new(Metrics::new(health.clone(), clock.now().unix_ms));

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::command::{Command, CommandError};
 use super::id::{DeviceId, ProductId};
 use super::trace::TraceContext;
-use super::uplink::Token;
+use super::uplink::{Availability, Token};
 
 /// Names a command towards the queue that brought it; that queue alone knows what stands behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -146,6 +146,11 @@ pub trait Downlink {
     /// Whether nothing can come any more for what was detached, and every outcome is on its way.
     fn is_settled(&self) -> bool {
         true
+    }
+
+    /// Whether commands can come.
+    fn availability(&self) -> Availability {
+        Availability::Ok
     }
 
     /// Whether outcomes go where records go, as on stdout. A device's reply is then written once, as the outcome.

@@ -100,6 +100,12 @@ impl Part {
         PartState::from_u8(worst.max_by_key(rank).unwrap_or(0))
     }
 
+    fn expect(&self) {
+        for connection in 0..self.connections.len() {
+            self.set(connection, PartState::Starting);
+        }
+    }
+
     /// Whether every connection that is not off was up once.
     fn was_reached(&self) -> bool {
         self.connections.iter().zip(&self.reached).all(|(state, reached)| {
@@ -128,6 +134,8 @@ pub struct Health {
     pub registry: Part,
     /// What replicas coordinate through; off unless [`Health::expect_coordination`].
     pub coordination: Part,
+    /// Where commands come from, one connection for each worker; off unless [`Health::expect_commands`].
+    commands: Part,
 }
 
 /// A look at the health.
@@ -143,6 +151,8 @@ pub struct Readiness {
     pub registry: PartState,
     /// What replicas coordinate through.
     pub coordination: PartState,
+    /// Where commands come from.
+    pub commands: PartState,
 }
 
 impl Health {
@@ -156,6 +166,7 @@ impl Health {
             queue: Part::new(workers, PartState::Starting),
             registry: Part::new(1, PartState::Starting),
             coordination: Part::new(1, PartState::Off),
+            commands: Part::new(workers, PartState::Off),
         }
     }
 
@@ -198,8 +209,18 @@ impl Health {
 
     /// Notes that replicas coordinate: that part is starting until its connections say otherwise.
     pub fn expect_coordination(&self) {
-        for connection in 0..self.coordination.connections.len() {
-            self.coordination.set(connection, PartState::Starting);
+        self.coordination.expect();
+    }
+
+    /// Notes that commands come from somewhere: that part is starting until its connections say otherwise.
+    pub fn expect_commands(&self) {
+        self.commands.expect();
+    }
+
+    /// Notes whether commands can come to a worker, from 0; nothing where none are expected.
+    pub fn set_commands(&self, worker: usize, availability: Availability) {
+        if self.commands.state() != PartState::Off {
+            self.commands.set(worker, availability);
         }
     }
 
@@ -224,6 +245,7 @@ impl Health {
             queue: self.queue.state(),
             registry: self.registry.state(),
             coordination: self.coordination.state(),
+            commands: self.commands.state(),
         }
     }
 }

@@ -180,8 +180,8 @@ pub trait Meter {
     fn reply_subject_refused(&mut self);
     /// At least so many commands were lost on their way to the worker.
     fn commands_lost(&mut self, count: u64);
-    /// What the worker holds, and the state of its queue; about ten times a second.
-    fn load(&mut self, load: &Load, queue: Availability);
+    /// What the worker holds, the state of its queue, and whether commands can come; about ten times a second.
+    fn load(&mut self, load: &Load, queue: Availability, commands: Availability);
     /// Something happened on a CoAP port; `device` is empty where it is not known.
     fn coap(&mut self, peer: PeerKey, device: &str, event: coap::Event<'_>);
     /// Something happened before a DTLS session.

@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use jetlinks_bridge::protocol::command::{Command, CommandError};
 use jetlinks_bridge::protocol::downlink::{Code, Downlink, DownlinkEvent, Outcome, Recipient, Ticket};
 use jetlinks_bridge::protocol::id::{DeviceId, ProductId};
-use jetlinks_bridge::protocol::uplink::Token;
+use jetlinks_bridge::protocol::uplink::{Availability, Token};
 use jetlinks_bridge::queue::nats::{NatsDownlink, NatsSettings, NatsStats};
 use tokio::sync::mpsc;
 
@@ -337,11 +337,11 @@ fn sessions_are_let_in_while_the_server_is_away_and_routable_when_it_is_back() {
     worker::run(async {
         let mut fixture = start(nats.url());
         fixture.attached(1, "device1").await;
-        while !fixture.downlink.is_connected() {
+        while fixture.downlink.availability() != Availability::Ok {
             tokio::task::yield_now().await;
         }
         nats.kill9();
-        while fixture.downlink.is_connected() {
+        while fixture.downlink.availability() == Availability::Ok {
             tokio::time::timeout(PATIENCE, tokio::task::yield_now()).await.expect("the loss is noticed");
         }
         fixture.attached(2, "device2").await;
@@ -390,7 +390,7 @@ fn thousands_of_devices_connect_while_the_server_is_away() {
         .await;
         let caller = caller(&nats).await;
         // All interests go out before that of a device which connects when the server is back.
-        while !fixture.downlink.is_connected() {
+        while fixture.downlink.availability() != Availability::Ok {
             tokio::task::yield_now().await;
         }
         fixture.attached(9999, "last").await;

@@ -225,3 +225,30 @@ fn without_nats_the_replica_that_holds_the_device_answers_and_nobody_else() {
         assert_reply(&outcomes[0]);
     }
 }
+
+#[test]
+fn readiness_shows_whether_kafka_and_nats_let_commands_come() {
+    let mut stage = Stage::new(Some(Nats::start()));
+    let [bridge] = &stage.replicas();
+    let commands_are = |state: &str| {
+        eventually(&format!("commands are {state}"), PATIENCE, || {
+            (bridge.readiness().1["commands"] == state).then_some(())
+        });
+    };
+    commands_are("ok");
+    stage.kafka.kill9();
+    commands_are("away");
+    stage.kafka.restart();
+    commands_are("ok");
+    let nats = stage.nats.as_mut().expect("it was started");
+    nats.kill9();
+    commands_are("away");
+    nats.restart();
+    commands_are("ok");
+    stage.nats = None;
+    commands_are("away");
+    let alone = Bridge::start(&stage.settings());
+    eventually("commands come without NATS where none is configured", PATIENCE, || {
+        (alone.readiness().1["commands"] == "ok").then_some(())
+    });
+}

@@ -183,14 +183,21 @@ fn the_right_to_hear_commands_that_was_taken_and_given_back_reaches_sessions_tha
     let _sessions: Vec<Device> = devices.iter().map(|device| Device::connect(bridge.mqtt(), device, obey)).collect();
     let ask = |device: &Registration| ask(&bridge, device);
     assert!(devices.iter().all(|device| ask(device) == 0));
+    let commands_are = |state: &str| {
+        eventually(&format!("commands are {state}"), PATIENCE, || {
+            (bridge.readiness().1["commands"] == state).then_some(())
+        });
+    };
     // One by its name, then all.
     for denied in ["\"jetlinks.command.product1.device1.>\"", "\"jetlinks.command.>\""] {
         nats.reload(&permitted(denied));
         eventually("the device is not reached", PATIENCE, || (ask(&devices[0]) == 1).then_some(()));
+        commands_are("away");
         nats.reload(&permitted(""));
         for device in &devices {
             eventually("every device is reached again", PATIENCE, || (ask(device) == 0).then_some(()));
         }
+        commands_are("ok");
     }
     assert_eq!(bridge.metric("jetlinks_bridge_sessions_closed_total", &[]), 0.0);
     let lost = bridge.log().matches("lost the connection to NATS").count();

@@ -1,11 +1,11 @@
 //! One worker's side of the commands from Kafka.
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::protocol::downlink::{Downlink, DownlinkEvent, Outcome, Ticket};
 use crate::protocol::id::{DeviceId, ProductId};
-use crate::protocol::uplink::Token;
+use crate::protocol::uplink::{Availability, Token};
 
 /// Marks the tickets of commands from Kafka, in workers that have commands from NATS too; NATS leaves it clear.
 const MARK: u64 = 1 << 63;
@@ -27,11 +27,17 @@ pub(super) enum Letter {
 #[derive(Debug, Clone)]
 pub struct KafkaAnswers {
     letters: mpsc::UnboundedSender<Letter>,
+    source: watch::Receiver<Availability>,
 }
 
 impl KafkaAnswers {
-    pub(super) fn new(letters: mpsc::UnboundedSender<Letter>) -> Self {
-        Self { letters }
+    pub(super) fn new(letters: mpsc::UnboundedSender<Letter>, source: watch::Receiver<Availability>) -> Self {
+        Self { letters, source }
+    }
+
+    /// Whether commands can be read.
+    pub fn availability(&self) -> Availability {
+        *self.source.borrow()
     }
 
     pub(super) fn ticket(number: u64) -> Ticket {
@@ -95,6 +101,10 @@ impl Downlink for KafkaDownlink {
     }
 
     fn detach(&mut self, _token: Token) {}
+
+    fn availability(&self) -> Availability {
+        self.answers.availability()
+    }
 
     fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
         self.answers.answer(ticket, outcome);

@@ -17,11 +17,13 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, HeaderMap, PublishErrorKind, ServerAddr, Subject};
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet, unconstrained};
+use tokio::time::Instant;
 
 use super::backlog::{self, Backlog, Next, Waiting};
 use super::connection::{self, Capacity, Link};
@@ -38,7 +40,7 @@ use crate::protocol::address;
 use crate::protocol::command::{Command, CommandError, with_fields_of_raw, with_headers};
 use crate::protocol::downlink::{Code, Downlink, DownlinkEvent, Outcome, Recipient, Ticket};
 use crate::protocol::id::{DeviceId, ProductId};
-use crate::protocol::uplink::Token;
+use crate::protocol::uplink::{Availability, Token};
 
 /// Operations that wait for the connection's task.
 const OPERATIONS: usize = 2048;
@@ -66,6 +68,10 @@ const ANSWERS_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of outcomes that the client may hold before it has to get rid of them: it counts operations alone.
 const UNFLUSHED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// A subscription that was refused counts as missing for so long: longer than until it is asked for again and refused
+/// once more.
+const REFUSED: Duration = Duration::from_secs(15);
+
 /// One worker's way to the commands.
 #[derive(Debug)]
 pub struct NatsDownlink {
@@ -89,7 +95,9 @@ pub(super) struct Shared {
     answers_bytes: Cell<usize>,
     /// Subscriptions that are ending: something may still come on them.
     pub(super) ending: Arc<AtomicUsize>,
-    pub(super) is_connected: Cell<bool>,
+    availability: Cell<Availability>,
+    /// Until when the server is not known to have all subscriptions again after it refused one.
+    refused_until: Cell<Option<Instant>>,
     pub(super) events: mpsc::Sender<DownlinkEvent>,
     pub(super) stats: Arc<NatsStats>,
 }
@@ -135,18 +143,14 @@ impl NatsDownlink {
             answers: Line::default(),
             answers_bytes: Cell::new(0),
             ending: Arc::default(),
-            is_connected: Cell::new(false),
+            availability: Cell::new(Availability::Starting),
+            refused_until: Cell::new(None),
             events,
             stats,
         });
         let supervising = supervise(Rc::clone(&shared), settings.clone(), servers, options, incoming);
         let supervisor = tokio::task::spawn_local(supervising);
         Ok(Self { shared, supervisor })
-    }
-
-    /// Whether the server is there; without it no commands come.
-    pub fn is_connected(&self) -> bool {
-        self.shared.is_connected.get()
     }
 }
 
@@ -193,6 +197,13 @@ impl Downlink for NatsDownlink {
     fn is_settled(&self) -> bool {
         let shared = &self.shared;
         shared.ending.load(Ordering::Relaxed) == 0 && shared.backlog.is_empty() && shared.answers.len() == 0
+    }
+
+    fn availability(&self) -> Availability {
+        match self.shared.refused_until.get() {
+            Some(until) if Instant::now() < until => Availability::Away,
+            _ => self.shared.availability.get(),
+        }
     }
 
     fn held_bytes(&self, ticket: Ticket) -> usize {
@@ -247,6 +258,7 @@ async fn supervise(
     let attend = move |violation| {
         // The registrar asks again for subscriptions on this same connection: a new one would lose commands of everybody.
         if let Violation::Subscription(subject) = violation {
+            refused.refused_until.set(Some(Instant::now() + REFUSED));
             refused.requests.push(Request::Again(subject.into()));
         }
         None
@@ -277,7 +289,11 @@ async fn supervise(
     let mut seen = Link::default();
     loop {
         let now = *link.borrow_and_update();
-        shared.is_connected.set(now.connected);
+        shared.availability.set(match (now.connected, now.connects) {
+            (true, _) => Availability::Ok,
+            (false, 0) => Availability::Starting,
+            (false, _) => Availability::Away,
+        });
         if now.connected && now.connects != seen.connects {
             let covering = stream::covering(&client, settings.domain.as_deref(), &format!("{}>", shared.prefix)).await;
             if let Some(name) = &covering {

@@ -101,6 +101,7 @@ impl Admin {
             "queue": readiness.queue.as_str(),
             "registry": readiness.registry.as_str(),
             "coordination": readiness.coordination.as_str(),
+            "commands": readiness.commands.as_str(),
         });
         json(status, &body)
     }

@@ -130,8 +130,12 @@ impl Metrics {
         page.head(&draining);
         page.line(&draining.name, "", &[], u8::from(readiness.draining));
         page.head(&part);
-        let parts =
-            [("queue", readiness.queue), ("registry", readiness.registry), ("coordination", readiness.coordination)];
+        let parts = [
+            ("queue", readiness.queue),
+            ("registry", readiness.registry),
+            ("coordination", readiness.coordination),
+            ("commands", readiness.commands),
+        ];
         for (name, state) in parts.into_iter().filter(|(_, state)| *state != PartState::Off) {
             page.line(&part.name, "", &[("part", name)], u8::from(state == PartState::Ok));
         }

@@ -9,6 +9,7 @@ use crate::protocol::limit::Load;
 use crate::protocol::session::{Ending, Event};
 use crate::protocol::topic::MessageKind;
 use crate::protocol::topic::MessageType;
+use crate::protocol::uplink::Availability;
 use crate::telemetry::health::{Health, PartState};
 
 fn metrics() -> Metrics {
@@ -88,7 +89,13 @@ fn health_shows_and_parts_that_are_off_do_not() {
     let page = metrics.render();
     assert!(has(&page, "jetlinks_bridge_part_up{part=\"queue\"} 0"), "{page}");
     assert!(has(&page, "jetlinks_bridge_part_up{part=\"registry\"} 1"));
-    assert!(!page.contains("part=\"coordination\""));
+    assert!(!page.contains("part=\"coordination\"") && !page.contains("part=\"commands\""));
+    health.set_commands(0, Availability::Ok);
+    assert!(!metrics.render().contains("part=\"commands\""), "none are expected");
+    health.expect_commands();
+    assert!(has(&metrics.render(), "jetlinks_bridge_part_up{part=\"commands\"} 0"));
+    health.set_commands(0, Availability::Ok);
+    assert!(has(&metrics.render(), "jetlinks_bridge_part_up{part=\"commands\"} 1"));
     assert!(has(&page, "jetlinks_bridge_ready 0"));
     assert!(has(&page, "jetlinks_bridge_start_time_seconds 1700000000.123"));
 }

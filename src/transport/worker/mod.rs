@@ -491,7 +491,7 @@ impl Worker {
             if core.load.held_records == 0 {
                 self.progress_us.set(now.us);
             }
-            core.meter.load(&core.load, queue);
+            core.meter.load(&core.load, queue, core.downlink.availability());
             for way in Way::ALL {
                 core.meter.mqtt_traffic(way, self.traffic(way));
             }

@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use settings::KafkaCommandSettings;
 pub use stats::KafkaCommandStats;
@@ -38,6 +38,7 @@ use super::{KafkaAnswers, KafkaError};
 use crate::protocol::downlink::DownlinkEvent;
 use crate::protocol::envelope::Encoder;
 use crate::protocol::id::DeviceId;
+use crate::protocol::uplink::Availability;
 
 /// How long the end may take: the last outcomes, then the group.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(8);
@@ -59,6 +60,7 @@ pub struct KafkaCommands {
     settings: Arc<KafkaCommandSettings>,
     answers: KafkaAnswers,
     letters: Arc<Mutex<Option<mpsc::UnboundedReceiver<Letter>>>>,
+    source: watch::Sender<Availability>,
     is_stopped: Arc<AtomicBool>,
     stats: Arc<KafkaCommandStats>,
 }
@@ -74,10 +76,12 @@ impl KafkaCommands {
             nats.check().map_err(|error| KafkaError::HandOver(error.to_string()))?;
         }
         let (sender, letters) = mpsc::unbounded_channel();
+        let (source, state) = watch::channel(Availability::Starting);
         Ok(Self {
             settings: Arc::new(settings),
-            answers: KafkaAnswers::new(sender),
+            answers: KafkaAnswers::new(sender, state),
             letters: Arc::new(Mutex::new(Some(letters))),
+            source,
             is_stopped: Arc::default(),
             stats,
         })
@@ -119,6 +123,7 @@ impl KafkaCommands {
             letters,
             deliveries,
             causes,
+            source: self.source.clone(),
             stats: Arc::clone(&self.stats),
         };
         thread::Builder::new()

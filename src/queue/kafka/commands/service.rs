@@ -16,7 +16,7 @@ use std::time::Duration;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -28,6 +28,7 @@ use super::producer::{Deliveries, OutcomeProducer};
 use super::{KafkaCommandSettings, KafkaCommandStats};
 use crate::protocol::downlink::DownlinkEvent;
 use crate::protocol::envelope::Encoder;
+use crate::protocol::uplink::Availability;
 use crate::queue::Backoff;
 use crate::queue::kafka::KafkaSettings;
 use crate::queue::kafka::causes::{Causes, Subject};
@@ -46,6 +47,9 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the outcomes of what is under way are waited for at the end.
 const LAST_OUTCOMES: Duration = Duration::from_secs(5);
 
+/// How often it is asked whether Kafka is there.
+const LOOK_FOR_KAFKA: Duration = Duration::from_secs(2);
+
 /// How often partitions that were added to the topic are looked for, where no group tells of them.
 const LOOK_FOR_PARTITIONS: Duration = Duration::from_secs(30);
 
@@ -63,6 +67,8 @@ pub(super) struct Service {
     pub(super) letters: mpsc::UnboundedReceiver<Letter>,
     pub(super) deliveries: Deliveries,
     pub(super) causes: Arc<Causes>,
+    /// Whether commands can be read.
+    pub(super) source: watch::Sender<Availability>,
     pub(super) stats: Arc<KafkaCommandStats>,
 }
 
@@ -73,6 +79,8 @@ enum Event {
     Answer(u64, NatsAnswer),
     Record(Result<Given, ClientError>),
     Partitions(Vec<i32>),
+    /// Whether Kafka has answered.
+    Asked(bool),
     Unreadable(Result<Vec<Unreadable>, ClientError>),
     Change,
     Tick,
@@ -154,6 +162,10 @@ impl Service {
         });
     }
 
+    fn note_source(&self, availability: Availability) {
+        self.source.send_if_modified(|state| std::mem::replace(state, availability) != availability);
+    }
+
     fn is_stopped(&self) -> bool {
         self.is_stopped.load(Ordering::Relaxed)
     }
@@ -203,6 +215,9 @@ impl Service {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut look = Instant::now();
         let mut looking = None;
+        let mut asked: Option<Instant> = None;
+        let mut asking = None;
+        let mut is_there = true;
         loop {
             run.begin_reading().await;
             run.follow_changes();
@@ -217,6 +232,16 @@ impl Service {
                 let (consumer, topic) = (Arc::clone(&run.consumer), run.topic.clone());
                 looking = Some(tokio::task::spawn_blocking(move || all_partitions(&consumer, &topic)));
             }
+            if run.is_reading {
+                let is_open = is_there && run.dispatcher.is_open();
+                self.note_source(if is_open { Availability::Ok } else { Availability::Away });
+            }
+            if asking.is_none() && asked.is_none_or(|asked| asked.elapsed() > LOOK_FOR_KAFKA) {
+                asked = Some(Instant::now());
+                let (consumer, topic) = (Arc::clone(&run.consumer), run.topic.clone());
+                asking =
+                    Some(tokio::task::spawn_blocking(move || consumer.fetch_metadata(Some(&topic), QUESTION).is_ok()));
+            }
             let event = tokio::select! {
                 letter = self.letters.recv() => Event::Letter(letter),
                 Some((number, delivery)) = self.deliveries.recv() => Event::Delivery(number, delivery),
@@ -224,6 +249,7 @@ impl Service {
                 record = run.consumer.recv() => Event::Record(record.map(|message| Given::of(&message))),
                 () = run.consumer.context().changed() => Event::Change,
                 found = found(&mut looking) => Event::Partitions(found),
+                answered = answered(&mut asking) => Event::Asked(answered),
                 found = run.inspection.next() => Event::Unreadable(found),
                 _ = ticks.tick() => Event::Tick,
             };
@@ -252,6 +278,10 @@ impl Service {
                 Event::Partitions(numbers) => {
                     looking = None;
                     run.add_partitions(&numbers);
+                }
+                Event::Asked(is_answered) => {
+                    asking = None;
+                    is_there = is_answered;
                 }
                 Event::Unreadable(found) => run.skip(found),
                 Event::Change => {}
@@ -544,6 +574,14 @@ async fn found(looking: &mut Option<tokio::task::JoinHandle<Result<Vec<i32>, Cli
     match looking {
         // Whatever went wrong, the next look comes soon.
         Some(looking) => looking.await.ok().and_then(Result::ok).unwrap_or_default(),
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether Kafka has answered; waits for ever where nothing was asked.
+async fn answered(asking: &mut Option<tokio::task::JoinHandle<bool>>) -> bool {
+    match asking {
+        Some(asking) => asking.await.unwrap_or(false),
         None => std::future::pending().await,
     }
 }
