@@ -176,6 +176,9 @@ fn a_partition_without_a_leader_is_named_and_costs_no_device_of_another_one_anyt
         devices.iter().map(|device| Device::connect(bridge.mqtt(), device, |_, _| None)).collect();
     let closed = || bridge.metric("jetlinks_bridge_sessions_closed_total", &["not_acknowledged"]);
     let report = |number: usize| connected[number].publish(&devices[number].topic("properties/report"), "{}");
+    // A proof, and that each device is there: whoever is not announced yet is closed for that.
+    let stored = || bridge.metric("jetlinks_bridge_queue_records_total", &["stored"]);
+    eventually("every device is announced", PATIENCE, || (stored() > devices.len() as f64).then_some(()));
     kafka.second().signal(libc::SIGKILL);
     // One device at a time, so that there is silence but for one record: half of them are in the partition that is gone.
     for number in 0..devices.len() {

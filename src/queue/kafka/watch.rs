@@ -69,10 +69,12 @@ impl Watch {
         let (subject, causes, config) = (self.subject, Arc::clone(&self.causes), self.config.clone());
         let (is_asking, is_partial) = (Arc::clone(&self.is_asking), Arc::clone(&self.is_partial));
         let asked = thread::Builder::new().name("kafka-question".to_owned()).spawn(move || {
-            let answer = explain(&config, &stuck).unwrap_or_default();
-            is_partial.store(answer.is_partial, Ordering::Relaxed);
-            for cause in &answer.causes {
-                causes.other(subject, cause);
+            // Where no broker answers, what they said before holds as long as the partitions do not get on.
+            if let Some(answer) = explain(&config, &stuck) {
+                is_partial.store(answer.is_partial, Ordering::Relaxed);
+                for cause in &answer.causes {
+                    causes.other(subject, cause);
+                }
             }
             is_asking.store(false, Ordering::Relaxed);
         });
@@ -137,7 +139,7 @@ impl PartitionStatistics {
 }
 
 /// What the brokers say of partitions that do not get on.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Answer {
     /// One line for each topic and reason.
     causes: Vec<String>,
