@@ -21,8 +21,12 @@ const PORTS_MAX: usize = 126;
 /// DTLS handshakes that may be half open in the process.
 const HALF_OPEN_MAX: usize = 1024;
 
+/// DTLS handshakes and sessions of the process over which no device has authenticated: 256 MiB. A good device needs
+/// two round trips, so these are enough for all the handshakes that begin in two seconds.
+const UNPROVEN_MAX: usize = 4096;
+
 /// Of them those of one address: many devices may stand behind one, and one must not use up all.
-const HALF_OPEN_PER_NETWORK_MAX: usize = 256;
+const UNPROVEN_PER_NETWORK_MAX: usize = 256;
 
 /// What DTLS needs besides a socket; shared by all workers.
 #[derive(Debug, Clone)]
@@ -114,7 +118,8 @@ impl PortConfig {
             token_ttl: config.dtls.token_ttl,
             bounds: Bounds {
                 half_open: share(HALF_OPEN_MAX),
-                half_open_per_network: share(HALF_OPEN_PER_NETWORK_MAX),
+                unproven: share(UNPROVEN_MAX),
+                unproven_per_network: share(UNPROVEN_PER_NETWORK_MAX),
                 handshakes_per_second: share(config.limits.connect_rate as usize) as u64,
                 idle_us: number(config.dtls.idle_timeout.as_micros()),
             },

@@ -64,7 +64,11 @@ impl WorkerMeter {
             coap::Event::Dropped(reason) => tracing::debug!(device, ?peer, ?reason, "a message was dropped"),
             coap::Event::Granted => tracing::debug!(device, ?peer, "a device was given a token"),
             coap::Event::Answered(code) => tracing::trace!(?peer, %code, "a request was answered"),
-            coap::Event::Message(_) | coap::Event::Noise | coap::Event::Duplicate | coap::Event::Retransmitted => {}
+            coap::Event::Message(_)
+            | coap::Event::Noise
+            | coap::Event::Duplicate
+            | coap::Event::Vouched
+            | coap::Event::Retransmitted => {}
         }
     }
 }
@@ -187,6 +191,7 @@ impl Meter for WorkerMeter {
         let counted = match outcome {
             Handshake::Noise => return self.metrics.coap_noise.inc(),
             Handshake::CookieRequested => return self.metrics.dtls_cookies.inc(),
+            Handshake::Unauthenticated => return self.metrics.dtls_unauthenticated.inc(),
             Handshake::Finished => HandshakeOutcome::Finished,
             Handshake::Failed => HandshakeOutcome::Failed,
             Handshake::TimedOut => HandshakeOutcome::TimedOut,

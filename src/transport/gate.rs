@@ -28,6 +28,8 @@ pub struct Gate {
     connections_max: usize,
     sockets_max: SocketBounds,
     connections: AtomicUsize,
+    /// Peers below DTLS that have shown no credential. They fill what connections leave, and make room for them.
+    unproven: AtomicUsize,
     sockets: AtomicUsize,
     draining: AtomicBool,
 }
@@ -50,6 +52,7 @@ impl Gate {
             connections_max,
             sockets_max,
             connections: AtomicUsize::new(0),
+            unproven: AtomicUsize::new(0),
             sockets: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
         }
@@ -70,6 +73,41 @@ impl Gate {
     /// Counts a connection out.
     pub fn leave(&self) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Counts a peer in that has shown no credential; false, and it is not counted, when there is no room.
+    /// [`Gate::leave_unproven`] must follow, or [`Gate::prove`] that counts it.
+    pub fn enter_unproven(&self) -> bool {
+        let before = self.unproven.fetch_add(1, Ordering::Relaxed);
+        let has_room = before.saturating_add(self.connections.load(Ordering::Relaxed)) < self.connections_max;
+        if !has_room {
+            self.leave_unproven();
+        }
+        has_room
+    }
+
+    /// Counts a peer out that has shown no credential.
+    pub fn leave_unproven(&self) {
+        self.unproven.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Makes a connection of a peer that has shown its credential now; false, and it stays what it is, when there are as
+    /// many as there may be.
+    pub fn prove(&self) -> bool {
+        let has_room = self.enter() == Admission::Welcome;
+        if has_room {
+            self.leave_unproven()
+        } else {
+            self.leave()
+        }
+        has_room
+    }
+
+    /// Peers that must go, of those that have shown no credential: a connection took their place.
+    pub fn excess(&self) -> usize {
+        let unproven = self.unproven.load(Ordering::Relaxed);
+        let all = unproven.saturating_add(self.connections.load(Ordering::Relaxed));
+        all.saturating_sub(self.connections_max).min(unproven)
     }
 
     /// Closes the gate for good: the replica shuts down.
@@ -182,6 +220,23 @@ mod tests {
             gate.leave();
         }
         assert_eq!(gate.enter(), Admission::Welcome);
+    }
+
+    #[test]
+    fn who_has_shown_no_credential_makes_room_for_every_connection_and_takes_none() {
+        let gate = Gate::new(2, SocketBounds::new(0));
+        assert!(gate.enter_unproven() && gate.enter_unproven() && !gate.enter_unproven());
+        assert_eq!((gate.enter(), gate.excess()), (Admission::Welcome, 1));
+        gate.leave_unproven();
+        assert!(!gate.enter_unproven() && gate.prove() && !gate.enter_unproven());
+        assert_eq!((gate.enter(), gate.excess()), (Admission::Full, 0));
+        gate.leave();
+        gate.leave();
+        assert!(gate.enter_unproven());
+        assert_eq!((gate.enter(), gate.excess()), (Admission::Welcome, 1));
+        assert!(!gate.prove());
+        gate.leave();
+        assert!(gate.prove());
     }
 
     #[test]

@@ -131,6 +131,8 @@ pub enum Handshake {
     TimedOut,
     /// It was not begun: too many are half open, or begin, or there are too many sessions.
     Refused,
+    /// It was finished, and its session has ended before a device had authenticated over it.
+    Unauthenticated,
 }
 
 /// Whom a worker speaks CoAP with.

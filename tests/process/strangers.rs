@@ -4,8 +4,10 @@ use std::net::UdpSocket;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use jetlinks_bridge::codec::coap::Code;
+
 use crate::flood::{begin_handshake, hello};
-use crate::support::{Bridge, Certificate, CoapDevice, Registration, Registry, Settings, eventually};
+use crate::support::{Bridge, Certificate, CoapDevice, Registration, Registry, Settings, Wire, eventually};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -89,4 +91,32 @@ fn fragments_of_strangers_take_no_more_memory_than_is_documented_and_it_is_given
         (bridge.process().resident_bytes() <= before + FLAT_BYTES).then_some(())
     });
     CoapDevice::dtls(dtls).token(&registration);
+}
+
+#[test]
+fn silent_dtls_sessions_keep_no_device_out_and_end_after_seconds() {
+    const CONNECTIONS: usize = 300;
+    let (mqtt, coap) = (Registration::new("device1"), Registration::encrypting("device2"));
+    let registry = Registry::new(&[mqtt.clone(), coap.clone()]);
+    let certificate = Certificate::elliptic();
+    let settings = Settings::stdio(&registry).coap(&certificate).toml("runtime.workers", "1");
+    let bridge = Bridge::start(&settings.toml("limits.connections", &CONNECTIONS.to_string()));
+    let dtls = bridge.listener("dtls");
+    // One address alone has 256.
+    let addresses = (0..CONNECTIONS).map(|number| ([127, 0, 4, (number % 2) as u8 + 1], 0).into());
+    let silent: Vec<CoapDevice> = addresses.map(|address| CoapDevice::dtls_from(address, dtls)).collect();
+    let sessions = || bridge.metric("jetlinks_bridge_dtls_sessions", &[]) as usize;
+    eventually("every place is taken", PATIENCE, || (sessions() == CONNECTIONS).then_some(()));
+    let begin = Instant::now();
+    let mut wire = Wire::connect(bridge.mqtt(), &mqtt);
+    wire.publish_acknowledged(&mqtt.topic("tags"), r#"{"tags":{}}"#, 1);
+    assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+    let mut device = CoapDevice::dtls(dtls);
+    let token = device.token(&coap);
+    eventually("who said nothing is gone", PATIENCE, || (sessions() == 1).then_some(()));
+    let ended = bridge.metric("jetlinks_bridge_dtls_unauthenticated_total", &[]) as usize;
+    assert_eq!(ended, silent.len());
+    let report = device.with_token(&coap, &token, "tags", r#"{"tags":{}}"#);
+    assert_eq!(device.request(&report).code(), Code::CREATED);
+    wire.publish_acknowledged(&mqtt.topic("tags"), r#"{"tags":{}}"#, 2);
 }

@@ -106,6 +106,8 @@ pub enum Event<'a> {
     Refused(Refusal),
     /// A device was given a token.
     Granted,
+    /// A request had the token of its device.
+    Vouched,
     /// A NON is lost.
     Dropped(DropReason),
     /// A request has its answer.

@@ -104,6 +104,9 @@ impl Judge<'_, '_> {
             self.ctx.observer.event(self.peer, self.device, Event::Granted);
             return Verdict::Content(topic, [b"{\"token\":\"", &token[..], b"\"}"].concat());
         }
+        if matches!(self.settings.security, Security::Dtls { .. }) {
+            self.ctx.observer.event(self.peer, self.device, Event::Vouched);
+        }
         let wrong = has_slash_in_segment.then_some("a segment of the path has a slash in it");
         self.take_in(&source, &topic, wrong, &body, accepts_json)
     }

@@ -117,6 +117,8 @@ metrics! {
             "First messages of DTLS handshakes; each was asked for a cookie and forgotten.";
         dtls_handshakes: CounterBy<HandshakeOutcome> = "dtls_handshakes_total",
             "DTLS handshakes that showed a good cookie, by outcome.";
+        dtls_unauthenticated: Counter = "dtls_unauthenticated_total",
+            "DTLS sessions that ended before a device had authenticated over them: its time was over, or others needed the place.";
     }
 }
 
@@ -168,6 +170,7 @@ impl WorkerMetrics {
             coap::Event::Granted => self.coap_tokens.inc(),
             coap::Event::Dropped(reason) => self.coap_dropped.inc(reason.into()),
             coap::Event::Answered(code) => self.coap_requests.inc(code.into()),
+            coap::Event::Vouched => {}
             coap::Event::Retransmitted => self.coap_retransmissions.inc(),
         }
     }

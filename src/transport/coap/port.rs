@@ -29,6 +29,8 @@ pub(super) struct State {
     outbox: Outbox,
     /// `None` on a port without DTLS.
     pub(super) sessions: Option<Sessions>,
+    /// Sessions over which a device has authenticated since [`Port::send`].
+    proven: Vec<PeerKey>,
 }
 
 /// The ports of a worker; the endpoint with number `n` is at place `n`.
@@ -37,7 +39,7 @@ pub type Ports = Vec<Rc<Port>>;
 impl Port {
     /// A port; with `sessions` its datagrams are DTLS.
     pub fn new(socket: UdpSocket, endpoint: Endpoint, sessions: Option<Sessions>) -> Rc<Self> {
-        let state = RefCell::new(State { endpoint, outbox: Outbox::default(), sessions });
+        let state = RefCell::new(State { endpoint, outbox: Outbox::default(), sessions, proven: Vec::new() });
         Rc::new(Self { socket, state, traffic: Traffic::default() })
     }
 
@@ -54,6 +56,9 @@ impl Port {
             Some(sessions) => {
                 for (peer, datagram) in state.outbox.iter() {
                     sessions.send(peer, datagram);
+                }
+                for peer in state.proven.drain(..) {
+                    sessions.prove(core.latest, peer);
                 }
                 for (peer, datagram) in sessions.sent().iter() {
                     self.send_one(peer, datagram);
@@ -85,7 +90,7 @@ impl State {
         act: impl FnOnce(&mut Endpoint, &mut Context<'_>) -> R,
     ) -> R {
         let registry = core.registry.clone();
-        let mut observer = PortObserver(&mut *core.meter);
+        let mut observer = PortObserver { meter: &mut *core.meter, proven: &mut self.proven };
         let mut ctx = Context {
             now,
             limits: &core.limits,
@@ -101,10 +106,16 @@ impl State {
     }
 }
 
-struct PortObserver<'a>(&'a mut dyn Meter);
+struct PortObserver<'a> {
+    meter: &'a mut dyn Meter,
+    proven: &'a mut Vec<PeerKey>,
+}
 
 impl Observer for PortObserver<'_> {
     fn event(&mut self, peer: PeerKey, device: &str, event: Event<'_>) {
-        self.0.coap(peer, device, event);
+        if matches!(event, Event::Granted | Event::Vouched) {
+            self.proven.push(peer);
+        }
+        self.meter.coap(peer, device, event);
     }
 }

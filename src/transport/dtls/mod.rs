@@ -4,6 +4,7 @@
 //!    address that was not proven.
 //! 2. With the cookie a handshake begins. Few may be half open, in all and for one network, and for a short time.
 //!    What no client needs to say in a handshake never reaches OpenSSL, which would keep it.
+//!    Sessions over which no device has authenticated are few as well, and end after some seconds.
 //! 3. A finished handshake takes the place of an older session at the same address, if there is one: its device began
 //!    anew. Until then the older one goes on, so nobody can end it by beginning a handshake.
 //! 4. What a session decrypts is [`Sessions::received`], what must be sent is [`Sessions::sent`].

@@ -14,7 +14,7 @@ use super::record::Record;
 use super::{Bounds, CookieSecret, Server, Sessions};
 use crate::protocol::coap::PeerKey;
 use crate::protocol::limit::Now;
-use crate::transport::gate::{Gate, SocketBounds};
+use crate::transport::gate::{Admission, Gate, SocketBounds};
 use crate::transport::port::Handshake;
 
 const SECOND: u64 = 1_000_000;
@@ -52,7 +52,7 @@ struct Client {
 
 impl Client {
     fn new(port: u16) -> Self {
-        Self::at(SocketAddr::from(([192, 0, 2, 1], port)))
+        Self::at(address(port))
     }
 
     fn at(address: SocketAddr) -> Self {
@@ -86,6 +86,10 @@ impl Client {
     }
 }
 
+fn address(port: u16) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, 1], port))
+}
+
 struct Rig {
     sessions: Sessions,
     gate: Arc<Gate>,
@@ -113,8 +117,13 @@ impl Rig {
     fn with(connections: usize) -> Self {
         let gate = Arc::new(Gate::new(connections, SocketBounds::new(0)));
         let now = Now { unix_ms: 1_700_000_000_000, us: SECOND };
-        let bounds =
-            Bounds { half_open: 8, half_open_per_network: 4, handshakes_per_second: 1000, idle_us: 3600 * SECOND };
+        let bounds = Bounds {
+            half_open: 8,
+            unproven: 12,
+            unproven_per_network: 4,
+            handshakes_per_second: 1000,
+            idle_us: 3600 * SECOND,
+        };
         let sessions = Sessions::new(server(), CookieSecret::new([7; 32]), gate.clone(), bounds, now);
         Self { sessions, gate, now, outcomes: Vec::new() }
     }
@@ -151,6 +160,15 @@ impl Rig {
                 client.stream.get_mut().incoming.extend(answers);
             }
         }
+    }
+
+    /// A client over whose session a device has authenticated.
+    fn device(&mut self, address: SocketAddr) -> Client {
+        let mut client = Client::at(address);
+        self.shake(&mut client);
+        let peer = self.say(&mut client, b"token").expect("it was heard");
+        self.sessions.prove(self.now, peer);
+        client
     }
 
     /// A client that has shown its cookie and then falls silent.
@@ -204,8 +222,7 @@ fn a_session_carries_messages_both_ways_after_one_cookie() {
 #[test]
 fn a_session_that_rested_goes_on() {
     let mut rig = Rig::new();
-    let mut client = Client::new(1);
-    rig.shake(&mut client);
+    let mut client = rig.device(address(1));
     for round in 0..3 {
         rig.pass_ticking(60 * SECOND);
         let peer = rig.say(&mut client, b"question").expect("it was heard");
@@ -267,8 +284,7 @@ fn half_open_handshakes_are_bounded_per_network_and_in_all_and_end_after_a_while
     }
     assert_eq!(rig.sessions.half_open(), 8);
     rig.pass(6 * SECOND);
-    let mut device = Client::at(SocketAddr::from(([198, 51, 100, 1], 1)));
-    rig.shake(&mut device);
+    let mut device = rig.device(SocketAddr::from(([198, 51, 100, 1], 1)));
     assert!(rig.say(&mut device, b"heard").is_some(), "silent handshakes kept a device out");
     rig.pass_ticking(25 * SECOND);
     assert_eq!((rig.sessions.half_open(), rig.sessions.open()), (0, 1));
@@ -441,8 +457,7 @@ fn a_peer_that_says_goodbye_is_forgotten() {
 #[test]
 fn an_idle_session_ends_and_its_peer_is_told() {
     let mut rig = Rig::new();
-    let mut client = Client::new(1);
-    rig.shake(&mut client);
+    let mut client = rig.device(address(1));
     rig.pass_ticking(3601 * SECOND);
     assert_eq!((rig.sessions.open(), rig.sessions.take_ended().len()), (0, 1));
     let goodbye: Vec<Vec<u8>> = rig.sessions.sent().iter().map(|(_, datagram)| datagram.to_vec()).collect();
@@ -452,20 +467,95 @@ fn an_idle_session_ends_and_its_peer_is_told() {
 }
 
 #[test]
-fn at_the_limit_of_connections_only_a_session_left_behind_makes_room() {
-    let mut rig = Rig::with(2);
-    let mut clients: Vec<Client> = (1..=3).map(Client::new).collect();
+fn a_session_over_which_nobody_authenticates_has_ten_seconds() {
+    let mut rig = Rig::new();
+    let mut silent = Client::new(1);
+    let mut device = rig.device(address(2));
+    rig.shake(&mut silent);
+    rig.pass_ticking(9 * SECOND);
+    assert!(rig.say(&mut silent, b"no token").is_some());
+    assert_eq!((rig.sessions.open(), rig.count(Handshake::Unauthenticated)), (2, 0));
+    rig.pass_ticking(SECOND);
+    assert_eq!((rig.sessions.open(), rig.count(Handshake::Unauthenticated)), (1, 1));
+    assert!(rig.sessions.sent().iter().any(|(peer, _)| peer == PeerKey::Address(silent.address)), "it is not told");
+    rig.pass_ticking(60 * SECOND);
+    assert!(rig.say(&mut device, b"heard").is_some());
+}
+
+#[test]
+fn who_has_not_authenticated_is_bounded_per_network_and_in_all() {
+    let mut rig = Rig::new();
+    let mut clients: Vec<Client> = (1..=6).map(Client::new).collect();
     for client in &mut clients {
         rig.shake(client);
     }
+    assert_eq!((rig.sessions.open(), rig.count(Handshake::Refused)), (4, 2));
+    let peer = rig.say(&mut clients[0], b"token").expect("it was heard");
+    rig.sessions.prove(rig.now, peer);
+    rig.sessions.prove(rig.now, peer);
+    rig.shake(&mut Client::new(7));
+    rig.shake(&mut Client::new(8));
+    assert_eq!((rig.sessions.open(), rig.count(Handshake::Refused)), (5, 3));
+    for host in 1..=40 {
+        rig.pass(1000);
+        rig.shake(&mut Client::at(SocketAddr::from(([198, 51, 100, host], 1))));
+    }
+    // The oldest of twelve has made room for each.
+    assert_eq!((rig.sessions.open(), rig.count(Handshake::Refused)), (13, 3));
+    assert_eq!(rig.count(Handshake::Unauthenticated), 32);
+    assert!(rig.say(&mut clients[0], b"heard").is_some());
+}
+
+#[test]
+fn at_the_limit_of_connections_who_has_not_authenticated_makes_room_for_everybody() {
+    let mut rig = Rig::with(3);
+    let mut silent: Vec<Client> = (1..=3).map(Client::new).collect();
+    for client in &mut silent {
+        rig.pass(1000);
+        rig.shake(client);
+    }
+    // A connection of MQTT, in the place of the oldest.
+    assert_eq!(rig.gate.enter(), Admission::Welcome);
+    rig.pass_ticking(1000);
+    assert_eq!((rig.sessions.open(), rig.say(&mut silent[0], b"gone")), (2, None));
+    let mut device = rig.device(SocketAddr::from(([198, 51, 100, 1], 1)));
+    assert_eq!((rig.sessions.open(), rig.say(&mut silent[1], b"gone")), (2, None));
+    assert_eq!(rig.gate.enter(), Admission::Welcome);
+    rig.pass_ticking(1000);
+    assert_eq!((rig.sessions.open(), rig.count(Handshake::Unauthenticated)), (1, 3));
+    // Now all three are taken by who has shown a credential.
+    rig.half_open(address(9));
+    assert_eq!((rig.sessions.half_open(), rig.count(Handshake::Refused)), (0, 1));
+    assert!(rig.say(&mut device, b"heard").is_some());
+    rig.gate.leave();
+    rig.gate.leave();
+    drop(rig.sessions);
+    assert!((0..3).all(|_| rig.gate.enter() == Admission::Welcome), "places are lost");
+}
+
+#[test]
+fn who_authenticates_when_every_place_is_taken_has_no_session() {
+    let mut rig = Rig::with(2);
+    let mut client = Client::new(1);
+    rig.shake(&mut client);
+    let peer = rig.say(&mut client, b"token").expect("it was heard");
+    assert_eq!((rig.gate.enter(), rig.gate.enter()), (Admission::Welcome, Admission::Welcome));
+    rig.sessions.prove(rig.now, peer);
+    assert_eq!((rig.sessions.open(), rig.sessions.take_ended()), (0, vec![peer]));
+}
+
+#[test]
+fn at_the_limit_of_connections_only_a_session_left_behind_makes_room() {
+    let mut rig = Rig::with(2);
+    let mut clients: Vec<Client> = (1..=2).map(|port| rig.device(address(port))).collect();
+    rig.shake(&mut Client::new(3));
     assert_eq!((rig.sessions.open(), rig.count(Handshake::Refused)), (2, 1));
     rig.pass(61 * SECOND);
     assert!(rig.say(&mut clients[0], b"alive").is_some());
-    let mut another = Client::new(4);
-    rig.shake(&mut another);
+    let mut another = rig.device(address(4));
     assert!(rig.say(&mut another, b"heard").is_some());
     assert!(rig.say(&mut clients[0], b"still alive").is_some());
     assert_eq!(rig.sessions.open(), 2);
     drop(rig.sessions);
-    assert_eq!(rig.gate.enter(), crate::transport::gate::Admission::Welcome);
+    assert_eq!(rig.gate.enter(), Admission::Welcome);
 }

@@ -472,7 +472,11 @@ fn each_wrong_token_is_refused() {
         let draft = given.map_or(draft.clone(), |given| draft.option(option::TOKEN, given));
         expect(&mut rig, refusal.as_str(), &draft, Code::UNAUTHORIZED, None);
         assert!(rig.told(&format!("Refused({refusal:?})")), "{refusal:?}");
+        assert!(!rig.told("Vouched"), "{refusal:?}");
     }
+    let draft = post(20, REPORT).option(option::TOKEN, &token("device1")).payload(BODY);
+    expect(&mut rig, "good", &draft, Code::CREATED, Some(Channel::Device));
+    assert!(rig.told("Vouched"));
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! All sessions of one port; see the module above for the flow.
 
+mod handshake;
+mod room;
+
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -7,15 +10,15 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::cookie::{CookieSecret, Cookies};
-use super::engine::{Engine, Plain, Progress};
-use super::flight::{Flight, Unfit};
+use super::engine::{Engine, Plain};
+use super::flight::Flight;
 use super::hello::{Hello, RANDOM_BYTES, is_unencrypted};
 use super::server::Server;
 use super::wire::Wire;
 use crate::memory;
 use crate::protocol::coap::{Outbox, PeerKey};
 use crate::protocol::limit::Now;
-use crate::transport::gate::{Admission, Bucket, Gate};
+use crate::transport::gate::{Bucket, Gate};
 use crate::transport::port::Handshake;
 
 /// Where the place of a session ends in its number; above it stands a count, so no number comes twice.
@@ -27,23 +30,14 @@ const PLAIN_BYTES_MAX: usize = 16 * 1024;
 /// How long a handshake may take.
 const HANDSHAKE_US: u64 = 30_000_000;
 
-/// Age at which a handshake makes room for another one when too many are half open. A good one takes a few round trips.
-const YIELD_US: u64 = 5_000_000;
-
 /// Silence after which a session gives its buffers back.
 const REST_US: u64 = 5_000_000;
-
-/// Silence after which a session makes room for a new one when `limits.connections` is reached.
-const SPARE_US: u64 = 60_000_000;
 
 /// Sessions that end until the memory of them is given back to the system; some 4 MiB.
 const GIVE_BACK_SESSIONS: usize = 64;
 
 /// Pause between two times that memory is given back, us: each takes some milliseconds.
 const GIVE_BACK_US: u64 = 5_000_000;
-
-/// Sessions that are compared when one must make room.
-const CANDIDATES: usize = 64;
 
 /// Ticks in which every session is looked at once.
 pub(super) const TICKS_PER_ROUND: usize = 64;
@@ -53,8 +47,10 @@ pub(super) const TICKS_PER_ROUND: usize = 64;
 pub struct Bounds {
     /// Handshakes that may be half open; less than 64 KiB each.
     pub half_open: usize,
+    /// Handshakes and sessions over which no device has authenticated.
+    pub unproven: usize,
     /// Of them those of one address, for IPv6 of one /64.
-    pub half_open_per_network: usize,
+    pub unproven_per_network: usize,
     /// Handshakes that may begin in a second.
     pub handshakes_per_second: u64,
     /// Silence after which a session is forgotten, us.
@@ -69,13 +65,16 @@ struct Session {
     random: [u8; RANDOM_BYTES],
     /// `None` once its handshake is finished.
     opening: Option<Box<Opening>>,
+    /// Whether a device has authenticated over it.
+    is_proven: bool,
+    /// When its handshake began, or, once it is, was finished.
+    begun_us: u64,
     heard_us: u64,
 }
 
 /// A handshake that is half open.
 #[derive(Debug)]
 struct Opening {
-    began_us: u64,
     flight: Flight,
     /// A Finished that came before what precedes it; at most as long as one may be.
     early: Option<Box<[u8]>>,
@@ -104,6 +103,10 @@ pub struct Sessions {
     /// Half-open ones in the order of their beginning, and some that are no longer.
     half_open: VecDeque<u64>,
     half_open_len: usize,
+    /// Sessions over which no device has authenticated, in the order in which they were finished, and some that are no longer.
+    unproven: VecDeque<u64>,
+    unproven_len: usize,
+    /// Handshakes and sessions over which no device has authenticated, by address.
     networks: HashMap<IpAddr, usize>,
     hand: usize,
     /// Sessions that ended since memory was given back, and when it was.
@@ -131,6 +134,8 @@ impl Sessions {
             count: 0,
             half_open: VecDeque::new(),
             half_open_len: 0,
+            unproven: VecDeque::new(),
+            unproven_len: 0,
             networks: HashMap::new(),
             hand: 0,
             given_up: 0,
@@ -242,6 +247,7 @@ impl Sessions {
                 }
             }
         }
+        self.end_unproven(now);
         let round = self.sessions.capacity().div_ceil(TICKS_PER_ROUND);
         for _ in 0..round {
             self.hand = if self.hand + 1 < self.sessions.capacity() { self.hand + 1 } else { 0 };
@@ -267,100 +273,6 @@ impl Sessions {
         ids.into_iter().for_each(|id| self.close_one(id));
     }
 
-    fn hello(&mut self, now: Now, from: SocketAddr, place: Place, hello: &Hello<'_>) {
-        if !self.cookies.is_good(from, hello.cookie, now.unix_ms) {
-            let cookie = self.cookies.make(from, now.unix_ms);
-            self.sent.push(PeerKey::Address(from), &hello.request_cookie(&cookie));
-            self.outcomes.push((from, Handshake::CookieRequested));
-            return;
-        }
-        // A hello that comes again begins nothing: the flight that it asks for goes out again by its timer.
-        let mut known = [place.live, place.pending].into_iter().flatten();
-        if known.any(|id| self.find(id).is_some_and(|session| session.random == hello.random)) {
-            return;
-        }
-        if let Some(id) = place.pending {
-            self.fail(id, Handshake::Failed);
-        }
-        if !self.make_room(now, network(from)) {
-            self.outcomes.push((from, Handshake::Refused));
-            return;
-        }
-        self.begin(now, from, hello);
-    }
-
-    /// Whether a handshake may begin; it is counted at the gate then.
-    fn make_room(&mut self, now: Now, network: IpAddr) -> bool {
-        if self.bucket.take(now.us).is_err() {
-            return false;
-        }
-        if self.networks.get(&network).is_some_and(|open| *open >= self.bounds.half_open_per_network) {
-            return false;
-        }
-        while self.half_open_len >= self.bounds.half_open {
-            let Some(id) = self.half_open.pop_front() else { return false };
-            match self.began_us(id) {
-                None => {}
-                Some(began_us) if began_us + YIELD_US <= now.us => self.fail(id, Handshake::TimedOut),
-                Some(_) => {
-                    self.half_open.push_front(id);
-                    return false;
-                }
-            }
-        }
-        if self.sessions.len() >= 1 << PLACE_BITS {
-            return false;
-        }
-        if self.gate.enter() == Admission::Welcome {
-            return true;
-        }
-        self.gate.leave();
-        // A device that moved to another address left a session behind; it is the one that is silent longest.
-        let Some(id) = self.longest_silent(now) else { return false };
-        self.close_one(id);
-        if self.gate.enter() == Admission::Welcome {
-            return true;
-        }
-        self.gate.leave();
-        false
-    }
-
-    /// Of a handful of sessions the one that was silent longest, if that is long enough.
-    fn longest_silent(&mut self, now: Now) -> Option<u64> {
-        let mut oldest: Option<(u64, u64)> = None;
-        for _ in 0..CANDIDATES.min(self.sessions.capacity()) {
-            self.hand = if self.hand + 1 < self.sessions.capacity() { self.hand + 1 } else { 0 };
-            let Some(session) = self.sessions.get(self.hand) else { continue };
-            let is_silent = session.opening.is_none() && session.heard_us + SPARE_US <= now.us;
-            if is_silent && oldest.is_none_or(|(heard_us, _)| session.heard_us < heard_us) {
-                oldest = Some((session.heard_us, session.id));
-            }
-        }
-        oldest.map(|(_, id)| id)
-    }
-
-    fn begin(&mut self, now: Now, from: SocketAddr, hello: &Hello<'_>) {
-        let engine = Engine::accept(&self.server, &self.wire, hello.record);
-        let Some(engine) = engine else {
-            self.wire.drain(|_| {});
-            self.gate.leave();
-            self.outcomes.push((from, Handshake::Failed));
-            return;
-        };
-        self.count += 1;
-        let entry = self.sessions.vacant_entry();
-        // The caller has seen that there is a place.
-        let id = self.count << PLACE_BITS | entry.key() as u64;
-        let opening = Opening { began_us: now.us, flight: Flight::behind(hello.message), early: None };
-        let (random, opening) = (hello.random, Some(Box::new(opening)));
-        entry.insert(Session { id, address: from, engine, random, opening, heard_us: now.us });
-        self.half_open.push_back(id);
-        self.half_open_len += 1;
-        *self.networks.entry(network(from)).or_default() += 1;
-        self.places.entry(from).or_default().pending = Some(id);
-        self.advance(now, id);
-    }
-
     /// Lets a session take a datagram; whether it was a message for it.
     fn drive(&mut self, now: Now, id: u64, datagram: &[u8]) -> bool {
         if self.find(id).is_some_and(|session| session.opening.is_some()) {
@@ -368,65 +280,6 @@ impl Sessions {
         }
         self.wire.fill(datagram);
         self.read(now, id)
-    }
-
-    /// Lets a handshake take a datagram, as far as it needs it; whether the handshake is finished.
-    fn shake(&mut self, now: Now, id: u64, datagram: &[u8]) -> bool {
-        let Some(session) = self.find(id) else { return false };
-        let (address, Some(opening)) = (session.address, session.opening.as_mut()) else { return false };
-        let parts = match opening.flight.admit(datagram) {
-            Ok(parts) => parts,
-            Err(Unfit::Needless) => {
-                self.outcomes.push((address, Handshake::Noise));
-                return false;
-            }
-            Err(Unfit::Exhausted) => {
-                self.fail(id, Handshake::Failed);
-                return false;
-            }
-        };
-        if let Some(encrypted) = parts.encrypted {
-            opening.early = Some(encrypted.into());
-        }
-        if !parts.clear.is_empty() {
-            self.wire.fill(parts.clear);
-            self.advance(now, id);
-        }
-        // Until OpenSSL can decrypt it, it would keep it in a buffer for the longest record that there is.
-        let Some(session) = self.find(id).filter(|session| session.engine.awaits_finished()) else { return false };
-        let Some(opening) = session.opening.as_mut() else { return false };
-        let Some(encrypted) = opening.early.take() else { return false };
-        if opening.flight.admit_encrypted().is_err() {
-            self.fail(id, Handshake::Failed);
-            return false;
-        }
-        self.wire.fill(&encrypted);
-        if !self.advance(now, id) {
-            return false;
-        }
-        if !parts.rest.is_empty() {
-            self.wire.fill(parts.rest);
-            self.read(now, id);
-        }
-        true
-    }
-
-    /// Goes on with a handshake; whether it is finished.
-    fn advance(&mut self, now: Now, id: u64) -> bool {
-        let Some(session) = self.find(id) else { return false };
-        let progress = session.engine.shake();
-        self.collect(id);
-        match progress {
-            Progress::Waiting => false,
-            Progress::Finished => {
-                self.finish(now, id);
-                true
-            }
-            Progress::Failed => {
-                self.fail(id, Handshake::Failed);
-                false
-            }
-        }
     }
 
     /// Reads everything that a datagram holds.
@@ -454,33 +307,6 @@ impl Sessions {
         }
     }
 
-    /// The handshake is finished: the session takes its address over.
-    fn finish(&mut self, now: Now, id: u64) {
-        let Some(session) = self.find(id) else { return };
-        session.opening = None;
-        session.heard_us = now.us;
-        session.engine.rest();
-        let address = session.address;
-        self.count_out(address);
-        self.outcomes.push((address, Handshake::Finished));
-        let place = self.places.entry(address).or_default();
-        let older = place.live.replace(id);
-        place.pending = None;
-        if let Some(older) = older {
-            // Its peer has forgotten it: it is told nothing.
-            self.end(older);
-        }
-    }
-
-    /// Ends a handshake.
-    fn fail(&mut self, id: u64, outcome: Handshake) {
-        if let Some(session) = self.find(id) {
-            let address = session.address;
-            self.outcomes.push((address, outcome));
-            self.end(id);
-        }
-    }
-
     /// Ends a session and tells its peer.
     fn close_one(&mut self, id: u64) {
         if let Some(session) = self.find(id) {
@@ -497,11 +323,19 @@ impl Sessions {
             return;
         }
         let session = self.sessions.remove(place_of(id));
-        self.gate.leave();
         self.given_up += 1;
-        if session.opening.is_some() {
-            self.count_out(session.address);
+        if session.is_proven {
+            self.gate.leave();
         } else {
+            self.gate.leave_unproven();
+            self.count_out(session.address);
+        }
+        match (&session.opening, session.is_proven) {
+            (Some(_), _) => self.half_open_len -= 1,
+            (None, true) => {}
+            (None, false) => self.unproven_len -= 1,
+        }
+        if session.opening.is_none() {
             self.ended.push(PeerKey::Session(id));
         }
         if let Some(place) = self.places.get_mut(&session.address) {
@@ -513,29 +347,11 @@ impl Sessions {
         }
     }
 
-    /// One handshake less.
-    fn count_out(&mut self, address: SocketAddr) {
-        self.half_open_len -= 1;
-        let network = network(address);
-        if let Some(open) = self.networks.get_mut(&network) {
-            *open -= 1;
-            if *open == 0 {
-                self.networks.remove(&network);
-            }
-        }
-    }
-
     /// Moves what a session wrote to what must be sent.
     fn collect(&mut self, id: u64) {
         let Some(session) = self.sessions.get(place_of(id)).filter(|session| session.id == id) else { return };
         let (peer, sent) = (PeerKey::Address(session.address), &mut self.sent);
         self.wire.drain(|datagram| sent.push(peer, datagram));
-    }
-
-    /// When the handshake of a session began; `None` when it is no longer half open.
-    fn began_us(&self, id: u64) -> Option<u64> {
-        let session = self.sessions.get(place_of(id)).filter(|session| session.id == id)?;
-        session.opening.as_ref().map(|opening| opening.began_us)
     }
 
     fn find(&mut self, id: u64) -> Option<&mut Session> {
@@ -545,8 +361,8 @@ impl Sessions {
 
 impl Drop for Sessions {
     fn drop(&mut self) {
-        for _ in 0..self.sessions.len() {
-            self.gate.leave();
+        for (_, session) in &self.sessions {
+            if session.is_proven { self.gate.leave() } else { self.gate.leave_unproven() }
         }
     }
 }

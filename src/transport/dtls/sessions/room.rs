@@ -1,0 +1,156 @@
+//! Places for handshakes and sessions: who gets one, and who has to go.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::{PLACE_BITS, Sessions, network, place_of};
+use crate::protocol::coap::PeerKey;
+use crate::protocol::limit::Now;
+use crate::transport::port::Handshake;
+
+/// Age at which a handshake makes room for another one when too many are half open. A good one takes a few round trips.
+const YIELD_US: u64 = 5_000_000;
+
+/// How long a session may be open until a device authenticates over it, as long as a connection of MQTT may be without
+/// CONNECT by default; docs/operations.md names it.
+const PROOF_US: u64 = 10_000_000;
+
+/// Silence after which a session makes room for a new one when `limits.connections` is reached.
+const SPARE_US: u64 = 60_000_000;
+
+/// Sessions that are compared when one must make room.
+const CANDIDATES: usize = 64;
+
+impl Sessions {
+    /// Whether a handshake may begin; it is counted at the gate then.
+    pub(super) fn make_room(&mut self, now: Now, network: IpAddr) -> bool {
+        if self.bucket.take(now.us).is_err() {
+            return false;
+        }
+        if self.networks.get(&network).is_some_and(|unproven| *unproven >= self.bounds.unproven_per_network) {
+            return false;
+        }
+        while self.half_open_len >= self.bounds.half_open {
+            let Some(id) = self.half_open.pop_front() else { return false };
+            match self.began_us(id) {
+                None => {}
+                Some(began_us) if began_us + YIELD_US <= now.us => self.fail(id, Handshake::TimedOut),
+                Some(_) => {
+                    self.half_open.push_front(id);
+                    return false;
+                }
+            }
+        }
+        if self.sessions.len() >= 1 << PLACE_BITS {
+            return false;
+        }
+        while self.half_open_len + self.unproven_len >= self.bounds.unproven {
+            if !self.end_oldest_unproven() {
+                return false;
+            }
+        }
+        if self.gate.enter_unproven() {
+            return true;
+        }
+        // A device that moved to another address left a session behind; it is the one that is silent longest.
+        if !self.end_oldest_unproven() && !self.end_longest_silent(now) {
+            return false;
+        }
+        self.gate.enter_unproven()
+    }
+
+    /// A device has authenticated over a session, which is a connection from now on.
+    pub fn prove(&mut self, now: Now, peer: PeerKey) {
+        let PeerKey::Session(id) = peer else { return };
+        let Some(session) = self.find(id).filter(|session| !session.is_proven) else { return };
+        let address = session.address;
+        if !self.gate.prove() {
+            let has_room = self.end_longest_silent(now) && self.gate.prove();
+            if !has_room {
+                self.outcomes.push((address, Handshake::Refused));
+                return self.close_one(id);
+            }
+        }
+        if let Some(session) = self.find(id) {
+            session.is_proven = true;
+            self.unproven_len -= 1;
+            self.count_out(address);
+        }
+    }
+
+    /// Ends sessions over which nobody has authenticated in time, and those whose places others need.
+    pub(super) fn end_unproven(&mut self, now: Now) {
+        while let Some(&id) = self.unproven.front() {
+            match self.unproven_since_us(id) {
+                None => drop(self.unproven.pop_front()),
+                Some(since_us) if since_us + PROOF_US <= now.us => self.give_up(id),
+                Some(_) => break,
+            }
+        }
+        while self.gate.excess() > 0 && self.end_oldest_unproven() {}
+    }
+
+    /// Ends the oldest session or handshake over which nobody has authenticated; false when there is none.
+    fn end_oldest_unproven(&mut self) -> bool {
+        while self.unproven.front().is_some_and(|id| self.unproven_since_us(*id).is_none()) {
+            self.unproven.pop_front();
+        }
+        while self.half_open.front().is_some_and(|id| self.began_us(*id).is_none()) {
+            self.half_open.pop_front();
+        }
+        let finished = self.unproven.front().map(|id| (self.unproven_since_us(*id), *id));
+        let half_open = self.half_open.front().map(|id| (self.began_us(*id), *id));
+        match finished.into_iter().chain(half_open).min() {
+            None => return false,
+            Some((_, id)) if self.began_us(id).is_some() => self.fail(id, Handshake::TimedOut),
+            Some((_, id)) => self.give_up(id),
+        }
+        true
+    }
+
+    /// Ends a session over which nobody has authenticated.
+    fn give_up(&mut self, id: u64) {
+        if let Some(session) = self.find(id) {
+            let address = session.address;
+            self.outcomes.push((address, Handshake::Unauthenticated));
+            self.close_one(id);
+        }
+    }
+
+    /// When the handshake of a session was finished over which nobody has authenticated.
+    fn unproven_since_us(&self, id: u64) -> Option<u64> {
+        let session = self.sessions.get(place_of(id)).filter(|session| session.id == id)?;
+        (session.opening.is_none() && !session.is_proven).then_some(session.begun_us)
+    }
+
+    /// Ends, of a handful of sessions over which a device has authenticated, the one that was silent longest, if that is
+    /// long enough.
+    fn end_longest_silent(&mut self, now: Now) -> bool {
+        let longest = self.longest_silent(now);
+        longest.inspect(|id| self.close_one(*id)).is_some()
+    }
+
+    /// Of a handful of sessions the one that was silent longest, if that is long enough.
+    fn longest_silent(&mut self, now: Now) -> Option<u64> {
+        let mut oldest: Option<(u64, u64)> = None;
+        for _ in 0..CANDIDATES.min(self.sessions.capacity()) {
+            self.hand = if self.hand + 1 < self.sessions.capacity() { self.hand + 1 } else { 0 };
+            let Some(session) = self.sessions.get(self.hand) else { continue };
+            let is_silent = session.is_proven && session.heard_us + SPARE_US <= now.us;
+            if is_silent && oldest.is_none_or(|(heard_us, _)| session.heard_us < heard_us) {
+                oldest = Some((session.heard_us, session.id));
+            }
+        }
+        oldest.map(|(_, id)| id)
+    }
+
+    /// One less of those that have shown nothing.
+    pub(super) fn count_out(&mut self, address: SocketAddr) {
+        let network = network(address);
+        if let Some(unproven) = self.networks.get_mut(&network) {
+            *unproven -= 1;
+            if *unproven == 0 {
+                self.networks.remove(&network);
+            }
+        }
+    }
+}
