@@ -21,28 +21,28 @@ const UNREMARKABLE: Duration = Duration::from_millis(2);
 /// Datagrams of one kind in one wave.
 const DATAGRAMS: usize = 20_000;
 
-/// What a flood sends. More than a bridge can read is a queue in the kernel, in which everybody waits; a debug build reads
+/// What a flood sends in a second. More than a bridge can read is a queue in the kernel, in which everybody waits; a debug build reads
 /// some 20,000 a second.
 const PER_SECOND: f64 = 5_000.0;
 
 /// Ports that hellos come from.
 const PORTS: usize = 1_300;
 
-struct Flood {
+pub(crate) struct Flood {
     is_over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Flood {
-    /// Sends what `next` gives at [`PER_SECOND`] until it is dropped.
-    fn start(mut next: impl FnMut(usize) + Send + 'static) -> Self {
+    /// Has `next` done so many times a second until it is dropped.
+    pub(crate) fn start(per_second: f64, mut next: impl FnMut(usize) + Send + 'static) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
         let own = is_over.clone();
         let thread = thread::spawn(move || {
             let begin = Instant::now();
             let mut number = 0;
             while !own.load(Ordering::Relaxed) {
-                if begin.elapsed().as_secs_f64() * PER_SECOND > number as f64 {
+                if begin.elapsed().as_secs_f64() * per_second > number as f64 {
                     next(number);
                     number += 1;
                 } else {
@@ -101,9 +101,16 @@ pub(crate) fn hello() -> Vec<u8> {
     buffer[..bytes].to_vec()
 }
 
-/// A hello with the cookie that the bridge asks for, and another random number for each port; `None` when no cookie came.
+/// Sends a hello with the cookie that the bridge asks for, and another random number for each port; `None` when no cookie came.
 pub(crate) fn begin_handshake(from: SocketAddr, server: SocketAddr, hello: &[u8]) -> Option<UdpSocket> {
     let socket = socket(from, server);
+    let hello = with_cookie(&socket, hello)?;
+    socket.send(&hello).unwrap();
+    Some(socket)
+}
+
+/// The hello with the cookie that the bridge asks for; `None` when it does not within a while.
+pub(crate) fn with_cookie(socket: &UdpSocket, hello: &[u8]) -> Option<Vec<u8>> {
     socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
     let mut hello = hello.to_vec();
     let random = socket.local_addr().unwrap().port().to_be_bytes();
@@ -125,8 +132,7 @@ pub(crate) fn begin_handshake(from: SocketAddr, server: SocketAddr, hello: &[u8]
     // The second message of the handshake, in the second record.
     hello[18] = 1;
     hello[10] = 1;
-    socket.send(&hello).unwrap();
-    Some(socket)
+    Some(hello)
 }
 
 /// The median time of an answer.
@@ -167,7 +173,7 @@ fn noise_hellos_and_unfinished_handshakes_cost_no_memory_and_delay_nobody() {
         let many: Vec<UdpSocket> =
             (0..PORTS / 4).map(|number| socket(([127, 0, 1, (number % 200) as u8 + 1], 0).into(), dtls)).collect();
         let first = hello.clone();
-        let flood = Flood::start(move |number| {
+        let flood = Flood::start(PER_SECOND, move |number| {
             // What the bridge has no room for is lost: that is no failure of the flood.
             let datagram = noise.datagram();
             drop(senders[number % senders.len()].send(&datagram));

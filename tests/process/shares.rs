@@ -2,15 +2,21 @@
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use jetlinks_bridge::codec::coap::{Block, Code, Draft, Kind, MessageToken, option};
+use jetlinks_bridge::protocol::coap::cipher;
 use socket2::{Domain, Socket, Type};
 
-use crate::support::{Bridge, Connect, Packet, Registration, Registry, Settings, Wire, eventually};
+use crate::flood::{Flood, hello, with_cookie};
+use crate::support::coap::socket;
+use crate::support::{
+    Bridge, Certificate, CoapDevice, Connect, Packet, Registration, Registry, Settings, Wire, eventually,
+};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -185,4 +191,89 @@ fn wills_of_one_network_leave_room_for_those_of_another() {
         drop(greedy);
         eventually("room comes back with the sessions", PATIENCE, || connect(&devices[1]));
     }
+}
+
+/// Any port of a network's address.
+fn any_port(network: u8) -> SocketAddr {
+    ([127, 0, 0, network], 0).into()
+}
+
+#[test]
+fn hellos_of_one_network_keep_no_handshake_of_another_from_beginning() {
+    const RANDOM: std::ops::Range<usize> = 27..35;
+    let (registry, _) = Registry::numbered(1);
+    let certificate = Certificate::elliptic();
+    let settings = Settings::stdio(&registry).coap(&certificate).toml("limits.connect_rate", "200");
+    let bridge = Bridge::start(&settings);
+    let dtls = bridge.listener("dtls");
+    let stranger = socket(any_port(STRANGERS), dtls);
+    let mut hello = with_cookie(&stranger, &hello()).expect("a cookie is asked for");
+    let flood = Flood::start(2_000.0, move |number| {
+        // Another handshake each time.
+        hello[RANDOM].copy_from_slice(&number.to_be_bytes());
+        drop(stranger.send(&hello));
+    });
+    eventually("handshakes are refused", PATIENCE, || {
+        (bridge.metric("jetlinks_bridge_dtls_handshakes_total", &["refused"]) > 1_000.0).then_some(())
+    });
+    for _ in 0..5 {
+        let begun = Instant::now();
+        drop(CoapDevice::dtls_from(any_port(DEVICE), dtls));
+        assert!(begun.elapsed() < SERVED, "{:?}", begun.elapsed());
+    }
+    drop(flood);
+}
+
+#[test]
+fn first_blocks_of_one_network_push_no_upload_of_another_out() {
+    const BLOCK_BYTES: usize = 64;
+    /// First blocks that come between two blocks of the device.
+    const BETWEEN: usize = 1_300;
+    let device = Registration::encrypting("device1");
+    let registry = Registry::new(std::slice::from_ref(&device));
+    let bridge = Bridge::start(&Settings::stdio(&registry).text("coap.listen", "127.0.0.1:0"));
+    let coap = bridge.listener("coap");
+    let draft = |id: u16, token: u16, suffix: &str| {
+        let token = MessageToken::new(&token.to_be_bytes()).unwrap();
+        let draft = Draft::new(Kind::Confirmable, Code::POST, id, token).path(&device.topic(suffix));
+        draft.option(option::DEVICE_ID, device.id.as_bytes())
+    };
+    let first = Block { number: 0, more: true, size_exponent: 2 }.to_uint();
+    // Two of each port may be open, and 1,024 of all.
+    let ports: Vec<UdpSocket> = (0..600).map(|_| socket(any_port(STRANGERS), coap)).collect();
+    let sent = Arc::new(AtomicUsize::new(0));
+    let (counted, stranger) = (sent.clone(), device.clone());
+    let flood = Flood::start(2_000.0, move |number| {
+        let id = u16::try_from(number / ports.len() % 60_000).unwrap();
+        let token = MessageToken::new(&id.to_be_bytes()).unwrap();
+        let request = Draft::new(Kind::NonConfirmable, Code::POST, id, token)
+            .path(&stranger.topic(&format!("event/{}", id % 2)))
+            .option(option::DEVICE_ID, stranger.id.as_bytes())
+            .uint(option::BLOCK1, first)
+            .payload(&[7; BLOCK_BYTES]);
+        drop(ports[number % ports.len()].send(&request.encode()));
+        counted.fetch_add(1, Ordering::Relaxed);
+    });
+    let mut good = CoapDevice::plain_from(any_port(DEVICE), coap);
+    good.set_patience(Duration::from_secs(1));
+    let json = format!(r#"{{"data":"{}"}}"#, "x".repeat(3 * BLOCK_BYTES));
+    let body = cipher::encrypt(cipher::key(&device.secure_key).unwrap(), json.as_bytes());
+    let blocks: Vec<&[u8]> = body.chunks(BLOCK_BYTES).collect();
+    for (number, bytes) in (0..).zip(&blocks) {
+        let block = Block { number, more: number as usize + 1 < blocks.len(), size_exponent: 2 };
+        let id = u16::try_from(number).unwrap() + 1;
+        let request = draft(id, 1, "event/long").uint(option::BLOCK1, block.to_uint()).payload(bytes).encode();
+        good.send(&request);
+        // A flood may cost a datagram.
+        let answer = eventually("the block is answered", PATIENCE, || {
+            good.receive().or_else(|| {
+                good.send(&request);
+                None
+            })
+        });
+        assert_eq!(answer.code(), if block.more { Code::CONTINUE } else { Code::CREATED }, "block {number}");
+        let before = sent.load(Ordering::Relaxed);
+        eventually("others begin", PATIENCE, || (sent.load(Ordering::Relaxed) > before + BETWEEN).then_some(()));
+    }
+    drop(flood);
 }

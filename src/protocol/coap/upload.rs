@@ -1,7 +1,8 @@
 //! Bodies that arrive in blocks (RFC 7959, Block1).
 //!
 //! Nobody has vouched for them: they are kept apart from what the queue is owed, under bounds of their own. When a bound
-//! is reached, the upload that has been silent longest makes room; its client is told 4.08 and begins again.
+//! is reached, the network with the most makes room by the upload that has been silent longest; its client is told 4.08 and
+//! begins again. Without DTLS a sender can give any address as its own, and so look like many networks.
 //!
 //! A block that came before, byte for byte, is one of three things. It may be a repetition of what the upload holds, or of
 //! the end of a body that was answered. It may be late, from an earlier body, and must not become a part of this one. Or a
@@ -9,13 +10,16 @@
 //! the block is a part. What tells of a restart is an id and token that named other bytes before. Where nothing tells, the
 //! client gets 4.08 and begins again, for no body may be put together that nobody sent.
 
+use std::cell::Cell;
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use super::PeerKey;
 use super::demand::Part;
 use super::timing::UPLOAD_IDLE_US;
 use crate::codec::coap::Block;
+use crate::protocol::network::Network;
 
 /// What a block led to.
 #[derive(Debug, PartialEq, Eq)]
@@ -91,6 +95,30 @@ struct Upload {
     body: Vec<u8>,
     history: History,
     heard_us: u64,
+    held: Rc<Cell<Held>>,
+}
+
+/// Whose uploads are counted together. A DTLS session took a handshake, which is shared by network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Holder {
+    Network(Network),
+    Session(PeerKey),
+}
+
+impl Holder {
+    fn of(peer: PeerKey) -> Self {
+        match peer {
+            PeerKey::Address(address) => Self::Network(Network::of(address.ip())),
+            session @ PeerKey::Session(_) => Self::Session(session),
+        }
+    }
+}
+
+/// What one of them has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Held {
+    uploads: usize,
+    bytes: usize,
 }
 
 impl Upload {
@@ -104,6 +132,8 @@ impl Upload {
 #[derive(Debug)]
 pub(super) struct Uploads {
     open: HashMap<(PeerKey, [u8; 32]), Upload>,
+    /// What each has; nobody who has nothing.
+    holders: HashMap<Holder, Rc<Cell<Held>>>,
     held_bytes: usize,
     /// Number that was given out last.
     last_number: u32,
@@ -114,7 +144,15 @@ pub(super) struct Uploads {
 
 impl Uploads {
     pub(super) fn new(count_max: usize, per_peer_max: usize, bytes_max: usize) -> Self {
-        Self { open: HashMap::new(), held_bytes: 0, last_number: 0, count_max, per_peer_max, bytes_max }
+        Self {
+            open: HashMap::new(),
+            holders: HashMap::new(),
+            held_bytes: 0,
+            last_number: 0,
+            count_max,
+            per_peer_max,
+            bytes_max,
+        }
     }
 
     /// Bodies that are half received.
@@ -180,7 +218,9 @@ impl Uploads {
                 Earlier::Same { upload, .. } => (upload, History::Repeated),
                 Earlier::Other => (self.next_number(), History::Restarted),
             };
-            self.open.insert(key, Upload { number, body: Vec::new(), history, heard_us: now_us });
+            let held = self.holders.entry(Holder::of(piece.peer)).or_default().clone();
+            held.update(|held| Held { uploads: held.uploads + 1, ..held });
+            self.open.insert(key, Upload { number, body: Vec::new(), history, heard_us: now_us, held });
         }
         // For a body that is not the one of that number any more.
         let next_number = self.next_number();
@@ -208,30 +248,27 @@ impl Uploads {
         let before = upload.body.capacity();
         upload.body.extend_from_slice(piece.bytes);
         upload.heard_us = now_us;
-        self.held_bytes += upload.body.capacity() - before;
+        let more_bytes = upload.body.capacity() - before;
+        self.held_bytes += more_bytes;
+        upload.held.update(|held| Held { bytes: held.bytes + more_bytes, ..held });
         let number = upload.number;
         if !more {
             return Step::Complete(number, self.drop_upload(&key));
         }
-        while self.held_bytes > self.bytes_max.max(2 * body_bytes_max) && self.drop_oldest(|other| *other != key) {}
+        while self.held_bytes > self.bytes_max.max(2 * body_bytes_max) && self.drop_other(key) {}
         Step::Continue(number)
     }
 
     /// Forgets uploads that were silent for too long.
     pub(super) fn expire(&mut self, now_us: u64) {
-        let held_bytes = &mut self.held_bytes;
-        self.open.retain(|_, upload| {
-            let keep = upload.heard_us + UPLOAD_IDLE_US > now_us;
-            if !keep {
-                *held_bytes -= upload.body.capacity();
-            }
-            keep
-        });
+        let is_over = |upload: &Upload| upload.heard_us + UPLOAD_IDLE_US <= now_us;
+        let over: Vec<_> = self.open.iter().filter(|(_, upload)| is_over(upload)).map(|(key, _)| *key).collect();
+        over.iter().for_each(|key| drop(self.drop_upload(key)));
     }
 
     /// Forgets the uploads of a peer.
     pub(super) fn forget(&mut self, peer: PeerKey) {
-        while self.drop_oldest(|(other, _)| *other == peer) {}
+        while self.drop_oldest(|(other, _), _| *other == peer) {}
     }
 
     /// Never 0. When a number comes again, whatever had it is long forgotten.
@@ -243,22 +280,35 @@ impl Uploads {
     fn make_room(&mut self, peer: PeerKey) {
         let own = self.open.keys().filter(|(other, _)| *other == peer).count();
         if own >= self.per_peer_max {
-            self.drop_oldest(|(other, _)| *other == peer);
+            self.drop_oldest(|(other, _), _| *other == peer);
         } else if self.open.len() >= self.count_max {
-            self.drop_oldest(|_| true);
+            let most = self.holders.values().map(|held| held.get().uploads).max();
+            self.drop_oldest(|_, held| Some(held.uploads) == most);
         }
     }
 
-    fn drop_oldest(&mut self, among: impl Fn(&(PeerKey, [u8; 32])) -> bool) -> bool {
-        let oldest = self.open.iter().filter(|(key, _)| among(key)).min_by_key(|(_, upload)| upload.heard_us);
+    /// Drops an upload other than that one, of whoever has the most bytes; false when there is none.
+    fn drop_other(&mut self, key: (PeerKey, [u8; 32])) -> bool {
+        let most = self.holders.values().map(|held| held.get().bytes).max();
+        self.drop_oldest(|other, held| *other != key && Some(held.bytes) == most)
+            || self.drop_oldest(|other, _| *other != key)
+    }
+
+    fn drop_oldest(&mut self, among: impl Fn(&(PeerKey, [u8; 32]), Held) -> bool) -> bool {
+        let candidates = self.open.iter().filter(|(key, upload)| among(key, upload.held.get()));
+        let oldest = candidates.min_by_key(|(_, upload)| upload.heard_us);
         let Some(key) = oldest.map(|(key, _)| *key) else { return false };
         self.drop_upload(&key);
         true
     }
 
     fn drop_upload(&mut self, key: &(PeerKey, [u8; 32])) -> Vec<u8> {
-        let body = self.open.remove(key).map(|upload| upload.body).unwrap_or_default();
+        let Some(Upload { body, held, .. }) = self.open.remove(key) else { return Vec::new() };
         self.held_bytes -= body.capacity();
+        held.update(|held| Held { uploads: held.uploads - 1, bytes: held.bytes - body.capacity() });
+        if held.get().uploads == 0 {
+            self.holders.remove(&Holder::of(key.0));
+        }
         body
     }
 }
@@ -494,5 +544,28 @@ mod tests {
         }
         uploads.expire(3000 + UPLOAD_IDLE_US);
         assert_eq!((uploads.len(), uploads.held_bytes()), (0, 0));
+        assert!(uploads.holders.is_empty());
+    }
+
+    #[test]
+    fn a_network_with_many_uploads_makes_room_before_one_with_few() {
+        let from = |host: u8, port: u16, number: u32| {
+            let mut piece = piece(0, 1, number, true, A);
+            piece.peer = PeerKey::Address(([10, 0, 0, host], port).into());
+            piece
+        };
+        let mut uploads = Uploads::new(4, 2, usize::MAX);
+        assert!(matches!(uploads.take(&from(2, 1, 0), MAX, 0), Step::Continue(_)));
+        for port in 1..100 {
+            assert!(matches!(uploads.take(&from(1, port, 0), MAX, u64::from(port)), Step::Continue(_)));
+        }
+        assert!(matches!(uploads.take(&from(2, 1, 1), MAX, 100), Step::Continue(_)), "it is the oldest");
+        // By bytes: the one that goes on is never dropped, and of the others those of the network with most.
+        let mut uploads = Uploads::new(100, 2, 200);
+        assert!(matches!(uploads.take(&from(2, 1, 0), 16, 0), Step::Continue(_)));
+        for port in 1..50 {
+            assert!(matches!(uploads.take(&from(1, port, 0), 16, u64::from(port)), Step::Continue(_)));
+        }
+        assert!(uploads.held_bytes() <= 200 && uploads.open.contains_key(&(from(2, 1, 0).peer, [1; 32])));
     }
 }

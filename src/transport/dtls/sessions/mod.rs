@@ -18,6 +18,7 @@ use super::wire::Wire;
 use crate::memory;
 use crate::protocol::coap::{Outbox, PeerKey};
 use crate::protocol::limit::Now;
+use crate::protocol::shares::Rate;
 use crate::transport::gate::{Bucket, Gate};
 use crate::transport::port::Handshake;
 
@@ -95,6 +96,8 @@ pub struct Sessions {
     cookies: Cookies,
     gate: Arc<Gate>,
     bucket: Bucket,
+    /// What of the bucket each network may take.
+    shares: Rate,
     bounds: Bounds,
     wire: Wire,
     sessions: Slab<Session>,
@@ -127,6 +130,7 @@ impl Sessions {
             cookies: Cookies::new(secret),
             gate,
             bucket: Bucket::new(bounds.handshakes_per_second, now.us),
+            shares: Rate::new(bounds.handshakes_per_second, now.us),
             bounds,
             wire: Wire::default(),
             sessions: Slab::new(),

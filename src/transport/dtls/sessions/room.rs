@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::{PLACE_BITS, Sessions, network, place_of};
 use crate::protocol::coap::PeerKey;
 use crate::protocol::limit::Now;
+use crate::protocol::network::Network;
 use crate::transport::port::Handshake;
 
 /// Age at which a handshake makes room for another one when too many are half open. A good one takes a few round trips.
@@ -23,10 +24,11 @@ const CANDIDATES: usize = 64;
 impl Sessions {
     /// Whether a handshake may begin; it is counted at the gate then.
     pub(super) fn make_room(&mut self, now: Now, network: IpAddr) -> bool {
-        if self.bucket.take(now.us).is_err() {
-            return false;
-        }
-        if self.networks.get(&network).is_some_and(|unproven| *unproven >= self.bounds.unproven_per_network) {
+        // First what concerns its network alone, so that it takes nothing from the others.
+        if self.networks.get(&network).is_some_and(|unproven| *unproven >= self.bounds.unproven_per_network)
+            || !self.shares.take(Network::of(network), now.us)
+            || self.bucket.take(now.us).is_err()
+        {
             return false;
         }
         while self.half_open_len >= self.bounds.half_open {
