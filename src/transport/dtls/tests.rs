@@ -500,6 +500,15 @@ fn who_has_not_authenticated_is_bounded_per_network_and_in_all() {
         rig.pass(1000);
         rig.shake(&mut Client::at(SocketAddr::from(([198, 51, 100, host], 1))));
     }
+    // As a socket on `[::]` sees addresses of IPv4.
+    let mut mapped = Rig::new();
+    for host in 1..=3 {
+        for port in 1..=5 {
+            let ip = std::net::Ipv4Addr::from([198, 51, 100, host]).to_ipv6_mapped();
+            mapped.shake(&mut Client::at(SocketAddr::from((ip, port))));
+        }
+    }
+    assert_eq!((mapped.sessions.open(), mapped.count(Handshake::Refused)), (12, 3));
     // The oldest of twelve has made room for each.
     assert_eq!((rig.sessions.open(), rig.count(Handshake::Refused)), (13, 3));
     assert_eq!(rig.count(Handshake::Unauthenticated), 32);

@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 
-use super::{Opening, PLACE_BITS, Place, Session, Sessions, network, place_of};
+use super::{Opening, PLACE_BITS, Place, Session, Sessions, place_of};
 use crate::protocol::coap::PeerKey;
 use crate::protocol::limit::Now;
+use crate::protocol::network::Network;
 use crate::transport::dtls::engine::{Engine, Progress};
 use crate::transport::dtls::flight::{Flight, Unfit};
 use crate::transport::dtls::hello::Hello;
@@ -26,7 +27,7 @@ impl Sessions {
         if let Some(id) = place.pending {
             self.fail(id, Handshake::Failed);
         }
-        if !self.make_room(now, network(from)) {
+        if !self.make_room(now, Network::of(from.ip())) {
             self.outcomes.push((from, Handshake::Refused));
             return;
         }
@@ -51,7 +52,7 @@ impl Sessions {
         entry.insert(Session { id, address: from, engine, random, opening, is_proven, begun_us, heard_us });
         self.half_open.push_back(id);
         self.half_open_len += 1;
-        *self.networks.entry(network(from)).or_default() += 1;
+        *self.networks.entry(Network::of(from.ip())).or_default() += 1;
         self.places.entry(from).or_default().pending = Some(id);
         self.advance(now, id);
     }

@@ -4,7 +4,7 @@ mod handshake;
 mod room;
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use slab::Slab;
@@ -18,6 +18,7 @@ use super::wire::Wire;
 use crate::memory;
 use crate::protocol::coap::{Outbox, PeerKey};
 use crate::protocol::limit::Now;
+use crate::protocol::network::Network;
 use crate::protocol::shares::Rate;
 use crate::transport::gate::{Bucket, Gate};
 use crate::transport::port::Handshake;
@@ -110,7 +111,7 @@ pub struct Sessions {
     unproven: VecDeque<u64>,
     unproven_len: usize,
     /// Handshakes and sessions over which no device has authenticated, by address.
-    networks: HashMap<IpAddr, usize>,
+    networks: HashMap<Network, usize>,
     hand: usize,
     /// Sessions that ended since memory was given back, and when it was.
     given_up: usize,
@@ -373,15 +374,4 @@ impl Drop for Sessions {
 
 fn place_of(id: u64) -> usize {
     (id & ((1 << PLACE_BITS) - 1)) as usize
-}
-
-/// Whose handshakes are counted together: one holder of IPv6 addresses has at least a /64.
-fn network(address: SocketAddr) -> IpAddr {
-    match address.ip() {
-        IpAddr::V6(ip) => {
-            let [a, b, c, d, ..] = ip.segments();
-            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
-        }
-        ip @ IpAddr::V4(_) => ip,
-    }
 }

@@ -1,8 +1,8 @@
 //! Places for handshakes and sessions: who gets one, and who has to go.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use super::{PLACE_BITS, Sessions, network, place_of};
+use super::{PLACE_BITS, Sessions, place_of};
 use crate::protocol::coap::PeerKey;
 use crate::protocol::limit::Now;
 use crate::protocol::network::Network;
@@ -23,10 +23,10 @@ const CANDIDATES: usize = 64;
 
 impl Sessions {
     /// Whether a handshake may begin; it is counted at the gate then.
-    pub(super) fn make_room(&mut self, now: Now, network: IpAddr) -> bool {
+    pub(super) fn make_room(&mut self, now: Now, network: Network) -> bool {
         // First what concerns its network alone, so that it takes nothing from the others.
         if self.networks.get(&network).is_some_and(|unproven| *unproven >= self.bounds.unproven_per_network)
-            || !self.shares.take(Network::of(network), now.us)
+            || !self.shares.take(network, now.us)
             || self.bucket.take(now.us).is_err()
         {
             return false;
@@ -147,7 +147,7 @@ impl Sessions {
 
     /// One less of those that have shown nothing.
     pub(super) fn count_out(&mut self, address: SocketAddr) {
-        let network = network(address);
+        let network = Network::of(address.ip());
         if let Some(unproven) = self.networks.get_mut(&network) {
             *unproven -= 1;
             if *unproven == 0 {
