@@ -43,6 +43,8 @@ pub(super) struct Notes {
     pub(super) outstanding: AtomicI64,
     /// Records stored by this producer.
     pub(super) stored: AtomicU64,
+    /// Bytes of their values.
+    pub(super) stored_bytes: AtomicU64,
     /// Records given back by this producer, but for those that no producer could get through.
     pub(super) failed: AtomicU64,
     /// librdkafka says that no broker is connected.
@@ -127,8 +129,9 @@ impl ProducerContext for Context {
         self.notes.outstanding.fetch_sub(1, Ordering::Relaxed);
         // The inbox wakes its worker for the first receipt only; the rest of the batch is there before it has woken.
         match result {
-            Ok(_) => {
+            Ok(message) => {
                 count(&self.notes.stored);
+                self.notes.stored_bytes.fetch_add(message.payload_len() as u64, Ordering::Relaxed);
                 count(&self.stats.stored);
                 self.inbox.post_one(Receipt::Stored(token));
             }

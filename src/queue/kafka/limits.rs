@@ -16,6 +16,13 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 /// them before their request times out, after five seconds.
 pub(super) const BATCH_BYTES: usize = 64 * 1024;
 
+/// The same once the link has shown that it carries [`FAST`]. While five full batches are under way and more records wait
+/// librdkafka's thread looks for room without pause, so batches should be as large as five may be.
+const FAST_BATCH_BYTES: usize = 512 * 1024;
+
+/// Bytes a second that make a link fast: five large batches take no longer than three seconds there.
+pub(super) const FAST: usize = 1_000_000;
+
 /// Below this many bytes each record has a batch of its own.
 const BATCH_BYTES_MIN: usize = 1024;
 
@@ -36,8 +43,10 @@ const QUESTION: Duration = Duration::from_secs(2);
 pub(super) struct Limits {
     /// By topic, as the brokers said; `None` where they do not say.
     topics: Vec<(String, Option<usize>)>,
-    /// The user's `batch.size`, or [`BATCH_BYTES`].
-    most: usize,
+    /// The user's `batch.size`.
+    own: Option<usize>,
+    /// Whether the link carries [`FAST`].
+    is_fast: bool,
     /// Half of what was refused, where that says more than the brokers do.
     learned: Option<usize>,
     /// `batch.size`; 1 gives each record a batch of its own.
@@ -52,12 +61,13 @@ impl Limits {
     /// Before anything is known of these topics; `config` has the user's properties.
     pub(super) fn new(topics: &[&str], config: &ClientConfig) -> Self {
         let number = |name| config.get(name).and_then(|value| value.parse().ok());
-        let most = number("batch.size").unwrap_or(BATCH_BYTES);
+        let own = number("batch.size");
         Self {
             topics: topics.iter().map(|topic| ((*topic).to_owned(), None)).collect(),
-            most,
+            own,
+            is_fast: false,
             learned: None,
-            batch_bytes: most,
+            batch_bytes: own.unwrap_or(BATCH_BYTES),
             largest: number("message.max.bytes").unwrap_or(0),
             is_packed: ["compression.codec", "topic.compression.codec", "topic.compression.type"]
                 .iter()
@@ -82,8 +92,15 @@ impl Limits {
                 (*limit, self.learned) = (*told, None);
             }
         }
+        let most = self.own.unwrap_or(if self.is_fast { FAST_BATCH_BYTES } else { BATCH_BYTES });
         let known = self.topics.iter().filter_map(|(_, limit)| *limit).chain(self.learned);
-        self.batch_bytes = known.chain([self.most]).min().unwrap_or(self.most).max(1);
+        self.batch_bytes = known.chain([most]).min().unwrap_or(most).max(1);
+    }
+
+    /// Notes whether the link carries [`FAST`].
+    pub(super) fn note_speed(&mut self, is_fast: bool) {
+        self.is_fast = is_fast;
+        self.hear(&[]);
     }
 
     /// Makes batches smaller, after the brokers refused one of this size that was not a single record.
@@ -190,6 +207,19 @@ mod tests {
         assert_eq!(limits.batch_bytes, 20_000, "brokers that do not tell change nothing");
         limits.hear(&[Some(1 << 20), Some(1 << 20)]);
         assert_eq!(limits.batch_bytes, BATCH_BYTES, "it was raised");
+    }
+
+    #[test]
+    fn batches_are_larger_on_a_fast_link_but_for_what_the_brokers_and_the_user_say() {
+        let (mut free, mut own) = (limits(&[]), limits(&[("batch.size", "1000")]));
+        for limits in [&mut free, &mut own] {
+            limits.note_speed(true);
+        }
+        assert_eq!((free.batch_bytes, own.batch_bytes), (FAST_BATCH_BYTES, 1000));
+        free.hear(&[Some(1 << 20), Some(300_000)]);
+        assert_eq!(free.batch_bytes, 300_000);
+        free.note_speed(false);
+        assert_eq!(free.batch_bytes, BATCH_BYTES);
     }
 
     #[test]

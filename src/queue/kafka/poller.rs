@@ -10,8 +10,8 @@ use rdkafka::producer::Producer as _;
 
 use super::causes::Subject;
 use super::client::{self, Context, Notes, Producer};
-use super::limits::{self, Limits};
-use super::progress::{Progress, State};
+use super::limits::{self, FAST, Limits};
+use super::progress::{Progress, Speed, State};
 use super::stats::count;
 use super::topics::{self, TopicTrouble};
 use super::uplink::Shared;
@@ -59,8 +59,10 @@ enum End {
     Stopped,
     /// Nothing gets through it.
     Away,
-    /// Its batches are too large, or the limits of the topics have changed.
+    /// A batch was too large for its topic, or the limits of the topics have changed.
     Limits,
+    /// Its batches should have another size.
+    Size,
 }
 
 impl Poller {
@@ -104,11 +106,31 @@ impl Poller {
             }
             self.shared.open(Arc::clone(&producer), Arc::clone(&notes), &self.limits);
             self.begin_epoch();
-            let end = self.listen(&producer, &notes);
+            let mut end = self.listen(&producer, &notes);
+            while end == End::Size {
+                // Records wait for the next one in the order in which they came.
+                self.shared.hold();
+                self.drain(&producer, &notes);
+                let is_drained = notes.outstanding.load(Ordering::Relaxed) <= 0;
+                if !is_drained || notes.has_large_batch.load(Ordering::Relaxed) {
+                    end = End::Limits;
+                    break;
+                }
+                let Some(next) = self.make_or_pause() else {
+                    end = End::Away;
+                    break;
+                };
+                (producer, notes) = next;
+                self.shared.open(Arc::clone(&producer), Arc::clone(&notes), &self.limits);
+                end = self.listen(&producer, &notes);
+            }
             self.shared.close();
             match end {
                 End::Stopped => return,
-                End::Limits => self.drain(&producer, &notes),
+                End::Limits | End::Size => {
+                    self.drain(&producer, &notes);
+                    self.follow_limits(&notes);
+                }
                 End::Away => self.leave(&notes),
             }
             // Purges what it still holds, and calls back for each.
@@ -201,6 +223,7 @@ impl Poller {
     /// Listens until there is trouble.
     fn listen(&mut self, producer: &Producer, notes: &Notes) -> End {
         let mut progress = Progress::new(self.settings.message_timeout);
+        let mut speed = Speed::new(Instant::now(), 0);
         self.stored_before = 0;
         let mut told: Option<Instant> = None;
         loop {
@@ -241,8 +264,15 @@ impl Poller {
                 }
                 State::Lost => return End::Away,
             }
+            let stored_bytes = notes.stored_bytes.load(Ordering::Relaxed);
+            if speed.look(stored_bytes, FAST as u64, Instant::now()) == Some(true) {
+                self.limits.note_speed(true);
+            }
             if self.wants_other_limits(notes) {
                 return End::Limits;
+            }
+            if self.is_proved && self.limits.batch_bytes != notes.batch_bytes() {
+                return End::Size;
             }
             if self.shared.has_room_again() {
                 self.begin_epoch();
@@ -272,6 +302,8 @@ impl Poller {
     fn leave(&mut self, notes: &Notes) {
         self.prove(notes);
         self.stored_before = notes.stored.load(Ordering::Relaxed);
+        // It may be the link that has become slow.
+        self.limits.note_speed(false);
         if std::mem::take(&mut self.is_proved) {
             count(&self.shared.stats.outages);
             self.shared.inbox.report(Availability::Away);
@@ -303,11 +335,15 @@ impl Poller {
     }
 
     /// Lets everything out that the producer has, so that no record of it comes behind one of the next.
-    fn drain(&mut self, producer: &Producer, notes: &Notes) {
+    fn drain(&self, producer: &Producer, notes: &Notes) {
         let deadline = Instant::now() + self.settings.message_timeout;
         while notes.outstanding.load(Ordering::Relaxed) > 0 && Instant::now() < deadline && !self.is_stopped() {
-            producer.poll(TURN);
+            producer.poll(SHORT_TURN);
         }
+    }
+
+    /// Makes batches smaller if one was too large.
+    fn follow_limits(&mut self, notes: &Notes) {
         if notes.has_large_batch.load(Ordering::Relaxed) {
             self.ask_for_limits();
             self.limits.shrink(notes.batch_bytes());

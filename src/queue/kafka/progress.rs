@@ -12,6 +12,35 @@ const DOUBT: Duration = Duration::from_secs(2);
 /// as away.
 const STALL: Duration = Duration::from_secs(5);
 
+/// The time over which the speed of a link is measured, at least.
+const SPEED_OVER: Duration = Duration::from_millis(500);
+
+/// Measures whether a link carries so many bytes a second.
+#[derive(Debug)]
+pub(super) struct Speed {
+    since: Instant,
+    bytes_then: u64,
+}
+
+impl Speed {
+    /// From `now` on, at so many bytes.
+    pub(super) fn new(now: Instant, bytes: u64) -> Self {
+        Self { since: now, bytes_then: bytes }
+    }
+
+    /// Takes the bytes stored so far; whether as many as `wanted` a second came through since the last time that there was
+    /// an answer. `None` when that is too short ago.
+    pub(super) fn look(&mut self, bytes: u64, wanted: u64, now: Instant) -> Option<bool> {
+        let elapsed = now.saturating_duration_since(self.since);
+        if elapsed < SPEED_OVER {
+            return None;
+        }
+        let carried = u128::from(bytes.saturating_sub(self.bytes_then)) * 1000;
+        *self = Self::new(now, bytes);
+        Some(carried >= u128::from(wanted) * elapsed.as_millis())
+    }
+}
+
 /// What the numbers of a producer say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
@@ -73,6 +102,17 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_speed_of_a_link_is_what_came_through_since_the_last_answer() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut speed = Speed::new(start, 1_000);
+        assert_eq!(speed.look(999_999, 1_000, at(499)), None);
+        assert_eq!(speed.look(1_499, 1_000, at(500)), Some(false), "499 bytes in half a second");
+        assert_eq!(speed.look(2_499, 1_000, at(1_500)), Some(true));
+        assert_eq!(speed.look(2_499, 1_000, at(9_000)), Some(false));
+    }
 
     #[test]
     fn a_producer_stalls_when_records_wait_or_come_back_and_none_is_stored() {

@@ -9,7 +9,8 @@
 //!    When nothing is stored for five seconds the queue is away, but the producer stays until all it had has come back: what
 //!    it sent may still be on its way, and only under its own sequence numbers the broker stores nothing late.
 //! 4. Where a batch was larger than its topic takes, the producer is drained and the next one fills smaller batches, in an
-//!    epoch of its own; the queue was never away.
+//!    epoch of its own; the queue was never away. Where batches should only be larger or smaller than they are, records wait
+//!    in the line meanwhile, and the epoch goes on.
 //!
 //! One record that fails alone is a matter of its session: it is refused for good (too large, invalid), or failed for now (its
 //! partition without a leader until the timeout, a missing right). The queue stays as it is for the others: before it counts
@@ -58,6 +59,8 @@ struct Line {
     open: Option<Open>,
     waiting: VecDeque<(Token, Record)>,
     overflowed: bool,
+    /// Whether records wait for the next producer, although none is open.
+    is_held: bool,
 }
 
 impl std::fmt::Debug for Line {
@@ -128,11 +131,11 @@ impl Drop for KafkaUplink {
 impl Uplink for KafkaUplink {
     fn publish(&mut self, token: Token, record: &Record) -> Handover {
         let mut line = self.shared.lock();
-        let Some(open) = &line.open else {
+        if line.open.is_none() && !line.is_held {
             count(&self.shared.stats.refused);
             return Handover::Refused;
-        };
-        if line.waiting.is_empty() {
+        }
+        if let Some(open) = line.open.as_ref().filter(|_| line.waiting.is_empty()) {
             match self.shared.send(open, token, record) {
                 Sent::Yes => return Handover::Taken,
                 Sent::Answered(receipt) => {
@@ -166,13 +169,23 @@ impl Shared {
     /// Lets records through to this producer.
     pub(super) fn open(&self, producer: Arc<Producer>, notes: Arc<Notes>, limits: &Limits) {
         let (uplink_max, rejected_max) = (limits.of(&self.uplink_topic), limits.of(&self.rejected_topic));
-        self.lock().open = Some(Open { producer, notes, uplink_max, rejected_max });
+        let mut line = self.lock();
+        line.open = Some(Open { producer, notes, uplink_max, rejected_max });
+        line.is_held = false;
+    }
+
+    /// Lets records wait for the next producer; nobody uses this one afterwards.
+    pub(super) fn hold(&self) {
+        let mut line = self.lock();
+        line.open = None;
+        line.is_held = true;
     }
 
     /// Lets no record through any more; nobody uses the producer afterwards.
     pub(super) fn close(&self) {
         let mut line = self.lock();
         line.open = None;
+        line.is_held = false;
         line.overflowed = false;
         line.waiting = VecDeque::new();
     }
