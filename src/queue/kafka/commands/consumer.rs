@@ -33,6 +33,9 @@ const COMMIT_INTERVAL: &str = "200";
 /// What librdkafka reads ahead at most, KiB; one record may be larger.
 const READ_AHEAD: &str = "4096";
 
+/// How long one question to the brokers may take.
+pub(super) const QUESTION: Duration = Duration::from_secs(5);
+
 pub(super) type CommandConsumer = StreamConsumer<Watcher>;
 
 /// The properties of the consumer; without a group it is told its partitions.
@@ -218,6 +221,35 @@ impl ConsumerContext for Watcher {
         drop(committed);
         self.wake.notify_one();
     }
+}
+
+/// Those partitions of a topic, each with an offset.
+pub(super) fn list(
+    topic: &str,
+    offsets: impl Iterator<Item = (i32, Offset)>,
+) -> Result<TopicPartitionList, ClientError> {
+    let mut list = TopicPartitionList::new();
+    for (number, offset) in offsets {
+        list.add_partition_offset(topic, number, offset)?;
+    }
+    Ok(list)
+}
+
+/// The numbers of all partitions of a topic. Blocks.
+pub(super) fn all_partitions(consumer: &CommandConsumer, topic: &str) -> Result<Vec<i32>, ClientError> {
+    let metadata = consumer.fetch_metadata(Some(topic), QUESTION)?;
+    let topics = metadata.topics().iter().filter(|known| known.name() == topic);
+    Ok(topics.flat_map(|known| known.partitions()).map(|partition| partition.id()).collect())
+}
+
+/// All partitions of a topic with the offsets of their ends at this moment. Blocks.
+pub(super) fn ends(consumer: &CommandConsumer, topic: &str) -> Result<TopicPartitionList, ClientError> {
+    let mut ends = TopicPartitionList::new();
+    for number in all_partitions(consumer, topic)? {
+        let (_, end) = consumer.fetch_watermarks(topic, number, QUESTION)?;
+        ends.add_partition_offset(topic, number, Offset::Offset(end))?;
+    }
+    Ok(ends)
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::consumer::{self, Change, CommandConsumer};
+use super::consumer::{self, Change, CommandConsumer, QUESTION, all_partitions, ends, list};
 use super::dispatcher::{Dispatcher, FLIGHTS_MAX, Route};
 use super::given::Given;
 use super::inspection::Inspection;
@@ -55,9 +55,6 @@ const LOOK_FOR_PARTITIONS: Duration = Duration::from_secs(30);
 
 /// How long the client may take to read a partition from elsewhere on.
 const SEEK: Duration = Duration::from_secs(1);
-
-/// How long one question to the brokers may take.
-const QUESTION: Duration = Duration::from_secs(5);
 
 /// What the thread is started with.
 pub(super) struct Service {
@@ -584,28 +581,4 @@ async fn answered(asking: &mut Option<tokio::task::JoinHandle<bool>>) -> bool {
         Some(asking) => asking.await.unwrap_or(false),
         None => std::future::pending().await,
     }
-}
-
-fn list(topic: &str, offsets: impl Iterator<Item = (i32, Offset)>) -> Result<TopicPartitionList, ClientError> {
-    let mut list = TopicPartitionList::new();
-    for (number, offset) in offsets {
-        list.add_partition_offset(topic, number, offset)?;
-    }
-    Ok(list)
-}
-
-fn all_partitions(consumer: &CommandConsumer, topic: &str) -> Result<Vec<i32>, ClientError> {
-    let metadata = consumer.fetch_metadata(Some(topic), QUESTION)?;
-    let topics = metadata.topics().iter().filter(|known| known.name() == topic);
-    Ok(topics.flat_map(|known| known.partitions()).map(|partition| partition.id()).collect())
-}
-
-/// All partitions of a topic with the offsets of their ends at this moment.
-fn ends(consumer: &CommandConsumer, topic: &str) -> Result<TopicPartitionList, ClientError> {
-    let mut ends = TopicPartitionList::new();
-    for number in all_partitions(consumer, topic)? {
-        let (_, end) = consumer.fetch_watermarks(topic, number, QUESTION)?;
-        ends.add_partition_offset(topic, number, Offset::Offset(end))?;
-    }
-    Ok(ends)
 }
