@@ -39,7 +39,15 @@ fn a_leader_that_dies_under_traffic_costs_no_record_and_no_order() {
         let recovered = tokio::time::timeout(RECOVERY, sessions.send_until_stored(&mut uplink, 300)).await;
         recovered.expect("throughput is back in time");
         assert!(sessions.report.epoch >= 2, "what was under way to the leader is lost");
-        let mut reader = NatsReader::open(&settings, "device.>", ReadFrom::Beginning).await.expect("it is there");
+        // Whoever leads JetStream may still be elected.
+        let opened = tokio::time::timeout(RECOVERY, async {
+            loop {
+                if let Ok(reader) = NatsReader::open(&settings, "device.>", ReadFrom::Beginning).await {
+                    return reader;
+                }
+            }
+        });
+        let mut reader = opened.await.expect("JetStream is back in time");
         let mut payloads = Vec::new();
         while let Some(stored) = reader.next().await.expect("it stays there") {
             payloads.push(stored.payload.to_vec());
