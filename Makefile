@@ -63,6 +63,11 @@ test: tools ## runs every test, real brokers included
 	$(CARGO) test --locked --no-fail-fast
 	@$(MAKE) test-chart
 
+# One run at a time, each with the processor for itself: some ten minutes.
+.PHONY: test-faults
+test-faults: tools ## causes faults of servers and network under load, and prints what each cost; no part of `make test`
+	$(CARGO) test --locked --test faults -- --test-threads=1 --nocapture
+
 .PHONY: test-chart
 test-chart: tools-chart build ## tests the Helm chart, the recipe of the image and the compose file; part of `make test`
 	@BRIDGE='$(BRIDGE)' $(TOOLS)/venv/bin/python -B tests/chart/main.py
@@ -79,6 +84,7 @@ test-image: ## builds the image with buildah as root, runs what came of it, and 
 check: packages-build ## formatting, lints, documentation, tree rules, purity of the core
 	$(CARGO) fmt --check -- --config-path .ci/rustfmt.toml
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --test faults -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps --lib
 	$(CARGO) test --locked --test tidy
 	@$(MAKE) check-pure check-dependencies

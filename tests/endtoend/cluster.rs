@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::lifecycle::read_of;
-use crate::support::caller::{Caller, count_codes, quantile};
+use crate::support::caller::{Caller, count_codes, quantile, read_of};
 use crate::support::{Bridge, Cluster, Load, Registry, Settings, eventually};
 
 const PATIENCE: Duration = Duration::from_secs(60);

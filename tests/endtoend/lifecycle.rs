@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::caller::{Answer, Caller, count_codes};
+use crate::support::caller::{Answer, Caller, count_codes, read_of};
 use crate::support::{Bridge, Device, Nats, Registration, Registry, Settings, Wire, eventually};
 
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -77,10 +77,6 @@ impl Stage {
         }
         panic!("a thousand commands were taken for a device that does not read");
     }
-}
-
-pub(crate) fn read_of(device: &str) -> String {
-    format!("jetlinks.command.product1.{device}.properties.read")
 }
 
 /// Smaller than any read.

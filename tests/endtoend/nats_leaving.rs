@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::command::obey;
 use crate::support::bridge::{run, wait_for_log};
 use crate::support::wire::Incoming;
 use crate::support::{
-    Bridge, Cluster, Connect, Device, Load, Nats, Registration, Registry, Settings, Wire, eventually, http,
+    Bridge, Cluster, Connect, Device, Load, Nats, Registration, Registry, Settings, Wire, eventually,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -18,21 +18,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const GAP_MAX: Duration = Duration::from_secs(13);
 
 const REPORT: &str = r#"{"properties":{"a":1}}"#;
-
-fn page(cluster: &Cluster, number: usize, path: &str) -> Value {
-    let page = http::get(cluster.monitoring(number), path).expect("the member has its pages").body;
-    serde_json::from_str(&page).expect("the page is JSON")
-}
-
-/// The member that has the connection for messages: the one that says most.
-fn member_of_uplink(cluster: &Cluster) -> usize {
-    let most = |number: &usize| {
-        let connections = page(cluster, *number, "/connz")["connections"].clone();
-        let said = |connection: &Value| connection["in_msgs"].as_u64().unwrap();
-        connections.as_array().unwrap().iter().map(said).max()
-    };
-    (0..3).max_by_key(most).unwrap()
-}
 
 /// Lets the server of the uplink stand still under load until the bridge has another one, and wakes it at the worst
 /// moment: the other servers still listen to it. How long nothing was stored, and the log of the bridge.
@@ -44,7 +29,7 @@ fn hang(settings: impl Fn(Settings) -> Settings) -> (Duration, String) {
     let stored = || bridge.metric("jetlinks_bridge_stored_total", &[]);
     eventually("messages are stored", PATIENCE, || (stored() > 1000.0).then_some(()));
 
-    let hung = member_of_uplink(&cluster);
+    let hung = cluster.member_of_uplink();
     cluster.signal(hung, libc::SIGSTOP);
     let (mut begin, mut last) = (Instant::now(), stored());
     eventually("the uplink has lost its connection", PATIENCE, || {

@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::lifecycle::read_of;
-use crate::support::caller::Caller;
+use crate::support::caller::{Caller, read_of};
 use crate::support::wire::Incoming;
 use crate::support::{Bridge, Connect, Link, Nats, Registration, Registry, Settings, Wire, eventually, packet};
 

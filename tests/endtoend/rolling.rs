@@ -11,8 +11,7 @@ use serde_json::Value;
 
 use crate::command::last_envelope;
 use crate::fleet::Fleet;
-use crate::lifecycle::read_of;
-use crate::support::caller::{Caller, count_codes, quantile};
+use crate::support::caller::{Caller, count_codes, quantile, read_of};
 use crate::support::{Load, Nats, Registration, Registry, Settings, Wire};
 
 /// Devices.

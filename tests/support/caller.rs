@@ -82,8 +82,7 @@ impl Caller {
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
             runtime.block_on(async {
-                let options =
-                    ConnectOptions::new().ping_interval(Duration::from_secs(1)).subscription_capacity(1 << 20);
+                let options = options(&urls).ping_interval(Duration::from_secs(1)).subscription_capacity(1 << 20);
                 let client = options.connect(urls).await.expect("the server is there");
                 let inbox = client.new_inbox();
                 let mut answers = client.subscribe(format!("{inbox}.*")).await.expect("the client takes operations");
@@ -179,6 +178,11 @@ impl Caller {
         numbers.iter().map(only).collect()
     }
 
+    /// How many answers have come to each question so far.
+    pub(crate) fn counts(&self) -> Vec<usize> {
+        self.book.lock().iter().map(|page| page.answers.len()).collect()
+    }
+
     fn send(&self, question: Question) {
         self.questions.send(question).expect("the caller's thread lives as long as the caller");
     }
@@ -218,6 +222,20 @@ async fn publish(client: &Client, inbox: &str, question: Question) {
 
 fn owned(body: &str) -> Bytes {
     Bytes::copy_from_slice(body.as_bytes())
+}
+
+/// Options of a client of these servers: the library sends no user that stands in an address.
+pub(crate) fn options(urls: &[String]) -> ConnectOptions {
+    let user = urls.first().and_then(|url| url.strip_prefix("nats://")?.split_once('@')?.0.split_once(':'));
+    match user {
+        Some((user, password)) => ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned()),
+        None => ConnectOptions::new(),
+    }
+}
+
+/// Subject of a command that reads properties of a device of product1.
+pub(crate) fn read_of(device: &str) -> String {
+    format!("jetlinks.command.product1.{device}.properties.read")
 }
 
 /// How often each code came, with `reply` for answers of devices.

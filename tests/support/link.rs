@@ -1,7 +1,8 @@
-//! A TCP connection that can be cut.
+//! A TCP connection that can be cut, and that can be slow.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,7 +16,24 @@ enum Mood {
     Cut,
     /// Nothing comes through, and nobody is told.
     Silent,
+    /// As silent, in one direction alone.
+    SilentTo(End),
 }
+
+/// An end of the link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Whoever connects.
+    Near,
+    /// The address that the link leads to.
+    Far,
+}
+
+/// Bytes that are read at once. A link with a delay reads more: it holds what it has read for the delay.
+const CHUNK_BYTES: usize = 16 * 1024;
+
+/// As [`CHUNK_BYTES`], with a delay.
+const DELAYED_BYTES: usize = 512 * 1024;
 
 /// Forwards connections to one address until it is cut; ended when dropped.
 pub(crate) struct Link {
@@ -25,8 +43,10 @@ pub(crate) struct Link {
 
 struct Shared {
     target: SocketAddr,
-    /// What it carries in a second towards the target, over all connections; 0 is as much as comes.
-    bytes_per_second: u32,
+    /// Bytes that it carries in a second towards the target, over all connections; 0 is as much as comes.
+    bytes_per_second: AtomicU32,
+    /// How long bytes take at least, milliseconds.
+    delay_ms: AtomicU32,
     /// When what it has taken is through.
     busy_until: Mutex<Instant>,
     state: Mutex<(Mood, Vec<TcpStream>)>,
@@ -45,11 +65,12 @@ impl Link {
         let address = listener.local_addr().expect("a bound socket has an address");
         let state = Mutex::new((Mood::Through, Vec::new()));
         let (busy_until, changed) = (Mutex::new(Instant::now()), Condvar::new());
-        let shared = Arc::new(Shared { target, bytes_per_second, busy_until, state, changed });
+        let (bytes_per_second, delay_ms) = (AtomicU32::new(bytes_per_second), AtomicU32::new(0));
+        let shared = Arc::new(Shared { target, bytes_per_second, delay_ms, busy_until, state, changed });
         let accepting = Arc::clone(&shared);
         thread::spawn(move || {
             for near in listener.incoming().map_while(Result::ok) {
-                if accepting.wait_while_silent() == Mood::Through {
+                if accepting.wait_while_silent(End::Far) != Mood::Cut {
                     accepting.forward(near);
                 }
             }
@@ -70,6 +91,22 @@ impl Link {
     /// Lets nothing through and tells nobody.
     pub(crate) fn silence(&self) {
         self.shared.set(Mood::Silent);
+    }
+
+    /// Lets nothing through to that end and tells nobody; the other direction works.
+    pub(crate) fn silence_to(&self, end: End) {
+        self.shared.set(Mood::SilentTo(end));
+    }
+
+    /// Carries so many bytes a second from now on, in the direction of [`Link::slow`]; 0 is as much as comes.
+    pub(crate) fn limit(&self, bytes_per_second: u32) {
+        self.shared.bytes_per_second.store(bytes_per_second, Ordering::Relaxed);
+    }
+
+    /// Holds bytes for that time from now on, at most twice as long, in each direction.
+    pub(crate) fn delay(&self, delay: Duration) {
+        let delay_ms = u32::try_from(delay.as_millis()).expect("a delay is short");
+        self.shared.delay_ms.store(delay_ms, Ordering::Relaxed);
     }
 
     /// Lets everything through again.
@@ -96,9 +133,10 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    fn wait_while_silent(&self) -> Mood {
+    fn wait_while_silent(&self, to: End) -> Mood {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = self.changed.wait_while(state, |(mood, _)| *mood == Mood::Silent);
+        let is_silent = |mood: Mood| [Mood::Silent, Mood::SilentTo(to)].contains(&mood);
+        let state = self.changed.wait_while(state, |(mood, _)| is_silent(*mood));
         state.unwrap_or_else(PoisonError::into_inner).0
     }
 
@@ -110,30 +148,40 @@ impl Shared {
             self.state.lock().unwrap_or_else(PoisonError::into_inner).1.push(kept);
         }
         let ends = (near.try_clone().expect("as above"), far.try_clone().expect("as above"));
-        for ((from, to), is_slow) in [(ends, true), ((far, near), false)] {
+        for ((from, to), end) in [(ends, End::Far), ((far, near), End::Near)] {
             let shared = Arc::clone(self);
-            thread::spawn(move || shared.copy(from, to, is_slow));
+            thread::spawn(move || shared.copy(from, to, end));
         }
     }
 
     /// Takes the time that so many bytes take, behind those of other connections.
-    fn carry(&self, bytes: usize) {
+    fn carry(&self, bytes: usize, bytes_per_second: u32) {
         let mut busy_until = self.busy_until.lock().unwrap_or_else(PoisonError::into_inner);
-        *busy_until = (*busy_until).max(Instant::now())
-            + Duration::from_secs_f64(bytes as f64 / f64::from(self.bytes_per_second));
+        *busy_until =
+            (*busy_until).max(Instant::now()) + Duration::from_secs_f64(bytes as f64 / f64::from(bytes_per_second));
         let time = busy_until.saturating_duration_since(Instant::now());
         drop(busy_until);
+        self.hold(time);
+    }
+
+    /// Waits for that time, unless the link is cut.
+    fn hold(&self, time: Duration) {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         drop(self.changed.wait_timeout_while(state, time, |(mood, _)| *mood != Mood::Cut));
     }
 
-    fn copy(&self, mut from: TcpStream, mut to: TcpStream, is_slow: bool) {
-        let mut buffer = [0; 16 * 1024];
-        while let Ok(count @ 1..) = from.read(&mut buffer) {
-            if is_slow && self.bytes_per_second > 0 {
-                self.carry(count);
+    fn copy(&self, mut from: TcpStream, mut to: TcpStream, end: End) {
+        let mut buffer = vec![0; DELAYED_BYTES];
+        loop {
+            let delay = Duration::from_millis(self.delay_ms.load(Ordering::Relaxed).into());
+            let room = if delay.is_zero() { CHUNK_BYTES } else { DELAYED_BYTES };
+            let Ok(count @ 1..) = from.read(&mut buffer[..room]) else { break };
+            self.hold(delay);
+            let bytes_per_second = self.bytes_per_second.load(Ordering::Relaxed);
+            if end == End::Far && bytes_per_second > 0 {
+                self.carry(count, bytes_per_second);
             }
-            if self.wait_while_silent() == Mood::Cut || to.write_all(&buffer[..count]).is_err() {
+            if self.wait_while_silent(end) == Mood::Cut || to.write_all(&buffer[..count]).is_err() {
                 break;
             }
         }

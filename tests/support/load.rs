@@ -64,6 +64,15 @@ impl Load {
         run(&["verify", "--config", &config, "--ledger", &ledger, "--output", "json"], "")
     }
 
+    /// The verdict on envelopes that were read from the queue, one a line, whatever it is.
+    pub(crate) fn verdict(&self, config: &Path, envelopes: &Path) -> Value {
+        let ledger = self.folder.path().join("ledger");
+        let [config, ledger, envelopes] = [config, &ledger, envelopes].map(|path| path.display().to_string());
+        let arguments = ["verify", "--config", &config, "--ledger", &ledger, "--envelopes", &envelopes];
+        let finished = run(&[&arguments[..], &["--output", "json"]].concat(), "");
+        serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {finished:?}"))
+    }
+
     /// Compares what was acknowledged with what the queue of that configuration holds; the verdict.
     ///
     /// # Panics

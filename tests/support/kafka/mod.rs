@@ -119,13 +119,34 @@ impl Kafka {
 
     /// Changes a setting of a topic; all others get their defaults.
     pub(crate) fn set_topic(&self, topic: &str, name: &str, value: &str) {
+        self.set_topic_to(topic, &[(name, value)]);
+    }
+
+    /// Gives a topic these settings, and all others their defaults.
+    pub(crate) fn set_topic_to(&self, topic: &str, settings: &[(&str, &str)]) {
         let admin: AdminClient<DefaultClientContext> = self.client().create().expect("the client's settings are right");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
-        let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(name, value);
+        let change = AlterConfig::new(ResourceSpecifier::Topic(topic));
+        let change = settings.iter().fold(change, |change, (name, value)| change.set(name, value));
         let changed = runtime.block_on(admin.alter_configs([&change], &AdminOptions::new()));
         for result in changed.expect("the broker answers") {
-            result.unwrap_or_else(|(_, error)| panic!("topic {topic} does not get {name}: {error}"));
+            result.unwrap_or_else(|(_, error)| panic!("topic {topic} does not get {settings:?}: {error}"));
         }
+    }
+
+    /// Grants or denies what a call of `kafka-acls.sh` with these arguments does.
+    ///
+    /// # Panics
+    /// When the command line does not take them.
+    pub(crate) fn run_acls(&self, arguments: &[&str]) {
+        let mut command = java();
+        command.args(["org.apache.kafka.tools.AclCommand", "--bootstrap-server", &self.brokers()]);
+        assert_success(&command.args(arguments).output().expect("java starts"));
+    }
+
+    /// Lets the broker end.
+    pub(crate) fn stop(&mut self) {
+        self.process.stop(START);
     }
 
     /// Kills the broker as a crash would. Its port and its data stay reserved for [`Kafka::restart`].
@@ -190,6 +211,11 @@ fn java() -> Command {
     command.args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
     command.arg(format!("-Dlog4j2.configurationFile={}", logging.display())).arg("-cp").arg(libraries);
     command
+}
+
+fn assert_success(output: &Output) {
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
 }
 
 fn properties(data: &Path, [port, controller_port]: [u16; 2]) -> String {

@@ -1,8 +1,6 @@
 //! A broker that lets in only whoever proves who he is, and lets him do only what he was granted.
 
-use std::process::Output;
-
-use super::{Kafka, java, properties};
+use super::{Kafka, assert_success, java, properties};
 use crate::support::{Authority, Folder, port};
 
 /// A broker with a listener for each way to authenticate, beside one in plain text for the test itself, which may do
@@ -60,19 +58,12 @@ impl SecuredKafka {
     /// # Panics
     /// When the command line does not take them.
     pub(crate) fn run_acls(&self, arguments: &[&str]) {
-        let mut command = java();
-        command.args(["org.apache.kafka.tools.AclCommand", "--bootstrap-server", &self.kafka.brokers()]);
-        assert_success(&command.args(arguments).output().expect("java starts"));
+        self.kafka.run_acls(arguments);
     }
 
     fn at(&self, number: usize) -> String {
         format!("127.0.0.1:{}", self.ports[number])
     }
-}
-
-fn assert_success(output: &Output) {
-    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
 }
 
 /// Behind the properties of every broker: of a property that is given twice the later one counts.
