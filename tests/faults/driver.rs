@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use serde_json::Value;
 
 use crate::commands::Commands;
 use crate::evidence::{self, Stored};
-use crate::support::{Bridge, Folder, Load, Registration, Registry, Settings, eventually, http, wait};
+use crate::support::{Bridge, Folder, Load, Registration, Registry, Settings, eventually, http, port, wait};
 
 /// Devices of the load.
 pub(crate) const DEVICES: usize = 40;
@@ -41,6 +42,11 @@ pub(crate) trait Servers {
 
     /// All that is stored, in order for each device.
     fn read(&self) -> Vec<Stored>;
+
+    /// Starts the bridge, with listeners at these addresses.
+    fn start_bridge(&self, settings: &Settings, mqtt: SocketAddr, admin: SocketAddr) -> Bridge {
+        Bridge::start(&settings.clone().fixed(mqtt, admin))
+    }
 }
 
 /// A fault, and what is promised of it beside what is promised of all.
@@ -78,22 +84,36 @@ pub(crate) struct Stage<S> {
     pub(crate) bridge: Bridge,
     /// What was stored and is gone with the queue that held it.
     pub(crate) before: Vec<Stored>,
-    devices: Vec<Registration>,
+    /// The devices.
+    pub(crate) devices: Vec<Registration>,
+    /// The registry that they stand in.
+    pub(crate) registry: Registry,
+    settings: Settings,
+    /// Where devices connect.
+    pub(crate) mqtt: SocketAddr,
+    admin: SocketAddr,
     load: Load,
     commands: Commands,
-    _registry: Registry,
 }
 
 impl<S: Servers> Stage<S> {
     fn start() -> Self {
         let servers = S::start();
         let (registry, devices) = Registry::numbered(DEVICES);
-        let bridge = Bridge::start(&servers.settings(&registry));
-        let load = Load::start(bridge.mqtt(), &registry, DEVICES, RATE);
+        let settings = servers.settings(&registry);
+        let [mqtt, admin] = [0; 2].map(|_| SocketAddr::from(([127, 0, 0, 1], port::free_port())));
+        let bridge = servers.start_bridge(&settings, mqtt, admin);
+        let load = Load::start(mqtt, &registry, DEVICES, RATE);
         let commands = Commands::start(&servers.callers(), &devices);
-        let stage = Self { servers, bridge, before: Vec::new(), devices, load, commands, _registry: registry };
+        let before = Vec::new();
+        let stage = Self { servers, bridge, before, devices, registry, settings, mqtt, admin, load, commands };
         stage.wait_stored(SOME);
         stage
+    }
+
+    /// Starts the bridge again, at the same addresses.
+    pub(crate) fn start_bridge_again(&mut self) {
+        self.bridge = self.servers.start_bridge(&self.settings, self.mqtt, self.admin);
     }
 
     /// Messages that the queue has acknowledged.

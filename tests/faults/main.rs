@@ -13,3 +13,4 @@ mod evidence;
 mod nats;
 mod nats_rights;
 mod network;
+mod process;
