@@ -63,7 +63,7 @@ test: tools ## runs every test, real brokers included
 	$(CARGO) test --locked --no-fail-fast
 	@$(MAKE) test-chart
 
-# One run at a time, each with the processor for itself: some fifteen minutes.
+# One run at a time, each with the processor for itself: some twenty-five minutes on two busy cores.
 .PHONY: test-faults
 test-faults: tools ## causes faults of servers, network and process under load, prints what each cost; no part of `make test`
 	$(CARGO) test --locked --test faults -- --test-threads=1 --nocapture

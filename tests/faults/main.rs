@@ -10,6 +10,7 @@ mod support;
 mod commands;
 mod driver;
 mod evidence;
+mod kafka;
 mod nats;
 mod nats_rights;
 mod network;

@@ -44,7 +44,7 @@ pub(crate) use coap::CoapDevice;
 pub(crate) use collector::{Collector, Exported};
 pub(crate) use device::Device;
 pub(crate) use folder::Folder;
-pub(crate) use kafka::{Kafka, KafkaPair, LinkedKafka, SecuredKafka, Spoilt};
+pub(crate) use kafka::{Kafka, KafkaPair, KafkaThree, LinkedKafka, SecuredKafka, Spoilt};
 pub(crate) use leaf::Leaf;
 pub(crate) use link::Link;
 pub(crate) use load::Load;

@@ -4,11 +4,13 @@ mod linked;
 mod pair;
 mod secured;
 mod spoilt;
+mod three;
 
 pub(crate) use linked::LinkedKafka;
 pub(crate) use pair::KafkaPair;
 pub(crate) use secured::SecuredKafka;
 pub(crate) use spoilt::Spoilt;
+pub(crate) use three::KafkaThree;
 
 use std::fs;
 use std::net::SocketAddr;
