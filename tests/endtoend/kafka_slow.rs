@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::support::link::End;
 use crate::support::{Bridge, LinkedKafka, Load, Registry, Settings, eventually};
 
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -62,6 +63,22 @@ fn what_lies_in_a_link_that_stands_still_is_not_stored_behind_what_is_sent_later
         eventually("the bridge notices", PATIENCE, || {
             (stage.bridge.metric("jetlinks_bridge_queue_stalls_total", &[]) == stalls).then_some(())
         });
+        stage.kafka.link().heal();
+    }
+    stage.wait_for_more(200.0);
+    stage.finish();
+}
+
+#[test]
+fn what_a_broker_hears_late_is_not_stored_behind_what_is_sent_later() {
+    let stage = Stage::start(20, 10.0);
+    let failed = || stage.bridge.metric("jetlinks_bridge_queue_records_total", &["failed"]);
+    for _ in 0..2 {
+        stage.wait_for_more(200.0);
+        let before = failed();
+        stage.kafka.link().silence_to(End::Far);
+        // Their time is over, and the broker gets them all the same.
+        eventually("records are given up", PATIENCE, || (failed() > before).then_some(()));
         stage.kafka.link().heal();
     }
     stage.wait_for_more(200.0);

@@ -8,7 +8,7 @@ use crate::command::obey;
 use crate::support::bridge::{run, wait_for_log};
 use crate::support::wire::Incoming;
 use crate::support::{
-    Bridge, Cluster, Connect, Device, Load, Nats, Registration, Registry, Settings, Wire, eventually,
+    Bridge, Cluster, Connect, Device, Link, Load, Nats, Registration, Registry, Settings, Wire, eventually,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -59,6 +59,36 @@ fn a_server_that_hangs_beside_two_healthy_ones_is_left_and_what_it_says_later_br
 fn a_server_that_is_given_up_by_pings_breaks_no_order_when_it_wakes() {
     let (_, log) = hang(|settings| settings.text("nats.ping_interval", "1s"));
     assert!(log.contains("the server did not answer for"), "{log}");
+}
+
+#[test]
+fn copies_that_a_hung_server_hands_on_late_are_dropped_by_their_ids_and_the_rest_is_in_order() {
+    let cluster = Cluster::start();
+    let links = (0..3).map(|number| Link::to(cluster.client(number))).collect::<Vec<_>>();
+    let (registry, _) = Registry::numbered(40);
+    let urls: Vec<String> = links.iter().map(|link| format!("nats://{}", link.address())).collect();
+    let settings = Settings::cluster(&registry, &cluster).toml("nats.servers", &format!("{urls:?}"));
+    let bridge = Bridge::start(&settings);
+    let mut load = Load::start(bridge.mqtt(), &registry, 40, 10.0);
+    let stored = || bridge.metric("jetlinks_bridge_stored_total", &[]);
+    eventually("messages are stored", PATIENCE, || (stored() > 1000.0).then_some(()));
+
+    let hung = cluster.member_of_uplink();
+    cluster.signal(hung, libc::SIGSTOP);
+    eventually("the server has much in its socket", PATIENCE, || {
+        (bridge.metric("jetlinks_bridge_inflight_messages", &[]) >= 400.0).then_some(())
+    });
+    // Not silence, which the bridge would notice: it goes on with another server at once.
+    links[hung].cut();
+    let before = stored();
+    eventually("messages are stored elsewhere", PATIENCE, || (stored() > before + 1000.0).then_some(()));
+    cluster.signal(hung, libc::SIGCONT);
+    let again = stored();
+    eventually("messages go on", PATIENCE, || (stored() > again + 1000.0).then_some(()));
+    load.finish();
+    // By last copies a third of the messages is out of order.
+    let verdict = load.verify_promise(&bridge.config());
+    assert!(verdict["duplicates_by_id"].as_u64() > Some(0), "nothing came late: {verdict}");
 }
 
 #[test]

@@ -82,6 +82,17 @@ fn verify_sees_a_planted_loss_and_a_planted_disorder_in_what_the_bridge_wrote() 
     let (code, verdict) = verify(&ledger, &written(&doubled));
     assert_eq!((code, &verdict["duplicates_by_id"]), (0, &Value::from(1)), "{verdict}");
 
+    // A copy that comes late: consumers drop it by its id.
+    let mut late = lines.clone();
+    late.push(lines[index]);
+    let file = written(&late);
+    let (code, verdict) = verify(&ledger, &file);
+    assert_eq!((code, &verdict["out_of_order"]), (0, &Value::from(0)), "{verdict}");
+    let finished =
+        run(&["verify", "--ledger", &ledger, "--envelopes", &file.display().to_string(), "--last-copies"], "");
+    assert_eq!(finished.code, 1, "{finished:?}");
+    assert!(finished.stdout.contains("(last copies)"), "{finished:?}");
+
     fs::write(&ledger, "no ledger").unwrap();
     let finished = run(&["verify", "--ledger", &ledger, "--envelopes", "-"], "");
     assert_eq!(finished.code, 1, "{finished:?}");

@@ -116,6 +116,11 @@ impl Cluster {
         (0..self.members.len()).max_by_key(most).expect("there are members")
     }
 
+    /// Where clients of one member connect.
+    pub(crate) fn client(&self, number: usize) -> SocketAddr {
+        ([127, 0, 0, 1], self.members[number].client_port).into()
+    }
+
     /// Kills the member of that name.
     pub(crate) fn kill9(&mut self, name: &str) {
         let member = self.members.iter_mut().find(|member| member.name == name);

@@ -17,6 +17,15 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "FILE")]
     pub envelopes: Option<PathBuf>,
 
+    /// How many ids of each session a consumer remembers to drop copies by [default: limits.inflight_per_connection of the
+    /// configuration, with --envelopes 64]
+    #[arg(long, value_name = "IDS", value_parser = clap::value_parser!(u16).range(1..=16_384))]
+    pub window: Option<u16>,
+
+    /// Judge order by the last copy of each message: more than the bridge promises
+    #[arg(long, conflicts_with = "window")]
+    pub last_copies: bool,
+
     /// How the verdict is printed
     #[arg(long, value_enum, default_value_t = OutputArg::Text)]
     pub output: OutputArg,

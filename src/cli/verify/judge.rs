@@ -1,24 +1,52 @@
 //! Compares what is stored with what is acknowledged.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 
+use super::consumer::Taken;
 use super::evidence::{Evidence, StoredCopy};
 use super::verdict::{Disorder, Loss, Verdict};
 use crate::cli::ledger::Book;
 
+/// Which copy of a message is its place in the order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// The last that a consumer takes which drops copies as docs/wire.md says.
+    ById {
+        /// Ids that it remembers of each device in each session.
+        window: usize,
+    },
+    /// The last one, which is more than the bridge promises.
+    LastCopies,
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Rule::ById { window } => write!(f, "copies dropped by id, {window} ids remembered"),
+            Rule::LastCopies => f.write_str("last copies"),
+        }
+    }
+}
+
 /// Judges a run: takes every record of the queue in the order in which a reader gets them, then gives its verdict.
 ///
-/// The order is the contract's: acknowledged messages of one connection are stored in the order sent, judged by last
-/// copies. A device sends what a lost connection left unacknowledged again on the next one, so of each message the
-/// copies of the latest connection that stored it are judged; the last of them is its place. A copy of an earlier
-/// connection that arrives after that breaks no promise, as it was not acknowledged there; it is counted as late.
+/// Order is that of docs/wire.md: a consumer that drops copies by [`Rule`] takes the acknowledged messages of a connection
+/// in the order sent. The last copy that it takes of a message is the place of that message. A device sends what a lost
+/// connection left unacknowledged again on the next one, so of each message the copies of the latest connection that
+/// stored it are judged. A copy of an earlier connection that arrives after that breaks no promise, as it was not
+/// acknowledged there; it is counted as late.
 ///
-/// Memory: 16 bytes for each message sent and 24 for each copy stored.
+/// Memory: 16 bytes for each message sent, 24 for each copy stored, and a window of ids, some 50 bytes each, for each
+/// connection.
 #[derive(Debug)]
 pub struct Judge {
     book: Book,
     index: HashMap<String, u32>,
+    rule: Rule,
+    /// What the consumer remembers, by device and connection.
+    taken: HashMap<(u32, u32), Taken>,
     places: Vec<Vec<Place>>,
     ids: Vec<IdSeen>,
     hasher: RandomState,
@@ -49,13 +77,15 @@ struct IdSeen {
 }
 
 impl Judge {
-    /// A judge of the run that this ledger is about.
-    pub fn new(book: Book) -> Self {
+    /// A judge of the run that this ledger is about, by that rule.
+    pub fn new(book: Book, rule: Rule) -> Self {
         let index = (0..).zip(&book.devices).map(|(index, pages)| (pages.device.clone(), index)).collect();
         let places = vec![Vec::new(); book.devices.len()];
         Self {
             book,
             index,
+            rule,
+            taken: HashMap::new(),
             places,
             ids: Vec::new(),
             hasher: RandomState::new(),
@@ -94,11 +124,15 @@ impl Judge {
         }
         let place = &mut places[place - 1];
         place.copies = place.copies.saturating_add(1);
-        if copy.connection >= place.connection {
+        let is_taken = match self.rule {
+            Rule::ById { window } => self.taken.entry((device, copy.connection)).or_default().take(&copy.id, window),
+            Rule::LastCopies => true,
+        };
+        if copy.connection < place.connection {
+            self.late += 1;
+        } else if is_taken {
             place.connection = copy.connection;
             place.position = self.position;
-        } else {
-            self.late += 1;
         }
         self.ids.push(IdSeen { hash: self.hasher.hash_one(&*copy.id), device, n: copy.n });
     }
@@ -107,6 +141,7 @@ impl Judge {
     pub fn verdict(mut self) -> Verdict {
         let mut verdict = Verdict {
             run: std::mem::take(&mut self.book.run),
+            rule: self.rule.to_string(),
             ledger_ended: self.book.ended,
             devices: self.book.devices.len() as u64,
             late: self.late,
@@ -157,10 +192,14 @@ mod tests {
 
     /// A ledger of device1 with messages 1 to 5 sent and the first `acknowledged` of them acknowledged.
     fn judge(acknowledged: u64) -> Judge {
+        judge_by(Rule::ById { window: 4 }, acknowledged)
+    }
+
+    fn judge_by(rule: Rule, acknowledged: u64) -> Judge {
         let text = format!(
             "jetlinks-bridge-ledger\t1\tR\ndevice\t0\tproduct1\tdevice1\nsent\t0\t1\t5\nacknowledged\t0\t1\t{acknowledged}\nend\n"
         );
-        Judge::new(Book::read(text.as_bytes()).expect("a whole ledger"))
+        Judge::new(Book::read(text.as_bytes()).expect("a whole ledger"), rule)
     }
 
     fn copy(n: u64, connection: u32, id: &'static str) -> Evidence<'static> {
@@ -206,15 +245,43 @@ mod tests {
         assert_eq!(verdict.out_of_order_first, [Disorder { device: "device1".to_owned(), n: 3, ahead_of: 2 }]);
     }
 
-    #[test]
-    fn a_window_sent_again_in_order_is_in_order_by_its_last_copies() {
-        let verdict = verdict(5, &[(1, 1), (3, 1), (2, 1), (3, 1), (4, 1), (5, 1)]);
-        assert!(verdict.is_well());
-        assert_eq!(verdict.duplicates_by_n, 1);
+    /// The messages out of order, by both rules, among copies of one connection that have the same id where they are of
+    /// the same message.
+    fn disorder(stored: &[u64]) -> [u64; 2] {
+        const IDS: [&str; 5] = ["a", "b", "c", "d", "e"];
+        [Rule::ById { window: 4 }, Rule::LastCopies].map(|rule| {
+            let mut judge = judge_by(rule, 5);
+            for n in stored {
+                judge.take(&copy(*n, 1, IDS[usize::try_from(n - 1).expect("small")]));
+            }
+            let verdict = judge.verdict();
+            assert_eq!((verdict.lost, verdict.rule), (0, rule.to_string()));
+            verdict.out_of_order
+        })
     }
 
     #[test]
-    fn a_single_message_sent_again_too_late_is_out_of_order() {
+    fn a_window_sent_again_behind_what_failed_is_in_order() {
+        assert_eq!(disorder(&[1, 3, 4, 2, 3, 4, 5]), [0, 0]);
+    }
+
+    #[test]
+    fn copies_that_come_behind_later_messages_break_the_order_of_last_copies_alone() {
+        assert_eq!(disorder(&[1, 2, 3, 4, 5, 2, 3]), [0, 2]);
+        assert_eq!(disorder(&[1, 2, 3, 2, 4, 5]), [0, 1]);
+        // Copies of a server that hung come into a window that is sent again.
+        assert_eq!(disorder(&[3, 1, 2, 3, 4, 5, 1, 2]), [0, 3]);
+    }
+
+    #[test]
+    fn a_message_stored_behind_later_ones_that_do_not_come_again_is_out_of_order_by_every_rule() {
+        assert_eq!(disorder(&[1, 3, 2, 4, 5]), [1, 1]);
+        assert_eq!(disorder(&[1, 3, 4, 2, 3, 5]), [1, 1], "4 does not come again");
+        assert_eq!(disorder(&[2, 3, 4, 5, 1]), [4, 4]);
+    }
+
+    #[test]
+    fn a_copy_under_another_id_is_not_dropped() {
         let verdict = verdict(5, &[(1, 1), (2, 1), (3, 1), (2, 1), (4, 1), (5, 1)]);
         assert_eq!(verdict.out_of_order, 1);
         assert_eq!(verdict.out_of_order_first[0].n, 3);

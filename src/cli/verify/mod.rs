@@ -4,6 +4,7 @@
 //! [`Verdict`] is printed.
 
 mod args;
+mod consumer;
 mod evidence;
 mod judge;
 mod source;
@@ -17,8 +18,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 pub use args::VerifyArgs;
+pub use consumer::Taken;
 pub use evidence::{Evidence, StoredCopy};
-pub use judge::Judge;
+pub use judge::{Judge, Rule};
 pub use verdict::{Disorder, EXAMPLES_MAX, Loss, Verdict};
 
 use super::check::EXIT_CONFIGURATION;
@@ -29,6 +31,9 @@ use crate::config::{self, Config, Sources};
 
 /// Bytes taken from a file of envelopes at a time.
 const READ_BYTES: usize = 1 << 18;
+
+/// Ids that are remembered of a session where no configuration tells: as many as a window holds by default.
+const DEFAULT_WINDOW: usize = 64;
 
 /// Runs the command: exit code 0 when nothing is lost, nothing out of order and no id used twice; else, or on an error at
 /// run time, 1; 78 when the configuration is needed and has mistakes. `--envelopes` does without it.
@@ -60,10 +65,19 @@ pub fn run(args: &VerifyArgs, sources: &Sources) -> ExitCode {
     }
 }
 
+fn rule(args: &VerifyArgs, config: Option<&Config>) -> Rule {
+    if args.last_copies {
+        return Rule::LastCopies;
+    }
+    let configured = config.map_or(DEFAULT_WINDOW, |config| config.limits.inflight_per_connection);
+    Rule::ById { window: args.window.map_or(configured, usize::from) }
+}
+
 fn judge(args: &VerifyArgs, config: Option<&Config>) -> anyhow::Result<Verdict> {
     let name = |path: &Path| path.display().to_string();
     let ledger = File::open(&args.ledger).with_context(|| name(&args.ledger))?;
-    let mut judge = Judge::new(Book::read(BufReader::new(ledger)).with_context(|| name(&args.ledger))?);
+    let book = Book::read(BufReader::new(ledger)).with_context(|| name(&args.ledger))?;
+    let mut judge = Judge::new(book, rule(args, config));
     match (&args.envelopes, config) {
         (Some(path), _) if path == Path::new("-") => {
             source::read_lines(io::stdin().lock(), &mut judge).context("stdin")?;

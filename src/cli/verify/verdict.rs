@@ -28,7 +28,9 @@ pub struct Verdict {
     pub lost: u64,
     /// The first of them.
     pub lost_first: Vec<Loss>,
-    /// Messages acknowledged and stored before a message that was sent before them.
+    /// By which rule order was judged.
+    pub rule: String,
+    /// Messages acknowledged that a consumer which follows the rule takes before a message that was sent before them.
     pub out_of_order: u64,
     /// The first of them.
     pub out_of_order_first: Vec<Disorder>,
@@ -102,7 +104,7 @@ impl fmt::Display for Verdict {
         for Loss { device, n } in &self.lost_first {
             writeln!(f, "              {device}: {n}")?;
         }
-        writeln!(f, "out of order  {}", self.out_of_order)?;
+        writeln!(f, "out of order  {} ({})", self.out_of_order, self.rule)?;
         for Disorder { device, n, ahead_of } in &self.out_of_order_first {
             writeln!(f, "              {device}: {n} before {ahead_of}")?;
         }

@@ -33,7 +33,7 @@ mod publish;
 mod tests;
 #[cfg(test)]
 mod traces;
-mod window;
+pub(crate) mod window;
 
 pub use context::{Context, DropReason, Event, Observer};
 pub use pending::Pending;

@@ -12,8 +12,9 @@
 //! 6. A record that the queue will never store ([`Window::refused`]) is replaced ([`Window::replace`]); those behind it
 //!    are not sent again for it.
 //!
-//! An entry that was stored behind one that was not is kept and sent again too: only so is the order of the last copies
-//! the order in which the device sent.
+//! An entry that was stored behind one that was not is kept and sent again too. So the copies whose receipts counted are stored
+//! in the order in which the device sent, wherever other copies are: consumers rest on that (docs/wire.md, "Order and
+//! duplicates").
 
 use std::collections::VecDeque;
 
