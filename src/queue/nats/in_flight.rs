@@ -39,6 +39,8 @@ pub(super) struct Sending {
 pub(super) struct InFlight {
     /// Number of the first.
     base: usize,
+    /// Sendings since the connection was lost last.
+    on_connection: usize,
     sendings: VecDeque<Sending>,
     /// The latest that were refused, number and token, for [`InFlight::was_refused`].
     refused: VecDeque<(usize, Token)>,
@@ -60,12 +62,26 @@ impl InFlight {
         self.sendings = VecDeque::new();
     }
 
+    /// Forgets everything and that it was sent: the connection is lost. See [`InFlight::is_of_connection`].
+    pub(super) fn disconnect(&mut self) {
+        self.restart();
+        self.on_connection = 0;
+    }
+
+    /// Whether the sending of that number went over the present connection. An answer to an earlier one may come from a server
+    /// that hung, and be about a record that it stored behind later ones of its session.
+    pub(super) fn is_of_connection(&self, number: usize) -> bool {
+        let behind = (self.next() + IN_FLIGHT_MAX - number % IN_FLIGHT_MAX - 1) % IN_FLIGHT_MAX;
+        behind < self.on_connection
+    }
+
     /// Notes a sending; its number, below [`IN_FLIGHT_MAX`]. `None` when too many are on their way.
     pub(super) fn send(&mut self, token: Token, lap: u8, subject: &Subject, bytes: usize) -> Option<usize> {
         if self.sendings.len() >= IN_FLIGHT_MAX {
             return None;
         }
         let number = self.next();
+        self.on_connection = self.on_connection.saturating_add(1);
         self.sendings.push_back(Sending { token, lap, fate: Fate::Open, subject: subject.clone(), bytes });
         Some(number)
     }
@@ -181,6 +197,18 @@ mod tests {
         in_flight.restart();
         assert!(in_flight.get_mut(numbers[2], token(2)).is_none());
         assert_eq!(in_flight.send(token(5), 0, &Subject::from_static("a"), 1), Some(3));
+    }
+
+    #[test]
+    fn sendings_of_a_connection_that_was_lost_are_told_from_those_of_the_present_one() {
+        let (mut in_flight, before) = filled(IN_FLIGHT_MAX - 2, &["a", "b", "c"]);
+        in_flight.restart();
+        assert!(before.iter().all(|number| in_flight.is_of_connection(*number)), "the connection is the same");
+        in_flight.disconnect();
+        let after = in_flight.send(token(9), 3, &Subject::from_static("a"), 1).expect("there is room");
+        in_flight.restart();
+        assert!(in_flight.is_of_connection(after));
+        assert!(!before.iter().any(|number| in_flight.is_of_connection(*number)));
     }
 
     #[test]

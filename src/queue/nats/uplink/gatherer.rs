@@ -55,7 +55,7 @@ fn receipt(shared: &Shared, message: &Message, now: Instant) -> Option<Receipt> 
         shared.is_disputed.set(true);
     }
     let Some(sending) = in_flight.get_mut(number, token) else {
-        // Of before the line was opened: it still spares its record a second sending.
+        // Of before the line was opened: on the same connection it still spares its record a second sending.
         if is_refusal {
             if shared.is_disputed.get() {
                 shared.note_foreign(&Answerer::Namesake);
@@ -63,7 +63,7 @@ fn receipt(shared: &Shared, message: &Message, now: Instant) -> Option<Receipt> 
             return None;
         }
         count(&shared.stats.stored);
-        return Some(Receipt::Stored(token));
+        return in_flight.is_of_connection(number).then_some(Receipt::Stored(token));
     };
     if is_refusal && (shared.is_disputed.get() || sending.fate != Fate::Open) {
         if sending.fate == Fate::Stored {

@@ -17,7 +17,8 @@
 //!
 //! What a lost connection leaves behind: the client drops its write buffers, but up to [`OPERATIONS`] publishes that
 //! wait for its task survive and are sent first after the reconnect. They are older than everything of the epoch that
-//! follows and come in their order, so the last copies of a session's records stay in order.
+//! follows and come in their order. What the server has in its socket may be stored behind all that, so acknowledgements of
+//! what was sent before the reconnect count for nothing: the order of those that count is the order sent.
 
 mod gatherer;
 mod supervisor;

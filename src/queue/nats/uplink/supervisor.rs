@@ -92,6 +92,7 @@ async fn live(shared: &Shared, settings: &NatsSettings, connection: &Connection,
         shared.max_payload.set(Some(max_payload));
         if std::mem::replace(&mut connects, seen.connects) != seen.connects {
             shared.is_disputed.set(false);
+            shared.in_flight.borrow_mut().disconnect();
         }
         // Where the server's own limit explains why the last connection ended, the user's is none.
         shared.allowance.set(shared.allowance.get().filter(|(bytes, _)| *bytes < max_payload));
