@@ -34,7 +34,7 @@ pub use clock::Clock;
 pub use directory::{Directory, Entered, Entry};
 pub use gate::{Gate, SocketBounds};
 pub use mailbox::{Mail, Mailbox, Notice};
-pub use mqtt::{Door, Listening, Upgrade};
+pub use mqtt::{Door, Listening, Upgrade, upgrade};
 pub use pauses::Pauses;
 pub use port::{Handshake, Identity, Lookup, Meter, Peers, Refused, Registry, Way};
 pub use proxies::Proxies;

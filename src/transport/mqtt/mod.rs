@@ -10,6 +10,7 @@ pub mod listener;
 mod liveness;
 mod opening;
 mod socket;
+pub mod upgrade;
 
 use tokio::net::TcpListener;
 

@@ -6,14 +6,10 @@ use bytes::BufMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
-use tungstenite::Error;
-use tungstenite::error::ProtocolError;
-use tungstenite::handshake::machine::TryParse;
-use tungstenite::handshake::server::{Request, Response, create_response, write_response};
-use tungstenite::http::{HeaderValue, StatusCode};
 
 use super::door::{Door, Upgrade};
 use super::socket::{Socket, Stream, WebSocket, Wire};
+use super::upgrade::{Answer, REQUEST_BYTES_MAX, answer};
 use crate::codec::proxy::{self, Origin};
 use crate::protocol::limit::Limits;
 use crate::transport::port::Refused;
@@ -26,12 +22,6 @@ const TLS_HANDSHAKE_BYTES_MAX: usize = 32 * 1024;
 
 /// Bytes that may wait in TLS for a client that does not read; what is more waits where it is counted.
 const TLS_UNSENT_BYTES_MAX: usize = 16 * 1024;
-
-/// Longest request for a WebSocket, in bytes.
-const REQUEST_BYTES_MAX: usize = 8 * 1024;
-
-/// Subprotocols of MQTT 3.1.1 and 3.1 (MQTT-6.0.0-3; the older one is what clients of 3.1 ask for).
-const SUBPROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
 
 /// Reads whose the connection is, where a proxy tells: `client` becomes that. Gives what was read behind it.
 ///
@@ -116,89 +106,23 @@ async fn encrypt(server: &TlsServer, wire: Wire) -> Result<Stream, Refused> {
 /// Answers the request for a WebSocket.
 async fn upgrade(granted: &Upgrade, mut stream: Stream) -> Result<Socket, Refused> {
     let mut bytes = Vec::new();
-    let request = loop {
-        if !bytes.is_empty() {
-            match Request::try_parse(&bytes) {
-                Ok(Some((used, request))) => {
-                    bytes.drain(..used);
-                    break Ok(request);
-                }
-                Ok(None) if bytes.len() < REQUEST_BYTES_MAX => {}
-                Ok(None) => break Err(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
-                Err(Error::Protocol(ProtocolError::WrongHttpMethod)) => break Err(StatusCode::METHOD_NOT_ALLOWED),
-                Err(_) => break Err(StatusCode::BAD_REQUEST),
-            }
+    let (used, text) = loop {
+        match answer(granted, &bytes) {
+            Answer::Incomplete => read_more(&mut stream, &mut bytes, REQUEST_BYTES_MAX).await?,
+            Answer::Agreed { used, text } => break (Some(used), text),
+            Answer::Refused { text } => break (None, text),
         }
-        read_more(&mut stream, &mut bytes, REQUEST_BYTES_MAX).await?;
     };
-    let agreed = request.and_then(|request| agree(granted, &request));
-    let is_agreed = agreed.is_ok();
-    let answer = agreed.unwrap_or_else(refusal);
-    let mut text = Vec::new();
-    // Nothing in it is no text: names of headers, and values that were made here or parsed as text.
-    write_response(&mut text, &answer).map_err(|_| Refused::WebSocketHandshake)?;
     let sent = async {
         stream.write_all(&text).await?;
         stream.flush().await
     };
     sent.await.map_err(|_| Refused::ConnectionLost)?;
-    if is_agreed {
+    if let Some(used) = used {
+        bytes.drain(..used);
         return Ok(Socket::WebSocket(Box::new(WebSocket::new(stream, bytes))));
     }
     // The answer arrives without it as well, mostly.
     let _gone = stream.shutdown().await;
     Err(Refused::WebSocketHandshake)
-}
-
-/// The answer to a request, or the status of its refusal.
-fn agree(granted: &Upgrade, request: &Request) -> Result<Response, StatusCode> {
-    if request.uri().path() != &*granted.path {
-        return Err(StatusCode::NOT_FOUND);
-    }
-    let headers = request.headers();
-    if headers.contains_key("Content-Length") || headers.contains_key("Transfer-Encoding") {
-        // A proxy that passes a body on would let its bytes be read as frames (RFC 9112, section 11.2).
-        return Err(StatusCode::BAD_REQUEST);
-    }
-    let is_granted = |origin: &HeaderValue| {
-        let mut origins = granted.origins.iter();
-        origins.len() == 0 || origins.any(|granted| granted.as_bytes().eq_ignore_ascii_case(origin.as_bytes()))
-    };
-    if !headers.get_all("Origin").iter().all(is_granted) {
-        // RFC 6455, section 4.2.2.
-        return Err(StatusCode::FORBIDDEN);
-    }
-    let mut response = create_response(request).map_err(|error| match error {
-        Error::Protocol(
-            ProtocolError::MissingConnectionUpgradeHeader
-            | ProtocolError::MissingUpgradeWebSocketHeader
-            | ProtocolError::MissingSecWebSocketVersionHeader,
-        ) => StatusCode::UPGRADE_REQUIRED,
-        _ => StatusCode::BAD_REQUEST,
-    })?;
-    let offered = headers.get_all("Sec-WebSocket-Protocol");
-    let offered = offered.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
-    let chosen = offered.map(str::trim).find_map(|name| SUBPROTOCOLS.iter().find(|&&served| served == name));
-    let chosen = chosen.ok_or(StatusCode::BAD_REQUEST)?;
-    response.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static(chosen));
-    Ok(response)
-}
-
-fn refusal(status: StatusCode) -> Response {
-    let mut response = Response::new(());
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert("Connection", HeaderValue::from_static("close"));
-    headers.insert("Content-Length", HeaderValue::from_static("0"));
-    match status {
-        StatusCode::UPGRADE_REQUIRED => {
-            headers.insert("Upgrade", HeaderValue::from_static("websocket"));
-            headers.insert("Sec-WebSocket-Version", HeaderValue::from_static("13"));
-        }
-        StatusCode::METHOD_NOT_ALLOWED => {
-            headers.insert("Allow", HeaderValue::from_static("GET"));
-        }
-        _ => {}
-    }
-    response
 }
