@@ -14,7 +14,7 @@ use crate::protocol::uplink::Refusal;
 
 /// The word of the stream about a record.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Acknowledgement {
+pub enum Acknowledgement {
     /// The stream has the record.
     Stored,
     /// It will never have this record; others it takes.
@@ -25,7 +25,7 @@ pub(super) enum Acknowledgement {
 
 /// Somebody who answers records and is not the stream of the configuration.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answerer {
+pub enum Answerer {
     /// A stream of this name, in this domain if its server has one.
     Stream(String, Option<String>),
     /// A stream with the same name, which refuses what the stream itself stores.
@@ -80,7 +80,7 @@ struct ReplyError<'a> {
 
 /// The stream whose acknowledgements count.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct StreamIdentity {
+pub struct StreamIdentity {
     name: String,
     domain: Option<String>,
     /// How the server begins a positive acknowledgement of this stream, up to the sequence number.
@@ -89,7 +89,7 @@ pub(super) struct StreamIdentity {
 
 impl StreamIdentity {
     /// The stream of that name, in the domain that `STREAM.INFO` names.
-    pub(super) fn new(name: &str, domain: Option<&str>) -> Self {
+    pub fn new(name: &str, domain: Option<&str>) -> Self {
         let stored = match domain {
             Some(domain) => format!(r#"{{"stream":"{name}","domain":"{domain}","seq":"#),
             None => format!(r#"{{"stream":"{name}","seq":"#),
@@ -101,7 +101,7 @@ impl StreamIdentity {
     ///
     /// # Errors
     /// Who has answered, where it was not this stream.
-    pub(super) fn read(&self, message: &Message) -> Result<Acknowledgement, Answerer> {
+    pub fn read(&self, message: &Message) -> Result<Acknowledgement, Answerer> {
         match message.status {
             None => {}
             // The server itself, where nobody takes the subject; there is nobody else to answer then.
@@ -110,10 +110,18 @@ impl StreamIdentity {
             }
             Some(_) => return Err(Answerer::Subscriber),
         }
-        if message.payload.strip_prefix(self.stored.as_slice()).is_some_and(is_number_and_end) {
+        self.read_payload(&message.payload)
+    }
+
+    /// Reads the payload of an answer without a status.
+    ///
+    /// # Errors
+    /// As [`StreamIdentity::read`].
+    pub fn read_payload(&self, payload: &[u8]) -> Result<Acknowledgement, Answerer> {
+        if payload.strip_prefix(self.stored.as_slice()).is_some_and(is_number_and_end) {
             return Ok(Acknowledgement::Stored);
         }
-        let Ok(Reply { error, stream: Some(stream), domain, seq }) = serde_json::from_slice(&message.payload) else {
+        let Ok(Reply { error, stream: Some(stream), domain, seq }) = serde_json::from_slice(payload) else {
             return Err(Answerer::Subscriber);
         };
         // The server names the stream in errors too, but its domain in positive acknowledgements alone.

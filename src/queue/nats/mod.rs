@@ -31,6 +31,7 @@ mod tls;
 mod uplink;
 mod violation;
 
+pub use acknowledgement::{Acknowledgement, Answerer, StreamIdentity};
 pub use caller::NatsCaller;
 pub use connection::options;
 pub use connection_log::ConnectionLog;
