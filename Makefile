@@ -126,11 +126,11 @@ bench-beside: tools ## compares with another build of the bridge, BESIDE=path/to
 		--peers stdio,jetstream,kafka
 
 .PHONY: fuzz
-fuzz: ## fuzzes each target for FUZZ_SECONDS (60)
+fuzz: packages-build ## fuzzes each target for FUZZ_SECONDS (60)
 	@$(CARGO) fuzz --version > /dev/null || { echo 'missing: cargo install --locked cargo-fuzz' >&2; exit 1; }
 	@$(CARGO) run --quiet --manifest-path fuzz/Cargo.toml --bin seeds
 	@for target in fuzz/fuzz_targets/*.rs; do \
-		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run "$$(basename "$$target" .rs)" -- -max_total_time=$(FUZZ_SECONDS); \
+		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --features bridge "$$(basename "$$target" .rs)" -- -max_total_time=$(FUZZ_SECONDS); \
 	done
 
 .PHONY: tools

@@ -1,6 +1,8 @@
 //! What fuzzing begins with: the golden rows of the protocol's tests, and a few hand-made packets and sequences.
 
-use std::path::{Path, PathBuf};
+mod shell;
+
+use std::path::Path;
 use std::{fs, io};
 
 use jetlinks_bridge::codec::mqtt::{Connect, Credentials, PacketId, Publish, PublishHead, Qos, Version, Will, encode};
@@ -15,8 +17,7 @@ pub type Seed = (&'static str, String, Vec<u8>);
 /// When the golden files are not what they are expected to be.
 pub fn all() -> Vec<Seed> {
     let mut seeds = Vec::new();
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden");
-    let vectors = fs::read_to_string(golden.join("vectors.jsonl")).expect("the golden vectors are there");
+    let vectors = include_str!("../../../tests/golden/vectors.jsonl");
     for (index, row) in vectors.lines().enumerate() {
         let row: Value = serde_json::from_str(row).expect("a row is JSON");
         if let (Some(topic), Some(payload)) = (row["topic"].as_str(), row["payload"].as_str()) {
@@ -34,18 +35,19 @@ pub fn all() -> Vec<Seed> {
         }
     }
     seeds.extend(packets());
+    seeds.extend(connects());
+    seeds.extend(shell::all());
     seeds.extend(proxy_headers());
     seeds.extend(frames());
     seeds.extend(sequences());
     seeds
 }
 
-/// Writes every seed to `fuzz/corpus`, where cargo-fuzz looks for them.
+/// Writes every seed to the folder of its target in `corpus`, where cargo-fuzz looks for them.
 ///
 /// # Errors
 /// The system's.
-pub fn write() -> io::Result<usize> {
-    let corpus: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+pub fn write(corpus: &Path) -> io::Result<usize> {
     let seeds = all();
     for (target, name, bytes) in &seeds {
         let folder = corpus.join(target);
@@ -97,6 +99,27 @@ fn frames() -> Vec<Seed> {
     ]
 }
 
+/// CONNECTs: one that is let in, one that is late, one without credentials.
+fn connects() -> Vec<Seed> {
+    let good = (Some("test|1600000000000"), Some(&b"13426ba310b035960c32cdd9f7c6aa5c"[..]));
+    let late = (Some("test|1500000000000"), good.1);
+    let named = [("good", good), ("late", late), ("bare", (None, None))];
+    let seed = |(name, (username, password)): (&str, (Option<&'static str>, Option<&'static [u8]>))| {
+        let mut bytes = Vec::new();
+        let packet = Connect {
+            version: Version::V311,
+            clean_session: true,
+            keep_alive_secs: 60,
+            client_id: "device1",
+            will: None,
+            credentials: Credentials { username, password },
+        };
+        encode::connect(&mut bytes, &packet);
+        ("connect", name.to_owned(), bytes)
+    };
+    named.map(seed).into()
+}
+
 fn packets() -> Vec<Seed> {
     let mut connect = Vec::new();
     let will = Will { topic: "/product1/device1/log", payload: b"{}", qos: Qos::AtLeastOnce, retain: false };
@@ -125,7 +148,7 @@ fn packets() -> Vec<Seed> {
     named.map(|(name, bytes)| ("mqtt_decode", name.to_owned(), bytes)).into()
 }
 
-/// Bytes as [`crate::operations::Operations`] reads them; the first one is the session's opening.
+/// Bytes as [`super::operations::Operations`] reads them; the first one is the session's opening.
 fn sequences() -> Vec<Seed> {
     const PUBLISH: [u8; 2] = [0, 1];
     let named: [(&str, Vec<u8>); 6] = [
