@@ -4,7 +4,7 @@ use jetlinks_bridge::transport::Upgrade;
 use jetlinks_bridge::transport::upgrade::{Answer, REQUEST_BYTES_MAX, answer};
 
 /// Reads that are tried, from the end.
-const CUTS: usize = 64;
+const CUTS: usize = 16;
 
 const ORIGIN: &str = "https://devices.example";
 

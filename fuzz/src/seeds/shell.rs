@@ -101,13 +101,14 @@ fn texts() -> Vec<Seed> {
     let with = |header: &str| REQUEST.replace("Host:", &format!("{header}\r\nHost:"));
     let (body, granted) = (with("Content-Length: 5"), with("Origin: https://devices.example"));
     let foreign = with("Origin: https://other.example");
-    let texts: [(&'static str, &str, &str); 22] = [
+    let texts: [(&'static str, &str, &str); 23] = [
         ("claim", "begun", BEGUN),
         ("claim", "signed", &signed),
         ("claim", "asked", "asked\ndevice1\n01J\nreplica1\n17\n18\n02J\n5\n6"),
         ("claim", "time", "time\n\n\nreplica1\n17\n18"),
         ("nats_acknowledgement", "stored", r#"{"stream":"S","seq":17}"#),
         ("nats_acknowledgement", "domain", r#"{"stream":"S","domain":"hub","seq":17}"#),
+        ("nats_acknowledgement", "list", r#"[null,"S",null,17]"#),
         ("nats_acknowledgement", "numberless", r#"{"stream":"S","seq":0}"#),
         ("nats_acknowledgement", "duplicate", r#"{"stream":"S","seq":7,"duplicate": true}"#),
         ("nats_acknowledgement", "foreign", r#"{"stream":"S2","seq":1}"#),

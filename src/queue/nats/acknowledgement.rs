@@ -121,6 +121,10 @@ impl StreamIdentity {
         if payload.strip_prefix(self.stored.as_slice()).is_some_and(is_number_and_end) {
             return Ok(Acknowledgement::Stored);
         }
+        if !payload.trim_ascii_start().starts_with(b"{") {
+            // serde would take a list for the members in their order.
+            return Err(Answerer::Subscriber);
+        }
         let Ok(Reply { error, stream: Some(stream), domain, seq }) = serde_json::from_slice(payload) else {
             return Err(Answerer::Subscriber);
         };
@@ -235,6 +239,7 @@ mod tests {
             "{}",
             "ok",
             "null",
+            r#"[null,"S",null,17]"#,
             r#"{"stream":"S"}"#,
             r#"{"stream":"S","seq":0}"#,
             r#"{"stream":"S","seq":"#,
