@@ -1,9 +1,5 @@
 //! Topics that do not take everything, and devices that have nothing to do with it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use jetlinks_bridge::codec::coap::Code;
@@ -12,11 +8,10 @@ use serde_json::{Value, json};
 
 use crate::kafka_security::code_of_connect;
 use crate::support::bridge::wait_for_log;
-use crate::support::caller::quantile;
 use crate::support::registry::now_ms;
 use crate::support::{
-    Authority, Bridge, CoapDevice, Device, Kafka, Load, Registration, Registry, SecuredKafka, Settings, Wire,
-    eventually,
+    Authority, Bridge, Bystander, CoapDevice, Device, Kafka, Load, Registration, Registry, SecuredKafka, Settings,
+    Wire, eventually,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -24,12 +19,6 @@ const LIMIT: &[(&str, &str)] = &[("max.message.bytes", "20000")];
 const DEVICES: usize = 60;
 /// Devices that come and go: one alone would do it too often.
 const QUIET: usize = 30;
-/// Between two reports of a bystander.
-const PACE: Duration = Duration::from_millis(10);
-/// Reports of a bystander that are measured at least.
-const REPORTS: usize = 100;
-/// A PUBACK within this time is soon enough whatever it took before.
-const SOON: Duration = Duration::from_millis(50);
 
 fn stored(bridge: &Bridge) -> f64 {
     bridge.metric("jetlinks_bridge_queue_records_total", &["stored"])
@@ -52,66 +41,6 @@ fn assert_undisturbed(bridge: &Bridge) {
     }
 }
 
-/// A device that reports at a steady pace and has nothing to do with the trouble of others.
-struct Bystander {
-    thread: JoinHandle<(Wire, Vec<Duration>)>,
-    count: Arc<AtomicUsize>,
-    end: Sender<()>,
-}
-
-impl Bystander {
-    /// Reports until its end.
-    ///
-    /// # Panics
-    /// In its thread, when a report gets anything but its PUBACK.
-    fn start(mut wire: Wire, device: &Registration) -> Self {
-        let (end, is_ended) = mpsc::channel::<()>();
-        let (topic, count) = (device.topic("properties/report"), Arc::new(AtomicUsize::new(0)));
-        let counter = Arc::clone(&count);
-        let thread = thread::spawn(move || {
-            let mut times = Vec::new();
-            while is_ended.recv_timeout(PACE) == Err(RecvTimeoutError::Timeout) {
-                let begin = Instant::now();
-                wire.publish_acknowledged(&topic, r#"{"properties":{"calm":1}}"#, 1);
-                times.push(begin.elapsed());
-                counter.fetch_add(1, Ordering::Relaxed);
-            }
-            (wire, times)
-        });
-        Self { thread, count, end }
-    }
-
-    fn wait_for(&self, reports: usize) {
-        let count = || self.count.load(Ordering::Relaxed);
-        eventually("a bystander reports", PATIENCE, || (count() >= reports).then_some(()));
-    }
-
-    /// Its connection, and what 99 of 100 PUBACKs took at most: the median over spans of so many, as the machine has other
-    /// work, too.
-    fn finish(self) -> (Wire, Duration) {
-        drop(self.end);
-        let (wire, mut times) = self.thread.join().expect("each report has its PUBACK");
-        let mut spans: Vec<Duration> = times.chunks_mut(REPORTS).map(|span| quantile(span, 0.99)).collect();
-        (wire, quantile(&mut spans, 0.5))
-    }
-}
-
-/// What a bystander's PUBACK takes when it is alone.
-fn calm(bridge: &Bridge, device: &Registration) -> (Wire, Duration) {
-    let bystander = Bystander::start(Wire::connect(bridge.mqtt(), device), device);
-    bystander.wait_for(REPORTS);
-    bystander.finish()
-}
-
-/// A bystander is twice as slow as when it was alone at most; before or after, for the machine has other work, too.
-fn assert_calm(bridge: &Bridge, bystander: Bystander, device: &Registration, before: Duration) {
-    bystander.wait_for(REPORTS);
-    let (wire, p99) = bystander.finish();
-    drop(wire);
-    let after = calm(bridge, device).1;
-    assert!(p99 <= (2 * before.max(after)).max(SOON), "p99 {p99:?}, {before:?} before and {after:?} after");
-}
-
 /// Nine hundred bytes about a device.
 fn large_reply(_topic: &str, _command: &Value) -> Option<Value> {
     Some(json!({"success": true, "properties": {"sn": "s".repeat(900)}}))
@@ -131,8 +60,7 @@ fn sixty_devices_and_sixty_outcomes_at_once_fit_topics_that_take_20_000_bytes() 
     wait_for_log(&bridge, &["commands are read from the end"]);
     let connect = |device: &Registration| Device::connect(bridge.mqtt(), device, large_reply);
     let _connected: Vec<Device> = devices[DEVICES..2 * DEVICES].iter().map(connect).collect();
-    let (wire, calm) = calm(&bridge, &devices[2 * DEVICES]);
-    let bystander = Bystander::start(wire, &devices[2 * DEVICES]);
+    let bystander = Bystander::start(bridge.mqtt(), &devices[2 * DEVICES]);
 
     let mut load = Load::start_with(bridge.mqtt(), &registry, DEVICES, 5.0, &["--payload-bytes", "900"]);
     let caller: BaseProducer = kafka.client().set("partitioner", "murmur2_random").create().unwrap();
@@ -154,7 +82,7 @@ fn sixty_devices_and_sixty_outcomes_at_once_fit_topics_that_take_20_000_bytes() 
     });
     eventually("reports are stored", PATIENCE, || (stored(&bridge) > 2_000.0).then_some(()));
     load.finish();
-    assert_calm(&bridge, bystander, &devices[2 * DEVICES], calm);
+    bystander.finish();
     assert_undisturbed(&bridge);
     load.verify(&bridge.config());
 }
@@ -169,8 +97,7 @@ fn a_device_that_sends_more_than_its_topic_takes_keeps_no_other_one_out() {
     registry.rewrite(&[&devices[..], &quiet].concat());
     let bridge = Bridge::start(&Settings::kafka(&registry, &kafka).text("coap.listen", "127.0.0.1:0"));
     let mut load = Load::start(bridge.mqtt(), &registry, 1, 0.2);
-    let (wire, calm) = calm(&bridge, &devices[2]);
-    let bystander = Bystander::start(wire, &devices[2]);
+    let bystander = Bystander::start(bridge.mqtt(), &devices[2]);
     let mut greedy = Wire::connect(bridge.mqtt(), &devices[1]);
     let body = json!({"properties": {"a": "x".repeat(30_000)}}).to_string();
     let begin = Instant::now();
@@ -189,7 +116,7 @@ fn a_device_that_sends_more_than_its_topic_takes_keeps_no_other_one_out() {
     let mut coap = CoapDevice::plain(bridge.listener("coap"));
     let request = coap.encrypted(&devices[3], "properties/report", &body);
     assert_eq!(coap.request(&request).code(), Code::REQUEST_ENTITY_TOO_LARGE);
-    assert_calm(&bridge, bystander, &devices[2], calm);
+    bystander.finish();
     assert_undisturbed(&bridge);
     let refused = envelopes(&kafka, "jetlinks.rejected");
     assert_eq!(refused.len(), usize::from(id) + 1);

@@ -6,7 +6,9 @@ use serde_json::Value;
 
 use crate::support::bridge::wait_for_log;
 use crate::support::wire::Incoming;
-use crate::support::{Bridge, Connect, Load, Nats, Operator, Registration, Registry, Settings, Wire, eventually, http};
+use crate::support::{
+    Bridge, Bystander, Connect, Load, Nats, Operator, Registration, Registry, Settings, Wire, eventually, http,
+};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -19,21 +21,24 @@ fn body(bytes: usize) -> String {
     format!(r#"{{"data":"{}"}}"#, "x".repeat(bytes))
 }
 
-/// A bridge, devices under load, one that will do what cannot be done, and quiet ones that come and go.
+/// A bridge, devices under load, one that is measured, one that will do what cannot be done, and quiet ones that come and
+/// go.
 struct Stage {
     bridge: Bridge,
     load: Load,
+    bystander: Bystander,
     troublemaker: Registration,
     quiet: Vec<Registration>,
 }
 
 impl Stage {
     fn start(settings: impl FnOnce(&Registry) -> Settings) -> Self {
-        let (registry, mut devices) = Registry::numbered(STEADY + 21);
+        let (registry, mut devices) = Registry::numbered(STEADY + 22);
         let bridge = Bridge::start(&settings(&registry));
         let load = Load::start(bridge.mqtt(), &registry, STEADY, 10.0);
         let mut others = devices.split_off(STEADY);
-        let stage = Self { bridge, load, troublemaker: others.remove(0), quiet: others };
+        let bystander = Bystander::start(bridge.mqtt(), &others.remove(0));
+        let stage = Self { bridge, load, bystander, troublemaker: others.remove(0), quiet: others };
         stage.wait_for_more(STEADY);
         stage
     }
@@ -57,8 +62,9 @@ impl Stage {
         wire.publish_acknowledged(&device.topic("properties/report"), REPORT, 1);
     }
 
-    /// Ends the load: nothing is lost, and nobody of it had to connect again.
+    /// Ends the load: nothing is lost, and nobody of it had to connect again or to wait.
     fn finish(mut self) {
+        self.bystander.finish();
         assert_eq!(self.bridge.readiness().1["queue"], "ok");
         assert_eq!(self.bridge.metric("jetlinks_bridge_queue_outages_total", &[]), 0.0, "{}", self.bridge.log());
         let summary = self.load.finish();

@@ -8,6 +8,7 @@
 pub(crate) mod authority;
 pub(crate) mod balancer;
 pub(crate) mod bridge;
+pub(crate) mod bystander;
 pub(crate) mod caller;
 pub(crate) mod certificate;
 pub(crate) mod cluster;
@@ -37,6 +38,7 @@ pub(crate) mod wire;
 pub(crate) use authority::Authority;
 pub(crate) use balancer::Balancer;
 pub(crate) use bridge::Bridge;
+pub(crate) use bystander::Bystander;
 pub(crate) use caller::Caller;
 pub(crate) use certificate::Certificate;
 pub(crate) use cluster::Cluster;
