@@ -69,7 +69,7 @@ fn hello() -> Vec<u8> {
     body.extend([0, 0, 0, 2, 0xc0, 0x2b, 1, 0, 0, 16]);
     body.extend([0, 10, 0, 4, 0, 2, 0, 23, 0, 13, 0, 4, 0, 2, 4, 3]);
     let length = (body.len() as u16).to_be_bytes();
-    let message = [&[1, 0, length[0], length[1], 0, 0, 0, 0, 0, length[0], length[1]][..], &body].concat();
+    let message = [&[1, 0, length[0], length[1], 0, 0, 0, 0, 0, 0, length[0], length[1]][..], &body].concat();
     let record = (message.len() as u16).to_be_bytes();
     [&[22, 0xfe, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, record[0], record[1]][..], &message].concat()
 }
@@ -93,7 +93,7 @@ fn texts() -> Vec<Seed> {
     const TOML: &str = "[[device]]\nid='device1'\nproduct='product1'\nsecure_id='a'\nsecure_key='b'\n\
         [[product]]\nid='product1'\nsecure_id='c'\nsecure_key='d'\n";
     const DEVICE: &str = r#"{"id":"device1","product":"product1","secureId":"a","secureKey":"b","enabled":true}"#;
-    const GATEWAY: &str = r#"{"id":"gw1","product":"p","gateway":null,"children":[{"id":"child1","product":"p2"}]}"#;
+    const GATEWAY: &str = r#"{"id":"gw1","product":"product1","enabled":false,"gateway":null,"children":[{"id":"child1","product":"product2"}]}"#;
     const BEGUN: &str = "begun\ndevice1\n01J\nreplica1\n17\n18";
     let claim = Claim::decode(BEGUN.as_bytes(), None).expect("it is a claim");
     let signed = claim.encode(Some(&ClaimSecrets::new(claim::SECRET, None)));
