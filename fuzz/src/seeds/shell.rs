@@ -97,13 +97,16 @@ fn texts() -> Vec<Seed> {
     const BEGUN: &str = "begun\ndevice1\n01J\nreplica1\n17\n18";
     let claim = Claim::decode(BEGUN.as_bytes(), None).expect("it is a claim");
     let signed = claim.encode(Some(&ClaimSecrets::new(claim::SECRET, None)));
+    // 512 bytes, as many as a claim may have without its signature.
+    let longest = BEGUN.replace("replica1", &"r".repeat(512 - BEGUN.len() + "replica1".len()));
     let put = REQUEST.replace("GET", "PUT");
     let with = |header: &str| REQUEST.replace("Host:", &format!("{header}\r\nHost:"));
     let (body, granted) = (with("Content-Length: 5"), with("Origin: https://devices.example"));
     let foreign = with("Origin: https://other.example");
-    let texts: [(&'static str, &str, &str); 23] = [
+    let texts: [(&'static str, &str, &str); 24] = [
         ("claim", "begun", BEGUN),
         ("claim", "signed", &signed),
+        ("claim", "longest", &longest),
         ("claim", "asked", "asked\ndevice1\n01J\nreplica1\n17\n18\n02J\n5\n6"),
         ("claim", "time", "time\n\n\nreplica1\n17\n18"),
         ("nats_acknowledgement", "stored", r#"{"stream":"S","seq":17}"#),

@@ -64,7 +64,8 @@ impl Claim {
     /// # Errors
     /// [`ClaimError`] says why it does not count.
     pub fn decode(bytes: &[u8], secrets: Option<&ClaimSecrets>) -> Result<Self, ClaimError> {
-        if bytes.len() > CLAIM_BYTES_MAX + SIGNED.len() + SIGNATURE_DIGITS {
+        // One byte is the end of the line above the signature.
+        if bytes.len() > CLAIM_BYTES_MAX + 1 + SIGNED.len() + SIGNATURE_DIGITS {
             return Err(ClaimError::Malformed);
         }
         let text = std::str::from_utf8(bytes).map_err(|_| ClaimError::Malformed)?;
