@@ -135,11 +135,12 @@ impl Judge<'_, '_> {
     ) -> Result<(&'i ProductId, Body), Refusal> {
         let key = identity.and_then(|identity| cipher::key(identity.secure_key));
         let decrypted = cipher::decrypt(key.unwrap_or(self.settings.key.decoy()), &mut body);
-        let is_proven = decrypted.is_ok() && (is_proof(&body) || (self.settings.takes_direct && is_direct(topic)));
+        // Noise ends here, before anything is looked up for it; [`Judge::take_in`] looks at the whole body.
+        let may_prove = decrypted.is_ok() && (may_be_proof(&body) || (self.settings.takes_direct && is_direct(topic)));
         let identity = enabled(identity)?;
         key.ok_or(Refusal::KeyLength)?;
         decrypted.map_err(|cipher::Undecryptable| Refusal::Undecryptable)?;
-        if is_proven { Ok((identity.product, Body::Whole(body))) } else { Err(Refusal::Unproven) }
+        if may_prove { Ok((identity.product, Body::Whole(body))) } else { Err(Refusal::Unproven) }
     }
 
     /// The token is the device's. Computes the same for every device, known or not.
@@ -180,6 +181,11 @@ impl Judge<'_, '_> {
             now_ms: self.ctx.now.unix_ms,
         };
         let inbound = inbound::interpret(published, self.ctx.children);
+        // A message was read from a JSON object or from nothing, which is the proof; elsewhere it is looked for.
+        let is_read = matches!(&inbound, Inbound::Message { route, .. } if route.message_type != MessageType::Direct);
+        if !is_read && !self.is_proven(topic, body) {
+            return self.refuse(Refusal::Unproven);
+        }
         if let Some(detail) = wrong.filter(|_| !matches!(inbound, Inbound::Foreign)) {
             let rejection = Rejection { topic, payload, reason: Reason::UnknownTopic, detail };
             return self.reject(source, MessageKind::Unknown, &rejection);
@@ -196,6 +202,15 @@ impl Judge<'_, '_> {
             }
             Inbound::Rejected(rejected) => self.reject(source, rejected.kind, &rejected.rejection()),
             Inbound::Foreign => self.foreign(topic),
+        }
+    }
+
+    /// Whether the body shows that it is the device's, where nothing else has.
+    fn is_proven(&self, topic: &str, body: &Body) -> bool {
+        match (&self.settings.security, body) {
+            (Security::Aes, Body::Whole(body)) => is_proof(body) || (self.settings.takes_direct && is_direct(topic)),
+            (Security::Aes, Body::TooLarge) => false,
+            (Security::Dtls { .. }, _) => true,
         }
     }
 
@@ -272,8 +287,16 @@ fn is_proof(body: &[u8]) -> bool {
     body.is_empty() || scan(body, |_| {}).is_ok()
 }
 
+/// Whether [`is_proof`] may be true, by the beginning of the body alone.
+fn may_be_proof(body: &[u8]) -> bool {
+    body.is_empty() || body.trim_ascii_start().first() == Some(&b'{')
+}
+
 /// Whether a path is that of a message of the type `direct`, of whatever device.
 pub(super) fn is_direct(topic: &str) -> bool {
+    if !topic.contains("direct") {
+        return false;
+    }
     let mut segments = bare(topic).split('/');
     let (Some(product), Some(device)) = (segments.next(), segments.next()) else { return false };
     let upward = parse_up(topic, product, device);
