@@ -131,9 +131,6 @@ fn is_needed_encrypted(record: &Record<'_>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
-    use std::io::{self, Read, Write};
-
     use openssl::asn1::Asn1Time;
     use openssl::ec::{EcGroup, EcKey};
     use openssl::hash::MessageDigest;
@@ -143,6 +140,7 @@ mod tests {
     use openssl::x509::{X509, X509Name};
 
     use super::*;
+    use crate::transport::dtls::tests::Link;
 
     /// Times that a client sends a flight in the 30 s of a handshake: at once, and after 1, 2, 4, 8 s.
     const TIMES: usize = 5;
@@ -157,31 +155,6 @@ mod tests {
         let part_bytes = number(u32::try_from(part).expect("short"));
         let head = [vec![16], number(bytes), sequence.to_be_bytes().to_vec(), number(offset), part_bytes].concat();
         record(HANDSHAKE, 0, &[head, vec![0; part]].concat())
-    }
-
-    #[derive(Default)]
-    struct Link {
-        incoming: VecDeque<Vec<u8>>,
-        outgoing: Vec<Vec<u8>>,
-    }
-
-    impl Read for Link {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            let datagram = self.incoming.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
-            buffer[..datagram.len()].copy_from_slice(&datagram);
-            Ok(datagram.len())
-        }
-    }
-
-    impl Write for Link {
-        fn write(&mut self, datagram: &[u8]) -> io::Result<usize> {
-            self.outgoing.push(datagram.to_vec());
-            Ok(datagram.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
     }
 
     /// A certificate of some 1.7 KB.

@@ -21,9 +21,9 @@ const SECOND: u64 = 1_000_000;
 
 /// A datagram socket of a client, in memory.
 #[derive(Default)]
-struct Link {
-    incoming: std::collections::VecDeque<Vec<u8>>,
-    outgoing: Vec<Vec<u8>>,
+pub(super) struct Link {
+    pub(super) incoming: std::collections::VecDeque<Vec<u8>>,
+    pub(super) outgoing: Vec<Vec<u8>>,
 }
 
 impl Read for Link {
