@@ -22,6 +22,9 @@ use crate::codec::mqtt::PacketId;
 use crate::protocol::trace::Span;
 use crate::protocol::uplink::{Handover, Record, Token, Uplink};
 
+/// Entries that a new buffer has room for at most; it grows from there.
+const USUAL_MAX: u16 = 64;
+
 /// What the device gets once the entry and all before it are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acknowledgement {
@@ -99,13 +102,17 @@ pub struct Window {
     /// How many of the entries were handed over, from the front.
     sent: usize,
     stalled: bool,
+    /// Most entries since the window was empty last.
+    most: u16,
+    /// The same of the time before: what the next buffer is made for.
+    usual: u16,
     entries: VecDeque<Entry>,
 }
 
 impl Window {
     /// An empty window for the connection in that place.
     pub fn new(slot: u32, generation: u16) -> Self {
-        Self { slot, generation, base: 0, sent: 0, stalled: false, entries: VecDeque::new() }
+        Self { slot, generation, base: 0, sent: 0, stalled: false, most: 0, usual: 0, entries: VecDeque::new() }
     }
 
     /// Entries held.
@@ -138,6 +145,9 @@ impl Window {
         uplink: &mut dyn Uplink,
     ) {
         let stored = record.is_none();
+        if self.entries.capacity() == 0 {
+            self.entries.reserve_exact(usize::from(self.usual));
+        }
         self.entries.push_back(Entry {
             record,
             span,
@@ -148,6 +158,7 @@ impl Window {
             withdrawn: false,
             late: None,
         });
+        self.most = self.most.max(u16::try_from(self.entries.len()).unwrap_or(u16::MAX));
         self.hand_over(taken_us, uplink);
     }
 
@@ -211,8 +222,9 @@ impl Window {
         self.base = self.base.wrapping_add(1);
         self.sent = self.sent.saturating_sub(1);
         if self.entries.is_empty() {
-            // An idle connection holds no buffer.
+            // An idle connection holds no buffer. The next one is made as large as this one was filled.
             self.entries = VecDeque::new();
+            self.usual = std::mem::take(&mut self.most).min(USUAL_MAX);
         }
         Some(entry.settled())
     }
@@ -305,6 +317,21 @@ mod tests {
             window.push(Some(record(&number.to_string())), None, acknowledgement, u64::from(number), uplink);
         }
         window
+    }
+
+    #[test]
+    fn an_empty_window_holds_no_buffer_and_the_next_one_fits_what_the_last_one_held() {
+        let mut uplink = FakeUplink::default();
+        let mut window = filled(&mut uplink, 20);
+        for (sequence, next) in [(0..20, 20), (20..23, 3)] {
+            sequence.for_each(|sequence| window.settle(sequence, true, 9));
+            popped(&mut window);
+            assert_eq!(window.entries.capacity(), 0);
+            for _ in 0..3 {
+                window.push(Some(record("")), None, Acknowledgement::None, 9, &mut uplink);
+            }
+            assert_eq!(window.entries.capacity(), next);
+        }
     }
 
     #[test]
