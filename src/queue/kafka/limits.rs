@@ -17,11 +17,12 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 pub(super) const BATCH_BYTES: usize = 64 * 1024;
 
 /// The same once the link has shown that it carries [`FAST`]. While five full batches are under way and more records wait
-/// librdkafka's thread looks for room without pause, so batches should be as large as five may be.
-const FAST_BATCH_BYTES: usize = 512 * 1024;
+/// librdkafka's thread looks for room without pause, so batches should be as large as five may be; this is librdkafka's own
+/// size. With half of it a message costs 5 % more processor time at 130,000 a second.
+const FAST_BATCH_BYTES: usize = 1_000_000;
 
 /// Bytes a second that make a link fast: five large batches take no longer than three seconds there.
-pub(super) const FAST: usize = 1_000_000;
+pub(super) const FAST: usize = 2_000_000;
 
 /// Below this many bytes each record has a batch of its own.
 const BATCH_BYTES_MIN: usize = 1024;
