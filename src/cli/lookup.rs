@@ -1,6 +1,5 @@
 //! One device out of the registry of the configuration, for tools.
 
-use std::fmt;
 use std::sync::Arc;
 
 use super::runtime;
@@ -9,36 +8,24 @@ use crate::config::{Config, RegistrySource};
 use crate::protocol::id::DeviceId;
 use crate::registry::http::{Answer, HttpClient, HttpError};
 use crate::registry::nats::{Bucket, BucketError, IfMissing, Key, StoredDevice};
-use crate::registry::{Device, FileRegistry, Lookup, RecordError};
+use crate::registry::{Device, FileRegistry, Lookup, RecordError, listed};
 
 /// Name of the connections of tools, as servers show it.
 pub const CONNECTION_NAME: &str = "jetlinks-bridge-tool";
 
 /// Why a device is not found.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum LookupError {
     /// The registry cannot be read; which one, and its words.
+    #[error("{0}")]
     Registry(String),
     /// It does not know the device; which one.
+    #[error("not in {0}")]
     Unknown(String),
     /// Its record has mistakes.
+    #[error("its record cannot be read:{}", listed(.0))]
     Unreadable(Vec<RecordError>),
 }
-
-impl fmt::Display for LookupError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            LookupError::Registry(text) => f.write_str(text),
-            LookupError::Unknown(registry) => write!(f, "not in {registry}"),
-            LookupError::Unreadable(mistakes) => {
-                f.write_str("its record cannot be read:")?;
-                mistakes.iter().try_for_each(|mistake| write!(f, " {mistake};"))
-            }
-        }
-    }
-}
-
-impl std::error::Error for LookupError {}
 
 impl From<BucketError> for LookupError {
     fn from(error: BucketError) -> Self {

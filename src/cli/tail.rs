@@ -1,6 +1,5 @@
 //! `tail`: what the bridge writes, as it writes it.
 
-use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -31,32 +30,17 @@ pub struct TailArgs {
 }
 
 /// Why there is nothing to print.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 enum TailError {
     /// `uplink.queue` is stdio.
+    #[error("uplink.queue is \"stdio\": the envelopes are on the bridge's own stdout")]
     Stdio,
     /// The queue cannot be read.
-    Read(ReadError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// The system's.
-    Io(io::Error),
-}
-
-impl fmt::Display for TailError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            TailError::Stdio => f.write_str("uplink.queue is \"stdio\": the envelopes are on the bridge's own stdout"),
-            TailError::Read(error) => error.fmt(f),
-            TailError::Io(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for TailError {}
-
-impl From<ReadError> for TailError {
-    fn from(error: ReadError) -> Self {
-        TailError::Read(error)
-    }
+    #[error(transparent)]
+    Io(#[from] io::Error),
 }
 
 /// Prints what is stored from this moment on to `out`. Exit code 0 at ctrl-C, at the end of `--count` and when nobody

@@ -7,27 +7,18 @@ use std::sync::Arc;
 pub const ID_BYTES_MAX: usize = 64;
 
 /// Why a text is no id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
     /// Empty.
+    #[error("an id must not be empty")]
     Empty,
     /// Longer than [`ID_BYTES_MAX`] bytes.
+    #[error("an id has at most {ID_BYTES_MAX} bytes")]
     TooLong,
     /// Holds `/`, `+`, `#` or a control character, which no topic segment can carry.
+    #[error("an id must not contain {0:?}")]
     Character(char),
 }
-
-impl fmt::Display for IdError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            IdError::Empty => f.write_str("an id must not be empty"),
-            IdError::TooLong => write!(f, "an id has at most {ID_BYTES_MAX} bytes"),
-            IdError::Character(c) => write!(f, "an id must not contain {c:?}"),
-        }
-    }
-}
-
-impl std::error::Error for IdError {}
 
 /// Whether a topic segment has the length of an id. Segments never hold `/`, and MQTT keeps `+` and `#` out of them.
 pub fn is_id_segment(segment: &str) -> bool {

@@ -1,7 +1,5 @@
 //! What a caller of a device gets from a queue.
 
-use std::fmt;
-
 use bytes::Bytes;
 
 /// The outcome of a command.
@@ -16,38 +14,27 @@ pub struct Answer {
 }
 
 /// Why a command has no outcome; the texts are the client's.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
     /// The settings cannot be used.
+    #[error("the queue's settings cannot be used: {0}")]
     Settings(String),
     /// The queue does not answer.
+    #[error("the queue does not answer: {0}")]
     Unreachable(String),
     /// The stream or the topic does not exist.
+    #[error("{0} does not exist")]
     Missing(String),
     /// Nobody holds a session of the device at this moment; the command was not delivered.
+    #[error("no responders: no bridge has a session of the device at this moment")]
     NoResponders,
     /// No outcome in time; the device may have got the command.
+    #[error("no outcome in time; the device may have got the command")]
     TimedOut,
     /// The queue was lost while the outcome was waited for.
+    #[error("the queue was lost: {0}")]
     Lost(String),
 }
-
-impl fmt::Display for CallError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            CallError::Settings(cause) => write!(f, "the queue's settings cannot be used: {cause}"),
-            CallError::Unreachable(cause) => write!(f, "the queue does not answer: {cause}"),
-            CallError::Missing(name) => write!(f, "{name} does not exist"),
-            CallError::NoResponders => {
-                f.write_str("no responders: no bridge has a session of the device at this moment")
-            }
-            CallError::TimedOut => f.write_str("no outcome in time; the device may have got the command"),
-            CallError::Lost(cause) => write!(f, "the queue was lost: {cause}"),
-        }
-    }
-}
-
-impl std::error::Error for CallError {}
 
 impl From<super::ReadError> for CallError {
     fn from(error: super::ReadError) -> Self {

@@ -1,7 +1,5 @@
 //! What a reader finds in a queue.
 
-use std::fmt;
-
 use bytes::Bytes;
 
 /// From where a reader reads.
@@ -43,33 +41,24 @@ pub struct Stored {
 }
 
 /// Why a queue cannot be read; the texts are the client's.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
     /// The settings cannot be used.
+    #[error("the queue's settings cannot be used: {0}")]
     Settings(String),
     /// It does not answer.
+    #[error("the queue does not answer: {0}")]
     Unreachable(String),
     /// The stream or the topic does not exist.
+    #[error("{0} does not exist")]
     Missing(String),
     /// It was lost while it was being read.
+    #[error("the queue was lost: {0}")]
     Lost(String),
     /// It does not answer for now, and the text says why. The reader goes on.
+    #[error("the queue does not answer for now: {0}")]
     Waiting(String),
     /// Some of it can never be read, and the text says which part. The reader stands behind it and goes on.
+    #[error("{0}")]
     Unreadable(String),
 }
-
-impl fmt::Display for ReadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ReadError::Settings(cause) => write!(f, "the queue's settings cannot be used: {cause}"),
-            ReadError::Unreachable(cause) => write!(f, "the queue does not answer: {cause}"),
-            ReadError::Missing(name) => write!(f, "{name} does not exist"),
-            ReadError::Lost(cause) => write!(f, "the queue was lost: {cause}"),
-            ReadError::Waiting(cause) => write!(f, "the queue does not answer for now: {cause}"),
-            ReadError::Unreadable(part) => f.write_str(part),
-        }
-    }
-}
-
-impl std::error::Error for ReadError {}

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::{fmt, fs, io};
+use std::{fs, io};
 
 use super::catalog::Catalog;
 use super::fingerprint::Fingerprint;
@@ -13,24 +13,15 @@ use crate::protocol::child;
 use crate::protocol::id::DeviceId;
 
 /// Why the file does not count.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// It cannot be read.
+    #[error("cannot be read: {0}")]
     Io(io::Error),
     /// It has mistakes.
+    #[error("{0}")]
     Records(RecordMistakes),
 }
-
-impl fmt::Display for FileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            FileError::Io(error) => write!(f, "cannot be read: {error}"),
-            FileError::Records(mistakes) => mistakes.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for FileError {}
 
 /// What a look at the file found.
 #[derive(Debug)]

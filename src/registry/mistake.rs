@@ -82,6 +82,11 @@ impl fmt::Display for RecordMistake {
     }
 }
 
+/// The texts of the mistakes in one record, in one line.
+pub(crate) fn listed(mistakes: &[RecordError]) -> String {
+    mistakes.iter().map(|mistake| format!(" {mistake};")).collect()
+}
+
 /// Everything that is wrong with a registry file; never empty. `Display` shows the first 20.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordMistakes(pub Vec<RecordMistake>);

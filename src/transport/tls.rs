@@ -13,30 +13,21 @@ use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 /// Why certificate, key or authority cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TlsError {
     /// No certificate can be read.
+    #[error("no PEM certificate can be read: {0}")]
     Certificate(String),
     /// No key can be read; an encrypted one cannot.
+    #[error("no PEM key without a passphrase can be read: {0}")]
     PrivateKey(String),
     /// The key is not that of the first certificate, or is of a kind that is not served.
+    #[error("the key does not serve the certificate: {0}")]
     Pair(String),
     /// The authority of devices cannot be read.
+    #[error("no PEM certificate can be read: {0}")]
     ClientCa(String),
 }
-
-impl fmt::Display for TlsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            TlsError::Certificate(reason) => write!(f, "no PEM certificate can be read: {reason}"),
-            TlsError::PrivateKey(reason) => write!(f, "no PEM key without a passphrase can be read: {reason}"),
-            TlsError::Pair(reason) => write!(f, "the key does not serve the certificate: {reason}"),
-            TlsError::ClientCa(reason) => write!(f, "no PEM certificate can be read: {reason}"),
-        }
-    }
-}
-
-impl std::error::Error for TlsError {}
 
 /// What a listener negotiates with. Cheap to clone; all clones see a replacement.
 #[derive(Clone)]

@@ -1,6 +1,5 @@
 //! Reading a ledger.
 
-use std::fmt;
 use std::io::{self, BufRead};
 
 use super::{FORMAT, MAGIC};
@@ -39,54 +38,34 @@ impl DevicePages {
 }
 
 /// Why a ledger cannot be used.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum BookError {
     /// The file cannot be read.
-    Read(io::Error),
+    #[error("the ledger cannot be read")]
+    Read(#[source] io::Error),
     /// This line (from 1) is none that a ledger has at this place.
+    #[error("line {0}: {1}")]
     Line(u64, LineFault),
 }
 
 /// What is wrong with a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LineFault {
     /// The first line does not name this format.
+    #[error("this is no ledger of this version")]
     Header,
     /// Another word, or another number of words.
+    #[error("unknown words")]
     Words,
     /// Not a number from 1 on, or a range that runs backwards.
+    #[error("no range of message numbers")]
     Range,
     /// A device that no line introduced, or one introduced out of order.
+    #[error("unknown device number")]
     Device,
     /// A line after the last one.
+    #[error("text after the end")]
     AfterEnd,
-}
-
-impl fmt::Display for BookError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            BookError::Read(_) => f.write_str("the ledger cannot be read"),
-            BookError::Line(number, fault) => {
-                let text = match fault {
-                    LineFault::Header => "this is no ledger of this version",
-                    LineFault::Words => "unknown words",
-                    LineFault::Range => "no range of message numbers",
-                    LineFault::Device => "unknown device number",
-                    LineFault::AfterEnd => "text after the end",
-                };
-                write!(f, "line {number}: {text}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for BookError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            BookError::Read(error) => Some(error),
-            BookError::Line(..) => None,
-        }
-    }
 }
 
 impl Book {

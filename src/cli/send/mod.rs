@@ -3,10 +3,10 @@
 mod args;
 mod draft;
 
+use std::io;
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
-use std::{fmt, io};
 
 pub use args::{DeviceAddress, SendArgs};
 
@@ -25,37 +25,20 @@ use crate::queue::{Answer, CallError};
 const MARGIN: Duration = Duration::from_secs(2);
 
 /// Why a command was not sent, or has no outcome.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 enum SendError {
     /// `commands.queue` is nothing that a command can be sent through.
+    #[error("commands.queue is {0:?}; a command can be sent through \"nats\" and \"kafka\"")]
     Queue(&'static str),
     /// The command cannot be read.
-    Io(io::Error),
+    #[error(transparent)]
+    Io(#[from] io::Error),
     /// The bridge would not take it.
+    #[error("{0}")]
     Command(String),
     /// No outcome.
-    Call(CallError),
-}
-
-impl fmt::Display for SendError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            SendError::Queue(queue) => {
-                write!(f, "commands.queue is {queue:?}; a command can be sent through \"nats\" and \"kafka\"")
-            }
-            SendError::Io(error) => error.fmt(f),
-            SendError::Command(text) => f.write_str(text),
-            SendError::Call(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for SendError {}
-
-impl From<CallError> for SendError {
-    fn from(error: CallError) -> Self {
-        SendError::Call(error)
-    }
+    #[error(transparent)]
+    Call(#[from] CallError),
 }
 
 /// Sends the command and prints the envelope of its outcome to `out`. Exit code 0 when that says success, 78 when the

@@ -1,6 +1,5 @@
 //! Which devices are simulated.
 
-use std::fmt;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -12,38 +11,17 @@ use super::identity::Identity;
 use crate::registry::{Device, FileError, FileRegistry, Lookup};
 
 /// Why there are no devices to simulate.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum RosterError {
     /// The registry file cannot be read, or has mistakes.
-    Registry(PathBuf, FileError),
+    #[error("{0}: is no registry that can be used")]
+    Registry(PathBuf, #[source] FileError),
     /// It has fewer devices that can be simulated than asked for: found, wanted.
+    #[error("{0}: {2} devices wanted, but {1} are enabled, have a key and are no children")]
     TooFew(PathBuf, usize, usize),
     /// The registry file exists or cannot be written.
-    Write(PathBuf, io::Error),
-}
-
-impl fmt::Display for RosterError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RosterError::Registry(path, _) => write!(f, "{}: is no registry that can be used", path.display()),
-            RosterError::TooFew(path, found, wanted) => write!(
-                f,
-                "{}: {wanted} devices wanted, but {found} are enabled, have a key and are no children",
-                path.display()
-            ),
-            RosterError::Write(path, _) => write!(f, "{}: cannot be written", path.display()),
-        }
-    }
-}
-
-impl std::error::Error for RosterError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            RosterError::Registry(_, error) => Some(error),
-            RosterError::Write(_, error) => Some(error),
-            RosterError::TooFew(..) => None,
-        }
-    }
+    #[error("{0}: cannot be written")]
+    Write(PathBuf, #[source] io::Error),
 }
 
 /// The ids of a registry file in the order of the file, which the registry itself does not keep.

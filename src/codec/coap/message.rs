@@ -1,7 +1,5 @@
 //! A message that was read.
 
-use std::fmt;
-
 use coap_lite::{CoapOption, Packet};
 
 use super::{Code, MessageToken, option};
@@ -20,16 +18,9 @@ pub enum Kind {
 }
 
 /// A segment of the path is no UTF-8.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the path is no UTF-8")]
 pub struct NotText;
-
-impl fmt::Display for NotText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the path is no UTF-8")
-    }
-}
-
-impl std::error::Error for NotText {}
 
 /// A message that [`decode`](super::decode) found well formed.
 #[derive(Debug, Clone, PartialEq)]

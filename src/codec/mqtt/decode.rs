@@ -1,7 +1,5 @@
 //! Bytes to packets.
 
-use std::fmt;
-
 use super::packet::{
     Connect, Credentials, Filters, Packet, PacketId, Publish, PublishHead, Qos, TopicFilters, Version, Will,
 };
@@ -31,48 +29,39 @@ impl Frame {
 }
 
 /// The peer broke the protocol: the connection must be closed, nothing is answered (MQTT-4.8.0-1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// The remaining length takes more than four bytes (MQTT 3.1.1, 2.2.3).
+    #[error("the remaining length is malformed")]
     RemainingLength,
     /// Packet type 0 or 15.
+    #[error("the packet type is reserved")]
     PacketType,
     /// Flags that this packet type does not allow (MQTT-2.2.2-2), or flags of a CONNECT that exclude each other.
+    #[error("the flags are not allowed")]
     Flags,
     /// A field runs past the end, bytes are left over, or there is no filter (MQTT-3.8.3-3, MQTT-3.10.3-2).
+    #[error("the packet's fields do not fit its length")]
     Body,
     /// A text that is not UTF-8, or holds U+0000 or another character of MQTT 3.1.1, 1.5.3.
+    #[error("a text is not UTF-8, or holds a control character or what is no character")]
     Text,
     /// A packet identifier of 0 (MQTT-2.3.1-1).
+    #[error("the packet identifier is 0")]
     PacketId,
     /// QoS 3 (MQTT-3.3.1-4).
+    #[error("the QoS is 3")]
     Qos,
     /// An empty topic, or one with wildcards (MQTT-4.7.3-1, MQTT-3.3.2-2).
+    #[error("the topic is empty or has wildcards")]
     Topic,
     /// An empty filter, or wildcards where none may stand (MQTT-4.7.3-1, MQTT-4.7.1-2, MQTT-4.7.1-3).
+    #[error("the filter is empty or has misplaced wildcards")]
     Filter,
     /// A protocol name that is none of MQTT's.
+    #[error("the protocol name is not MQTT's")]
     ProtocolName,
 }
-
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Malformed::RemainingLength => "the remaining length is malformed",
-            Malformed::PacketType => "the packet type is reserved",
-            Malformed::Flags => "the flags are not allowed",
-            Malformed::Body => "the packet's fields do not fit its length",
-            Malformed::Text => "a text is not UTF-8, or holds a control character or what is no character",
-            Malformed::PacketId => "the packet identifier is 0",
-            Malformed::Qos => "the QoS is 3",
-            Malformed::Topic => "the topic is empty or has wildcards",
-            Malformed::Filter => "the filter is empty or has misplaced wildcards",
-            Malformed::ProtocolName => "the protocol name is not MQTT's",
-        })
-    }
-}
-
-impl std::error::Error for Malformed {}
 
 /// Finds the extent of the first packet in `bytes`; `None`: too few bytes to tell.
 ///

@@ -4,8 +4,6 @@
 //! can be put together, and about one forgery in 256 has a padding that is right by chance. So more than the padding must
 //! be right before anything is written: see [`Refusal::Unproven`](super::Refusal::Unproven). The mode is what devices speak; nothing better can be chosen here.
 
-use std::fmt;
-
 use aes::Aes128;
 use ecb::cipher::block_padding::Pkcs7;
 use ecb::cipher::{BlockModeDecrypt, BlockModeEncrypt, KeyInit};
@@ -17,16 +15,9 @@ pub const KEY_BYTES: usize = 16;
 pub const BLOCK_BYTES: usize = 16;
 
 /// A body is not a whole number of blocks, or its padding is wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the body cannot be decrypted")]
 pub struct Undecryptable;
-
-impl fmt::Display for Undecryptable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the body cannot be decrypted")
-    }
-}
-
-impl std::error::Error for Undecryptable {}
 
 /// The key that a device's secret is; `None` when it has not exactly 16 bytes.
 pub fn key(secure_key: &str) -> Option<&[u8; KEY_BYTES]> {

@@ -1,7 +1,6 @@
 //! From a payload to a [`Message`].
 
 use std::borrow::Cow;
-use std::fmt;
 
 use super::field::{FieldType, Value, field_type, text};
 use super::members::last_of_each;
@@ -10,41 +9,19 @@ use crate::protocol::json::{JsonError, Kind, Member, unescape, whole_i64, whole_
 use crate::protocol::topic::{MessageType, Route};
 
 /// Why a payload is no message of its type. Its text becomes the rejected envelope's `detail`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Undecodable {
     /// It is not one JSON object.
-    Json(JsonError),
+    #[error(transparent)]
+    Json(#[from] JsonError),
     /// A field that the type has holds something else.
+    #[error("{name} is not {}", .expected.description())]
     Field {
         /// The field.
         name: String,
         /// What it should hold.
         expected: FieldType,
     },
-}
-
-impl fmt::Display for Undecodable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Undecodable::Json(error) => error.fmt(f),
-            Undecodable::Field { name, expected } => write!(f, "{name} is not {}", expected.description()),
-        }
-    }
-}
-
-impl std::error::Error for Undecodable {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Undecodable::Json(error) => Some(error),
-            Undecodable::Field { .. } => None,
-        }
-    }
-}
-
-impl From<JsonError> for Undecodable {
-    fn from(error: JsonError) -> Self {
-        Undecodable::Json(error)
-    }
 }
 
 /// Decodes the payload that came on the route, received at `now_ms` (ms since 1970).

@@ -1,7 +1,5 @@
 //! From a topic to a [`Route`].
 
-use std::fmt;
-
 use super::{MessageType, Route};
 use crate::protocol::id::is_id_segment;
 
@@ -43,27 +41,18 @@ pub fn time_sync_reply(product: &str, device: &str) -> String {
 }
 
 /// Why a topic leads nowhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TopicError {
     /// It is another product's or device's, or has no two leading segments: the connection must be closed.
+    #[error("the topic belongs to another product or device")]
     Foreign,
     /// It is the device's own, and carries no message that devices send.
+    #[error("devices send no message on this topic")]
     Unknown,
     /// It is the device's own, and longer than [`TOPIC_BYTES_MAX`] bytes.
+    #[error("the topic has more than {TOPIC_BYTES_MAX} bytes")]
     TooLarge,
 }
-
-impl fmt::Display for TopicError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            TopicError::Foreign => f.write_str("the topic belongs to another product or device"),
-            TopicError::Unknown => f.write_str("devices send no message on this topic"),
-            TopicError::TooLarge => write!(f, "the topic has more than {TOPIC_BYTES_MAX} bytes"),
-        }
-    }
-}
-
-impl std::error::Error for TopicError {}
 
 /// Takes apart the topic on which a device of this product published. Allocates only for children.
 ///

@@ -1,23 +1,27 @@
 //! Why the service gives no record.
 
-use std::fmt;
-
-use crate::registry::RecordError;
+use crate::registry::{RecordError, listed};
 
 /// Why one request gave no answer that counts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HttpError {
     /// The settings cannot be used.
+    #[error("{0}")]
     Settings(&'static str),
     /// No certificate of the system can be trusted; `https` needs them.
+    #[error("no certificates of the system: {0}")]
     Certificates(String),
     /// No answer; the client's words.
+    #[error("no answer: {0}")]
     Unreachable(String),
     /// No whole answer in time.
+    #[error("no answer in time")]
     TimedOut,
     /// Neither 200 nor 404.
+    #[error("status {0}")]
     Status(u16),
     /// What came for a record is none, has mistakes, or is larger than a record may be.
+    #[error("the answer is no good record:{}", listed(.0))]
     Record(Vec<RecordError>),
 }
 
@@ -37,21 +41,3 @@ impl HttpError {
         }
     }
 }
-
-impl fmt::Display for HttpError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            HttpError::Settings(cause) => f.write_str(cause),
-            HttpError::Certificates(cause) => write!(f, "no certificates of the system: {cause}"),
-            HttpError::Unreachable(cause) => write!(f, "no answer: {cause}"),
-            HttpError::TimedOut => f.write_str("no answer in time"),
-            HttpError::Status(code) => write!(f, "status {code}"),
-            HttpError::Record(mistakes) => {
-                f.write_str("the answer is no good record:")?;
-                mistakes.iter().try_for_each(|mistake| write!(f, " {mistake};"))
-            }
-        }
-    }
-}
-
-impl std::error::Error for HttpError {}

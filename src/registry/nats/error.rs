@@ -1,25 +1,31 @@
 //! Why the bucket gives no records.
 
-use std::fmt;
-
 /// Why the bucket cannot be used; the texts are the client's.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BucketError {
     /// The server does not answer.
+    #[error("NATS does not answer: {0}")]
     Unreachable(String),
     /// The server answers, and refuses.
+    #[error("NATS refuses: {0}")]
     Refused(String),
     /// The bucket does not exist.
+    #[error("bucket {0} does not exist")]
     Missing(String),
     /// The bucket does not exist and could not be made: its name, the cause.
+    #[error("bucket {0} does not exist and cannot be made: {1}")]
     NotMade(String, String),
     /// What has the name of the bucket keeps no latest value for each key.
+    #[error("{0} is a stream and no bucket")]
     NoBucket(String),
     /// The connection was lost.
+    #[error("the connection was lost")]
     Lost,
     /// Records stopped to come.
+    #[error("the bucket does not tell its changes any more: {0}")]
     Silent(String),
     /// Records were lost on their way.
+    #[error("changes of the bucket were lost on their way")]
     Gap,
 }
 
@@ -32,22 +38,3 @@ impl BucketError {
         )
     }
 }
-
-impl fmt::Display for BucketError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            BucketError::Unreachable(cause) => write!(f, "NATS does not answer: {cause}"),
-            BucketError::Refused(cause) => write!(f, "NATS refuses: {cause}"),
-            BucketError::Missing(bucket) => write!(f, "bucket {bucket} does not exist"),
-            BucketError::NotMade(bucket, cause) => {
-                write!(f, "bucket {bucket} does not exist and cannot be made: {cause}")
-            }
-            BucketError::NoBucket(bucket) => write!(f, "{bucket} is a stream and no bucket"),
-            BucketError::Lost => f.write_str("the connection was lost"),
-            BucketError::Silent(cause) => write!(f, "the bucket does not tell its changes any more: {cause}"),
-            BucketError::Gap => f.write_str("changes of the bucket were lost on their way"),
-        }
-    }
-}
-
-impl std::error::Error for BucketError {}

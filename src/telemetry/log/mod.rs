@@ -20,7 +20,6 @@ mod tests;
 pub use control::LogControl;
 pub use limiter::{Limiter, Suppressed};
 
-use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,30 +46,21 @@ pub enum Format {
 }
 
 /// Why the log cannot start, or its level not change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LogError {
     /// The level is none.
+    #[error(
+        "the level is neither off, error, warn, info, debug or trace nor a list with levels of modules, such as \
+                 info,jetlinks_bridge::transport=debug"
+    )]
     Level,
     /// The process has a log already, or none any more.
+    #[error("the process has another log")]
     Taken,
     /// The system gives no thread to write lines.
+    #[error("the thread of the log: {0}")]
     Thread(io::ErrorKind),
 }
-
-impl fmt::Display for LogError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            LogError::Level => f.write_str(
-                "the level is neither off, error, warn, info, debug or trace nor a list with levels of modules, such as \
-                 info,jetlinks_bridge::transport=debug",
-            ),
-            LogError::Taken => f.write_str("the process has another log"),
-            LogError::Thread(kind) => write!(f, "the thread of the log: {kind}"),
-        }
-    }
-}
-
-impl std::error::Error for LogError {}
 
 /// Starts the log for the whole process; call it once. `is_level` tells which texts the configuration takes for a level.
 ///

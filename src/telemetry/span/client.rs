@@ -31,27 +31,18 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 const POOL_IDLE: Duration = Duration::from_secs(60);
 
 /// Why spans cannot be exported.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExportError {
     /// A setting cannot be used; the text says which.
+    #[error("spans cannot be exported: {0}")]
     Settings(&'static str),
     /// The system has no certificates to trust.
+    #[error("the certificates of the system cannot be used: {0}")]
     Certificates(String),
     /// The system gives no thread.
+    #[error("no thread for the export of spans: {0}")]
     Thread(std::io::ErrorKind),
 }
-
-impl std::fmt::Display for ExportError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            ExportError::Settings(text) => write!(f, "spans cannot be exported: {text}"),
-            ExportError::Certificates(text) => write!(f, "the certificates of the system cannot be used: {text}"),
-            ExportError::Thread(kind) => write!(f, "no thread for the export of spans: {kind}"),
-        }
-    }
-}
-
-impl std::error::Error for ExportError {}
 
 /// What became of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -25,27 +25,18 @@ const CIPHERS: &[&str] = &[
 ];
 
 /// Why certificate and key cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MaterialError {
     /// No certificate can be read.
+    #[error("no PEM certificate can be read: {0}")]
     Certificate(String),
     /// The key cannot be read; an encrypted one cannot.
+    #[error("no PEM key without a passphrase can be read: {0}")]
     PrivateKey(String),
     /// The key is not that of the first certificate, or OpenSSL takes the pair for another reason not.
+    #[error("the key does not serve the certificate: {0}")]
     Pair(String),
 }
-
-impl fmt::Display for MaterialError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            MaterialError::Certificate(reason) => write!(f, "no PEM certificate can be read: {reason}"),
-            MaterialError::PrivateKey(reason) => write!(f, "no PEM key without a passphrase can be read: {reason}"),
-            MaterialError::Pair(reason) => write!(f, "the key does not serve the certificate: {reason}"),
-        }
-    }
-}
-
-impl std::error::Error for MaterialError {}
 
 /// See the module. Cheap to clone; shared by all workers, and all clones see a replacement.
 #[derive(Clone)]
