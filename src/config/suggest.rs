@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use strsim::levenshtein;
+
 use super::mistake::{Mistake, Problem};
 use super::node::{Node, Table};
 
@@ -51,9 +53,9 @@ fn suggest<'k>(key: &str, names: impl Iterator<Item = &'k str>) -> Option<String
     let names: Vec<&str> = names.collect();
     let last = |name: &str| plain(name.rsplit('.').next().unwrap_or(name));
     let same_section = |name: &&str| name.rsplit_once('.').map(|(s, _)| s) == key.rsplit_once('.').map(|(s, _)| s);
-    let within = |most: usize, name: &&str| distance(&plain(key), &plain(name)) <= most;
+    let within = |most: usize, name: &&str| levenshtein(&plain(key), &plain(name)) <= most;
     let nearest = |names: &[&str]| {
-        names.iter().min_by_key(|name| distance(&plain(key), &plain(name))).map(|name| (*name).to_owned())
+        names.iter().min_by_key(|name| levenshtein(&plain(key), &plain(name))).map(|name| (*name).to_owned())
     };
     let siblings: Vec<&str> = names.iter().copied().filter(same_section).filter(|name| within(2, name)).collect();
     if !siblings.is_empty() {
@@ -72,22 +74,6 @@ fn suggest<'k>(key: &str, names: impl Iterator<Item = &'k str>) -> Option<String
 /// Lower case, without what people write differently.
 fn plain(name: &str) -> String {
     name.chars().filter(|c| !matches!(c, '_' | '-')).flat_map(char::to_lowercase).collect()
-}
-
-/// How many letters must be put in, taken out or replaced to turn one text into the other (Levenshtein).
-fn distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (at, a) in left.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = at + 1;
-        for (column, b) in right.iter().enumerate() {
-            let replaced = diagonal + usize::from(a != *b);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row[right.len()]
 }
 
 #[cfg(test)]
@@ -109,10 +95,5 @@ mod tests {
         ] {
             assert_eq!(suggest(given, NAMES.into_iter()).as_deref(), meant, "{given}");
         }
-    }
-
-    #[test]
-    fn the_distance_counts_changed_letters() {
-        assert_eq!((distance("", "abc"), distance("kitten", "sitting"), distance("a", "a")), (3, 3, 0));
     }
 }
