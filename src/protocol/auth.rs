@@ -1,6 +1,9 @@
 //! Who may connect: user name `secureId|timestamp`, password md5 hex of `secureId|timestamp|secureKey` (JetLinks).
 
 use md5::{Digest, Md5};
+use subtle::ConstantTimeEq;
+
+use super::hex;
 
 /// How far the timestamp of a user name may be from the bridge's clock, either way, in ms.
 pub const TIMESTAMP_WINDOW_MS: u64 = 300_000;
@@ -83,19 +86,14 @@ pub fn verify(
 
 /// The password that belongs to a user name: md5 hex, lower case.
 pub fn sign(username: &str, secure_key: &str) -> [u8; 32] {
-    let digest = Md5::new().chain_update(username).chain_update(b"|").chain_update(secure_key).finalize();
-    let mut hex = [0; 32];
-    for (pair, byte) in hex.chunks_exact_mut(2).zip(digest) {
-        pair[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
-        pair[1] = b"0123456789abcdef"[usize::from(byte & 15)];
-    }
-    hex
+    hex::encode(&Md5::new().chain_update(username).chain_update(b"|").chain_update(secure_key).finalize())
 }
 
 /// Compares without telling by its time where the first difference is.
-fn eq_ignoring_case(signature: &[u8; 32], given: &[u8]) -> bool {
-    let Ok(given) = <&[u8; 32]>::try_from(given) else { return false };
-    signature.iter().zip(given).fold(0, |difference, (a, b)| difference | (a ^ b.to_ascii_lowercase())) == 0
+pub(super) fn eq_ignoring_case(signature: &[u8; 32], given: &[u8]) -> bool {
+    let Ok(mut given) = <[u8; 32]>::try_from(given) else { return false };
+    given.make_ascii_lowercase();
+    signature.ct_eq(&given).into()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use md5::{Digest, Md5};
 
-use crate::protocol::auth::TIMESTAMP_WINDOW_MS;
+use crate::protocol::auth::{TIMESTAMP_WINDOW_MS, eq_ignoring_case};
 use crate::protocol::hex;
 use crate::protocol::message::{Undecodable, key, last_of_each, timestamp};
 
@@ -17,10 +17,8 @@ pub fn sign(payload: &[u8], secure_key: &str) -> [u8; 32] {
 /// Whether the signature, in either case, is that of the payload. Costs the same whatever is wrong; a device without a
 /// key signs nothing.
 pub(super) fn is_signed(payload: &[u8], signature: &[u8], secure_key: &str) -> bool {
-    let right = sign(payload, secure_key);
-    let equal = signature.len() == right.len()
-        && right.iter().zip(signature).fold(0, |difference, (a, b)| difference | (a ^ b.to_ascii_lowercase())) == 0;
-    equal && !secure_key.is_empty()
+    let is_equal = eq_ignoring_case(&sign(payload, secure_key), signature);
+    is_equal && !secure_key.is_empty()
 }
 
 /// What a signed request says of its time.

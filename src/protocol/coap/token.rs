@@ -8,6 +8,7 @@ use std::fmt;
 
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
 use crate::protocol::hex;
 use crate::protocol::mac::keyed;
@@ -68,7 +69,7 @@ impl TokenSecrets {
         let token: [u8; EXPIRY_BYTES + MAC_BYTES] = hex::decode(token).ok_or(TokenError::Form)?;
         let [e0, e1, e2, e3, mac @ ..] = token;
         let expiry = [e0, e1, e2, e3];
-        let matches = |secret: &Hmac<Sha256>| equal(&sign(secret, device, secure_key, expiry), &mac);
+        let matches = |secret: &Hmac<Sha256>| bool::from(sign(secret, device, secure_key, expiry).ct_eq(&mac));
         let current = matches(&self.current);
         let previous = self.previous.as_ref().is_some_and(matches);
         if !(current | previous) || secure_key.is_empty() {
@@ -91,11 +92,6 @@ fn sign(secret: &Hmac<Sha256>, device: &str, secure_key: &str, expiry: [u8; EXPI
     let mut cut = [0; MAC_BYTES];
     cut.copy_from_slice(&mac.finalize().into_bytes()[..MAC_BYTES]);
     cut
-}
-
-/// Compares without telling by its time where the first difference is.
-fn equal(a: &[u8; MAC_BYTES], b: &[u8; MAC_BYTES]) -> bool {
-    a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
 }
 
 #[cfg(test)]

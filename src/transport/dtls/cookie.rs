@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use subtle::ConstantTimeEq;
 
 /// Length of a cookie.
 pub(super) const COOKIE_BYTES: usize = 16;
@@ -53,8 +54,8 @@ impl Cookies {
     /// Whether the cookie was made for that address within the last minute or two.
     pub(super) fn is_good(&mut self, address: SocketAddr, cookie: &[u8], unix_ms: u64) -> bool {
         self.turn(unix_ms);
-        cookie.len() == COOKIE_BYTES
-            && (equal(&sign(&self.current, address), cookie) | equal(&sign(&self.previous, address), cookie))
+        let is_of = |key| sign(key, address).ct_eq(cookie);
+        (is_of(&self.current) | is_of(&self.previous)).into()
     }
 
     fn turn(&mut self, unix_ms: u64) {
@@ -90,11 +91,6 @@ fn sign(key: &Hmac<Sha256>, address: SocketAddr) -> [u8; COOKIE_BYTES] {
     let mut cookie = [0; COOKIE_BYTES];
     cookie.copy_from_slice(&mac.finalize().into_bytes()[..COOKIE_BYTES]);
     cookie
-}
-
-/// Compares without telling by its time where the first difference is.
-fn equal(a: &[u8; COOKIE_BYTES], b: &[u8]) -> bool {
-    a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
 }
 
 #[cfg(test)]
