@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::credentials::{quote, target};
 use crate::config::Config;
+use crate::protocol::address::segment;
 use crate::protocol::coap::{cipher, sign_grant};
 use crate::registry::Device;
 
@@ -13,7 +14,7 @@ pub(super) fn describe(config: &Config, device: &Device, body: &str, now_ms: u64
     let Some(credentials) = &device.credentials else { return text };
     let secure_key = credentials.secure_key.expose();
     let option = format!("-m post -O {}", quote(&format!("2100,{}", device.id)));
-    let path = format!("{}/{}/properties/report", escape(device.product.as_str()), escape(device.id.as_str()));
+    let path = format!("{}/{}/properties/report", segment(device.product.as_str()), segment(device.id.as_str()));
     if let (Some(address), Some(key)) = (config.coap.listen.first(), cipher::key(secure_key)) {
         text.push_str(&format!(
             "\nprintf %s {} | openssl enc -aes-128-ecb -K {} |\n  coap-client-notls {option} -f - coap://{}/{path}\n",
@@ -40,17 +41,6 @@ pub(super) fn describe(config: &Config, device: &Device, body: &str, now_ms: u64
 fn authority(address: SocketAddr) -> String {
     let (host, port) = target(address);
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-}
-
-/// A segment of a path in a URI.
-fn escape(segment: &str) -> String {
-    segment.bytes().fold(String::new(), |mut escaped, byte| {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.' | b'~' => escaped.push(char::from(byte)),
-            _ => escaped.push_str(&format!("%{byte:02X}")),
-        }
-        escaped
-    })
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -3,29 +3,39 @@
 use std::borrow::Cow;
 
 use bytes::BufMut;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 /// Longest NATS subject that is written, in bytes.
 pub const SUBJECT_BYTES_MAX: usize = 1024;
 
+/// What is encoded in a token of a NATS subject.
+const TOKEN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-');
+
+/// What is encoded in a segment of a URI's path: all but the unreserved characters of RFC 3986, 2.3.
+const SEGMENT: &AsciiSet = &TOKEN.remove(b'.').remove(b'~');
+
 /// Writes an id as exactly one token of a NATS subject: bytes outside `A-Z a-z 0-9 _ -` are percent-encoded. Two ids
 /// never give the same token.
 pub fn write_token(out: &mut impl BufMut, id: &str) {
-    write_encoded(out, id, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+    write_encoded(out, id, TOKEN);
 }
 
 /// Writes an id as one segment of a URI's path: bytes outside RFC 3986's unreserved ones are percent-encoded.
 pub fn write_segment(out: &mut impl BufMut, id: &str) {
-    write_encoded(out, id, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'~'));
+    write_encoded(out, id, SEGMENT);
 }
 
 /// An id as a token; see [`write_token`].
 pub fn token(id: &str) -> String {
-    let mut out = Vec::with_capacity(id.len());
-    write_token(&mut out, id);
-    out.into_iter().map(char::from).collect()
+    percent_encode(id.as_bytes(), TOKEN).to_string()
 }
 
-/// The id behind a token; `None` when a `%` is not followed by two hex digits or the bytes are not UTF-8.
+/// An id as one segment of a URI's path; see [`write_segment`].
+pub fn segment(id: &str) -> String {
+    percent_encode(id.as_bytes(), SEGMENT).to_string()
+}
+
+/// The id behind a token or a segment; `None` when a `%` is not followed by two hex digits or the bytes are not UTF-8.
 pub fn from_token(token: &str) -> Option<Cow<'_, str>> {
     if !token.contains('%') {
         return Some(Cow::Borrowed(token));
@@ -44,19 +54,9 @@ pub fn from_token(token: &str) -> Option<Cow<'_, str>> {
     String::from_utf8(id).ok().map(Cow::Owned)
 }
 
-fn write_encoded(out: &mut impl BufMut, id: &str, plain: impl Fn(u8) -> bool) {
-    let bytes = id.as_bytes();
-    if bytes.iter().all(|byte| plain(*byte)) {
-        out.put_slice(bytes);
-        return;
-    }
-    for byte in bytes {
-        if plain(*byte) {
-            out.put_u8(*byte);
-        } else {
-            let hex = |digit: u8| b"0123456789ABCDEF"[usize::from(digit)];
-            out.put_slice(&[b'%', hex(byte >> 4), hex(byte & 15)]);
-        }
+fn write_encoded(out: &mut impl BufMut, id: &str, encoded: &'static AsciiSet) {
+    for part in percent_encode(id.as_bytes(), encoded) {
+        out.put_slice(part.as_bytes());
     }
 }
 

@@ -1,6 +1,9 @@
 //! NATS headers of an envelope.
 
+use std::borrow::Cow;
+
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 use crate::protocol::downlink::{Code, Outcome};
 use crate::protocol::trace::TraceContext;
@@ -75,50 +78,13 @@ pub(super) fn bare_failure(trace: Option<TraceContext>, code: Code, text: &str) 
 /// Percent-encodes what the HTTP binding, which this one follows, keeps out of header values: everything outside
 /// printable ASCII, the space, the double quote and the percent sign.
 fn escape(value: &str) -> String {
-    let mut escaped = String::with_capacity(value.len());
-    for byte in value.bytes() {
-        match byte {
-            b'"' | b'%' => push_hex(&mut escaped, byte),
-            0x21..=0x7e => escaped.push(char::from(byte)),
-            _ => push_hex(&mut escaped, byte),
-        }
-    }
-    escaped
-}
-
-fn push_hex(text: &mut String, byte: u8) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    text.push('%');
-    text.push(char::from(HEX[usize::from(byte >> 4)]));
-    text.push(char::from(HEX[usize::from(byte & 15)]));
+    const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
+    utf8_percent_encode(value, ENCODED).to_string()
 }
 
 /// The inverse of the escape; what is no escape stays.
 pub(super) fn unescape(value: &str) -> String {
-    let bytes = value.as_bytes();
-    let mut plain = Vec::with_capacity(bytes.len());
-    let mut rest = bytes;
-    while let Some((&first, tail)) = rest.split_first() {
-        let escaped = match (first, tail) {
-            (b'%', [high, low, ..]) => hex(*high).zip(hex(*low)).map(|(high, low)| high << 4 | low),
-            _ => None,
-        };
-        match escaped {
-            Some(byte) => {
-                plain.push(byte);
-                rest = &tail[2..];
-            }
-            None => {
-                plain.push(first);
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8(plain).unwrap_or_else(|_| value.to_owned())
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+    percent_decode_str(value).decode_utf8().unwrap_or(Cow::Borrowed(value)).into_owned()
 }
 
 fn one_line(text: &str) -> String {

@@ -15,6 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::timeout;
 
 use super::{HttpError, HttpRegistrySettings, POOL_IDLE, REQUESTS_MAX};
+use crate::protocol::address;
 use crate::protocol::id::DeviceId;
 use crate::registry::json::{self, Strangers};
 use crate::registry::{Device, RecordError};
@@ -146,20 +147,9 @@ fn unreachable(error: &hyper_util::client::legacy::Error) -> HttpError {
     HttpError::Unreachable(text)
 }
 
-/// An id as one segment of a path: everything but `A-Z a-z 0-9 _ - ~` and dots is percent-encoded, and an id of dots
-/// alone, which some servers would take for a step up, altogether.
+/// An id as one segment of a path. One of dots alone, which some servers would take for a step up, is encoded altogether.
 fn segment(id: &str) -> String {
-    let has_only_dots = id.bytes().all(|byte| byte == b'.');
-    let mut segment = String::with_capacity(id.len());
-    for byte in id.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'~') || (byte == b'.' && !has_only_dots) {
-            segment.push(char::from(byte));
-        } else {
-            // As above.
-            let _ = write!(segment, "%{byte:02X}");
-        }
-    }
-    segment
+    if id.bytes().all(|byte| byte == b'.') { "%2E".repeat(id.len()) } else { address::segment(id) }
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::access;
 use super::sessions::{Page, Sessions};
+use crate::protocol::address;
 use crate::protocol::secret::Secret;
 use crate::telemetry::health::Health;
 use crate::telemetry::log::LogControl;
@@ -124,7 +125,7 @@ impl Admin {
         else {
             return error(StatusCode::NOT_FOUND, "no such path");
         };
-        let Some(device) = decode(device) else { return error(StatusCode::BAD_REQUEST, "no device id") };
+        let Some(device) = address::from_token(device) else { return error(StatusCode::BAD_REQUEST, "no device id") };
         if is_read {
             return match self.sessions.find(&device).await {
                 Some(session) => json(StatusCode::OK, &session),
@@ -137,7 +138,7 @@ impl Admin {
         if !self.sessions.kick(&device).await {
             return no_session();
         }
-        tracing::info!(device, "a session is ended by an operator");
+        tracing::info!(device = device.as_ref(), "a session is ended by an operator");
         let mut answer = Response::new(Full::default());
         *answer.status_mut() = StatusCode::NO_CONTENT;
         answer
@@ -186,24 +187,6 @@ impl Admin {
 #[serde(deny_unknown_fields)]
 struct LogLevel {
     level: String,
-}
-
-/// Undoes percent-encoding. `None`: not well-formed, or no UTF-8.
-fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        if *first == b'%' {
-            let [high, low, after @ ..] = after else { return None };
-            let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-            bytes.push(digit(high)? << 4 | digit(low)?);
-            rest = after;
-        } else {
-            bytes.push(*first);
-            rest = after;
-        }
-    }
-    String::from_utf8(bytes).ok()
 }
 
 fn text(status: StatusCode, content_type: &'static str, body: String) -> Answer {
