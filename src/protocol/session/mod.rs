@@ -340,7 +340,11 @@ impl Session {
     /// Puts a rejected envelope in the place of a record that the queue will never store. A record that nothing can replace
     /// counts as failed for now.
     pub fn refused(&mut self, sequence: u16, refusal: &Refusal, ctx: &mut Context<'_>) {
-        let Some(record) = self.window.refused(sequence) else { return };
+        let Some(record) = self.window.refused(sequence) else {
+            // Of presence that was withdrawn its fate is known now; to anything else this changes nothing.
+            self.window.settle(sequence, false, ctx.now.us);
+            return self.acknowledge(ctx);
+        };
         let held_bytes = record.held_bytes();
         let Some(replacement) = ctx.encoder.replacement(record, refusal) else {
             return self.window.settle(sequence, false, ctx.now.us);

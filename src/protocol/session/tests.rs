@@ -66,6 +66,18 @@ fn a_rejected_envelope_that_the_queue_refuses_too_is_tried_again_and_never_ackno
 }
 
 #[test]
+fn a_session_whose_withdrawn_online_the_queue_never_stores_is_finished_like_any_other() {
+    let mut rig = Rig::new();
+    rig.act(|session, ctx| session.end(Ending::TakenOver, ctx));
+    assert!(!rig.session.is_finished(), "the fate of its online is not known");
+    rig.refuse(0, &Refusal::Rule("maximum messages per subject exceeded".to_owned()));
+    assert!(rig.session.is_finished());
+    assert_eq!(rig.session.take_late_presence(), None, "it is stored nowhere");
+    assert_eq!((rig.world.load.held_bytes, rig.world.load.held_records), (0, 0));
+    assert_eq!(rig.types(), ["device.online"], "nothing takes its place");
+}
+
+#[test]
 fn a_record_that_failed_alone_is_sent_again_while_the_queue_takes_others() {
     let mut rig = Rig::settled();
     rig.report(1, Qos::AtLeastOnce);
