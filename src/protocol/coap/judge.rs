@@ -287,9 +287,10 @@ fn is_proof(body: &[u8]) -> bool {
     body.is_empty() || scan(body, |_| {}).is_ok()
 }
 
-/// Whether [`is_proof`] may be true, by the beginning of the body alone.
+/// Whether [`is_proof`] may be true, by the beginning of the body alone: a byte order mark is tolerated in front of JSON.
 fn may_be_proof(body: &[u8]) -> bool {
-    body.is_empty() || body.trim_ascii_start().first() == Some(&b'{')
+    let text = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);
+    body.is_empty() || text.trim_ascii_start().first() == Some(&b'{')
 }
 
 /// Whether a path is that of a message of the type `direct`, of whatever device.

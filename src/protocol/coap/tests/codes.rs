@@ -55,6 +55,15 @@ fn a_message_that_the_queue_has_is_created_without_a_session() {
 }
 
 #[test]
+fn a_body_may_begin_with_a_byte_order_mark_and_white_space() {
+    let mut rig = Rig::new();
+    for (id, front) in (1..).zip(["\u{feff}", "\u{feff} \r\n\t", " \r\n\t"]) {
+        let body = [front.as_bytes(), BODY].concat();
+        expect(&mut rig, front, &post(id, REPORT).payload(&sealed(&body)), Code::CREATED, Some(Channel::Device));
+    }
+}
+
+#[test]
 fn put_and_the_listed_formats_are_as_good_as_post() {
     let mut rig = Rig::new();
     let put = Draft::new(Kind::Confirmable, Code::PUT, 1, message_token(7)).path(REPORT);
