@@ -18,6 +18,9 @@ use crate::codec::coap::MessageToken;
 /// Ticks in which every peer is looked at once.
 const TICKS_PER_ROUND: usize = 128;
 
+/// A peer's buffers have room for at most so many times what is in them, after each round.
+const SPARE: usize = 4;
+
 /// What became of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Sighting {
@@ -158,6 +161,11 @@ impl Peer {
         let mut wanted = self.entries.iter().map(&is_wanted);
         self.marks.retain(|_| wanted.next().unwrap_or_default());
         self.entries.retain(is_wanted);
+        // A peer that sent much once must not keep the room for it as long as it sends anything.
+        if self.entries.capacity() > SPARE * self.entries.len() {
+            self.entries.shrink_to_fit();
+            self.marks.shrink_to_fit();
+        }
         before - self.entries.len()
     }
 }
@@ -408,6 +416,17 @@ mod tests {
             seen.sweep(EXCHANGE_LIFETIME_US);
         }
         assert_eq!((seen.len(), seen.peers()), (0, 0));
+    }
+
+    #[test]
+    fn a_peer_that_sent_much_once_keeps_no_room_for_it() {
+        let mut seen = Seen::new(1_000, 500, 5);
+        (0..400).for_each(|id| answer(&mut seen, 1, id, 0));
+        answer(&mut seen, 1, 400, EXCHANGE_LIFETIME_US);
+        (0..TICKS_PER_ROUND).for_each(|_| seen.sweep(EXCHANGE_LIFETIME_US));
+        let peer = seen.peer(PeerKey::Session(1)).expect("it is remembered");
+        assert_eq!(peer.entries.len(), 1);
+        assert!(peer.entries.capacity() <= SPARE && peer.marks.capacity() <= SPARE, "{}", peer.entries.capacity());
     }
 
     #[test]
