@@ -1,6 +1,6 @@
 //! Agrees with the other replicas who holds a device.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -64,6 +64,7 @@ impl Coordination {
         let mut complained = Vec::new();
         let mut settling: VecDeque<(Word, DeviceId, Box<str>)> = VecDeque::new();
         let mut late = LateSessions::default();
+        let mut proofs = Proofs::default();
         let mut pace = interval(SETTLING_PAUSE);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -99,9 +100,8 @@ impl Coordination {
                         settling.clear();
                         late.lose(self.clock.now().us);
                     }
-                    Some(Heard::Proved(worker)) => {
-                        let mailbox = usize::try_from(worker).ok().and_then(|worker| self.mailboxes.get(worker));
-                        if let Some(mailbox) = mailbox {
+                    Some(Heard::Proved(number)) => {
+                        if let Some(mailbox) = proofs.take(number).and_then(|worker| self.mailboxes.get(worker)) {
                             // What was missed is known, but what was asked about it may not be answered yet.
                             mailbox.send(Mail::CaughtUp { settled_us: asked_us + PATIENCE_US });
                         }
@@ -117,7 +117,7 @@ impl Coordination {
                             late.note(device, session, others.is_connected(), self.clock.now().us);
                         }
                     }
-                    Some(Notice::CatchUp { worker }) => others.prove(worker as u64).await,
+                    Some(Notice::CatchUp { worker }) => others.prove(proofs.ask(worker)).await,
                 },
                 _ = pace.tick(), if !settling.is_empty() => {
                     for (word, device, session) in settling.drain(..settling.len().min(SETTLING_BATCH)) {
@@ -192,6 +192,31 @@ impl Coordination {
     }
 }
 
+/// Which worker waits for which proof that all claims were heard. Each number comes back twice, from the server and after
+/// the longest time that it may take, which may be after the next freeze.
+#[derive(Debug, Default)]
+struct Proofs {
+    last: u64,
+    /// By worker the number that it waits for.
+    waiting: HashMap<usize, u64>,
+}
+
+impl Proofs {
+    /// The number of a worker's next proof; earlier ones of it mean nothing any more.
+    fn ask(&mut self, worker: usize) -> u64 {
+        self.last += 1;
+        self.waiting.insert(worker, self.last);
+        self.last
+    }
+
+    /// The worker that waits for that proof, which it has now.
+    fn take(&mut self, number: u64) -> Option<usize> {
+        let worker = self.waiting.iter().find(|(_, waiting)| **waiting == number).map(|(worker, _)| *worker)?;
+        self.waiting.remove(&worker);
+        Some(worker)
+    }
+}
+
 fn fault(error: ClaimError) -> ClaimFault {
     match error {
         ClaimError::Malformed => ClaimFault::Malformed,
@@ -211,5 +236,22 @@ fn complain(error: ClaimError) {
             "a claim with a wrong signature is ignored: a replica with another nats.claim_secret, or somebody else \
              who may write there"
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proof_counts_once_and_only_for_the_last_freeze_of_its_worker() {
+        let mut proofs = Proofs::default();
+        let (first, other) = (proofs.ask(0), proofs.ask(1));
+        assert_eq!(proofs.take(first), Some(0));
+        let second = proofs.ask(0);
+        assert_eq!(proofs.take(first), None, "its time is over now, after another freeze has ended");
+        assert_eq!((proofs.take(second), proofs.take(second)), (Some(0), None));
+        let (overtaken, third) = (proofs.ask(0), proofs.ask(0));
+        assert_eq!((proofs.take(overtaken), proofs.take(third), proofs.take(other)), (None, Some(0), Some(1)));
     }
 }
