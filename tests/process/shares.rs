@@ -144,6 +144,21 @@ fn wrong_connects_of_one_network_keep_no_device_of_another_waiting() {
 }
 
 #[test]
+fn a_connection_that_waits_in_vain_for_its_turn_is_no_failure_of_its_network() {
+    let (registry, _devices) = Registry::numbered(1);
+    let settings = Settings::stdio(&registry).toml("runtime.workers", "1").toml("limits.connect_rate", "1");
+    let bridge = Bridge::start(&settings.text("mqtt.connect_timeout", "200ms"));
+    // The first one has its turn at once and says nothing, the turn of the second one comes a second later.
+    let _open = [0; 2].map(|_| Way::Address.dial(bridge.mqtt(), STRANGERS));
+    let outcomes = eventually("both are closed", PATIENCE, || {
+        let of = |outcome| bridge.metric("jetlinks_bridge_connects_total", &[outcome]);
+        let outcomes = (of("malformed"), of("crowded"));
+        (outcomes.0 + outcomes.1 >= 2.0).then_some(outcomes)
+    });
+    assert_eq!(outcomes, (1.0, 1.0), "malformed counts as a failure");
+}
+
+#[test]
 fn large_connects_that_one_network_only_announces_keep_no_large_one_of_another_waiting() {
     for way in Way::ALL {
         let (registry, devices) = Registry::numbered(1);

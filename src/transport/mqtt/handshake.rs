@@ -1,5 +1,6 @@
 //! From an accepted connection to a CONNECT that may have a session.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 
 use tokio::net::TcpStream;
@@ -87,10 +88,15 @@ pub async fn receive(
     peer: SocketAddr,
 ) -> Result<Received, (SocketAddr, Refused)> {
     let mut client = peer;
+    // Whether it waits for its turn or for room: time that is not its own, and no fault of its network.
+    let waits = Cell::new(false);
     let read = async {
         let early = opening::identify(worker, door, &mut socket, &mut client).await?;
         let network = Network::of(client.ip());
-        if !worker.connects.enter(network).await {
+        waits.set(true);
+        let has_entered = worker.connects.enter(network).await;
+        waits.set(false);
+        if !has_entered {
             return Err(Refused::Crowded);
         }
         let place = Place::take(permit);
@@ -98,10 +104,11 @@ pub async fn receive(
             return Err(Refused::ConnectionLimit);
         }
         let mut socket = opening::open(worker, door, socket, early).await?;
-        let connect = read_connect(worker, &mut socket, network).await?;
+        let connect = read_connect(worker, &mut socket, network, &waits).await?;
         Ok((network, socket, place, connect))
     };
-    let read = tokio::time::timeout(worker.settings.connect_timeout, read).await.unwrap_or(Err(Refused::TimedOut));
+    let late = |_| Err(if waits.get() { Refused::Crowded } else { Refused::TimedOut });
+    let read = tokio::time::timeout(worker.settings.connect_timeout, read).await.unwrap_or_else(late);
     match read {
         Ok((network, socket, place, connect)) => {
             Ok(Received { peer: client.to_string(), network, socket, place, connect })
@@ -110,7 +117,12 @@ pub async fn receive(
     }
 }
 
-async fn read_connect(worker: &Worker, socket: &mut Socket, network: Network) -> Result<Connect, Refused> {
+async fn read_connect(
+    worker: &Worker,
+    socket: &mut Socket,
+    network: Network,
+    waits: &Cell<bool>,
+) -> Result<Connect, Refused> {
     let limits = worker.core.borrow().limits;
     let mut bytes = Vec::new();
     let mut room = None;
@@ -122,7 +134,10 @@ async fn read_connect(worker: &Worker, socket: &mut Socket, network: Network) ->
         }
         let needed = input::connect_bytes(&bytes);
         if needed > Limits::FREE_BYTES && room.is_none() {
-            room = Some(worker.opening.take(network, needed).await.ok_or(Refused::Crowded)?);
+            waits.set(true);
+            let taken = worker.opening.take(network, needed).await;
+            waits.set(false);
+            room = Some(taken.ok_or(Refused::Crowded)?);
             bytes.reserve_exact(needed.saturating_sub(bytes.len()));
         }
         opening::read_more(socket, &mut bytes, needed.max(Limits::FREE_BYTES)).await?;
