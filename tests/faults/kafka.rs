@@ -2,90 +2,10 @@
 
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::Message;
-use rdkafka::{Offset, TopicPartitionList};
-
 use crate::driver::{Fault, Servers, Stage, run};
 use crate::evidence::Stored;
-use crate::support::{KafkaThree, Nats, Registry, Settings, eventually};
-
-const TOPIC: &str = "jetlinks.device";
-
-/// Partitions of the topic.
-const PARTITIONS: i32 = 4;
-
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Of three copies two are enough; the time of a record is that of the broker.
-const SETTINGS: [(&str, &str); 2] = [("min.insync.replicas", "2"), ("message.timestamp.type", "LogAppendTime")];
-
-/// Three brokers for messages, and a NATS server for commands, to which nothing happens.
-pub(crate) struct Three {
-    kafka: KafkaThree,
-    nats: Nats,
-    concerned: usize,
-}
-
-impl Servers for Three {
-    fn start() -> Self {
-        let (kafka, nats) = (KafkaThree::start(), Nats::start());
-        for topic in [TOPIC, "jetlinks.rejected"] {
-            kafka.create_topic(topic, PARTITIONS, &SETTINGS);
-        }
-        Self { kafka, nats, concerned: 0 }
-    }
-
-    fn settings(&self, registry: &Registry) -> Settings {
-        Settings::nats(registry, &self.nats).text("uplink.queue", "kafka").text("kafka.brokers", &self.kafka.brokers())
-    }
-
-    fn callers(&self) -> Vec<String> {
-        vec![self.nats.url()]
-    }
-
-    fn read(&self) -> Vec<Stored> {
-        let consumer: BaseConsumer =
-            self.kafka.client().set("group.id", "faults").create().expect("the client's settings are right");
-        let metadata = consumer.fetch_metadata(Some(TOPIC), PATIENCE).expect("the brokers answer");
-        let partitions = metadata.topics()[0].partitions().iter().map(|partition| partition.id());
-        let mut list = TopicPartitionList::new();
-        let mut left = 0;
-        for partition in partitions {
-            let (low, high) = consumer.fetch_watermarks(TOPIC, partition, PATIENCE).expect("the brokers answer");
-            left += high - low;
-            list.add_partition_offset(TOPIC, partition, Offset::Beginning).expect("the partition is new to the list");
-        }
-        consumer.assign(&list).expect("the partitions are there");
-        let mut stored = Vec::new();
-        while left > 0 {
-            let record = consumer.poll(PATIENCE).expect("there are records left").expect("the brokers answer");
-            let at = i128::from(record.timestamp().to_millis().expect("records have a time")) * 1_000_000;
-            stored.push(Stored::new(at, String::from_utf8_lossy(record.payload().unwrap_or_default()).into_owned()));
-            left -= 1;
-        }
-        // What a device says may change its partition; within one the times only grow.
-        stored.sort_by_key(|stored| stored.at);
-        stored
-    }
-}
-
-impl Three {
-    /// Remembers the broker that leads.
-    fn leader(&mut self) -> usize {
-        self.concerned = self.kafka.leader(TOPIC);
-        self.concerned
-    }
-
-    fn set(&self, name: &str, value: &str) {
-        let settings: Vec<(&str, &str)> = SETTINGS.into_iter().filter(|(set, _)| *set != name).collect();
-        self.kafka.member(0).set_topic_to(TOPIC, &[&settings[..], &[(name, value)]].concat());
-    }
-
-    fn restart_concerned(&mut self) {
-        self.kafka.member_mut(self.concerned).restart();
-    }
-}
+use crate::kafka_cluster::{PARTITIONS, PATIENCE, SETTINGS, Three};
+use crate::support::{Registry, Settings, eventually};
 
 fn nothing(_: &mut Stage<Three>) {}
 
@@ -104,8 +24,8 @@ fn trouble(
 #[test]
 fn a_crash_of_the_leader_of_a_partition() {
     let inject = |stage: &mut Stage<Three>| {
-        let leader = stage.servers.leader();
-        stage.servers.kafka.member_mut(leader).kill9();
+        stage.servers.concern_leader();
+        stage.servers.kill_concerned();
     };
     let heal = |stage: &mut Stage<Three>| stage.servers.restart_concerned();
     trouble("Kafka: the leader of a partition is killed, and started again after 5 s", 5, inject, heal, false);
@@ -114,39 +34,75 @@ fn a_crash_of_the_leader_of_a_partition() {
 #[test]
 fn the_leader_of_a_partition_stands_still() {
     let inject = |stage: &mut Stage<Three>| {
-        let leader = stage.servers.leader();
-        stage.servers.kafka.member(leader).process().signal(libc::SIGSTOP);
+        stage.servers.concern_leader();
+        stage.servers.signal_concerned(libc::SIGSTOP);
     };
-    let heal = |stage: &mut Stage<Three>| {
-        stage.servers.kafka.member(stage.servers.concerned).process().signal(libc::SIGCONT);
-    };
+    let heal = |stage: &mut Stage<Three>| stage.servers.signal_concerned(libc::SIGCONT);
     trouble("Kafka: the leader of a partition stands still for 20 s (SIGSTOP)", 20, inject, heal, false);
+}
+
+#[test]
+fn a_crash_of_the_active_controller() {
+    let inject = |stage: &mut Stage<Three>| {
+        stage.servers.concern_controller();
+        stage.servers.kill_concerned();
+        stage.servers.wait_for_another_controller();
+    };
+    let heal = |stage: &mut Stage<Three>| stage.servers.restart_concerned();
+    let name = "Kafka: the active controller is killed, and started again 5 s after another has taken over";
+    trouble(name, 5, inject, heal, false);
+}
+
+#[test]
+fn the_active_controller_stands_still() {
+    let inject = |stage: &mut Stage<Three>| {
+        stage.servers.concern_controller();
+        stage.servers.signal_concerned(libc::SIGSTOP);
+        stage.servers.wait_for_another_controller();
+    };
+    let heal = |stage: &mut Stage<Three>| stage.servers.signal_concerned(libc::SIGCONT);
+    let name = "Kafka: the active controller stands still (SIGSTOP) until another has taken over and 10 s more";
+    trouble(name, 10, inject, heal, false);
+}
+
+#[test]
+fn the_disk_of_a_broker_is_full() {
+    let inject = |stage: &mut Stage<Three>| {
+        stage.servers.concern_leader();
+        stage.servers.fill_disk_of_concerned();
+    };
+    let heal = |stage: &mut Stage<Three>| stage.servers.restart_concerned();
+    let name = "Kafka: the leader of a partition cannot write files, ends by that, and is started again after 5 s";
+    trouble(name, 5, inject, heal, false);
 }
 
 #[test]
 fn fewer_copies_are_in_sync_than_the_topic_wants() {
     let inject = |stage: &mut Stage<Three>| {
         stage.servers.set("min.insync.replicas", "3");
-        let leader = stage.servers.leader();
-        stage.servers.kafka.member_mut(leader).kill9();
+        stage.servers.concern_leader();
+        stage.servers.kill_concerned();
     };
     let heal = |stage: &mut Stage<Three>| {
         stage.servers.restart_concerned();
-        stage.servers.kafka.wait_in_sync(TOPIC);
+        stage.servers.kafka.get().wait_whole();
     };
     trouble("Kafka: fewer copies in sync than min.insync.replicas for 15 s and more", 15, inject, heal, false);
 }
 
 #[test]
 fn the_topic_is_deleted_and_made_again() {
-    let inject = |stage: &mut Stage<Three>| stage.keep_and(|servers| servers.kafka.delete_topic(TOPIC));
-    let heal = |stage: &mut Stage<Three>| stage.servers.kafka.create_topic(TOPIC, PARTITIONS, &SETTINGS);
+    let inject =
+        |stage: &mut Stage<Three>| stage.keep_and(|servers| servers.kafka.get().delete_topics(&[&servers.topic]));
+    let heal = |stage: &mut Stage<Three>| {
+        stage.servers.kafka.get().create_topic(&stage.servers.topic, PARTITIONS, &SETTINGS);
+    };
     trouble("Kafka: the topic is deleted, and made again after 10 s", 10, inject, heal, false);
 }
 
 #[test]
 fn the_topic_gets_more_partitions() {
-    let inject = |stage: &mut Stage<Three>| stage.servers.kafka.add_partitions(TOPIC, 8);
+    let inject = |stage: &mut Stage<Three>| stage.servers.kafka.get().add_partitions(&stage.servers.topic, 8);
     trouble("Kafka: the topic gets 8 partitions for 4", 10, inject, nothing, true);
 }
 
@@ -166,7 +122,7 @@ impl Servers for Secured {
     }
 
     fn settings(&self, registry: &Registry) -> Settings {
-        let settings = self.0.settings(registry).text("kafka.brokers", &self.0.kafka.sasl());
+        let settings = self.0.settings(registry).text("kafka.brokers", &self.0.kafka.get().sasl());
         settings
             .text("kafka.properties.security.protocol", "SASL_PLAINTEXT")
             .text("kafka.properties.sasl.mechanism", "PLAIN")
@@ -183,21 +139,29 @@ impl Servers for Secured {
     }
 }
 
+impl Secured {
+    /// Changes who may do what with the topic.
+    fn run_acls(&self, arguments: &[&str]) {
+        let Three { kafka, topic, .. } = &self.0;
+        kafka.get().member(0).run_acls(&[arguments, &["--topic", topic]].concat());
+    }
+}
+
 #[test]
 fn the_right_to_write_is_taken() {
-    const DENY: [&str; 6] = ["--deny-principal", "User:bridge", "--operation", "Write", "--topic", TOPIC];
+    const DENIED: [&str; 4] = ["--deny-principal", "User:bridge", "--operation", "Write"];
+    const ALLOWED: [&str; 4] = ["--allow-principal", "User:bridge", "--operation", "All"];
     run(&Fault::<Secured> {
         name: "Kafka: the right to write is taken until the queue is away and 10 s more",
         lasting: Duration::from_secs(10),
         inject: |stage| {
-            let broker = stage.servers.0.kafka.member(0);
-            broker.run_acls(&["--add", "--allow-principal", "User:bridge", "--operation", "All", "--topic", TOPIC]);
-            broker.run_acls(&[&["--add"], &DENY[..]].concat());
+            stage.servers.run_acls(&[&["--add"], &ALLOWED[..]].concat());
+            stage.servers.run_acls(&[&["--add"], &DENIED[..]].concat());
             eventually("the right is missed", PATIENCE, || {
                 (stage.bridge.readiness().1["queue"] == "away").then_some(())
             });
         },
-        heal: |stage| stage.servers.0.kafka.member(0).run_acls(&[&["--remove", "--force"], &DENY[..]].concat()),
+        heal: |stage| stage.servers.run_acls(&[&["--remove", "--force"], &DENIED[..]].concat()),
         sessions_stay: false,
         all_answered: true,
     });
@@ -207,9 +171,9 @@ fn the_right_to_write_is_taken() {
 fn a_rolling_restart_of_the_brokers() {
     let inject = |stage: &mut Stage<Three>| {
         for number in 0..3 {
-            stage.servers.kafka.member_mut(number).stop();
-            stage.servers.kafka.member_mut(number).restart();
-            stage.servers.kafka.wait_in_sync(TOPIC);
+            stage.servers.kafka.get_mut().member_mut(number).stop();
+            stage.servers.kafka.get_mut().member_mut(number).restart();
+            stage.servers.kafka.get().wait_whole();
             stage.wait_stored(800.0);
         }
     };

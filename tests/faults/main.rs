@@ -11,6 +11,7 @@ mod commands;
 mod driver;
 mod evidence;
 mod kafka;
+mod kafka_cluster;
 mod nats;
 mod nats_rights;
 mod network;

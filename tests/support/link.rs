@@ -47,8 +47,8 @@ struct Shared {
     bytes_per_second: AtomicU32,
     /// How long bytes take at least, milliseconds.
     delay_ms: AtomicU32,
-    /// When what it has taken is through.
-    busy_until: Mutex<Instant>,
+    /// When what it has taken is through, and what those have that share with it.
+    busy_until: Arc<Mutex<Instant>>,
     state: Mutex<(Mood, Vec<TcpStream>)>,
     changed: Condvar,
 }
@@ -61,10 +61,20 @@ impl Link {
 
     /// A link that carries so many bytes a second towards that address, and as many as come back.
     pub(crate) fn slow(target: SocketAddr, bytes_per_second: u32) -> Self {
+        Self::sharing(target, bytes_per_second, Arc::new(Mutex::new(Instant::now())))
+    }
+
+    /// Links to these addresses that share what they carry, as they do at the end of one line.
+    pub(crate) fn to_each(targets: &[SocketAddr]) -> Vec<Self> {
+        let busy_until = Arc::new(Mutex::new(Instant::now()));
+        targets.iter().map(|target| Self::sharing(*target, 0, Arc::clone(&busy_until))).collect()
+    }
+
+    fn sharing(target: SocketAddr, bytes_per_second: u32, busy_until: Arc<Mutex<Instant>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
         let address = listener.local_addr().expect("a bound socket has an address");
         let state = Mutex::new((Mood::Through, Vec::new()));
-        let (busy_until, changed) = (Mutex::new(Instant::now()), Condvar::new());
+        let changed = Condvar::new();
         let (bytes_per_second, delay_ms) = (AtomicU32::new(bytes_per_second), AtomicU32::new(0));
         let shared = Arc::new(Shared { target, bytes_per_second, delay_ms, busy_until, state, changed });
         let accepting = Arc::clone(&shared);

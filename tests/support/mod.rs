@@ -31,6 +31,7 @@ pub(crate) mod port;
 pub(crate) mod process;
 pub(crate) mod registry;
 pub(crate) mod settings;
+pub(crate) mod stored;
 pub(crate) mod tool;
 pub(crate) mod wait;
 pub(crate) mod wire;

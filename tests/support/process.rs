@@ -74,6 +74,15 @@ impl Process {
         }
     }
 
+    /// Lets writes to files fail beyond that size from now on, as on a full disk; for as long as it runs.
+    pub(crate) fn limit_file_bytes(&self, bytes: u64) {
+        let id = libc::pid_t::try_from(self.child.id()).expect("process ids are positive and small");
+        let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+        // SAFETY: prlimit reads one limit, which outlives the call. The child was not waited for.
+        let done = unsafe { libc::prlimit(id, libc::RLIMIT_FSIZE, &raw const limit, ptr::null_mut()) };
+        assert_eq!(done, 0, "limit of {id}: {}", io::Error::last_os_error());
+    }
+
     fn stands_still(&self) -> bool {
         let threads = fs::read_dir(format!("/proc/{}/task", self.id())).expect("the process was not waited for");
         threads.flatten().all(|thread| {

@@ -156,6 +156,11 @@ impl Kafka {
         self.process.kill9();
     }
 
+    /// Waits until the broker has ended by itself.
+    pub(crate) fn wait_ended(&mut self) {
+        self.process.wait(START);
+    }
+
     /// Starts the broker again on the same port and data, and waits until it answers; a running one is killed first.
     pub(crate) fn restart(&mut self) {
         self.process.kill9();

@@ -1,0 +1,106 @@
+//! Envelopes as they are stored, and who is online by them.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_nats::jetstream;
+use async_nats::jetstream::consumer::DeliverPolicy;
+use async_nats::jetstream::consumer::pull::OrderedConfig;
+use futures_util::StreamExt;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::Message;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use serde_json::Value;
+
+use super::caller;
+
+/// How long brokers may take for one answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A stored record.
+#[derive(Debug, Clone)]
+pub(crate) struct Stored {
+    /// When the queue took it, nanoseconds since 1970.
+    pub(crate) at: i128,
+    /// The envelope as it was read.
+    pub(crate) text: String,
+    /// The same, as JSON.
+    pub(crate) envelope: Value,
+}
+
+impl Stored {
+    /// A record of that time.
+    pub(crate) fn new(at: i128, text: String) -> Self {
+        let envelope = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Self { at, text, envelope }
+    }
+}
+
+/// All that the stream holds at this moment, in its order.
+pub(crate) fn read_stream(urls: &[String]) -> Vec<Stored> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+    runtime.block_on(async {
+        let client = caller::options(urls).connect(urls).await.expect("the server is there");
+        let stream = jetstream::new(client).get_stream("JETLINKS_DEVICE").await.expect("the stream is there");
+        let config = OrderedConfig { deliver_policy: DeliverPolicy::All, ..OrderedConfig::default() };
+        let consumer = stream.create_consumer(config).await.expect("the stream takes consumers");
+        let mut left = consumer.cached_info().num_pending;
+        let mut messages = consumer.messages().await.expect("the consumer is there");
+        let mut read = Vec::new();
+        while left > 0 {
+            let message = messages.next().await.expect("there are messages left").expect("the consumer is there");
+            let info = message.info().expect("a message of a consumer has a place");
+            left = info.pending;
+            let text = String::from_utf8_lossy(&message.payload).into_owned();
+            read.push(Stored::new(info.published.unix_timestamp_nanos(), text));
+        }
+        read
+    })
+}
+
+/// All that a topic of Kafka holds at this moment, in order for each device. Its records have the time of the broker.
+pub(crate) fn read_topic(client: &ClientConfig, topic: &str) -> Vec<Stored> {
+    let mut client = client.clone();
+    let consumer: BaseConsumer = client
+        .set("group.id", topic)
+        .set("enable.auto.commit", "false")
+        .create()
+        .expect("the client's settings are right");
+    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).expect("the brokers answer");
+    let partitions = metadata.topics()[0].partitions().iter().map(|partition| partition.id());
+    let mut list = TopicPartitionList::new();
+    let mut left = 0;
+    for partition in partitions {
+        let (low, high) = consumer.fetch_watermarks(topic, partition, PATIENCE).expect("the brokers answer");
+        left += high - low;
+        list.add_partition_offset(topic, partition, Offset::Beginning).expect("the partition is new to the list");
+    }
+    consumer.assign(&list).expect("the partitions are there");
+    let mut stored = Vec::new();
+    while left > 0 {
+        let record = consumer.poll(PATIENCE).expect("there are records left").expect("the brokers answer");
+        let at = i128::from(record.timestamp().to_millis().expect("records have a time")) * 1_000_000;
+        stored.push(Stored::new(at, String::from_utf8_lossy(record.payload().unwrap_or_default()).into_owned()));
+        left -= 1;
+    }
+    // What a device says may change its partition; within one the times only grow.
+    stored.sort_by_key(|stored| stored.at);
+    stored
+}
+
+/// The session in which each device is online, by the rule that consumers follow (docs/wire.md): the last `online`
+/// counts, and an `offline` of the same session ends it.
+pub(crate) fn online(stored: &[Stored]) -> HashMap<String, String> {
+    let mut sessions = HashMap::new();
+    for Stored { envelope, .. } in stored {
+        let of = |member: &str| envelope[member].as_str().unwrap_or_default().to_owned();
+        match of("type").as_str() {
+            "org.jetlinks.device.online" => drop(sessions.insert(of("deviceid"), of("sessionid"))),
+            "org.jetlinks.device.offline" if sessions.get(&of("deviceid")) == Some(&of("sessionid")) => {
+                sessions.remove(&of("deviceid"));
+            }
+            _ => {}
+        }
+    }
+    sessions
+}
