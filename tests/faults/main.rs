@@ -12,6 +12,7 @@ mod driver;
 mod evidence;
 mod kafka;
 mod kafka_cluster;
+mod kafka_network;
 mod nats;
 mod nats_rights;
 mod network;
