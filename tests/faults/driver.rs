@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::commands::Commands;
 use crate::evidence::{self, Stored};
-use crate::support::{Bridge, Folder, Load, Registration, Registry, Settings, eventually, http, port, wait};
+use crate::support::{Bridge, Folder, Load, Registration, Registry, Settings, eventually, port, wait};
 
 /// Devices of the load.
 pub(crate) const DEVICES: usize = 40;
@@ -183,15 +183,6 @@ impl<S: Servers> Stage<S> {
     }
 }
 
-/// The sessions that the bridge has.
-fn sessions(bridge: &Bridge) -> HashMap<String, String> {
-    let page = http::get(bridge.admin(), "/api/sessions?limit=1000").expect("the admin page answers").body;
-    let page: Value = serde_json::from_str(&page).expect("the page is JSON");
-    let of = |session: &Value, member: &str| session[member].as_str().unwrap_or_default().to_owned();
-    let sessions = page["sessions"].as_array().expect("the page lists sessions").iter();
-    sessions.map(|session| (of(session, "deviceId"), of(session, "sessionId"))).collect()
-}
-
 /// Runs it, prints its row, and shows that the promises are kept.
 ///
 /// # Panics
@@ -208,7 +199,7 @@ pub(crate) fn run<S: Servers>(fault: &Fault<S>) {
     let back = begin.elapsed();
     stage.wait_recovered();
     stage.commands.stop();
-    let living = sessions(&stage.bridge);
+    let living = stage.bridge.sessions();
     let mut presence = stage.presence_wrong(|online, device| online.get(&device.id) == living.get(&device.id));
     let outcomes = stage.commands.outcomes();
     let (summary, verdict, _) = stage.judge();

@@ -1,5 +1,6 @@
 //! The real bridge.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
@@ -160,6 +161,15 @@ impl Bridge {
             }
         })?;
         Some(address.parse().unwrap_or_else(|error| panic!("{error}: {address}")))
+    }
+
+    /// The sessions that it has, by their devices.
+    pub(crate) fn sessions(&self) -> HashMap<String, String> {
+        let page = http::get(self.admin(), "/api/sessions?limit=1000").expect("the admin page answers").body;
+        let page: Value = serde_json::from_str(&page).expect("the page is JSON");
+        let of = |session: &Value, member: &str| session[member].as_str().unwrap_or_default().to_owned();
+        let sessions = page["sessions"].as_array().expect("the page lists sessions").iter();
+        sessions.map(|session| (of(session, "deviceId"), of(session, "sessionId"))).collect()
     }
 
     /// Its configuration file.

@@ -12,10 +12,13 @@ use rdkafka::message::Message;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::Value;
 
-use super::caller;
+use super::{caller, eventually};
 
-/// How long brokers may take for one answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long brokers may take until they answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long one question to them may take.
+const QUESTION: Duration = Duration::from_secs(5);
 
 /// A stored record.
 #[derive(Debug, Clone)]
@@ -66,19 +69,21 @@ pub(crate) fn read_topic(client: &ClientConfig, topic: &str) -> Vec<Stored> {
         .set("enable.auto.commit", "false")
         .create()
         .expect("the client's settings are right");
-    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).expect("the brokers answer");
+    // A broker that has just come back does not answer everything at once.
+    let metadata = eventually("the brokers answer", PATIENCE, || consumer.fetch_metadata(Some(topic), QUESTION).ok());
     let partitions = metadata.topics()[0].partitions().iter().map(|partition| partition.id());
     let mut list = TopicPartitionList::new();
     let mut left = 0;
     for partition in partitions {
-        let (low, high) = consumer.fetch_watermarks(topic, partition, PATIENCE).expect("the brokers answer");
+        let marks = || consumer.fetch_watermarks(topic, partition, QUESTION).ok();
+        let (low, high) = eventually("the partition has a leader", PATIENCE, marks);
         left += high - low;
         list.add_partition_offset(topic, partition, Offset::Beginning).expect("the partition is new to the list");
     }
     consumer.assign(&list).expect("the partitions are there");
     let mut stored = Vec::new();
     while left > 0 {
-        let record = consumer.poll(PATIENCE).expect("there are records left").expect("the brokers answer");
+        let record = eventually("there are records left", PATIENCE, || consumer.poll(QUESTION)?.ok());
         let at = i128::from(record.timestamp().to_millis().expect("records have a time")) * 1_000_000;
         stored.push(Stored::new(at, String::from_utf8_lossy(record.payload().unwrap_or_default()).into_owned()));
         left -= 1;

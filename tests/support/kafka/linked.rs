@@ -39,6 +39,11 @@ inter.broker.listener.name=PLAINTEXT
         &self.kafka
     }
 
+    /// As [`LinkedKafka::kafka`], to be ended or started.
+    pub(crate) fn kafka_mut(&mut self) -> &mut Kafka {
+        &mut self.kafka
+    }
+
     /// The link in front of it.
     pub(crate) fn link(&self) -> &Link {
         &self.link
