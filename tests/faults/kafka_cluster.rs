@@ -35,11 +35,8 @@ impl Shared {
         // SAFETY: the function takes nothing, returns nothing, and no test holds the lock when the process ends.
         FIRST.call_once(|| assert_eq!(unsafe { libc::atexit(end_cluster) }, 0, "the end is heard of"));
         let mut cluster = CLUSTER.lock().unwrap_or_else(|poisoned| {
-            // Nobody knows what a row left that failed in the middle.
-            let mut cluster = poisoned.into_inner();
-            *cluster = None;
             CLUSTER.clear_poison();
-            cluster
+            poisoned.into_inner()
         });
         cluster.get_or_insert_with(KafkaThree::start);
         Self(cluster)
@@ -53,6 +50,15 @@ impl Shared {
     /// To change.
     pub(crate) fn get_mut(&mut self) -> &mut KafkaThree {
         self.0.as_mut().expect("it was started with the lock")
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // Nobody knows what a row left that failed: its brokers end here, show the ends of their logs and leave their folders.
+        if thread::panicking() {
+            drop(self.0.take());
+        }
     }
 }
 
