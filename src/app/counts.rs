@@ -69,7 +69,7 @@ impl QueueStats {
         let dropped = sum([&nats_commands.answers_dropped, &kafka_commands.answers_dropped]);
         process.command_answers.set(AnswerResult::Dropped, dropped);
         process.unproved_interests.set(sum([&nats_commands.unconfirmed_interests]));
-        process.covered.set(u64::from(nats_commands.covering_stream().is_some()));
+        process.covered.set(u64::from(!nats_commands.foreign_streams().is_empty()));
         for (fate, count) in [
             (KafkaCommandFate::Local, &kafka_commands.local),
             (KafkaCommandFate::HandedOver, &kafka_commands.handed_over),

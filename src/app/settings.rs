@@ -24,8 +24,8 @@ pub fn nats(config: &Config, name: &str) -> NatsSettings {
             Material::Text(text) => NatsMaterial::Text(text.expose().to_owned()),
         })
     };
+    let servers = nats.servers.iter().map(|url| url.expose().to_owned()).collect();
     NatsSettings {
-        servers: nats.servers.iter().map(|url| url.expose().to_owned()).collect(),
         credentials: material(&nats.credentials),
         tls: NatsTlsSettings {
             ca: material(&nats.tls_ca),
@@ -45,6 +45,7 @@ pub fn nats(config: &Config, name: &str) -> NatsSettings {
         ping_interval: nats.ping_interval,
         ack_timeout: config.limits.ack_timeout,
         connection_name: name.to_owned(),
+        ..NatsSettings::new(servers)
     }
 }
 

@@ -14,6 +14,7 @@ mod nats_access;
 mod nats_cluster;
 mod nats_commands;
 mod nats_foreign;
+mod nats_streams_of_others;
 mod nats_uplink;
 mod sessions;
 mod worker;

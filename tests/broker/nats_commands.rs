@@ -407,12 +407,12 @@ fn a_stream_that_stores_commands_is_named() {
     worker::run(async {
         let fixture = start(nats.url());
         let named = async {
-            while fixture.stats.covering_stream().is_none() {
+            while fixture.stats.foreign_streams().is_empty() {
                 tokio::task::yield_now().await;
             }
         };
         tokio::time::timeout(PATIENCE, named).await.expect("the stream is found");
-        assert_eq!(fixture.stats.covering_stream().as_deref(), Some("EVERYTHING"));
+        assert_eq!(fixture.stats.foreign_streams(), ["EVERYTHING"]);
     });
 }
 

@@ -26,8 +26,9 @@ use tokio::task::{JoinHandle, JoinSet, unconstrained};
 use tokio::time::Instant;
 
 use super::backlog::{self, Backlog, Next, Waiting};
-use super::connection::{self, Capacity, Link};
+use super::connection::{self, Capacity};
 use super::control::Control;
+use super::foreign_streams::ForeignStreams;
 use super::interests::Interests;
 use super::line::Line;
 use super::registrar::Registrar;
@@ -35,7 +36,7 @@ use super::stats::count;
 use super::subscription::{Incoming, Subscription};
 use super::tickets::Tickets;
 use super::violation::Violation;
-use super::{NatsError, NatsSettings, NatsStats, headers, stream};
+use super::{NatsError, NatsSettings, NatsStats, headers};
 use crate::protocol::address;
 use crate::protocol::command::{Command, CommandError, with_fields_of_raw, with_headers};
 use crate::protocol::downlink::{Code, Downlink, DownlinkEvent, Outcome, Recipient, Ticket};
@@ -254,8 +255,12 @@ async fn supervise(
 ) {
     let options = options.read_buffer_capacity(READ_BYTES);
     let capacity = Capacity { operations: OPERATIONS, subscription: WAITING_PER_DEVICE };
-    let refused = Rc::clone(&shared);
+    let foreign = ForeignStreams::over_commands(&settings, Arc::clone(&shared.stats));
+    let (refused, judging) = (Rc::clone(&shared), Rc::clone(&foreign));
     let attend = move |violation| {
+        if judging.was_refused(&violation) {
+            return None;
+        }
         // The registrar asks again for subscriptions on this same connection: a new one would lose commands of everybody.
         if let Violation::Subscription(subject) = violation {
             refused.refused_until.set(Some(Instant::now() + REFUSED));
@@ -285,8 +290,8 @@ async fn supervise(
     tasks.spawn(unconstrained(backlog::take_in(Arc::clone(&shared.backlog), incoming)));
     tasks.spawn_local(unconstrained(deliver(Rc::clone(&shared))));
     tasks.spawn_local(unconstrained(answer(Rc::clone(&shared), client.clone(), Rc::clone(&connection.control))));
+    tasks.spawn_local(foreign.watch(client, connection.link.clone()));
     let mut link = connection.link.clone();
-    let mut seen = Link::default();
     loop {
         let now = *link.borrow_and_update();
         shared.availability.set(match (now.connected, now.connects) {
@@ -294,18 +299,6 @@ async fn supervise(
             (false, 0) => Availability::Starting,
             (false, _) => Availability::Away,
         });
-        if now.connected && now.connects != seen.connects {
-            let covering = stream::covering(&client, settings.domain.as_deref(), &format!("{}>", shared.prefix)).await;
-            if let Some(name) = &covering {
-                tracing::error!(
-                    stream = name.as_str(),
-                    subject = format!("{}>", shared.prefix),
-                    "a stream stores commands: its acknowledgement answers callers in the device's place"
-                );
-            }
-            shared.stats.note_covering_stream(covering);
-        }
-        seen = now;
         if link.changed().await.is_err() {
             return;
         }

@@ -2,6 +2,7 @@
 //! claims by which replicas agree who holds a device, over one connection per replica.
 
 mod acknowledgement;
+mod api;
 mod backlog;
 mod caller;
 mod connection;
@@ -12,6 +13,7 @@ mod credentials;
 mod downlink;
 mod echo;
 mod error;
+mod foreign_streams;
 mod headers;
 mod in_flight;
 mod interests;

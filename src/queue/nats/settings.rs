@@ -6,6 +6,10 @@ use std::time::Duration;
 use super::{NatsError, NatsMaterial, connection};
 use crate::protocol::secret::Secret;
 
+/// A look that fails, with a connection that is lost or a request that stays unanswered, is made good by the next one:
+/// twice this is within a minute.
+const FOREIGN_STREAMS_EVERY: Duration = Duration::from_secs(25);
+
 /// Parameters of every NATS connection and of the stream.
 #[derive(Clone, PartialEq, Eq)]
 pub struct NatsSettings {
@@ -32,6 +36,9 @@ pub struct NatsSettings {
     pub ping_interval: Duration,
     /// How long a session waits for an acknowledgement before it gives up; 10 s by default.
     pub ack_timeout: Duration,
+    /// How often streams of others over the bridge's subjects are looked for; 25 s by default, as they are to be found
+    /// within a minute.
+    pub foreign_streams_every: Duration,
     /// What claims of replicas are signed with, and the one before it, which is still accepted. Without, they are not
     /// signed.
     pub claim_secrets: Vec<Secret>,
@@ -79,6 +86,7 @@ impl NatsSettings {
             },
             ping_interval: Duration::from_secs(5),
             ack_timeout: Duration::from_secs(10),
+            foreign_streams_every: FOREIGN_STREAMS_EVERY,
             claim_secrets: Vec::new(),
             connection_name: "jetlinks-bridge".to_owned(),
         }
@@ -107,6 +115,7 @@ impl fmt::Debug for NatsSettings {
             .field("stream_defaults", &self.stream_defaults)
             .field("ping_interval", &self.ping_interval)
             .field("ack_timeout", &self.ack_timeout)
+            .field("foreign_streams_every", &self.foreign_streams_every)
             .field("claim_secrets", &self.claim_secrets)
             .field("connection_name", &self.connection_name)
             .finish()

@@ -1,7 +1,9 @@
 //! Counters of the NATS queue.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Counts since start, over all workers that share it.
 #[derive(Debug, Default)]
@@ -37,18 +39,51 @@ pub struct NatsStats {
     pub answers_dropped: AtomicU64,
     /// Sessions let in without proof that the server has their interest, because the server was away or slow.
     pub unconfirmed_interests: AtomicU64,
-    covering_stream: Mutex<Option<String>>,
+    foreign_streams: Mutex<ForeignStreams>,
     foreign_answerers: Mutex<Vec<String>>,
+}
+
+/// Streams of others over the bridge's subjects, as last seen.
+#[derive(Debug, Default)]
+struct ForeignStreams {
+    /// By the domain that was asked; the empty one is that of the server.
+    by_domain: BTreeMap<String, BTreeSet<String>>,
+    /// When the last look began.
+    looked_at: Option<Instant>,
 }
 
 /// Names of those who answer records and should not, that are remembered; further ones are counted alone.
 const ANSWERERS_MAX: usize = 16;
 
 impl NatsStats {
-    /// The stream that stores commands by mistake, as last seen: its acknowledgement would answer in the device's
-    /// place.
-    pub fn covering_stream(&self) -> Option<String> {
-        self.covering_stream.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Streams of others that store what goes over these subjects, as last seen: commands, of which an acknowledgement
+    /// answers in the device's place, or copies of what devices say.
+    pub fn foreign_streams(&self) -> Vec<String> {
+        self.streams().by_domain.values().flatten().cloned().collect()
+    }
+
+    /// Whether it is time for a look at streams: the last one began at least so long ago.
+    pub(super) fn begin_look(&self, pause: Duration) -> bool {
+        let (now, mut streams) = (Instant::now(), self.streams());
+        let is_due = streams.looked_at.is_none_or(|last| now.saturating_duration_since(last) >= pause);
+        if is_due {
+            streams.looked_at = Some(now);
+        }
+        is_due
+    }
+
+    /// Notes what a look in that domain has found; those that were not there before, and those that are gone.
+    pub(super) fn note_foreign_streams(&self, domain: &str, found: BTreeSet<String>) -> (Vec<String>, Vec<String>) {
+        let mut streams = self.streams();
+        let known = streams.by_domain.entry(domain.to_owned()).or_default();
+        let appeared = found.difference(known).cloned().collect();
+        let gone = known.difference(&found).cloned().collect();
+        *known = found;
+        (appeared, gone)
+    }
+
+    fn streams(&self) -> MutexGuard<'_, ForeignStreams> {
+        self.foreign_streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts an answer of somebody else; whether this one is heard of for the first time.
@@ -60,10 +95,6 @@ impl NatsStats {
             known.push(answerer.to_owned());
         }
         is_new
-    }
-
-    pub(super) fn note_covering_stream(&self, name: Option<String>) {
-        *self.covering_stream.lock().unwrap_or_else(PoisonError::into_inner) = name;
     }
 }
 

@@ -4,16 +4,14 @@ use std::fmt;
 use std::time::Duration;
 
 use async_nats::Client;
-use async_nats::jetstream::context::{CreateStreamErrorKind, RequestErrorKind};
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::{Config, StorageType};
 use async_nats::jetstream::{self, ErrorCode};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::NatsSettings;
-
-/// An API request that is not answered by then counts as unanswered.
-const API_TIMEOUT: Duration = Duration::from_secs(2);
+use super::api::{Api, ApiError};
 
 /// A queue that takes less cannot even be told that a device is there, or that a message was rejected.
 pub(super) const LEAST_BYTES: usize = 1024;
@@ -154,12 +152,12 @@ pub(super) fn context(client: &Client, domain: Option<&str>, timeout: Duration) 
 
 /// Makes sure that the stream exists, has a leader, takes every subject that the bridge writes, and acknowledges.
 pub(super) async fn prepare(client: &Client, settings: &NatsSettings) -> Result<StreamInfo, StreamTrouble> {
-    let context = context(client, settings.domain.as_deref(), API_TIMEOUT);
-    let info = match look(&context, &settings.stream).await? {
+    let api = Api::new(client, settings.domain.as_deref());
+    let info = match look(&api, &settings.stream).await? {
         Some(info) => info,
         None => {
-            make(&context, settings).await?;
-            look(&context, &settings.stream).await?.ok_or(StreamTrouble::Leaderless)?
+            make(&api, settings).await?;
+            look(&api, &settings.stream).await?.ok_or(StreamTrouble::Leaderless)?
         }
     };
     match info.trouble(&settings.prefix) {
@@ -168,19 +166,22 @@ pub(super) async fn prepare(client: &Client, settings: &NatsSettings) -> Result<
     }
 }
 
-async fn look(context: &jetstream::Context, name: &str) -> Result<Option<StreamInfo>, StreamTrouble> {
-    match context.request(format!("STREAM.INFO.{name}"), &()).await {
-        Ok(Response::Ok(info)) => Ok(Some(info)),
-        Ok(Response::Err { error }) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => Ok(None),
-        Ok(Response::Err { error }) => Err(StreamTrouble::Refused(error.to_string())),
-        Err(error) if error.kind() == RequestErrorKind::NoResponders => {
-            Err(StreamTrouble::Unanswered("no server here offers it".to_owned()))
-        }
-        Err(error) => Err(StreamTrouble::Unanswered(error.to_string())),
+async fn look(api: &Api<'_>, name: &str) -> Result<Option<StreamInfo>, StreamTrouble> {
+    match api.ask(&format!("STREAM.INFO.{name}"), &()).await.map_err(unanswered)? {
+        Response::Ok(info) => Ok(Some(info)),
+        Response::Err { error } if error.error_code() == ErrorCode::STREAM_NOT_FOUND => Ok(None),
+        Response::Err { error } => Err(StreamTrouble::Refused(error.to_string())),
     }
 }
 
-async fn make(context: &jetstream::Context, settings: &NatsSettings) -> Result<(), StreamTrouble> {
+fn unanswered(error: ApiError) -> StreamTrouble {
+    StreamTrouble::Unanswered(match error {
+        ApiError::NoResponders => "no server here offers it".to_owned(),
+        ApiError::Failed(cause) => cause,
+    })
+}
+
+async fn make(api: &Api<'_>, settings: &NatsSettings) -> Result<(), StreamTrouble> {
     let defaults = &settings.stream_defaults;
     let config = Config {
         name: settings.stream.clone(),
@@ -191,36 +192,13 @@ async fn make(context: &jetstream::Context, settings: &NatsSettings) -> Result<(
         max_bytes: defaults.max_bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
         ..Config::default()
     };
-    match context.create_stream(config).await {
-        Ok(_) => tracing::info!(stream = settings.stream, "made the stream"),
-        Err(error) => match error.kind() {
-            // Another replica was faster, with other settings; what exists counts.
-            CreateStreamErrorKind::JetStream(reply) if reply.error_code() == ErrorCode::STREAM_NAME_EXIST => {}
-            CreateStreamErrorKind::JetStream(reply) => return Err(StreamTrouble::Refused(reply.to_string())),
-            _ => return Err(StreamTrouble::Unanswered(error.to_string())),
-        },
+    match api.ask(&format!("STREAM.CREATE.{}", settings.stream), &config).await.map_err(unanswered)? {
+        Response::Ok(IgnoredAny) => tracing::info!(stream = settings.stream, "made the stream"),
+        // Another replica was faster, with other settings; what exists counts.
+        Response::Err { error } if error.error_code() == ErrorCode::STREAM_NAME_EXIST => {}
+        Response::Err { error } => return Err(StreamTrouble::Refused(error.to_string())),
     }
     Ok(())
-}
-
-#[derive(Deserialize)]
-struct Names {
-    streams: Option<Vec<String>>,
-}
-
-/// The first stream that stores messages of this subject, if one does: at the server itself or in that domain. `None` also
-/// where JetStream does not answer: there is nothing to warn of then.
-pub(super) async fn covering(client: &Client, domain: Option<&str>, subject: &str) -> Option<String> {
-    if let Some(name) = covering_in(&context(client, None, API_TIMEOUT), subject).await {
-        return Some(name);
-    }
-    covering_in(&context(client, Some(domain?), API_TIMEOUT), subject).await
-}
-
-async fn covering_in(context: &jetstream::Context, subject: &str) -> Option<String> {
-    let query = serde_json::json!({ "subject": subject });
-    let names: Names = context.request("STREAM.NAMES", &query).await.ok()?;
-    names.streams?.into_iter().next()
 }
 
 /// What the bridge writes.

@@ -1,6 +1,7 @@
 //! The life of the uplink: the stream is looked at, the line opened, watched and closed, over and over.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use crate::queue::nats::NatsSettings;
 use crate::queue::nats::acknowledgement::StreamIdentity;
 use crate::queue::nats::connection::{self, Capacity, Connection, Link};
 use crate::queue::nats::echo::Echo;
+use crate::queue::nats::foreign_streams::ForeignStreams;
 use crate::queue::nats::outstanding::{Loss, STALL};
 use crate::queue::nats::reply_subject::ReplySubjects;
 use crate::queue::nats::stats::count;
@@ -38,8 +40,10 @@ pub(super) async fn run(shared: Rc<Shared>, settings: NatsSettings, servers: Vec
     let capacity = Capacity { operations: OPERATIONS, subscription: ACKNOWLEDGEMENTS };
     let echoes = format!("{}.echo.", settings.prefix);
     // Without its echo the uplink takes a server that lives for one that hangs, and no more.
-    let judging = Rc::clone(&shared);
+    let foreign = ForeignStreams::over_messages(&settings, Arc::clone(&shared.stats));
+    let (judging, looking) = (Rc::clone(&shared), Rc::clone(&foreign));
     let attend = move |violation| match violation {
+        violation if looking.was_refused(&violation) => None,
         Violation::Publish(subject) => {
             judging.forbid(&subject);
             None
@@ -74,6 +78,7 @@ pub(super) async fn run(shared: Rc<Shared>, settings: NatsSettings, servers: Vec
         ReplySubjects::new(&inbox),
     ));
     tasks.spawn_local(gatherer::gather(Rc::clone(&shared), acknowledgements));
+    tasks.spawn_local(foreign.watch(connection.client.clone(), connection.link.clone()));
     live(&shared, &settings, &connection, &echo).await;
 }
 
