@@ -1,49 +1,19 @@
 //! Streams over the bridge's subjects that somebody makes while the bridge runs.
 
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jetlinks_bridge::protocol::uplink::Inbox;
 use jetlinks_bridge::queue::nats::{NatsDownlink, NatsSettings, NatsStats, NatsUplink};
 use tokio::sync::mpsc;
-use tracing::subscriber::DefaultGuard;
 
+use super::log::Log;
 use super::sessions::Sessions;
 use super::support::{Leaf, Nats};
 use super::worker;
 
 /// The longest that requests of one look may take: three subjects in two domains, two seconds each.
 const LOOK: Duration = Duration::from_secs(12);
-
-/// What the log says on this thread.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn start() -> (Self, DefaultGuard) {
-        let log = Self::default();
-        let writer = log.clone();
-        let lines = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-        (log, tracing::subscriber::set_default(lines))
-    }
-
-    fn lines(&self, words: &[&str]) -> usize {
-        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let text = String::from_utf8(bytes).expect("the log is text");
-        text.lines().filter(|line| words.iter().all(|word| line.contains(word))).count()
-    }
-}
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 /// Settings that look for streams all the time.
 fn settings(url: String) -> NatsSettings {
@@ -58,7 +28,7 @@ fn cli(nats: &Nats, arguments: &[&str]) {
 async fn until_named(stats: &NatsStats, expected: &[&str]) {
     let named = async {
         while stats.foreign_streams() != expected {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::task::yield_now().await;
         }
     };
     let named = tokio::time::timeout(worker::PATIENCE, named).await;
@@ -71,7 +41,7 @@ async fn several_looks(nats: &Nats) {
     let before = looks();
     let looked = async {
         while looks() < before + 10 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(worker::PATIENCE, looked).await.expect("streams are looked for all the time");
@@ -166,12 +136,12 @@ fn a_look_that_the_user_has_no_right_to_is_tried_once_on_a_connection() {
         let refused = || nats.log().matches("Publish Violation").count();
         sessions.send_until_stored(&mut uplink, 1).await;
         while refused() == 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::task::yield_now().await;
         }
         // The look waits for its answer for two seconds, and the next one follows after 50 ms.
         let again = async {
             while refused() == 1 {
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                tokio::task::yield_now().await;
             }
         };
         tokio::time::timeout(Duration::from_secs(4), again).await.expect_err("it is not tried again");

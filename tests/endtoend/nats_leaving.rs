@@ -249,4 +249,8 @@ fn the_right_to_hear_claims_that_was_taken_and_given_back_lets_replicas_agree_ag
         let [mut older, _newer] = [0, 1].map(|number: usize| Wire::connect(replicas[number].mqtt(), &devices[0]));
         matches!(older.next_within(Duration::from_secs(11)), Some(Incoming::Closed)).then_some(())
     });
+    for replica in &replicas {
+        wait_for_log(replica, &["INFO", "takes the subscription again", "role=\"coordination\"", "jetlinks.claim"]);
+        assert!(!replica.log().contains("lost the connection to NATS"), "{}", replica.log());
+    }
 }

@@ -66,6 +66,12 @@ fn the_right_to_hear_commands_is_taken() {
 }
 
 #[test]
+fn the_right_to_hear_acknowledgements_is_taken() {
+    let inject = |stage: &mut Stage<Secured>| stage.servers.0.reload(&users("secret", "", "\"_INBOX.>\""));
+    deny("NATS: the right to hear acknowledgements is taken by reload for 15 s", inject, false);
+}
+
+#[test]
 fn the_password_is_changed() {
     let inject = |stage: &mut Stage<Secured>| stage.servers.0.reload(&users("another", "", ""));
     deny("NATS: the password is another one by reload for 15 s", inject, false);

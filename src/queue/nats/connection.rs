@@ -35,6 +35,8 @@ pub(super) struct Link {
     pub(super) dropped: u64,
     /// Connections that were lost as the server fell silent, and may still have what was sent in its socket.
     pub(super) silences: u64,
+    /// Subscriptions that the server has taken again after it had refused them.
+    pub(super) restored: u64,
 }
 
 /// A connection that never gives up, and a view of its state.
@@ -91,7 +93,7 @@ pub fn options(settings: &NatsSettings) -> Result<(Vec<ServerAddr>, ConnectOptio
     Ok((servers, options))
 }
 
-/// Opens a connection. A subscription that the server refuses is asked for again by a new connection. `None` only where
+/// Opens a connection. `None` only where
 /// the client refuses what [`options`] has let through.
 pub(super) async fn connect(
     servers: Vec<ServerAddr>,
@@ -99,18 +101,18 @@ pub(super) async fn connect(
     capacity: Capacity,
     role: &'static str,
 ) -> Option<Connection> {
-    connect_attended(servers, options, capacity, role, Duration::MAX, Some).await
+    connect_attended(servers, options, capacity, role, Duration::MAX, |_| ()).await
 }
 
 /// As [`connect`], for an owner that wants to know whether the server fell silent before the connection was lost, and that
-/// deals with some violations itself: `attend` gives back the others.
+/// attends to violations, those apart that are about lasting subscriptions.
 pub(super) async fn connect_attended(
     servers: Vec<ServerAddr>,
     options: ConnectOptions,
     capacity: Capacity,
     role: &'static str,
     ping_interval: Duration,
-    attend: impl FnMut(Violation) -> Option<Violation> + 'static,
+    attend: impl FnMut(Violation) + 'static,
 ) -> Option<Connection> {
     let (all_servers, plain_options) = (servers.clone(), options.clone());
     // The client gives a server up that has not answered three pings; one that lives answers each.
@@ -227,7 +229,7 @@ async fn watch_link(
     log: ConnectionLog,
     sender: watch::Sender<Link>,
     control: Rc<Control>,
-    mut attend: impl FnMut(Violation) -> Option<Violation>,
+    mut attend: impl FnMut(Violation),
 ) {
     let statistics = client.statistics();
     loop {
@@ -235,7 +237,7 @@ async fn watch_link(
         let connects = statistics.connects.load(Ordering::Relaxed);
         let dropped = signal.dropped.load(Ordering::Relaxed);
         log.sample(statistics.in_bytes.load(Ordering::Relaxed));
-        let seen = Link { connected, connects, dropped, silences: log.silences() };
+        let seen = Link { connected, connects, dropped, silences: log.silences(), restored: control.restored() };
         let before = *sender.borrow();
         if before.connects != seen.connects {
             control.connected();
@@ -245,8 +247,9 @@ async fn watch_link(
         }
         let violations = signal.violations().take();
         for violation in violations {
-            if let Some(Violation::Subscription(_)) = attend(violation) {
-                control.subscription_refused();
+            match &violation {
+                Violation::Subscription(subject) if control.subscription_refused(subject) => {}
+                _ => attend(violation),
             }
         }
         // Running out of time is the second way to look, not a failure.

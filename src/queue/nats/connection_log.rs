@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use async_nats::{ClientError, ConnectOptions, Event, Server, ServerAddr};
+use async_nats::{ClientError, ConnectOptions, Event, Server, ServerAddr, ServerError};
+
+use super::violation::Violation;
 
 /// A connection that is not there after this time is told of, even when the client knows no cause yet.
 const SILENCE: Duration = Duration::from_secs(4);
@@ -117,7 +119,7 @@ impl ConnectionLog {
                 tracing::info!(role, "connected to NATS");
             }
             Event::Disconnected => self.lost(),
-            Event::ServerError(error) => self.object(&error.to_string()),
+            Event::ServerError(error) => self.object(error),
             Event::LameDuckMode => {
                 self.blame("the server leaves (lame duck mode)");
                 tracing::info!(role, "the NATS server is about to leave");
@@ -169,18 +171,36 @@ impl ConnectionLog {
         });
     }
 
-    fn object(&self, objection: &str) {
+    fn object(&self, error: &ServerError) {
+        // The number of the subscription is another one with each attempt.
+        let text = error.to_string();
+        let objection = text.split(" (sid ").next().unwrap_or(&text);
         let now = Instant::now();
         let mut state = self.state();
         state.blamed = Some((now, objection.to_owned()));
         state.objections.retain(|(told, _)| now.saturating_duration_since(*told) < REPETITION);
-        if state.objections.len() >= OBJECTIONS_MAX || state.objections.iter().any(|(_, known)| known == objection) {
+        if let Some((told, _)) = state.objections.iter_mut().find(|(_, known)| known == objection) {
+            // A subscription is asked for again all the time: one refusal, told once.
+            if matches!(Violation::read(error), Some(Violation::Subscription(_))) {
+                *told = now;
+            }
+            state.suppressed += 1;
+            return;
+        }
+        if state.objections.len() >= OBJECTIONS_MAX {
             state.suppressed += 1;
             return;
         }
         state.objections.push_back((now, objection.to_owned()));
         let suppressed = std::mem::take(&mut state.suppressed);
         tracing::warn!(role = self.shared.role, error = objection, suppressed, "NATS connection trouble");
+    }
+
+    /// Notes that the server has taken a subscription again.
+    pub(super) fn restored(&self, subject: &str) {
+        let quoted = format!("\"{subject}\"");
+        self.state().objections.retain(|(_, objection)| !objection.contains(&quoted));
+        tracing::info!(role = self.shared.role, subject, "the NATS server takes the subscription again");
     }
 
     /// Before an attempt to connect: why those before it failed.

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use super::connection;
 use super::connection_log::ConnectionLog;
+use super::lasting::{IfRefused, LastingSubscriptions, Listener};
 
 /// A connection is left at most this often.
 const LEAVE_EVERY: Duration = Duration::from_secs(30);
@@ -24,7 +25,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// until its pings fail; over TLS it would even wait for the socket without them.
 const FLUSH: Duration = Duration::from_millis(500);
 
-/// How often it is looked whether it is time to leave.
+/// How often it is looked whether it is time to leave, or to subscribe again.
 const GLANCE: Duration = Duration::from_secs(1);
 
 /// How long a look at the limits may take.
@@ -42,12 +43,23 @@ pub(super) struct Control {
     leaves_at: Cell<Option<Instant>>,
     limits_seen: Cell<Option<Instant>>,
     doubts: Notify,
+    subscriptions: LastingSubscriptions,
 }
 
 impl Control {
     pub(super) fn new(client: Client, log: ConnectionLog, servers: Vec<ServerAddr>, options: ConnectOptions) -> Self {
         let (left, leaves_at, limits_seen) = (Cell::new(None), Cell::new(None), Cell::new(None));
-        Self { client, log, servers, options, left, leaves_at, limits_seen, doubts: Notify::new() }
+        Self {
+            client,
+            log,
+            servers,
+            options,
+            left,
+            leaves_at,
+            limits_seen,
+            doubts: Notify::new(),
+            subscriptions: LastingSubscriptions::default(),
+        }
     }
 
     /// Leaves the connection for another one, to any of the servers, unless it is not there or was left lately; whether
@@ -71,11 +83,36 @@ impl Control {
         matches!(servers, Ok(Ok(servers)) if servers.len() > 1)
     }
 
-    /// Notes that the server has refused a subscription; a new connection asks for all of them again. Not at once: who
-    /// has taken the right away needs time to give it back, and until then everything else goes on.
-    pub(super) fn subscription_refused(&self) {
-        if self.leaves_at.get().is_none() {
+    /// Subscribes for as long as the client lives; what the server refuses is asked for again. `None` when the client has
+    /// ended.
+    pub(super) async fn listen(&self, subject: String, if_refused: IfRefused) -> Option<Listener> {
+        self.subscriptions.listen(&self.client, subject, if_refused).await
+    }
+
+    /// Notes that the server has refused a subscription; whether it is one of [`Control::listen`]. The connection is not
+    /// left at once: who has taken the right away needs time to give it back, and until then everything else goes on.
+    pub(super) fn subscription_refused(&self, subject: &str) -> bool {
+        let Some(if_refused) = self.subscriptions.refused(subject) else { return false };
+        if if_refused == IfRefused::Leave && self.leaves_at.get().is_none() {
             self.leaves_at.set(Some(Instant::now() + LEAVE_EVERY));
+        }
+        true
+    }
+
+    /// How often the server has taken a subscription again that it had refused.
+    pub(super) fn restored(&self) -> u64 {
+        self.subscriptions.restored()
+    }
+
+    async fn attend_subscriptions(&self) {
+        if self.client.connection_state() != State::Connected {
+            return;
+        }
+        for subject in self.subscriptions.attend(&self.client).await {
+            self.log.restored(&subject);
+        }
+        if !self.subscriptions.lacks_any() {
+            self.leaves_at.set(None);
         }
     }
 
@@ -91,6 +128,7 @@ impl Control {
     pub(super) fn connected(&self) {
         self.limits_seen.set(Some(Instant::now()));
         self.leaves_at.set(None);
+        self.subscriptions.connected();
     }
 
     /// Whether the limits of the connection are known to be those of the server, or were lately.
@@ -114,6 +152,7 @@ impl Control {
             tokio::select! {
                 () = self.doubts.notified() => {}
                 () = tokio::time::sleep(GLANCE) => {
+                    self.attend_subscriptions().await;
                     self.leave_when_due().await;
                     continue;
                 }

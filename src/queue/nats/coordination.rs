@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use async_nats::{Client, Subscriber};
 use futures_util::StreamExt;
 use tokio::sync::{mpsc, watch};
 
 use super::connection::{self, Capacity, Connection, Link};
+use super::lasting::{IfRefused, Listener};
 use super::{NatsError, NatsSettings};
 use crate::protocol::claim::{Claim, ClaimError, ClaimSecrets};
 use crate::protocol::secret::Secret;
@@ -43,7 +43,7 @@ pub struct NatsCoordination {
     secrets: Option<ClaimSecrets>,
     echo: String,
     seen: Option<Link>,
-    claims: Subscriber,
+    claims: Listener,
     proofs: mpsc::UnboundedReceiver<u64>,
     prover: mpsc::UnboundedSender<u64>,
 }
@@ -60,9 +60,9 @@ impl NatsCoordination {
             connection::connect(servers, options, capacity, "coordination").await.ok_or(NatsError::NoServer)?;
         let subject = format!("{}.claim", settings.prefix);
         let echo = connection::echo_subject(&connection.client, &settings.prefix);
-        let claims = listen(&connection.client, subject.clone()).await?;
+        let claims = listen(&connection, subject.clone()).await?;
         let (prover, proofs) = mpsc::unbounded_channel();
-        let mut echoes = listen(&connection.client, echo.clone()).await?;
+        let mut echoes = listen(&connection, echo.clone()).await?;
         let heard = prover.clone();
         tokio::task::spawn_local(async move {
             while let Some(message) = echoes.next().await {
@@ -92,7 +92,7 @@ impl NatsCoordination {
                     self.seen = None;
                     return Some(Heard::Away);
                 }
-                Some(seen) if link.dropped != seen.dropped => {
+                Some(seen) if (link.dropped, link.restored) != (seen.dropped, seen.restored) => {
                     self.seen = Some(link);
                     return Some(Heard::Connected);
                 }
@@ -140,8 +140,8 @@ impl NatsCoordination {
     }
 }
 
-async fn listen(client: &Client, subject: String) -> Result<Subscriber, NatsError> {
-    client.subscribe(subject).await.map_err(|_| NatsError::NoServer)
+async fn listen(connection: &Connection, subject: String) -> Result<Listener, NatsError> {
+    connection.control.listen(subject, IfRefused::Leave).await.ok_or(NatsError::NoServer)
 }
 
 async fn changed(link: &mut watch::Receiver<Link>) -> Option<()> {

@@ -25,11 +25,13 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet, unconstrained};
 use tokio::time::Instant;
 
+use super::api::Api;
 use super::backlog::{self, Backlog, Next, Waiting};
 use super::connection::{self, Capacity};
 use super::control::Control;
 use super::foreign_streams::ForeignStreams;
 use super::interests::Interests;
+use super::lasting::IfRefused;
 use super::line::Line;
 use super::registrar::Registrar;
 use super::stats::count;
@@ -71,7 +73,7 @@ const UNFLUSHED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// A subscription that was refused counts as missing for so long: longer than until it is asked for again and refused
 /// once more.
-const REFUSED: Duration = Duration::from_secs(15);
+const REFUSED: Duration = Duration::from_secs(5);
 
 /// One worker's way to the commands.
 #[derive(Debug)]
@@ -259,14 +261,13 @@ async fn supervise(
     let (refused, judging) = (Rc::clone(&shared), Rc::clone(&foreign));
     let attend = move |violation| {
         if judging.was_refused(&violation) {
-            return None;
+            return;
         }
         // The registrar asks again for subscriptions on this same connection: a new one would lose commands of everybody.
         if let Violation::Subscription(subject) = violation {
             refused.refused_until.set(Some(Instant::now() + REFUSED));
             refused.requests.push(Request::Again(subject.into()));
         }
-        None
     };
     let Some(connection) =
         connection::connect_attended(servers, options, capacity, "commands", settings.ping_interval, attend).await
@@ -275,13 +276,8 @@ async fn supervise(
     };
     let client = connection.client.clone();
     let echo = connection::echo_subject(&client, shared.own.trim_end_matches('.'));
-    let barriers = match client.subscribe(echo.clone()).await {
-        Ok(subscriber) => subscriber,
-        Err(error) => {
-            tracing::error!(%error, "the NATS client refused its echo");
-            return;
-        }
-    };
+    let Some(barriers) = connection.control.listen(echo.clone(), IfRefused::Stay).await else { return };
+    let Some(api) = Api::start(&connection).await.map(Rc::new) else { return };
     let mut tasks = JoinSet::new();
     let registrar = Registrar::new(Rc::clone(&shared), client.clone(), connection.link.clone(), echo, barriers);
     tasks.spawn_local(registrar.run());
@@ -290,7 +286,7 @@ async fn supervise(
     tasks.spawn(unconstrained(backlog::take_in(Arc::clone(&shared.backlog), incoming)));
     tasks.spawn_local(unconstrained(deliver(Rc::clone(&shared))));
     tasks.spawn_local(unconstrained(answer(Rc::clone(&shared), client.clone(), Rc::clone(&connection.control))));
-    tasks.spawn_local(foreign.watch(client, connection.link.clone()));
+    tasks.spawn_local(foreign.watch(api, connection.link.clone()));
     let mut link = connection.link.clone();
     loop {
         let now = *link.borrow_and_update();

@@ -3,11 +3,12 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use async_nats::{Client, Subscriber};
+use async_nats::Client;
 use futures_util::StreamExt;
 use tokio::task::JoinHandle;
 
-use super::connection;
+use super::connection::{self, Connection};
+use super::lasting::{IfRefused, Listener};
 
 /// The echo of one connection.
 #[derive(Debug)]
@@ -27,9 +28,11 @@ impl Drop for Echo {
 
 impl Echo {
     /// Listens, on the calling thread. `None` when the client has ended.
-    pub(super) async fn start(client: &Client, prefix: &str) -> Option<Self> {
+    pub(super) async fn start(connection: &Connection, prefix: &str) -> Option<Self> {
+        let client = &connection.client;
         let subject = connection::echo_subject(client, prefix);
-        let echoes = client.subscribe(subject.clone()).await.ok()?;
+        // Without it a server that lives is taken for one that hangs, and no more.
+        let echoes = connection.control.listen(subject.clone(), IfRefused::Stay).await?;
         let heard = Rc::new(Cell::new(0));
         let listener = tokio::task::spawn_local(listen(echoes, Rc::clone(&heard)));
         Some(Self { client: client.clone(), subject, sent: Cell::new(0), heard, listener })
@@ -49,7 +52,7 @@ impl Echo {
     }
 }
 
-async fn listen(mut echoes: Subscriber, heard: Rc<Cell<u64>>) {
+async fn listen(mut echoes: Listener, heard: Rc<Cell<u64>>) {
     while let Some(message) = echoes.next().await {
         heard.set(message.payload.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes)));
     }

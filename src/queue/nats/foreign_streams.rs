@@ -9,7 +9,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::Client;
 use async_nats::jetstream::response::Response;
 use serde::Deserialize;
 use tokio::sync::watch;
@@ -74,10 +73,10 @@ impl ForeignStreams {
     }
 
     /// Looks until the connection's task has ended. Workers share the looks, with the statistics.
-    pub(super) async fn watch(self: Rc<Self>, client: Client, mut link: watch::Receiver<Link>) {
+    pub(super) async fn watch(self: Rc<Self>, api: Rc<Api>, mut link: watch::Receiver<Link>) {
         while let Some(seen) = connection::connected(&mut link).await {
             if self.stats.begin_look(self.every / 2) {
-                self.look(&client).await;
+                self.look(&api).await;
             }
             tokio::select! {
                 biased;
@@ -99,25 +98,24 @@ impl ForeignStreams {
     }
 
     /// At the server itself, and in the domain of the stream where that is another one.
-    async fn look(&self, client: &Client) {
-        let here = client.server_info().domain;
+    async fn look(&self, api: &Api) {
+        let here = api.client().server_info().domain;
         let own = self.own.as_deref();
         let is_same = self.domain.is_none() || self.domain == here;
-        self.look_in(client, None, own.filter(|_| is_same)).await;
+        self.look_in(api, None, own.filter(|_| is_same)).await;
         if !is_same {
-            self.look_in(client, self.domain.as_deref(), own).await;
+            self.look_in(api, self.domain.as_deref(), own).await;
         }
     }
 
-    async fn look_in(&self, client: &Client, domain: Option<&str>, own: Option<&str>) {
-        let api = Api::new(client, domain);
-        if self.forbidden.borrow().contains(&api.subject(NAMES)) {
+    async fn look_in(&self, api: &Api, domain: Option<&str>, own: Option<&str>) {
+        if self.forbidden.borrow().contains(&Api::subject(domain, NAMES)) {
             return;
         }
         let mut found = BTreeSet::new();
         for filter in &self.filters {
             let query = serde_json::json!({ "subject": filter });
-            match api.ask::<Response<Names>>(NAMES, &query).await {
+            match api.ask::<Response<Names>>(domain, NAMES, &query).await {
                 // At most 1,024 of 255 bytes.
                 Ok(Response::Ok(names)) => found.extend(names.streams.into_iter().flatten()),
                 Err(ApiError::NoResponders) => {}

@@ -17,6 +17,7 @@ mod foreign_streams;
 mod headers;
 mod in_flight;
 mod interests;
+mod lasting;
 mod line;
 mod material;
 mod outstanding;

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
-use async_nats::{Client, Message, Subject, Subscriber};
+use async_nats::{Client, Message, Subject};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::watch;
@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::connection::{self, Link};
 use super::downlink::{Request, Shared};
+use super::lasting::Listener;
 use super::subscription::{Incoming, Subscription};
 use crate::protocol::downlink::DownlinkEvent;
 
@@ -22,15 +23,14 @@ use crate::protocol::downlink::DownlinkEvent;
 /// does not answer.
 const BARRIER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Subscriptions that were refused are asked for again this much later: whoever has taken the right away needs time to
-/// give it back.
-const RETRY: Duration = Duration::from_secs(10);
+/// Subscriptions that were refused are asked for again this much later, on the same connection.
+const RETRY: Duration = Duration::from_secs(2);
 
-/// Subscriptions that are asked for again one by one. More are taken for all: the client tells of at most 128 refusals at
-/// once, and not of the others.
+/// Subscriptions that are asked for again one by one. Where more were refused, all are asked for once these are taken: the
+/// client tells of at most 128 refusals at once, and not of the others.
 const REFUSED_MAX: usize = 100;
 
-/// All are asked for again at most this often.
+/// All are asked for this often while some stay refused: others may be allowed by then.
 const RETRY_ALL: Duration = Duration::from_secs(30);
 
 /// Subscribes, and tells sessions when the server has their interest.
@@ -40,7 +40,7 @@ pub(super) struct Registrar {
     link: tokio::sync::watch::Receiver<Link>,
     seen: Link,
     echo: String,
-    barriers: Subscriber,
+    barriers: Listener,
     sent: u64,
     waiting: VecDeque<Unconfirmed>,
     /// Not subscribed because the server was away.
@@ -53,21 +53,37 @@ pub(super) struct Registrar {
 #[derive(Debug, Default)]
 struct Refused {
     subjects: HashSet<Bytes>,
-    /// When they are asked for again.
+    /// When they are asked for again, or it is looked whether they were taken.
     retry_at: Option<Instant>,
-    /// When all interests were subscribed anew.
-    renewed_all: Option<Instant>,
+    /// Since when more were refused than these, and all have to be asked for.
+    more_since: Option<Instant>,
+    /// Whether they were asked for again and none was refused since.
+    is_taken: bool,
 }
 
 impl Refused {
     fn add(&mut self, subject: Bytes) {
-        let mut retry_at = *self.retry_at.get_or_insert_with(|| Instant::now() + RETRY);
+        self.is_taken = false;
+        self.retry_at.get_or_insert_with(|| Instant::now() + RETRY);
         if self.subjects.len() < REFUSED_MAX {
             self.subjects.insert(subject);
-        } else if let Some(renewed) = self.renewed_all {
-            retry_at = retry_at.max(renewed + RETRY_ALL);
+        } else if !self.subjects.contains(&subject) {
+            self.more_since.get_or_insert_with(Instant::now);
         }
-        self.retry_at = Some(retry_at);
+    }
+
+    /// Takes what is to be asked for now; `None` means all.
+    fn take(&mut self) -> Option<HashSet<Bytes>> {
+        let subjects = std::mem::take(&mut self.subjects);
+        self.retry_at = None;
+        let Some(since) = self.more_since else { return Some(subjects) };
+        if self.is_taken || since.elapsed() >= RETRY_ALL {
+            self.more_since = None;
+            return None;
+        }
+        self.is_taken = true;
+        self.retry_at = Some(Instant::now() + RETRY);
+        Some(subjects)
     }
 }
 
@@ -87,7 +103,7 @@ impl Registrar {
         client: Client,
         link: watch::Receiver<Link>,
         echo: String,
-        barriers: Subscriber,
+        barriers: Listener,
     ) -> Self {
         let (waiting, deferred, refused) = (VecDeque::new(), Vec::new(), Refused::default());
         Self { shared, client, link, seen: Link::default(), echo, barriers, sent: 0, waiting, deferred, refused }
@@ -104,7 +120,10 @@ impl Registrar {
                 changed = self.link.changed() => changed.is_ok() && self.follow_link().await,
                 Some(message) = self.barriers.next() => self.confirm_until(number(&message)).await,
                 () = until(deadline) => self.give_up_waiting("the server is slow").await,
-                () = until(self.refused.retry_at) => self.retry_refused().await,
+                () = until(self.refused.retry_at) => {
+                    self.retry_refused();
+                    true
+                }
                 request = poll_fn(|cx| self.shared.requests.poll_pop(cx)) => self.serve(request).await,
             };
             if !go_on {
@@ -176,21 +195,10 @@ impl Registrar {
         }
     }
 
-    /// Asks again for what was refused: for everything when so much was that the client has not told all of it.
-    async fn retry_refused(&mut self) -> bool {
-        let mut subjects = std::mem::take(&mut self.refused.subjects);
-        self.refused.retry_at = None;
-        if subjects.remove(self.echo.as_bytes()) {
-            match self.client.subscribe(self.echo.clone()).await {
-                Ok(barriers) => self.barriers = barriers,
-                Err(_) => return false,
-            }
-        }
-        if subjects.len() >= REFUSED_MAX {
-            self.refused.renewed_all = Some(Instant::now());
-            subjects = self.shared.interests.borrow().subjects().cloned().collect();
-        }
-        for subject in subjects {
+    /// Asks again for what was refused.
+    fn retry_refused(&mut self) {
+        let all = || self.shared.interests.borrow().subjects().cloned().collect();
+        for subject in self.refused.take().unwrap_or_else(all) {
             let refused = self.shared.interests.borrow_mut().renew(&subject);
             if let Some(subscription) = refused {
                 subscription.end(&self.shared.ending);
@@ -198,7 +206,6 @@ impl Registrar {
                 self.shared.requests.push(Request::Subscribe(subject));
             }
         }
-        true
     }
 
     async fn subscribe(&mut self, subject: &Bytes) -> Subscribed {
@@ -310,5 +317,33 @@ async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refuse(refused: &mut Refused, count: usize) {
+        (0..count).for_each(|number| refused.add(Bytes::from(format!("jetlinks.command.product1.device{number}.>"))));
+    }
+
+    #[test]
+    fn what_was_refused_is_asked_for_alone_and_all_as_soon_as_it_is_taken_where_more_was_refused() {
+        let mut refused = Refused::default();
+        let asked = |refused: &mut Refused| refused.take().map(|subjects| subjects.len());
+        refuse(&mut refused, REFUSED_MAX);
+        assert_eq!((asked(&mut refused), refused.retry_at), (Some(REFUSED_MAX), None));
+        refuse(&mut refused, REFUSED_MAX + 1);
+        for _attempt in 0..3 {
+            assert!(refused.retry_at.is_some());
+            assert_eq!(asked(&mut refused), Some(REFUSED_MAX));
+            refuse(&mut refused, REFUSED_MAX);
+        }
+        assert_eq!(asked(&mut refused), Some(REFUSED_MAX));
+        assert!(refused.retry_at.is_some(), "it is looked whether they were taken");
+        assert_eq!((asked(&mut refused), refused.retry_at), (None, None));
+        refuse(&mut refused, 1);
+        assert_eq!(asked(&mut refused), Some(1));
     }
 }

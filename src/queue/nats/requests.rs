@@ -12,7 +12,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::Duration;
 
-use async_nats::{Client, HeaderMap, Message, PublishErrorKind, ServerAddr, StatusCode, Subscriber};
+use async_nats::{Client, HeaderMap, Message, PublishErrorKind, ServerAddr, StatusCode};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::sync::watch;
@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::connection::{self, Capacity, Link};
 use super::headers::unescape;
+use super::lasting::{IfRefused, Listener};
 use super::line::Line;
 use super::{NatsError, NatsSettings};
 
@@ -134,13 +135,7 @@ async fn supervise(
         return;
     };
     let inbox = connection.client.new_inbox();
-    let answers = match connection.client.subscribe(format!("{inbox}.*")).await {
-        Ok(answers) => answers,
-        Err(error) => {
-            tracing::error!(%error, "the NATS client refused its inbox");
-            return;
-        }
-    };
+    let Some(answers) = connection.control.listen(format!("{inbox}.*"), IfRefused::Leave).await else { return };
     let mut tasks = JoinSet::new();
     tasks.spawn_local(publish(Rc::clone(&shared), connection.client.clone(), connection.link.clone(), inbox));
     tasks.spawn_local(take_answers(Rc::clone(&shared), answers));
@@ -188,7 +183,7 @@ async fn publish(shared: Rc<Shared>, client: Client, mut link: watch::Receiver<L
     }
 }
 
-async fn take_answers(shared: Rc<Shared>, mut answers: Subscriber) {
+async fn take_answers(shared: Rc<Shared>, mut answers: Listener) {
     while let Some(message) = answers.next().await {
         let number = message.subject.rsplit('.').next().and_then(|number| number.parse().ok());
         if let Some(number) = number {

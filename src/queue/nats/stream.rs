@@ -151,13 +151,12 @@ pub(super) fn context(client: &Client, domain: Option<&str>, timeout: Duration) 
 }
 
 /// Makes sure that the stream exists, has a leader, takes every subject that the bridge writes, and acknowledges.
-pub(super) async fn prepare(client: &Client, settings: &NatsSettings) -> Result<StreamInfo, StreamTrouble> {
-    let api = Api::new(client, settings.domain.as_deref());
-    let info = match look(&api, &settings.stream).await? {
+pub(super) async fn prepare(api: &Api, settings: &NatsSettings) -> Result<StreamInfo, StreamTrouble> {
+    let info = match look(api, settings).await? {
         Some(info) => info,
         None => {
-            make(&api, settings).await?;
-            look(&api, &settings.stream).await?.ok_or(StreamTrouble::Leaderless)?
+            make(api, settings).await?;
+            look(api, settings).await?.ok_or(StreamTrouble::Leaderless)?
         }
     };
     match info.trouble(&settings.prefix) {
@@ -166,8 +165,9 @@ pub(super) async fn prepare(client: &Client, settings: &NatsSettings) -> Result<
     }
 }
 
-async fn look(api: &Api<'_>, name: &str) -> Result<Option<StreamInfo>, StreamTrouble> {
-    match api.ask(&format!("STREAM.INFO.{name}"), &()).await.map_err(unanswered)? {
+async fn look(api: &Api, settings: &NatsSettings) -> Result<Option<StreamInfo>, StreamTrouble> {
+    let name = format!("STREAM.INFO.{}", settings.stream);
+    match api.ask(settings.domain.as_deref(), &name, &()).await.map_err(unanswered)? {
         Response::Ok(info) => Ok(Some(info)),
         Response::Err { error } if error.error_code() == ErrorCode::STREAM_NOT_FOUND => Ok(None),
         Response::Err { error } => Err(StreamTrouble::Refused(error.to_string())),
@@ -181,7 +181,7 @@ fn unanswered(error: ApiError) -> StreamTrouble {
     })
 }
 
-async fn make(api: &Api<'_>, settings: &NatsSettings) -> Result<(), StreamTrouble> {
+async fn make(api: &Api, settings: &NatsSettings) -> Result<(), StreamTrouble> {
     let defaults = &settings.stream_defaults;
     let config = Config {
         name: settings.stream.clone(),
@@ -192,7 +192,8 @@ async fn make(api: &Api<'_>, settings: &NatsSettings) -> Result<(), StreamTroubl
         max_bytes: defaults.max_bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
         ..Config::default()
     };
-    match api.ask(&format!("STREAM.CREATE.{}", settings.stream), &config).await.map_err(unanswered)? {
+    let name = format!("STREAM.CREATE.{}", settings.stream);
+    match api.ask(settings.domain.as_deref(), &name, &config).await.map_err(unanswered)? {
         Response::Ok(IgnoredAny) => tracing::info!(stream = settings.stream, "made the stream"),
         // Another replica was faster, with other settings; what exists counts.
         Response::Err { error } if error.error_code() == ErrorCode::STREAM_NAME_EXIST => {}

@@ -5,18 +5,19 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Instant;
 
-use async_nats::{Message, Subscriber};
+use async_nats::Message;
 use futures_util::StreamExt;
 
 use super::{Shared, Trouble};
 use crate::protocol::uplink::Receipt;
 use crate::queue::nats::acknowledgement::{Acknowledgement, Answerer};
 use crate::queue::nats::in_flight::Fate;
+use crate::queue::nats::lasting::Listener;
 use crate::queue::nats::reply_subject;
 use crate::queue::nats::stats::count;
 
 /// Turns what comes on the reply subjects into receipts until the client has ended.
-pub(super) async fn gather(shared: Rc<Shared>, mut acknowledgements: Subscriber) {
+pub(super) async fn gather(shared: Rc<Shared>, mut acknowledgements: Listener) {
     let mut receipts = Vec::new();
     loop {
         let ended = poll_fn(|cx| {

@@ -14,9 +14,11 @@ use crate::protocol::uplink::Availability;
 use crate::queue::Backoff;
 use crate::queue::nats::NatsSettings;
 use crate::queue::nats::acknowledgement::StreamIdentity;
+use crate::queue::nats::api::Api;
 use crate::queue::nats::connection::{self, Capacity, Connection, Link};
 use crate::queue::nats::echo::Echo;
 use crate::queue::nats::foreign_streams::ForeignStreams;
+use crate::queue::nats::lasting::IfRefused;
 use crate::queue::nats::outstanding::{Loss, STALL};
 use crate::queue::nats::reply_subject::ReplySubjects;
 use crate::queue::nats::stats::count;
@@ -38,36 +40,24 @@ const GLANCE: Duration = Duration::from_millis(500);
 /// Connects, and keeps the line open as long as the stream takes records.
 pub(super) async fn run(shared: Rc<Shared>, settings: NatsSettings, servers: Vec<ServerAddr>, options: ConnectOptions) {
     let capacity = Capacity { operations: OPERATIONS, subscription: ACKNOWLEDGEMENTS };
-    let echoes = format!("{}.echo.", settings.prefix);
-    // Without its echo the uplink takes a server that lives for one that hangs, and no more.
     let foreign = ForeignStreams::over_messages(&settings, Arc::clone(&shared.stats));
     let (judging, looking) = (Rc::clone(&shared), Rc::clone(&foreign));
     let attend = move |violation| match violation {
-        violation if looking.was_refused(&violation) => None,
-        Violation::Publish(subject) => {
-            judging.forbid(&subject);
-            None
-        }
-        Violation::Payload => {
-            judging.note_payload_violation();
-            None
-        }
-        Violation::Subscription(subject) if subject.starts_with(&echoes) => None,
-        violation => Some(violation),
+        violation if looking.was_refused(&violation) => {}
+        Violation::Publish(subject) => judging.forbid(&subject),
+        Violation::Payload => judging.note_payload_violation(),
+        Violation::Subscription(_) => {}
     };
     let Some(connection) =
         connection::connect_attended(servers, options, capacity, "uplink", settings.ping_interval, attend).await
     else {
         return;
     };
-    let Some(echo) = Echo::start(&connection.client, &settings.prefix).await else { return };
+    let Some(echo) = Echo::start(&connection, &settings.prefix).await else { return };
+    let Some(api) = Api::start(&connection).await.map(Rc::new) else { return };
     let inbox = connection.client.new_inbox();
-    let acknowledgements = match connection.client.subscribe(format!("{inbox}.*")).await {
-        Ok(subscriber) => subscriber,
-        Err(error) => {
-            tracing::error!(%error, "the NATS client refused its inbox");
-            return;
-        }
+    let Some(acknowledgements) = connection.control.listen(format!("{inbox}.*"), IfRefused::Leave).await else {
+        return;
     };
     // Tasks of their own, so that neither spends the other's share of the scheduler; they end with this one.
     let mut tasks = JoinSet::new();
@@ -78,12 +68,12 @@ pub(super) async fn run(shared: Rc<Shared>, settings: NatsSettings, servers: Vec
         ReplySubjects::new(&inbox),
     ));
     tasks.spawn_local(gatherer::gather(Rc::clone(&shared), acknowledgements));
-    tasks.spawn_local(foreign.watch(connection.client.clone(), connection.link.clone()));
-    live(&shared, &settings, &connection, &echo).await;
+    tasks.spawn_local(foreign.watch(Rc::clone(&api), connection.link.clone()));
+    live(&shared, &settings, &connection, &echo, &api).await;
 }
 
 /// Waits for the stream, opens the line, waits for trouble, closes it, over and over.
-async fn live(shared: &Shared, settings: &NatsSettings, connection: &Connection, echo: &Echo) {
+async fn live(shared: &Shared, settings: &NatsSettings, connection: &Connection, echo: &Echo, api: &Api) {
     let mut link = connection.link.clone();
     let mut backoff = Backoff::new();
     let mut complaint = Complaint::default();
@@ -117,7 +107,7 @@ async fn live(shared: &Shared, settings: &NatsSettings, connection: &Connection,
             continue;
         }
         is_narrow = false;
-        let Some(info) = prepare(shared, settings, connection, echo, seen, &mut backoff).await else {
+        let Some(info) = prepare(shared, settings, connection, (echo, api), seen, &mut backoff).await else {
             hold_back_after_silence(shared, settings, &link, &mut silences);
             continue;
         };
@@ -174,14 +164,14 @@ async fn prepare(
     shared: &Shared,
     settings: &NatsSettings,
     connection: &Connection,
-    echo: &Echo,
+    (echo, api): (&Echo, &Api),
     seen: Link,
     backoff: &mut Backoff,
 ) -> Option<StreamInfo> {
     let link = &mut connection.link.clone();
     let prepared = async || {
         echo.call().await;
-        stream::prepare(&connection.client, settings).await
+        stream::prepare(api, settings).await
     };
     let mut last = None;
     loop {
