@@ -31,6 +31,9 @@ const MESSAGE_BYTES: usize = 128;
 /// The same for one header.
 const HEADER_BYTES: usize = 96;
 
+/// Headers of a command that together have more bytes than this are long.
+const LONG_HEADERS_BYTES: usize = 1024;
+
 /// A command as it came, without what the client tells beside.
 #[derive(Debug)]
 pub(super) struct Waiting {
@@ -46,16 +49,25 @@ pub(super) struct Waiting {
 impl Waiting {
     fn new(interest: Bytes, message: Message) -> Self {
         let Message { subject, reply, payload, headers, .. } = message;
-        Self { interest, subject, reply, payload, headers: headers.map(Box::new) }
+        let mut waiting = Self { interest, subject, reply, payload, headers: headers.map(Box::new) };
+        // The client copies headers, and cuts the body out of the buffer that it has read both into: all of that would be
+        // kept, uncounted.
+        if waiting.header_bytes() > LONG_HEADERS_BYTES {
+            waiting.payload = Bytes::copy_from_slice(&waiting.payload);
+        }
+        waiting
+    }
+
+    fn header_bytes(&self) -> usize {
+        self.headers.as_ref().map_or(0, |headers| {
+            let each = headers.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
+            each.map(|(name, value)| HEADER_BYTES + AsRef::<str>::as_ref(name).len() + value.as_str().len()).sum()
+        })
     }
 
     fn held_bytes(&self) -> usize {
-        let headers = self.headers.as_ref().map_or(0, |headers| {
-            let each = headers.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
-            each.map(|(name, value)| HEADER_BYTES + AsRef::<str>::as_ref(name).len() + value.as_str().len()).sum()
-        });
         let texts = self.subject.len() + self.reply.as_ref().map_or(0, |reply| reply.len());
-        size_of::<Entry>() + MESSAGE_BYTES + texts + self.payload.len() + headers
+        size_of::<Entry>() + MESSAGE_BYTES + texts + self.payload.len() + self.header_bytes()
     }
 }
 
@@ -271,5 +283,29 @@ mod tests {
         headers.insert("correlation-id", "c".repeat(1000));
         let with = Waiting { headers: Some(Box::new(headers)), ..command(1) };
         assert!(with.held_bytes() > command(1).held_bytes() + 1000);
+    }
+
+    #[test]
+    fn a_body_behind_long_headers_keeps_nothing_of_what_it_was_read_with() {
+        let read = Bytes::from(vec![b' '; 100_000]);
+        let of = |long: usize| {
+            let mut headers = HeaderMap::new();
+            headers.insert("correlation-id", "c".repeat(long));
+            let message = Message {
+                subject: Subject::from_static("jetlinks.command.product1.device1.direct"),
+                reply: None,
+                payload: read.slice(99_990..),
+                headers: Some(headers),
+                status: None,
+                description: None,
+                length: 0,
+            };
+            Waiting::new(Bytes::new(), message)
+        };
+        let is_part = |waiting: &Waiting| read.as_ptr_range().contains(&waiting.payload.as_ptr());
+        assert!(is_part(&of(10)), "a short one is not worth a copy");
+        let long = of(10_000);
+        assert!(!is_part(&long));
+        assert_eq!(long.payload, read.slice(99_990..));
     }
 }
