@@ -68,6 +68,13 @@ test: tools ## runs every test, real brokers included
 test-faults: tools ## causes faults of servers, network and process under load, prints what each cost; no part of `make test`
 	$(CARGO) test --locked --test faults -- --test-threads=1 --nocapture
 
+# One flood at a time, for each takes a core; the bridge that bears it has to be an optimised one.
+.PHONY: test-floods
+test-floods: tools ## floods an optimised bridge (TEST_BRIDGE, or one built for release) at full rates, prints what others notice; no part of `make test`
+	@test -n '$(TEST_BRIDGE)' || $(CARGO) build --locked --release
+	TEST_BRIDGE='$(abspath $(or $(TEST_BRIDGE),$(TARGET_DIR)/release/jetlinks-bridge))' \
+		$(CARGO) test --locked --test floods -- --test-threads=1 --nocapture
+
 .PHONY: test-chart
 test-chart: tools-chart build ## tests the Helm chart, the recipe of the image and the compose file; part of `make test`
 	@BRIDGE='$(BRIDGE)' $(TOOLS)/venv/bin/python -B tests/chart/main.py

@@ -13,7 +13,6 @@ mod command;
 mod descriptors;
 mod end;
 mod fleet;
-mod flood;
 mod kafka_brokers;
 mod kafka_causes;
 mod kafka_commands;

@@ -1,7 +1,6 @@
 //! The page of metrics over the real bridge: what the documentation lists is there and counts, and nothing else is.
 //!
 //! Each module is a part of the script that makes devices, callers and queues do everything that is counted.
-#![expect(clippy::disallowed_methods, reason = "tests own the clock and the sockets")]
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 #[path = "../support/mod.rs"]
@@ -15,9 +14,6 @@ mod mqtt;
 mod outage;
 mod page;
 mod registry;
-#[path = "../registry/service.rs"]
-#[allow(dead_code, reason = "shared with the tests of the registry, which use all of it")]
-mod service;
 mod tls;
 mod tracing;
 

@@ -1,7 +1,7 @@
 //! A registry behind HTTP.
 
 use crate::page::Seen;
-use crate::service::{Mood, Service};
+use crate::support::service::{Mood, Service};
 use crate::support::{Bridge, Connect, Registration, Registry, Settings, Wire};
 use crate::wait_counted;
 

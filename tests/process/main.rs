@@ -5,7 +5,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod bystander;
 mod children;
 mod coap;
 mod command;
@@ -13,7 +12,6 @@ mod command_failure;
 mod configuration;
 mod connect;
 mod descriptors;
-mod flood;
 mod hostile;
 mod keep_alive;
 mod liveness;
@@ -25,11 +23,9 @@ mod publish;
 mod rejected;
 mod relay;
 mod renewal;
-mod shares;
 mod shutdown;
 mod simulated;
 mod start;
-mod strangers;
 mod subcommand;
 mod subscribe;
 mod takeover;

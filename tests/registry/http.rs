@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::door::{self, ACCEPTED, AWAY, PATIENCE, REFUSED, is_served, knock, knock_at, knock_until, record};
-use super::service::{Mood, Service};
 use crate::support::bridge::{command, run_command, wait_for_log};
+use crate::support::service::{Mood, Service};
 use crate::support::{
     Bridge, Folder, Packet, Process, Registration, Registry, Settings, Wire, eventually, packet, port,
 };

@@ -10,5 +10,3 @@ mod door;
 mod http;
 mod memory;
 mod nats;
-mod service;
-mod strangers;

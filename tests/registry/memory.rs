@@ -17,12 +17,14 @@ fn base(settings: &Settings) -> u64 {
 }
 
 /// Fails unless the bridge holds at most that for each device now, and never held more than that.
+#[expect(clippy::print_stdout, reason = "measured figures, for whoever asks with --nocapture")]
 fn hold(bridge: &mut Bridge, what: &str, base: u64, read: u64) {
     let each = |bytes: u64| bytes.saturating_sub(base) / DEVICES as u64;
     eventually(&format!("{what} held in {HELD} bytes each"), PATIENCE, || {
         (each(bridge.process().resident_bytes()) <= HELD).then_some(())
     });
     let peak = each(bridge.process().peak_bytes());
+    println!("{what}: {} bytes of a device, {peak} at most", each(bridge.process().resident_bytes()));
     assert!(peak <= read, "{what}: {peak} bytes each at most");
 }
 

@@ -1,6 +1,7 @@
 //! The real bridge.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
@@ -119,6 +120,12 @@ impl Bridge {
             }
         });
         self.lines = Some(receiver);
+    }
+
+    /// Reads stdout on and keeps nothing of it, for floods of which nobody reads what is written.
+    pub(crate) fn forget_lines(&mut self) {
+        let lines = self.lines.take().expect("stdout is being read");
+        thread::spawn(move || lines.into_iter().for_each(drop));
     }
 
     /// Takes stdout away, for a test that decides itself when it is read.
@@ -268,9 +275,19 @@ fn parse(line: &str) -> Value {
     serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
 }
 
+/// The optimised bridge that stands in for the one built with the tests: `TEST_BRIDGE=path cargo test`.
+pub(crate) fn optimised() -> Option<OsString> {
+    std::env::var_os("TEST_BRIDGE").filter(|path| !path.is_empty())
+}
+
+/// The second where an optimised bridge is tested, and else the first, which a debug build can bear.
+pub(crate) fn by_build<T>(debug: T, optimised_one: T) -> T {
+    if optimised().is_some() { optimised_one } else { debug }
+}
+
 /// A call of the bridge without anything of this process' own settings, to be completed by the caller.
 pub(crate) fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_jetlinks-bridge"));
+    let mut command = Command::new(optimised().unwrap_or_else(|| env!("CARGO_BIN_EXE_jetlinks-bridge").into()));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("JETLINKS_BRIDGE")) {
         command.env_remove(name);
     }

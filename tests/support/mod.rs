@@ -30,6 +30,7 @@ pub(crate) mod pipe;
 pub(crate) mod port;
 pub(crate) mod process;
 pub(crate) mod registry;
+pub(crate) mod service;
 pub(crate) mod settings;
 pub(crate) mod stored;
 pub(crate) mod tool;

@@ -1,12 +1,13 @@
 //! Strangers without any credential, and what everybody needs: memory, and places for connections.
 
 use std::net::UdpSocket;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use jetlinks_bridge::codec::coap::Code;
 
-use crate::flood::{begin_handshake, hello};
+use crate::datagrams::{begin_handshake, hello};
+use crate::flood::{Beside, Flood, SERVED, per_second};
+use crate::support::bridge::by_build;
 use crate::support::{Bridge, Certificate, CoapDevice, Registration, Registry, Settings, Wire, eventually};
 
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -21,10 +22,9 @@ const FLAT_BYTES: u64 = 8 << 20;
 const HANDSHAKES: u64 = 256;
 
 /// Addresses of strangers.
-const HOSTS: u8 = 3;
-
-/// Datagrams that they send, no faster than a debug build reads them.
-const PER_SECOND: f64 = 15_000.0;
+fn hosts() -> u8 {
+    by_build(3, 4)
+}
 
 /// One byte of a handshake message, which has so many.
 fn fragment(message: u8, bytes: usize, offset: usize) -> Vec<u8> {
@@ -57,8 +57,8 @@ fn attack() -> Vec<Vec<u8>> {
 
 #[test]
 fn fragments_of_strangers_take_no_more_memory_than_is_documented_and_it_is_given_back() {
-    let registration = Registration::encrypting("device1");
-    let registry = Registry::new(std::slice::from_ref(&registration));
+    let (registration, bystander) = (Registration::encrypting("device1"), Registration::new("device2"));
+    let registry = Registry::new(&[registration.clone(), bystander.clone()]);
     let certificate = Certificate::elliptic();
     let settings = Settings::stdio(&registry).coap(&certificate).toml("runtime.workers", "1");
     // One network may begin half of them.
@@ -66,28 +66,27 @@ fn fragments_of_strangers_take_no_more_memory_than_is_documented_and_it_is_given
     let dtls = bridge.listener("dtls");
     // What the first handshake takes, it takes once.
     CoapDevice::dtls(dtls).token(&registration);
+    let beside = Beside::start(bridge.mqtt(), &bystander);
     let hello = hello();
     let before = bridge.process().resident_bytes();
-    let addresses = (1..=HOSTS).flat_map(|host| (0..HANDSHAKES).map(move |_| ([127, 0, 3, host], 0).into()));
+    let addresses = (1..=hosts()).flat_map(|host| (0..HANDSHAKES).map(move |_| ([127, 0, 3, host], 0).into()));
     let sockets: Vec<UdpSocket> = addresses.filter_map(|address| begin_handshake(address, dtls, &hello)).collect();
     let mut open = eventually("most handshakes are half open", PATIENCE, || {
         let open = bridge.metric("jetlinks_bridge_connections", &["dtls", "opening"]) as u64;
-        (open >= u64::from(HOSTS) * HANDSHAKES * 9 / 10).then_some(open)
+        (open >= u64::from(hosts()) * HANDSHAKES * 9 / 10).then_some(open)
     });
-    let (begin, mut sent) = (Instant::now(), 0.0);
-    for datagram in attack() {
-        for socket in &sockets {
-            socket.send(&datagram).unwrap();
-            sent += 1.0;
-            while begin.elapsed().as_secs_f64() * PER_SECOND < sent {
-                thread::yield_now();
-            }
-        }
-    }
+    let (datagrams, ports) = (attack(), sockets.len());
+    let all = datagrams.len() * ports;
+    let flood = Flood::start(by_build(15_000.0, 75_000.0), move |number| {
+        drop(sockets[number % ports].send(&datagrams[number / ports % datagrams.len()]));
+    });
+    eventually("every handshake was sent everything", PATIENCE, || (flood.count() >= all).then_some(()));
     open = open.max(bridge.metric("jetlinks_bridge_connections", &["dtls", "opening"]) as u64);
     let peak = bridge.process().peak_bytes();
     let each = peak.saturating_sub(before) / open;
     println!("before {before}, peak {peak}, {open} half open, {each} bytes each");
+    beside.bear_strangers(&format!("fragments for {open} handshakes"), per_second(|| flood.rate(), "datagrams"), None);
+    drop(flood);
     assert!(each <= SESSION_BYTES, "{each} bytes for each of {open} handshakes");
     eventually("the memory is given back", PATIENCE, || {
         (bridge.process().resident_bytes() <= before + FLAT_BYTES).then_some(())
@@ -99,10 +98,12 @@ fn fragments_of_strangers_take_no_more_memory_than_is_documented_and_it_is_given
 fn silent_dtls_sessions_keep_no_device_out_and_end_after_seconds() {
     const CONNECTIONS: usize = 300;
     let (mqtt, coap) = (Registration::new("device1"), Registration::encrypting("device2"));
-    let registry = Registry::new(&[mqtt.clone(), coap.clone()]);
+    let bystander = Registration::new("device3");
+    let registry = Registry::new(&[mqtt.clone(), coap.clone(), bystander.clone()]);
     let certificate = Certificate::elliptic();
     let settings = Settings::stdio(&registry).coap(&certificate).toml("runtime.workers", "1");
-    let bridge = Bridge::start(&settings.toml("limits.connections", &CONNECTIONS.to_string()));
+    let bridge = Bridge::start(&settings.toml("limits.connections", &(CONNECTIONS + 1).to_string()));
+    let beside = Beside::start(bridge.mqtt(), &bystander);
     let dtls = bridge.listener("dtls");
     // One address alone has 256.
     let addresses = (0..CONNECTIONS).map(|number| ([127, 0, 4, (number % 2) as u8 + 1], 0).into());
@@ -112,7 +113,10 @@ fn silent_dtls_sessions_keep_no_device_out_and_end_after_seconds() {
     let begin = Instant::now();
     let mut wire = Wire::connect(bridge.mqtt(), &mqtt);
     wire.publish_acknowledged(&mqtt.topic("tags"), r#"{"tags":{}}"#, 1);
-    assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+    let served = begin.elapsed();
+    assert!(served < SERVED, "{served:?}");
+    let rate = || format!("{CONNECTIONS} of as many connections");
+    beside.bear_strangers("silent sessions of DTLS", rate, Some(served));
     let mut device = CoapDevice::dtls(dtls);
     let token = device.token(&coap);
     eventually("who said nothing is gone", PATIENCE, || (sessions() == 1).then_some(()));

@@ -1,11 +1,11 @@
-//! Peers that want nothing but to be in the way of others.
+//! Datagrams without sense, and handshakes that are not gone on with.
 
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::flood::{Beside, Flood, per_second};
+use crate::support::bridge::by_build;
 use crate::support::coap::{anywhere, socket};
 use crate::support::{Bridge, Certificate, CoapDevice, Registration, Registry, Settings, eventually};
 
@@ -21,47 +21,14 @@ const UNREMARKABLE: Duration = Duration::from_millis(2);
 /// Datagrams of one kind in one wave.
 const DATAGRAMS: usize = 20_000;
 
-/// What a flood sends in a second. More than a bridge can read is a queue in the kernel, in which everybody waits; a debug build reads
-/// some 20,000 a second.
-const PER_SECOND: f64 = 5_000.0;
+/// What a flood sends in a second, three datagrams each time. More than a bridge can read is a queue in the kernel, in which
+/// everybody waits; a debug build reads some 20,000 a second.
+fn rounds_per_second() -> f64 {
+    by_build(5_000.0, 20_000.0)
+}
 
 /// Ports that hellos come from.
 const PORTS: usize = 1_300;
-
-pub(crate) struct Flood {
-    is_over: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Flood {
-    /// Has `next` done so many times a second until it is dropped.
-    pub(crate) fn start(per_second: f64, mut next: impl FnMut(usize) + Send + 'static) -> Self {
-        let is_over = Arc::new(AtomicBool::new(false));
-        let own = is_over.clone();
-        let thread = thread::spawn(move || {
-            let begin = Instant::now();
-            let mut number = 0;
-            while !own.load(Ordering::Relaxed) {
-                if begin.elapsed().as_secs_f64() * per_second > number as f64 {
-                    next(number);
-                    number += 1;
-                } else {
-                    thread::yield_now();
-                }
-            }
-        });
-        Self { is_over, thread: Some(thread) }
-    }
-}
-
-impl Drop for Flood {
-    fn drop(&mut self) {
-        self.is_over.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            thread.join().unwrap();
-        }
-    }
-}
 
 /// Bytes without sense, the same for the same seed.
 struct Noise(u64);
@@ -173,7 +140,7 @@ fn noise_hellos_and_unfinished_handshakes_cost_no_memory_and_delay_nobody() {
         let many: Vec<UdpSocket> =
             (0..PORTS / 4).map(|number| socket(([127, 0, 1, (number % 200) as u8 + 1], 0).into(), dtls)).collect();
         let first = hello.clone();
-        let flood = Flood::start(PER_SECOND, move |number| {
+        let flood = Flood::start(rounds_per_second(), move |number| {
             // What the bridge has no room for is lost: that is no failure of the flood.
             let datagram = noise.datagram();
             drop(senders[number % senders.len()].send(&datagram));
@@ -202,4 +169,23 @@ fn noise_hellos_and_unfinished_handshakes_cost_no_memory_and_delay_nobody() {
     assert!(growth < FLAT_BYTES, "{resident:?} bytes");
     assert!(bridge.metric("jetlinks_bridge_dtls_handshakes_total", &["refused"]) > 0.0, "no bound was reached");
     assert!(bridge.metric("jetlinks_bridge_dtls_cookies_total", &[]) > DATAGRAMS as f64);
+}
+
+#[test]
+fn datagrams_without_sense_delay_no_device_over_mqtt() {
+    let (registry, devices) = Registry::numbered(1);
+    let certificate = Certificate::elliptic();
+    let bridge = Bridge::start(&Settings::stdio(&registry).coap(&certificate));
+    for listener in ["coap", "dtls"] {
+        let beside = Beside::start(bridge.mqtt(), &devices[0]);
+        let server = bridge.listener(listener);
+        let mut noise = Noise(0x2545_f491_4f6c_dd1d);
+        let datagrams: Vec<Vec<u8>> = (0..DATAGRAMS).map(|_| noise.datagram()).collect();
+        let senders: Vec<UdpSocket> = (2..10).map(|host| socket(([127, 0, 0, host], 0).into(), server)).collect();
+        let flood = Flood::start(by_build(10_000.0, 100_000.0), move |number| {
+            drop(senders[number % senders.len()].send(&datagrams[number % datagrams.len()]));
+        });
+        eventually("the noise is sent", PATIENCE, || (flood.count() > DATAGRAMS).then_some(()));
+        beside.bear_strangers(&format!("noise to {listener}"), per_second(|| flood.rate(), "datagrams"), None);
+    }
 }
