@@ -106,6 +106,27 @@ fn a_server_that_hangs_and_is_the_only_one_is_not_left_and_costs_no_connection_w
     assert!(!bridge.log().contains("lost the connection"), "{}", bridge.log());
 }
 
+#[test]
+fn a_connection_that_the_network_has_forgotten_is_left_for_a_new_one_before_the_pings_fail() {
+    let nats = Nats::start();
+    let link = Link::to(nats.address());
+    let (registry, devices) = Registry::numbered(1);
+    let servers = format!("[\"nats://{}\"]", link.address());
+    let bridge = Bridge::start(&Settings::nats(&registry, &nats).toml("nats.servers", &servers));
+    let topic = devices[0].topic("event/e");
+    let mut wire = Wire::connect(bridge.mqtt(), &devices[0]);
+    wire.publish_acknowledged(&topic, REPORT, 1);
+    link.forget();
+    wire.publish(&topic, REPORT, 1, 2);
+    for role in ["uplink", "commands", "coordination"] {
+        let role = format!("role=\"{role}\"");
+        wait_for_log(&bridge, &["lost the connection", &role, "did not answer for", "answers a new connection"]);
+    }
+    let mut wire = eventually("the device is served again", PATIENCE, || try_connect(&bridge, &devices[0]));
+    wire.publish_acknowledged(&topic, REPORT, 1);
+    assert_eq!(bridge.log().matches("lost the connection").count(), 3, "{}", bridge.log());
+}
+
 /// Asks a device for a property with the bridge's own command; its exit code.
 fn ask(bridge: &Bridge, device: &Registration) -> i32 {
     let (to, config) = (format!("product1/{}", device.id), bridge.config().display().to_string());

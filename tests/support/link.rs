@@ -49,6 +49,8 @@ struct Shared {
     delay_ms: AtomicU32,
     /// When what it has taken is through, and what those have that share with it.
     busy_until: Arc<Mutex<Instant>>,
+    /// How often the link forgot its connections; those from before carry nothing.
+    forgotten: AtomicU32,
     state: Mutex<(Mood, Vec<TcpStream>)>,
     changed: Condvar,
 }
@@ -61,27 +63,46 @@ impl Link {
 
     /// A link that carries so many bytes a second towards that address, and as many as come back.
     pub(crate) fn slow(target: SocketAddr, bytes_per_second: u32) -> Self {
-        Self::sharing(target, bytes_per_second, Arc::new(Mutex::new(Instant::now())))
+        Self::listen(
+            SocketAddr::from(([127, 0, 0, 1], 0)),
+            target,
+            bytes_per_second,
+            Arc::new(Mutex::new(Instant::now())),
+        )
+    }
+
+    /// As [`Link::to`], reached at that address.
+    pub(crate) fn at(address: SocketAddr, target: SocketAddr) -> Self {
+        Self::listen(address, target, 0, Arc::new(Mutex::new(Instant::now())))
     }
 
     /// Links to these addresses that share what they carry, as they do at the end of one line.
     pub(crate) fn to_each(targets: &[SocketAddr]) -> Vec<Self> {
-        let busy_until = Arc::new(Mutex::new(Instant::now()));
-        targets.iter().map(|target| Self::sharing(*target, 0, Arc::clone(&busy_until))).collect()
+        let (any, busy_until) = (SocketAddr::from(([127, 0, 0, 1], 0)), Arc::new(Mutex::new(Instant::now())));
+        targets.iter().map(|target| Self::listen(any, *target, 0, Arc::clone(&busy_until))).collect()
     }
 
-    fn sharing(target: SocketAddr, bytes_per_second: u32, busy_until: Arc<Mutex<Instant>>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+    fn listen(address: SocketAddr, target: SocketAddr, bytes_per_second: u32, busy_until: Arc<Mutex<Instant>>) -> Self {
+        let listener = TcpListener::bind(address).expect("the port is free");
         let address = listener.local_addr().expect("a bound socket has an address");
         let state = Mutex::new((Mood::Through, Vec::new()));
         let changed = Condvar::new();
         let (bytes_per_second, delay_ms) = (AtomicU32::new(bytes_per_second), AtomicU32::new(0));
-        let shared = Arc::new(Shared { target, bytes_per_second, delay_ms, busy_until, state, changed });
+        let shared = Arc::new(Shared {
+            target,
+            bytes_per_second,
+            delay_ms,
+            busy_until,
+            forgotten: AtomicU32::new(0),
+            state,
+            changed,
+        });
         let accepting = Arc::clone(&shared);
         thread::spawn(move || {
             for near in listener.incoming().map_while(Result::ok) {
-                if accepting.wait_while_silent(End::Far) != Mood::Cut {
-                    accepting.forward(near);
+                let age = accepting.forgotten.load(Ordering::Relaxed);
+                if accepting.wait_while_silent(End::Far, age) != Mood::Cut {
+                    accepting.forward(near, age);
                 }
             }
         });
@@ -106,6 +127,11 @@ impl Link {
     /// Lets nothing through to that end and tells nobody; the other direction works.
     pub(crate) fn silence_to(&self, end: End) {
         self.shared.set(Mood::SilentTo(end));
+    }
+
+    /// Carries nothing more of the connections that are there, and tells nobody; new ones fare as before.
+    pub(crate) fn forget(&self) {
+        self.shared.forgotten.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Carries so many bytes a second from now on, in the direction of [`Link::slow`]; 0 is as much as comes.
@@ -143,14 +169,17 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    fn wait_while_silent(&self, to: End) -> Mood {
+    fn wait_while_silent(&self, to: End, age: u32) -> Mood {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_silent = |mood: Mood| [Mood::Silent, Mood::SilentTo(to)].contains(&mood);
+        let is_silent = |mood: Mood| {
+            let is_forgotten = mood != Mood::Cut && age < self.forgotten.load(Ordering::Relaxed);
+            is_forgotten || [Mood::Silent, Mood::SilentTo(to)].contains(&mood)
+        };
         let state = self.changed.wait_while(state, |(mood, _)| is_silent(*mood));
         state.unwrap_or_else(PoisonError::into_inner).0
     }
 
-    fn forward(self: &Arc<Self>, near: TcpStream) {
+    fn forward(self: &Arc<Self>, near: TcpStream, age: u32) {
         let Ok(far) = TcpStream::connect(self.target) else { return };
         for stream in [&near, &far] {
             drop(stream.set_nodelay(true));
@@ -160,7 +189,7 @@ impl Shared {
         let ends = (near.try_clone().expect("as above"), far.try_clone().expect("as above"));
         for ((from, to), end) in [(ends, End::Far), ((far, near), End::Near)] {
             let shared = Arc::clone(self);
-            thread::spawn(move || shared.copy(from, to, end));
+            thread::spawn(move || shared.copy(from, to, end, age));
         }
     }
 
@@ -180,7 +209,7 @@ impl Shared {
         drop(self.changed.wait_timeout_while(state, time, |(mood, _)| *mood != Mood::Cut));
     }
 
-    fn copy(&self, mut from: TcpStream, mut to: TcpStream, end: End) {
+    fn copy(&self, mut from: TcpStream, mut to: TcpStream, end: End, age: u32) {
         let mut buffer = vec![0; DELAYED_BYTES];
         loop {
             let delay = Duration::from_millis(self.delay_ms.load(Ordering::Relaxed).into());
@@ -191,7 +220,7 @@ impl Shared {
             if end == End::Far && bytes_per_second > 0 {
                 self.carry(count, bytes_per_second);
             }
-            if self.wait_while_silent(end) == Mood::Cut || to.write_all(&buffer[..count]).is_err() {
+            if self.wait_while_silent(end, age) == Mood::Cut || to.write_all(&buffer[..count]).is_err() {
                 break;
             }
         }

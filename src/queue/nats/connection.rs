@@ -93,19 +93,18 @@ pub fn options(settings: &NatsSettings) -> Result<(Vec<ServerAddr>, ConnectOptio
     Ok((servers, options))
 }
 
-/// Opens a connection. `None` only where
-/// the client refuses what [`options`] has let through.
+/// Opens a connection. `None` only where the client refuses what [`options`] has let through.
 pub(super) async fn connect(
     servers: Vec<ServerAddr>,
     options: ConnectOptions,
     capacity: Capacity,
     role: &'static str,
+    ping_interval: Duration,
 ) -> Option<Connection> {
-    connect_attended(servers, options, capacity, role, Duration::MAX, |_| ()).await
+    connect_attended(servers, options, capacity, role, ping_interval, |_| ()).await
 }
 
-/// As [`connect`], for an owner that wants to know whether the server fell silent before the connection was lost, and that
-/// attends to violations, those apart that are about lasting subscriptions.
+/// As [`connect`], for an owner that attends to violations, those apart that are about lasting subscriptions.
 pub(super) async fn connect_attended(
     servers: Vec<ServerAddr>,
     options: ConnectOptions,

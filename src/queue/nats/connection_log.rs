@@ -90,6 +90,12 @@ impl ConnectionLog {
         }
     }
 
+    /// For how long the server has said nothing, when one that lives would have answered.
+    pub(super) fn silence(&self) -> Option<Duration> {
+        let silence = self.heard().since.map(|since| since.elapsed());
+        silence.filter(|silence| *silence >= self.shared.silence)
+    }
+
     /// How many connections were lost as the server did not answer any more.
     pub(super) fn silences(&self) -> u64 {
         self.heard().silences
@@ -116,6 +122,8 @@ impl ConnectionLog {
             Event::Connected => {
                 let mut state = self.state();
                 *state = State { is_connected: true, changes: state.changes + 1, ..State::default() };
+                // The silence of the connection before is none of this one.
+                self.heard().since = Some(Instant::now());
                 tracing::info!(role, "connected to NATS");
             }
             Event::Disconnected => self.lost(),
@@ -143,9 +151,8 @@ impl ConnectionLog {
         }
         state.changes += 1;
         let blamed = state.blamed.take().filter(|(since, _)| since.elapsed() < BLAME).map(|(_, cause)| cause);
-        let mut heard = self.heard();
-        let silence = heard.since.map(|since| since.elapsed()).filter(|silence| *silence >= self.shared.silence);
-        heard.silences += u64::from(silence.is_some());
+        let silence = self.silence();
+        self.heard().silences += u64::from(silence.is_some());
         let cause = blamed.unwrap_or_else(|| match silence {
             Some(silence) => format!("the server did not answer for {} s", silence.as_secs()),
             // A client that reads too slowly is closed without a word, too.

@@ -2,9 +2,11 @@
 //!
 //! A client stays with a server until its pings fail or the server closes. Three things it never notices: a server that
 //! takes bytes and does not answer for the stream, a subscription that the server has refused, and a limit of the server
-//! that has changed since the connection was made.
+//! that has changed since the connection was made. One it notices late: that the address behind the server's name is
+//! another one by now, or that the network has forgotten the connection, so that a new one would do.
 
 use std::cell::Cell;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_nats::connection::State;
@@ -28,7 +30,7 @@ const FLUSH: Duration = Duration::from_millis(500);
 /// How often it is looked whether it is time to leave, or to subscribe again.
 const GLANCE: Duration = Duration::from_secs(1);
 
-/// How long a look at the limits may take.
+/// How long a new connection may take that only looks whether the server answers, and with which limits.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// What its owners may do to a connection.
@@ -124,6 +126,29 @@ impl Control {
         }
     }
 
+    /// How long the server has been silent, where one that lives would have answered.
+    fn silence(&self) -> Option<Duration> {
+        self.log.sample(self.client.statistics().in_bytes.load(Ordering::Relaxed));
+        self.log.silence()
+    }
+
+    /// Leaves a connection without an answer when a new one has one. Where that hangs, too, as all do while a server stands
+    /// still, the present one goes on when the server wakes, and nobody has to send again.
+    async fn leave_when_silent(&self) {
+        if self.client.connection_state() != State::Connected || self.silence().is_none() {
+            return;
+        }
+        if connection::connect_once(self.servers.clone(), self.options.clone(), LOOK).await.is_err() {
+            return;
+        }
+        // What wakes with the server needs a moment to show it.
+        tokio::time::sleep(GLANCE).await;
+        if let Some(silence) = self.silence() {
+            let seconds = silence.as_secs();
+            self.leave(&format!("the server did not answer for {seconds} s, and answers a new connection")).await;
+        }
+    }
+
     /// Notes that the connection was made anew, with the limits of this moment.
     pub(super) fn connected(&self) {
         self.limits_seen.set(Some(Instant::now()));
@@ -154,6 +179,7 @@ impl Control {
                 () = tokio::time::sleep(GLANCE) => {
                     self.attend_subscriptions().await;
                     self.leave_when_due().await;
+                    self.leave_when_silent().await;
                     continue;
                 }
             }

@@ -56,8 +56,8 @@ impl NatsCoordination {
     pub async fn start(settings: &NatsSettings) -> Result<Self, NatsError> {
         let (servers, options) = connection::options(settings)?;
         let capacity = Capacity { operations: OPERATIONS, subscription: CLAIMS };
-        let connection =
-            connection::connect(servers, options, capacity, "coordination").await.ok_or(NatsError::NoServer)?;
+        let connection = connection::connect(servers, options, capacity, "coordination", settings.ping_interval);
+        let connection = connection.await.ok_or(NatsError::NoServer)?;
         let subject = format!("{}.claim", settings.prefix);
         let echo = connection::echo_subject(&connection.client, &settings.prefix);
         let claims = listen(&connection, subject.clone()).await?;

@@ -99,7 +99,8 @@ impl NatsRequests {
         let (servers, options) = connection::options(settings)?;
         let shared = Rc::new(Shared::default());
         let capacity = Capacity { operations: waiting_max + OPERATIONS_SPARE, subscription: waiting_max };
-        let supervisor = tokio::task::spawn_local(supervise(Rc::clone(&shared), servers, options, capacity));
+        let supervisor =
+            tokio::task::spawn_local(supervise(Rc::clone(&shared), servers, options, capacity, settings.ping_interval));
         Ok(Self { shared, supervisor })
     }
 
@@ -130,8 +131,10 @@ async fn supervise(
     servers: Vec<ServerAddr>,
     options: async_nats::ConnectOptions,
     capacity: Capacity,
+    ping_interval: Duration,
 ) {
-    let Some(connection) = connection::connect(servers, options, capacity, "hand-over of commands").await else {
+    let connecting = connection::connect(servers, options, capacity, "hand-over of commands", ping_interval);
+    let Some(connection) = connecting.await else {
         return;
     };
     let inbox = connection.client.new_inbox();
