@@ -23,7 +23,7 @@ fn a_log_that_nobody_reads_keeps_no_device_waiting_and_no_process_from_ending() 
     let (registry, devices) = Registry::numbered(2);
     let pipe = Pipe::new();
     let [mqtt, admin] = [0; 2].map(|_| SocketAddr::from(([127, 0, 0, 1], port::free_port())));
-    let mut bridge = Bridge::start_logging_to(&pipe, &Settings::nats(&registry, &nats), mqtt, admin);
+    let mut bridge = Bridge::start_logging_to(pipe.end(), &Settings::nats(&registry, &nats), mqtt, admin);
     pipe.fill();
     nats.restart();
     for device in &devices {

@@ -170,7 +170,7 @@ impl<S: Servers> Stage<S> {
     }
 
     /// Ends the load, and judges its ledger; the summary of the devices and the verdict.
-    fn judge(&mut self) -> (Value, Value, Vec<Stored>) {
+    fn judge(&mut self) -> (Value, Value) {
         let summary = self.load.finish();
         let stored = self.all_stored();
         let folder = Folder::new("envelopes");
@@ -179,16 +179,16 @@ impl<S: Servers> Stage<S> {
             lines
         });
         let verdict = self.load.verdict(&self.bridge.config(), &folder.write("envelopes", &lines));
-        (summary, verdict, stored)
+        (summary, verdict)
     }
 }
 
-/// Runs it, prints its row, and shows that the promises are kept.
+/// Runs it, prints its row, and shows that the promises are kept; all that was stored.
 ///
 /// # Panics
 /// When one is not.
 #[expect(clippy::print_stdout, reason = "the row is what the run is for")]
-pub(crate) fn run<S: Servers>(fault: &Fault<S>) {
+pub(crate) fn run<S: Servers>(fault: &Fault<S>) -> Vec<Stored> {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut stage = Stage::<S>::start();
     (fault.inject)(&mut stage);
@@ -202,9 +202,10 @@ pub(crate) fn run<S: Servers>(fault: &Fault<S>) {
     let living = stage.bridge.sessions();
     let mut presence = stage.presence_wrong(|online, device| online.get(&device.id) == living.get(&device.id));
     let outcomes = stage.commands.outcomes();
-    let (summary, verdict, _) = stage.judge();
+    let (summary, verdict) = stage.judge();
     presence += stage.presence_wrong(|online, device| !online.contains_key(&device.id));
-    let gap = evidence::longest_gap(&stage.all_stored());
+    let stored = stage.all_stored();
+    let gap = evidence::longest_gap(&stored);
     let row = format!(
         "| {} | {} | {} | {} | {} | {} ({}) | {:.1} s | {:.1} s | {} | {presence} | {} of {} | {} |",
         fault.name,
@@ -232,4 +233,5 @@ pub(crate) fn run<S: Servers>(fault: &Fault<S>) {
     assert!(back < BACK_WITHIN, "back after {back:?}: {row}\n{}", stage.bridge.log());
     assert!(!fault.sessions_stay || summary["reconnects"] == 0, "connections: {row}\n{}", stage.bridge.log());
     assert!(!fault.all_answered || outcomes.without == 0, "outcomes: {row}\n{}", stage.bridge.log());
+    stored
 }

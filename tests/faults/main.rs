@@ -15,5 +15,7 @@ mod kafka_cluster;
 mod kafka_network;
 mod nats;
 mod nats_rights;
+mod nats_store;
 mod network;
+mod preload;
 mod process;

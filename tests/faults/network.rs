@@ -1,11 +1,13 @@
 //! Faults of the network between the bridge and NATS.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::driver::{Fault, Servers, Stage, run};
 use crate::evidence::{Stored, read_stream};
+use crate::preload::{NAME, Preload};
 use crate::support::link::End;
-use crate::support::{Link, Nats, Registry, Settings};
+use crate::support::{Bridge, Link, Nats, Registry, Settings, port};
 
 /// A server, and the link by which the bridge reaches it; the caller has it for itself.
 pub(crate) struct Linked {
@@ -62,6 +64,21 @@ fn nothing_comes_through_for_15_s() {
 }
 
 #[test]
+fn nothing_comes_through_for_60_s() {
+    trouble("network: nothing comes through for 60 s, then all of it", 60, |s| s.servers.link.silence(), false);
+}
+
+#[test]
+fn what_is_sent_for_60_s_is_lost() {
+    let inject = |stage: &mut Stage<Linked>| {
+        stage.servers.link.silence();
+        stage.pass(Duration::from_secs(60));
+        stage.servers.link.cut();
+    };
+    trouble("network: nothing comes through for 60 s, and it is lost with its connections", 0, inject, false);
+}
+
+#[test]
 fn what_is_sent_for_15_s_is_lost() {
     let inject = |stage: &mut Stage<Linked>| {
         stage.servers.link.silence();
@@ -105,4 +122,50 @@ fn connections_are_reset_again_and_again() {
 fn the_network_is_slower_than_what_is_sent() {
     let inject = |stage: &mut Stage<Linked>| stage.servers.link.limit(30_000);
     trouble("network: 30 kB/s to NATS for 20 s", 20, inject, false);
+}
+
+/// A server that the bridge knows by a name; each of two links makes one address of it.
+pub(crate) struct Named {
+    nats: Nats,
+    former: Link,
+    latter: Link,
+    preload: Preload,
+}
+
+impl Servers for Named {
+    fn start() -> Self {
+        let (nats, preload, port) = (Nats::start(), Preload::build(), port::free_port());
+        let [former, latter] = [1, 2].map(|last| Link::at(SocketAddr::from(([127, 0, 0, last], port)), nats.address()));
+        preload.lead_to(former.address().ip());
+        Self { nats, former, latter, preload }
+    }
+
+    fn settings(&self, registry: &Registry) -> Settings {
+        let servers = format!("[\"nats://{NAME}:{}\"]", self.former.address().port());
+        Settings::nats(registry, &self.nats).toml("nats.servers", &servers)
+    }
+
+    fn callers(&self) -> Vec<String> {
+        vec![self.nats.url()]
+    }
+
+    fn read(&self) -> Vec<Stored> {
+        read_stream(&[self.nats.url()])
+    }
+
+    fn start_bridge(&self, settings: &Settings, mqtt: SocketAddr, admin: SocketAddr) -> Bridge {
+        self.preload.start_bridge(&settings.clone().fixed(mqtt, admin))
+    }
+}
+
+#[test]
+fn the_name_of_the_server_leads_elsewhere() {
+    run(&Fault::<Named> {
+        name: "network: the address of NATS answers no more, and after 3 s its name leads to another one",
+        lasting: Duration::from_secs(3),
+        inject: |stage| stage.servers.former.silence(),
+        heal: |stage| stage.servers.preload.lead_to(stage.servers.latter.address().ip()),
+        sessions_stay: false,
+        all_answered: false,
+    });
 }

@@ -1,10 +1,13 @@
 //! Faults of the bridge's own process and of what is given to it.
 
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use crate::driver::{DEVICES, Fault, Servers, Stage, run};
 use crate::evidence::{Stored, read_stream};
+use crate::preload::Preload;
 use crate::support::{Bridge, Connect, Nats, Pipe, Registration, Registry, Settings, Wire};
 
 impl Servers for Nats {
@@ -24,6 +27,9 @@ impl Servers for Nats {
         read_stream(&[self.url()])
     }
 }
+
+/// CONNACK: identity refused (MQTT 3.1.1, section 3.2.2.3).
+const IDENTITY_REFUSED: u8 = 4;
 
 /// A fault that lasts so long.
 fn trouble<S: Servers>(
@@ -100,15 +106,38 @@ fn the_registry_file_changes_again_and_again() {
     trouble("process: the registry file is reloaded six times, every 2 s", 0, inject, nothing, [true, true]);
 }
 
-/// A bridge with few descriptors.
-struct Narrow {
-    nats: Nats,
-    idle: Vec<TcpStream>,
+#[test]
+fn the_bridge_is_drained_while_the_queue_is_away() {
+    let inject = |stage: &mut Stage<Nats>| {
+        stage.servers.kill9();
+        stage.bridge.signal(libc::SIGTERM);
+        // Messages are left unacknowledged.
+        assert_eq!(stage.bridge.exit_code(), 1, "{}", stage.bridge.log());
+    };
+    let heal = |stage: &mut Stage<Nats>| {
+        stage.servers.restart();
+        stage.start_bridge_again();
+    };
+    let name = "process: NATS is killed, the bridge is drained (SIGTERM, exit code 1), and both are started again";
+    trouble(name, 0, inject, heal, [false, false]);
 }
 
-impl Servers for Narrow {
+/// Surroundings of the bridge's process.
+trait Surroundings {
+    fn new() -> Self;
+
+    fn start_bridge(&self, settings: &Settings, mqtt: SocketAddr, admin: SocketAddr) -> Bridge;
+}
+
+/// A server, and the surroundings of a bridge.
+struct Within<R> {
+    nats: Nats,
+    around: R,
+}
+
+impl<R: Surroundings> Servers for Within<R> {
     fn start() -> Self {
-        Self { nats: Nats::start(), idle: Vec::new() }
+        Self { nats: Nats::start(), around: R::new() }
     }
 
     fn settings(&self, registry: &Registry) -> Settings {
@@ -121,6 +150,19 @@ impl Servers for Narrow {
 
     fn read(&self) -> Vec<Stored> {
         self.nats.read()
+    }
+
+    fn start_bridge(&self, settings: &Settings, mqtt: SocketAddr, admin: SocketAddr) -> Bridge {
+        self.around.start_bridge(settings, mqtt, admin)
+    }
+}
+
+/// Few descriptors, and connections that take them.
+struct Narrow(Vec<TcpStream>);
+
+impl Surroundings for Narrow {
+    fn new() -> Self {
+        Self(Vec::new())
     }
 
     fn start_bridge(&self, settings: &Settings, mqtt: SocketAddr, admin: SocketAddr) -> Bridge {
@@ -130,50 +172,100 @@ impl Servers for Narrow {
 
 #[test]
 fn descriptors_are_exhausted_while_the_queue_is_away() {
-    let inject = |stage: &mut Stage<Narrow>| {
+    let inject = |stage: &mut Stage<Within<Narrow>>| {
         let mqtt = stage.mqtt;
-        stage.servers.idle.extend((0..300).map_while(|_| TcpStream::connect(mqtt).ok()));
+        stage.servers.around.0.extend((0..300).map_while(|_| TcpStream::connect(mqtt).ok()));
         stage.servers.nats.kill9();
     };
-    let heal = |stage: &mut Stage<Narrow>| stage.servers.nats.restart();
+    let heal = |stage: &mut Stage<Within<Narrow>>| stage.servers.nats.restart();
     let name = "process: 300 silent connections to a bridge with 200 descriptors, and NATS is killed for 5 s";
     trouble(name, 5, inject, heal, [true, false]);
 }
 
-/// A bridge whose log nobody reads.
-struct Unread {
-    nats: Nats,
-    pipe: Pipe,
-}
-
-impl Servers for Unread {
-    fn start() -> Self {
-        Self { nats: Nats::start(), pipe: Pipe::new() }
-    }
-
-    fn settings(&self, registry: &Registry) -> Settings {
-        Settings::nats(registry, &self.nats)
-    }
-
-    fn callers(&self) -> Vec<String> {
-        self.nats.callers()
-    }
-
-    fn read(&self) -> Vec<Stored> {
-        self.nats.read()
+/// A log that nobody reads.
+impl Surroundings for Pipe {
+    fn new() -> Self {
+        Pipe::new()
     }
 
     fn start_bridge(&self, settings: &Settings, mqtt: SocketAddr, admin: SocketAddr) -> Bridge {
-        Bridge::start_logging_to(&self.pipe, settings, mqtt, admin)
+        Bridge::start_logging_to(self.end(), settings, mqtt, admin)
     }
 }
 
 #[test]
 fn the_log_is_not_read() {
-    let inject = |stage: &mut Stage<Unread>| {
-        stage.servers.pipe.fill();
+    let inject = |stage: &mut Stage<Within<Pipe>>| {
+        stage.servers.around.fill();
         stage.servers.nats.kill9();
     };
-    let heal = |stage: &mut Stage<Unread>| stage.servers.nats.restart();
+    let heal = |stage: &mut Stage<Within<Pipe>>| stage.servers.nats.restart();
     trouble("process: stderr is full and unread, and NATS is killed for 5 s", 5, inject, heal, [true, false]);
+}
+
+/// A log on a disk that is full from the start.
+struct FullDisk;
+
+impl Surroundings for FullDisk {
+    fn new() -> Self {
+        Self
+    }
+
+    fn start_bridge(&self, settings: &Settings, mqtt: SocketAddr, admin: SocketAddr) -> Bridge {
+        let full = File::options().write(true).open("/dev/full").expect("every Linux has it");
+        Bridge::start_logging_to(full.into(), settings, mqtt, admin)
+    }
+}
+
+#[test]
+fn the_disk_of_the_log_is_full() {
+    let inject = |stage: &mut Stage<Within<FullDisk>>| stage.servers.nats.kill9();
+    let heal = |stage: &mut Stage<Within<FullDisk>>| stage.servers.nats.restart();
+    let name = "process: stderr is on a disk that is full, and NATS is killed for 5 s";
+    trouble(name, 5, inject, heal, [true, false]);
+}
+
+/// A clock that can be wrong.
+impl Surroundings for Preload {
+    fn new() -> Self {
+        Self::build()
+    }
+
+    fn start_bridge(&self, settings: &Settings, mqtt: SocketAddr, admin: SocketAddr) -> Bridge {
+        self.start_bridge(&settings.clone().fixed(mqtt, admin))
+    }
+}
+
+/// The clock of the bridge is wrong for 12 s. A device whose own clock is right is not let in then, and ids rise all the
+/// time.
+fn wrong_clock(name: &'static str, inject: fn(&mut Stage<Within<Preload>>)) {
+    let heal = |stage: &mut Stage<Within<Preload>>| {
+        let mut wire = Wire::open(stage.mqtt);
+        wire.send(&Connect::of(&stage.devices[0]).bytes());
+        assert_eq!(wire.next_packet().body, [0, IDENTITY_REFUSED]);
+        stage.servers.around.shift_clock(0);
+    };
+    let (lasting, sessions_stay, all_answered) = (Duration::from_secs(12), true, true);
+    let stored = run(&Fault { name, lasting, inject, heal, sessions_stay, all_answered });
+    let (mut last, mut seen) = (HashMap::new(), HashSet::new());
+    for Stored { envelope, .. } in stored.iter().filter(|stored| stored.envelope["origin"] == "device") {
+        let [session, id] = ["sessionid", "id"].map(|member| envelope[member].as_str().unwrap().to_owned());
+        // Copies keep their id.
+        if seen.insert(id.clone()) {
+            let before = last.insert(session, id.clone());
+            assert!(before.is_none_or(|before| before < id), "{envelope}");
+        }
+    }
+}
+
+#[test]
+fn the_clock_is_ahead() {
+    let inject = |stage: &mut Stage<Within<Preload>>| stage.servers.around.shift_clock(3600);
+    wrong_clock("process: the clock of the bridge is one hour ahead for 12 s", inject);
+}
+
+#[test]
+fn the_clock_is_behind() {
+    let inject = |stage: &mut Stage<Within<Preload>>| stage.servers.around.shift_clock(-3600);
+    wrong_clock("process: the clock of the bridge is one hour behind for 12 s", inject);
 }

@@ -129,7 +129,7 @@ fn what_a_log_that_nobody_reads_leaves_out_is_counted_and_told_once_it_is_read()
         let pipe = Pipe::new();
         let settings = Settings::stdio(&registry).text("log.level", "trace").text("log.format", format);
         let [mqtt, admin] = [0; 2].map(|_| SocketAddr::from(([127, 0, 0, 1], port::free_port())));
-        let mut bridge = Bridge::start_logging_to(&pipe, &settings, mqtt, admin);
+        let mut bridge = Bridge::start_logging_to(pipe.end(), &settings, mqtt, admin);
         let dropped = || bridge.metric("jetlinks_bridge_log_lines_dropped_total", &[]);
         assert!(dropped() == 0.0);
         pipe.fill();

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{Folder, Pipe, Process, Settings, eventually, http, wait};
+use super::{Folder, Process, Settings, eventually, http, wait};
 
 /// How long anything may take that takes milliseconds on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -52,7 +52,12 @@ impl Bridge {
 
     /// As [`Bridge::start`], with a soft and a hard limit of open files.
     pub(crate) fn start_with_files(settings: &Settings, soft: u32, hard: u32) -> Self {
-        let mut bridge = Self::spawn_by(with_files(soft, hard), settings, &[]);
+        Self::start_by(with_files(soft, hard), settings)
+    }
+
+    /// As [`Bridge::start`], by a call that has more than [`command`].
+    pub(crate) fn start_by(command: Command, settings: &Settings) -> Self {
+        let mut bridge = Self::spawn_by(command, settings, &[]);
         bridge.read_lines();
         bridge.until_ready()
     }
@@ -83,11 +88,11 @@ impl Bridge {
         Self::spawn_by(command(), settings, arguments)
     }
 
-    /// Starts the bridge with its log in a pipe and waits until it is ready. Its listeners are on these ports, as nobody
+    /// Starts the bridge with its log there and waits until it is ready. Its listeners are on these ports, as nobody
     /// can read where they are.
-    pub(crate) fn start_logging_to(pipe: &Pipe, settings: &Settings, mqtt: SocketAddr, admin: SocketAddr) -> Self {
+    pub(crate) fn start_logging_to(log: Stdio, settings: &Settings, mqtt: SocketAddr, admin: SocketAddr) -> Self {
         let settings = settings.clone().fixed(mqtt, admin);
-        let mut bridge = Self::spawn_in(Folder::new("bridge"), command(), pipe.end(), &settings, &[]);
+        let mut bridge = Self::spawn_in(Folder::new("bridge"), command(), log, &settings, &[]);
         bridge.admin = Some(admin);
         bridge.read_lines();
         bridge.until_ready()

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use super::{Folder, Process, http, port, tool, wait};
+use super::{Folder, Process, http, port, process, tool, wait};
 
 /// How long a start may take. It takes a tenth of a second on an idle machine.
 const START: Duration = Duration::from_secs(30);
@@ -115,6 +115,11 @@ impl Nats {
         &self.process
     }
 
+    /// Lets every write fail that would make a file longer than that, as on a full disk, until [`Nats::restart`].
+    pub(crate) fn limit_files(&self, bytes: u64) {
+        self.process.limit_file_bytes(bytes);
+    }
+
     /// Kills the server as a crash would. Its port and its data stay reserved for [`Nats::restart`].
     pub(crate) fn kill9(&mut self) {
         self.process.kill9();
@@ -155,6 +160,7 @@ impl Nats {
 
 fn spawn(folder: &Folder, port: u16, http_port: u16, arguments: &[String]) -> Process {
     let mut command = Command::new(tool::installed("venv/bin/nats-server"));
+    process::survive_file_limit(&mut command);
     command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-m", &http_port.to_string()]);
     command.arg("-sd").arg(folder.path().join("data")).args(arguments);
     Process::start(&mut command, &folder.path().join(LOG))

@@ -3,7 +3,8 @@
 use std::fs::{self, File};
 use std::io;
 use std::marker::PhantomData;
-use std::os::unix::process::ExitStatusExt;
+use std::mem::MaybeUninit;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::ptr;
@@ -160,6 +161,22 @@ impl Process {
             .find_map(|line| line.strip_prefix(name)?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
         kibibytes.unwrap_or_default() * 1024
     }
+}
+
+/// Has a write above the limit of files fail and not kill: a program of Go leaves a blocked signal blocked.
+pub(crate) fn survive_file_limit(command: &mut Command) {
+    let block = || {
+        let mut signals = MaybeUninit::uninit();
+        // SAFETY: sigemptyset initialises the set that the other two take.
+        let blocked = unsafe {
+            libc::sigemptyset(signals.as_mut_ptr());
+            libc::sigaddset(signals.as_mut_ptr(), libc::SIGXFSZ);
+            libc::sigprocmask(libc::SIG_BLOCK, signals.as_ptr(), ptr::null_mut())
+        };
+        if blocked == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    };
+    // SAFETY: between fork and exec these functions may be called (signal-safety(7)); nothing is allocated.
+    unsafe { command.pre_exec(block) };
 }
 
 /// A thread of a child that stands still until this is dropped, by the thread of the test that stopped it.
