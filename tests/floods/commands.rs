@@ -160,5 +160,7 @@ fn long_texts_and_endless_time_outs_of_a_caller_take_no_memory_and_no_place_of_o
     assert_eq!(outcome["origin"], "device", "{outcome}");
     let peak = bridge.process().peak_bytes();
     println!("{requests} commands with a correlation-id of {long} bytes: peak {} MiB", peak / MIB);
-    assert!(peak <= (64 + 16) * MIB, "{} MiB", peak / MIB);
+    // The client reads what the server sends at once, and copies headers, before the bridge sees a command.
+    let read_at_once = (2 * AT_ONCE * long) as u64;
+    assert!(peak <= (64 + 16) * MIB + read_at_once, "{} MiB", peak / MIB);
 }

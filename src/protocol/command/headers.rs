@@ -21,6 +21,9 @@ pub(super) fn timeout_ms(timeout: i64) -> Result<u64, String> {
     u64::try_from(timeout).ok().filter(|ms| *ms > 0).ok_or_else(|| "header timeout is less than 1 ms".to_owned())
 }
 
+/// Every header that a command is read by.
+pub const HEADERS: [&str; 6] = ["correlation-id", "traceparent", "messageId", "timeout", "async", "sendAndForget"];
+
 /// Applies the headers of the NATS message or Kafka record that carries a command: `correlation-id` and `traceparent`
 /// override those of the body, which tracing libraries do not see.
 ///

@@ -10,7 +10,7 @@ mod unreadable;
 
 pub use body::CommandBody;
 pub use error::CommandError;
-pub use headers::{CALLER_ID_BYTES_MAX, with_fields_of_raw, with_headers};
+pub use headers::{CALLER_ID_BYTES_MAX, HEADERS, with_fields_of_raw, with_headers};
 pub use identity::CommandIdentity;
 pub use message_ids::MessageIds;
 pub use unreadable::UnreadableCommand;

@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use super::NatsStats;
 use super::stats::count;
 use super::subscription::Incoming;
+use crate::protocol::command;
 
 /// What the commands that wait may take in all workers, in bytes: some 100,000 small ones. A command costs the client
 /// and this line some 200 bytes beside its texts.
@@ -28,11 +29,11 @@ const BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Allocations of the client for one command, and what the protocol writes around it, in bytes.
 const MESSAGE_BYTES: usize = 128;
 
-/// The same for one header.
-const HEADER_BYTES: usize = 96;
-
 /// Headers of a command that together have more bytes than this are long.
 const LONG_HEADERS_BYTES: usize = 1024;
+
+/// Bytes that are kept of a header at most. None that is longer can be used; what is kept says so.
+const HEADER_BYTES_MAX: usize = 256;
 
 /// A command as it came, without what the client tells beside.
 #[derive(Debug)]
@@ -43,32 +44,50 @@ pub(super) struct Waiting {
     pub(super) subject: Subject,
     pub(super) reply: Option<Subject>,
     pub(super) payload: Bytes,
-    pub(super) headers: Option<Box<HeaderMap>>,
+    /// Those of [`command::HEADERS`] that it has.
+    headers: Vec<(&'static str, Box<str>)>,
 }
 
 impl Waiting {
     fn new(interest: Bytes, message: Message) -> Self {
-        let Message { subject, reply, payload, headers, .. } = message;
-        let mut waiting = Self { interest, subject, reply, payload, headers: headers.map(Box::new) };
+        let Message { subject, reply, mut payload, headers, .. } = message;
+        let Some(headers) = headers else {
+            return Self { interest, subject, reply, payload, headers: Vec::new() };
+        };
         // The client copies headers, and cuts the body out of the buffer that it has read both into: all of that would be
         // kept, uncounted.
-        if waiting.header_bytes() > LONG_HEADERS_BYTES {
-            waiting.payload = Bytes::copy_from_slice(&waiting.payload);
+        if text_bytes(&headers) > LONG_HEADERS_BYTES {
+            payload = Bytes::copy_from_slice(&payload);
         }
-        waiting
+        let own = |name: &'static str| Some((name, kept(headers.get(name)?.as_str())));
+        let headers = command::HEADERS.into_iter().filter_map(own).collect();
+        Self { interest, subject, reply, payload, headers }
     }
 
-    fn header_bytes(&self) -> usize {
-        self.headers.as_ref().map_or(0, |headers| {
-            let each = headers.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
-            each.map(|(name, value)| HEADER_BYTES + AsRef::<str>::as_ref(name).len() + value.as_str().len()).sum()
-        })
+    /// The first header of that name.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(own, _)| *own == name).map(|(_, value)| &**value)
     }
 
     fn held_bytes(&self) -> usize {
         let texts = self.subject.len() + self.reply.as_ref().map_or(0, |reply| reply.len());
-        size_of::<Entry>() + MESSAGE_BYTES + texts + self.payload.len() + self.header_bytes()
+        let header = |(_, value): &(_, Box<str>)| size_of::<(&str, Box<str>)>() + value.len();
+        let headers: usize = self.headers.iter().map(header).sum();
+        size_of::<Entry>() + MESSAGE_BYTES + texts + self.payload.len() + headers
     }
+}
+
+fn text_bytes(headers: &HeaderMap) -> usize {
+    let texts = headers.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
+    texts.map(|(name, value)| AsRef::<str>::as_ref(name).len() + value.as_str().len()).sum()
+}
+
+/// What is kept of the text of a header. A cut one is too long for an id still, and by its end no number and no boolean.
+fn kept(text: &str) -> Box<str> {
+    if text.len() <= HEADER_BYTES_MAX {
+        return text.into();
+    }
+    format!("{}...", &text[..text.floor_char_boundary(HEADER_BYTES_MAX)]).into()
 }
 
 /// What is next for the worker.
@@ -215,7 +234,7 @@ mod tests {
             subject: Subject::from_static("jetlinks.command.product1.device1.direct"),
             reply: Some(Subject::from_static("_INBOX.a")),
             payload: Bytes::from(vec![0; payload]),
-            headers: None,
+            headers: Vec::new(),
         }
     }
 
@@ -277,12 +296,33 @@ mod tests {
         assert!(pop(&backlog).is_none());
     }
 
+    fn read_with(headers: HeaderMap, payload: Bytes) -> Waiting {
+        let message = Message {
+            subject: Subject::from_static("jetlinks.command.product1.device1.direct"),
+            reply: None,
+            payload,
+            headers: Some(headers),
+            status: None,
+            description: None,
+            length: 0,
+        };
+        Waiting::new(Bytes::new(), message)
+    }
+
     #[test]
-    fn headers_count() {
+    fn of_headers_those_are_kept_that_a_command_is_read_by_and_of_these_no_more_than_can_be_used() {
         let mut headers = HeaderMap::new();
-        headers.insert("correlation-id", "c".repeat(1000));
-        let with = Waiting { headers: Some(Box::new(headers)), ..command(1) };
-        assert!(with.held_bytes() > command(1).held_bytes() + 1000);
+        headers.insert("correlation-id", "é".repeat(1000));
+        headers.insert("timeout", "0".repeat(1000));
+        headers.insert("other", "o".repeat(1000));
+        headers.append("messageId", "m1");
+        headers.append("messageId", "m2");
+        let waiting = read_with(headers, Bytes::new());
+        assert_eq!(waiting.header("correlation-id"), Some(&*format!("{}...", "é".repeat(128))));
+        assert_eq!(waiting.header("timeout"), Some(&*format!("{}...", "0".repeat(256))));
+        assert_eq!((waiting.header("messageId"), waiting.header("other")), (Some("m1"), None));
+        let bare = read_with(HeaderMap::new(), Bytes::new()).held_bytes();
+        assert!((bare + 500..bare + 1000).contains(&waiting.held_bytes()), "headers count");
     }
 
     #[test]
@@ -291,16 +331,7 @@ mod tests {
         let of = |long: usize| {
             let mut headers = HeaderMap::new();
             headers.insert("correlation-id", "c".repeat(long));
-            let message = Message {
-                subject: Subject::from_static("jetlinks.command.product1.device1.direct"),
-                reply: None,
-                payload: read.slice(99_990..),
-                headers: Some(headers),
-                status: None,
-                description: None,
-                length: 0,
-            };
-            Waiting::new(Bytes::new(), message)
+            read_with(headers, read.slice(99_990..))
         };
         let is_part = |waiting: &Waiting| read.as_ptr_range().contains(&waiting.payload.as_ptr());
         assert!(is_part(&of(10)), "a short one is not worth a copy");

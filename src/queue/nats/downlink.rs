@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, HeaderMap, PublishErrorKind, ServerAddr, Subject};
+use async_nats::{Client, ConnectOptions, PublishErrorKind, ServerAddr, Subject};
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet, unconstrained};
@@ -40,7 +40,7 @@ use super::tickets::Tickets;
 use super::violation::Violation;
 use super::{NatsError, NatsSettings, NatsStats, headers};
 use crate::protocol::address;
-use crate::protocol::command::{Command, CommandError, with_fields_of_raw, with_headers};
+use crate::protocol::command::{Command, with_fields_of_raw, with_headers};
 use crate::protocol::downlink::{Code, Downlink, DownlinkEvent, Outcome, Recipient, Ticket};
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::uplink::{Availability, Token};
@@ -323,20 +323,19 @@ async fn deliver(shared: Rc<Shared>) {
 }
 
 fn event(shared: &Shared, waiting: Waiting) -> Option<DownlinkEvent> {
-    let Waiting { interest, subject, reply, payload, headers } = waiting;
-    let session = shared.interests.borrow().session(&interest);
-    if let Some(reply) = &reply
+    let session = shared.interests.borrow().session(&waiting.interest);
+    if let Some(reply) = &waiting.reply
         && is_forbidden_reply(&shared.own, reply)
     {
         count(&shared.stats.reply_subjects_refused);
-        tracing::debug!(%subject, "a command asks to be answered where the bridge itself listens");
+        tracing::debug!(subject = %waiting.subject, "a command asks to be answered where the bridge itself listens");
         return Some(DownlinkEvent::ReplySubjectRefused);
     }
-    let address = subject.strip_prefix(shared.prefix.as_str())?;
-    let mut command = Command::from_subject(address, &payload);
-    if let Some(headers) = &headers {
-        command = apply_headers(headers, command);
-    }
+    let address = waiting.subject.strip_prefix(shared.prefix.as_str())?;
+    let header = |name: &str| waiting.header(name);
+    let command = Command::from_subject(address, &waiting.payload);
+    let mut command = with_headers(with_fields_of_raw(command, header), header);
+    let Waiting { reply, .. } = waiting;
     if reply.as_ref().is_some_and(|reply| reply.len() > REPLY_BYTES_MAX) {
         let text = format!("the reply subject has more than {REPLY_BYTES_MAX} bytes");
         command = command.and_then(|command| Err(command.refused(text)));
@@ -349,12 +348,6 @@ fn event(shared: &Shared, waiting: Waiting) -> Option<DownlinkEvent> {
 /// An outcome there would come back as a command or as a device's message, or reach the server itself.
 fn is_forbidden_reply(own: &str, reply: &str) -> bool {
     reply.starts_with('$') || reply.starts_with(own) || own.strip_suffix('.') == Some(reply)
-}
-
-/// Applies the headers of a message.
-fn apply_headers(headers: &HeaderMap, command: Result<Command, CommandError>) -> Result<Command, CommandError> {
-    let header = |name: &str| headers.get(name).map(|value| value.as_str());
-    with_headers(with_fields_of_raw(command, header), header)
 }
 
 /// Publishes outcomes; those that wait when the server goes away are sent when it is back, as the callers' inboxes
