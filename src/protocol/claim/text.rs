@@ -2,6 +2,7 @@
 
 use super::secrets::{ClaimSecrets, SIGNATURE_DIGITS};
 use super::{Claim, Question, Word};
+use crate::protocol::id::ID_BYTES_MAX;
 
 /// Why something is no claim that counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +14,9 @@ pub enum ClaimError {
     /// No secret that is known signed it.
     WrongSignature,
 }
+
+/// Characters of the id of a session at most: a ULID has 26.
+const SESSION_BYTES_MAX: usize = 26;
 
 /// Longest claim in bytes: ids of devices have 64, of sessions 26, of replicas a host name and 11.
 const CLAIM_BYTES_MAX: usize = 512;
@@ -89,7 +93,8 @@ impl Claim {
         let lines = &mut lines;
         let (device, session) = match word {
             Word::Time => (next_if(lines, str::is_empty)?, next_if(lines, str::is_empty)?),
-            _ => (name(lines)?, name(lines)?),
+            // Replicas remember both of many devices.
+            _ => (name_within(lines, ID_BYTES_MAX)?, name_within(lines, SESSION_BYTES_MAX)?),
         };
         let (replica, since, said) = (name(lines)?, number(lines)?, number(lines)?);
         let question = match word.has_question() {
@@ -106,6 +111,10 @@ fn next_if<'a>(lines: &mut impl Iterator<Item = &'a str>, holds: impl Fn(&str) -
 
 fn name<'a>(lines: &mut impl Iterator<Item = &'a str>) -> Option<Box<str>> {
     next_if(lines, |line| !line.is_empty())
+}
+
+fn name_within<'a>(lines: &mut impl Iterator<Item = &'a str>, bytes_max: usize) -> Option<Box<str>> {
+    name(lines).filter(|name| name.len() <= bytes_max)
 }
 
 fn number<'a>(lines: &mut impl Iterator<Item = &'a str>) -> Option<u64> {
@@ -163,6 +172,11 @@ mod tests {
         assert_eq!(Claim::decode(b"begun\nd\n\xff\nr\n1\n2", None), Err(ClaimError::Malformed));
         let long = format!("begun\nd\ns\n{}\n1\n2", "r".repeat(CLAIM_BYTES_MAX));
         assert_eq!(Claim::decode(long.as_bytes(), None), Err(ClaimError::Malformed));
+        let of = |device: usize, session: usize| {
+            let text = format!("begun\n{}\n{}\nr\n1\n2", "d".repeat(device), "s".repeat(session));
+            Claim::decode(text.as_bytes(), None).is_ok()
+        };
+        assert_eq!([of(64, 26), of(65, 26), of(64, 27)], [true, false, false], "ids are remembered");
     }
 
     #[test]

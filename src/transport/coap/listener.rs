@@ -61,6 +61,8 @@ fn take_turn(worker: &Rc<Worker>, port: &Rc<Port>) -> io::Result<()> {
     let queue = worker.queue();
     // Requests whose devices are to be looked up, and for whom.
     let mut parked: Vec<(Parked, Source)> = Vec::new();
+    // An error of the socket is told at the end: requests that came before it are answered.
+    let mut outcome = Ok(());
     let now = {
         let core = &mut *worker.core.borrow_mut();
         let now = core.now();
@@ -74,7 +76,10 @@ fn take_turn(worker: &Rc<Worker>, port: &Rc<Port>) -> io::Result<()> {
                     state.take(core, now, queue, from, &buffer[..bytes], &mut parked);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    outcome = Err(error);
+                    break;
+                }
             }
             // Bodies are looked at after the last datagram.
             let is_full = state.endpoint.parked_bytes() >= parked_bytes + TURN_BYTES;
@@ -88,7 +93,7 @@ fn take_turn(worker: &Rc<Worker>, port: &Rc<Port>) -> io::Result<()> {
     let looking = parked.into_iter().map(|(parked, source)| look_up(worker, parked, source));
     let looked_up: Vec<Answered> = looking.filter_map(|looking| finish_at_once(looking, worker, port)).collect();
     answer(worker, port, now, queue, &looked_up);
-    Ok(())
+    outcome
 }
 
 impl State {
