@@ -146,12 +146,15 @@ impl<S: Servers> Stage<S> {
         stored
     }
 
-    /// Devices of which consumers believe something else than what is true, when it has not become right in time.
-    fn presence_wrong(&self, is_right: impl Fn(&HashMap<String, String>, &Registration) -> bool) -> usize {
+    /// Devices of which consumers believe something else than what is true at that moment, when it has not become right in
+    /// time.
+    fn presence_wrong(&self, is_right: impl Fn(Option<&String>, Option<&String>) -> bool) -> usize {
         let mut wrong = DEVICES;
         wait::within(BACK_WITHIN, || {
+            let living = self.bridge.sessions();
             let online = evidence::online(&self.all_stored());
-            wrong = self.devices.iter().filter(|device| !is_right(&online, device)).count();
+            let is_wrong = |device: &&Registration| !is_right(online.get(&device.id), living.get(&device.id));
+            wrong = self.devices.iter().filter(is_wrong).count();
             (wrong == 0).then_some(())
         });
         wrong
@@ -199,11 +202,11 @@ pub(crate) fn run<S: Servers>(fault: &Fault<S>) -> Vec<Stored> {
     let back = begin.elapsed();
     stage.wait_recovered();
     stage.commands.stop();
-    let living = stage.bridge.sessions();
-    let mut presence = stage.presence_wrong(|online, device| online.get(&device.id) == living.get(&device.id));
+    // The fault may cost devices their connections once more: a server that wakes makes the others elect a leader.
+    let mut presence = stage.presence_wrong(|online, living| living.is_some() && online == living);
     let outcomes = stage.commands.outcomes();
     let (summary, verdict) = stage.judge();
-    presence += stage.presence_wrong(|online, device| !online.contains_key(&device.id));
+    presence += stage.presence_wrong(|online, _| online.is_none());
     let stored = stage.all_stored();
     let gap = evidence::longest_gap(&stored);
     let row = format!(

@@ -39,26 +39,28 @@ impl Stored {
     }
 }
 
-/// All that the stream holds at this moment, in its order.
+/// All that the stream holds at this moment, in its order. Servers that elect a leader do not answer, and are asked again.
 pub(crate) fn read_stream(urls: &[String]) -> Vec<Stored> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
-    runtime.block_on(async {
-        let client = caller::options(urls).connect(urls).await.expect("the server is there");
-        let stream = jetstream::new(client).get_stream("JETLINKS_DEVICE").await.expect("the stream is there");
-        let config = OrderedConfig { deliver_policy: DeliverPolicy::All, ..OrderedConfig::default() };
-        let consumer = stream.create_consumer(config).await.expect("the stream takes consumers");
-        let mut left = consumer.cached_info().num_pending;
-        let mut messages = consumer.messages().await.expect("the consumer is there");
-        let mut read = Vec::new();
-        while left > 0 {
-            let message = messages.next().await.expect("there are messages left").expect("the consumer is there");
-            let info = message.info().expect("a message of a consumer has a place");
-            left = info.pending;
-            let text = String::from_utf8_lossy(&message.payload).into_owned();
-            read.push(Stored::new(info.published.unix_timestamp_nanos(), text));
-        }
-        read
-    })
+    eventually("the stream can be read", PATIENCE, || runtime.block_on(try_read_stream(urls)).ok())
+}
+
+async fn try_read_stream(urls: &[String]) -> Result<Vec<Stored>, async_nats::Error> {
+    let client = caller::options(urls).connect(urls).await?;
+    let stream = jetstream::new(client).get_stream("JETLINKS_DEVICE").await?;
+    let config = OrderedConfig { deliver_policy: DeliverPolicy::All, ..OrderedConfig::default() };
+    let consumer = stream.create_consumer(config).await?;
+    let mut left = consumer.cached_info().num_pending;
+    let mut messages = consumer.messages().await?;
+    let mut read = Vec::new();
+    while left > 0 {
+        let message = messages.next().await.ok_or("there are messages left")??;
+        let info = message.info()?;
+        left = info.pending;
+        let text = String::from_utf8_lossy(&message.payload).into_owned();
+        read.push(Stored::new(info.published.unix_timestamp_nanos(), text));
+    }
+    Ok(read)
 }
 
 /// All that a topic of Kafka holds at this moment, in order for each device. Its records have the time of the broker.
