@@ -45,8 +45,8 @@ impl Downlink for HandOverDownlink {
         }
     }
 
-    fn fence(&mut self) -> bool {
-        self.nats.fence()
+    fn fence(&mut self, number: u64) -> bool {
+        self.nats.fence(number)
     }
 
     fn reassert(&mut self, token: Token) {

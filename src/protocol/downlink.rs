@@ -28,8 +28,8 @@ pub enum Recipient {
 pub enum DownlinkEvent {
     /// The interest that [`Downlink::attach`] declared is in place.
     Attached(Token),
-    /// All commands that were sent before [`Downlink::fence`] are here.
-    Fenced,
+    /// All commands that were sent before the [`Downlink::fence`] of that number, and those of lower ones, are here.
+    Fenced(u64),
     /// A command, or what could not be read as one.
     Command {
         /// Whom it is for.
@@ -133,9 +133,9 @@ pub trait Downlink {
     /// Gives the caller its outcome. Never blocks.
     fn answer(&mut self, ticket: Ticket, outcome: Outcome);
 
-    /// Asks for [`DownlinkEvent::Fenced`]; false when this queue cannot tell. For a replica that was frozen: what comes
+    /// Asks for [`DownlinkEvent::Fenced`]; false when this queue cannot tell. Numbers rise. For a replica that was frozen: what comes
     /// before may be stale.
-    fn fence(&mut self) -> bool {
+    fn fence(&mut self, _number: u64) -> bool {
         false
     }
 

@@ -116,7 +116,7 @@ pub(super) enum Request {
     /// The interest is in place already; its session only waits to hear so.
     Tell(Token),
     /// The worker wants to know when all commands until now are here.
-    Fence,
+    Fence(u64),
 }
 
 impl NatsDownlink {
@@ -179,8 +179,8 @@ impl Downlink for NatsDownlink {
         }
     }
 
-    fn fence(&mut self) -> bool {
-        self.shared.requests.push(Request::Fence);
+    fn fence(&mut self, number: u64) -> bool {
+        self.shared.requests.push(Request::Fence(number));
         true
     }
 
@@ -308,7 +308,7 @@ async fn deliver(shared: Rc<Shared>) {
         poll_fn(|cx| shared.answers.poll_room(ANSWERS_BACKLOG, cx)).await;
         let event = match poll_fn(|cx| shared.backlog.poll_pop(cx)).await {
             Next::Command(command) => event(&shared, command),
-            Next::Fence => Some(DownlinkEvent::Fenced),
+            Next::Fence(number) => Some(DownlinkEvent::Fenced(number)),
             Next::Lost(count) => Some(DownlinkEvent::Lost(count)),
         };
         let Some(event) = event else { continue };

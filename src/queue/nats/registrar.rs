@@ -92,8 +92,8 @@ struct Unconfirmed {
     barrier: u64,
     deadline: Instant,
     subjects: Vec<Bytes>,
-    /// Whether the worker waits for the barrier itself.
-    is_fence: bool,
+    /// The greatest number of those that the worker waits for.
+    fence: Option<u64>,
 }
 
 impl Registrar {
@@ -149,7 +149,7 @@ impl Registrar {
     async fn serve(&mut self, first: Request) -> bool {
         let mut subjects = Vec::new();
         let mut unproved = Vec::new();
-        let mut is_fence = false;
+        let mut fence: Option<u64> = None;
         let mut next = Some(first);
         while let Some(request) = next {
             match request {
@@ -158,7 +158,7 @@ impl Registrar {
                         return false;
                     }
                 }
-                Request::Fence => is_fence = true,
+                Request::Fence(number) => fence = fence.max(Some(number)),
                 Request::Unsubscribe(subscription) => self.unsubscribe(&subscription).await,
                 Request::Again(subject) => self.refused.add(subject),
                 Request::Subscribe(subject) => {
@@ -179,12 +179,12 @@ impl Registrar {
         if !unproved.is_empty() && !self.tell_unproved(unproved, "the server is away").await {
             return false;
         }
-        if subjects.is_empty() && !is_fence {
+        if subjects.is_empty() && fence.is_none() {
             return true;
         }
         self.sent += 1;
         let deadline = Instant::now() + BARRIER_TIMEOUT;
-        self.waiting.push_back(Unconfirmed { barrier: self.sent, deadline, subjects, is_fence });
+        self.waiting.push_back(Unconfirmed { barrier: self.sent, deadline, subjects, fence });
         let barrier = Bytes::copy_from_slice(&self.sent.to_be_bytes());
         let (mut link, seen) = (self.link.clone(), self.seen);
         tokio::select! {
@@ -257,7 +257,7 @@ impl Registrar {
             if !self.tell(unconfirmed.subjects).await {
                 return false;
             }
-            self.end_fence(unconfirmed.is_fence);
+            self.end_fence(unconfirmed.fence);
         }
         true
     }
@@ -267,15 +267,15 @@ impl Registrar {
             if !self.tell_unproved(unconfirmed.subjects, cause).await {
                 return false;
             }
-            self.end_fence(unconfirmed.is_fence);
+            self.end_fence(unconfirmed.fence);
         }
         true
     }
 
-    fn end_fence(&self, is_fence: bool) {
-        if is_fence {
+    fn end_fence(&self, fence: Option<u64>) {
+        if let Some(number) = fence {
             // Commands that came before the barrier may still wait.
-            self.shared.backlog.push_fence();
+            self.shared.backlog.push_fence(number);
         }
     }
 

@@ -47,9 +47,9 @@ impl Worker {
                             let _gone = waiting.send(());
                         }
                     }
-                    DownlinkEvent::Fenced => {
-                        self.fences.set(self.fences.get() + 1);
-                        self.freeze.borrow_mut().commands_are_here();
+                    DownlinkEvent::Fenced(number) => {
+                        self.fences.borrow_mut().pass(number);
+                        self.freeze.borrow_mut().commands_are_here(number);
                     }
                     DownlinkEvent::Command { to, ticket, command } => {
                         taken_bytes += command.as_ref().map_or(0, Command::packet_bytes_max);
@@ -222,11 +222,11 @@ impl Worker {
             while !self.core.borrow().downlink.is_settled() {
                 look.tick().await;
             }
-            let before = self.fences.get();
-            if !self.core.borrow_mut().downlink.fence() {
+            let number = self.fences.borrow_mut().ask();
+            if !self.core.borrow_mut().downlink.fence(number) {
                 return;
             }
-            while self.fences.get() == before {
+            while !self.fences.borrow().has_passed(number) {
                 look.tick().await;
             }
         }

@@ -6,6 +6,7 @@
 mod commands;
 mod drain;
 mod early;
+mod fences;
 mod receipts;
 mod replicas;
 
@@ -24,6 +25,7 @@ use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use self::early::EarlyCommands;
+use self::fences::Fences;
 use super::coap::{self, Port, Ports};
 use super::connects::Connects;
 use super::core::Core;
@@ -143,8 +145,7 @@ pub struct Worker {
     /// When a connection last found no room for what it wants to say.
     crowded_us: Cell<u64>,
     pub(super) freeze: RefCell<Freeze>,
-    /// Proofs that all commands until then are here, since the start.
-    pub(super) fences: Cell<u64>,
+    fences: RefCell<Fences>,
 }
 
 impl Worker {
@@ -185,7 +186,7 @@ impl Worker {
             next_beat_us: Cell::new(0),
             crowded_us: Cell::new(0),
             freeze: RefCell::default(),
-            fences: Cell::new(0),
+            fences: RefCell::default(),
         })
     }
 

@@ -37,15 +37,17 @@ impl Worker {
     /// Notices that the process stood still; commands are held back then.
     pub(super) fn look_for_freeze(&self, now: Now) {
         let Some(notices) = &self.notices else { return };
-        if self.freeze.borrow_mut().look(now.us) {
+        let mut fences = self.fences.borrow_mut();
+        if self.freeze.borrow_mut().look(now.us, fences.next()) {
             tracing::warn!(
                 worker = self.settings.index,
                 "the process stood still: no command is delivered until what was missed is known"
             );
             // The part that speaks with other replicas outlives the workers.
             let _ended = notices.send(Notice::CatchUp { worker: self.settings.index });
-            if !self.core.borrow_mut().downlink.fence() {
-                self.freeze.borrow_mut().commands_are_here();
+            let number = fences.ask();
+            if !self.core.borrow_mut().downlink.fence(number) {
+                self.freeze.borrow_mut().commands_are_here(number);
             }
         }
     }
