@@ -152,6 +152,9 @@ pub enum Availability {
     Away,
 }
 
+/// Receipts that a vector keeps room for when it is empty, some 400 KiB: more come behind an outage alone.
+const RECEIPTS_KEPT: usize = 16 * 1024;
+
 /// What a queue tells its worker; filled from any thread, emptied by the worker.
 #[derive(Debug)]
 pub struct Inbox {
@@ -201,7 +204,7 @@ impl Inbox {
         }
     }
 
-    /// Adds receipts; leaves `receipts` empty, with its capacity.
+    /// Adds receipts; leaves `receipts` empty, with the capacity of a usual batch.
     pub fn post(&self, receipts: &mut Vec<Receipt>) {
         if receipts.is_empty() {
             return;
@@ -209,6 +212,7 @@ impl Inbox {
         let mut state = self.lock();
         state.receipts.append(receipts);
         wake(state);
+        receipts.shrink_to(RECEIPTS_KEPT);
     }
 
     /// Adds one receipt.
@@ -270,6 +274,7 @@ impl Inbox {
             return Poll::Pending;
         }
         state.changed = false;
+        receipts.shrink_to(RECEIPTS_KEPT);
         mem::swap(&mut state.receipts, receipts);
         let wants_proof = mem::take(&mut state.wants_proof);
         Poll::Ready(Report { availability: state.availability, epoch: state.epoch, wants_proof })
@@ -312,6 +317,22 @@ mod tests {
         assert_eq!(taken, [receipt]);
         taken.clear();
         assert!(inbox.poll_take(&mut cx, &mut taken).is_pending());
+    }
+
+    #[test]
+    fn the_room_for_the_receipts_of_an_outage_is_given_back() {
+        let inbox = Inbox::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        let (mut gathered, mut taken) = (Vec::new(), Vec::new());
+        gathered.resize(100_000, Receipt::Stored(Token::NOBODY));
+        inbox.post(&mut gathered);
+        assert!(gathered.capacity() <= RECEIPTS_KEPT);
+        for _ in 0..2 {
+            assert!(inbox.poll_take(&mut cx, &mut taken).is_ready());
+            taken.clear();
+            inbox.post_one(Receipt::Stored(Token::NOBODY));
+        }
+        assert!(taken.capacity() <= RECEIPTS_KEPT && inbox.lock().receipts.capacity() <= RECEIPTS_KEPT);
     }
 
     #[test]
