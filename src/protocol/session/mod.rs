@@ -553,6 +553,8 @@ impl Session {
             let held_us = now.us.saturating_sub(settled.taken_us);
             encoder.tracer.end(settled.span, held_us, Some("ack_timeout"));
         });
+        // Presence that was withdrawn waits for nothing any more.
+        self.acknowledge(ctx);
     }
 }
 

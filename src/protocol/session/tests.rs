@@ -1,7 +1,7 @@
 //! What a session promises.
 
 use super::fake::{Rig, field, parse};
-use super::{Ending, StoredWill};
+use super::{Ending, LatePresence, StoredWill};
 use crate::codec::mqtt::{Packet, PacketId, PublishHead, Qos, Version};
 use crate::protocol::command::Command;
 use crate::protocol::downlink::{Code, Ticket};
@@ -75,6 +75,20 @@ fn a_session_whose_withdrawn_online_the_queue_never_stores_is_finished_like_any_
     assert_eq!(rig.session.take_late_presence(), None, "it is stored nowhere");
     assert_eq!((rig.world.load.held_bytes, rig.world.load.held_records), (0, 0));
     assert_eq!(rig.types(), ["device.online"], "nothing takes its place");
+}
+
+#[test]
+fn a_session_whose_withdrawn_online_nobody_tells_of_is_finished_when_its_time_is_over() {
+    let mut rig = Rig::new();
+    rig.act(|session, ctx| session.end(Ending::TakenOver, ctx));
+    rig.pass(9);
+    assert!(!rig.session.is_finished(), "the fate of its online is not known");
+    rig.pass(2);
+    assert_eq!(rig.types(), ["device.online", "device.offline"], "it is not sent again, and ended in case it counts");
+    rig.store_all();
+    assert!(rig.session.is_finished(), "no new epoch has to begin for that");
+    assert_eq!(rig.session.take_late_presence(), Some(LatePresence::Unknown), "it may be stored behind anything");
+    assert_eq!((rig.world.load.held_bytes, rig.world.load.held_records), (0, 0));
 }
 
 #[test]

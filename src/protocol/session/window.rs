@@ -229,22 +229,16 @@ impl Window {
         Some(entry.settled())
     }
 
-    /// Sends everything that is left once more, at `now_us`: the queue takes records again.
+    /// Sends everything that is left once more, at `now_us`: the queue takes records again. What was withdrawn is left alone,
+    /// and its fate stays unknown: its copy may still be stored.
     pub fn resend(&mut self, now_us: u64, uplink: &mut dyn Uplink) {
-        for entry in &mut self.entries {
-            if entry.withdrawn && !entry.stored {
-                entry.stored = true;
-                entry.late = Some(LatePresence::Unknown);
-            }
-        }
-        self.send_again(now_us, uplink);
-    }
-
-    fn send_again(&mut self, now_us: u64, uplink: &mut dyn Uplink) {
         self.forget_copies();
         self.stalled = false;
         for entry in &mut self.entries {
-            entry.stored = entry.record.is_none() || entry.withdrawn && entry.stored;
+            if entry.withdrawn && !entry.stored {
+                entry.late = Some(LatePresence::Unknown);
+            }
+            entry.stored = entry.record.is_none() || entry.withdrawn;
         }
         self.hand_over(now_us, uplink);
     }
@@ -262,7 +256,7 @@ impl Window {
             }
             kept
         });
-        self.send_again(now_us, uplink);
+        self.resend(now_us, uplink);
     }
 
     /// Makes receipts of the copies so far mean nothing: their sequence numbers are jumped over.
@@ -441,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn withdrawn_presence_is_not_sent_again_and_leaves_once_its_fate_is_known() {
+    fn withdrawn_presence_is_not_sent_again_and_leaves_once_its_copies_mean_nothing() {
         let mut uplink = FakeUplink::default();
         let mut window = Window::new(3, 4);
         window.push(Some(record("online")), None, Acknowledgement::Presence, 1, &mut uplink);
@@ -449,13 +443,13 @@ mod tests {
         window.push(Some(record("child online")), None, Acknowledgement::Presence, 1, &mut uplink);
         window.withdraw_presence();
         window.push(Some(record("offline")), None, Acknowledgement::Presence, 2, &mut uplink);
+        assert!(window.pop().is_none(), "its fate is not known");
         window.abandon(9, &mut uplink, |_| panic!("presence was given up"));
-        assert!(window.pop().is_none(), "its fate is not known while the queue is away");
+        let late: Vec<_> = std::iter::from_fn(|| window.pop()).map(|settled| settled.late).collect();
+        assert_eq!(late, [Some(LatePresence::Unknown), None], "the one that was never handed over cannot be late");
         uplink.refuses = false;
         window.resend(9, &mut uplink);
         assert_eq!(uplink.payloads(), ["online", "offline"]);
-        let late: Vec<_> = std::iter::from_fn(|| window.pop()).map(|settled| settled.late).collect();
-        assert_eq!(late, [Some(LatePresence::Unknown), None], "the one that was never handed over cannot be late");
         window.settle(uplink.sequence(1), true, 9);
         assert!(window.pop().is_some_and(|settled| settled.late.is_none()) && window.is_empty());
     }
