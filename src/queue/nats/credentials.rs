@@ -11,6 +11,9 @@ use super::{NatsError, NatsMaterial};
 /// Name and password of the server URLs; a name alone is a token.
 pub(super) type UrlUser = (String, Option<String>);
 
+/// Name of the block that holds the JWT. A seed has no spaces, and may hold any three letters.
+const JWT: &str = "NATS USER JWT";
+
 /// What a credentials file holds.
 struct Credentials<'a> {
     /// The user's JWT; without it the key alone says who it is.
@@ -61,8 +64,8 @@ fn parse(text: &str) -> Option<Credentials<'_>> {
     if !matches!(key.key_pair_type(), KeyPairType::User) {
         return None;
     }
-    let jwt = block(text, "NATS USER JWT");
-    (jwt.is_some() || !text.contains("JWT")).then_some(Credentials { jwt, key })
+    let jwt = block(text, JWT);
+    (jwt.is_some() || !text.contains(JWT)).then_some(Credentials { jwt, key })
 }
 
 /// The one line between the markers of that name.
@@ -79,6 +82,12 @@ fn block<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_seed_may_hold_the_letters_jwt() {
+        let seed = "SUAMYJWTPEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAH66Y";
+        assert!(parse(seed).is_some_and(|credentials| credentials.jwt.is_none()));
+    }
 
     fn file(jwt: &str, seed: &str) -> String {
         format!(
