@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::command::last_envelope;
 use crate::fleet::Fleet;
 use crate::support::caller::{Caller, count_codes, quantile, read_of};
-use crate::support::{Load, Nats, Registration, Registry, Settings, Wire};
+use crate::support::{Load, Nats, Registration, Registry, Settings, Wire, eventually, http};
 
 /// Devices.
 const DEVICES: usize = 300;
@@ -176,8 +176,15 @@ fn commands_to_the_devices_of_a_killed_replica_are_answered_at_once_and_reach_th
     let mut load = Load::start(stage.fleet.address(), &stage.registry, SOME, RATE);
     stage.fleet.wait_for_sessions(SOME);
     let mut replica = stage.fleet.take(0);
+    let connections = || {
+        let page = http::get(stage.nats.monitoring(), "/varz").unwrap().body;
+        serde_json::from_str::<Value>(&page).unwrap()["connections"].as_u64().unwrap()
+    };
+    let before = connections();
     replica.process().kill9();
     let begin = Instant::now();
+    // What the server sends until then is lost with the replica, and has its caller's time-out as its outcome.
+    eventually("the server has noticed", RETURN, || (connections() + 3 <= before).then_some(()));
     // Asked again and again until the last device has come back, and never without an answer.
     let mut rounds = Vec::new();
     loop {
