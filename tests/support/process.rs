@@ -196,24 +196,26 @@ impl StoppedThread {
             assert_eq!(done, 0, "ptrace {request} of {id}: {}", io::Error::last_os_error());
         }
         let stopped = Self { id, _here: PhantomData };
-        stopped.wait(0);
+        stopped.wait();
         stopped
     }
 
-    fn wait(&self, options: libc::c_int) {
+    fn wait(&self) {
         let mut status = 0;
         // SAFETY: waitpid gets a pointer to an integer that outlives the call.
-        unsafe { libc::waitpid(self.id, &raw mut status, libc::__WALL | options) };
+        unsafe { libc::waitpid(self.id, &raw mut status, libc::__WALL) };
     }
 }
 
 impl Drop for StoppedThread {
     fn drop(&mut self) {
         let nothing = ptr::null_mut::<libc::c_void>();
-        // SAFETY: as above. Where the thread is gone there is nothing to let go.
-        unsafe { libc::ptrace(libc::PTRACE_DETACH, self.id, nothing, nothing) };
-        // A thread that was killed meanwhile keeps its process until it is waited for.
-        self.wait(libc::WNOHANG);
+        // SAFETY: as above.
+        let done = unsafe { libc::ptrace(libc::PTRACE_DETACH, self.id, nothing, nothing) };
+        if done != 0 {
+            // It was killed meanwhile, and keeps its process until it is waited for. It may not be dead yet.
+            self.wait();
+        }
     }
 }
 
