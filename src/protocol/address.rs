@@ -17,12 +17,13 @@ const SEGMENT: &AsciiSet = &TOKEN.remove(b'.').remove(b'~');
 /// Writes an id as exactly one token of a NATS subject: bytes outside `A-Z a-z 0-9 _ -` are percent-encoded. Two ids
 /// never give the same token.
 pub fn write_token(out: &mut impl BufMut, id: &str) {
-    write_encoded(out, id, TOKEN);
+    write_encoded(out, id, TOKEN, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
 }
 
 /// Writes an id as one segment of a URI's path: bytes outside RFC 3986's unreserved ones are percent-encoded.
 pub fn write_segment(out: &mut impl BufMut, id: &str) {
-    write_encoded(out, id, SEGMENT);
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'~');
+    write_encoded(out, id, SEGMENT, plain);
 }
 
 /// An id as a token; see [`write_token`].
@@ -54,7 +55,12 @@ pub fn from_token(token: &str) -> Option<Cow<'_, str>> {
     String::from_utf8(id).ok().map(Cow::Owned)
 }
 
-fn write_encoded(out: &mut impl BufMut, id: &str, encoded: &'static AsciiSet) {
+/// Nearly every id is plain, and every message writes several.
+fn write_encoded(out: &mut impl BufMut, id: &str, encoded: &'static AsciiSet, plain: impl Fn(u8) -> bool) {
+    if id.bytes().all(plain) {
+        out.put_slice(id.as_bytes());
+        return;
+    }
     for part in percent_encode(id.as_bytes(), encoded) {
         out.put_slice(part.as_bytes());
     }
