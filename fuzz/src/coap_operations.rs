@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use jetlinks_bridge::codec::coap::{Code, Draft, decode};
-use jetlinks_bridge::protocol::child::{Child, Children};
 use jetlinks_bridge::protocol::coap::{
     Context, Endpoint, Event, FingerprintKey, Found, Identity, Observer, Outbox, Parked, PeerKey, Security, Settings,
     TokenSecrets, cipher,
@@ -18,6 +17,8 @@ use jetlinks_bridge::protocol::envelope::{Encoder, Mode};
 use jetlinks_bridge::protocol::id::ProductId;
 use jetlinks_bridge::protocol::limit::{Limits, Load, Now};
 use jetlinks_bridge::protocol::uplink::{Addressing, Availability, Handover, Record, Token, Uplink};
+
+use crate::world::NoChildren;
 
 /// Key of every device.
 pub const KEY: &str = "testtesttesttest";
@@ -51,14 +52,6 @@ impl Uplink for Queue {
     }
 
     fn flush(&mut self) {}
-}
-
-struct NoChildren;
-
-impl Children for NoChildren {
-    fn child(&self, _: &str) -> Child {
-        Child::Unknown
-    }
 }
 
 struct Silent;

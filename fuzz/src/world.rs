@@ -113,7 +113,9 @@ impl Downlink for Callers {
     }
 }
 
-struct NoChildren;
+/// No device has children.
+#[derive(Debug)]
+pub struct NoChildren;
 
 impl Children for NoChildren {
     fn child(&self, _: &str) -> Child {

@@ -82,6 +82,17 @@ mod tests {
     }
 
     #[test]
+    fn an_id_is_written_into_a_message_as_it_is_everywhere_else() {
+        for byte in 0..=0x7f_u8 {
+            let id = char::from(byte).to_string();
+            let (mut written, mut segment_written) = (Vec::new(), Vec::new());
+            write_token(&mut written, &id);
+            write_segment(&mut segment_written, &id);
+            assert_eq!((written, segment_written), (token(&id).into_bytes(), segment(&id).into_bytes()), "{id:?}");
+        }
+    }
+
+    #[test]
     fn a_broken_token_names_nothing() {
         for broken in ["%", "%2", "%2G", "%FF", "a%"] {
             assert_eq!(from_token(broken), None, "{broken}");

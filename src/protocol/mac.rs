@@ -1,5 +1,7 @@
 //! Message authentication codes: HMAC-SHA256 with secrets of any length.
 
+use std::fmt;
+
 use hmac::{Hmac, KeyInit};
 use sha2::{Digest, Sha256};
 
@@ -9,4 +11,34 @@ pub(super) fn keyed(secret: &[u8]) -> Hmac<Sha256> {
     let mut key = [0; 64];
     key[..32].copy_from_slice(&Sha256::digest(secret));
     Hmac::new(&key.into())
+}
+
+/// A secret to sign with and, while all replicas change to it, the one before. Never shown.
+#[derive(Clone)]
+pub(super) struct SigningKeys {
+    current: Hmac<Sha256>,
+    previous: Option<Hmac<Sha256>>,
+}
+
+impl fmt::Debug for SigningKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigningKeys").field("previous", &self.previous.is_some()).finish_non_exhaustive()
+    }
+}
+
+impl SigningKeys {
+    /// Signs with `current`; accepts what `previous` signed, too.
+    pub(super) fn new(current: &[u8], previous: Option<&[u8]>) -> Self {
+        Self { current: keyed(current), previous: previous.map(keyed) }
+    }
+
+    /// What is signed with.
+    pub(super) fn current(&self) -> &Hmac<Sha256> {
+        &self.current
+    }
+
+    /// Whether one of them made the signature. Asks about both, so the time does not tell which.
+    pub(super) fn any(&self, made: impl Fn(&Hmac<Sha256>) -> bool) -> bool {
+        made(&self.current) | self.previous.as_ref().is_some_and(made)
+    }
 }

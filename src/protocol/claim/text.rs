@@ -211,6 +211,6 @@ mod tests {
 
     #[test]
     fn secrets_are_not_shown() {
-        assert_eq!(format!("{:?}", secrets("hush", Some("hush"))), "ClaimSecrets { previous: true, .. }");
+        assert_eq!(format!("{:?}", secrets("hush", Some("hush"))), "ClaimSecrets(SigningKeys { previous: true, .. })");
     }
 }

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::{Digest, Sha256};
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
 
 use super::cipher;
+use crate::protocol::mac;
 
 /// Keeps these hashes apart from any other use of the same key.
 const PURPOSE: &[u8] = b"jetlinks-bridge coap request 1";
@@ -33,14 +34,8 @@ impl fmt::Debug for FingerprintKey {
 impl FingerprintKey {
     /// A key of random bytes.
     pub fn new(random: [u8; 32]) -> Self {
-        // HMAC pads its key to a whole block; a hash of the bytes always fits.
-        let mut key = [0; 64];
-        key[..32].copy_from_slice(&Sha256::digest(random));
-        let keyed = |purpose: &[u8]| {
-            let mut keyed = Hmac::<Sha256>::new(&key.into());
-            keyed.update(purpose);
-            keyed
-        };
+        let key = mac::keyed(&random);
+        let keyed = |purpose: &[u8]| key.clone().chain_update(purpose);
         let mut decoy = [0; cipher::KEY_BYTES];
         decoy.copy_from_slice(&keyed(DECOY_PURPOSE).finalize().into_bytes()[..cipher::KEY_BYTES]);
         Self { keyed: keyed(PURPOSE), decoy }

@@ -4,14 +4,12 @@
 //! of expiry (seconds since 1970) and the first 12 of an HMAC-SHA256 over device, expiry and a hash of the device's
 //! key, as 32 hex digits. Re-keying a device ends its tokens.
 
-use std::fmt;
-
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::protocol::hex;
-use crate::protocol::mac::keyed;
+use crate::protocol::mac::SigningKeys;
 
 /// Length of a token: hex digits, as devices have fixed buffers.
 pub const TOKEN_BYTES: usize = 32;
@@ -34,22 +32,13 @@ pub enum TokenError {
 }
 
 /// What tokens are signed with. Never shown.
-#[derive(Clone)]
-pub struct TokenSecrets {
-    current: Hmac<Sha256>,
-    previous: Option<Hmac<Sha256>>,
-}
-
-impl fmt::Debug for TokenSecrets {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenSecrets").field("previous", &self.previous.is_some()).finish_non_exhaustive()
-    }
-}
+#[derive(Debug, Clone)]
+pub struct TokenSecrets(SigningKeys);
 
 impl TokenSecrets {
     /// Signs with `current`; accepts what `previous` signed, too.
     pub fn new(current: &[u8], previous: Option<&[u8]>) -> Self {
-        Self { current: keyed(current), previous: previous.map(keyed) }
+        Self(SigningKeys::new(current, previous))
     }
 
     /// A token for the device until `expiry_secs` (since 1970; after 2106 it counts as that year).
@@ -57,7 +46,7 @@ impl TokenSecrets {
         let expiry = u32::try_from(expiry_secs).unwrap_or(u32::MAX).to_be_bytes();
         let mut token = [0; EXPIRY_BYTES + MAC_BYTES];
         token[..EXPIRY_BYTES].copy_from_slice(&expiry);
-        token[EXPIRY_BYTES..].copy_from_slice(&sign(&self.current, device, secure_key, expiry));
+        token[EXPIRY_BYTES..].copy_from_slice(&sign(self.0.current(), device, secure_key, expiry));
         hex::encode(&token)
     }
 
@@ -69,10 +58,8 @@ impl TokenSecrets {
         let token: [u8; EXPIRY_BYTES + MAC_BYTES] = hex::decode(token).ok_or(TokenError::Form)?;
         let [e0, e1, e2, e3, mac @ ..] = token;
         let expiry = [e0, e1, e2, e3];
-        let matches = |secret: &Hmac<Sha256>| bool::from(sign(secret, device, secure_key, expiry).ct_eq(&mac));
-        let current = matches(&self.current);
-        let previous = self.previous.as_ref().is_some_and(matches);
-        if !(current | previous) || secure_key.is_empty() {
+        let is_made = self.0.any(|key| sign(key, device, secure_key, expiry).ct_eq(&mac).into());
+        if !is_made || secure_key.is_empty() {
             return Err(TokenError::Wrong);
         }
         if now_secs >= u64::from(u32::from_be_bytes(expiry)) {
@@ -159,7 +146,10 @@ mod tests {
 
     #[test]
     fn secrets_are_not_shown() {
-        assert_eq!(format!("{:?}", TokenSecrets::new(b"secret1", Some(b"x"))), "TokenSecrets { previous: true, .. }");
+        assert_eq!(
+            format!("{:?}", TokenSecrets::new(b"secret1", Some(b"x"))),
+            "TokenSecrets(SigningKeys { previous: true, .. })"
+        );
     }
 
     #[test]
