@@ -130,6 +130,19 @@ impl Listener {
         let slot = Rc::clone(&self.slot);
         move || matches!(slot.state.get(), State::Refused(_))
     }
+
+    /// Goes on with the subscription that has taken the place of this one, if there is one.
+    fn take_next(&mut self) -> bool {
+        let next = self.slot.next.borrow_mut().take();
+        next.map(|next| self.subscriber = next).is_some()
+    }
+
+    fn wait_for_next(&self, waker: &Waker) {
+        let mut reader = self.slot.reader.borrow_mut();
+        if !reader.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *reader = Some(waker.clone());
+        }
+    }
 }
 
 impl Slot {
@@ -150,24 +163,22 @@ impl Slot {
 impl Stream for Listener {
     type Item = Message;
 
+    // A message is large, and is not to be moved once more on its way.
+    #[inline]
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Message>> {
         let this = self.get_mut();
         loop {
-            let polled = this.subscriber.poll_next_unpin(cx);
-            if matches!(polled, Poll::Ready(Some(_))) {
-                return polled;
-            }
-            // Everything that came on the former one is taken.
-            let Some(next) = this.slot.next.borrow_mut().take() else {
-                if polled.is_pending() {
-                    let mut reader = this.slot.reader.borrow_mut();
-                    if !reader.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
-                        *reader = Some(cx.waker().clone());
-                    }
+            match this.subscriber.poll_next_unpin(cx) {
+                Poll::Ready(Some(message)) => return Poll::Ready(Some(message)),
+                // Everything that came on the former one is taken.
+                Poll::Ready(None) if this.take_next() => {}
+                Poll::Pending if this.take_next() => {}
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => {
+                    this.wait_for_next(cx.waker());
+                    return Poll::Pending;
                 }
-                return polled;
-            };
-            this.subscriber = next;
+            }
         }
     }
 }
