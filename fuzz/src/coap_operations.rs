@@ -18,7 +18,7 @@ use jetlinks_bridge::protocol::id::ProductId;
 use jetlinks_bridge::protocol::limit::{Limits, Load, Now};
 use jetlinks_bridge::protocol::uplink::{Addressing, Availability, Handover, Record, Token, Uplink};
 
-use crate::world::NoChildren;
+use super::world::NoChildren;
 
 /// Key of every device.
 pub const KEY: &str = "testtesttesttest";
