@@ -4,7 +4,9 @@
 //!
 //! | module | what it is | I/O |
 //! |---|---|---|
-//! | [`protocol`] | topics, messages, envelopes, commands, the session; and the seams to the queues | none |
+//! | [`protocol`] | topics, messages, envelopes, commands; and the traits of queues | none |
+//! | [`session`] | state machines: the MQTT session, the CoAP endpoint | none |
+//! | [`replica`] | which of several replicas holds a device | none |
 //! | [`codec`] | packets of MQTT and CoAP, and headers of the PROXY protocol, to and from bytes | none |
 //! | `transport` | the device side: listeners, connections, the workers that drive sessions | yes |
 //! | `queue` | the platform side: Kafka, NATS, stdio | yes |
@@ -15,10 +17,12 @@
 //! | `app` | builds the parts from the configuration, joins them, ends them | yes |
 //! | `cli` | the subcommands | yes |
 //!
-//! Without the feature `bridge` only the first two exist, and nothing of tokio is linked.
+//! Without the feature `bridge` only what does no I/O exists, and nothing of tokio is linked.
 
 pub mod codec;
 pub mod protocol;
+pub mod replica;
+pub mod session;
 
 #[cfg(feature = "bridge")]
 pub mod app;

@@ -16,13 +16,33 @@ const LINES_MAX: usize = 600;
 const ARROWS: &[(&str, &[&str])] = &[
     ("protocol", &["protocol", "codec"]),
     ("codec", &["codec"]),
-    ("transport", &["transport", "codec", "protocol"]),
-    ("queue", &["queue", "protocol"]),
+    ("session", &["session", "protocol", "codec"]),
+    ("replica", &["replica", "session", "protocol"]),
+    ("transport", &["transport", "replica", "session", "protocol", "codec"]),
+    ("queue", &["queue", "replica", "session", "protocol"]),
     ("registry", &["registry", "protocol"]),
-    ("telemetry", &["telemetry", "protocol"]),
+    ("telemetry", &["telemetry", "session", "protocol"]),
     ("config", &["config", "protocol"]),
-    ("app", &["app", "transport", "queue", "registry", "config", "telemetry", "protocol", "codec"]),
-    ("cli", &["cli", "app", "transport", "queue", "registry", "config", "telemetry", "protocol", "codec"]),
+    (
+        "app",
+        &["app", "transport", "queue", "registry", "config", "telemetry", "replica", "session", "protocol", "codec"],
+    ),
+    (
+        "cli",
+        &[
+            "cli",
+            "app",
+            "transport",
+            "queue",
+            "registry",
+            "config",
+            "telemetry",
+            "replica",
+            "session",
+            "protocol",
+            "codec",
+        ],
+    ),
 ];
 
 /// Where errors may lose their type: whoever reads them there is a person.

@@ -1,6 +1,6 @@
 //! Bytes of another replica, or of anybody who may publish there, as a claim.
 
-use jetlinks_bridge::protocol::claim::{Claim, ClaimSecrets};
+use jetlinks_bridge::replica::claim::{Claim, ClaimSecrets};
 
 /// What claims are signed with.
 pub const SECRET: &[u8] = b"secret1";

@@ -9,14 +9,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use jetlinks_bridge::codec::coap::{Code, Draft, decode};
-use jetlinks_bridge::protocol::coap::{
-    Context, Endpoint, Event, FingerprintKey, Found, Identity, Observer, Outbox, Parked, PeerKey, Security, Settings,
-    TokenSecrets, cipher,
-};
+use jetlinks_bridge::protocol::cipher;
 use jetlinks_bridge::protocol::envelope::{Encoder, Mode};
 use jetlinks_bridge::protocol::id::ProductId;
 use jetlinks_bridge::protocol::limit::{Limits, Load, Now};
 use jetlinks_bridge::protocol::uplink::{Addressing, Availability, Handover, Record, Token, Uplink};
+use jetlinks_bridge::session::coap::{
+    Context, Endpoint, Event, FingerprintKey, Found, Identity, Observer, Outbox, Parked, PeerKey, Security, Settings,
+    TokenSecrets,
+};
 
 use super::world::NoChildren;
 

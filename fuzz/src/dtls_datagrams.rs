@@ -6,8 +6,8 @@ use std::cell::OnceCell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use jetlinks_bridge::protocol::coap::PeerKey;
 use jetlinks_bridge::protocol::limit::Now;
+use jetlinks_bridge::session::coap::PeerKey;
 use jetlinks_bridge::transport::dtls::{Bounds, CookieSecret, Server, Sessions};
 use jetlinks_bridge::transport::{Gate, SocketBounds};
 

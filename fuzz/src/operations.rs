@@ -1,7 +1,7 @@
 //! From bytes to what may happen to a session.
 
 use jetlinks_bridge::codec::mqtt::Qos;
-use jetlinks_bridge::protocol::session::Ending;
+use jetlinks_bridge::session::mqtt::Ending;
 
 /// What a device publishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

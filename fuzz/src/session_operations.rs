@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use jetlinks_bridge::codec::mqtt::{self, Packet, PacketId, Publish, PublishHead, Qos, Version, encode};
 use jetlinks_bridge::protocol::command::{Command, CommandError};
 use jetlinks_bridge::protocol::id::{DeviceId, ProductId};
-use jetlinks_bridge::protocol::session::{BoundChild, Context, Ending, Opening, Session, StoredWill};
+use jetlinks_bridge::session::mqtt::{BoundChild, Context, Ending, Opening, Session, StoredWill};
 
 use super::operations::{Form, Operation, Operations};
 use super::world::World;

@@ -8,8 +8,8 @@ use jetlinks_bridge::protocol::downlink::{Downlink, Outcome, Ticket};
 use jetlinks_bridge::protocol::envelope::{Encoder, Mode};
 use jetlinks_bridge::protocol::id::{DeviceId, ProductId};
 use jetlinks_bridge::protocol::limit::{Limits, Load, Now};
-use jetlinks_bridge::protocol::session::{Context, Event, Observer};
 use jetlinks_bridge::protocol::uplink::{Addressing, Handover, Record, Token, Uplink};
+use jetlinks_bridge::session::mqtt::{Context, Event, Observer};
 
 /// Messages are numbered; their number stands between two of these in topic or payload.
 pub const MARK: u8 = b'~';

@@ -9,8 +9,8 @@ use anyhow::{Context as _, ensure};
 
 use super::listeners;
 use crate::config::Config;
-use crate::protocol::coap::{Endpoint, FingerprintKey, Security, Settings, TokenSecrets};
 use crate::protocol::limit::Now;
+use crate::session::coap::{Endpoint, FingerprintKey, Security, Settings, TokenSecrets};
 use crate::transport::Gate;
 use crate::transport::coap::Port;
 use crate::transport::dtls::{self, Bounds, CookieSecret, Sessions};

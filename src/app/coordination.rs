@@ -10,14 +10,15 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::late::LateSessions;
-use crate::protocol::claim::{Claim, ClaimError, PATIENCE_US, Verdict, Word};
 use crate::protocol::id::DeviceId;
-use crate::protocol::session::Ending;
 use crate::queue::nats::{Heard, NatsCoordination, NatsSettings};
+use crate::replica::LateSessions;
+use crate::replica::claim::{Claim, ClaimError, PATIENCE_US, Verdict, Word};
+use crate::replica::{Directory, Mail, Mailbox, Notice};
+use crate::session::mqtt::Ending;
 use crate::telemetry::health::{Health, PartState};
 use crate::telemetry::metric::{ClaimFault, ClaimVerdict, CoordinationMetrics};
-use crate::transport::{Clock, Directory, Mail, Mailbox, Notice};
+use crate::transport::Clock;
 
 /// Sessions that are claimed at once after an outage, every [`SETTLING_PAUSE`]: 50,000 a second.
 const SETTLING_BATCH: usize = 500;

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::protocol::coap::{self, PeerKey, Refusal};
 use crate::protocol::limit::Load;
-use crate::protocol::session::{Ending, Event};
 use crate::protocol::uplink::Availability;
+use crate::session::coap::{self, PeerKey, Refusal};
+use crate::session::mqtt::{Ending, Event};
 use crate::telemetry::health::Health;
 use crate::telemetry::metric::{
     CommandOutcome, ConnectOutcome, ConnectionState, HandshakeOutcome, Transport, WorkerMetrics,

@@ -13,7 +13,6 @@ mod coordination;
 mod counts;
 mod descriptors;
 mod hand_over;
-mod late;
 mod listeners;
 mod meter;
 mod queues;
@@ -46,12 +45,13 @@ use self::spans::Tracing;
 use crate::config::{CommandQueue, Config, DrainConfig};
 use crate::protocol::command::MessageIds;
 use crate::registry::Registry;
+use crate::replica::{Directory, Mail, Mailbox};
 use crate::telemetry::admin::{self, Admin};
 use crate::telemetry::health::Health;
 use crate::telemetry::log::LogControl;
 use crate::telemetry::metric::Metrics;
 use crate::telemetry::span::SpanExport;
-use crate::transport::{Clock, Directory, Drained, Gate, Mail, Mailbox, SocketBounds};
+use crate::transport::{Clock, Drained, Gate, SocketBounds};
 
 /// Commands that may wait between their queue and a worker.
 const COMMANDS_WAITING: usize = 1024;

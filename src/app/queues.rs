@@ -18,7 +18,7 @@ use crate::protocol::uplink::{Addressing, Inbox, Token, Uplink};
 use crate::queue::kafka::{KafkaCommandStats, KafkaCommands, KafkaDownlink, KafkaSettings, KafkaStats, KafkaUplink};
 use crate::queue::nats::{NatsDownlink, NatsSettings, NatsStats, NatsUplink};
 use crate::queue::stdio::{StdioDownlink, StdioInput, StdioStats, StdioUplink, StdioWriter, Undelivered};
-use crate::transport::Directory;
+use crate::replica::Directory;
 
 /// How to reach the queues; cheap to clone.
 #[derive(Debug, Clone)]

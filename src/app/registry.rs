@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::protocol::child::{Child, Children};
 use crate::protocol::network::Source;
-use crate::protocol::session::BoundChild;
 use crate::registry::{self, Device, Registry};
+use crate::session::mqtt::BoundChild;
 use crate::telemetry::metric::{LookupResult, WorkerMetrics};
 use crate::transport::{self, Identity};
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::protocol::id::DeviceId;
-use crate::protocol::session::Ending;
+use crate::replica::{Directory, Entry, Mail, Mailbox};
+use crate::session::mqtt::Ending;
 use crate::telemetry::admin::{SessionInfo, Sessions, Waiting};
-use crate::transport::{Directory, Entry, Mail, Mailbox};
 
 /// The directory, and the ways to the workers.
 #[derive(Debug, Clone)]

@@ -10,9 +10,9 @@ use super::sessions::ReplicaSessions;
 use super::settings;
 use crate::config::{Config, RegistrySource};
 use crate::protocol::id::DeviceId;
-use crate::protocol::session::Ending;
 use crate::protocol::uplink::Availability;
 use crate::registry::{Asked, Change, FileRegistry, HttpRegistry, NatsRegistry, Registry, Reload, Watch};
+use crate::session::mqtt::Ending;
 use crate::telemetry::health::{Health, PartState};
 use crate::telemetry::metric::{RegistryAnswer, RegistryMetrics};
 

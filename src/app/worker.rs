@@ -21,11 +21,10 @@ use crate::protocol::envelope::{Encoder, Mode};
 use crate::protocol::limit::{Limits, Load};
 use crate::protocol::trace::Tracer;
 use crate::protocol::uplink::Inbox;
+use crate::replica::{Directory, Mail, Mailbox, Notice};
 use crate::telemetry::health::Health;
 use crate::telemetry::metric::WorkerMetrics;
-use crate::transport::{
-    Clock, Core, Directory, Drained, Gate, Listening, Mail, Mailbox, Notice, Proxies, Settings, Worker,
-};
+use crate::transport::{Clock, Core, Drained, Gate, Listening, Proxies, Settings, Worker};
 
 /// What a worker is made of.
 pub struct Plan {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use crate::app;
 use crate::config::{self, Loaded, RegistrySource, Sources};
-use crate::protocol::coap::cipher::KEY_BYTES;
+use crate::protocol::cipher::KEY_BYTES;
 use crate::registry::{Device, FileRegistry};
 
 /// Exit code of a configuration with mistakes (`EX_CONFIG` of sysexits).

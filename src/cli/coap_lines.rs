@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use super::credentials::{quote, target};
 use crate::config::Config;
 use crate::protocol::address::segment;
-use crate::protocol::coap::{cipher, sign_grant};
+use crate::protocol::cipher;
 use crate::registry::Device;
+use crate::session::coap::sign_grant;
 
 /// Lines for the listeners that are on and that the device can use; `body` is what it reports.
 pub(super) fn describe(config: &Config, device: &Device, body: &str, now_ms: u64) -> String {

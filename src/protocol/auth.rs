@@ -90,7 +90,7 @@ pub fn sign(username: &str, secure_key: &str) -> [u8; 32] {
 }
 
 /// Compares without telling by its time where the first difference is.
-pub(super) fn eq_ignoring_case(signature: &[u8; 32], given: &[u8]) -> bool {
+pub(crate) fn eq_ignoring_case(signature: &[u8; 32], given: &[u8]) -> bool {
     let Ok(mut given) = <[u8; 32]>::try_from(given) else { return false };
     given.make_ascii_lowercase();
     signature.ct_eq(&given).into()

@@ -1,7 +1,7 @@
 //! Hex digits of fixed length.
 
 /// The lower-case digits of `bytes`, which are half as many as the digits.
-pub(super) fn encode<const DIGITS: usize>(bytes: &[u8]) -> [u8; DIGITS] {
+pub(crate) fn encode<const DIGITS: usize>(bytes: &[u8]) -> [u8; DIGITS] {
     let mut digits = [b'0'; DIGITS];
     for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
         pair[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
@@ -11,7 +11,7 @@ pub(super) fn encode<const DIGITS: usize>(bytes: &[u8]) -> [u8; DIGITS] {
 }
 
 /// The bytes of that many digits of either case; `None` for anything else.
-pub(super) fn decode<const BYTES: usize>(digits: &[u8]) -> Option<[u8; BYTES]> {
+pub(crate) fn decode<const BYTES: usize>(digits: &[u8]) -> Option<[u8; BYTES]> {
     if digits.len() != 2 * BYTES {
         return None;
     }

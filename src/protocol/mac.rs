@@ -6,7 +6,7 @@ use hmac::{Hmac, KeyInit};
 use sha2::{Digest, Sha256};
 
 /// An HMAC with that secret, for many messages.
-pub(super) fn keyed(secret: &[u8]) -> Hmac<Sha256> {
+pub(crate) fn keyed(secret: &[u8]) -> Hmac<Sha256> {
     // HMAC pads its key to a whole block; a hash of the secret always fits.
     let mut key = [0; 64];
     key[..32].copy_from_slice(&Sha256::digest(secret));
@@ -15,7 +15,7 @@ pub(super) fn keyed(secret: &[u8]) -> Hmac<Sha256> {
 
 /// A secret to sign with and, while all replicas change to it, the one before. Never shown.
 #[derive(Clone)]
-pub(super) struct SigningKeys {
+pub(crate) struct SigningKeys {
     current: Hmac<Sha256>,
     previous: Option<Hmac<Sha256>>,
 }
@@ -28,17 +28,17 @@ impl fmt::Debug for SigningKeys {
 
 impl SigningKeys {
     /// Signs with `current`; accepts what `previous` signed, too.
-    pub(super) fn new(current: &[u8], previous: Option<&[u8]>) -> Self {
+    pub(crate) fn new(current: &[u8], previous: Option<&[u8]>) -> Self {
         Self { current: keyed(current), previous: previous.map(keyed) }
     }
 
     /// What is signed with.
-    pub(super) fn current(&self) -> &Hmac<Sha256> {
+    pub(crate) fn current(&self) -> &Hmac<Sha256> {
         &self.current
     }
 
     /// Whether one of them made the signature. Asks about both, so the time does not tell which.
-    pub(super) fn any(&self, made: impl Fn(&Hmac<Sha256>) -> bool) -> bool {
+    pub(crate) fn any(&self, made: impl Fn(&Hmac<Sha256>) -> bool) -> bool {
         made(&self.current) | self.previous.as_ref().is_some_and(made)
     }
 }

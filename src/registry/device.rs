@@ -1,7 +1,7 @@
 //! One record of the registry.
 
 use crate::protocol::auth;
-use crate::protocol::coap::cipher;
+use crate::protocol::cipher;
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::secret::Secret;
 

@@ -9,8 +9,8 @@ use crate::protocol::command::MessageIds;
 use crate::protocol::downlink::Downlink;
 use crate::protocol::envelope::Encoder;
 use crate::protocol::limit::{Limits, Load, Now};
-use crate::protocol::session::{Context, Event, Observer};
 use crate::protocol::uplink::Uplink;
+use crate::session::mqtt::{Context, Event, Observer};
 
 /// Lent to a session with every call.
 pub struct Core {

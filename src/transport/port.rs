@@ -7,12 +7,12 @@ use std::pin::Pin;
 use crate::codec::mqtt::ConnectCode;
 use crate::protocol::auth::Refusal;
 use crate::protocol::child::Children;
-use crate::protocol::coap::{self, PeerKey};
 use crate::protocol::id::ProductId;
 use crate::protocol::limit::Load;
 use crate::protocol::network::Source;
-use crate::protocol::session::{BoundChild, Event};
 use crate::protocol::uplink::Availability;
+use crate::session::coap::{self, PeerKey};
+use crate::session::mqtt::{BoundChild, Event};
 use crate::transport::pauses::Pauses;
 use crate::transport::traffic::Traffic;
 

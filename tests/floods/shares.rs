@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use jetlinks_bridge::codec::coap::{Block, Code, Draft, Kind, MessageToken, option};
-use jetlinks_bridge::protocol::coap::cipher;
+use jetlinks_bridge::protocol::cipher;
 
 use crate::datagrams::{hello, with_cookie};
 use crate::flood::{Beside, Flood, dial_from, dial_through_proxy, per_second, proxies};

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use jetlinks_bridge::protocol::coap::{cipher, sign_grant};
+use jetlinks_bridge::protocol::cipher;
+use jetlinks_bridge::session::coap::sign_grant;
 use serde_json::json;
 
 use crate::support::registry::now_ms;

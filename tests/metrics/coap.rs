@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::UdpSocket;
 
 use jetlinks_bridge::codec::coap::{Code, Draft, Kind, MessageToken, decode, option};
-use jetlinks_bridge::protocol::coap::sign_grant;
+use jetlinks_bridge::session::coap::sign_grant;
 use openssl::ssl::{Ssl, SslContext, SslMethod, SslOptions, SslVerifyMode};
 
 use crate::page::Seen;
@@ -110,7 +110,7 @@ fn plain(seen: &mut Seen) {
 }
 
 fn encrypted_payload(registration: &Registration) -> Vec<u8> {
-    use jetlinks_bridge::protocol::coap::cipher;
+    use jetlinks_bridge::protocol::cipher;
     cipher::encrypt(cipher::key(&registration.secure_key).unwrap(), b"{}")
 }
 

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use jetlinks_bridge::codec::coap::{Block, Code, Draft, Kind, MessageToken, decode, empty, option};
-use jetlinks_bridge::protocol::coap::cipher;
+use jetlinks_bridge::protocol::cipher;
 
 use crate::relay::Relay;
 use crate::support::port;

@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use jetlinks_bridge::codec::coap::{Code, Draft, Kind, Message, MessageToken, decode, option};
-use jetlinks_bridge::protocol::coap::{cipher, sign_grant};
+use jetlinks_bridge::protocol::cipher;
+use jetlinks_bridge::session::coap::sign_grant;
 use openssl::ssl::{Ssl, SslContext, SslMethod, SslOptions, SslStream, SslVerifyMode};
 
 use super::registry::now_ms;

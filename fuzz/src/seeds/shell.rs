@@ -1,7 +1,7 @@
 //! Seeds of CoAP and of what lies beyond the core.
 
 use jetlinks_bridge::codec::coap::{Code, Draft, Kind, MessageToken, option};
-use jetlinks_bridge::protocol::claim::{Claim, ClaimSecrets};
+use jetlinks_bridge::replica::claim::{Claim, ClaimSecrets};
 
 use super::super::claim;
 use super::Seed;

@@ -18,7 +18,7 @@ use super::lookup::CONNECTION_NAME;
 use super::{runtime, terminal};
 use crate::app::settings;
 use crate::config::{self, Config, Sources};
-use crate::protocol::coap::cipher::KEY_BYTES;
+use crate::protocol::cipher::KEY_BYTES;
 use crate::protocol::id::{DeviceId, IdError, ProductId};
 use crate::protocol::secret::Secret;
 use crate::registry::nats::{Bucket, IfMissing, Key};

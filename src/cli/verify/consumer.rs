@@ -47,9 +47,9 @@ mod tests {
     use super::*;
     use crate::codec::mqtt::PacketId;
     use crate::protocol::random::Random;
-    use crate::protocol::session::fake::record;
-    use crate::protocol::session::window::{Acknowledgement, Window};
     use crate::protocol::uplink::{Handover, Record, Token, Uplink};
+    use crate::session::mqtt::fake::record;
+    use crate::session::mqtt::window::{Acknowledgement, Window};
 
     fn taken(window: usize, ids: &[&'static str]) -> Vec<&'static str> {
         let mut consumer = Taken::default();

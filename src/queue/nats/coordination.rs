@@ -8,8 +8,8 @@ use tokio::sync::{mpsc, watch};
 use super::connection::{self, Capacity, Connection, Link};
 use super::lasting::{IfRefused, Listener};
 use super::{NatsError, NatsSettings};
-use crate::protocol::claim::{Claim, ClaimError, ClaimSecrets};
 use crate::protocol::secret::Secret;
+use crate::replica::claim::{Claim, ClaimError, ClaimSecrets};
 
 /// Operations that wait for the connection's task.
 const OPERATIONS: usize = 4096;

@@ -1,7 +1,7 @@
 //! Values of the labels of CoAP and DTLS.
 
 use super::label::{Label, label};
-use crate::protocol::coap::{self, TokenError};
+use crate::session::coap::{self, TokenError};
 
 label! {
     /// What a CoAP request was answered with.

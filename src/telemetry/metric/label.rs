@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 use crate::protocol::auth::Refusal;
 use crate::protocol::downlink::Code;
 use crate::protocol::envelope::Reason;
-use crate::protocol::session::{DropReason, Ending};
 use crate::protocol::topic::{MessageKind, MessageType};
+use crate::session::mqtt::{DropReason, Ending};
 
 /// A closed set of values of a label.
 pub trait Label: Copy + 'static {

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 use crate::protocol::limit::Load;
-use crate::protocol::session::{Ending, Event};
 use crate::protocol::topic::MessageKind;
 use crate::protocol::topic::MessageType;
 use crate::protocol::uplink::Availability;
+use crate::session::mqtt::{Ending, Event};
 use crate::telemetry::health::{Health, PartState};
 
 fn metrics() -> Metrics {

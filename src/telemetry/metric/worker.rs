@@ -8,11 +8,11 @@ use super::pair::{CounterByTwo, GaugeByTwo};
 use super::process::LookupResult;
 use super::render::Page;
 use super::scalar::{Counter, CounterBy, Gauge, Seconds};
-use crate::protocol::coap;
 use crate::protocol::envelope::Reason;
 use crate::protocol::limit::Load;
-use crate::protocol::session::{DropReason, Event};
 use crate::protocol::topic::MessageKind;
+use crate::session::coap;
+use crate::session::mqtt::{DropReason, Event};
 
 /// Declares a struct of metrics together with their names and meanings, so that none of the three can be forgotten.
 macro_rules! metrics {

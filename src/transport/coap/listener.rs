@@ -12,10 +12,10 @@ use tokio::task::{spawn_local, yield_now};
 
 use super::Port;
 use super::port::State;
-use crate::protocol::coap::{Found, Identity, Parked, PeerKey};
 use crate::protocol::limit::Now;
 use crate::protocol::network::{Network, Protocol, Source};
 use crate::protocol::uplink::Availability;
+use crate::session::coap::{Found, Identity, Parked, PeerKey};
 use crate::transport::core::Core;
 use crate::transport::port::Lookup;
 use crate::transport::turn::TURN_BYTES;

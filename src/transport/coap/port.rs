@@ -5,9 +5,9 @@ use std::rc::Rc;
 
 use tokio::net::UdpSocket;
 
-use crate::protocol::coap::{Context, Endpoint, Event, Observer, Outbox, PeerKey};
 use crate::protocol::limit::Now;
 use crate::protocol::uplink::Availability;
+use crate::session::coap::{Context, Endpoint, Event, Observer, Outbox, PeerKey};
 use crate::transport::core::Core;
 use crate::transport::dtls::Sessions;
 use crate::transport::port::Meter;

@@ -12,8 +12,8 @@ use openssl::x509::X509;
 
 use super::record::Record;
 use super::{Bounds, CookieSecret, Server, Sessions};
-use crate::protocol::coap::PeerKey;
 use crate::protocol::limit::Now;
+use crate::session::coap::PeerKey;
 use crate::transport::gate::{Admission, Gate, SocketBounds};
 use crate::transport::port::Handshake;
 

@@ -2,7 +2,7 @@
 
 use crate::codec::mqtt::{self, Malformed};
 use crate::protocol::limit::Limits;
-use crate::protocol::session::{Context, Ending, Session};
+use crate::session::mqtt::{Context, Ending, Session};
 use crate::transport::turn::TURN_BYTES;
 
 /// A PUBLISH over the limit, of which only the head is kept.

@@ -4,7 +4,7 @@
 //! device takes, and one that waits unread behind answers which the device has not taken. Both show in the counters of
 //! the system alone: what a write takes is in the system's buffer, and the device may be long dead.
 //!
-//! [`Session::heard`]: crate::protocol::session::Session::heard
+//! [`Session::heard`]: crate::session::mqtt::Session::heard
 
 use super::socket::Counters;
 

@@ -12,8 +12,8 @@ use super::{LOOK, Worker};
 use crate::protocol::command::{Command, CommandError};
 use crate::protocol::downlink::{Code, DownlinkEvent, Recipient, Ticket};
 use crate::protocol::limit::Now;
-use crate::protocol::session::Pending;
 use crate::protocol::uplink::Token;
+use crate::session::mqtt::Pending;
 use crate::transport::mqtt::connection::{Connection, State};
 use crate::transport::turn::TURN_BYTES;
 

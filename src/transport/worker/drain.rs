@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, timeout};
 
 use super::{Drained, LOOK, Worker};
-use crate::transport::mailbox::Mail;
+use crate::replica::Mail;
 
 /// How long the last commands and outcomes may take at the end, inside the time of the drain: of a drain that takes
 /// all of its time it is the last part, a quarter at most.

@@ -5,9 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Worker;
-use crate::protocol::coap::endpoint_of;
 use crate::protocol::limit::Now;
 use crate::protocol::uplink::{Inbox, Receipt, Refusal, Token};
+use crate::session::coap::endpoint_of;
 use crate::transport::mqtt::connection::Connection;
 
 impl Worker {

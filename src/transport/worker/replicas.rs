@@ -1,11 +1,11 @@
 //! A worker's part in the coordination of replicas.
 
 use super::Worker;
-use crate::protocol::claim::Word;
 use crate::protocol::id::DeviceId;
 use crate::protocol::limit::Now;
-use crate::protocol::session::LatePresence;
-use crate::transport::mailbox::{Mail, Notice};
+use crate::replica::claim::Word;
+use crate::replica::{Mail, Notice};
+use crate::session::mqtt::LatePresence;
 use crate::transport::mqtt::connection::Connection;
 
 impl Worker {

@@ -7,7 +7,8 @@ use crate::cli::simulate::identity::Identity;
 use crate::cli::simulate::report::ReportFacts;
 use crate::cli::simulate::tally::{End, Tally};
 use crate::codec::coap::{Code, Draft, Kind, Message, MessageToken, decode, empty, option};
-use crate::protocol::coap::{cipher, sign_grant};
+use crate::protocol::cipher;
+use crate::session::coap::sign_grant;
 
 /// ACK_TIMEOUT of RFC 7252: a CON is sent again after this, then after twice the time, and so on.
 const ACK_TIMEOUT_NS: u64 = 2_000_000_000;

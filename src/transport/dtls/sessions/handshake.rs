@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 
 use super::{Opening, PLACE_BITS, Place, Session, Sessions, place_of};
-use crate::protocol::coap::PeerKey;
 use crate::protocol::limit::Now;
 use crate::protocol::network::Network;
+use crate::session::coap::PeerKey;
 use crate::transport::dtls::engine::{Engine, Progress};
 use crate::transport::dtls::flight::{Flight, Unfit};
 use crate::transport::dtls::hello::Hello;

@@ -16,10 +16,10 @@ use super::hello::{Hello, RANDOM_BYTES, is_unencrypted};
 use super::server::Server;
 use super::wire::Wire;
 use crate::memory;
-use crate::protocol::coap::{Outbox, PeerKey};
 use crate::protocol::limit::Now;
 use crate::protocol::network::Network;
 use crate::protocol::shares::Rate;
+use crate::session::coap::{Outbox, PeerKey};
 use crate::transport::gate::{Bucket, Gate};
 use crate::transport::port::Handshake;
 

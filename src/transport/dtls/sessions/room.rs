@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 
 use super::{PLACE_BITS, Sessions, place_of};
-use crate::protocol::coap::PeerKey;
 use crate::protocol::limit::Now;
 use crate::protocol::network::Network;
+use crate::session::coap::PeerKey;
 use crate::transport::port::Handshake;
 
 /// Age at which a handshake makes room for another one when too many are half open. A good one takes a few round trips.

@@ -2,10 +2,10 @@
 
 use tokio::sync::mpsc;
 
-use crate::protocol::claim::Word;
 use crate::protocol::id::DeviceId;
-use crate::protocol::session::Ending;
 use crate::protocol::uplink::Token;
+use crate::replica::claim::Word;
+use crate::session::mqtt::Ending;
 
 /// One letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,17 +3,18 @@
 use super::demand::{Body, Demand};
 use super::exchange::Answer;
 use super::grant::{self, Freshness};
-use super::{Context, Event, PeerKey, Refusal, Security, Settings, cipher};
+use super::{Context, Event, PeerKey, Refusal, Security, Settings};
 use crate::codec::coap::Code;
+use crate::protocol::cipher;
 use crate::protocol::envelope::{Reason, Rejection, Source};
 use crate::protocol::id::ProductId;
 use crate::protocol::inbound::{self, Inbound, Published};
 use crate::protocol::json::scan;
 use crate::protocol::message::Message;
-use crate::protocol::session::Event as MessageEvent;
 use crate::protocol::topic::{MessageKind, MessageType, Route, Upward, parse_up};
 use crate::protocol::trace::Span;
 use crate::protocol::uplink::{Channel, Record};
+use crate::session::mqtt::Event as MessageEvent;
 
 /// The path on which tokens are given out.
 const AUTH: &str = "auth";

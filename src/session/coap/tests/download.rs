@@ -1,8 +1,9 @@
 //! Answers in blocks (RFC 7959, Block2).
 
 use super::super::fake::{KEY, NOW_MS, Rig, message_token, non, only, peer, post, secrets};
-use super::super::{PeerKey, cipher, sign_grant};
+use super::super::{PeerKey, sign_grant};
 use crate::codec::coap::{Block, Code, Draft, Kind, Message, decode, option};
+use crate::protocol::cipher;
 
 const TIME_SYNC: &str = "/product1/device1/time-sync";
 

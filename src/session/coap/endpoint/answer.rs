@@ -2,13 +2,13 @@
 
 use super::{ENDPOINT_BIT, Endpoint, NUMBER_SHIFT};
 use crate::codec::coap::{Code, Kind};
-use crate::protocol::coap::demand::Demand;
-use crate::protocol::coap::exchange::{Answer, Apart, Caller, Exchange, Queued, Stage, Ticket};
-use crate::protocol::coap::seen::Sighting;
-use crate::protocol::coap::timing::{ACK_TIMEOUT_US, RETRANSMISSIONS_MAX, RETRY_SECS};
-use crate::protocol::coap::{Context, DropReason, Event, PeerKey};
-use crate::protocol::session::Event as MessageEvent;
 use crate::protocol::uplink::{Handover, Token};
+use crate::session::coap::demand::Demand;
+use crate::session::coap::exchange::{Answer, Apart, Caller, Exchange, Queued, Stage, Ticket};
+use crate::session::coap::seen::Sighting;
+use crate::session::coap::timing::{ACK_TIMEOUT_US, RETRANSMISSIONS_MAX, RETRY_SECS};
+use crate::session::coap::{Context, DropReason, Event, PeerKey};
+use crate::session::mqtt::Event as MessageEvent;
 
 impl Endpoint {
     /// The peer has an answer of its own, or does not want it.

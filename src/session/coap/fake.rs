@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::{Context, Endpoint, Event, FingerprintKey, Found, Identity, Observer, Outbox, Parked, PeerKey, Security};
-use super::{Settings, TokenSecrets, cipher};
+use super::{Settings, TokenSecrets};
 use crate::codec::coap::{Code, Draft, Kind, Message, MessageToken, decode, option};
 use crate::protocol::child::{Child, Children};
+use crate::protocol::cipher;
 use crate::protocol::envelope::{Encoder, Mode};
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::limit::{Limits, Load, Now};

@@ -12,14 +12,14 @@ const REMEMBERED_US: u64 = 60_000_000;
 
 /// Sessions whose `online` came late to the queue.
 #[derive(Debug, Default)]
-pub(super) struct LateSessions {
+pub struct LateSessions {
     /// Until when each is remembered; for ever while it could not be said. The order is that in which they came.
     sessions: VecDeque<(u64, DeviceId, Box<str>)>,
 }
 
 impl LateSessions {
     /// Remembers one, which was said if the server is there.
-    pub(super) fn note(&mut self, device: DeviceId, session: Box<str>, is_said: bool, now_us: u64) {
+    pub fn note(&mut self, device: DeviceId, session: Box<str>, is_said: bool, now_us: u64) {
         let until_us = if is_said { now_us + REMEMBERED_US } else { u64::MAX };
         self.sessions.push_back((until_us, device, session));
         while self.sessions.len() > SESSIONS_MAX || self.sessions.front().is_some_and(|&(until, ..)| until < now_us) {
@@ -28,13 +28,13 @@ impl LateSessions {
     }
 
     /// The server is away: what was said in the last moments may be lost.
-    pub(super) fn lose(&mut self, now_us: u64) {
+    pub fn lose(&mut self, now_us: u64) {
         self.sessions.retain(|&(until_us, ..)| until_us >= now_us);
         self.sessions.iter_mut().for_each(|(until_us, ..)| *until_us = u64::MAX);
     }
 
     /// The server is there again: all that must be said now.
-    pub(super) fn say_all(&mut self, now_us: u64) -> impl Iterator<Item = (DeviceId, Box<str>)> {
+    pub fn say_all(&mut self, now_us: u64) -> impl Iterator<Item = (DeviceId, Box<str>)> {
         self.sessions.retain(|&(until_us, ..)| until_us >= now_us);
         self.sessions.iter_mut().map(move |(until_us, device, session)| {
             *until_us = now_us + REMEMBERED_US;

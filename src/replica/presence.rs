@@ -1,14 +1,14 @@
 //! Presence of a device that moves from one replica to another, as a consumer sees it who follows docs/wire.md.
 //!
 //! Each replica may lose its queue once. Everything that can happen is played in an order that is drawn, with real
-//! sessions; claims are as late as they like, but not later than [`super::SETTLED_US`].
+//! sessions; claims are as late as they like, but not later than [`SETTLED_US`].
 
 use std::collections::VecDeque;
 
-use super::fake::{Rig, field, parse};
-use super::{Ending, SETTLED_US};
-use crate::protocol::claim::{Claim, Holding, Verdict, Word, judge};
 use crate::protocol::random::Random;
+use crate::replica::claim::{Claim, Holding, Verdict, Word, judge};
+use crate::session::mqtt::fake::{Rig, field, parse};
+use crate::session::mqtt::{Ending, SETTLED_US};
 
 /// The session that begins first, and the one that the device has afterwards.
 const OLDER: usize = 0;

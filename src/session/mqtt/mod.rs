@@ -26,8 +26,6 @@ pub(crate) mod fake;
 #[cfg(test)]
 mod outcomes;
 mod pending;
-#[cfg(test)]
-mod presence;
 mod publish;
 #[cfg(test)]
 mod tests;
@@ -57,7 +55,7 @@ const EXCHANGES_MAX: usize = 1024;
 const LATE_US: u64 = 1_000_000;
 
 /// Replicas that hear of each other again agree within this time, us.
-const SETTLED_US: u64 = 5_000_000;
+pub(crate) const SETTLED_US: u64 = 5_000_000;
 
 /// Why a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,8 +17,8 @@ use crate::codec::coap::{Block, Code, Kind, Malformed, decode, empty};
 use crate::protocol::envelope::Replacement;
 use crate::protocol::id::DeviceId;
 use crate::protocol::random::Random;
-use crate::protocol::session::Event as MessageEvent;
 use crate::protocol::uplink::{Handover, Refusal, Token};
+use crate::session::mqtt::Event as MessageEvent;
 
 /// Set in the slot of every token of an endpoint.
 const ENDPOINT_BIT: u32 = 1 << 31;

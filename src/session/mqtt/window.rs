@@ -294,7 +294,7 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::session::fake::{FakeUplink, record};
+    use crate::session::mqtt::fake::{FakeUplink, record};
 
     fn id(number: u16) -> PacketId {
         PacketId::new(number).expect("tests use ids above 0")

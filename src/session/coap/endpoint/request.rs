@@ -3,14 +3,15 @@
 use super::answer::unavailable;
 use super::{Endpoint, Parked, answer_of};
 use crate::codec::coap::{Block, Code, Kind, Message, empty};
-use crate::protocol::coap::demand::{Body, Demand, Fault};
-use crate::protocol::coap::download::Asked;
-use crate::protocol::coap::exchange::{Answer, Caller, Exchange, Stage};
-use crate::protocol::coap::judge::{is_direct, too_large};
-use crate::protocol::coap::seen::{Entry, Look, Origin, RequestKey, Sighting};
-use crate::protocol::coap::upload::{Earlier, Piece, Repetition, Step, Uploads};
-use crate::protocol::coap::{Context, DropReason, Event, PeerKey, Refusal, Security, cipher};
+use crate::protocol::cipher;
 use crate::protocol::uplink::Availability;
+use crate::session::coap::demand::{Body, Demand, Fault};
+use crate::session::coap::download::Asked;
+use crate::session::coap::exchange::{Answer, Caller, Exchange, Stage};
+use crate::session::coap::judge::{is_direct, too_large};
+use crate::session::coap::seen::{Entry, Look, Origin, RequestKey, Sighting};
+use crate::session::coap::upload::{Earlier, Piece, Repetition, Step, Uploads};
+use crate::session::coap::{Context, DropReason, Event, PeerKey, Refusal, Security};
 
 /// What `direct` is answered where it is not taken.
 const DIRECT_IS_OFF: &str = "direct is off";

@@ -1,11 +1,12 @@
 //! The message layer: what is acknowledged, answered again, sent again.
 
 use super::super::fake::{KEY, Rig, encrypted, key, message_token, non, only, peer, post, report};
-use super::super::{PeerKey, Security, Settings, cipher, endpoint_of};
+use super::super::{PeerKey, Security, Settings, endpoint_of};
 use crate::codec::coap::{Block, Code, Draft, Kind, empty, option};
-use crate::protocol::session::Event;
+use crate::protocol::cipher;
 use crate::protocol::uplink::Refusal;
 use crate::protocol::uplink::{Channel, Token};
+use crate::session::mqtt::Event;
 
 #[test]
 fn a_con_is_answered_in_its_acknowledgement_and_a_non_by_a_non() {

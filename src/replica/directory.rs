@@ -5,10 +5,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::reconnects::Reconnects;
 use super::takeovers::{Admission, Takeovers};
-use crate::protocol::claim::{self, Claim, ClaimClock, Holding, Verdict, Word};
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::limit::Now;
 use crate::protocol::uplink::Token;
+use crate::replica::claim::{self, Claim, ClaimClock, Holding, Verdict, Word};
 
 /// A claim that presence was late counts for so long after it was said, us: recorded ones shall not be repeated for ever.
 const LATE_CLAIM_US: u64 = 60_000_000;
@@ -212,7 +212,7 @@ impl Directory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::claim::Question;
+    use crate::replica::claim::Question;
 
     fn entry(slot: u32) -> Entry {
         Entry {

@@ -51,7 +51,7 @@ fn what_is_rejected_has_its_place_and_what_is_refused_has_none() {
     let (mut rig, ended) = traced(1.0);
     rig.feed(&post(1, "/product1/device1/properties/report").payload(b"not encrypted").encode());
     assert!(rig.world.uplink.published.is_empty());
-    let body = super::super::cipher::encrypt(b"testtesttesttest", br#"{"properties":1}"#);
+    let body = crate::protocol::cipher::encrypt(b"testtesttesttest", br#"{"properties":1}"#);
     rig.feed(&post(2, "/product1/device1/properties/report").payload(&body).encode());
     rig.receipt(0, true);
     let spans = ended.lock().unwrap();

@@ -5,7 +5,7 @@ use std::fmt;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
-use super::cipher;
+use crate::protocol::cipher;
 use crate::protocol::mac;
 
 /// Keeps these hashes apart from any other use of the same key.

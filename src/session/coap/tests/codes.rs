@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::super::fake::{KEY, NOW_MS, Rig, encrypted, key, message_token, non, only, post, report, secrets};
-use super::super::{Refusal, Security, Settings, TokenError, cipher, sign_grant};
+use super::super::{Refusal, Security, Settings, TokenError, sign_grant};
 use crate::codec::coap::{Block, Code, Draft, Kind, Message, option};
+use crate::protocol::cipher;
 use crate::protocol::random::Random;
 use crate::protocol::uplink::{Availability, Channel};
 

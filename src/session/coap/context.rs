@@ -5,8 +5,8 @@ use crate::codec::coap::Code;
 use crate::protocol::child::Children;
 use crate::protocol::envelope::Encoder;
 use crate::protocol::limit::{Limits, Load, Now};
-use crate::protocol::session;
 use crate::protocol::uplink::{Availability, Uplink};
+use crate::session::mqtt;
 
 /// The world around an endpoint, lent for one call.
 pub struct Context<'a> {
@@ -97,7 +97,7 @@ pub enum DropReason {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event<'a> {
     /// What sessions tell, too: received, rejected, foreign, stored, given up unacknowledged.
-    Message(session::Event<'a>),
+    Message(mqtt::Event<'a>),
     /// A datagram that is no CoAP message, or one that nobody asked for.
     Noise,
     /// A request that was answered before, or is being answered.

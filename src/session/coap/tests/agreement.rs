@@ -6,7 +6,7 @@ use super::super::fake::{KEY, NOW_MS, Rig, post, secrets};
 use crate::codec::coap::option;
 use crate::codec::mqtt::{Packet, PacketId, Publish, PublishHead, Qos};
 use crate::protocol::explain::Explainer;
-use crate::protocol::session::fake;
+use crate::session::mqtt::fake;
 
 const VECTORS: &str = include_str!("../../../../tests/golden/vectors.jsonl");
 

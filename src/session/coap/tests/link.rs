@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::super::PeerKey;
 use super::super::fake::{KEY, Rig, peer};
-use super::super::{PeerKey, cipher};
 use crate::codec::coap::{Block, Code, Draft, Kind, Message, MessageToken, decode, empty, option};
+use crate::protocol::cipher;
 
 const SECOND: u64 = 1_000_000;
 const CLIENTS: u16 = 8;

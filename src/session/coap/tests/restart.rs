@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::super::cipher;
 use super::super::fake::{KEY, Rig, message_token, only, report, secrets};
 use crate::codec::coap::{Block, Code, Draft, Kind, Message, empty, option};
+use crate::protocol::cipher;
 use crate::protocol::uplink::{Record, Token};
 
 const BLOCK_BYTES: usize = 16;

@@ -18,7 +18,6 @@
 //! A device that restarts begins its message ids and tokens again, so neither of them names a request: its bytes do. An
 //! answer that does not travel in an ACK has a message id of the endpoint's own, counted for each peer.
 
-pub mod cipher;
 mod context;
 mod demand;
 mod download;

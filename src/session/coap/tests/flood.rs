@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::super::fake::{KEY, NOW_MS, Rig, encrypted, key, message_token, non, peer, report, secrets};
-use super::super::{PeerKey, Security, Settings, cipher};
+use super::super::{PeerKey, Security, Settings};
 use crate::codec::coap::{Block, Code, Draft, Kind, empty, option};
+use crate::protocol::cipher;
 
 const DATAGRAMS: u32 = 1_000_000;
 

@@ -1,0 +1,31 @@
+//! Several replicas as one bridge: which of them holds a device, and what they tell each other about it.
+//!
+//! [`claim`] decides, without I/O; the rest is what one replica knows of its own sessions.
+
+pub mod claim;
+
+#[cfg(feature = "bridge")]
+mod directory;
+#[cfg(feature = "bridge")]
+mod freeze;
+#[cfg(feature = "bridge")]
+mod late;
+#[cfg(feature = "bridge")]
+mod mailbox;
+#[cfg(test)]
+mod presence;
+#[cfg(feature = "bridge")]
+mod recent;
+#[cfg(feature = "bridge")]
+mod reconnects;
+#[cfg(feature = "bridge")]
+mod takeovers;
+
+#[cfg(feature = "bridge")]
+pub use self::directory::{Directory, Entered, Entry};
+#[cfg(feature = "bridge")]
+pub use self::freeze::Freeze;
+#[cfg(feature = "bridge")]
+pub use self::late::LateSessions;
+#[cfg(feature = "bridge")]
+pub use self::mailbox::{Mail, Mailbox, Notice};

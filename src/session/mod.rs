@@ -1,0 +1,5 @@
+//! State machines of what devices speak: the MQTT session and the CoAP endpoint. Without I/O, clock or randomness: all three
+//! are arguments.
+
+pub mod coap;
+pub mod mqtt;
