@@ -1,8 +1,7 @@
-//! Memory that was freed, and that the C library keeps.
+//! Freed memory that the C library keeps.
 
-/// Gives memory that was freed back to the system, as far as whole pages of it are free. The C library keeps it otherwise,
-/// for each thread apart: a registry that is read again by another thread would count three times, and a flood of handshakes
-/// for ever.
+/// Returns freed memory to the system, as far as whole pages are free. The C library keeps it otherwise, in an arena for each
+/// thread: a registry that is reloaded by another thread would count three times, and a flood of handshakes for ever.
 pub fn give_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes no pointer, and may be called from any thread at any time (malloc_trim(3)).

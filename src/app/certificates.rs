@@ -1,10 +1,10 @@
-//! The certificates of listeners: read at the start, and again when their files change.
+//! Certificates of the listeners: read at the start, and again when their files change.
 //!
 //! 1. Every file is read and tried before a port is bound.
-//! 2. Files are looked at once a second. A change counts once it is the same at two looks: certificate and key are two
-//!    files, and whoever renews them writes one after the other.
-//! 3. What is whole comes into force for handshakes that begin from then on. What is not changes nothing, and a metric
-//!    says so until it is mended.
+//! 2. Files are polled once a second. A change counts once two polls in a row read the same: certificate and key are two
+//!    files, and a renewal writes one after the other.
+//! 3. A valid pair is used for all handshakes that begin from then on. An invalid one changes nothing, and a metric is set
+//!    until the files are valid again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +19,10 @@ use crate::telemetry::metric::{CertificateMetrics, CertificateUse, ReloadResult}
 use crate::transport::tls::{TlsError, TlsServer};
 use crate::transport::{Clock, dtls};
 
-/// How often the files are looked at.
-const LOOK: Duration = Duration::from_secs(1);
+/// Interval between two polls of the files.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the listeners of this process show; a server is there when a listener needs it.
+/// TLS and DTLS configuration of the listeners; `None` where no listener needs it.
 #[derive(Debug, Clone, Default)]
 pub struct Certificates {
     /// For MQTT over TLS, with WebSocket or without.
@@ -32,14 +32,14 @@ pub struct Certificates {
     sources: Vec<Source>,
 }
 
-/// Where a server's material comes from.
+/// Files or contents of one server's certificate and key.
 #[derive(Debug, Clone)]
 struct Source {
     server: Server,
     certificate: Material,
     private_key: Material,
     client_ca: Option<Material>,
-    in_force: Texts,
+    in_use: Contents,
 }
 
 #[derive(Debug, Clone)]
@@ -48,19 +48,19 @@ enum Server {
     Dtls(dtls::Server),
 }
 
-/// What was read.
+/// Contents of the files of one server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Texts {
+struct Contents {
     certificate: Secret,
     private_key: Secret,
     client_ca: Option<Secret>,
 }
 
 impl Certificates {
-    /// Reads what the listeners of the configuration need.
+    /// Reads the certificates that the configured listeners need.
     ///
     /// # Errors
-    /// Every file or text that cannot be used, a line each, with its key.
+    /// Each unusable file or text, one line each, with its key.
     pub fn open(config: &Config) -> anyhow::Result<Self> {
         let mut opened = Self::default();
         let mut mistakes = Vec::new();
@@ -87,49 +87,49 @@ impl Certificates {
         if mistakes.is_empty() { Ok(opened) } else { bail!(mistakes.join("\n")) }
     }
 
-    /// Looks at the files until the future is dropped.
+    /// Polls the files until the future is dropped.
     pub async fn follow(self, metrics: Arc<CertificateMetrics>, clock: Clock) {
         for source in &self.sources {
-            source.tell_expiry(&metrics, clock);
+            source.report_expiry(&metrics, clock);
         }
-        let mut followed: Vec<_> = self.sources.into_iter().map(|source| (source, Look::default())).collect();
-        let mut looks = interval(LOOK);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut followed: Vec<_> = self.sources.into_iter().map(|source| (source, PollState::default())).collect();
+        let mut polls = interval(POLL_INTERVAL);
+        polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !followed.is_empty() {
-            looks.tick().await;
-            // Files of a mounted volume; the process' other business does not wait for them.
-            let look = tokio::task::spawn_blocking(move || {
-                for (source, look) in &mut followed {
-                    source.look(look);
+            polls.tick().await;
+            // The files may be on a slow network volume; nothing else waits for them.
+            let poll = tokio::task::spawn_blocking(move || {
+                for (source, poll) in &mut followed {
+                    source.poll(poll);
                 }
                 followed
             });
-            // A panic ends the looks; what is in force stays.
-            let Ok(looked) = look.await else { return };
-            followed = looked;
-            for (source, look) in &mut followed {
-                source.tell(look, &metrics, clock);
+            // After a panic nothing is polled any more; the certificates in use stay.
+            let Ok(polled) = poll.await else { return };
+            followed = polled;
+            for (source, poll) in &mut followed {
+                source.report(poll, &metrics, clock);
             }
         }
     }
 }
 
-/// What the looks at a source saw.
+/// State of the polls of one source.
 #[derive(Debug, Default)]
-struct Look {
-    /// What the last look read, where that is not in force.
-    seen: Option<Result<Texts, String>>,
-    /// What was tried last and is not in force.
-    refused: Option<Result<Texts, String>>,
-    news: Option<News>,
+struct PollState {
+    /// Contents at the last poll, where they are not in use.
+    seen: Option<Result<Contents, String>>,
+    /// Contents that were tried last and refused.
+    refused: Option<Result<Contents, String>>,
+    result: Option<PollResult>,
 }
 
 #[derive(Debug)]
-enum News {
+enum PollResult {
     Replaced,
     Refused(String),
-    /// What is in force is what the files hold again.
-    Back,
+    /// The files hold again what is in use.
+    Restored,
 }
 
 impl Source {
@@ -141,9 +141,10 @@ impl Source {
         let certificate = certificate.clone().context("mqtt.tls.certificate is not set")?;
         let private_key = private_key.clone().context("mqtt.tls.private_key is not set")?;
         let client_ca = client_ca.clone();
-        let texts = Texts::read("mqtt.tls", &certificate, &private_key, client_ca.as_ref())?;
-        let server = texts.tls()?;
-        let source = Self { server: Server::Tls(server.clone()), certificate, private_key, client_ca, in_force: texts };
+        let contents = Contents::read("mqtt.tls", &certificate, &private_key, client_ca.as_ref())?;
+        let server = contents.tls()?;
+        let source =
+            Self { server: Server::Tls(server.clone()), certificate, private_key, client_ca, in_use: contents };
         Ok((server, source))
     }
 
@@ -153,10 +154,10 @@ impl Source {
     ) -> anyhow::Result<(dtls::Server, Self)> {
         let certificate = certificate.clone().context("dtls.certificate is not set")?;
         let private_key = private_key.clone().context("dtls.private_key is not set")?;
-        let texts = Texts::read("dtls", &certificate, &private_key, None)?;
-        let server = texts.dtls()?;
+        let contents = Contents::read("dtls", &certificate, &private_key, None)?;
+        let server = contents.dtls()?;
         let source =
-            Self { server: Server::Dtls(server.clone()), certificate, private_key, client_ca: None, in_force: texts };
+            Self { server: Server::Dtls(server.clone()), certificate, private_key, client_ca: None, in_use: contents };
         Ok((server, source))
     }
 
@@ -174,56 +175,56 @@ impl Source {
         }
     }
 
-    /// Reads the files and puts them in force when they changed, are the same as at the last look, and are well.
-    fn look(&mut self, look: &mut Look) {
-        let read = Texts::read(self.section(), &self.certificate, &self.private_key, self.client_ca.as_ref())
+    /// Reads the files; uses their contents once they have changed, equal those of the last poll, and are valid.
+    fn poll(&mut self, poll: &mut PollState) {
+        let read = Contents::read(self.section(), &self.certificate, &self.private_key, self.client_ca.as_ref())
             .map_err(|error| format!("{error:#}"));
-        if read.as_ref() == Ok(&self.in_force) {
-            look.seen = None;
-            look.news = look.refused.take().map(|_| News::Back);
+        if read.as_ref() == Ok(&self.in_use) {
+            poll.seen = None;
+            poll.result = poll.refused.take().map(|_| PollResult::Restored);
             return;
         }
-        if look.seen.as_ref() != Some(&read) {
-            look.seen = Some(read);
+        if poll.seen.as_ref() != Some(&read) {
+            poll.seen = Some(read);
             return;
         }
-        if look.refused.as_ref() == Some(&read) {
+        if poll.refused.as_ref() == Some(&read) {
             return;
         }
-        let replaced = read.clone().and_then(|texts| self.replace(texts).map_err(|error| format!("{error:#}")));
-        look.news = Some(match replaced {
+        let replaced = read.clone().and_then(|contents| self.replace(contents).map_err(|error| format!("{error:#}")));
+        poll.result = Some(match replaced {
             Ok(()) => {
-                (look.seen, look.refused) = (None, None);
-                News::Replaced
+                (poll.seen, poll.refused) = (None, None);
+                PollResult::Replaced
             }
             Err(reason) => {
-                look.refused = Some(read);
-                News::Refused(reason)
+                poll.refused = Some(read);
+                PollResult::Refused(reason)
             }
         });
     }
 
-    fn replace(&mut self, texts: Texts) -> anyhow::Result<()> {
+    fn replace(&mut self, contents: Contents) -> anyhow::Result<()> {
         match &self.server {
-            Server::Tls(server) => server.replace(&texts.tls()?),
-            Server::Dtls(server) => server.replace(&texts.dtls()?),
+            Server::Tls(server) => server.replace(&contents.tls()?),
+            Server::Dtls(server) => server.replace(&contents.dtls()?),
         }
-        self.in_force = texts;
+        self.in_use = contents;
         Ok(())
     }
 
-    fn tell(&self, look: &mut Look, metrics: &CertificateMetrics, clock: Clock) {
+    fn report(&self, poll: &mut PollState, metrics: &CertificateMetrics, clock: Clock) {
         let listener = self.section();
-        match look.news.take() {
+        match poll.result.take() {
             None => {}
-            Some(News::Replaced) => {
+            Some(PollResult::Replaced) => {
                 metrics.reloads.inc(ReloadResult::Replaced);
                 metrics.stale.set(self.label(), 0);
-                self.tell_expiry(metrics, clock);
+                self.report_expiry(metrics, clock);
                 tracing::info!(listener, "a renewed certificate is in force");
             }
-            Some(News::Back) => metrics.stale.set(self.label(), 0),
-            Some(News::Refused(error)) => {
+            Some(PollResult::Restored) => metrics.stale.set(self.label(), 0),
+            Some(PollResult::Refused(error)) => {
                 metrics.reloads.inc(ReloadResult::Refused);
                 metrics.stale.set(self.label(), 1);
                 tracing::error!(listener, error, "a renewed certificate cannot be used; the one before stays in force");
@@ -231,8 +232,8 @@ impl Source {
         }
     }
 
-    fn tell_expiry(&self, metrics: &CertificateMetrics, clock: Clock) {
-        let Some(expiry_secs) = expiry_secs(self.in_force.certificate.expose()) else { return };
+    fn report_expiry(&self, metrics: &CertificateMetrics, clock: Clock) {
+        let Some(expiry_secs) = expiry_secs(self.in_use.certificate.expose()) else { return };
         metrics.expiry.set(self.label(), expiry_secs);
         if expiry_secs <= clock.now().unix_ms / 1_000 {
             tracing::error!(listener = self.section(), "the certificate has expired: devices that check it stay away");
@@ -240,7 +241,7 @@ impl Source {
     }
 }
 
-impl Texts {
+impl Contents {
     fn read(
         section: &str,
         certificate: &Material,
@@ -284,7 +285,7 @@ impl Texts {
     }
 }
 
-/// When the first certificate expires, in seconds since 1970.
+/// Expiry of the first certificate, in seconds since 1970.
 fn expiry_secs(certificate: &str) -> Option<u64> {
     let certificate = X509::from_pem(certificate.as_bytes()).ok()?;
     let left = Asn1Time::from_unix(0).ok()?.diff(certificate.not_after()).ok()?;

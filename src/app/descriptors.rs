@@ -1,7 +1,7 @@
-//! File descriptors: how many the process may have, and what of them is left for devices.
+//! File descriptors: the limit of the process, and the share of it that devices may take.
 //!
-//! Each connection of a device takes one. Where they run out, whoever accepts next takes every one that is freed: probes
-//! are not answered any more, and NATS and Kafka are never reached again. So a part of them is kept for all but devices.
+//! Each connection of a device takes one descriptor. At the limit every freed descriptor would go to the next accepted
+//! device, so that probes are not answered and NATS and Kafka are never reached again. So a reserve is kept for them.
 
 use std::io;
 
@@ -16,7 +16,7 @@ const PROCESS: usize = 24;
 const WORKER: usize = 4;
 
 /// Connections of a worker to NATS: one for messages, one for commands, each beside the one that it replaces.
-const NATS_OF_A_WORKER: usize = 4;
+const NATS_PER_WORKER: usize = 4;
 
 /// Connections of the replica to NATS: for claims, the registry, and commands that are handed over.
 const NATS: usize = 8;
@@ -33,9 +33,9 @@ const REGISTRY_HTTP: usize = 72;
 /// Export of spans.
 const SPANS: usize = 4;
 
-/// What a limit of open files leaves for devices over TCP.
+/// FileShare of the limit of open files that devices over TCP may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Share {
+pub struct FileShare {
     /// The limit.
     limit: u64,
     /// Kept for everything else.
@@ -44,8 +44,8 @@ pub struct Share {
     pub bounds: SocketBounds,
 }
 
-/// Raises the soft limit of open files to the hard one; what it is then. The soft one is often 1,024, for programs of old
-/// that cannot deal with more.
+/// Raises the soft limit of open files to the hard one and returns it. The soft one is often 1,024, for programs that use
+/// select(2).
 ///
 /// # Errors
 /// The system's.
@@ -61,17 +61,17 @@ pub fn hard_limit() -> io::Result<u64> {
     rlimit::Resource::NOFILE.get_hard()
 }
 
-impl Share {
-    /// Of such a limit.
+impl FileShare {
+    /// Divides `limit`.
     pub fn of(limit: u64, config: &Config) -> Self {
         let reserved = reserve(config);
         let all = usize::try_from(limit).unwrap_or(usize::MAX);
-        // With a limit that is far too low nothing is certain, but some devices are served.
+        // With a limit below the reserve some devices are served all the same.
         let open = all.saturating_sub(reserved).max(all / 4);
         Self { limit, reserved, bounds: SocketBounds::new(open) }
     }
 
-    /// Says so when fewer devices can connect than the configuration allows.
+    /// A warning when fewer devices can connect than `limits.connections` allows.
     pub fn warning(&self, config: &Config) -> Option<String> {
         let connections = config.limits.connections;
         let is_short = self.bounds.served < connections && listens_on_tcp(config);
@@ -85,7 +85,7 @@ impl Share {
     }
 }
 
-/// Descriptors of everything but connections of devices, and somewhat more.
+/// Upper bound of the descriptors of everything but devices.
 fn reserve(config: &Config) -> usize {
     let workers = config.runtime.workers;
     let (mqtt, admin) = (&config.mqtt, &config.admin.listen);
@@ -106,7 +106,7 @@ fn reserve(config: &Config) -> usize {
     PROCESS
         + workers * (WORKER + listeners)
         + admin.len() * (1 + admin::CONNECTIONS_MAX)
-        + when(config.coordinates(), workers * NATS_OF_A_WORKER + NATS)
+        + when(config.coordinates(), workers * NATS_PER_WORKER + NATS)
         + clients * KAFKA_CLIENT
         + when(config.registry.source == RegistrySource::Http, REGISTRY_HTTP)
         + when(config.tracing.endpoint.is_some(), SPANS)
@@ -130,12 +130,12 @@ mod tests {
     }
 
     #[test]
-    fn what_devices_may_take_is_the_limit_without_the_reserve() {
+    fn devices_may_take_the_limit_without_the_reserve() {
         let config = config(&["limits.connections=1000"]);
-        let share = Share::of(2_000, &config);
+        let share = FileShare::of(2_000, &config);
         assert_eq!(share.bounds.open, 2_000 - reserve(&config));
         assert_eq!(share.warning(&config), None);
-        let share = Share::of(1_024, &config);
+        let share = FileShare::of(1_024, &config);
         assert!(share.bounds.served < share.bounds.open && share.bounds.open < 1_024, "{share:?}");
         let warning = share.warning(&config).expect("too few");
         assert!(warning.starts_with("limits.connections: 1000, but with at most 1024 open files"), "{warning}");
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_opens_connections_has_its_part_of_the_reserve() {
+    fn everything_that_opens_connections_enlarges_the_reserve() {
         let bare = reserve(&config(&["coap.listen=", "admin.listen="]));
         let more = [
             vec!["coap.listen=127.0.0.1:1"],
@@ -162,14 +162,14 @@ mod tests {
 
     #[test]
     fn a_limit_below_the_reserve_leaves_some_for_devices() {
-        let share = Share::of(40, &config(&[]));
+        let share = FileShare::of(40, &config(&[]));
         assert_eq!(share.bounds.open, 10);
         assert!(share.bounds.served > 0);
     }
 
     #[test]
     fn devices_without_tcp_need_no_descriptors() {
-        let share = Share::of(40, &config(&["mqtt.listen="]));
+        let share = FileShare::of(40, &config(&["mqtt.listen="]));
         assert_eq!(share.warning(&config(&["mqtt.listen="])), None);
     }
 }

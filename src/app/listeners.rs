@@ -13,10 +13,10 @@ use crate::config::{MqttConfig, WebSocketConfig};
 use crate::transport::tls::TlsServer;
 use crate::transport::{Door, Upgrade};
 
-/// Connections that may wait for a worker to accept them.
+/// Backlog of a listening socket, in connections.
 const BACKLOG: i32 = 4096;
 
-/// Bytes of datagrams that may wait for a worker; the system may allow less.
+/// Size of the socket buffers for datagrams, in bytes; the system may allow less.
 const DATAGRAM_BYTES: usize = 4 << 20;
 
 /// A listener of one worker, before its thread runs.
@@ -24,11 +24,11 @@ const DATAGRAM_BYTES: usize = 4 << 20;
 pub struct ListenerPlan {
     /// The socket.
     pub listener: TcpListener,
-    /// What it speaks.
+    /// Its protocol.
     pub door: Door,
 }
 
-/// Binds every address of MQTT once for each worker; by worker. `tls` is there when a listener needs it.
+/// Binds every address of MQTT once for each worker; the result is by worker. `tls` must be given when a listener needs it.
 pub fn bind_all(
     config: &MqttConfig,
     tls: Option<&TlsServer>,
@@ -67,7 +67,7 @@ fn bind(name: &'static str, address: SocketAddr, workers: usize) -> anyhow::Resu
     let is_shared = workers > 1;
     let mut bound = address;
     if is_shared {
-        // The system lets every process of the same user share; without the wish to share, it tells of others.
+        // SO_REUSEPORT lets every process of the same user share the port; a bind without it fails when another one has it.
         bound = listen(address, false).with_context(|| address.to_string())?.local_addr()?;
     }
     for _ in 0..workers {
@@ -79,7 +79,7 @@ fn bind(name: &'static str, address: SocketAddr, workers: usize) -> anyhow::Resu
     Ok(listeners)
 }
 
-/// Binds an address for datagrams once for each worker: the kernel keeps what comes from one address at one socket. Port
+/// Binds an address for datagrams once for each worker: the kernel gives all datagrams of one peer to the same socket. Port
 /// 0 becomes one free port, the same for all.
 pub fn bind_datagrams(name: &'static str, address: SocketAddr, workers: usize) -> anyhow::Result<Vec<UdpSocket>> {
     let mut sockets = Vec::new();
@@ -97,7 +97,7 @@ pub fn bind_datagrams(name: &'static str, address: SocketAddr, workers: usize) -
     Ok(sockets)
 }
 
-/// Says in the log where a listener is.
+/// Logs the address of a listener.
 pub fn announce(listener: &'static str, address: SocketAddr) {
     tracing::info!(%listener, %address, "listening");
 }
@@ -122,7 +122,7 @@ fn open_datagrams(address: SocketAddr, is_shared: bool) -> anyhow::Result<UdpSoc
     }
     socket.set_reuse_port(is_shared)?;
     socket.set_nonblocking(true)?;
-    // A burst of devices that the default does not hold is lost; a smaller buffer serves as well otherwise.
+    // A larger buffer holds larger bursts; where the system allows less, that much is used.
     let _smaller = socket.set_recv_buffer_size(DATAGRAM_BYTES);
     let _smaller = socket.set_send_buffer_size(DATAGRAM_BYTES);
     socket.bind(&address.into())?;

@@ -1,11 +1,11 @@
-//! Builds the parts from the configuration, joins them, ends them.
+//! Start, wiring and shutdown of the process.
 //!
-//! 1. Signals are heard before anything else is done: see [`Startup`].
-//! 2. Everything that can be wrong is looked at before a port is bound: configuration, registry file, settings of the
-//!    queue.
+//! 1. Signal handlers are installed before anything else: see [`Startup`].
+//! 2. Everything that can be wrong is checked before a port is bound: configuration, registry file, certificates,
+//!    settings of the queues.
 //! 3. Listeners are bound, then each worker gets a thread with its own runtime and queue connections.
-//! 4. This thread serves operators and waits for a signal.
-//! 5. The first signal drains, a second one ends the process at once.
+//! 4. The main thread serves the admin listener and waits for a signal.
+//! 5. The first signal starts the drain, a second one ends the process at once.
 
 mod certificates;
 mod coap;
@@ -53,36 +53,36 @@ use crate::telemetry::metric::Metrics;
 use crate::telemetry::span::SpanExport;
 use crate::transport::{Clock, Drained, Gate, SocketBounds};
 
-/// Commands that may wait between their queue and a worker.
+/// Capacity of the channel from the queue of commands to a worker.
 const COMMANDS_WAITING: usize = 1024;
 
-/// What the end of the process takes at most beyond `drain.timeout`: the last outcomes, spans and lines of the log.
-const LAST_MOMENTS: Duration = Duration::from_secs(5);
+/// Time that the shutdown may take beyond `drain.timeout`: for the last outcomes, spans and log lines.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
-/// The part of [`LAST_MOMENTS`] that spans and log have to themselves.
-const LAST_WORDS: Duration = Duration::from_secs(3);
+/// Part of [`SHUTDOWN_GRACE`] that is kept for spans and log.
+const FLUSH_GRACE: Duration = Duration::from_secs(3);
 
-/// Why the bridge did not run to its end.
+/// Error that ends the bridge early.
 #[derive(Debug)]
 pub enum Failure {
     /// The configuration, or a file that it names.
     Configuration(anyhow::Error),
-    /// The system, at start or later.
+    /// A failure of the system, at start or later.
     Run(anyhow::Error),
 }
 
-/// Runs the bridge until a signal ends it: success when everything was acknowledged by then, and when the signal came
-/// before a port was bound. Operators control `log`.
+/// Runs the bridge until a signal ends it. Returns success when everything was acknowledged by then, or when the signal came
+/// before a port was bound. The admin listener changes the level of `log`.
 ///
 /// # Errors
-/// What keeps it from starting or ends it, with the key, file or address concerned.
+/// The cause, with the key, file or address concerned.
 pub fn run(config: &Config, log: LogControl, mut startup: Startup) -> Result<ExitCode, Failure> {
     let replica_id = replica_id().map_err(Failure::Run)?;
     let registry = watch::open(config, &replica_id).map_err(Failure::Configuration)?;
     let queues = Queues::new(config, &replica_id).map_err(Failure::Configuration)?;
     let certificates = Certificates::open(config).map_err(Failure::Configuration)?;
     let export = spans::prepare(config, &replica_id).map_err(Failure::Configuration)?;
-    if startup.is_told_to_end() {
+    if startup.has_signal() {
         tracing::info!("a signal came before the start was complete");
         return Ok(ExitCode::SUCCESS);
     }
@@ -90,33 +90,33 @@ pub fn run(config: &Config, log: LogControl, mut startup: Startup) -> Result<Exi
     serve(config, &replica_id, parts, startup).map_err(Failure::Run)
 }
 
-/// Looks at what listeners and the export of spans need of the system, as [`run`] does before it binds a port.
+/// Checks certificates and the export of spans, as [`run`] does before it binds a port.
 ///
 /// # Errors
-/// Those that cannot be used, a line each, with their keys.
+/// Each unusable setting, one line each, with its key.
 pub fn check_listeners(config: &Config) -> anyhow::Result<()> {
     Certificates::open(config)?;
     spans::prepare(config, "")?;
     Ok(())
 }
 
-/// What the limit of open files here makes of `limits.connections`, where it is less.
+/// A warning when the hard limit of open files is too low for `limits.connections`.
 pub fn check_open_files(config: &Config) -> Option<String> {
     let limit = descriptors::hard_limit().ok()?;
-    descriptors::Share::of(limit, config).warning(config)
+    descriptors::FileShare::of(limit, config).warning(config)
 }
 
-/// Raises the limit of open files; what of them devices may take.
+/// Raises the limit of open files and returns the share of it that devices may take.
 fn sockets(config: &Config) -> anyhow::Result<SocketBounds> {
     let limit = descriptors::raise_limit().context("the limit of open files")?;
-    let share = descriptors::Share::of(limit, config);
+    let share = descriptors::FileShare::of(limit, config);
     if let Some(warning) = share.warning(config) {
         tracing::warn!("{warning}");
     }
     Ok(share.bounds)
 }
 
-/// What was looked at before anything is bound.
+/// Parts that were checked before a port is bound.
 struct Parts {
     registry: Registry,
     queues: Queues,
@@ -151,8 +151,9 @@ fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> a
     let mut ports = coap::bind(config, dtls.as_ref(), workers)?.into_iter();
     let admin = runtime.block_on(bind_admin(config))?;
 
-    let news = watch::News { metrics: metrics.registry(), health: health.clone(), sessions: sessions.clone() };
-    let _watch = watch::start(&registry, news, runtime.handle())?;
+    let handler =
+        watch::ChangeHandler { metrics: metrics.registry(), health: health.clone(), sessions: sessions.clone() };
+    let _watch = watch::start(&registry, handler, runtime.handle())?;
     runtime.spawn(certificates.follow(metrics.certificates(), clock));
     let tracing = Tracing::start(export, config.tracing.sample_ratio, &metrics)?;
     let notices = if config.coordinates() {
@@ -170,8 +171,8 @@ fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> a
         None
     };
     let (senders, commands): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(COMMANDS_WAITING)).unzip();
-    // Where the message ids of this start begin; see there.
-    let place = getrandom::u64()?;
+    // A random start, so that message ids of two runs differ; see `MessageIds`.
+    let first_id = getrandom::u64()?;
     let mut threads = Vec::new();
     for (index, ((listeners, letters), commands)) in listeners.into_iter().zip(letters).zip(commands).enumerate() {
         let plan = worker::Plan {
@@ -192,7 +193,7 @@ fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> a
             replica_id: replica_id.to_owned(),
             clock,
             tracer: tracing.tracer()?,
-            message_ids: MessageIds::new(place, index, workers),
+            message_ids: MessageIds::new(first_id, index, workers),
         };
         threads.push(worker::spawn(plan, config).with_context(|| format!("worker {index}"))?);
     }
@@ -202,7 +203,7 @@ fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> a
 
     let serving = Serving { config, health, metrics, sessions, gate, mailboxes, queues, log, tracing };
     let ended = runtime.block_on(serving.until_signal(admin, threads, signals));
-    // A look at a file that does not come to its end must not keep the process from ending.
+    // A blocked file system call must not keep the process from ending.
     runtime.shutdown_background();
     ended
 }
@@ -264,7 +265,7 @@ impl Serving<'_> {
         }
     }
 
-    /// Tells the workers to drain; when the process has ended at the latest.
+    /// Starts the drain of all workers and returns the deadline of the whole shutdown.
     fn drain(&self) -> Instant {
         let DrainConfig { rate, timeout } = self.config.drain;
         let counts = self.sessions.directory.count_by_worker(self.mailboxes.len());
@@ -272,12 +273,12 @@ impl Serving<'_> {
             mailbox.send(Mail::Drain { per_second });
         }
         let batches = Duration::from_secs(counts.iter().sum::<usize>().div_ceil(rate.max(1) as usize) as u64);
-        // Years are as good as for ever.
-        let longest = (batches + LAST_MOMENTS).saturating_add(timeout).min(Duration::from_secs(u32::MAX.into()));
+        // `Instant` overflows with more; this is 136 years.
+        let longest = (batches + SHUTDOWN_GRACE).saturating_add(timeout).min(Duration::from_secs(u32::MAX.into()));
         Instant::now() + longest
     }
 
-    /// Waits for the end of everything that may still have something to say.
+    /// Waits for the workers, the last outcomes and the last spans.
     async fn end(
         &self,
         ended: impl Future<Output = anyhow::Result<usize>>,
@@ -287,8 +288,8 @@ impl Serving<'_> {
         if unacknowledged > 0 {
             tracing::error!(unacknowledged, "the queue did not acknowledge everything in time");
         }
-        // A reader of stdout that stands still must not keep the process from ending.
-        let is_finished = unacknowledged == 0 && timeout_at(latest - LAST_WORDS, self.queues.finish()).await.is_ok();
+        // A reader of stdout that does not read must not keep the process from ending.
+        let is_finished = unacknowledged == 0 && timeout_at(latest - FLUSH_GRACE, self.queues.finish()).await.is_ok();
         self.tracing.finish().await;
         if !is_finished {
             if unacknowledged == 0 {
@@ -301,7 +302,7 @@ impl Serving<'_> {
     }
 }
 
-/// The rate at which each worker drains, so that all come to their end together: its share is that of its sessions.
+/// Drain rate of each worker, in proportion to its sessions, so that all workers finish together.
 fn drain_rates(rate: u64, counts: &[usize]) -> impl Iterator<Item = u64> {
     let sessions = counts.iter().sum::<usize>() as u64;
     counts.iter().map(move |&count| match sessions {
@@ -310,7 +311,7 @@ fn drain_rates(rate: u64, counts: &[usize]) -> impl Iterator<Item = u64> {
     })
 }
 
-/// Waits for the workers; how many records stayed unacknowledged.
+/// Waits for the worker threads; returns the number of records that stayed unacknowledged.
 async fn join(threads: Vec<thread::JoinHandle<anyhow::Result<Drained>>>) -> anyhow::Result<usize> {
     let (sender, joined) = oneshot::channel();
     thread::Builder::new().name("join".to_owned()).spawn(move || {
@@ -323,7 +324,7 @@ async fn join(threads: Vec<thread::JoinHandle<anyhow::Result<Drained>>>) -> anyh
                 Err(_) => outcome = Err(anyhow::anyhow!("a worker panicked")),
             }
         }
-        // Nobody waits any more after a second signal.
+        // The receiver is gone after a second signal.
         let _ended = sender.send(outcome.map(|_: usize| unacknowledged));
     })?;
     joined.await.context("the workers' end was not reported")?
@@ -339,7 +340,7 @@ async fn bind_admin(config: &Config) -> anyhow::Result<Vec<tokio::net::TcpListen
     Ok(listeners)
 }
 
-/// This process among all replicas, before and after it: the host's name and 40 random bits.
+/// Id of this process, unique among all replicas and their restarts: host name and 40 random bits.
 fn replica_id() -> anyhow::Result<String> {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = host.trim();
@@ -352,7 +353,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn workers_drain_in_the_same_time_however_their_sessions_are_spread() {
+    fn workers_drain_in_the_same_time_however_sessions_are_distributed() {
         let rates = |rate, counts: &[usize]| drain_rates(rate, counts).collect::<Vec<_>>();
         assert_eq!(rates(1_000, &[0, 0, 0]), [334; 3]);
         assert_eq!(rates(1_000, &[5_000]), [1_000]);

@@ -1,4 +1,4 @@
-//! The configuration in the words of the queues and registries.
+//! Translation of the configuration into the settings of queues, registries and tracing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +11,10 @@ use crate::queue::nats::{ConnectionLog, NatsError, NatsMaterial, NatsSettings, N
 use crate::registry::{ConnectionObserver, HttpRegistrySettings, NatsRegistrySettings};
 use crate::telemetry::span::{Destinations, MessagingSystem, SpanSettings};
 
-/// How much earlier Kafka gives a record up than its connection is closed for it: by then it must be known that no copy
-/// follows.
-const KAFKA_HEAD_START: Duration = Duration::from_millis(500);
+/// Time by which Kafka gives a record up before its connection is closed for it: by then no copy of it may follow.
+const KAFKA_TIMEOUT_MARGIN: Duration = Duration::from_millis(500);
 
-/// How NATS is reached; `name` is what its monitoring shows.
+/// Settings of a connection to NATS; `name` appears in its monitoring.
 pub fn nats(config: &Config, name: &str) -> NatsSettings {
     let nats = &config.nats;
     let material = |material: &Option<Material>| {
@@ -56,7 +55,7 @@ pub fn kafka_buffer_bytes(config: &Config) -> usize {
     (config.limits.inflight_bytes.div_ceil(config.runtime.workers) / 4).min(BUFFER_BYTES_MAX)
 }
 
-/// How Kafka is reached; `None` without brokers.
+/// Settings of Kafka; `None` without brokers.
 pub fn kafka(config: &Config, name: &str) -> Option<KafkaSettings> {
     let kafka = &config.kafka;
     let ack_timeout = config.limits.ack_timeout;
@@ -64,7 +63,7 @@ pub fn kafka(config: &Config, name: &str) -> Option<KafkaSettings> {
         uplink_topic: kafka.uplink_topic.clone(),
         rejected_topic: kafka.rejected_topic.clone(),
         create_topics: kafka.create_topics,
-        message_timeout: ack_timeout.saturating_sub(KAFKA_HEAD_START).max(ack_timeout / 2),
+        message_timeout: ack_timeout.saturating_sub(KAFKA_TIMEOUT_MARGIN).max(ack_timeout / 2),
         request_timeout: ack_timeout / 2,
         properties: kafka.properties.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect(),
         client_id: name.to_owned(),
@@ -73,7 +72,7 @@ pub fn kafka(config: &Config, name: &str) -> Option<KafkaSettings> {
     })
 }
 
-/// How commands come from Kafka; `None` without brokers. They are handed over exactly where replicas coordinate.
+/// Settings of commands from Kafka; `None` without brokers. They go to other replicas exactly where replicas coordinate.
 pub fn kafka_commands(config: &Config, name: &str) -> Option<KafkaCommandSettings> {
     Some(KafkaCommandSettings {
         kafka: kafka(config, name)?,
@@ -87,7 +86,7 @@ pub fn kafka_commands(config: &Config, name: &str) -> Option<KafkaCommandSetting
     })
 }
 
-/// Where spans go; `None` where tracing is off.
+/// Settings of the export of spans; `None` where tracing is off.
 pub fn spans(config: &Config, replica_id: &str) -> Option<SpanSettings> {
     let tracing = &config.tracing;
     Some(SpanSettings {
@@ -114,7 +113,7 @@ pub fn spans(config: &Config, replica_id: &str) -> Option<SpanSettings> {
     })
 }
 
-/// How envelopes are written.
+/// Format of envelopes.
 pub fn mode(config: &Config) -> Mode {
     match config.envelope.mode {
         EnvelopeMode::Structured => Mode::Structured,
@@ -132,7 +131,7 @@ impl ConnectionObserver for ConnectionLog {
     }
 }
 
-/// How the registry in NATS KV is reached; `name` is what its monitoring shows.
+/// Settings of the registry in NATS KV; `name` appears in its monitoring.
 ///
 /// # Errors
 /// [`NatsError`] names the setting.
@@ -150,16 +149,16 @@ pub fn nats_registry(config: &Config, name: &str) -> Result<NatsRegistrySettings
     })
 }
 
-/// Records that are kept of devices that are not connected, at least.
+/// Records of devices that are not connected, kept at least.
 const RECORDS_SPARE: usize = 10_000;
 
-/// How large a record may be without children, in bytes.
+/// Largest record without children, in bytes.
 const RECORD_BYTES: usize = 64 * 1024;
 
-/// How large a child may be in the record of its gateway, in bytes.
+/// Bytes of a child in the record of its gateway, at most.
 const CHILD_BYTES: usize = 256;
 
-/// How the registry behind HTTP is asked; `None` without a URL.
+/// Settings of the registry behind HTTP; `None` without a URL.
 pub fn http_registry(config: &Config) -> Option<HttpRegistrySettings> {
     let http = &config.registry.http;
     Some(HttpRegistrySettings {

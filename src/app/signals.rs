@@ -5,8 +5,8 @@ use std::io;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGINT and SIGTERM: the two ways in which people and supervisors end a program. From its making on neither of them
-/// ends the process by itself, and one that came is kept until [`Signals::next`].
+/// Handlers of SIGINT and SIGTERM. Once they are installed neither signal ends the process by itself, and one that arrived is
+/// kept until [`Signals::next`].
 #[derive(Debug)]
 pub struct Signals {
     interrupt: Signal,
@@ -14,15 +14,15 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Begins to listen; inside a runtime.
+    /// Installs the handlers. Must be called inside a runtime.
     ///
     /// # Errors
-    /// The system's, when it takes no handler.
+    /// The system refuses a handler.
     pub fn new() -> io::Result<Self> {
         Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 
-    /// Waits for one of them.
+    /// Waits for a signal.
     pub async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
@@ -31,9 +31,8 @@ impl Signals {
     }
 }
 
-/// What the process has from its first moment on: the runtime of its main thread, and the signals that end it. A signal
-/// that came before there was a handler would end the process without an exit code of its own, or, where the process is
-/// the first one of a container, be lost.
+/// Runtime of the main thread and the signal handlers, made first of all. A signal before a handler is installed would end the
+/// process without an exit code of its own, or, in a container's first process, be lost.
 #[derive(Debug)]
 pub struct Startup {
     pub(super) runtime: Runtime,
@@ -41,10 +40,10 @@ pub struct Startup {
 }
 
 impl Startup {
-    /// Makes both. Nothing should come before it that takes time.
+    /// Makes both. Nothing slow should precede it.
     ///
     /// # Errors
-    /// The system's, when it gives no runtime or takes no handler.
+    /// The system gives no runtime or refuses a handler.
     pub fn begin() -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let signals = {
@@ -54,14 +53,14 @@ impl Startup {
         Ok(Self { runtime, signals })
     }
 
-    /// Whether a signal has come by now.
-    pub(super) fn is_told_to_end(&mut self) -> bool {
+    /// Whether a signal has arrived; takes it.
+    pub(super) fn has_signal(&mut self) -> bool {
         let Self { runtime, signals } = self;
         runtime.block_on(async {
             tokio::select! {
                 biased;
                 () = signals.next() => true,
-                // The runtime looks for signals before it comes back here.
+                // `yield_now` lets the runtime poll its signal driver first.
                 () = tokio::task::yield_now() => false,
             }
         })
@@ -75,11 +74,11 @@ mod tests {
     #[test]
     fn a_signal_that_came_before_anybody_waited_for_one_is_seen_at_once() {
         let mut startup = Startup::begin().unwrap();
-        assert!(!startup.is_told_to_end());
+        assert!(!startup.has_signal());
         // SAFETY: raise takes an integer; the handler is in place.
         let raised = unsafe { libc::raise(libc::SIGTERM) };
         assert_eq!(raised, 0);
-        assert!(startup.is_told_to_end());
-        assert!(!startup.is_told_to_end(), "a signal counts once");
+        assert!(startup.has_signal());
+        assert!(!startup.has_signal(), "a signal counts once");
     }
 }

@@ -1,4 +1,4 @@
-//! The registry of the configuration, and what follows from its changes.
+//! The configured registry, and the effects of its changes on sessions, metrics and health.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::session::mqtt::Ending;
 use crate::telemetry::health::{Health, PartState};
 use crate::telemetry::metric::{RegistryAnswer, RegistryMetrics};
 
-/// Opens the registry: a file is read, anything else is not asked yet. `name` is shown to servers.
+/// Opens the registry: a file is read, a server is not connected to yet. `name` appears in the monitoring of NATS.
 ///
 /// # Errors
 /// A file that cannot be read or has mistakes, or settings that cannot be used.
@@ -39,18 +39,18 @@ pub fn open(config: &Config, name: &str) -> anyhow::Result<Registry> {
     })
 }
 
-/// Who hears of changes.
+/// Recipients of changes.
 #[derive(Debug, Clone)]
-pub struct News {
+pub struct ChangeHandler {
     /// Counts them.
     pub metrics: Arc<RegistryMetrics>,
-    /// Knows whether the registry answers.
+    /// State of the registry.
     pub health: Arc<Health>,
-    /// Ends sessions that are not permitted any more.
+    /// Sessions, ended where their device is not permitted any more.
     pub sessions: ReplicaSessions,
 }
 
-/// Follows a registry until it is dropped.
+/// Handle of a registry that is followed; dropping it stops that.
 #[derive(Debug)]
 pub enum Following {
     /// A file, by its own thread.
@@ -58,7 +58,7 @@ pub enum Following {
         /// The thread.
         _watch: Watch,
     },
-    /// Something over the network, by a task.
+    /// A server, by a task.
     Network(JoinHandle<()>),
 }
 
@@ -74,45 +74,45 @@ impl Drop for Following {
 ///
 /// # Errors
 /// The system gives no thread.
-pub fn start(registry: &Registry, news: News, runtime: &Handle) -> anyhow::Result<Following> {
+pub fn start(registry: &Registry, handler: ChangeHandler, runtime: &Handle) -> anyhow::Result<Following> {
     Ok(match registry {
-        Registry::File(file) => Following::File { _watch: watch_file(file, news)? },
+        Registry::File(file) => Following::File { _watch: watch_file(file, handler)? },
         Registry::Nats(nats) => {
             let nats = nats.clone();
-            Following::Network(runtime.spawn(async move { nats.follow(|change| news.take(&change)).await }))
+            Following::Network(runtime.spawn(async move { nats.follow(|change| handler.take(&change)).await }))
         }
         Registry::Http(http) => {
-            let (http, sessions) = (http.clone(), news.sessions.clone());
+            let (http, sessions) = (http.clone(), handler.sessions.clone());
             let is_connected = move |device: &str| sessions.directory.find(device).is_some();
             Following::Network(
-                runtime.spawn(async move { http.follow(is_connected, |change| news.take(&change)).await }),
+                runtime.spawn(async move { http.follow(is_connected, |change| handler.take(&change)).await }),
             )
         }
     })
 }
 
-fn watch_file(file: &Arc<FileRegistry>, news: News) -> anyhow::Result<Watch> {
-    news.health.registry.set(0, PartState::Ok);
-    news.metrics.devices.set(file.len() as u64);
+fn watch_file(file: &Arc<FileRegistry>, handler: ChangeHandler) -> anyhow::Result<Watch> {
+    handler.health.registry.set(0, PartState::Ok);
+    handler.metrics.devices.set(file.len() as u64);
     let path = file.path().display().to_string();
     Watch::start(file.clone(), move |reload| match reload {
         Reload::Unchanged => {}
         Reload::Replaced { devices, ended } => {
-            news.metrics.replaced(devices);
-            news.metrics.stale.set(0);
-            let closed = news.end(&ended);
+            handler.metrics.replaced(devices);
+            handler.metrics.stale.set(0);
+            let closed = handler.end(&ended);
             tracing::info!(path, devices, closed, "the registry file was read again");
         }
         Reload::Refused(error) => {
-            news.metrics.refused();
-            news.metrics.stale.set(1);
+            handler.metrics.refused();
+            handler.metrics.stale.set(1);
             tracing::error!(path, %error, "the registry file has mistakes; the version before stays in force");
         }
     })
     .context("the registry's thread")
 }
 
-impl News {
+impl ChangeHandler {
     fn take(&self, change: &Change) {
         match change {
             Change::Devices { known, ended } => {
@@ -146,7 +146,7 @@ impl News {
         }
     }
 
-    /// Ends the sessions of these devices; how many there were.
+    /// Ends the sessions of these devices; returns their number.
     fn end(&self, devices: &[DeviceId]) -> usize {
         devices.iter().filter(|device| self.sessions.end(device.as_str(), Ending::Kicked)).count()
     }
