@@ -17,6 +17,9 @@ pub(crate) const DEVICES: usize = 40;
 /// Messages per second of each.
 const RATE: f64 = 10.0;
 
+/// Time in which a queue stores what it has received of a bridge that is stopped.
+const SOCKET_DRAINED: Duration = Duration::from_secs(1);
+
 /// Messages that are stored before the fault, and behind it before it counts as over: three seconds of the load.
 const SOME: f64 = 3.0 * DEVICES as f64 * RATE;
 
@@ -131,10 +134,20 @@ impl<S: Servers> Stage<S> {
         wait::within::<()>(time, || None);
     }
 
-    /// Keeps what is stored so far, while the bridge stands still, and then takes the queue away.
+    /// Keeps all that is stored while the bridge is stopped, and then takes the queue away. Records that the bridge had
+    /// written to its socket are stored after the stop, so the queue is read until nothing is added.
     pub(crate) fn keep_and(&mut self, take_away: impl FnOnce(&S)) {
         self.bridge.signal(libc::SIGSTOP);
         self.before = self.servers.read();
+        loop {
+            self.pass(SOCKET_DRAINED);
+            let stored = self.servers.read();
+            let is_complete = stored.len() == self.before.len();
+            self.before = stored;
+            if is_complete {
+                break;
+            }
+        }
         take_away(&self.servers);
         self.bridge.signal(libc::SIGCONT);
     }
