@@ -1,4 +1,4 @@
-//! What finding and reading MQTT packets costs, and writing them.
+//! Cost of framing, decoding and encoding MQTT packets.
 //!
 //! `cargo bench --no-default-features --bench mqtt_codec`; prints nanoseconds per packet, the best of several rounds. The
 //! packets come 64 to a buffer, as one read of a busy connection brings them.

@@ -1,4 +1,4 @@
-//! What a message costs from topic and payload to its record, and what reading its JSON costs beside serde_json.
+//! Cost of a message from topic and payload to its record, and of reading its JSON beside serde_json.
 //!
 //! `cargo bench --no-default-features --bench topic_to_envelope`; prints nanoseconds per message, the best of several rounds.
 

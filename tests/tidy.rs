@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// Longest source file, in lines.
 const LINES_MAX: usize = 600;
 
-/// Who may import what, of the top-level modules of the library. A module that is not listed may import everything
+/// Allowed imports between the top-level modules of the library. A module that is not listed may import everything
 /// but the last two.
 const ARROWS: &[(&str, &[&str])] = &[
     ("protocol", &["protocol", "codec"]),

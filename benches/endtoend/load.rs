@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// What devices speak.
+/// Protocol of the devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Transport {
     /// MQTT over TCP.
@@ -39,7 +39,7 @@ impl Transport {
 /// A number of devices, each of which keeps that many messages unacknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Load {
-    /// What they speak.
+    /// Their protocol.
     pub(crate) transport: Transport,
     /// Connections.
     pub(crate) devices: u32,

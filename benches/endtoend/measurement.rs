@@ -17,7 +17,7 @@ use crate::support::Process;
 /// Time from the start of the devices to the begin of steady load, at most.
 const SETTLING_SECONDS: u64 = 40;
 
-/// What is measured.
+/// Quantities that are measured.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Figures {
     /// Processor time of the server, us per acknowledged message.

@@ -22,7 +22,7 @@ pub(crate) struct Options {
     #[arg(long, value_delimiter = ',', default_value = "100x20,100x1,1000x1,mqtts:100x20,coap:100,dtls:100")]
     pub(crate) loads: Vec<Load>,
 
-    /// Who is measured; all by default
+    /// Servers to measure; all by default
     #[arg(long, value_delimiter = ',', value_enum)]
     pub(crate) peers: Vec<Peer>,
 
@@ -30,13 +30,13 @@ pub(crate) struct Options {
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) beside: Option<PathBuf>,
 
-    /// What cargo hands to every benchmark
+    /// Flag that cargo passes to every benchmark
     #[arg(long, hide = true)]
     pub(crate) bench: bool,
 }
 
 impl Options {
-    /// Who is measured, in the order of a round.
+    /// Servers to measure, in the order of a round.
     pub(crate) fn peers(&self) -> Vec<Peer> {
         if self.peers.is_empty() { Peer::ALL.to_vec() } else { self.peers.clone() }
     }

@@ -1,4 +1,4 @@
-//! Who is measured.
+//! Servers that are measured.
 
 use std::env;
 use std::fmt;
@@ -40,7 +40,7 @@ pub(crate) enum Peer {
     StdioTraced,
 }
 
-/// Who looks at a bridge while it works.
+/// Observers of a bridge while it works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Watcher {
     Nobody,
@@ -84,7 +84,7 @@ impl Peer {
         }
     }
 
-    /// What is measured, in which version; `None` when something that it takes is not installed.
+    /// Name and version of the server; `None` when something that it needs is not installed.
     pub(crate) fn version(self) -> Option<String> {
         let bridge = format!("jetlinks-bridge {}", env!("CARGO_PKG_VERSION"));
         match self.unwatched().unwrap_or(self) {

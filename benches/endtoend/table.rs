@@ -11,7 +11,7 @@ use crate::peer::Peer;
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     figures: HashMap<(Load, Peer, u32), Figures>,
-    /// What the reference took beside a peer: the bare one, or the one of another build.
+    /// Processor time of the reference beside a peer: the bare one, or the one of another build.
     references: HashMap<(Load, Peer, u32), Figures>,
 }
 

@@ -1,4 +1,4 @@
-//! What sessions and commands cost: CONNECTs, DTLS handshakes, idle connections, the interest in commands, claims between replicas, and
+//! Cost of sessions and commands: CONNECTs, DTLS handshakes, idle connections, the interest in commands, claims between replicas, and
 //! the way of a command to a device and of its reply back.
 //!
 //! Each row starts a fresh bridge (and nats-server where it needs one) and simulated devices. Costs are differences of
@@ -22,7 +22,7 @@ mod idle;
 
 use clap::Parser;
 
-/// What is measured.
+/// Measurements.
 #[derive(Debug, Parser)]
 struct Options {
     /// Idle connections; a process here may hold 20,000 descriptors

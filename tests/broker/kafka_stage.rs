@@ -52,7 +52,7 @@ pub(crate) struct Replica {
     pub(crate) stats: Arc<KafkaCommandStats>,
 }
 
-/// What a worker was given.
+/// Events that a worker received.
 pub(crate) struct Given {
     pub(crate) ticket: Ticket,
     pub(crate) command: Command,

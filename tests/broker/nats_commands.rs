@@ -26,7 +26,7 @@ struct Fixture {
     stats: Arc<NatsStats>,
 }
 
-/// What a command event carries.
+/// Contents of a command event.
 struct Given {
     to: Recipient,
     ticket: Option<Ticket>,

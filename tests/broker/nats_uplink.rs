@@ -26,7 +26,7 @@ fn start(url: String, sessions: usize, window: usize) -> Fixture {
     Fixture { uplink, sessions: Sessions::new(inbox, sessions, window), stats, settings }
 }
 
-/// What sessions have in the stream, in stored order.
+/// Records of sessions in the stream, in stored order.
 async fn stored(settings: &NatsSettings) -> Vec<Vec<u8>> {
     let client = async_nats::connect(settings.servers[0].as_str()).await.expect("the server is there");
     let stream = async_nats::jetstream::new(client).get_stream(&settings.stream).await.expect("the stream exists");

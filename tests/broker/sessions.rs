@@ -1,4 +1,4 @@
-//! What sessions do with an uplink: keep records until their receipt, send them again at each epoch.
+//! Simplified sessions at an uplink: they keep records until their receipt, send them again at each epoch.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
@@ -76,7 +76,7 @@ impl Sessions {
         }
     }
 
-    /// What session `slot` says in its record `number`.
+    /// Payload of record `number` of session `slot`.
     pub(crate) fn record(slot: usize, number: u64) -> Record {
         Record {
             channel: Channel::Device,

@@ -7,7 +7,7 @@ use crate::support::{Bridge, Nats, Registry, Settings, Wire};
 /// `drain.timeout` here; a second is far less than what ended it late.
 const DRAIN: Duration = Duration::from_secs(6);
 
-/// What the last lines of the log and a busy machine may take beyond it.
+/// Tolerance beyond it, for the last log lines and a busy machine.
 const LATE: Duration = Duration::from_secs(1);
 
 #[test]

@@ -1,4 +1,4 @@
-//! What is wrong with the way to Kafka, as the log names it.
+//! Causes of a failed connection to Kafka, as the log names them.
 
 use std::net::TcpListener;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What becomes of a command whose device is silent, slow, replaced, or asked too much.
+//! Outcomes of commands whose device is silent, slow, replaced, or has too many pending.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Default of `commands.pending_per_device`.
 const PENDING_PER_DEVICE: usize = 64;
 
-/// What a deadline may be late: it is looked at ten times a second, on a machine that is busy with other tests.
+/// Tolerance of a deadline: it is checked ten times a second, on a machine that is busy with other tests.
 const LATE: Duration = Duration::from_secs(3);
 
 /// A bridge with device1 and device2, and a caller.

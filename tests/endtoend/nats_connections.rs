@@ -16,7 +16,7 @@ const TOLD_WITHIN: Duration = Duration::from_secs(5);
 /// Every connection of a replica that uses NATS for everything.
 const ROLES: [&str; 4] = ["uplink", "commands", "coordination", "registry"];
 
-/// What a bridge must be given to have a connection of each role.
+/// Settings with which a bridge opens a connection of each role.
 fn everything(registry: &Registry, nats: &Nats) -> Settings {
     Settings::nats(registry, nats).text("registry.source", "nats")
 }

@@ -56,7 +56,7 @@ impl Stage {
         finished.stdout
     }
 
-    /// What the server knows of its connections by that name.
+    /// Monitoring entries of the connections with that name.
     fn connections(&self, name: &str) -> Vec<Value> {
         let page =
             http::get(self.nats.monitoring(), "/connz?auth=true&subs=true").expect("the server has its pages").body;
@@ -243,7 +243,7 @@ fn the_documented_permissions_are_enough_and_one_that_is_missing_is_named() {
     assert_eq!(bridge.readiness().1["queue"], "starting");
 }
 
-/// What [`Spy`] subscribes.
+/// Subjects of [`Spy`].
 const SPIED: [&str; 7] = [">", "_INBOX.>", "_INBOX_bridge.>", "_INBOX_keeper.>", "$KV.>", "$JS.>", "jetlinks.>"];
 
 /// A user of NATS who tries to hear everything that the others are told.
@@ -272,7 +272,7 @@ impl Spy {
         Self { runtime, client, heard }
     }
 
-    /// What it has heard until now, with the subscription on which it came: a message of a stream keeps its own subject.
+    /// Messages received until now, each with its subscription: a message of a stream keeps its own subject.
     fn heard(&mut self) -> Vec<(&'static str, String)> {
         // The runtime's budget must not end it before all is told.
         self.runtime.block_on(unconstrained(async {

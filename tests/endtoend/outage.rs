@@ -14,7 +14,7 @@ const DEVICES: usize = 100;
 const RATE: f64 = 10.0;
 /// Traffic is back within this time after the queue is.
 const BACK_WITHIN: Duration = Duration::from_secs(10);
-/// What the bridge may keep in memory beside its fixed part, bytes.
+/// Memory of the bridge beside its fixed part, at most, in bytes.
 const INFLIGHT_BYTES: u64 = 16 << 20;
 /// The promise about memory: fixed part, messages on their way, connections.
 const RESIDENT_BYTES_MAX: u64 = (64 << 20) + INFLIGHT_BYTES + (16 << 10) * DEVICES as u64;

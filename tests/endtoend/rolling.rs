@@ -23,7 +23,7 @@ const RATE: f64 = 2.0;
 /// `drain.rate`: sessions a second that a replica closes when it ends.
 const DRAIN_RATE: usize = 100;
 
-/// What a device needs at most to come back after its session was closed, beyond the time that the drain takes: its
+/// Time in which a device comes back after its session was closed, beyond the time that the drain takes: its
 /// pauses between attempts are at most two seconds, and the machine may be busy.
 const RETURN: Duration = Duration::from_secs(10);
 
@@ -62,7 +62,7 @@ impl Stage {
     }
 }
 
-/// What the stream says of presence: by device the session of its last `online`, and the sessions of all `offline`.
+/// Presence in the stream: by device the session of its last `online`, and the sessions of all `offline`.
 fn presence(nats: &Nats) -> (HashMap<String, String>, HashSet<String>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let read = |subjects: &'static str| {

@@ -24,7 +24,7 @@ pub(crate) struct Commands {
     asking: Option<JoinHandle<()>>,
 }
 
-/// What became of all questions.
+/// Outcomes of all commands.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Outcomes {
     /// Questions.

@@ -84,7 +84,7 @@ pub(crate) struct Stage<S> {
     pub(crate) servers: S,
     /// The bridge.
     pub(crate) bridge: Bridge,
-    /// What was stored and is gone with the queue that held it.
+    /// Records that were stored in a queue that is gone.
     pub(crate) before: Vec<Stored>,
     /// The devices.
     pub(crate) devices: Vec<Registration>,

@@ -1,4 +1,4 @@
-//! What follows from envelopes that are stored.
+//! Figures computed from stored envelopes.
 
 use std::time::Duration;
 

@@ -256,7 +256,7 @@ fn the_subjects_of_the_stream_are_edited() {
     });
 }
 
-/// What the bridge wants a stream to take.
+/// Subjects that a stream needs for the bridge.
 const SUBJECTS: &str = "jetlinks.device.>,jetlinks.rejected.>,jetlinks.bridge.>";
 
 impl Servers for Leaf {

@@ -12,7 +12,7 @@ use crate::support::{Bridge, Certificate, CoapDevice, Registration, Registry, Se
 const PATIENCE: Duration = Duration::from_secs(60);
 const REPORT: &str = r#"{"properties":{"temperature":36.8}}"#;
 
-/// What memory may differ by when nothing is kept, in bytes.
+/// Tolerance of memory when nothing is kept, in bytes.
 const FLAT_BYTES: u64 = 8 << 20;
 
 /// Below this two times are the same.
@@ -21,7 +21,7 @@ const UNREMARKABLE: Duration = Duration::from_millis(2);
 /// Datagrams of one kind in one wave.
 const DATAGRAMS: usize = 20_000;
 
-/// What a flood sends in a second, three datagrams each time. More than a bridge can read is a queue in the kernel, in which
+/// Rate of a flood per second, in groups of three datagrams. More than a bridge can read is a queue in the kernel, in which
 /// everybody waits; a debug build reads some 20,000 a second.
 fn rounds_per_second() -> f64 {
     by_build(5_000.0, 20_000.0)

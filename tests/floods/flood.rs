@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks at the clock, so that the flood does not take the processor away from the bridge while it waits.
 const PAUSE: Duration = Duration::from_micros(200);
 
-/// What is done between two looks at the clock at most.
+/// Upper bound of the work between two reads of the clock.
 const AT_ONCE: usize = 128;
 
 /// Something that is done again and again until this is dropped.

@@ -12,10 +12,10 @@ use crate::support::{Bridge, Certificate, CoapDevice, Registration, Registry, Se
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// What docs/operations.md counts for a DTLS session, the half-open ones included.
+/// Memory that docs/operations.md counts for a DTLS session, the half-open ones included.
 const SESSION_BYTES: u64 = 64 << 10;
 
-/// What memory may differ by when nothing is kept, in bytes.
+/// Tolerance of memory when nothing is kept, in bytes.
 const FLAT_BYTES: u64 = 8 << 20;
 
 /// Handshakes of one address; as many may be half open.

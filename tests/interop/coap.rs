@@ -288,7 +288,7 @@ fn aiocoap_gets_the_time_in_blocks_as_small_as_it_wants() {
     }
 }
 
-/// What a device on aiocoap says of the answer to a body that is encrypted with this key.
+/// Output of a device on aiocoap about the answer to a body that is encrypted with this key.
 fn aiocoap(stage: &Stage, key: &str, path: &str, json: &str, more: &[&str]) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/coap_device.py");
     let body = cipher::encrypt(cipher::key(key).unwrap(), json.as_bytes());

@@ -35,7 +35,7 @@ const OTHERS: &[&str] = &[
     "ECDHE-PSK-AES128-CBC-SHA256",
 ];
 
-/// What `openssl s_client` says of a handshake that offers these suites alone.
+/// Output of `openssl s_client` for a handshake that offers these suites alone.
 fn handshake(bridge: &Bridge, certificate: &Certificate, suites: &str) -> Output {
     let address = bridge.listener("dtls").to_string();
     Command::new(tool::system("openssl"))

@@ -11,7 +11,7 @@ fn settings(registry: &Registry, certificate: &Certificate) -> Settings {
         .text("mqtt.tls.private_key", &certificate.key_path())
 }
 
-/// What `openssl s_client` says of a handshake with these arguments.
+/// Output of `openssl s_client` for a handshake with these arguments.
 fn handshake(bridge: &Bridge, certificate: &Certificate, arguments: &[&str]) -> Output {
     let address = bridge.listener("mqtt.tls").to_string();
     Command::new(tool::system("openssl"))

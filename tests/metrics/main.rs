@@ -27,7 +27,7 @@ use support::{Bridge, eventually};
 /// How long anything may take that takes seconds on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What the script cannot make happen, and why.
+/// Series that the script cannot raise, each with the reason.
 const BEYOND_THE_SCRIPT: &[(&str, &str)] = &[
     ("commands_total outcome=system_error", "a fault of the bridge itself"),
     ("commands_total outcome=lost", "100,000 commands at once, which tests/broker sends"),

@@ -1,10 +1,10 @@
-//! What the page may say, as the documentation lists it, and what it said.
+//! The documented metrics, and those of the page.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::support::{Bridge, http};
 
-/// What `docs/metrics.md` promises.
+/// Metrics that `docs/metrics.md` lists.
 pub(crate) struct Documented {
     /// Kind and labels of each metric.
     pub(crate) families: BTreeMap<String, (String, BTreeSet<String>)>,
@@ -79,7 +79,7 @@ impl std::fmt::Display for Thing {
 /// All pages that were read, united.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
-    /// What was above 0 at some time.
+    /// Series that were above 0 at some time.
     pub(crate) counted: BTreeSet<Thing>,
     /// Everything there was, with its labels.
     pub(crate) series: BTreeMap<String, BTreeSet<(String, String)>>,

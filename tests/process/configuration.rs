@@ -1,4 +1,4 @@
-//! What a wrong configuration says and costs, and which source of a setting wins.
+//! Mistakes in the configuration and their messages, and which source of a setting wins.
 
 use std::net::TcpListener;
 use std::time::Duration;

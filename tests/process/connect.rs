@@ -1,4 +1,4 @@
-//! Who is let in, and what the others hear.
+//! CONNECT: accepted credentials, and the CONNACK codes of refused ones.
 
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};

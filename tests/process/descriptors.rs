@@ -1,4 +1,4 @@
-//! What becomes of connections when the process may have few files open.
+//! Connections when the limit of open files is low.
 
 use std::time::Duration;
 

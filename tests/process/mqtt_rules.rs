@@ -9,7 +9,7 @@ use crate::support::{Connect, Version, Wire};
 /// A bridge lets one device connect so many times at once, and then once a second.
 const ROWS_PER_BRIDGE: usize = 50;
 
-/// What the bridge said, and whether it closed the connection then: asked for a sign of life, it answers or has closed.
+/// Answer of the bridge, and whether it closed the connection then: a PINGREQ is answered, or the connection is closed.
 fn answered(wire: &mut Wire) -> (Vec<u8>, bool) {
     wire.send_regardless(&packet::PINGREQ);
     let mut bytes = Vec::new();

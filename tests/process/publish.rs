@@ -1,4 +1,4 @@
-//! What a device sends, and when it hears that it is stored.
+//! PUBLISH of a device, and its acknowledgement after the queue's.
 
 use std::io::Read;
 use std::time::Duration;

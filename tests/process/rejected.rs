@@ -1,4 +1,4 @@
-//! What cannot be understood, and what is not the device's own to say.
+//! Messages that cannot be decoded, and messages on topics of other devices.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

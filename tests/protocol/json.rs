@@ -74,7 +74,7 @@ fn oracle(payload: &[u8]) -> Option<Value> {
     serde_json::from_slice(payload).ok().filter(Value::is_object)
 }
 
-/// What our reader makes of the payload, put together again from its parts.
+/// Payload as the own reader splits it, joined again from its parts.
 fn rebuilt(payload: &[u8]) -> Result<Value, JsonErrorKind> {
     let mut object = serde_json::Map::new();
     scan(payload, |member| {

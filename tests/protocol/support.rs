@@ -1,4 +1,4 @@
-//! What the tests of the protocol share.
+//! Shared helpers of the protocol tests.
 
 use jetlinks_bridge::protocol::child::{Child, Children};
 use jetlinks_bridge::protocol::envelope::{Encoder, Mode, Source};

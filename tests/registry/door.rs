@@ -1,4 +1,4 @@
-//! Who is let in, asked by CONNECT.
+//! CONNECT against each registry: accepted and refused devices.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What the devices of a registry take.
+//! Memory per device of a registry.
 
 use super::door::PATIENCE;
 use super::nats;

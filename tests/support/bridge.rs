@@ -189,7 +189,7 @@ impl Bridge {
         self.folder.path().join("bridge.toml")
     }
 
-    /// What it logged so far.
+    /// Log until now.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.log_path()).unwrap_or_default()
     }

@@ -29,7 +29,7 @@ pub(crate) struct Bystander {
     run: Run,
 }
 
-/// What a PUBACK took.
+/// Latency of a PUBACK.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Figures {
     /// Median.
@@ -55,7 +55,7 @@ impl Bystander {
         Self { address: mqtt, device: device.clone(), before, run }
     }
 
-    /// What a PUBACK took before the trouble, and during so many reports of it at least.
+    /// Latency of PUBACKs before the flood, and during it over at least so many reports.
     pub(crate) fn figures(self, reports: usize) -> (Figures, Figures) {
         self.run.wait_for(self.run.reported() + reports);
         (self.before, Figures::of(&mut self.run.finish()))
@@ -80,7 +80,7 @@ impl Bystander {
     }
 }
 
-/// What a PUBACK takes.
+/// Latency of PUBACKs.
 fn alone(mqtt: SocketAddr, device: &Registration) -> Figures {
     let run = Run::start(mqtt, device);
     run.wait_for(REPORTS);

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 /// How long a connection to the server may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What came back to a request.
+/// Answer to a request.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Answer {
     /// The envelope; null for "no responders".

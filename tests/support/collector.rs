@@ -43,7 +43,7 @@ pub(crate) struct Exported {
     pub(crate) resource: BTreeMap<String, String>,
 }
 
-/// What a collector does with a batch.
+/// Reaction of a collector to a batch.
 #[derive(Debug, Clone, Copy)]
 enum Manners {
     Answer(u16),
@@ -81,7 +81,7 @@ impl Collector {
         Self { address, received }
     }
 
-    /// What `tracing.endpoint` is set to.
+    /// Value for `tracing.endpoint`.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }

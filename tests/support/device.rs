@@ -13,7 +13,7 @@ use super::Registration;
 /// How long the bridge may take to let a device in.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// What a device says to a command: the members of its reply, or nothing at all.
+/// Reaction of a device to a command: the members of its reply, or nothing at all.
 pub(crate) type Behaviour = fn(topic: &str, command: &Value) -> Option<Value>;
 
 /// A connected device that answers commands, in a thread of its own. Dropped, it disconnects.

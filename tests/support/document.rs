@@ -1,4 +1,4 @@
-//! What the documents say, for tests that do as they say.
+//! Code blocks and tables of the documents, for tests that execute them.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What the test binaries share: real servers, the real bridge, devices, waiting.
+//! Shared by the test binaries: real servers, the real bridge, devices, waiting for conditions.
 //!
 //! A binary takes it in with `#[path = "../support/mod.rs"] mod support;`. Nothing here is a stand-in: a tool that is
 //! missing fails the test and says so.

@@ -13,10 +13,10 @@ pub(crate) enum Moment {
     Later,
 }
 
-/// What the bridge does with the bytes of a row.
+/// Reaction of the bridge to the bytes of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Answer {
-    /// What it sends.
+    /// Bytes that it sends.
     pub(crate) bytes: Vec<u8>,
     /// Whether it closes the connection then.
     pub(crate) is_closed: bool,
@@ -31,9 +31,9 @@ pub(crate) struct Row {
     pub(crate) is_3_1: bool,
     /// When it is sent.
     pub(crate) moment: Moment,
-    /// What the codec says: `ok`, or the name of what is broken.
+    /// Result of the codec: `ok`, or the name of its error.
     pub(crate) codec: &'static str,
-    /// What the bridge does.
+    /// Reaction of the bridge.
     pub(crate) answer: Answer,
     bytes: &'static str,
 }

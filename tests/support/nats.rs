@@ -83,7 +83,7 @@ impl Nats {
         self.log().matches(RELOADED).count()
     }
 
-    /// What the server has logged.
+    /// Log of the server.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join(LOG)).unwrap_or_default()
     }

@@ -18,7 +18,7 @@ impl Operator {
         Self { key: KeyPair::new_operator(), system: KeyPair::new_account(), account: KeyPair::new_account() }
     }
 
-    /// What a server's configuration says of it: the operator, and both accounts in memory.
+    /// Lines of a server's configuration: the operator, and both accounts in memory.
     pub(crate) fn server(&self) -> String {
         let operator = jwt(&self.key, &self.key, &json!({"type": "operator", "version": 2}));
         let [system, account] =
@@ -69,7 +69,7 @@ impl Operator {
     }
 }
 
-/// What `issuer` says of `subject`.
+/// JWT of `issuer` about `subject`.
 fn jwt(subject: &KeyPair, issuer: &KeyPair, claims: &Value) -> String {
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let claims = json!({"jti": "1", "iat": 1, "iss": issuer.public_key(), "sub": subject.public_key(), "name": "test", "nats": claims});

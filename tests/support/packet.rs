@@ -39,7 +39,7 @@ pub(crate) struct Connect {
 }
 
 impl Connect {
-    /// What the device sends in MQTT 3.1.1 with credentials of this moment and no keep-alive.
+    /// CONNECT of MQTT 3.1.1 with credentials of this moment and no keep-alive.
     pub(crate) fn of(device: &Registration) -> Self {
         let credentials = device.credentials();
         Self {
@@ -101,7 +101,7 @@ impl Connect {
 pub(crate) struct Packet {
     /// Type and flags.
     pub(crate) header: u8,
-    /// What follows the length.
+    /// Bytes behind the length.
     pub(crate) body: Vec<u8>,
 }
 

@@ -26,7 +26,7 @@ pub(crate) struct Registration {
     pub(crate) gateway: Option<String>,
 }
 
-/// What a CONNECT carries to prove who sends it.
+/// User name and password of a CONNECT.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Credentials {
     /// `secureId|timestamp`.

@@ -34,7 +34,7 @@ pub(crate) fn dial_tls(
     connector.build().connect("localhost", dial(address)).map_err(|error| error.to_string())
 }
 
-/// What came next on a connection.
+/// Next event on a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Incoming {
     /// A packet.
@@ -43,7 +43,7 @@ pub(crate) enum Incoming {
     Closed,
 }
 
-/// What carries the bytes.
+/// Transport of the bytes.
 pub(crate) trait Carrier: Read + Write {
     /// The connection below all.
     fn tcp(&self) -> &TcpStream;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::Kafka;
 
-/// What is wrong with a batch.
+/// Defect of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Spoilt {
     /// It says that it is packed with the codec of this number, and its checksum is right: 4 is zstd, which the records are
