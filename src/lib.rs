@@ -15,6 +15,7 @@
 //! | `telemetry` | log, metrics, health | yes |
 //! | `memory` | gives freed memory back to the system | none |
 //! | `app` | builds the parts from the configuration, joins them, ends them | yes |
+//! | `simulate` | simulated devices, their ledger, and its comparison with the queue | yes |
 //! | `cli` | the subcommands | yes |
 //!
 //! Without the feature `bridge` only what does no I/O exists, and nothing of tokio is linked.
@@ -36,6 +37,8 @@ mod memory;
 pub mod queue;
 #[cfg(feature = "bridge")]
 pub mod registry;
+#[cfg(feature = "bridge")]
+pub mod simulate;
 #[cfg(feature = "bridge")]
 pub mod telemetry;
 #[cfg(feature = "bridge")]

@@ -8,7 +8,6 @@ pub mod devices;
 pub mod envelope;
 pub mod explain;
 pub mod health;
-pub mod ledger;
 pub mod lookup;
 pub mod runtime;
 pub mod send;

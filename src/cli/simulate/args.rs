@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 
 use crate::codec::mqtt::{Qos, Version};
 use crate::config::parse;
+use crate::simulate::{Plan, Progress, Schedule, Transport};
 
 /// Simulates devices that speak MQTT or CoAP: sends reports, answers commands, measures, keeps a ledger.
 #[derive(Debug, Clone, Args)]
@@ -17,8 +18,8 @@ pub struct SimulateArgs {
     pub address: Option<String>,
 
     /// How devices speak. CoAP: one CON of each device at a time, no commands; what is said of MQTT below does not apply
-    #[arg(long, value_enum, default_value_t = TransportArg::Mqtt)]
-    pub transport: TransportArg,
+    #[arg(long, value_enum, default_value_t = Transport::Mqtt)]
+    pub transport: Transport,
 
     /// Registry file with the devices and their keys; without it, that of the configuration
     #[arg(long, value_name = "FILE", conflicts_with = "generate")]
@@ -129,19 +130,6 @@ pub struct SimulateArgs {
     pub quiet: bool,
 }
 
-/// What devices speak.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum TransportArg {
-    /// MQTT over TCP.
-    Mqtt,
-    /// MQTT over TLS; any certificate of the server is taken.
-    Mqtts,
-    /// CoAP over UDP, each body encrypted with the device's key.
-    Coap,
-    /// CoAP over DTLS with a token; any certificate of the server is taken.
-    Dtls,
-}
-
 /// A version of MQTT, as it is written on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum VersionArg {
@@ -162,55 +150,41 @@ pub enum OutputArg {
     Json,
 }
 
-/// What every device of a simulation does.
-#[derive(Debug, Clone)]
-pub(super) struct Plan {
-    /// The bridge.
-    pub address: SocketAddr,
-    /// Without user name and password.
-    pub anonymous: bool,
-    /// Nanoseconds between two messages of a device; 0: no pause.
-    pub interval_ns: u64,
-    /// Level of what devices send.
-    pub qos: Qos,
-    /// Most unacknowledged messages of one device.
-    pub window: usize,
-    /// Messages of each device.
-    pub count: u64,
-    /// Version of MQTT.
-    pub version: Version,
-    /// Whether commands are answered.
-    pub respond: bool,
-    /// Level of the subscription to all commands, if any.
-    pub subscribe: Option<Qos>,
-    /// Whether a lost connection is made again.
-    pub reconnect: bool,
-    /// Nanoseconds between two connection attempts of any two devices.
-    pub connect_interval_ns: u64,
-    /// Keep-alive; 0: none.
-    pub keep_alive_secs: u16,
-}
-
-impl Plan {
-    /// The plan that these arguments describe.
-    pub(super) fn new(args: &SimulateArgs, address: SocketAddr) -> Self {
+impl SimulateArgs {
+    /// What devices do.
+    pub(super) fn plan(&self, address: SocketAddr) -> Plan {
         let qos_of = |bits| Qos::from_bits(bits).unwrap_or(Qos::AtLeastOnce);
-        Self {
+        Plan {
             address,
-            anonymous: args.anonymous,
-            interval_ns: if args.rate > 0.0 { ((1e9 / args.rate) as u64).max(1) } else { 0 },
-            qos: qos_of(args.qos),
-            window: usize::from(args.window),
-            count: if args.hold { 0 } else { args.count.unwrap_or(u64::MAX) },
-            version: match args.version {
+            transport: self.transport,
+            anonymous: self.anonymous,
+            interval_ns: if self.rate > 0.0 { ((1e9 / self.rate) as u64).max(1) } else { 0 },
+            qos: qos_of(self.qos),
+            window: usize::from(self.window),
+            count: if self.hold { 0 } else { self.count.unwrap_or(u64::MAX) },
+            version: match self.version {
                 VersionArg::V31 => Version::V31,
                 VersionArg::V311 => Version::V311,
             },
-            respond: args.respond,
-            subscribe: args.subscribe.map(qos_of),
-            reconnect: args.reconnect,
-            connect_interval_ns: 1_000_000_000 / u64::from(args.connect_rate.max(1)) * u64::from(args.connect_rate > 0),
-            keep_alive_secs: args.keep_alive,
+            respond: self.respond,
+            subscribe: self.subscribe.map(qos_of),
+            reconnect: self.reconnect,
+            connect_interval_ns: 1_000_000_000 / u64::from(self.connect_rate.max(1)) * u64::from(self.connect_rate > 0),
+            keep_alive_secs: self.keep_alive,
+        }
+    }
+
+    /// When it goes on to its next phase.
+    pub(super) fn schedule(&self) -> Schedule {
+        Schedule { duration: self.duration, warmup: self.warmup, grace: self.grace }
+    }
+
+    /// How it tells on stderr how far it is.
+    pub(super) fn progress(&self) -> Progress {
+        match self.output {
+            _ if self.quiet => Progress::Quiet,
+            OutputArg::Text => Progress::Text,
+            OutputArg::Json => Progress::Json,
         }
     }
 }

@@ -19,6 +19,7 @@ impl Bench {
     fn new(change: impl FnOnce(&mut Plan)) -> Self {
         let mut plan = Plan {
             address: SocketAddr::from(([127, 0, 0, 1], 1883)),
+            transport: crate::simulate::Transport::Mqtt,
             anonymous: false,
             interval_ns: 0,
             qos: Qos::AtLeastOnce,

@@ -1,14 +1,14 @@
 //! A device without I/O.
 
 use super::Security;
-use crate::cli::simulate::args::Plan;
-use crate::cli::simulate::client::Turn;
-use crate::cli::simulate::identity::Identity;
-use crate::cli::simulate::report::ReportFacts;
-use crate::cli::simulate::tally::{End, Tally};
 use crate::codec::coap::{Code, Draft, Kind, Message, MessageToken, decode, empty, option};
 use crate::protocol::cipher;
 use crate::session::coap::sign_grant;
+use crate::simulate::identity::Identity;
+use crate::simulate::mqtt::Turn;
+use crate::simulate::plan::Plan;
+use crate::simulate::report::ReportFacts;
+use crate::simulate::tally::{End, Tally};
 
 /// ACK_TIMEOUT of RFC 7252: a CON is sent again after this, then after twice the time, and so on.
 const ACK_TIMEOUT_NS: u64 = 2_000_000_000;
@@ -52,7 +52,7 @@ enum Proof {
 
 /// A simulated device.
 #[derive(Debug)]
-pub(in crate::cli::simulate) struct Device {
+pub(in crate::simulate) struct Device {
     index: u32,
     id: String,
     path: String,
@@ -72,7 +72,7 @@ pub(in crate::cli::simulate) struct Device {
 
 impl Device {
     /// A device that has said nothing yet; its first report is due at that time. `None` when its key cannot encrypt.
-    pub(in crate::cli::simulate) fn new(
+    pub(in crate::simulate) fn new(
         index: u32,
         identity: &Identity,
         security: &Security,

@@ -4,7 +4,7 @@ use md5::{Digest, Md5};
 
 /// A device's address and secret.
 #[derive(Clone)]
-pub(super) struct Identity {
+pub struct Identity {
     /// Its product.
     pub product: String,
     /// Its id, which is its client id too.

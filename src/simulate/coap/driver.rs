@@ -9,9 +9,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::link::{Arrival, Link};
 use super::{Device, Security};
-use crate::cli::simulate::client::Turn;
-use crate::cli::simulate::fleet::{Fleet, Phase};
-use crate::cli::simulate::tally::End;
+use crate::simulate::fleet::{Fleet, Phase};
+use crate::simulate::mqtt::Turn;
+use crate::simulate::tally::End;
 
 /// Pauses between attempts grow from here, doubling.
 const BACKOFF_FIRST_NS: u64 = 100_000_000;
@@ -20,7 +20,7 @@ const BACKOFF_FIRST_NS: u64 = 100_000_000;
 const BACKOFF_LAST_NS: u64 = 2_000_000_000;
 
 /// Lives the life of one device until the simulation ends or the device has no hope.
-pub(in crate::cli::simulate) async fn drive(fleet: Rc<Fleet>, index: u32, mut device: Device, security: Security) {
+pub(in crate::simulate) async fn drive(fleet: Rc<Fleet>, index: u32, mut device: Device, security: Security) {
     let (mut done, mut attempt, mut earliest_ns) = (false, 0, 0);
     loop {
         let slot_ns = fleet.connect_slot_ns(earliest_ns);

@@ -11,15 +11,15 @@ mod tests;
 
 use std::collections::VecDeque;
 
-use super::args::Plan;
-use super::identity::Identity;
-use super::report::{ReportFacts, ReportTemplate};
 use super::responder::{self, Response};
-use super::tally::{End, Tally};
 use super::window::{Acknowledged, Message, Window};
 use crate::codec::mqtt::{
     self, Connect, ConnectCode, Credentials, Packet, PacketId, Publish, PublishHead, Qos, encode,
 };
+use crate::simulate::identity::Identity;
+use crate::simulate::plan::Plan;
+use crate::simulate::report::{ReportFacts, ReportTemplate};
+use crate::simulate::tally::{End, Tally};
 
 /// Nanoseconds that a server has for CONNACK.
 const CONNACK_TIMEOUT_NS: u64 = 10_000_000_000;
@@ -31,7 +31,7 @@ const SUBSCRIBE_ID: PacketId = PacketId::MAX;
 const IN_FLIGHT_MAX: usize = 60_000;
 
 /// What a client needs from outside for one step.
-pub(super) struct Turn<'a> {
+pub(in crate::simulate) struct Turn<'a> {
     /// What all devices do.
     pub plan: &'a Plan,
     /// Builds reports.
@@ -57,7 +57,7 @@ enum Stage {
 
 /// A simulated device.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(in crate::simulate) struct Client {
     index: u32,
     identity: Identity,
     report_topic: String,
@@ -74,7 +74,7 @@ pub(super) struct Client {
 
 impl Client {
     /// A device that never was connected; its first report is due this long after its first CONNACK.
-    pub(super) fn new(index: u32, identity: Identity, first_due_ns: u64) -> Self {
+    pub(in crate::simulate) fn new(index: u32, identity: Identity, first_due_ns: u64) -> Self {
         let report_topic = format!("/{}/{}/properties/report", identity.product, identity.device);
         Self {
             index,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::latency::LatencyHistogram;
-use crate::cli::ledger::LedgerWriter;
+use super::ledger::LedgerWriter;
 use crate::codec::coap::Code;
 
 /// Why a connection ended.

@@ -24,11 +24,11 @@ pub(super) enum Link {
 
 /// How connections are encrypted. It takes any certificate of the server: it is for trying one, not for trusting one.
 #[derive(Clone)]
-pub(super) struct Encryption(TlsConnector);
+pub(in crate::simulate) struct Encryption(TlsConnector);
 
 impl Encryption {
     /// TLS 1.2 or 1.3.
-    pub(super) fn new() -> Result<Self, Error> {
+    pub(in crate::simulate) fn new() -> Result<Self, Error> {
         let provider = Arc::new(ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()?

@@ -7,7 +7,7 @@ use tokio::io::ReadBuf;
 use tokio::net::UdpSocket;
 
 use super::Security;
-use crate::cli::simulate::tally::End;
+use crate::simulate::tally::End;
 use crate::transport::dtls::{Engine, Plain, Progress, Wire};
 
 /// What came.

@@ -37,7 +37,7 @@ struct OrderEntry {
 }
 
 /// The first `count` devices of a registry file that can connect by themselves.
-pub(super) fn from_registry(path: &Path, product_secrets: bool, count: usize) -> Result<Vec<Identity>, RosterError> {
+pub fn from_registry(path: &Path, product_secrets: bool, count: usize) -> Result<Vec<Identity>, RosterError> {
     let unusable = |error| RosterError::Registry(path.to_owned(), error);
     let registry = FileRegistry::open(path, product_secrets).map_err(unusable)?;
     let text = fs::read_to_string(path).map_err(|error| unusable(FileError::Io(error)))?;
@@ -65,7 +65,7 @@ fn identity(device: &Device) -> Option<Identity> {
 }
 
 /// Made-up devices: `prefix1`, `prefix2`, ... with one secret for all.
-pub(super) fn generate(count: u32, product: &str, prefix: &str, secure_id: &str, secure_key: &str) -> Vec<Identity> {
+pub fn generate(count: u32, product: &str, prefix: &str, secure_id: &str, secure_key: &str) -> Vec<Identity> {
     let identity = |number| Identity {
         product: product.to_owned(),
         device: format!("{prefix}{number}"),
@@ -76,7 +76,7 @@ pub(super) fn generate(count: u32, product: &str, prefix: &str, secure_id: &str,
 }
 
 /// Writes a registry file with these devices, readable for its owner alone. An existing file is never overwritten.
-pub(super) fn write_registry(path: &Path, identities: &[Identity]) -> Result<(), RosterError> {
+pub fn write_registry(path: &Path, identities: &[Identity]) -> Result<(), RosterError> {
     let write = || {
         let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         let mut out = io::BufWriter::new(file);

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 
-use super::args::Plan;
-use super::client::Turn;
+use super::mqtt::Turn;
+use super::plan::Plan;
 use super::report::ReportTemplate;
 use super::tally::Tally;
 

@@ -7,7 +7,7 @@ use std::hash::{BuildHasher, RandomState};
 use super::consumer::Taken;
 use super::evidence::{Evidence, StoredCopy};
 use super::verdict::{Disorder, Loss, Verdict};
-use crate::cli::ledger::Book;
+use crate::simulate::ledger::Book;
 
 /// Which copy of a message is its place in the order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,7 +172,7 @@ impl Judge {
     }
 }
 
-fn judge_device(pages: &crate::cli::ledger::DevicePages, places: &[Place], verdict: &mut Verdict) {
+fn judge_device(pages: &crate::simulate::ledger::DevicePages, places: &[Place], verdict: &mut Verdict) {
     let mut latest = (0, 0);
     for n in pages.acknowledged.iter().flat_map(|&(first, last)| first..=last) {
         let place = usize::try_from(n - 1).ok().and_then(|index| places.get(index)).filter(|place| place.copies > 0);

@@ -11,7 +11,7 @@ pub(super) use driver::drive;
 
 use openssl::error::ErrorStack;
 
-use super::args::TransportArg;
+use super::plan::Transport;
 use crate::transport::dtls::{Client, Wire};
 
 /// How devices prove who they are; cheap to clone.
@@ -28,11 +28,11 @@ impl Security {
     ///
     /// # Errors
     /// OpenSSL has no DTLS.
-    pub(super) fn new(transport: TransportArg) -> Result<Option<Self>, ErrorStack> {
+    pub(super) fn new(transport: Transport) -> Result<Option<Self>, ErrorStack> {
         Ok(match transport {
-            TransportArg::Mqtt | TransportArg::Mqtts => None,
-            TransportArg::Coap => Some(Security::Aes),
-            TransportArg::Dtls => Some(Security::Dtls(Client::new()?, Wire::default())),
+            Transport::Mqtt | Transport::Mqtts => None,
+            Transport::Coap => Some(Security::Aes),
+            Transport::Dtls => Some(Security::Dtls(Client::new()?, Wire::default())),
         })
     }
 }

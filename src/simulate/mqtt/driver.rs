@@ -12,9 +12,9 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::client::{Client, Turn};
-use super::fleet::{Fleet, Phase};
 use super::link::{Encryption, Link};
-use super::tally::End;
+use crate::simulate::fleet::{Fleet, Phase};
+use crate::simulate::tally::End;
 
 /// Time for the handshakes of TCP and TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -26,7 +26,12 @@ const BACKOFF_LAST_NS: u64 = 2_000_000_000;
 const REST_KEPT_BYTES: usize = 4096;
 
 /// Lives the life of one device until the simulation ends or the device has no hope.
-pub(super) async fn drive(fleet: Rc<Fleet>, index: u32, mut client: Client, encryption: Option<Encryption>) {
+pub(in crate::simulate) async fn drive(
+    fleet: Rc<Fleet>,
+    index: u32,
+    mut client: Client,
+    encryption: Option<Encryption>,
+) {
     let mut done = false;
     let mut attempt = 0;
     let mut earliest_ns = 0;

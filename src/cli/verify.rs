@@ -1,0 +1,176 @@
+//! `verify`: a ledger against the queue.
+//!
+//! What the ledger says was acknowledged and the stored records, one after the other as [`Evidence`], go into a [`Judge`];
+//! its [`Verdict`] is printed.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::Args;
+
+use super::check::EXIT_CONFIGURATION;
+use super::simulate::OutputArg;
+use super::terminal;
+use crate::app::settings;
+use crate::config::{self, Config, Sources, UplinkQueue};
+use crate::queue::kafka::KafkaReader;
+use crate::queue::nats::NatsReader;
+use crate::queue::{ReadError, ReadFrom, Stored};
+use crate::simulate::ledger::Book;
+use crate::simulate::verify::{Evidence, Judge, Rule, Verdict};
+
+/// Bytes taken from a file of envelopes at a time.
+const READ_BYTES: usize = 1 << 18;
+
+/// Ids that are remembered of a session where no configuration tells: as many as a window holds by default.
+const DEFAULT_WINDOW: usize = 64;
+/// What the connections of this command are called at the queue.
+const CONNECTION_NAME: &str = "jetlinks-bridge-verify";
+/// Where device messages are, below the prefix.
+const SUBJECTS: &str = "device.>";
+
+/// Compares a ledger with the queue: is every acknowledged message stored, in order, how often?
+#[derive(Debug, Clone, Args)]
+pub struct VerifyArgs {
+    /// The ledger that `simulate` wrote
+    #[arg(long, value_name = "FILE")]
+    pub ledger: PathBuf,
+
+    /// Read the stored envelopes from this file, one a line, instead of from the queue; "-" is stdin
+    #[arg(long, value_name = "FILE")]
+    pub envelopes: Option<PathBuf>,
+
+    /// How many ids of each session a consumer remembers to drop copies by [default: limits.inflight_per_connection of the
+    /// configuration, with --envelopes 64]
+    #[arg(long, value_name = "IDS", value_parser = clap::value_parser!(u16).range(1..=16_384))]
+    pub window: Option<u16>,
+
+    /// Judge order by the last copy of each message: more than the bridge promises
+    #[arg(long, conflicts_with = "window")]
+    pub last_copies: bool,
+
+    /// How the verdict is printed
+    #[arg(long, value_enum, default_value_t = OutputArg::Text)]
+    pub output: OutputArg,
+}
+
+/// Runs the command: exit code 0 when nothing is lost, nothing out of order and no id used twice; else, or on an error at
+/// run time, 1; 78 when the configuration is needed and has mistakes. `--envelopes` does without it.
+pub fn run(args: &VerifyArgs, sources: &Sources) -> ExitCode {
+    let needs_config = args.envelopes.is_none();
+    let config = match needs_config.then(|| config::load(sources)).transpose() {
+        Ok(loaded) => loaded.map(|loaded| loaded.config),
+        Err(mistakes) => {
+            // Nobody is left to tell when stderr is closed.
+            let _ = writeln!(io::stderr(), "{mistakes}");
+            return ExitCode::from(EXIT_CONFIGURATION);
+        }
+    };
+    match judge(args, config.as_ref()) {
+        Ok(verdict) => {
+            let text = match args.output {
+                OutputArg::Text => verdict.to_string(),
+                OutputArg::Json => format!("{}\n", serde_json::json!(verdict)),
+            };
+            // As above for stdout; the exit code still tells.
+            let _ = io::stdout().write_all(terminal::escaped(&text).as_bytes());
+            if verdict.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            // As above.
+            let _ = writeln!(io::stderr(), "verify: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn rule(args: &VerifyArgs, config: Option<&Config>) -> Rule {
+    if args.last_copies {
+        return Rule::LastCopies;
+    }
+    let configured = config.map_or(DEFAULT_WINDOW, |config| config.limits.inflight_per_connection);
+    Rule::ById { window: args.window.map_or(configured, usize::from) }
+}
+
+fn judge(args: &VerifyArgs, config: Option<&Config>) -> anyhow::Result<Verdict> {
+    let name = |path: &Path| path.display().to_string();
+    let ledger = File::open(&args.ledger).with_context(|| name(&args.ledger))?;
+    let book = Book::read(BufReader::new(ledger)).with_context(|| name(&args.ledger))?;
+    let mut judge = Judge::new(book, rule(args, config));
+    match (&args.envelopes, config) {
+        (Some(path), _) if path == Path::new("-") => {
+            read_lines(io::stdin().lock(), &mut judge).context("stdin")?;
+        }
+        (Some(path), _) => {
+            let file = File::open(path).with_context(|| name(path))?;
+            let input = BufReader::with_capacity(READ_BYTES, file);
+            read_lines(input, &mut judge).with_context(|| name(path))?;
+        }
+        (None, config) => read_queue(config.context("no configuration")?, &mut judge)?,
+    }
+    Ok(judge.verdict())
+}
+
+/// Takes everything that the queue of device messages holds at this moment.
+fn read_queue(config: &Config, judge: &mut Judge) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
+    runtime.block_on(async {
+        match config.uplink.queue {
+            UplinkQueue::Nats => {
+                let settings = settings::nats(config, CONNECTION_NAME);
+                let mut reader = NatsReader::open(&settings, SUBJECTS, ReadFrom::Beginning).await?;
+                while let Some(stored) = reader.next().await? {
+                    judge.take(&evidence(&stored));
+                }
+            }
+            UplinkQueue::Kafka => {
+                let settings = settings::kafka(config, CONNECTION_NAME).context("kafka.brokers is not set")?;
+                let mut reader = KafkaReader::open(&settings, &settings.uplink_topic, ReadFrom::Beginning)?;
+                loop {
+                    match reader.next().await {
+                        Ok(Some(stored)) => judge.take(&evidence(&stored)),
+                        Ok(None) => break,
+                        Err(error @ ReadError::Waiting(_)) => {
+                            // Nobody is left to tell when stderr is closed.
+                            let _ = writeln!(io::stderr(), "verify: {error}");
+                        }
+                        Err(ReadError::Unreadable(part)) => {
+                            // As above; the verdict still counts it.
+                            let _ = writeln!(io::stderr(), "verify: {part}");
+                            judge.take(&Evidence::structured(b""));
+                        }
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+            }
+            UplinkQueue::Stdio => bail!("uplink.queue is stdio, which keeps nothing: give --envelopes FILE"),
+        }
+        Ok(())
+    })
+}
+
+/// Takes every line as an envelope; empty lines are none.
+fn read_lines(mut input: impl BufRead, judge: &mut Judge) -> io::Result<()> {
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if input.read_until(b'\n', &mut line)? == 0 {
+            return Ok(());
+        }
+        let text = line.trim_ascii();
+        if !text.is_empty() {
+            judge.take(&Evidence::structured(text));
+        }
+    }
+}
+
+fn evidence(stored: &Stored) -> Evidence<'_> {
+    let attribute = |wanted| stored.attributes.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
+    match (attribute("id"), attribute("deviceid")) {
+        (Some(id), Some(device)) => Evidence::binary(id, device, &stored.payload),
+        _ => Evidence::structured(&stored.payload),
+    }
+}
