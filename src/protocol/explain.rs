@@ -7,9 +7,9 @@ use super::command::{Command, CommandBody, CommandError};
 use super::downlink::Code;
 use super::envelope::{Encoder, Mode, Reason, Source, subject_too_long};
 use super::id::{DeviceId, ProductId};
-use super::inbound::{Inbound, Published, interpret};
 use super::json::write_string;
 use super::message::write_base64;
+use super::translate::{Published, Translated, translate};
 use super::uplink::{Addressing, Channel, Record};
 use crate::codec::mqtt::encode::publish_bytes;
 
@@ -58,15 +58,15 @@ impl Explainer {
             packet_bytes_max: self.packet_bytes_max,
             now_ms: self.now_ms,
         };
-        match interpret(published, children) {
-            Inbound::Foreign => explanation(None, None, true, None, None, None),
-            Inbound::TimeSync(answer) => explanation(None, None, false, Some(&answer), None, None),
-            Inbound::Rejected(rejected) => {
+        match translate(published, children) {
+            Translated::Foreign => explanation(None, None, true, None, None, None),
+            Translated::TimeSync(answer) => explanation(None, None, false, Some(&answer), None, None),
+            Translated::Rejected(rejected) => {
                 let rejection = rejected.rejection();
                 let record = self.encoder().rejected(&source, &rejection, None);
                 self.shown(&record, device, Some((rejection.reason, rejection.detail)))
             }
-            Inbound::Message { route, message, about_product } => {
+            Translated::Message { route, message, about_product } => {
                 let source = Source { about_product: about_product.as_ref().map(ProductId::as_str), ..source };
                 let record = self.encoder().device(&source, &route, &message, None);
                 if record.channel == Channel::Rejected {

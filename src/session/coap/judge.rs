@@ -8,11 +8,11 @@ use crate::codec::coap::Code;
 use crate::protocol::cipher;
 use crate::protocol::envelope::{Reason, Rejection, Source};
 use crate::protocol::id::ProductId;
-use crate::protocol::inbound::{self, Inbound, Published};
 use crate::protocol::json::scan;
 use crate::protocol::message::Message;
 use crate::protocol::topic::{MessageKind, MessageType, Route, Upward, parse_up};
 use crate::protocol::trace::Span;
+use crate::protocol::translate::{Published, Translated, translate};
 use crate::protocol::uplink::{Channel, Record};
 use crate::session::mqtt::Event as MessageEvent;
 
@@ -181,28 +181,29 @@ impl Judge<'_, '_> {
             packet_bytes_max: self.ctx.limits.packet_bytes,
             now_ms: self.ctx.now.unix_ms,
         };
-        let inbound = inbound::interpret(published, self.ctx.children);
+        let translated = translate(published, self.ctx.children);
         // A message was read from a JSON object or from nothing, which is the proof; elsewhere it is looked for.
-        let is_read = matches!(&inbound, Inbound::Message { route, .. } if route.message_type != MessageType::Direct);
+        let is_read =
+            matches!(&translated, Translated::Message { route, .. } if route.message_type != MessageType::Direct);
         if !is_read && !self.is_proven(topic, body) {
             return self.refuse(Refusal::Unproven);
         }
-        if let Some(detail) = wrong.filter(|_| !matches!(inbound, Inbound::Foreign)) {
+        if let Some(detail) = wrong.filter(|_| !matches!(translated, Translated::Foreign)) {
             let rejection = Rejection { topic, payload, reason: Reason::UnknownTopic, detail };
             return self.reject(source, MessageKind::Unknown, &rejection);
         }
-        match inbound {
-            Inbound::Message { route, message, about_product } => {
+        match translated {
+            Translated::Message { route, message, about_product } => {
                 let source = Source { about_product: about_product.as_ref().map(ProductId::as_str), ..*source };
                 self.message(&source, &route, &message)
             }
-            Inbound::TimeSync(_) if !accepts_json => Verdict::Answer(Answer::new(Code::NOT_ACCEPTABLE)),
-            Inbound::TimeSync(answer) => {
+            Translated::TimeSync(_) if !accepts_json => Verdict::Answer(Answer::new(Code::NOT_ACCEPTABLE)),
+            Translated::TimeSync(answer) => {
                 self.tell(MessageEvent::Received(MessageKind::TimeSync));
                 Verdict::Content(topic.to_owned(), answer)
             }
-            Inbound::Rejected(rejected) => self.reject(source, rejected.kind, &rejected.rejection()),
-            Inbound::Foreign => self.foreign(topic),
+            Translated::Rejected(rejected) => self.reject(source, rejected.kind, &rejected.rejection()),
+            Translated::Foreign => self.foreign(topic),
         }
     }
 

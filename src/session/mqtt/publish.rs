@@ -6,9 +6,9 @@ use super::{EXCHANGES_MAX, Ending, Session, StoredWill};
 use crate::codec::mqtt::{Publish, PublishHead, Qos, encode};
 use crate::protocol::envelope::Reason;
 use crate::protocol::id::ProductId;
-use crate::protocol::inbound::{self, Inbound, Published, Rejected};
 use crate::protocol::message::{self, Message};
 use crate::protocol::topic::{self, MessageKind, Route};
+use crate::protocol::translate::{Published, Rejected, Translated, translate};
 use crate::protocol::uplink::Channel;
 
 impl Session {
@@ -45,11 +45,11 @@ impl Session {
             packet_bytes_max: ctx.limits.packet_bytes,
             now_ms: ctx.now.unix_ms,
         };
-        match inbound::interpret(published, ctx.children) {
-            Inbound::Message { route, message, about_product } => {
+        match translate(published, ctx.children) {
+            Translated::Message { route, message, about_product } => {
                 self.message(&route, &message, about_product.as_ref(), owed, ctx);
             }
-            Inbound::TimeSync(answer) => {
+            Translated::TimeSync(answer) => {
                 ctx.observer.event(Event::Received(MessageKind::TimeSync));
                 let reply = topic::time_sync_reply(self.product.as_str(), self.device.as_str());
                 let head =
@@ -57,8 +57,8 @@ impl Session {
                 encode::publish(ctx.send, &Publish { head, payload: &answer });
                 self.hold(None, None, owed, ctx);
             }
-            Inbound::Rejected(rejected) => self.reject(&rejected, owed, ctx),
-            Inbound::Foreign => {
+            Translated::Rejected(rejected) => self.reject(&rejected, owed, ctx),
+            Translated::Foreign => {
                 ctx.observer.event(Event::Foreign { topic });
                 self.end(Ending::ProtocolError, ctx);
             }

@@ -1,6 +1,7 @@
-//! Meaning of a published topic and payload: one function for MQTT sessions, CoAP requests and `explain`.
+//! From a published topic and payload to a message, an answer or a rejection: one function for MQTT sessions, CoAP requests and
+//! `explain`.
 //!
-//! 1. The topic is parsed; one of another device is [`Inbound::Foreign`].
+//! 1. The topic is parsed; one of another device is [`Translated::Foreign`].
 //! 2. A payload that was too large to be read is rejected.
 //! 3. Children on the topic are looked up in the registry.
 //! 4. The payload is decoded by the fields of its type.
@@ -28,10 +29,10 @@ pub struct Published<'s, 'a> {
     pub now_ms: u64,
 }
 
-/// Meaning of a published message.
+/// A published message, as the protocol reads it.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "the large one is the usual one, and is never stored")]
-pub enum Inbound<'a> {
+pub enum Translated<'a> {
     /// A message for the queue.
     Message {
         /// Its topic.
@@ -73,16 +74,16 @@ impl Rejected<'_> {
     }
 }
 
-/// Finds out what was published.
+/// Translates a published message.
 #[inline]
-pub fn interpret<'a>(published: Published<'_, 'a>, children: &dyn Children) -> Inbound<'a> {
+pub fn translate<'a>(published: Published<'_, 'a>, children: &dyn Children) -> Translated<'a> {
     let Published { topic, payload, now_ms, .. } = published;
     let rejected = |kind, route, reason, detail| {
-        Inbound::Rejected(Box::new(Rejected { kind, route, reason, detail, topic, payload }))
+        Translated::Rejected(Box::new(Rejected { kind, route, reason, detail, topic, payload }))
     };
     let upward = match parse_up(topic, published.product, published.device) {
         Ok(upward) => upward,
-        Err(TopicError::Foreign) => return Inbound::Foreign,
+        Err(TopicError::Foreign) => return Translated::Foreign,
         Err(error @ TopicError::Unknown) => {
             return rejected(MessageKind::Unknown, None, Reason::UnknownTopic, error.to_string());
         }
@@ -98,12 +99,12 @@ pub fn interpret<'a>(published: Published<'_, 'a>, children: &dyn Children) -> I
     let undecodable = |route, error: Undecodable| rejected(kind, route, Reason::Undecodable, error.to_string());
     match upward {
         Upward::TimeSync => match time_sync_answer(bytes, now_ms) {
-            Ok(answer) => Inbound::TimeSync(answer),
+            Ok(answer) => Translated::TimeSync(answer),
             Err(error) => undecodable(None, error),
         },
         Upward::Message(route) => match product_below(children, route.device, &route.children) {
             Ok(about_product) => match decode(&route, bytes, now_ms) {
-                Ok(message) => Inbound::Message { route, message, about_product },
+                Ok(message) => Translated::Message { route, message, about_product },
                 Err(error) => undecodable(Some(route), error),
             },
             Err(ForeignChild) => {
