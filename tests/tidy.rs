@@ -27,7 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "app",
         &["app", "transport", "queue", "registry", "config", "telemetry", "replica", "session", "protocol", "codec"],
     ),
-    ("simulate", &["simulate", "app", "transport", "registry", "session", "protocol", "codec"]),
+    ("simulate", &["simulate", "app", "transport", "queue", "registry", "session", "protocol", "codec"]),
     (
         "cli",
         &[

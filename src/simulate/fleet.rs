@@ -6,7 +6,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 
-use super::mqtt::Turn;
 use super::plan::Plan;
 use super::report::ReportTemplate;
 use super::tally::Tally;
@@ -39,10 +38,9 @@ pub(super) struct Fleet {
     wakers: RefCell<Vec<Option<Waker>>>,
     buffers: RefCell<Buffers>,
     next_connect_ns: Cell<u64>,
-    random: Cell<u64>,
-    busy: Cell<usize>,
+    unfinished: Cell<usize>,
     idle: Notify,
-    alive: Cell<usize>,
+    tasks_left: Cell<usize>,
 }
 
 /// Lent to one device for one step.
@@ -55,9 +53,27 @@ struct Buffers {
     scratch: Vec<u8>,
 }
 
+/// One step of a device: what it needs from outside.
+pub(super) struct Step<'a> {
+    /// What all devices do.
+    pub plan: &'a Plan,
+    /// Builds reports.
+    pub template: &'a ReportTemplate,
+    /// Counts.
+    pub tally: &'a mut Tally,
+    /// Takes the packets to send.
+    pub out: &'a mut Vec<u8>,
+    /// Room to build a payload in.
+    pub scratch: &'a mut Vec<u8>,
+    /// Nanoseconds since the simulation began.
+    pub now_ns: u64,
+    /// Milliseconds since 1970.
+    pub wall_ms: u64,
+}
+
 impl Fleet {
-    /// A fleet of this many devices, none of which has begun. `seed` must not be 0.
-    pub(super) fn new(plan: Plan, template: ReportTemplate, tally: Tally, devices: usize, seed: u64) -> Self {
+    /// A fleet of this many devices, none of which has begun.
+    pub(super) fn new(plan: Plan, template: ReportTemplate, tally: Tally, devices: usize) -> Self {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             plan,
@@ -73,10 +89,9 @@ impl Fleet {
                 scratch: Vec::new(),
             }),
             next_connect_ns: Cell::new(0),
-            random: Cell::new(seed),
-            busy: Cell::new(devices),
+            unfinished: Cell::new(devices),
             idle: Notify::new(),
-            alive: Cell::new(devices),
+            tasks_left: Cell::new(devices),
         }
     }
 
@@ -104,7 +119,7 @@ impl Fleet {
         }
     }
 
-    /// Remembers whom to wake when the phase changes.
+    /// Keeps the waker of a device for the next change of the phase.
     pub(super) fn register(&self, index: u32, waker: &Waker) {
         let place = &mut self.wakers.borrow_mut()[index as usize];
         if !place.as_ref().is_some_and(|known| known.will_wake(waker)) {
@@ -112,15 +127,15 @@ impl Fleet {
         }
     }
 
-    /// Notes that a device has nothing more to do.
-    pub(super) fn retire(&self) {
-        self.busy.set(self.busy.get() - 1);
-        self.notify_if_none(&self.busy);
+    /// Counts a device that has nothing more to do.
+    pub(super) fn note_done(&self) {
+        self.unfinished.set(self.unfinished.get() - 1);
+        self.notify_if_none(&self.unfinished);
     }
 
     /// How many devices have something to do.
-    pub(super) fn busy(&self) -> usize {
-        self.busy.get()
+    pub(super) fn unfinished(&self) -> usize {
+        self.unfinished.get()
     }
 
     /// Waits until the number of devices with something to do, or that of tasks, comes down to 0.
@@ -128,10 +143,10 @@ impl Fleet {
         self.idle.notified().await;
     }
 
-    /// Notes that a device's task has come to its end.
-    pub(super) fn bury(&self) {
-        self.alive.set(self.alive.get() - 1);
-        self.notify_if_none(&self.alive);
+    /// Counts a device's task that has come to its end.
+    pub(super) fn note_task_end(&self) {
+        self.tasks_left.set(self.tasks_left.get() - 1);
+        self.notify_if_none(&self.tasks_left);
     }
 
     fn notify_if_none(&self, count: &Cell<usize>) {
@@ -141,8 +156,8 @@ impl Fleet {
     }
 
     /// How many tasks of devices have not come to their end.
-    pub(super) fn alive(&self) -> usize {
-        self.alive.get()
+    pub(super) fn tasks_left(&self) -> usize {
+        self.tasks_left.get()
     }
 
     /// Reserves the next moment for a connection attempt, not before `earliest_ns`.
@@ -155,25 +170,14 @@ impl Fleet {
         slot_ns
     }
 
-    /// A number from 0 to `limit - 1`; 0 if the limit is 0. Good enough to spread devices, for nothing else.
-    pub(super) fn random_below(&self, limit: u64) -> u64 {
-        // xorshift64*, Vigna 2016.
-        let mut x = self.random.get();
-        x ^= x >> 12;
-        x ^= x << 25;
-        x ^= x >> 27;
-        self.random.set(x);
-        x.wrapping_mul(0x2545_f491_4f6c_dd1d).checked_rem(limit).unwrap_or(0)
-    }
-
     /// Gives a device its step: what `step` gets is shared, so it must not outlive the call.
-    pub(super) fn turn<R>(&self, step: impl FnOnce(&mut Turn<'_>, &mut [u8]) -> R) -> R {
+    pub(super) fn step<R>(&self, step: impl FnOnce(&mut Step<'_>, &mut [u8]) -> R) -> R {
         let mut buffers = self.buffers.borrow_mut();
         let Buffers { read, out, scratch } = &mut *buffers;
         out.clear();
         let now_ns = self.now_ns();
         let mut tally = self.tally.borrow_mut();
-        let mut turn = Turn {
+        let mut lent = Step {
             plan: &self.plan,
             template: &self.template,
             tally: &mut tally,
@@ -182,6 +186,6 @@ impl Fleet {
             now_ns,
             wall_ms: self.started_wall_ms + now_ns / 1_000_000,
         };
-        step(&mut turn, read)
+        step(&mut lent, read)
     }
 }

@@ -1,13 +1,13 @@
 //! Simulated devices that speak MQTT or CoAP, as many as needed, in one thread; and what proves that nothing is lost: their
 //! [`ledger`], and [`verify`], which compares it with the queue.
 //!
-//! A [`Simulation`] says what to do; `roster` says who the devices are; `fleet` is what they share. In `mqtt`, `driver` is the
-//! light task of each device, `link` what it is connected by, and `client` the device itself, without I/O; `coap` has the same
-//! for CoAP. A step reads all that is there, refills the window and writes once, so that the generator costs less than what it
-//! measures.
+//! A [`Simulation`] says what to do; `roster` says who the devices are; `fleet` is what they share. `driver` is the light task of
+//! each device, `mqtt` and `coap` are the devices. A step reads all that is there, refills the window and writes once, so that the
+//! generator costs less than what it measures.
 #![expect(clippy::disallowed_methods, reason = "a load generator has a clock, sockets and random numbers")]
 
 mod coap;
+mod driver;
 mod fleet;
 mod identity;
 mod latency;
@@ -35,6 +35,7 @@ pub use latency::LatencyHistogram;
 pub use plan::{Plan, Progress, Schedule, Transport};
 pub use summary::{LatencySummary, Summary};
 
+use self::driver::drive;
 use self::fleet::{Fleet, Phase};
 use self::ledger::LedgerWriter;
 use self::report::ReportTemplate;
@@ -42,6 +43,7 @@ use self::summary::{Baseline, Counts};
 use self::tally::Tally;
 use crate::app::{self, Signals};
 use crate::codec::mqtt::Qos;
+use crate::protocol::random::Random;
 
 /// How often the ledger is brought to the file.
 const LEDGER_TICK: Duration = Duration::from_millis(200);
@@ -103,7 +105,7 @@ impl Simulation<'_> {
     /// [`SimulateError`]: the simulation did not begin, or its ledger is incomplete.
     pub fn run(self) -> Result<Summary, SimulateError> {
         let Self { plan, identities, schedule, payload_bytes, ledger, progress } = self;
-        let seed = getrandom::u64().map_err(SimulateError::Random)? | 1;
+        let seed = getrandom::u64().map_err(SimulateError::Random)?;
         let run = format!("{seed:016X}");
         let ledger = match ledger {
             Some(path) => {
@@ -117,10 +119,11 @@ impl Simulation<'_> {
         let _unchanged = app::raise_open_files();
         let template = ReportTemplate::new(&run, payload_bytes);
         let tally = Tally { ledger, ..Tally::default() };
-        let fleet = Rc::new(Fleet::new(plan, template, tally, identities.len(), seed));
+        let fleet = Rc::new(Fleet::new(plan, template, tally, identities.len()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(SimulateError::Runtime)?;
-        LocalSet::new().block_on(&runtime, simulate(&run, identities, schedule, progress, &fleet))
+        let random = Random::new(seed.into());
+        LocalSet::new().block_on(&runtime, simulate(&run, identities, schedule, progress, random, &fleet))
     }
 }
 
@@ -129,6 +132,7 @@ async fn simulate(
     identities: Vec<Identity>,
     schedule: Schedule,
     progress: Progress,
+    mut random: Random,
     fleet: &Rc<Fleet>,
 ) -> Result<Summary, SimulateError> {
     let mut signals = Signals::new().map_err(SimulateError::Signals)?;
@@ -138,16 +142,19 @@ async fn simulate(
     let encrypts = fleet.plan.transport == Transport::Mqtts;
     let encryption = encrypts.then(mqtt::Encryption::new).transpose().map_err(SimulateError::Tls)?;
     for (index, identity) in (0..).zip(identities) {
-        let first_due_ns = fleet.random_below(fleet.plan.interval_ns);
+        // Devices that begin together do not send together.
+        let first_due_ns = random.draw().checked_rem(fleet.plan.interval_ns).unwrap_or(0);
         match &security {
             None => {
                 let client = mqtt::Client::new(index, identity, first_due_ns);
-                tasks.spawn_local(mqtt::drive(Rc::clone(fleet), index, client, encryption.clone()));
+                let device = mqtt::Device::new(client, encryption.clone());
+                tasks.spawn_local(drive(Rc::clone(fleet), index, device));
             }
             Some(security) => {
-                let device = coap::Device::new(index, &identity, security, first_due_ns)
+                let client = coap::Client::new(index, &identity, security, first_due_ns)
                     .ok_or(SimulateError::Key(identity.device))?;
-                tasks.spawn_local(coap::drive(Rc::clone(fleet), index, device, security.clone()));
+                let device = coap::Device::new(client, security.clone());
+                tasks.spawn_local(drive(Rc::clone(fleet), index, device));
             }
         }
     }
@@ -160,7 +167,7 @@ async fn simulate(
             () = signals.next() => watch.stop(fleet),
             () = fleet.idle() => {}
         }
-        if fleet.busy() == 0 && fleet.phase() == Phase::Running {
+        if fleet.unfinished() == 0 && fleet.phase() == Phase::Running {
             watch.stop(fleet);
         }
         if watch.is_over(fleet) {
@@ -211,7 +218,7 @@ impl Watch {
             }
         }
         self.ticks += 1;
-        if self.ticks.is_multiple_of(PROGRESS_TICKS) && self.progress != Progress::Quiet && fleet.alive() > 0 {
+        if self.ticks.is_multiple_of(PROGRESS_TICKS) && self.progress != Progress::Quiet && fleet.tasks_left() > 0 {
             self.progress(fleet, now);
         }
         Ok(())
@@ -239,7 +246,7 @@ impl Watch {
 
     fn is_over(&self, fleet: &Fleet) -> bool {
         let Some(stopped) = self.stopped else { return false };
-        let is_settled = fleet.alive() == 0;
+        let is_settled = fleet.tasks_left() == 0;
         self.is_hurried || is_settled || fleet.now_ns() >= stopped.at_ns + nanos(self.schedule.grace)
     }
 

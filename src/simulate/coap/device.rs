@@ -1,307 +1,110 @@
-//! A device without I/O.
+//! A device of CoAP with its link: moves datagrams between the socket and its [`Client`].
 
-use super::Security;
-use crate::codec::coap::{Code, Draft, Kind, Message, MessageToken, decode, empty, option};
-use crate::protocol::cipher;
-use crate::session::coap::sign_grant;
-use crate::simulate::identity::Identity;
-use crate::simulate::mqtt::Turn;
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
+
+use super::link::{Arrival, Link};
+use super::{Client, Security};
+use crate::simulate::driver;
+use crate::simulate::fleet::{Phase, Step};
 use crate::simulate::plan::Plan;
-use crate::simulate::report::ReportFacts;
 use crate::simulate::tally::{End, Tally};
-
-/// ACK_TIMEOUT of RFC 7252: a CON is sent again after this, then after twice the time, and so on.
-const ACK_TIMEOUT_NS: u64 = 2_000_000_000;
-
-/// MAX_RETRANSMIT.
-const RETRANSMISSIONS_MAX: u32 = 4;
-
-/// How long an answer of its own may take after an empty ACK.
-const SEPARATE_NS: u64 = 30_000_000_000;
-
-/// A schedule that fell behind is caught up with this far at most.
-const CATCH_UP_NS: u64 = 1_000_000_000;
-
-/// How long a request waits that was answered 5.03.
-const RETRY_NS: u64 = 1_000_000_000;
-
-/// A request that waits for its answer.
-#[derive(Debug)]
-struct Exchange {
-    datagram: Vec<u8>,
-    token: MessageToken,
-    sent_ns: u64,
-    due_ns: u64,
-    timeout_ns: u64,
-    retransmissions: u32,
-    purpose: Purpose,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Purpose {
-    Token,
-    Report,
-}
-
-#[derive(Debug)]
-enum Proof {
-    Key([u8; cipher::KEY_BYTES]),
-    /// The secret, and the token that it got on this link.
-    Token(String, Option<Vec<u8>>),
-}
 
 /// A simulated device.
 #[derive(Debug)]
 pub(in crate::simulate) struct Device {
-    index: u32,
-    id: String,
-    path: String,
-    proof: Proof,
-    exchange: Option<Exchange>,
-    /// Report that was sent and is not confirmed: number and time.
-    open: Option<(u64, u64)>,
-    last_n: u64,
-    links: u32,
-    is_connected: bool,
-    was_connected: bool,
-    message_number: u32,
-    next_due_ns: u64,
-    not_before_ns: u64,
-    outgoing: Vec<Vec<u8>>,
+    client: Client,
+    security: Security,
 }
 
 impl Device {
-    /// A device that has said nothing yet; its first report is due at that time. `None` when its key cannot encrypt.
-    pub(in crate::simulate) fn new(
-        index: u32,
-        identity: &Identity,
-        security: &Security,
-        first_due_ns: u64,
-    ) -> Option<Self> {
-        let proof = match security {
-            Security::Aes => Proof::Key(*cipher::key(&identity.secure_key)?),
-            Security::Dtls(..) => Proof::Token(identity.secure_key.clone(), None),
-        };
-        Some(Self {
-            index,
-            id: identity.device.clone(),
-            path: format!("/{}/{}/properties/report", identity.product, identity.device),
-            proof,
-            exchange: None,
-            open: None,
-            last_n: 0,
-            links: 0,
-            is_connected: false,
-            was_connected: false,
-            message_number: index.wrapping_mul(0x9e37),
-            next_due_ns: first_due_ns,
-            not_before_ns: 0,
-            outgoing: Vec::new(),
-        })
+    /// A device that proves in this way who it is.
+    pub(in crate::simulate) fn new(client: Client, security: Security) -> Self {
+        Self { client, security }
+    }
+}
+
+/// A link, and how far it is.
+pub(in crate::simulate) struct Connection {
+    link: Link,
+    is_begun: bool,
+    is_open: bool,
+}
+
+impl driver::Device for Device {
+    type Connection = Connection;
+
+    async fn connect(&mut self, address: SocketAddr) -> Result<Connection, End> {
+        let link = Link::new(address, &self.security).await?;
+        Ok(Connection { link, is_begun: false, is_open: false })
     }
 
-    /// Whether it was ever let in.
-    pub(super) fn was_connected(&self) -> bool {
-        self.was_connected
-    }
-
-    /// Whether every report that was sent is confirmed.
-    pub(super) fn is_settled(&self) -> bool {
-        self.open.is_none()
-    }
-
-    /// Whether it has nothing more to do.
-    pub(super) fn is_done(&self, plan: &Plan) -> bool {
-        plan.count != 0 && self.last_n >= plan.count && self.is_settled()
-    }
-
-    /// Begins on another link.
-    pub(super) fn open(&mut self) {
-        self.links += 1;
-    }
-
-    /// The messages to be sent; leaves none.
-    pub(super) fn take_outgoing(&mut self) -> Vec<Vec<u8>> {
-        std::mem::take(&mut self.outgoing)
-    }
-
-    /// Takes a message in.
-    ///
-    /// # Errors
-    /// The link is of no more use, for the reason returned.
-    pub(super) fn receive(&mut self, datagram: &[u8], turn: &mut Turn<'_>) -> Result<(), End> {
-        let Ok(message) = decode(datagram) else { return Err(End::Malformed) };
-        if message.kind() == Kind::Confirmable {
-            self.outgoing.push(empty(Kind::Acknowledgement, message.id()).to_vec());
+    fn step(
+        &mut self,
+        connection: &mut Connection,
+        cx: &mut Context<'_>,
+        phase: Phase,
+        step: &mut Step<'_>,
+        read: &mut [u8],
+    ) -> Result<(), End> {
+        let Connection { link, is_begun, is_open } = connection;
+        if !std::mem::replace(is_begun, true) {
+            link.begin()?;
         }
-        let Some(exchange) = &mut self.exchange else { return Ok(()) };
-        if message.code() == Code::EMPTY {
-            let own_id = exchange.datagram.get(2..4).is_some_and(|id| id == message.id().to_be_bytes());
-            if own_id && message.kind() == Kind::Acknowledgement {
-                exchange.due_ns = turn.now_ns + SEPARATE_NS;
-                exchange.retransmissions = RETRANSMISSIONS_MAX;
+        link.tick()?;
+        loop {
+            if link.is_open() {
+                if !std::mem::replace(is_open, true) {
+                    self.client.open();
+                }
+                self.client.produce(phase == Phase::Running, step)?;
+                for datagram in self.client.take_outgoing() {
+                    link.send(&datagram)?;
+                }
             }
-            return Ok(());
+            match link.poll_receive(cx, read) {
+                Poll::Pending => break,
+                Poll::Ready(Err(end)) => return Err(end),
+                Poll::Ready(Ok(Arrival::Nothing)) => {}
+                Poll::Ready(Ok(Arrival::Message(bytes))) => self.client.receive(&read[..bytes], step)?,
+            }
         }
-        if message.token() != exchange.token {
-            return Ok(());
-        }
-        let (purpose, sent_ns) = (exchange.purpose, exchange.sent_ns);
-        self.exchange = None;
-        match (purpose, message.code()) {
-            (Purpose::Report, Code::CREATED) => self.confirm(sent_ns, turn),
-            (Purpose::Token, Code::CONTENT) => self.take_token(&message, turn)?,
-            (_, Code::SERVICE_UNAVAILABLE) => self.not_before_ns = turn.now_ns + RETRY_NS,
-            (_, code) => return Err(End::Answered(code)),
+        if phase == Phase::Closing || (phase == Phase::Settling && self.client.is_settled()) {
+            link.close();
+            return Err(End::Finished);
         }
         Ok(())
     }
 
-    /// Sends what is due, for the first time or again. New reports only if `fresh`.
-    ///
-    /// # Errors
-    /// Nobody answers.
-    pub(super) fn produce(&mut self, fresh: bool, turn: &mut Turn<'_>) -> Result<(), End> {
-        if let Some(exchange) = &mut self.exchange {
-            if turn.now_ns < exchange.due_ns {
-                return Ok(());
-            }
-            if exchange.retransmissions == RETRANSMISSIONS_MAX {
-                self.exchange = None;
-                return Err(End::NoAnswer);
-            }
-            exchange.retransmissions += 1;
-            exchange.timeout_ns *= 2;
-            exchange.due_ns = turn.now_ns + exchange.timeout_ns;
-            self.outgoing.push(exchange.datagram.clone());
-            return Ok(());
-        }
-        if turn.now_ns < self.not_before_ns {
-            return Ok(());
-        }
-        if matches!(self.proof, Proof::Token(_, None)) {
-            self.ask_for_token(turn);
-            return Ok(());
-        }
-        if let Some((n, timestamp_ms)) = self.open {
-            turn.tally.count_resent(self.index, n);
-            self.report(n, timestamp_ms, turn);
-            return Ok(());
-        }
-        if !fresh || self.last_n >= turn.plan.count || turn.now_ns < self.next_due_ns {
-            return Ok(());
-        }
-        let next_ns = self.next_due_ns + turn.plan.interval_ns;
-        self.next_due_ns = next_ns.max(turn.now_ns.saturating_sub(CATCH_UP_NS));
-        self.last_n += 1;
-        turn.tally.count_sent(self.index, self.last_n);
-        self.open = Some((self.last_n, turn.wall_ms));
-        self.report(self.last_n, turn.wall_ms, turn);
-        Ok(())
-    }
-
-    /// When it must be given a turn again even if nothing arrives; `u64::MAX`: never. `fresh` as for `produce`.
-    pub(super) fn deadline_ns(&self, fresh: bool, plan: &Plan) -> u64 {
-        match &self.exchange {
-            Some(exchange) => exchange.due_ns,
-            None if self.open.is_some() || matches!(self.proof, Proof::Token(_, None)) => self.not_before_ns,
-            None if fresh && self.last_n < plan.count => self.next_due_ns.max(self.not_before_ns),
+    fn deadline_ns(&self, connection: &mut Connection, phase: Phase, now_ns: u64, plan: &Plan) -> u64 {
+        match connection.link.timeout_ns() {
+            Some(left_ns) => now_ns + left_ns,
+            None if connection.is_open => self.client.deadline_ns(phase == Phase::Running, plan),
             None => u64::MAX,
         }
     }
 
-    /// The link is gone; what was not confirmed is sent again on the next.
-    pub(super) fn close(&mut self, tally: &mut Tally) {
-        if std::mem::take(&mut self.is_connected) {
-            tally.connected -= 1;
-        }
-        self.exchange = None;
-        self.outgoing.clear();
-        if let Proof::Token(_, token) = &mut self.proof {
-            *token = None;
-        }
+    fn close(&mut self, tally: &mut Tally) {
+        self.client.close(tally);
     }
 
-    fn confirm(&mut self, sent_ns: u64, turn: &mut Turn<'_>) {
-        self.connect(turn);
-        if let Some((n, _)) = self.open.take() {
-            turn.tally.count_acknowledged(self.index, n, turn.now_ns.saturating_sub(sent_ns));
-        }
+    fn is_connected(&self) -> bool {
+        self.client.is_connected()
     }
 
-    fn take_token(&mut self, message: &Message, turn: &mut Turn<'_>) -> Result<(), End> {
-        let answer: serde_json::Value = serde_json::from_slice(message.payload()).map_err(|_| End::Malformed)?;
-        let given = answer["token"].as_str().ok_or(End::Malformed)?;
-        if let Proof::Token(_, token) = &mut self.proof {
-            *token = Some(given.as_bytes().to_vec());
-        }
-        self.connect(turn);
-        Ok(())
+    fn was_connected(&self) -> bool {
+        self.client.was_connected()
     }
 
-    /// Counts the first success on a link.
-    fn connect(&mut self, turn: &mut Turn<'_>) {
-        if std::mem::replace(&mut self.is_connected, true) {
-            return;
-        }
-        turn.tally.connected += 1;
-        turn.tally.connects += 1;
-        if std::mem::replace(&mut self.was_connected, true) {
-            turn.tally.reconnects += 1;
-        } else {
-            turn.tally.ever_connected += 1;
-            turn.tally.first_connected_ns.get_or_insert(turn.now_ns);
-            turn.tally.last_connected_ns = turn.now_ns;
-        }
+    fn is_settled(&self) -> bool {
+        self.client.is_settled()
     }
 
-    fn ask_for_token(&mut self, turn: &mut Turn<'_>) {
-        let Proof::Token(secure_key, _) = &self.proof else { return };
-        let payload = format!("{{\"timestamp\":\"{}\"}}", turn.wall_ms);
-        let signature = sign_grant(payload.as_bytes(), secure_key);
-        let (draft, token) = self.draft("/auth");
-        let draft = draft.option(option::SIGNATURE, &signature).payload(payload.as_bytes());
-        self.send(Purpose::Token, token, &draft, turn);
+    fn is_done(&self, plan: &Plan) -> bool {
+        self.client.is_done(plan)
     }
 
-    fn report(&mut self, n: u64, timestamp_ms: u64, turn: &mut Turn<'_>) {
-        turn.scratch.clear();
-        turn.template.append(turn.scratch, ReportFacts { n, connection: self.links, timestamp_ms });
-        let path = std::mem::take(&mut self.path);
-        let (draft, token) = self.draft(&path);
-        self.path = path;
-        let draft = match &self.proof {
-            Proof::Key(key) => draft.payload(&cipher::encrypt(key, turn.scratch)),
-            Proof::Token(_, own) => {
-                draft.option(option::TOKEN, own.as_deref().unwrap_or_default()).payload(turn.scratch)
-            }
-        };
-        self.send(Purpose::Report, token, &draft, turn);
-    }
-
-    /// A CON POST, and its token.
-    fn draft(&mut self, path: &str) -> (Draft, MessageToken) {
-        self.message_number = self.message_number.wrapping_add(1);
-        let bytes = self.message_number.to_be_bytes();
-        let token = MessageToken::new(&bytes).unwrap_or_default();
-        let id = u16::from_be_bytes([bytes[2], bytes[3]]);
-        let draft = Draft::new(Kind::Confirmable, Code::POST, id, token).path(path);
-        (draft.option(option::DEVICE_ID, self.id.as_bytes()), token)
-    }
-
-    fn send(&mut self, purpose: Purpose, token: MessageToken, draft: &Draft, turn: &Turn<'_>) {
-        let datagram = draft.encode();
-        self.outgoing.push(datagram.clone());
-        // ACK_RANDOM_FACTOR: devices that began together do not repeat together.
-        let timeout_ns = ACK_TIMEOUT_NS + u64::from(self.message_number % 1000) * (ACK_TIMEOUT_NS / 2000);
-        self.exchange = Some(Exchange {
-            datagram,
-            token,
-            sent_ns: turn.now_ns,
-            due_ns: turn.now_ns + timeout_ns,
-            timeout_ns,
-            retransmissions: 0,
-            purpose,
-        });
+    fn is_refusal(end: End) -> bool {
+        matches!(end, End::Answered(_))
     }
 }

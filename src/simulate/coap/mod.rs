@@ -1,18 +1,18 @@
 //! Devices that speak CoAP: one CON at a time, sent again until it is answered.
 //!
-//! [`Device`] is the device without I/O, [`drive`] its light task, and `link` its socket with the DTLS session on it.
+//! [`Client`] is the device without I/O, `link` its socket with the DTLS session on it, and [`Device`] both together.
 
+mod client;
 mod device;
-mod driver;
 mod link;
 
+pub(super) use client::Client;
 pub(super) use device::Device;
-pub(super) use driver::drive;
 
 use openssl::error::ErrorStack;
 
 use super::plan::Transport;
-use crate::transport::dtls::{Client, Wire};
+use crate::transport::dtls::{self, Wire};
 
 /// How devices prove who they are; cheap to clone.
 #[derive(Debug, Clone)]
@@ -20,7 +20,7 @@ pub(super) enum Security {
     /// The body is encrypted.
     Aes,
     /// A DTLS session and a token.
-    Dtls(Client, Wire),
+    Dtls(dtls::Client, Wire),
 }
 
 impl Security {
@@ -32,7 +32,7 @@ impl Security {
         Ok(match transport {
             Transport::Mqtt | Transport::Mqtts => None,
             Transport::Coap => Some(Security::Aes),
-            Transport::Dtls => Some(Security::Dtls(Client::new()?, Wire::default())),
+            Transport::Dtls => Some(Security::Dtls(dtls::Client::new()?, Wire::default())),
         })
     }
 }

@@ -1,13 +1,13 @@
 //! Devices that speak MQTT.
 //!
-//! [`Client`] is the device without I/O, [`drive`] its light task, and `link` the connection, with TLS or without.
+//! [`Client`] is the device without I/O, `link` its socket, with TLS or without, and [`Device`] both together.
 
 mod client;
-mod driver;
+mod device;
 mod link;
 mod responder;
 mod window;
 
-pub(super) use client::{Client, Turn};
-pub(super) use driver::drive;
+pub(super) use client::Client;
+pub(super) use device::Device;
 pub(super) use link::Encryption;

@@ -16,9 +16,10 @@ use super::window::{Acknowledged, Message, Window};
 use crate::codec::mqtt::{
     self, Connect, ConnectCode, Credentials, Packet, PacketId, Publish, PublishHead, Qos, encode,
 };
+use crate::simulate::fleet::Step;
 use crate::simulate::identity::Identity;
 use crate::simulate::plan::Plan;
-use crate::simulate::report::{ReportFacts, ReportTemplate};
+use crate::simulate::report::ReportFacts;
 use crate::simulate::tally::{End, Tally};
 
 /// Nanoseconds that a server has for CONNACK.
@@ -29,24 +30,6 @@ const CATCH_UP_NS: u64 = 1_000_000_000;
 const SUBSCRIBE_ID: PacketId = PacketId::MAX;
 /// Replies beyond this many messages in flight are not sent, so that packet ids stay unique.
 const IN_FLIGHT_MAX: usize = 60_000;
-
-/// What a client needs from outside for one step.
-pub(in crate::simulate) struct Turn<'a> {
-    /// What all devices do.
-    pub plan: &'a Plan,
-    /// Builds reports.
-    pub template: &'a ReportTemplate,
-    /// Counts.
-    pub tally: &'a mut Tally,
-    /// Takes the packets to send.
-    pub out: &'a mut Vec<u8>,
-    /// Room to build a payload in.
-    pub scratch: &'a mut Vec<u8>,
-    /// Nanoseconds since the simulation began.
-    pub now_ns: u64,
-    /// Milliseconds since 1970.
-    pub wall_ms: u64,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -118,12 +101,12 @@ impl Client {
     }
 
     /// Starts a connection.
-    pub(super) fn open(&mut self, turn: &mut Turn<'_>) {
-        let credentials = (!turn.plan.anonymous).then(|| self.identity.credentials(turn.wall_ms));
+    pub(super) fn open(&mut self, step: &mut Step<'_>) {
+        let credentials = (!step.plan.anonymous).then(|| self.identity.credentials(step.wall_ms));
         let connect = Connect {
-            version: turn.plan.version,
+            version: step.plan.version,
             clean_session: true,
-            keep_alive_secs: turn.plan.keep_alive_secs,
+            keep_alive_secs: step.plan.keep_alive_secs,
             client_id: &self.identity.device,
             will: None,
             credentials: Credentials {
@@ -131,24 +114,24 @@ impl Client {
                 password: credentials.as_ref().map(|(_, password)| password.as_bytes()),
             },
         };
-        encode::connect(turn.out, &connect);
-        self.stage = Stage::Asked { since_ns: turn.now_ns };
-        self.written_ns = turn.now_ns;
+        encode::connect(step.out, &connect);
+        self.stage = Stage::Asked { since_ns: step.now_ns };
+        self.written_ns = step.now_ns;
     }
 
     /// Takes bytes from the server.
     ///
     /// # Errors
     /// The connection must be closed, for the reason returned.
-    pub(super) fn receive(&mut self, bytes: &[u8], turn: &mut Turn<'_>) -> Result<(), End> {
+    pub(super) fn receive(&mut self, bytes: &[u8], step: &mut Step<'_>) -> Result<(), End> {
         self.pinged_ns = None;
         if self.rest.is_empty() {
-            let used = self.take_packets(bytes, turn)?;
+            let used = self.take_packets(bytes, step)?;
             self.rest.extend_from_slice(&bytes[used..]);
         } else {
             let mut rest = std::mem::take(&mut self.rest);
             rest.extend_from_slice(bytes);
-            let used = self.take_packets(&rest, turn)?;
+            let used = self.take_packets(&rest, step)?;
             rest.drain(..used);
             if !rest.is_empty() {
                 self.rest = rest;
@@ -158,35 +141,35 @@ impl Client {
     }
 
     /// Sends what is due: at most the plan's window is unacknowledged afterwards. New reports only if `fresh`.
-    pub(super) fn produce(&mut self, fresh: bool, turn: &mut Turn<'_>) {
+    pub(super) fn produce(&mut self, fresh: bool, step: &mut Step<'_>) {
         if !self.is_live() {
             return;
         }
         // At QoS 0 nothing fills the window, so it bounds one step instead.
         let mut unconfirmed = 0;
-        while self.window.len() + unconfirmed < turn.plan.window {
+        while self.window.len() + unconfirmed < step.plan.window {
             if let Some((n, timestamp_ms)) = self.backlog.pop_front() {
-                turn.tally.count_resent(self.index, n);
-                self.report(n, timestamp_ms, turn);
+                step.tally.count_resent(self.index, n);
+                self.report(n, timestamp_ms, step);
                 continue;
             }
-            if !fresh || self.last_n >= turn.plan.count {
+            if !fresh || self.last_n >= step.plan.count {
                 break;
             }
-            if turn.plan.interval_ns > 0 {
-                if turn.now_ns < self.next_due_ns {
+            if step.plan.interval_ns > 0 {
+                if step.now_ns < self.next_due_ns {
                     break;
                 }
-                let next = self.next_due_ns + turn.plan.interval_ns;
-                self.next_due_ns = next.max(turn.now_ns.saturating_sub(CATCH_UP_NS));
+                let next = self.next_due_ns + step.plan.interval_ns;
+                self.next_due_ns = next.max(step.now_ns.saturating_sub(CATCH_UP_NS));
             }
             self.last_n += 1;
-            turn.tally.count_sent(self.index, self.last_n);
-            self.report(self.last_n, turn.wall_ms, turn);
-            unconfirmed += usize::from(turn.plan.qos == Qos::AtMostOnce);
+            step.tally.count_sent(self.index, self.last_n);
+            self.report(self.last_n, step.wall_ms, step);
+            unconfirmed += usize::from(step.plan.qos == Qos::AtMostOnce);
         }
-        if !turn.out.is_empty() {
-            self.written_ns = turn.now_ns;
+        if !step.out.is_empty() {
+            self.written_ns = step.now_ns;
         }
     }
 
@@ -194,8 +177,8 @@ impl Client {
     ///
     /// # Errors
     /// The server answers neither CONNECT nor pings: the connection must be closed.
-    pub(super) fn tick(&mut self, turn: &mut Turn<'_>) -> Result<(), End> {
-        if turn.now_ns < self.watch_ns(turn.plan) {
+    pub(super) fn tick(&mut self, step: &mut Step<'_>) -> Result<(), End> {
+        if step.now_ns < self.watch_ns(step.plan) {
             return Ok(());
         }
         match self.stage {
@@ -203,9 +186,9 @@ impl Client {
             Stage::Asked { .. } => Err(End::NoConnack),
             Stage::Live if self.pinged_ns.is_some() => Err(End::NoPingresp),
             Stage::Live => {
-                turn.out.extend_from_slice(&encode::PINGREQ);
-                self.pinged_ns = Some(turn.now_ns);
-                self.written_ns = turn.now_ns;
+                step.out.extend_from_slice(&encode::PINGREQ);
+                self.pinged_ns = Some(step.now_ns);
+                self.written_ns = step.now_ns;
                 Ok(())
             }
         }
@@ -250,71 +233,71 @@ impl Client {
         }
     }
 
-    fn report(&mut self, n: u64, timestamp_ms: u64, turn: &mut Turn<'_>) {
-        turn.scratch.clear();
-        turn.template.append(turn.scratch, ReportFacts { n, connection: self.connection, timestamp_ms });
-        let packet_id = (turn.plan.qos != Qos::AtMostOnce)
-            .then(|| self.window.push(Message::Report { n, timestamp_ms }, turn.now_ns));
-        publish(turn.out, turn.plan.qos, &self.report_topic, packet_id, turn.scratch);
+    fn report(&mut self, n: u64, timestamp_ms: u64, step: &mut Step<'_>) {
+        step.scratch.clear();
+        step.template.append(step.scratch, ReportFacts { n, connection: self.connection, timestamp_ms });
+        let packet_id = (step.plan.qos != Qos::AtMostOnce)
+            .then(|| self.window.push(Message::Report { n, timestamp_ms }, step.now_ns));
+        publish(step.out, step.plan.qos, &self.report_topic, packet_id, step.scratch);
     }
 
-    fn take_packets(&mut self, bytes: &[u8], turn: &mut Turn<'_>) -> Result<usize, End> {
+    fn take_packets(&mut self, bytes: &[u8], step: &mut Step<'_>) -> Result<usize, End> {
         let mut used = 0;
         while let Some(frame) = mqtt::frame(&bytes[used..]).map_err(|_| End::Malformed)? {
             let end = used + frame.total_bytes();
             let Some(body) = bytes.get(used + frame.header_bytes..end) else { break };
-            let packet = mqtt::decode(turn.plan.version, frame.first_byte, body).map_err(|_| End::Malformed)?;
-            self.take(&packet, turn)?;
+            let packet = mqtt::decode(step.plan.version, frame.first_byte, body).map_err(|_| End::Malformed)?;
+            self.take(&packet, step)?;
             used = end;
         }
         Ok(used)
     }
 
-    fn take(&mut self, packet: &Packet<'_>, turn: &mut Turn<'_>) -> Result<(), End> {
+    fn take(&mut self, packet: &Packet<'_>, step: &mut Step<'_>) -> Result<(), End> {
         match (self.stage, packet) {
             (Stage::Asked { .. }, Packet::Connack(_, code)) if *code == ConnectCode::Accepted as u8 => {
-                self.accept(turn);
+                self.accept(step);
                 Ok(())
             }
             (Stage::Asked { .. }, Packet::Connack(_, code)) => Err(End::Refused(*code)),
-            (Stage::Live, packet) => self.take_live(packet, turn),
+            (Stage::Live, packet) => self.take_live(packet, step),
             _ => Err(End::Malformed),
         }
     }
 
-    fn accept(&mut self, turn: &mut Turn<'_>) {
+    fn accept(&mut self, step: &mut Step<'_>) {
         self.stage = Stage::Live;
-        turn.tally.connected += 1;
-        turn.tally.connects += 1;
+        step.tally.connected += 1;
+        step.tally.connects += 1;
         if self.was_connected() {
-            turn.tally.reconnects += 1;
+            step.tally.reconnects += 1;
         } else {
-            turn.tally.ever_connected += 1;
-            turn.tally.first_connected_ns.get_or_insert(turn.now_ns);
-            turn.tally.last_connected_ns = turn.now_ns;
-            self.next_due_ns += turn.now_ns;
+            step.tally.ever_connected += 1;
+            step.tally.first_connected_ns.get_or_insert(step.now_ns);
+            step.tally.last_connected_ns = step.now_ns;
+            self.next_due_ns += step.now_ns;
         }
         self.connection += 1;
-        if let Some(qos) = turn.plan.subscribe {
+        if let Some(qos) = step.plan.subscribe {
             let filter = format!("/{}/{}/#", self.identity.product, self.identity.device);
-            encode::subscribe(turn.out, SUBSCRIBE_ID, &[(&filter, qos)]);
+            encode::subscribe(step.out, SUBSCRIBE_ID, &[(&filter, qos)]);
         }
     }
 
-    fn take_live(&mut self, packet: &Packet<'_>, turn: &mut Turn<'_>) -> Result<(), End> {
+    fn take_live(&mut self, packet: &Packet<'_>, step: &mut Step<'_>) -> Result<(), End> {
         match packet {
             Packet::Puback(id) => {
                 let acknowledged = self.window.acknowledge(*id);
-                self.count(acknowledged, turn);
+                self.count(acknowledged, step);
             }
             Packet::Pubrec(id) => {
                 let acknowledged = self.window.receive(*id);
-                self.count(acknowledged, turn);
-                turn.out.extend_from_slice(&encode::pubrel(*id));
+                self.count(acknowledged, step);
+                step.out.extend_from_slice(&encode::pubrel(*id));
             }
             Packet::Pubcomp(id) => self.window.complete(*id),
-            Packet::Pubrel(id) => turn.out.extend_from_slice(&encode::pubcomp(*id)),
-            Packet::Publish(publish) => self.take_command(publish, turn),
+            Packet::Pubrel(id) => step.out.extend_from_slice(&encode::pubcomp(*id)),
+            Packet::Publish(publish) => self.take_command(publish, step),
             Packet::Pingresp | Packet::Suback(..) | Packet::Unsuback(_) => {}
             Packet::Connect(_)
             | Packet::ConnectOfOtherVersion
@@ -327,31 +310,31 @@ impl Client {
         Ok(())
     }
 
-    fn count(&self, acknowledged: Option<Acknowledged>, turn: &mut Turn<'_>) {
+    fn count(&self, acknowledged: Option<Acknowledged>, step: &mut Step<'_>) {
         if let Some(Acknowledged { message: Message::Report { n, .. }, sent_ns }) = acknowledged {
-            turn.tally.count_acknowledged(self.index, n, turn.now_ns.saturating_sub(sent_ns));
+            step.tally.count_acknowledged(self.index, n, step.now_ns.saturating_sub(sent_ns));
         }
     }
 
-    fn take_command(&mut self, command: &Publish<'_>, turn: &mut Turn<'_>) {
+    fn take_command(&mut self, command: &Publish<'_>, step: &mut Step<'_>) {
         match (command.head.qos, command.head.packet_id) {
-            (Qos::AtLeastOnce, Some(id)) => turn.out.extend_from_slice(&encode::puback(id)),
-            (Qos::ExactlyOnce, Some(id)) => turn.out.extend_from_slice(&encode::pubrec(id)),
+            (Qos::AtLeastOnce, Some(id)) => step.out.extend_from_slice(&encode::puback(id)),
+            (Qos::ExactlyOnce, Some(id)) => step.out.extend_from_slice(&encode::pubrec(id)),
             _ => {}
         }
         let suffix = responder::suffix(command.head.topic);
-        match turn.tally.commands.get_mut(suffix) {
+        match step.tally.commands.get_mut(suffix) {
             Some(count) => *count += 1,
-            None => drop(turn.tally.commands.insert(suffix.to_owned(), 1)),
+            None => drop(step.tally.commands.insert(suffix.to_owned(), 1)),
         }
-        if !turn.plan.respond || self.window.len() >= IN_FLIGHT_MAX {
+        if !step.plan.respond || self.window.len() >= IN_FLIGHT_MAX {
             return;
         }
         let response = responder::respond(&self.identity.device, command.head.topic, command.payload);
         if let Response::Reply { topic, body } = response {
-            let packet_id = (turn.plan.qos != Qos::AtMostOnce).then(|| self.window.push(Message::Reply, turn.now_ns));
-            publish(turn.out, turn.plan.qos, &topic, packet_id, &body);
-            turn.tally.replies += 1;
+            let packet_id = (step.plan.qos != Qos::AtMostOnce).then(|| self.window.push(Message::Reply, step.now_ns));
+            publish(step.out, step.plan.qos, &topic, packet_id, &body);
+            step.tally.replies += 1;
         }
     }
 }

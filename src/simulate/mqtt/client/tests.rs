@@ -2,6 +2,7 @@ use std::net::SocketAddr;
 
 use super::*;
 use crate::codec::mqtt::{Frame, Version};
+use crate::simulate::report::ReportTemplate;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -45,9 +46,9 @@ impl Bench {
     }
 
     /// Lets the client do something; what it sends replaces what it sent before.
-    fn step<R>(&mut self, act: impl FnOnce(&mut Client, &mut Turn<'_>) -> R) -> R {
+    fn step<R>(&mut self, act: impl FnOnce(&mut Client, &mut Step<'_>) -> R) -> R {
         self.out.clear();
-        let mut turn = Turn {
+        let mut step = Step {
             plan: &self.plan,
             template: &self.template,
             tally: &mut self.tally,
@@ -56,23 +57,23 @@ impl Bench {
             now_ns: self.now_ns,
             wall_ms: 1_601_196_762_389,
         };
-        act(&mut self.client, &mut turn)
+        act(&mut self.client, &mut step)
     }
 
     /// Connects and lets the client fill its window.
     fn connect(&mut self) {
         self.step(Client::open);
-        self.step(|client, turn| {
-            assert_eq!(client.receive(&encode::connack(ConnectCode::Accepted), turn), Ok(()));
-            client.produce(true, turn);
+        self.step(|client, step| {
+            assert_eq!(client.receive(&encode::connack(ConnectCode::Accepted), step), Ok(()));
+            client.produce(true, step);
         });
     }
 
     /// Takes bytes and fills the window again.
     fn receive(&mut self, bytes: &[u8]) -> Result<(), End> {
-        self.step(|client, turn| {
-            client.receive(bytes, turn)?;
-            client.produce(true, turn);
+        self.step(|client, step| {
+            client.receive(bytes, step)?;
+            client.produce(true, step);
             Ok(())
         })
     }
@@ -121,9 +122,9 @@ fn command(topic: &str, qos: Qos) -> Vec<u8> {
 #[test]
 fn connect_carries_the_credentials_and_nothing_is_sent_before_connack() {
     let mut bench = Bench::new(|_| {});
-    bench.step(|client, turn| {
-        client.open(turn);
-        client.produce(true, turn);
+    bench.step(|client, step| {
+        client.open(step);
+        client.produce(true, step);
     });
     let sent = bench.sent();
     let [Packet::Connect(connect)] = &sent[..] else { panic!("{sent:?}") };
@@ -209,7 +210,7 @@ fn at_qos_0_nothing_waits_for_an_acknowledgement() {
     bench.connect();
     assert_eq!(bench.reports(), [(1, 1, 0), (2, 1, 0), (3, 1, 0)]);
     assert!(bench.client.is_eager(&bench.plan) && !bench.client.is_done(&bench.plan));
-    bench.step(|client, turn| client.produce(true, turn));
+    bench.step(|client, step| client.produce(true, step));
     assert_eq!(bench.reports(), [(4, 1, 0)]);
     assert!(bench.client.is_done(&bench.plan) && !bench.client.is_eager(&bench.plan));
 }
@@ -221,10 +222,10 @@ fn a_rate_spaces_messages_and_makes_up_for_a_second_at_most() {
     assert_eq!(bench.reports().len(), 1);
     assert_eq!(bench.client.deadline_ns(true, &bench.plan), bench.now_ns + SECOND / 10);
     bench.now_ns += SECOND / 10;
-    bench.step(|client, turn| client.produce(true, turn));
+    bench.step(|client, step| client.produce(true, step));
     assert_eq!(bench.reports().len(), 1);
     bench.now_ns += 60 * SECOND;
-    bench.step(|client, turn| client.produce(true, turn));
+    bench.step(|client, step| client.produce(true, step));
     assert!((10..=12).contains(&bench.reports().len()), "{} messages", bench.reports().len());
 }
 
@@ -245,15 +246,15 @@ fn a_settling_client_sends_again_and_nothing_new() {
     bench.connect();
     bench.client.close(&mut bench.tally);
     bench.step(Client::open);
-    bench.step(|client, turn| {
-        assert_eq!(client.receive(&encode::connack(ConnectCode::Accepted), turn), Ok(()));
-        client.produce(false, turn);
+    bench.step(|client, step| {
+        assert_eq!(client.receive(&encode::connack(ConnectCode::Accepted), step), Ok(()));
+        client.produce(false, step);
     });
     assert_eq!(bench.reports().len(), 3);
     let acknowledgements = [encode::puback(id(1)), encode::puback(id(2)), encode::puback(id(3))].concat();
-    bench.step(|client, turn| {
-        assert_eq!(client.receive(&acknowledgements, turn), Ok(()));
-        client.produce(false, turn);
+    bench.step(|client, step| {
+        assert_eq!(client.receive(&acknowledgements, step), Ok(()));
+        client.produce(false, step);
     });
     assert!(bench.client.is_settled());
     assert_eq!(bench.reports(), []);
@@ -273,16 +274,16 @@ fn a_silent_client_pings_and_gives_up_a_server_that_does_not_answer() {
     let mut bench = Bench::new(|plan| plan.count = 0);
     bench.connect();
     bench.now_ns += 44 * SECOND;
-    assert_eq!(bench.step(|client, turn| client.tick(turn)), Ok(()));
+    assert_eq!(bench.step(|client, step| client.tick(step)), Ok(()));
     assert_eq!(bench.sent(), []);
     bench.now_ns = bench.client.deadline_ns(true, &bench.plan);
-    assert_eq!(bench.step(|client, turn| client.tick(turn)), Ok(()));
+    assert_eq!(bench.step(|client, step| client.tick(step)), Ok(()));
     assert_eq!(bench.sent(), [Packet::Pingreq]);
     assert_eq!(bench.receive(&encode::PINGRESP), Ok(()));
     bench.now_ns = bench.client.deadline_ns(true, &bench.plan);
-    assert_eq!(bench.step(|client, turn| client.tick(turn)), Ok(()));
+    assert_eq!(bench.step(|client, step| client.tick(step)), Ok(()));
     bench.now_ns = bench.client.deadline_ns(true, &bench.plan);
-    assert_eq!(bench.step(|client, turn| client.tick(turn)), Err(End::NoPingresp));
+    assert_eq!(bench.step(|client, step| client.tick(step)), Err(End::NoPingresp));
 }
 
 #[test]
@@ -290,7 +291,7 @@ fn a_server_that_does_not_answer_connect_is_given_up() {
     let mut bench = Bench::new(|_| {});
     bench.step(Client::open);
     bench.now_ns = bench.client.deadline_ns(true, &bench.plan);
-    assert_eq!(bench.step(|client, turn| client.tick(turn)), Err(End::NoConnack));
+    assert_eq!(bench.step(|client, step| client.tick(step)), Err(End::NoConnack));
 }
 
 #[test]
