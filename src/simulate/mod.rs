@@ -10,7 +10,6 @@ mod coap;
 mod driver;
 mod fleet;
 mod identity;
-mod latency;
 pub mod ledger;
 mod mqtt;
 mod plan;
@@ -31,7 +30,6 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::rustls;
 
 pub use identity::Identity;
-pub use latency::LatencyHistogram;
 pub use plan::{Plan, Progress, Schedule, Transport};
 pub use summary::{LatencySummary, Summary};
 
@@ -40,7 +38,7 @@ use self::fleet::{Fleet, Phase};
 use self::ledger::LedgerWriter;
 use self::report::ReportTemplate;
 use self::summary::{Baseline, Counts};
-use self::tally::Tally;
+use self::tally::{Latencies, Tally};
 use crate::app::{self, Signals};
 use crate::codec::mqtt::Qos;
 use crate::protocol::random::Random;
@@ -230,7 +228,7 @@ impl Watch {
         let is_complete = tally.ever_connected >= self.devices as u64;
         let Some(warmup) = self.schedule.warmup.filter(|_| is_complete && self.from.is_none()) else { return };
         if now.at_ns >= tally.last_connected_ns + nanos(warmup) {
-            tally.latency = LatencyHistogram::default();
+            tally.latency = Latencies::default();
             self.from = Some(now);
         }
     }

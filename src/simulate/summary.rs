@@ -5,8 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-use super::latency::LatencyHistogram;
-use super::tally::Tally;
+use super::tally::{Latencies, Tally};
 
 /// The result of a simulation; its fields are those of the JSON output.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -59,13 +58,13 @@ pub struct LatencySummary {
 }
 
 impl LatencySummary {
-    fn of(histogram: &LatencyHistogram) -> Self {
+    fn of(latencies: &Latencies) -> Self {
         let ms = |us: u64| us as f64 / 1e3;
         Self {
-            p50: ms(histogram.quantile_us(0.5)),
-            p90: ms(histogram.quantile_us(0.9)),
-            p99: ms(histogram.quantile_us(0.99)),
-            max: ms(histogram.max_us()),
+            p50: ms(latencies.quantile_us(0.5)),
+            p90: ms(latencies.quantile_us(0.9)),
+            p99: ms(latencies.quantile_us(0.99)),
+            max: ms(latencies.max_us()),
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::latency::LatencyHistogram;
+use hdrhistogram::Histogram;
+
 use super::ledger::LedgerWriter;
 use crate::codec::coap::Code;
 
@@ -49,6 +50,43 @@ impl End {
     }
 }
 
+/// Longest latency that is told from longer ones, in microseconds: 71 minutes.
+const LATENCY_US_MAX: u64 = u32::MAX as u64;
+
+/// Durations in microseconds, in some 30 kB, exact to 1 %; the longest one is exact.
+#[derive(Debug)]
+pub(super) struct Latencies {
+    histogram: Histogram<u64>,
+    max_us: u64,
+}
+
+impl Default for Latencies {
+    fn default() -> Self {
+        // Two digits and such a range are among those that every histogram takes.
+        let histogram = Histogram::new_with_max(LATENCY_US_MAX, 2).expect("a valid range");
+        Self { histogram, max_us: 0 }
+    }
+}
+
+impl Latencies {
+    /// Counts one; above 71 minutes it counts as that.
+    pub(super) fn record(&mut self, us: u64) {
+        let us = us.min(LATENCY_US_MAX);
+        self.histogram.saturating_record(us);
+        self.max_us = self.max_us.max(us);
+    }
+
+    /// The longest; 0 when there is none.
+    pub(super) fn max_us(&self) -> u64 {
+        self.max_us
+    }
+
+    /// The duration that `share` (0 to 1) of all do not exceed; 0 when there is none.
+    pub(super) fn quantile_us(&self, share: f64) -> u64 {
+        self.histogram.value_at_quantile(share).min(self.max_us)
+    }
+}
+
 /// Counters of all devices, and the ledger.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
@@ -59,7 +97,7 @@ pub(super) struct Tally {
     /// Reports whose acknowledgement was read; at QoS 0 none.
     pub acknowledged: u64,
     /// From sending a report to its acknowledgement.
-    pub latency: LatencyHistogram,
+    pub latency: Latencies,
     /// Connections that are accepted and open.
     pub connected: u64,
     /// Accepted CONNECTs.
@@ -116,6 +154,29 @@ impl Tally {
         self.resent += 1;
         if let Some(ledger) = &mut self.ledger {
             ledger.resent(device, n);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_those_of_the_values_within_one_in_a_hundred() {
+        let mut latencies = Latencies::default();
+        assert_eq!((latencies.quantile_us(0.5), latencies.max_us()), (0, 0));
+        (1..=60).for_each(|us| latencies.record(us));
+        latencies.record(u64::MAX);
+        assert_eq!((latencies.quantile_us(0.5), latencies.quantile_us(0.0)), (31, 1));
+        assert_eq!((latencies.quantile_us(1.0), latencies.max_us()), (LATENCY_US_MAX, LATENCY_US_MAX));
+        for us in [100, 777, 12_345, 999_999, 59_999_999, LATENCY_US_MAX - 7] {
+            let mut latencies = Latencies::default();
+            latencies.record(us);
+            latencies.record(us);
+            latencies.record(2 * us);
+            let quantile = latencies.quantile_us(0.5);
+            assert!(quantile >= us && quantile - us <= us / 100, "{us} as {quantile}");
         }
     }
 }
