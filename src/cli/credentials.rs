@@ -1,4 +1,4 @@
-//! `credentials`: what a device says to prove itself, for the next five minutes.
+//! `credentials`: user name, password and tokens of a device for the next five minutes, and command lines that use them.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -7,11 +7,14 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::check::EXIT_CONFIGURATION;
-use super::coap_lines;
 use super::lookup::{self, LookupError};
+use super::output::Output;
 use crate::config::{self, Config, Mistakes, Sources};
+use crate::protocol::address::segment;
 use crate::protocol::auth::{self, TIMESTAMP_WINDOW_MS};
+use crate::protocol::cipher;
 use crate::registry::Device;
+use crate::session::coap::sign_grant;
 
 /// Prints user name and password of a device for now, and commands that speak as the device
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
@@ -19,19 +22,9 @@ pub struct CredentialsArgs {
     /// Id of the device, as in the registry
     pub device: String,
 
-    /// How to print
+    /// How to print; json: one object with clientId, username and password
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,
-}
-
-/// Shape of what is printed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Output {
-    /// For people
-    #[default]
-    Text,
-    /// One JSON object: clientId, username, password
-    Json,
 }
 
 /// Prints what the device would say in CONNECT at `now_ms` (ms since 1970) and exits 0; exits 78 when the configuration
@@ -121,18 +114,58 @@ fn describe(config: &Config, device: &Device, username: &str, password: &str, no
         publish(*address, " --tls-use-os-certs");
         text.push_str("(with --cafile FILE instead, when the authority is your own)\n");
     }
-    text.push_str(&coap_lines::describe(config, device, body, now_ms));
+    text.push_str(&describe_coap(config, device, body, now_ms));
     text
 }
 
-/// Where a client on this machine finds a listener.
-pub(super) fn target(address: SocketAddr) -> (String, u16) {
+/// Lines for the command line of libcoap that speak as the device, for the listeners that are on and that it can use; `body` is
+/// what it reports.
+fn describe_coap(config: &Config, device: &Device, body: &str, now_ms: u64) -> String {
+    let mut text = String::new();
+    let Some(credentials) = &device.credentials else { return text };
+    let secure_key = credentials.secure_key.expose();
+    let option = format!("-m post -O {}", quote(&format!("2100,{}", device.id)));
+    let path = format!("{}/{}/properties/report", segment(device.product.as_str()), segment(device.id.as_str()));
+    if let (Some(address), Some(key)) = (config.coap.listen.first(), cipher::key(secure_key)) {
+        text.push_str(&format!(
+            "\nprintf %s {} | openssl enc -aes-128-ecb -K {} |\n  coap-client-notls {option} -f - coap://{}/{path}\n",
+            quote(body),
+            hex(key),
+            authority(*address),
+        ));
+    }
+    if let Some(address) = config.dtls.listen.first() {
+        let request = format!("{{\"timestamp\":\"{now_ms}\"}}");
+        let signature = String::from_utf8_lossy(&sign_grant(request.as_bytes(), secure_key)).into_owned();
+        let client = format!("coap-client-openssl -n {option}");
+        let server = authority(*address);
+        text.push_str(&format!(
+            "\ntoken=$({client} -O 2110,{signature} -e {} coaps://{server}/auth | sed 's/.*:\"//; s/\".*//')\n\
+             {client} -O 2111,$token -e {} coaps://{server}/{path}\n",
+            quote(&request),
+            quote(body),
+        ));
+    }
+    text
+}
+
+fn authority(address: SocketAddr) -> String {
+    let (host, port) = target(address);
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
+}
+
+/// Address at which a client on this machine finds a listener.
+fn target(address: SocketAddr) -> (String, u16) {
     let host = if address.ip().is_unspecified() { "localhost".to_owned() } else { address.ip().to_string() };
     (host, address.port())
 }
 
 /// A text as one word of a POSIX shell.
-pub(super) fn quote(text: &str) -> String {
+fn quote(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | ':' | ',');
     if !text.is_empty() && text.chars().all(is_plain) {
         return text.to_owned();

@@ -6,14 +6,14 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::terminal;
+use super::output::one_line;
 
 /// An envelope in one line of JSON: in structured mode as it is, in binary mode put together from its attributes and
 /// its `data`, digits of numbers as they are. What a terminal would obey is escaped.
 pub fn line(attributes: &[(String, String)], payload: &[u8]) -> String {
     let text = String::from_utf8_lossy(payload);
     if attributes.is_empty() {
-        return terminal::one_line(&text);
+        return one_line(&text);
     }
     let mut members = BTreeMap::new();
     for (name, value) in attributes {
@@ -26,7 +26,7 @@ pub fn line(attributes: &[(String, String)], payload: &[u8]) -> String {
     };
     members.insert("data", data);
     let members: Vec<String> = members.iter().map(|(name, value)| format!("{:?}:{value}", name)).collect();
-    terminal::one_line(&format!("{{{}}}", members.join(",")))
+    one_line(&format!("{{{}}}", members.join(",")))
 }
 
 /// What tells an envelope from others.

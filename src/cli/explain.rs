@@ -11,12 +11,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::argument::text_or_file;
-use super::check::EXIT_CONFIGURATION;
-use super::credentials::Output;
+use super::input::{configuration, text_or_file};
 use super::lookup::{self, LookupError};
-use super::terminal;
-use crate::config::{self, Config, Sources};
+use super::output::{Output, one_line};
+use crate::config::{Config, Sources};
 use crate::protocol::child::{Child, Children};
 use crate::protocol::explain::Explainer;
 use crate::protocol::id::{DeviceId, IdError, ProductId};
@@ -42,7 +40,8 @@ pub struct ExplainArgs {
     #[arg(long = "as", value_name = "PRODUCT/DEVICE", value_parser = parse_session, requires = "topic")]
     pub session: Option<(ProductId, DeviceId)>,
 
-    /// How to print
+    /// How to print; json: one object, of a message with envelope, rejected, foreign, answer, nats and kafka, of a command with
+    /// topic, body or body_base64, closes, unsupported and error
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,
 }
@@ -50,19 +49,15 @@ pub struct ExplainArgs {
 /// Prints the explanation to `out`. Exit code 0 whenever there is one, that of a rejection included; 1 when the payload
 /// or the registry cannot be read; 78 when the configuration has mistakes (it gives the names of subjects and topics).
 pub fn run(args: &ExplainArgs, sources: &Sources, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
-    let config = match config::load(sources) {
-        Ok(loaded) => loaded.config,
-        Err(mistakes) => {
-            // Nobody is left to tell when stderr is closed.
-            let _ = writeln!(err, "{mistakes}");
-            return ExitCode::from(EXIT_CONFIGURATION);
-        }
+    let config = match configuration(sources, err) {
+        Ok(config) => config,
+        Err(code) => return code,
     };
     // Without a file there is no registry of anybody's own to ask.
     let registry = Some(&config).filter(|_| !sources.files.is_empty());
     match explain(args, &config, registry) {
         Ok(text) => {
-            // As above, for stdout.
+            // Nobody is left to tell when stdout is closed.
             let _ = writeln!(out, "{text}");
             ExitCode::SUCCESS
         }
@@ -125,7 +120,7 @@ fn explain(args: &ExplainArgs, config: &Config, registry: Option<&Config>) -> io
     if let Some(command) = &args.command {
         let json = explainer.command(&text_or_file(command)?);
         return Ok(match args.output {
-            Output::Json => terminal::one_line(&json),
+            Output::Json => one_line(&json),
             Output::Text => describe_command(&json),
         });
     }
@@ -142,7 +137,7 @@ fn explain(args: &ExplainArgs, config: &Config, registry: Option<&Config>) -> io
         return Err(io::Error::other(error));
     }
     Ok(match args.output {
-        Output::Json => terminal::one_line(&json),
+        Output::Json => one_line(&json),
         Output::Text => describe_message(topic, &json),
     })
 }
@@ -210,7 +205,7 @@ fn describe_message(topic: &str, json: &str) -> String {
 
 /// The lines, each as one: what a device sends ends none.
 fn shown(lines: &[String]) -> String {
-    lines.iter().map(|line| terminal::one_line(line)).collect::<Vec<_>>().join("\n")
+    lines.iter().map(|line| one_line(line)).collect::<Vec<_>>().join("\n")
 }
 
 /// The explanation of a command.
@@ -259,6 +254,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::config;
     use crate::protocol::printable::must_be_escaped;
 
     #[derive(Parser)]

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::runtime;
 use crate::app::settings;
 use crate::config::{Config, RegistrySource};
 use crate::protocol::id::DeviceId;
@@ -46,7 +45,7 @@ pub fn find(config: &Config, id: &str) -> Result<Arc<Device>, LookupError> {
 }
 
 fn block_on<T>(work: impl Future<Output = Result<T, LookupError>>) -> Result<T, LookupError> {
-    runtime::block_on(work).map_err(|error| LookupError::Registry(error.to_string()))?
+    super::block_on(work).map_err(|error| LookupError::Registry(error.to_string()))?
 }
 
 fn find_in_file(config: &Config, id: &str) -> Result<Arc<Device>, LookupError> {

@@ -1,21 +1,20 @@
 //! The subcommands.
 
-pub mod argument;
 pub mod check;
-mod coap_lines;
 pub mod credentials;
 pub mod devices;
 pub mod envelope;
 pub mod explain;
 pub mod health;
+pub mod input;
 pub mod lookup;
-pub mod runtime;
+pub mod output;
 pub mod send;
 pub mod simulate;
-pub mod source;
 pub mod tail;
-mod terminal;
 pub mod verify;
+
+use std::io;
 
 use clap::{Parser, Subcommand};
 
@@ -24,9 +23,9 @@ use self::credentials::CredentialsArgs;
 use self::devices::DevicesArgs;
 use self::explain::ExplainArgs;
 use self::health::HealthArgs;
+use self::input::SourceArgs;
 use self::send::SendArgs;
 use self::simulate::SimulateArgs;
-use self::source::SourceArgs;
 use self::tail::TailArgs;
 use self::verify::VerifyArgs;
 
@@ -65,4 +64,35 @@ pub enum Action {
     Tail(TailArgs),
     /// Compare a ledger of simulated devices with the queue
     Verify(VerifyArgs),
+}
+
+/// Runs I/O of a subcommand to its end, on this thread.
+fn block_on<F: Future>(work: F) -> io::Result<F::Output> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(work))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_help_of_output_says_what_the_json_of_that_subcommand_holds() {
+        let mut command = CommandLine::command();
+        command.build();
+        let devices = command.find_subcommand("devices").expect("there is one");
+        let ls = devices.find_subcommand("ls").expect("there is one");
+        let of = |command: &clap::Command| {
+            let output = command.get_arguments().find(|argument| argument.get_id() == "output")?;
+            let shapes = output.get_possible_values();
+            let shapes = shapes.iter().filter_map(|shape| Some(shape.get_help()?.to_string()));
+            assert_eq!(shapes.collect::<Vec<_>>(), ["For people", "For programs"], "{}", command.get_name());
+            Some((command.get_name().to_owned(), output.get_help()?.to_string().contains("json")))
+        };
+        let told: Vec<_> = command.get_subcommands().chain([ls]).filter_map(of).collect();
+        let expected = ["credentials", "explain", "simulate", "verify", "ls"];
+        assert_eq!(told, expected.map(|name| (name.to_owned(), true)));
+    }
 }

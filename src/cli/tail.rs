@@ -3,12 +3,13 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use super::block_on;
 use super::check::EXIT_CONFIGURATION;
 use super::envelope::{self, Summary};
+use super::input::configuration;
 use super::lookup::CONNECTION_NAME;
-use super::runtime;
 use crate::app::settings;
-use crate::config::{self, Config, Sources, UplinkQueue};
+use crate::config::{Config, Sources, UplinkQueue};
 use crate::queue::kafka::KafkaReader;
 use crate::queue::nats::NatsReader;
 use crate::queue::{ReadError, ReadFrom, Stored};
@@ -46,15 +47,11 @@ enum TailError {
 /// Prints what is stored from this moment on to `out`. Exit code 0 at ctrl-C, at the end of `--count` and when nobody
 /// reads `out` any more, 78 when the configuration has mistakes or names no queue that can be read, else 1.
 pub fn run(args: &TailArgs, sources: &Sources, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
-    let config = match config::load(sources) {
-        Ok(loaded) => loaded.config,
-        Err(mistakes) => {
-            // Nobody is left to tell when stderr is closed.
-            let _ = writeln!(err, "{mistakes}");
-            return ExitCode::from(EXIT_CONFIGURATION);
-        }
+    let config = match configuration(sources, err) {
+        Ok(config) => config,
+        Err(code) => return code,
     };
-    let outcome = runtime::block_on(tail(args, &config, out, err)).map_err(TailError::Io);
+    let outcome = block_on(tail(args, &config, out, err)).map_err(TailError::Io);
     match outcome.flatten() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

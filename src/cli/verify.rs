@@ -11,11 +11,10 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::Args;
 
-use super::check::EXIT_CONFIGURATION;
-use super::simulate::OutputArg;
-use super::terminal;
+use super::input::configuration;
+use super::output::{self, Output};
 use crate::app::settings;
-use crate::config::{self, Config, Sources, UplinkQueue};
+use crate::config::{Config, Sources, UplinkQueue};
 use crate::queue::kafka::KafkaReader;
 use crate::queue::nats::NatsReader;
 use crate::queue::{ReadError, ReadFrom, Stored};
@@ -52,31 +51,27 @@ pub struct VerifyArgs {
     #[arg(long, conflicts_with = "window")]
     pub last_copies: bool,
 
-    /// How the verdict is printed
-    #[arg(long, value_enum, default_value_t = OutputArg::Text)]
-    pub output: OutputArg,
+    /// How to print; json: one object with the counts, and the first losses and disorders
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Output,
 }
 
 /// Runs the command: exit code 0 when nothing is lost, nothing out of order and no id used twice; else, or on an error at
 /// run time, 1; 78 when the configuration is needed and has mistakes. `--envelopes` does without it.
 pub fn run(args: &VerifyArgs, sources: &Sources) -> ExitCode {
     let needs_config = args.envelopes.is_none();
-    let config = match needs_config.then(|| config::load(sources)).transpose() {
-        Ok(loaded) => loaded.map(|loaded| loaded.config),
-        Err(mistakes) => {
-            // Nobody is left to tell when stderr is closed.
-            let _ = writeln!(io::stderr(), "{mistakes}");
-            return ExitCode::from(EXIT_CONFIGURATION);
-        }
+    let config = match needs_config.then(|| configuration(sources, &mut io::stderr())).transpose() {
+        Ok(config) => config,
+        Err(code) => return code,
     };
     match judge(args, config.as_ref()) {
         Ok(verdict) => {
             let text = match args.output {
-                OutputArg::Text => verdict.to_string(),
-                OutputArg::Json => format!("{}\n", serde_json::json!(verdict)),
+                Output::Text => verdict.to_string(),
+                Output::Json => format!("{}\n", serde_json::json!(verdict)),
             };
-            // As above for stdout; the exit code still tells.
-            let _ = io::stdout().write_all(terminal::escaped(&text).as_bytes());
+            // Nobody is left to tell when stdout is closed; the exit code still tells.
+            let _ = io::stdout().write_all(output::escaped(&text).as_bytes());
             if verdict.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::cli::credentials::Output;
+use crate::cli::output::Output;
 
 /// Lists and changes the devices in the registry of NATS KV
 #[derive(Debug, Clone, PartialEq, Eq, Args)]

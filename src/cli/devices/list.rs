@@ -5,8 +5,7 @@ use std::io::Write;
 use serde_json::json;
 
 use super::LsArgs;
-use crate::cli::credentials::Output;
-use crate::cli::terminal;
+use crate::cli::output::{self, Output};
 use crate::registry::Device;
 use crate::registry::nats::StoredDevice;
 
@@ -24,7 +23,7 @@ pub(super) fn show(devices: &[StoredDevice], args: &LsArgs, err: &mut dyn Write)
                 let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
                 // Nobody is left to tell when stderr is closed.
                 let mistakes = mistakes.join("; ");
-                let _ = writeln!(err, "devices: {}: {}", key.text(), terminal::escaped(&mistakes));
+                let _ = writeln!(err, "devices: {}: {}", key.text(), output::escaped(&mistakes));
             }
         }
     }

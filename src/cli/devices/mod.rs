@@ -14,10 +14,11 @@ pub use args::{DevicesAction, DevicesArgs, ImportArgs, LsArgs, PutArgs, RmArgs};
 pub use error::DevicesError;
 
 use super::check::EXIT_CONFIGURATION;
+use super::input::configuration;
 use super::lookup::CONNECTION_NAME;
-use super::{runtime, terminal};
+use super::{block_on, output};
 use crate::app::settings;
-use crate::config::{self, Config, Sources};
+use crate::config::{Config, Sources};
 use crate::protocol::cipher::KEY_BYTES;
 use crate::protocol::id::{DeviceId, IdError, ProductId};
 use crate::protocol::secret::Secret;
@@ -36,24 +37,20 @@ pub fn run(
     err: &mut dyn Write,
     is_terminal: bool,
 ) -> ExitCode {
-    let config = match config::load(sources) {
-        Ok(loaded) => loaded.config,
-        Err(mistakes) => {
-            // Nobody is left to tell when stderr is closed.
-            let _ = writeln!(err, "{mistakes}");
-            return ExitCode::from(EXIT_CONFIGURATION);
-        }
+    let config = match configuration(sources, err) {
+        Ok(config) => config,
+        Err(code) => return code,
     };
     match act(&args.action, &config, err, is_terminal) {
         Ok(text) => {
-            // As above, for stdout.
-            let _ = out.write_all(terminal::escaped(&text).as_bytes());
+            // Nobody is left to tell when stdout is closed.
+            let _ = out.write_all(output::escaped(&text).as_bytes());
             ExitCode::SUCCESS
         }
         Err(error) => {
             for line in error.to_string().lines() {
                 // As above.
-                let _ = writeln!(err, "devices: {}", terminal::escaped(line));
+                let _ = writeln!(err, "devices: {}", output::escaped(line));
             }
             if error.is_configuration() { ExitCode::from(EXIT_CONFIGURATION) } else { ExitCode::FAILURE }
         }
@@ -86,7 +83,7 @@ fn act(
             DevicesAction::Import(args) => import::import(args, &settings, err, is_terminal).await,
         }
     };
-    runtime::block_on(work).map_err(DevicesError::Io)?
+    block_on(work).map_err(DevicesError::Io)?
 }
 
 async fn remove(bucket: &Bucket, ids: &[String]) -> Result<String, DevicesError> {

@@ -11,12 +11,12 @@ use std::time::Duration;
 pub use args::{DeviceAddress, SendArgs};
 
 use self::draft::Draft;
-use super::argument::text_or_file;
 use super::check::EXIT_CONFIGURATION;
+use super::input::{configuration, text_or_file};
 use super::lookup::CONNECTION_NAME;
-use super::{envelope, runtime, terminal};
+use super::{block_on, envelope, output};
 use crate::app::settings;
-use crate::config::{self, CommandQueue, Config, Sources};
+use crate::config::{CommandQueue, Config, Sources};
 use crate::queue::kafka::KafkaCaller;
 use crate::queue::nats::NatsCaller;
 use crate::queue::{Answer, CallError};
@@ -44,24 +44,20 @@ enum SendError {
 /// Sends the command and prints the envelope of its outcome to `out`. Exit code 0 when that says success, 78 when the
 /// configuration has mistakes or names no queue of commands, else 1.
 pub fn run(args: &SendArgs, sources: &Sources, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
-    let config = match config::load(sources) {
-        Ok(loaded) => loaded.config,
-        Err(mistakes) => {
-            // Nobody is left to tell when stderr is closed.
-            let _ = writeln!(err, "{mistakes}");
-            return ExitCode::from(EXIT_CONFIGURATION);
-        }
+    let config = match configuration(sources, err) {
+        Ok(config) => config,
+        Err(code) => return code,
     };
     match send(args, &config) {
         Ok(answer) => {
-            // As above, for stdout; an outcome of the bridge that was too large has no envelope.
+            // Nobody is left to tell when stdout is closed; an outcome of the bridge that was too large has no envelope.
             if !answer.payload.is_empty() {
                 let _ = writeln!(out, "{}", envelope::line(&answer.attributes, &answer.payload));
             }
             let failure = answer.failure.or_else(|| envelope::failure(&answer.attributes, &answer.payload));
             let Some((code, text)) = failure else { return ExitCode::SUCCESS };
             // As above.
-            let _ = writeln!(err, "send: {}", terminal::one_line(&format!("{code}: {text}")));
+            let _ = writeln!(err, "send: {}", output::one_line(&format!("{code}: {text}")));
             ExitCode::FAILURE
         }
         Err(error) => {
@@ -85,7 +81,7 @@ fn send(args: &SendArgs, config: &Config) -> Result<Answer, SendError> {
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         draft.set_header("timeout", &timeout_ms.into()).map_err(SendError::Command)?;
     }
-    runtime::block_on(call(draft, args.timeout, config)).map_err(SendError::Io)?
+    block_on(call(draft, args.timeout, config)).map_err(SendError::Io)?
 }
 
 async fn call(mut draft: Draft, timeout: Option<Duration>, config: &Config) -> Result<Answer, SendError> {

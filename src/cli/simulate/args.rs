@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use crate::cli::output::Output;
 use crate::codec::mqtt::{Qos, Version};
 use crate::config::parse;
 use crate::simulate::{Plan, Progress, Schedule, Transport};
@@ -121,9 +122,9 @@ pub struct SimulateArgs {
     #[arg(long, value_name = "FILE")]
     pub ledger: Option<PathBuf>,
 
-    /// How the summary is printed; with json the progress on stderr is JSON as well
-    #[arg(long, value_enum, default_value_t = OutputArg::Text)]
-    pub output: OutputArg,
+    /// How to print the summary; json: one object, and the progress on stderr is JSON as well
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Output,
 
     /// No progress on stderr
     #[arg(long)]
@@ -139,15 +140,6 @@ pub enum VersionArg {
     /// MQTT 3.1.1.
     #[value(name = "3.1.1")]
     V311,
-}
-
-/// How results are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum OutputArg {
-    /// For people.
-    Text,
-    /// For programs.
-    Json,
 }
 
 impl SimulateArgs {
@@ -183,8 +175,8 @@ impl SimulateArgs {
     pub(super) fn progress(&self) -> Progress {
         match self.output {
             _ if self.quiet => Progress::Quiet,
-            OutputArg::Text => Progress::Text,
-            OutputArg::Json => Progress::Json,
+            Output::Text => Progress::Text,
+            Output::Json => Progress::Json,
         }
     }
 }

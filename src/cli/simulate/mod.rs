@@ -2,17 +2,17 @@
 
 mod args;
 
-use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 
-pub use args::{OutputArg, SimulateArgs, VersionArg};
+pub use args::{SimulateArgs, VersionArg};
 
-use super::check::EXIT_CONFIGURATION;
-use crate::config::{self, Config, Sources};
+use super::input::configuration;
+use super::output::Output;
+use crate::config::{Config, Sources};
 use crate::simulate::roster;
 use crate::simulate::{Identity, Simulation, Transport};
 
@@ -22,17 +22,15 @@ use crate::simulate::{Identity, Simulation, Transport};
 pub fn run(args: &SimulateArgs, sources: &Sources) -> ExitCode {
     let needs_config = args.write_registry.is_none()
         && (args.address.is_none() || (args.registry.is_none() && args.generate.is_none()));
-    let config = match needs_config.then(|| config::load(sources)).transpose() {
-        Ok(loaded) => loaded.map(|loaded| loaded.config),
-        Err(mistakes) => {
-            complain(&mistakes);
-            return ExitCode::from(EXIT_CONFIGURATION);
-        }
+    let config = match needs_config.then(|| configuration(sources, &mut io::stderr())).transpose() {
+        Ok(config) => config,
+        Err(code) => return code,
     };
     match prepare_and_run(args, config.as_ref()) {
         Ok(code) => code,
         Err(error) => {
-            complain(&format!("simulate: {error:#}"));
+            // Nobody is left to tell when stderr is closed.
+            let _ = writeln!(io::stderr(), "simulate: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -68,8 +66,8 @@ fn prepare_and_run(args: &SimulateArgs, config: Option<&Config>) -> anyhow::Resu
     };
     let summary = simulation.run()?;
     let text = match args.output {
-        OutputArg::Text => summary.to_string(),
-        OutputArg::Json => serde_json::to_string(&summary)? + "\n",
+        Output::Text => summary.to_string(),
+        Output::Json => serde_json::to_string(&summary)? + "\n",
     };
     io::stdout().write_all(text.as_bytes()).context("stdout")?;
     Ok(if summary.connected > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -100,9 +98,4 @@ fn reachable(mut listen: SocketAddr) -> SocketAddr {
         listen.set_ip(loopback);
     }
     listen
-}
-
-fn complain(text: &dyn Display) {
-    // Nobody reads stderr: nothing can be said about it either.
-    let _ = writeln!(io::stderr(), "{text}");
 }

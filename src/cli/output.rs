@@ -1,9 +1,19 @@
-//! Text of devices on a terminal.
+//! How subcommands print.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use crate::protocol::printable::must_be_escaped;
+
+/// Shape of what is printed, the argument `--output`. What the JSON holds says the help of each subcommand.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
+}
 
 /// The text with everything that a terminal would obey as `\u009b`, which in JSON means the same. Line breaks and tabs
 /// stay.

@@ -1,0 +1,63 @@
+//! Input of subcommands: the configuration, and arguments that are a text or the place of one.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::check::EXIT_CONFIGURATION;
+use crate::config::{self, Config, ENVIRONMENT_PREFIX, Sources};
+
+/// `--config` and `--set`, the same for every subcommand.
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
+pub struct SourceArgs {
+    /// Read this configuration file; may be repeated, a later file replaces keys of an earlier one
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Vec<PathBuf>,
+
+    /// Set a key, over files and environment; may be repeated
+    #[arg(long, value_name = "SECTION.KEY=VALUE", global = true)]
+    pub set: Vec<String>,
+}
+
+impl SourceArgs {
+    /// The sources, with these environment variables (`std::env::vars_os`). A variable of the bridge that is no UTF-8
+    /// becomes one with replacement characters, and most likely a mistake.
+    pub fn sources(&self, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Sources {
+        let own = environment
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+            .filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX))
+            .map(|(name, value)| (name, value.to_string_lossy().into_owned()));
+        Sources { files: self.config.clone(), environment: own.collect(), settings: self.set.clone() }
+    }
+}
+
+/// The configuration; where it has mistakes, they go to `err`, and the exit code says so.
+///
+/// # Errors
+/// The exit code.
+pub fn configuration(sources: &Sources, err: &mut dyn Write) -> Result<Config, ExitCode> {
+    config::load(sources).map(|loaded| loaded.config).map_err(|mistakes| {
+        // Nobody is left to tell when stderr is closed.
+        let _ = writeln!(err, "{mistakes}");
+        ExitCode::from(EXIT_CONFIGURATION)
+    })
+}
+
+/// The text itself, the content of the file after `@`, or for `-` that of stdin.
+///
+/// # Errors
+/// The system's, with the name of the file.
+pub fn text_or_file(argument: &str) -> io::Result<Vec<u8>> {
+    if argument == "-" {
+        let mut bytes = Vec::new();
+        io::stdin().lock().read_to_end(&mut bytes)?;
+        return Ok(bytes);
+    }
+    match argument.strip_prefix('@') {
+        Some(path) => fs::read(path).map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}"))),
+        None => Ok(argument.as_bytes().to_vec()),
+    }
+}
