@@ -9,7 +9,6 @@
 mod coap;
 mod driver;
 mod fleet;
-mod identity;
 pub mod ledger;
 mod mqtt;
 mod plan;
@@ -29,8 +28,8 @@ use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::rustls;
 
-pub use identity::Identity;
 pub use plan::{Plan, Progress, Schedule, Transport};
+pub use roster::Identity;
 pub use summary::{LatencySummary, Summary};
 
 use self::driver::drive;

@@ -5,9 +5,9 @@ use crate::codec::coap::{Code, Draft, Kind, Message, MessageToken, decode, empty
 use crate::protocol::cipher;
 use crate::session::coap::sign_grant;
 use crate::simulate::fleet::Step;
-use crate::simulate::identity::Identity;
 use crate::simulate::plan::Plan;
 use crate::simulate::report::ReportFacts;
+use crate::simulate::roster::Identity;
 use crate::simulate::tally::{End, Tally};
 
 /// ACK_TIMEOUT of RFC 7252: a CON is sent again after this, then after twice the time, and so on.

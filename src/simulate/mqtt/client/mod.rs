@@ -17,9 +17,9 @@ use crate::codec::mqtt::{
     self, Connect, ConnectCode, Credentials, Packet, PacketId, Publish, PublishHead, Qos, encode,
 };
 use crate::simulate::fleet::Step;
-use crate::simulate::identity::Identity;
 use crate::simulate::plan::Plan;
 use crate::simulate::report::ReportFacts;
+use crate::simulate::roster::Identity;
 use crate::simulate::tally::{End, Tally};
 
 /// Nanoseconds that a server has for CONNACK.
