@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use jetlinks_bridge::app::{self, Failure, Startup};
 use jetlinks_bridge::cli::check::{self, EXIT_CONFIGURATION};
-use jetlinks_bridge::cli::{Action, CommandLine, credentials, devices, explain, health, send, simulate, tail, verify};
+use jetlinks_bridge::cli::{
+    self, Action, CommandLine, credentials, devices, explain, health, send, simulate, tail, verify,
+};
 use jetlinks_bridge::config::{self, LogFormat, Sources};
 use jetlinks_bridge::telemetry::log;
 use jetlinks_bridge::transport::Clock;
@@ -19,6 +21,7 @@ fn main() -> ExitCode {
     match &line.action {
         Action::Run => run(&sources),
         Action::Check(args) => check::run(args, &sources, out, err),
+        Action::Completions(args) => cli::print_completions(args, out),
         Action::Credentials(args) => credentials::run(args, &sources, Clock::new().now().unix_ms, out, err),
         Action::Devices(args) => devices::run(args, &sources, out, err, io::stderr().is_terminal()),
         Action::Explain(args) => explain::run(args, &sources, out, err),

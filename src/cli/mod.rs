@@ -14,9 +14,12 @@ pub mod simulate;
 pub mod tail;
 pub mod verify;
 
-use std::io;
+use std::io::{self, Write};
+use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
 use self::check::CheckArgs;
 use self::credentials::CredentialsArgs;
@@ -48,6 +51,8 @@ pub enum Action {
     Run,
     /// Check the configuration and print it as resolved
     Check(CheckArgs),
+    /// Print a script that lets a shell complete commands and arguments
+    Completions(CompletionsArgs),
     /// Print user name and password of a device, valid for five minutes
     Credentials(CredentialsArgs),
     /// List and change the devices in the registry of NATS KV
@@ -66,6 +71,21 @@ pub enum Action {
     Verify(VerifyArgs),
 }
 
+/// Prints a script that lets a shell complete commands and arguments
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+pub struct CompletionsArgs {
+    /// The shell; source <(jetlinks-bridge completions bash)
+    #[arg(value_parser = PossibleValuesParser::new(["bash", "zsh", "fish"]).try_map(|name| name.parse::<Shell>()))]
+    pub shell: Shell,
+}
+
+/// Prints the script to `out`. Exit code 1 when nobody takes it.
+pub fn print_completions(args: &CompletionsArgs, out: &mut dyn Write) -> ExitCode {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut CommandLine::command(), "jetlinks-bridge", &mut script);
+    if out.write_all(&script).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
 /// Runs I/O of a subcommand to its end, on this thread.
 fn block_on<F: Future>(work: F) -> io::Result<F::Output> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -74,9 +94,22 @@ fn block_on<F: Future>(work: F) -> io::Result<F::Output> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
+
+    #[test]
+    fn each_shell_gets_a_script_with_every_subcommand() {
+        let command = CommandLine::command();
+        for shell in ["bash", "zsh", "fish"] {
+            let line = CommandLine::try_parse_from(["jetlinks-bridge", "completions", shell]).expect("a shell");
+            let Action::Completions(args) = line.action else { panic!("{:?}", line.action) };
+            let mut script = Vec::new();
+            assert_eq!(format!("{:?}", print_completions(&args, &mut script)), format!("{:?}", ExitCode::SUCCESS));
+            let script = String::from_utf8(script).expect("a script is text");
+            let missing: Vec<_> = command.get_subcommands().filter(|one| !script.contains(one.get_name())).collect();
+            assert!(missing.is_empty(), "{shell}: {missing:?}");
+        }
+        assert!(CommandLine::try_parse_from(["jetlinks-bridge", "completions", "powershell"]).is_err());
+    }
 
     #[test]
     fn the_help_of_output_says_what_the_json_of_that_subcommand_holds() {

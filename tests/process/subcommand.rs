@@ -1,8 +1,11 @@
-//! The subcommands that end by themselves: check, credentials, explain.
+//! The subcommands that end by themselves: check, completions, credentials, explain.
+
+use std::process::Command;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::bridge::{Finished, run};
+use crate::support::bridge::{Finished, run, run_command};
 use crate::support::{Bridge, Connect, Folder, Registration, Registry, Settings, Wire};
 
 fn write_config(folder: &Folder, registry: &Registry) -> String {
@@ -134,4 +137,16 @@ fn explain_shows_what_a_command_becomes() {
 fn explain_without_a_topic_and_a_command_is_a_wrong_command_line() {
     assert_eq!(run(&["explain"], "").code, 2);
     assert_eq!(run(&["explain", "--topic", "/product1/device1/tags"], "").code, 2);
+}
+
+#[test]
+fn bash_completes_a_subcommand_with_the_script_that_is_printed() {
+    let script = run(&["completions", "bash"], "");
+    assert_eq!(script.code, 0, "{script:?}");
+    let ask = "COMP_WORDS=(jetlinks-bridge simu) COMP_CWORD=1\n\
+               _jetlinks__bridge jetlinks-bridge simu jetlinks-bridge\necho \"${COMPREPLY[@]}\"\n";
+    let mut bash = Command::new("bash");
+    bash.args(["--norc", "-s"]);
+    let finished = run_command(&mut bash, &format!("{}\n{ask}", script.stdout), Duration::from_secs(10));
+    assert_eq!((finished.code, finished.stdout.as_str()), (0, "simulate\n"), "{finished:?}");
 }
