@@ -1,83 +1,147 @@
-//! How far an import is.
+//! Progress of an import.
 
 use std::io::Write;
 
-/// Width of the bar in characters.
-const WIDTH: usize = 30;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Bar, share, records, how long it takes still.
+const TEMPLATE: &str = "[{bar:30}] {percent:>3}% {pos}/{len} {eta}";
 
 /// Lines of an import where nobody looks at a terminal.
-const LINES: usize = 10;
+const LINES: u64 = 10;
 
-/// Shows a bar on a terminal, and a line now and then elsewhere.
+/// A bar on a terminal, and a line now and then elsewhere.
 pub(super) struct Progress<'w> {
-    to: &'w mut dyn Write,
-    is_terminal: bool,
-    total: usize,
-    shown: Option<usize>,
+    bar: ProgressBar,
+    err: &'w mut dyn Write,
+    total: u64,
 }
 
 impl<'w> Progress<'w> {
-    /// Shows nothing yet.
-    pub(super) fn new(to: &'w mut dyn Write, is_terminal: bool, total: usize) -> Self {
-        Self { to, is_terminal, total, shown: None }
+    /// Progress of that many records; `err` is stderr, and `is_terminal` says whether it is a terminal.
+    pub(super) fn new(err: &'w mut dyn Write, is_terminal: bool, total: usize) -> Self {
+        let target = if is_terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        Self::on(target, err, total as u64)
+    }
+
+    fn on(target: ProgressDrawTarget, err: &'w mut dyn Write, total: u64) -> Self {
+        let style = ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = ProgressBar::with_draw_target(Some(total), target).with_style(style.progress_chars("#--"));
+        Self { bar, err, total }
     }
 
     /// So many are done.
     pub(super) fn show(&mut self, done: usize) {
-        let steps = if self.is_terminal { 100 } else { LINES };
-        let step = (done * steps).checked_div(self.total).unwrap_or(steps);
-        if self.shown == Some(step) || (step == 0 && !self.is_terminal) {
-            return;
+        let step = |done: u64| (done * LINES).checked_div(self.total).unwrap_or(LINES);
+        let before = self.bar.position();
+        let done = done as u64;
+        self.bar.set_position(done);
+        if self.bar.is_hidden() && (step(done) > step(before) || self.total == 0) {
+            // Nobody is left to look when stderr is closed.
+            let _ = writeln!(self.err, "{done} of {} records", self.total);
         }
-        self.shown = Some(step);
-        let total = self.total;
-        // Nobody is left to look when stderr is closed.
-        let _ = if self.is_terminal {
-            let filled = step * WIDTH / 100;
-            let (full, empty) = ("#".repeat(filled), "-".repeat(WIDTH - filled));
-            write!(self.to, "\r[{full}{empty}] {step:3}% {done}/{total}").and_then(|()| self.to.flush())
-        } else {
-            writeln!(self.to, "{done} of {total} records")
-        };
     }
 
-    /// Leaves the line of the bar.
+    /// Leaves the bar as it is, and its line.
     pub(super) fn end(self) {
-        if self.is_terminal && self.shown.is_some() {
+        self.bar.abandon();
+        if !self.bar.is_hidden() {
             // As above.
-            let _ = writeln!(self.to);
+            let _ = writeln!(self.err);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use indicatif::TermLike;
+
     use super::*;
 
-    fn shown(is_terminal: bool, total: usize) -> String {
-        let mut text = Vec::new();
-        let mut progress = Progress::new(&mut text, is_terminal, total);
-        (0..=total).for_each(|done| progress.show(done));
-        progress.end();
-        String::from_utf8(text).unwrap()
+    /// A terminal of one line.
+    #[derive(Debug, Clone, Default)]
+    struct Terminal(Arc<Mutex<Vec<String>>>);
+
+    impl Terminal {
+        fn write(&self, text: &str) -> io::Result<()> {
+            self.0.lock().unwrap().last_mut().unwrap().push_str(text);
+            Ok(())
+        }
+    }
+
+    impl TermLike for Terminal {
+        fn width(&self) -> u16 {
+            80
+        }
+
+        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn write_line(&self, text: &str) -> io::Result<()> {
+            self.write(text)?;
+            self.write("\n")
+        }
+
+        fn write_str(&self, text: &str) -> io::Result<()> {
+            self.write(text)
+        }
+
+        fn clear_line(&self) -> io::Result<()> {
+            self.0.lock().unwrap().push(String::new());
+            Ok(())
+        }
+
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
     }
 
     #[test]
     fn a_terminal_gets_one_line_that_is_written_over() {
-        let text = shown(true, 1_000);
-        assert_eq!((text.matches('\r').count(), text.matches('\n').count()), (101, 1));
-        assert!(text.starts_with(&format!("\r[{}]   0% 0/1000", "-".repeat(WIDTH))), "{text:?}");
-        assert!(text.ends_with(&format!("\r[{}] 100% 1000/1000\n", "#".repeat(WIDTH))), "{text:?}");
+        let terminal = Terminal(Arc::new(Mutex::new(vec![String::new()])));
+        let target = ProgressDrawTarget::term_like_with_hz(Box::new(terminal.clone()), u8::MAX);
+        let mut rest = Vec::new();
+        let mut progress = Progress::on(target, &mut rest, 1_000);
+        (0..=1_000).for_each(|done| progress.show(done));
+        progress.end();
+        assert_eq!(rest, b"\n");
+        let shown = terminal.0.lock().unwrap();
+        assert!(shown.iter().all(|line| !line.trim_end().contains('\n')), "{shown:?}");
+        let last = shown.last().unwrap();
+        assert!(last.starts_with(&format!("[{}] 100% 1000/1000 ", "#".repeat(30))), "{shown:?}");
     }
 
     #[test]
     fn elsewhere_a_few_lines_tell_the_same() {
-        let text = shown(false, 1_000);
-        assert_eq!(text.lines().count(), LINES);
+        let shown = |total: usize| {
+            let mut text = Vec::new();
+            let mut progress = Progress::new(&mut text, false, total);
+            (0..=total).for_each(|done| progress.show(done));
+            progress.end();
+            String::from_utf8(text).unwrap()
+        };
+        let text = shown(1_000);
+        assert_eq!(text.lines().count() as u64, LINES);
         assert_eq!(
             (text.lines().next(), text.lines().last()),
             (Some("100 of 1000 records"), Some("1000 of 1000 records"))
         );
-        assert_eq!(shown(false, 0), "0 of 0 records\n");
+        assert_eq!(shown(0), "0 of 0 records\n");
     }
 }
