@@ -29,7 +29,7 @@ pub fn line(attributes: &[(String, String)], payload: &[u8]) -> String {
     one_line(&format!("{{{}}}", members.join(",")))
 }
 
-/// What tells an envelope from others.
+/// Attributes of an envelope that `tail` filters by.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Summary {
     /// `org.jetlinks.device.properties.report`

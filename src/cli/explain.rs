@@ -28,7 +28,7 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "TOPIC", group = "subject", requires = "payload")]
     pub topic: Option<String>,
 
-    /// What it publishes: the text itself, @FILE, or - for stdin
+    /// Payload: the text itself, @FILE, or - for stdin
     #[arg(long, value_name = "TEXT|@FILE|-", requires = "topic", allow_hyphen_values = true)]
     pub payload: Option<String>,
 

@@ -39,12 +39,12 @@ pub struct CommandLine {
     /// Where the configuration comes from.
     #[command(flatten)]
     pub source: SourceArgs,
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub action: Action,
 }
 
-/// What to do.
+/// A subcommand.
 #[derive(Debug, Subcommand)]
 pub enum Action {
     /// Run the bridge

@@ -111,7 +111,7 @@ fn is_meant(args: &TailArgs, stored: &Stored) -> bool {
         && (args.kind.is_empty() || args.kind.iter().any(is_kind))
 }
 
-/// What is read.
+/// Queue that is read.
 enum Source {
     Nats(Box<NatsReader>, String),
     /// The topic of device messages and that of rejected ones.

@@ -1,7 +1,7 @@
 //! `verify`: a ledger against the queue.
 //!
-//! What the ledger says was acknowledged and the stored records, one after the other as [`Evidence`], go into a [`Judge`];
-//! its [`Verdict`] is printed.
+//! The messages acknowledged by the ledger and the stored records, one after the other as [`StoredRecord`], go into a
+//! [`Comparison`]; its [`Verdict`] is printed.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
@@ -18,15 +18,15 @@ use crate::config::{Config, Sources, UplinkQueue};
 use crate::queue::kafka::KafkaReader;
 use crate::queue::nats::NatsReader;
 use crate::queue::{ReadError, ReadFrom, Stored};
-use crate::simulate::ledger::Book;
-use crate::simulate::verify::{Evidence, Judge, Rule, Verdict};
+use crate::simulate::ledger::Ledger;
+use crate::simulate::verify::{Comparison, Rule, StoredRecord, Verdict};
 
 /// Bytes taken from a file of envelopes at a time.
 const READ_BYTES: usize = 1 << 18;
 
 /// Ids that are remembered of a session where no configuration tells: as many as a window holds by default.
 const DEFAULT_WINDOW: usize = 64;
-/// What the connections of this command are called at the queue.
+/// Name of the connections of this command, as the queue shows it.
 const CONNECTION_NAME: &str = "jetlinks-bridge-verify";
 /// Where device messages are, below the prefix.
 const SUBJECTS: &str = "device.>";
@@ -64,7 +64,7 @@ pub fn run(args: &VerifyArgs, sources: &Sources) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    match judge(args, config.as_ref()) {
+    match compare(args, config.as_ref()) {
         Ok(verdict) => {
             let text = match args.output {
                 Output::Text => verdict.to_string(),
@@ -90,27 +90,27 @@ fn rule(args: &VerifyArgs, config: Option<&Config>) -> Rule {
     Rule::ById { window: args.window.map_or(configured, usize::from) }
 }
 
-fn judge(args: &VerifyArgs, config: Option<&Config>) -> anyhow::Result<Verdict> {
+fn compare(args: &VerifyArgs, config: Option<&Config>) -> anyhow::Result<Verdict> {
     let name = |path: &Path| path.display().to_string();
     let ledger = File::open(&args.ledger).with_context(|| name(&args.ledger))?;
-    let book = Book::read(BufReader::new(ledger)).with_context(|| name(&args.ledger))?;
-    let mut judge = Judge::new(book, rule(args, config));
+    let ledger = Ledger::read(BufReader::new(ledger)).with_context(|| name(&args.ledger))?;
+    let mut comparison = Comparison::new(ledger, rule(args, config));
     match (&args.envelopes, config) {
         (Some(path), _) if path == Path::new("-") => {
-            read_lines(io::stdin().lock(), &mut judge).context("stdin")?;
+            read_lines(io::stdin().lock(), &mut comparison).context("stdin")?;
         }
         (Some(path), _) => {
             let file = File::open(path).with_context(|| name(path))?;
             let input = BufReader::with_capacity(READ_BYTES, file);
-            read_lines(input, &mut judge).with_context(|| name(path))?;
+            read_lines(input, &mut comparison).with_context(|| name(path))?;
         }
-        (None, config) => read_queue(config.context("no configuration")?, &mut judge)?,
+        (None, config) => read_queue(config.context("no configuration")?, &mut comparison)?,
     }
-    Ok(judge.verdict())
+    Ok(comparison.verdict())
 }
 
 /// Takes everything that the queue of device messages holds at this moment.
-fn read_queue(config: &Config, judge: &mut Judge) -> anyhow::Result<()> {
+fn read_queue(config: &Config, comparison: &mut Comparison) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     runtime.block_on(async {
         match config.uplink.queue {
@@ -118,7 +118,7 @@ fn read_queue(config: &Config, judge: &mut Judge) -> anyhow::Result<()> {
                 let settings = settings::nats(config, CONNECTION_NAME);
                 let mut reader = NatsReader::open(&settings, SUBJECTS, ReadFrom::Beginning).await?;
                 while let Some(stored) = reader.next().await? {
-                    judge.take(&evidence(&stored));
+                    comparison.take(&record(&stored));
                 }
             }
             UplinkQueue::Kafka => {
@@ -126,7 +126,7 @@ fn read_queue(config: &Config, judge: &mut Judge) -> anyhow::Result<()> {
                 let mut reader = KafkaReader::open(&settings, &settings.uplink_topic, ReadFrom::Beginning)?;
                 loop {
                     match reader.next().await {
-                        Ok(Some(stored)) => judge.take(&evidence(&stored)),
+                        Ok(Some(stored)) => comparison.take(&record(&stored)),
                         Ok(None) => break,
                         Err(error @ ReadError::Waiting(_)) => {
                             // Nobody is left to tell when stderr is closed.
@@ -135,7 +135,7 @@ fn read_queue(config: &Config, judge: &mut Judge) -> anyhow::Result<()> {
                         Err(ReadError::Unreadable(part)) => {
                             // As above; the verdict still counts it.
                             let _ = writeln!(io::stderr(), "verify: {part}");
-                            judge.take(&Evidence::structured(b""));
+                            comparison.take(&StoredRecord::structured(b""));
                         }
                         Err(error) => return Err(error.into()),
                     }
@@ -148,7 +148,7 @@ fn read_queue(config: &Config, judge: &mut Judge) -> anyhow::Result<()> {
 }
 
 /// Takes every line as an envelope; empty lines are none.
-fn read_lines(mut input: impl BufRead, judge: &mut Judge) -> io::Result<()> {
+fn read_lines(mut input: impl BufRead, comparison: &mut Comparison) -> io::Result<()> {
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -157,15 +157,15 @@ fn read_lines(mut input: impl BufRead, judge: &mut Judge) -> io::Result<()> {
         }
         let text = line.trim_ascii();
         if !text.is_empty() {
-            judge.take(&Evidence::structured(text));
+            comparison.take(&StoredRecord::structured(text));
         }
     }
 }
 
-fn evidence(stored: &Stored) -> Evidence<'_> {
+fn record(stored: &Stored) -> StoredRecord<'_> {
     let attribute = |wanted| stored.attributes.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
     match (attribute("id"), attribute("deviceid")) {
-        (Some(id), Some(device)) => Evidence::binary(id, device, &stored.payload),
-        _ => Evidence::structured(&stored.payload),
+        (Some(id), Some(device)) => StoredRecord::binary(id, device, &stored.payload),
+        _ => StoredRecord::structured(&stored.payload),
     }
 }

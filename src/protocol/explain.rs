@@ -1,4 +1,4 @@
-//! Says what the bridge would make of a message or a command, as JSON for people and scripts.
+//! Explanation of a message or a command, as JSON for people and scripts.
 
 use bytes::BytesMut;
 
@@ -13,7 +13,7 @@ use super::translate::{Published, Translated, translate};
 use super::uplink::{Addressing, Channel, Record};
 use crate::codec::mqtt::encode::publish_bytes;
 
-/// What an explanation depends on beside its subject.
+/// Parameters of an explanation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explainer {
     /// Prefix of NATS subjects, without a trailing dot.
@@ -26,12 +26,12 @@ pub struct Explainer {
     pub packet_bytes_max: usize,
     /// Time of receipt, ms since 1970.
     pub now_ms: u64,
-    /// What the envelope's id follows from.
+    /// Seed of the envelope's id.
     pub seed: u128,
 }
 
 impl Explainer {
-    /// What becomes of a device's message that is published with QoS 1: an object with `envelope`, `rejected`, `foreign`,
+    /// Explanation of a device's message that is published with QoS 1: an object with `envelope`, `rejected`, `foreign`,
     /// `answer`, `nats` and `kafka`, each `null` where there is none. The envelope has no `sessionid`, as there is no
     /// session.
     ///
@@ -77,7 +77,7 @@ impl Explainer {
         }
     }
 
-    /// What becomes of a command given as JSON: an object with `topic`, `body` (for `DIRECT` `body_base64`), `closes`,
+    /// Explanation of a command given as JSON: an object with `topic`, `body` (for `DIRECT` `body_base64`), `closes`,
     /// `unsupported` and, for what is refused, `error` with `code` and `message`.
     pub fn command(&self, json: &[u8]) -> String {
         let mut out = Vec::new();

@@ -12,9 +12,9 @@ use std::task::{Context, Poll};
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::counters::{Counters, End};
 use super::fleet::{Fleet, Phase, Step};
 use super::plan::Plan;
-use super::tally::{End, Tally};
 use crate::queue::Backoff;
 
 /// A simulated device, by whatever protocol it speaks.
@@ -42,7 +42,7 @@ pub(super) trait Device {
     fn deadline_ns(&self, connection: &mut Self::Connection, phase: Phase, now_ns: u64, plan: &Plan) -> u64;
 
     /// Takes note that the connection is over; what was not acknowledged is sent again on the next.
-    fn close(&mut self, tally: &mut Tally);
+    fn close(&mut self, counters: &mut Counters);
 
     /// Whether the bridge has accepted the connection at hand.
     fn is_connected(&self) -> bool;
@@ -75,10 +75,10 @@ pub(super) async fn drive<D: Device>(fleet: Rc<Fleet>, index: u32, mut device: D
         if device.is_connected() {
             backoff.reset();
         }
-        let mut tally = fleet.tally.borrow_mut();
-        tally.count_end(end);
-        device.close(&mut tally);
-        drop(tally);
+        let mut counters = fleet.counters.borrow_mut();
+        counters.count_end(end);
+        device.close(&mut counters);
+        drop(counters);
         let is_hopeless = D::is_refusal(end) && !device.was_connected();
         if end == End::Finished || is_hopeless || !fleet.plan.reconnect {
             break;

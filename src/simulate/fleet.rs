@@ -1,4 +1,4 @@
-//! What all simulated devices share.
+//! State that all simulated devices share.
 
 use std::cell::{Cell, RefCell};
 use std::task::Waker;
@@ -6,9 +6,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 
+use super::counters::Counters;
 use super::plan::Plan;
 use super::report::ReportTemplate;
-use super::tally::Tally;
 
 /// Bytes taken from a socket at a time.
 const READ_BYTES: usize = 64 * 1024;
@@ -27,10 +27,10 @@ pub(super) enum Phase {
 /// Shared by the tasks of all devices, which run on one thread.
 #[derive(Debug)]
 pub(super) struct Fleet {
-    /// What devices do.
+    /// Behaviour of the devices.
     pub plan: Plan,
     /// Counts.
-    pub tally: RefCell<Tally>,
+    pub counters: RefCell<Counters>,
     template: ReportTemplate,
     started: Instant,
     started_wall_ms: u64,
@@ -55,12 +55,12 @@ struct Buffers {
 
 /// One step of a device: what it needs from outside.
 pub(super) struct Step<'a> {
-    /// What all devices do.
+    /// Behaviour of the devices.
     pub plan: &'a Plan,
     /// Builds reports.
     pub template: &'a ReportTemplate,
     /// Counts.
-    pub tally: &'a mut Tally,
+    pub counters: &'a mut Counters,
     /// Takes the packets to send.
     pub out: &'a mut Vec<u8>,
     /// Room to build a payload in.
@@ -73,11 +73,11 @@ pub(super) struct Step<'a> {
 
 impl Fleet {
     /// A fleet of this many devices, none of which has begun.
-    pub(super) fn new(plan: Plan, template: ReportTemplate, tally: Tally, devices: usize) -> Self {
+    pub(super) fn new(plan: Plan, template: ReportTemplate, counters: Counters, devices: usize) -> Self {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             plan,
-            tally: RefCell::new(tally),
+            counters: RefCell::new(counters),
             template,
             started: Instant::now(),
             started_wall_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
@@ -176,11 +176,11 @@ impl Fleet {
         let Buffers { read, out, scratch } = &mut *buffers;
         out.clear();
         let now_ns = self.now_ns();
-        let mut tally = self.tally.borrow_mut();
+        let mut counters = self.counters.borrow_mut();
         let mut lent = Step {
             plan: &self.plan,
             template: &self.template,
-            tally: &mut tally,
+            counters: &mut counters,
             out,
             scratch,
             now_ns,

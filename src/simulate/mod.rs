@@ -1,21 +1,21 @@
-//! Simulated devices that speak MQTT or CoAP, as many as needed, in one thread; and what proves that nothing is lost: their
+//! Simulated devices that speak MQTT or CoAP, as many as needed, in one thread; and the proof that nothing is lost: their
 //! [`ledger`], and [`verify`], which compares it with the queue.
 //!
-//! A [`Simulation`] says what to do; `roster` says who the devices are; `fleet` is what they share. `driver` is the light task of
-//! each device, `mqtt` and `coap` are the devices. A step reads all that is there, refills the window and writes once, so that the
-//! generator costs less than what it measures.
+//! A [`Simulation`] says what to do; [`identities`] says who the devices are; `fleet` is the state that they share. `driver` is the
+//! light task of each device, `mqtt` and `coap` are the devices. A step reads all that is there, refills the window and
+//! writes once, so that the generator costs less than what it measures.
 #![expect(clippy::disallowed_methods, reason = "a load generator has a clock, sockets and random numbers")]
 
 mod coap;
+mod counters;
 mod driver;
 mod fleet;
+pub mod identities;
 pub mod ledger;
 mod mqtt;
 mod plan;
 mod report;
-pub mod roster;
 mod summary;
-mod tally;
 pub mod verify;
 
 use std::io::{self, Write};
@@ -28,16 +28,16 @@ use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::rustls;
 
+pub use identities::Identity;
 pub use plan::{Plan, Progress, Schedule, Transport};
-pub use roster::Identity;
 pub use summary::{LatencySummary, Summary};
 
+use self::counters::{Counters, Latencies};
 use self::driver::drive;
 use self::fleet::{Fleet, Phase};
 use self::ledger::LedgerWriter;
 use self::report::ReportTemplate;
 use self::summary::{Baseline, Counts};
-use self::tally::{Latencies, Tally};
 use crate::app::{self, Signals};
 use crate::codec::mqtt::Qos;
 use crate::protocol::random::Random;
@@ -49,10 +49,10 @@ const PROGRESS_TICKS: u32 = 5;
 /// Time for devices to say goodbye at the end.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-/// What is simulated.
+/// A simulation to run.
 #[derive(Debug)]
 pub struct Simulation<'a> {
-    /// What each device does.
+    /// Behaviour of each device.
     pub plan: Plan,
     /// The devices.
     pub identities: Vec<Identity>,
@@ -66,7 +66,7 @@ pub struct Simulation<'a> {
     pub progress: Progress,
 }
 
-/// Why a simulation does not come to its end.
+/// Reason for which a simulation does not come to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum SimulateError {
     /// The system gives no random numbers.
@@ -115,8 +115,8 @@ impl Simulation<'_> {
         // Each device takes a descriptor. Where they do not suffice, connecting says so.
         let _unchanged = app::raise_open_files();
         let template = ReportTemplate::new(&run, payload_bytes);
-        let tally = Tally { ledger, ..Tally::default() };
-        let fleet = Rc::new(Fleet::new(plan, template, tally, identities.len()));
+        let counters = Counters { ledger, ..Counters::default() };
+        let fleet = Rc::new(Fleet::new(plan, template, counters, identities.len()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(SimulateError::Runtime)?;
         let random = Random::new(seed.into());
@@ -175,11 +175,11 @@ async fn simulate(
     // Those that do not manage to say goodbye are cut off; nothing depends on it.
     let goodbye = async { while tasks.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(GOODBYE, goodbye).await;
-    let mut tally = fleet.tally.borrow_mut();
-    if let Some(ledger) = &mut tally.ledger {
+    let mut counters = fleet.counters.borrow_mut();
+    if let Some(ledger) = &mut counters.ledger {
         ledger.end().map_err(SimulateError::Ledger)?;
     }
-    Ok(watch.summary(fleet, run, &tally))
+    Ok(watch.summary(fleet, run, &counters))
 }
 
 /// Decides when the simulation goes on to its next phase, and tells how it is doing.
@@ -203,11 +203,11 @@ impl Watch {
     fn tick(&mut self, fleet: &Fleet) -> Result<(), SimulateError> {
         let now = baseline(fleet);
         self.measure(fleet, now);
-        let mut tally = fleet.tally.borrow_mut();
-        if let Some(ledger) = &mut tally.ledger {
+        let mut counters = fleet.counters.borrow_mut();
+        if let Some(ledger) = &mut counters.ledger {
             ledger.flush().map_err(SimulateError::Ledger)?;
         }
-        drop(tally);
+        drop(counters);
         if fleet.phase() == Phase::Running {
             let is_time_up = self.schedule.duration.is_some_and(|duration| now.at_ns >= nanos(duration));
             if is_time_up {
@@ -223,11 +223,11 @@ impl Watch {
 
     /// Finds the begin of what is measured.
     fn measure(&mut self, fleet: &Fleet, now: Baseline) {
-        let mut tally = fleet.tally.borrow_mut();
-        let is_complete = tally.ever_connected >= self.devices as u64;
+        let mut counters = fleet.counters.borrow_mut();
+        let is_complete = counters.ever_connected >= self.devices as u64;
         let Some(warmup) = self.schedule.warmup.filter(|_| is_complete && self.from.is_none()) else { return };
-        if now.at_ns >= tally.last_connected_ns + nanos(warmup) {
-            tally.latency = Latencies::default();
+        if now.at_ns >= counters.last_connected_ns + nanos(warmup) {
+            counters.latency = Latencies::default();
             self.from = Some(now);
         }
     }
@@ -248,7 +248,7 @@ impl Watch {
     }
 
     fn progress(&mut self, fleet: &Fleet, now: Baseline) {
-        let tally = fleet.tally.borrow();
+        let counters = fleet.counters.borrow();
         let seconds = (now.at_ns + 500_000_000) / 1_000_000_000;
         let passed_ns = (now.at_ns - self.shown.at_ns).max(1);
         let per_second = |count: u64| count * 1_000_000_000 / passed_ns;
@@ -258,16 +258,16 @@ impl Watch {
             Progress::Quiet => return,
             Progress::Text => format!(
                 "{seconds} s: {} of {} connected, {} sent ({sent}/s), {} acknowledged ({acknowledged}/s), p99 {:.1} ms",
-                tally.connected,
+                counters.connected,
                 self.devices,
                 now.sent,
                 now.acknowledged,
-                Duration::from_micros(tally.latency.quantile_us(0.99)).as_secs_f64() * 1e3
+                Duration::from_micros(counters.latency.quantile_us(0.99)).as_secs_f64() * 1e3
             ),
             Progress::Json => format!(
                 r#"{{"elapsed_ms":{},"connected":{},"sent":{},"acknowledged":{},"measuring":{}}}"#,
                 now.at_ns / 1_000_000,
-                tally.connected,
+                counters.connected,
                 now.sent,
                 now.acknowledged,
                 self.from.is_some()
@@ -278,25 +278,25 @@ impl Watch {
         self.shown = now;
     }
 
-    fn summary(&self, fleet: &Fleet, run: &str, tally: &Tally) -> Summary {
+    fn summary(&self, fleet: &Fleet, run: &str, counters: &Counters) -> Summary {
         let stopped = self.stopped.unwrap_or_else(|| baseline(fleet));
         let counts = Counts {
             is_acknowledged: fleet.plan.qos != Qos::AtMostOnce,
             from: self.from.unwrap_or(Baseline {
-                at_ns: tally.first_connected_ns.unwrap_or_default(),
+                at_ns: counters.first_connected_ns.unwrap_or_default(),
                 sent: 0,
                 acknowledged: 0,
             }),
             until_ns: stopped.at_ns,
             acknowledged_until: stopped.acknowledged,
         };
-        Summary::new(run, self.devices as u64, tally, counts)
+        Summary::new(run, self.devices as u64, counters, counts)
     }
 }
 
 fn baseline(fleet: &Fleet) -> Baseline {
-    let tally = fleet.tally.borrow();
-    Baseline { at_ns: fleet.now_ns(), sent: tally.sent, acknowledged: tally.acknowledged }
+    let counters = fleet.counters.borrow();
+    Baseline { at_ns: fleet.now_ns(), sent: counters.sent, acknowledged: counters.acknowledged }
 }
 
 fn nanos(duration: Duration) -> u64 {

@@ -1,4 +1,4 @@
-//! What a simulation does.
+//! Parameters of a simulation.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use clap::ValueEnum;
 
 use crate::codec::mqtt::{Qos, Version};
 
-/// What devices speak.
+/// Protocol that devices speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Transport {
     /// MQTT over TCP.
@@ -20,12 +20,12 @@ pub enum Transport {
     Dtls,
 }
 
-/// What every device of a simulation does.
+/// Behaviour of every device of a simulation.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The bridge.
     pub address: SocketAddr,
-    /// What devices speak.
+    /// Protocol of the devices.
     pub transport: Transport,
     /// Without user name and password.
     pub anonymous: bool,
@@ -51,18 +51,18 @@ pub struct Plan {
     pub keep_alive_secs: u16,
 }
 
-/// When a simulation goes on to its next phase.
+/// Times at which a simulation goes on to its next phase.
 #[derive(Debug, Clone, Copy)]
 pub struct Schedule {
     /// Sending ends after this time; `None`: with the counts of all devices, or by a signal.
     pub duration: Option<Duration>,
-    /// What is measured begins this long after the last device has connected; `None`: with the first connection.
+    /// The measurement begins this long after the last device has connected; `None`: with the first connection.
     pub warmup: Option<Duration>,
     /// How long outstanding acknowledgements are waited for at the end.
     pub grace: Duration,
 }
 
-/// How a simulation tells on stderr how far it is.
+/// Form of the progress on stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     /// Not at all.

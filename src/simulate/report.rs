@@ -9,7 +9,7 @@ pub(super) struct ReportTemplate {
     payload_bytes: usize,
 }
 
-/// What tells one report from another.
+/// Values in which reports differ.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ReportFacts {
     /// Number of the message among those of its device, from 1.

@@ -1,11 +1,11 @@
-//! What a simulation says at its end.
+//! Summary of a simulation.
 
 use std::fmt;
 
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-use super::tally::{Latencies, Tally};
+use super::counters::{Counters, Latencies};
 
 /// The result of a simulation; its fields are those of the JSON output.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -69,7 +69,7 @@ impl LatencySummary {
     }
 }
 
-/// Where the measured part of a simulation begins.
+/// Begin of the measured part of a simulation.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Baseline {
     /// Nanoseconds since the start of the simulation.
@@ -82,32 +82,32 @@ pub(super) struct Baseline {
 
 impl Summary {
     /// Sums up. `until_ns` is when sending ended.
-    pub(super) fn new(run: &str, devices: u64, tally: &Tally, counts: Counts) -> Self {
+    pub(super) fn new(run: &str, devices: u64, counters: &Counters, counts: Counts) -> Self {
         let Counts { is_acknowledged, from, until_ns, acknowledged_until } = counts;
         let seconds = until_ns.saturating_sub(from.at_ns) as f64 / 1e9;
-        let measured = if is_acknowledged { acknowledged_until - from.acknowledged } else { tally.sent - from.sent };
+        let measured = if is_acknowledged { acknowledged_until - from.acknowledged } else { counters.sent - from.sent };
         Self {
             run: run.to_owned(),
             devices,
-            connected: tally.ever_connected,
+            connected: counters.ever_connected,
             seconds,
-            sent: tally.sent,
-            resent: tally.resent,
-            acknowledged: tally.acknowledged,
-            unacknowledged: if is_acknowledged { tally.sent - tally.acknowledged } else { 0 },
+            sent: counters.sent,
+            resent: counters.resent,
+            acknowledged: counters.acknowledged,
+            unacknowledged: if is_acknowledged { counters.sent - counters.acknowledged } else { 0 },
             rate: if seconds > 0.0 { measured as f64 / seconds } else { 0.0 },
-            latency_ms: LatencySummary::of(&tally.latency),
-            connects: tally.connects,
-            reconnects: tally.reconnects,
-            refused: tally.refused.clone(),
-            ended: tally.ended.clone(),
-            commands: tally.commands.clone(),
-            replies: tally.replies,
+            latency_ms: LatencySummary::of(&counters.latency),
+            connects: counters.connects,
+            reconnects: counters.reconnects,
+            refused: counters.refused.clone(),
+            ended: counters.ended.clone(),
+            commands: counters.commands.clone(),
+            replies: counters.replies,
         }
     }
 }
 
-/// What the tally does not know.
+/// Figures beside the counters.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Counts {
     /// Whether reports are acknowledged at all.

@@ -9,12 +9,12 @@ use crate::cli::output::Output;
 /// Lists and changes the devices in the registry of NATS KV
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct DevicesArgs {
-    /// What to do.
+    /// The subcommand of `devices`.
     #[command(subcommand)]
     pub action: DevicesAction,
 }
 
-/// What to do with the devices.
+/// A subcommand of `devices`.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum DevicesAction {
     /// List the devices; keys are not shown

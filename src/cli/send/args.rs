@@ -20,7 +20,7 @@ pub struct SendArgs {
     #[arg(long, value_name = "PRODUCT/DEVICE[/CHILD]...", value_parser = parse_address, requires = "message_type")]
     pub device: Option<DeviceAddress>,
 
-    /// What is asked: a message type (READ_PROPERTY) or the end of its topic (properties.read, properties/read)
+    /// Kind of command: a message type (READ_PROPERTY) or the end of its topic (properties.read, properties/read)
     #[arg(long = "type", value_name = "TYPE", value_parser = parse_type, requires = "device")]
     pub message_type: Option<MessageType>,
 

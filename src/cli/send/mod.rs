@@ -1,7 +1,7 @@
 //! `send`: a command to a device, and its outcome.
 
 mod args;
-mod draft;
+mod command_input;
 
 use std::io;
 use std::io::Write;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 pub use args::{DeviceAddress, SendArgs};
 
-use self::draft::Draft;
+use self::command_input::CommandInput;
 use super::check::EXIT_CONFIGURATION;
 use super::input::{configuration, text_or_file};
 use super::lookup::CONNECTION_NAME;
@@ -76,21 +76,21 @@ fn send(args: &SendArgs, config: &Config) -> Result<Answer, SendError> {
         CommandQueue::Stdio => return Err(SendError::Queue("stdio")),
     }
     let text = args.command.as_deref().map(text_or_file).transpose().map_err(SendError::Io)?.unwrap_or_default();
-    let mut draft = Draft::new(&text, args.device.clone().zip(args.message_type)).map_err(SendError::Command)?;
+    let mut input = CommandInput::new(&text, args.device.clone().zip(args.message_type)).map_err(SendError::Command)?;
     if let Some(timeout) = args.timeout {
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-        draft.set_header("timeout", &timeout_ms.into()).map_err(SendError::Command)?;
+        input.set_header("timeout", &timeout_ms.into()).map_err(SendError::Command)?;
     }
-    block_on(call(draft, args.timeout, config)).map_err(SendError::Io)?
+    block_on(call(input, args.timeout, config)).map_err(SendError::Io)?
 }
 
-async fn call(mut draft: Draft, timeout: Option<Duration>, config: &Config) -> Result<Answer, SendError> {
-    let command = draft.command().map_err(SendError::Command)?;
+async fn call(mut input: CommandInput, timeout: Option<Duration>, config: &Config) -> Result<Answer, SendError> {
+    let command = input.command().map_err(SendError::Command)?;
     let own = timeout.or_else(|| command.timeout_ms.map(Duration::from_millis));
     let patience = own.unwrap_or(config.commands.timeout).saturating_add(MARGIN);
     if config.commands.queue == CommandQueue::Nats {
         let caller = NatsCaller::connect(&settings::nats(config, CONNECTION_NAME)).await?;
-        let (subject, payload) = draft.request(&command);
+        let (subject, payload) = input.request(&command);
         return Ok(caller.call(&subject, payload.into(), patience).await?);
     }
     let settings = settings::kafka(config, CONNECTION_NAME)
@@ -101,8 +101,8 @@ async fn call(mut draft: Draft, timeout: Option<Duration>, config: &Config) -> R
         return Err(SendError::Io(io::Error::other("the system gives no random number")));
     };
     let correlation_id = command.correlation_id.clone().unwrap_or_else(|| format!("{high:016x}{low:016x}"));
-    draft.set_header("correlation-id", &correlation_id.as_str().into()).map_err(SendError::Command)?;
-    let (key, value) = draft.record(&command).map_err(SendError::Command)?;
+    input.set_header("correlation-id", &correlation_id.as_str().into()).map_err(SendError::Command)?;
+    let (key, value) = input.record(&command).map_err(SendError::Command)?;
     let mut caller = KafkaCaller::open(&settings, &config.kafka.command_topic, &config.kafka.reply_topic)?;
     Ok(caller.call(&key, &value, &correlation_id, patience).await?)
 }

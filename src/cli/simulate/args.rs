@@ -143,7 +143,7 @@ pub enum VersionArg {
 }
 
 impl SimulateArgs {
-    /// What devices do.
+    /// Behaviour of the devices.
     pub(super) fn plan(&self, address: SocketAddr) -> Plan {
         let qos_of = |bits| Qos::from_bits(bits).unwrap_or(Qos::AtLeastOnce);
         Plan {

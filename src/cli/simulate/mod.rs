@@ -13,7 +13,7 @@ pub use args::{SimulateArgs, VersionArg};
 use super::input::configuration;
 use super::output::Output;
 use crate::config::{Config, Sources};
-use crate::simulate::roster;
+use crate::simulate::identities;
 use crate::simulate::{Identity, Simulation, Transport};
 
 /// Runs the command. Exit code 1 when no device ever was connected, or on an error at run time; 78 when the
@@ -39,7 +39,7 @@ pub fn run(args: &SimulateArgs, sources: &Sources) -> ExitCode {
 fn prepare_and_run(args: &SimulateArgs, config: Option<&Config>) -> anyhow::Result<ExitCode> {
     let identities = identities(args, config)?;
     if let Some(path) = &args.write_registry {
-        roster::write_registry(path, &identities)?;
+        identities::write_registry(path, &identities)?;
         return Ok(ExitCode::SUCCESS);
     }
     let address = match (&args.address, config) {
@@ -76,14 +76,14 @@ fn prepare_and_run(args: &SimulateArgs, config: Option<&Config>) -> anyhow::Resu
 fn identities(args: &SimulateArgs, config: Option<&Config>) -> anyhow::Result<Vec<Identity>> {
     let count = args.devices as usize;
     if let Some(count) = args.generate {
-        return Ok(roster::generate(count, &args.product, &args.prefix, &args.secure_id, &args.secure_key));
+        return Ok(identities::generate(count, &args.product, &args.prefix, &args.secure_id, &args.secure_key));
     }
     if let Some(path) = &args.registry {
-        return Ok(roster::from_registry(path, true, count)?);
+        return Ok(identities::from_registry(path, true, count)?);
     }
     let registry = &config.context("no configuration")?.registry;
     let path = registry.file.as_deref().context("registry.file.path is not set; give --registry or --generate")?;
-    Ok(roster::from_registry(path, registry.product_secrets, count)?)
+    Ok(identities::from_registry(path, registry.product_secrets, count)?)
 }
 
 fn resolve(address: &str) -> anyhow::Result<SocketAddr> {

@@ -4,11 +4,11 @@ use super::Security;
 use crate::codec::coap::{Code, Draft, Kind, Message, MessageToken, decode, empty, option};
 use crate::protocol::cipher;
 use crate::session::coap::sign_grant;
+use crate::simulate::counters::{Counters, End};
 use crate::simulate::fleet::Step;
+use crate::simulate::identities::Identity;
 use crate::simulate::plan::Plan;
 use crate::simulate::report::ReportFacts;
-use crate::simulate::roster::Identity;
-use crate::simulate::tally::{End, Tally};
 
 /// ACK_TIMEOUT of RFC 7252: a CON is sent again after this, then after twice the time, and so on.
 const ACK_TIMEOUT_NS: u64 = 2_000_000_000;
@@ -189,7 +189,7 @@ impl Client {
             return Ok(());
         }
         if let Some((n, timestamp_ms)) = self.open {
-            step.tally.count_resent(self.index, n);
+            step.counters.count_resent(self.index, n);
             self.report(n, timestamp_ms, step);
             return Ok(());
         }
@@ -199,7 +199,7 @@ impl Client {
         let next_ns = self.next_due_ns + step.plan.interval_ns;
         self.next_due_ns = next_ns.max(step.now_ns.saturating_sub(CATCH_UP_NS));
         self.last_n += 1;
-        step.tally.count_sent(self.index, self.last_n);
+        step.counters.count_sent(self.index, self.last_n);
         self.open = Some((self.last_n, step.wall_ms));
         self.report(self.last_n, step.wall_ms, step);
         Ok(())
@@ -216,9 +216,9 @@ impl Client {
     }
 
     /// The link is gone; what was not confirmed is sent again on the next.
-    pub(super) fn close(&mut self, tally: &mut Tally) {
+    pub(super) fn close(&mut self, counters: &mut Counters) {
         if std::mem::take(&mut self.is_connected) {
-            tally.connected -= 1;
+            counters.connected -= 1;
         }
         self.exchange = None;
         self.outgoing.clear();
@@ -230,7 +230,7 @@ impl Client {
     fn confirm(&mut self, sent_ns: u64, step: &mut Step<'_>) {
         self.connect(step);
         if let Some((n, _)) = self.open.take() {
-            step.tally.count_acknowledged(self.index, n, step.now_ns.saturating_sub(sent_ns));
+            step.counters.count_acknowledged(self.index, n, step.now_ns.saturating_sub(sent_ns));
         }
     }
 
@@ -249,14 +249,14 @@ impl Client {
         if std::mem::replace(&mut self.is_connected, true) {
             return;
         }
-        step.tally.connected += 1;
-        step.tally.connects += 1;
+        step.counters.connected += 1;
+        step.counters.connects += 1;
         if std::mem::replace(&mut self.was_connected, true) {
-            step.tally.reconnects += 1;
+            step.counters.reconnects += 1;
         } else {
-            step.tally.ever_connected += 1;
-            step.tally.first_connected_ns.get_or_insert(step.now_ns);
-            step.tally.last_connected_ns = step.now_ns;
+            step.counters.ever_connected += 1;
+            step.counters.first_connected_ns.get_or_insert(step.now_ns);
+            step.counters.last_connected_ns = step.now_ns;
         }
     }
 

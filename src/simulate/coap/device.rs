@@ -5,10 +5,10 @@ use std::task::{Context, Poll};
 
 use super::link::{Arrival, Link};
 use super::{Client, Security};
+use crate::simulate::counters::{Counters, End};
 use crate::simulate::driver;
 use crate::simulate::fleet::{Phase, Step};
 use crate::simulate::plan::Plan;
-use crate::simulate::tally::{End, Tally};
 
 /// A simulated device.
 #[derive(Debug)]
@@ -84,8 +84,8 @@ impl driver::Device for Device {
         }
     }
 
-    fn close(&mut self, tally: &mut Tally) {
-        self.client.close(tally);
+    fn close(&mut self, counters: &mut Counters) {
+        self.client.close(counters);
     }
 
     fn is_connected(&self) -> bool {

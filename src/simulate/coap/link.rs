@@ -7,10 +7,10 @@ use tokio::io::ReadBuf;
 use tokio::net::UdpSocket;
 
 use super::Security;
-use crate::simulate::tally::End;
+use crate::simulate::counters::End;
 use crate::transport::dtls::{Engine, Plain, Progress, Wire};
 
-/// What came.
+/// A datagram that arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Arrival {
     /// A message of that many bytes.

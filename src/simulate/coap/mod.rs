@@ -24,7 +24,7 @@ pub(super) enum Security {
 }
 
 impl Security {
-    /// What a transport needs; `None` for MQTT.
+    /// Security of a transport; `None` for MQTT.
     ///
     /// # Errors
     /// OpenSSL has no DTLS.

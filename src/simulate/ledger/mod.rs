@@ -1,4 +1,4 @@
-//! The ledger: what a simulation sent and what it saw acknowledged.
+//! The ledger: the messages that a simulation sent, and those that it saw acknowledged.
 //!
 //! `simulate --ledger` writes it, `verify --ledger` reads it. It is a text file, one line per event, words separated by
 //! single tabs. The first line names the format and the run; a line that a reader does not know is an error, not noise.
@@ -25,10 +25,10 @@
 //! Ranges of one device may arrive in any order of n, because a server may acknowledge out of order; no n is
 //! acknowledged twice. An `acknowledged` line never precedes the `sent` line of the same n.
 
-mod book;
+mod reader;
 mod writer;
 
-pub use book::{Book, BookError, DevicePages, LineFault};
+pub use reader::{DeviceLedger, Ledger, LedgerError, LineFault};
 pub use writer::LedgerWriter;
 
 /// First word of a ledger.

@@ -18,7 +18,7 @@ pub struct LedgerWriter<W: Write = BufWriter<File>> {
     error: Option<io::Error>,
 }
 
-/// What is collected of one device; an empty range has `last` below `first`.
+/// Ranges of one device that are not written yet; an empty range has `last` below `first`.
 #[derive(Debug, Clone, Copy)]
 struct Page {
     sent: Range,

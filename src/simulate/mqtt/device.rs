@@ -12,10 +12,10 @@ use tokio::time::timeout;
 
 use super::link::Link;
 use super::{Client, Encryption};
+use crate::simulate::counters::{Counters, End};
 use crate::simulate::driver;
 use crate::simulate::fleet::{Phase, Step};
 use crate::simulate::plan::Plan;
-use crate::simulate::tally::{End, Tally};
 
 /// Time for the handshakes of TCP and TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -95,8 +95,8 @@ impl driver::Device for Device {
         if fresh && self.client.is_eager(plan) { 0 } else { self.client.deadline_ns(fresh, plan) }
     }
 
-    fn close(&mut self, tally: &mut Tally) {
-        self.client.close(tally);
+    fn close(&mut self, counters: &mut Counters) {
+        self.client.close(counters);
     }
 
     fn is_connected(&self) -> bool {

@@ -1,4 +1,4 @@
-//! What a simulated device of MQTT is connected by.
+//! Connection of a simulated device of MQTT: TCP, with TLS or without.
 
 use std::io;
 use std::pin::Pin;
@@ -22,7 +22,7 @@ pub(super) enum Link {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// How connections are encrypted. It takes any certificate of the server: it is for trying one, not for trusting one.
+/// TLS of connections. It takes any certificate of the server: it is for trying one, not for trusting one.
 #[derive(Clone)]
 pub(in crate::simulate) struct Encryption(TlsConnector);
 

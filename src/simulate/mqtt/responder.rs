@@ -1,8 +1,8 @@
-//! How simulated devices answer commands.
+//! Answers of simulated devices to commands.
 
 use serde_json::{Map, Value, json};
 
-/// What a device makes of one command.
+/// Reaction of a device to a command.
 #[derive(Debug, PartialEq)]
 pub(super) enum Response {
     /// Publish this body on this topic.
@@ -11,7 +11,7 @@ pub(super) enum Response {
     Nothing,
 }
 
-/// What follows the addresses in a command's topic: `properties/read` in `/p/g/child/c/properties/read`.
+/// Rest of a command's topic behind the addresses: `properties/read` in `/p/g/child/c/properties/read`.
 pub(super) fn suffix(topic: &str) -> &str {
     let mut rest = topic.strip_prefix('/').unwrap_or(topic);
     for _ in 0..2 {

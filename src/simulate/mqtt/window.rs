@@ -1,10 +1,10 @@
-//! Messages on their way.
+//! Messages that are sent and not acknowledged.
 
 use std::collections::VecDeque;
 
 use crate::codec::mqtt::PacketId;
 
-/// What a packet id stands for.
+/// Message that a packet id stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Message {
     /// A report: its number, and its timestamp, which a second sending keeps.
@@ -31,7 +31,7 @@ struct Entry {
     sent_ns: u64,
 }
 
-/// What an acknowledgement acknowledged.
+/// Message that an acknowledgement was for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Acknowledged {
     /// The message.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-/// What a consumer remembers of one device in one session: the ids that it took, rising.
+/// Memory of a consumer about one device in one session: the ids that it took, rising.
 ///
 /// The rule: a record whose id is remembered is a copy and is dropped. Any other one is taken, and the ids above its own are
 /// forgotten: the queue failed to store it at first, and the bridge stores those behind it once more. So what is taken last
@@ -82,7 +82,7 @@ mod tests {
     /// A queue of which anything may be expected but that it changes the order of one connection.
     #[derive(Default)]
     struct Queue {
-        /// What lies in each connection, the present one last; the others are of servers that hang.
+        /// Records in each connection, the present one last; the others are of servers that hang.
         connections: Vec<VecDeque<(Token, Record)>>,
         stored: Vec<String>,
         receipts: Vec<(Token, bool)>,

@@ -1,14 +1,14 @@
 //! A ledger compared with what the queue stored.
 //!
-//! [`Book`](super::ledger::Book) (what was acknowledged) and the stored records, one after the other as [`Evidence`], go into
-//! a [`Judge`], which gives a [`Verdict`].
+//! [`Ledger`](super::ledger::Ledger) (what was acknowledged) and the stored records, one after the other as [`StoredRecord`],
+//! go into a [`Comparison`], which gives a [`Verdict`].
 
+mod comparison;
 mod consumer;
-mod evidence;
-mod judge;
+mod record;
 mod verdict;
 
+pub use comparison::{Comparison, Rule};
 pub use consumer::Taken;
-pub use evidence::{Evidence, StoredCopy};
-pub use judge::{Judge, Rule};
+pub use record::{StoredCopy, StoredRecord};
 pub use verdict::{Disorder, EXAMPLES_MAX, Loss, Verdict};

@@ -1,4 +1,4 @@
-//! What `verify` finds.
+//! Result of a comparison.
 
 use std::fmt;
 

@@ -16,11 +16,11 @@ use super::window::{Acknowledged, Message, Window};
 use crate::codec::mqtt::{
     self, Connect, ConnectCode, Credentials, Packet, PacketId, Publish, PublishHead, Qos, encode,
 };
+use crate::simulate::counters::{Counters, End};
 use crate::simulate::fleet::Step;
+use crate::simulate::identities::Identity;
 use crate::simulate::plan::Plan;
 use crate::simulate::report::ReportFacts;
-use crate::simulate::roster::Identity;
-use crate::simulate::tally::{End, Tally};
 
 /// Nanoseconds that a server has for CONNACK.
 const CONNACK_TIMEOUT_NS: u64 = 10_000_000_000;
@@ -149,7 +149,7 @@ impl Client {
         let mut unconfirmed = 0;
         while self.window.len() + unconfirmed < step.plan.window {
             if let Some((n, timestamp_ms)) = self.backlog.pop_front() {
-                step.tally.count_resent(self.index, n);
+                step.counters.count_resent(self.index, n);
                 self.report(n, timestamp_ms, step);
                 continue;
             }
@@ -164,7 +164,7 @@ impl Client {
                 self.next_due_ns = next.max(step.now_ns.saturating_sub(CATCH_UP_NS));
             }
             self.last_n += 1;
-            step.tally.count_sent(self.index, self.last_n);
+            step.counters.count_sent(self.index, self.last_n);
             self.report(self.last_n, step.wall_ms, step);
             unconfirmed += usize::from(step.plan.qos == Qos::AtMostOnce);
         }
@@ -202,9 +202,9 @@ impl Client {
     }
 
     /// Ends the connection; the packets of a half-written buffer are the caller's to drop.
-    pub(super) fn close(&mut self, tally: &mut Tally) {
+    pub(super) fn close(&mut self, counters: &mut Counters) {
         if self.is_live() {
-            tally.connected -= 1;
+            counters.connected -= 1;
         }
         self.stage = Stage::Apart;
         self.pinged_ns = None;
@@ -267,14 +267,14 @@ impl Client {
 
     fn accept(&mut self, step: &mut Step<'_>) {
         self.stage = Stage::Live;
-        step.tally.connected += 1;
-        step.tally.connects += 1;
+        step.counters.connected += 1;
+        step.counters.connects += 1;
         if self.was_connected() {
-            step.tally.reconnects += 1;
+            step.counters.reconnects += 1;
         } else {
-            step.tally.ever_connected += 1;
-            step.tally.first_connected_ns.get_or_insert(step.now_ns);
-            step.tally.last_connected_ns = step.now_ns;
+            step.counters.ever_connected += 1;
+            step.counters.first_connected_ns.get_or_insert(step.now_ns);
+            step.counters.last_connected_ns = step.now_ns;
             self.next_due_ns += step.now_ns;
         }
         self.connection += 1;
@@ -312,7 +312,7 @@ impl Client {
 
     fn count(&self, acknowledged: Option<Acknowledged>, step: &mut Step<'_>) {
         if let Some(Acknowledged { message: Message::Report { n, .. }, sent_ns }) = acknowledged {
-            step.tally.count_acknowledged(self.index, n, step.now_ns.saturating_sub(sent_ns));
+            step.counters.count_acknowledged(self.index, n, step.now_ns.saturating_sub(sent_ns));
         }
     }
 
@@ -323,9 +323,9 @@ impl Client {
             _ => {}
         }
         let suffix = responder::suffix(command.head.topic);
-        match step.tally.commands.get_mut(suffix) {
+        match step.counters.commands.get_mut(suffix) {
             Some(count) => *count += 1,
-            None => drop(step.tally.commands.insert(suffix.to_owned(), 1)),
+            None => drop(step.counters.commands.insert(suffix.to_owned(), 1)),
         }
         if !step.plan.respond || self.window.len() >= IN_FLIGHT_MAX {
             return;
@@ -334,7 +334,7 @@ impl Client {
         if let Response::Reply { topic, body } = response {
             let packet_id = (step.plan.qos != Qos::AtMostOnce).then(|| self.window.push(Message::Reply, step.now_ns));
             publish(step.out, step.plan.qos, &topic, packet_id, &body);
-            step.tally.replies += 1;
+            step.counters.replies += 1;
         }
     }
 }

@@ -10,7 +10,7 @@ const SECOND: u64 = 1_000_000_000;
 struct Bench {
     plan: Plan,
     template: ReportTemplate,
-    tally: Tally,
+    counters: Counters,
     client: Client,
     out: Vec<u8>,
     now_ns: u64,
@@ -42,7 +42,7 @@ impl Bench {
         };
         let client = Client::new(0, identity, 0);
         let template = ReportTemplate::new("R", 200);
-        Self { plan, template, tally: Tally::default(), client, out: Vec::new(), now_ns: SECOND }
+        Self { plan, template, counters: Counters::default(), client, out: Vec::new(), now_ns: SECOND }
     }
 
     /// Lets the client do something; what it sends replaces what it sent before.
@@ -51,7 +51,7 @@ impl Bench {
         let mut step = Step {
             plan: &self.plan,
             template: &self.template,
-            tally: &mut self.tally,
+            counters: &mut self.counters,
             out: &mut self.out,
             scratch: &mut Vec::new(),
             now_ns: self.now_ns,
@@ -150,7 +150,7 @@ fn the_window_is_filled_and_each_acknowledgement_makes_room_for_one() {
     bench.now_ns += SECOND;
     assert_eq!(bench.receive(&encode::puback(id(1))), Ok(()));
     assert_eq!(bench.reports(), [(4, 1, 4)]);
-    assert_eq!((bench.tally.sent, bench.tally.acknowledged, bench.tally.latency.max_us()), (4, 1, 1_000_000));
+    assert_eq!((bench.counters.sent, bench.counters.acknowledged, bench.counters.latency.max_us()), (4, 1, 1_000_000));
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn a_packet_in_pieces_counts_once_it_is_whole() {
     let bytes = [encode::puback(id(1)), encode::puback(id(2))].concat();
     for (index, piece) in bytes.chunks(3).enumerate() {
         assert_eq!(bench.receive(piece), Ok(()));
-        assert_eq!(bench.tally.acknowledged, [0, 1, 2][index]);
+        assert_eq!(bench.counters.acknowledged, [0, 1, 2][index]);
     }
 }
 
@@ -169,22 +169,22 @@ fn what_a_lost_connection_left_unacknowledged_goes_first_and_in_order() {
     let mut bench = Bench::new(|_| {});
     bench.connect();
     assert_eq!(bench.receive(&encode::puback(id(2))), Ok(()));
-    bench.client.close(&mut bench.tally);
+    bench.client.close(&mut bench.counters);
     assert!(!bench.client.is_settled());
     bench.connect();
     assert_eq!(bench.reports(), [(1, 2, 1), (3, 2, 2), (4, 2, 3)]);
-    assert_eq!((bench.tally.sent, bench.tally.resent, bench.tally.reconnects), (4, 2, 1));
+    assert_eq!((bench.counters.sent, bench.counters.resent, bench.counters.reconnects), (4, 2, 1));
 }
 
 #[test]
 fn a_connection_lost_before_all_was_sent_again_loses_nothing() {
     let mut bench = Bench::new(|_| {});
     bench.connect();
-    bench.client.close(&mut bench.tally);
+    bench.client.close(&mut bench.counters);
     bench.plan.window = 1;
     bench.connect();
     assert_eq!(bench.reports(), [(1, 2, 1)]);
-    bench.client.close(&mut bench.tally);
+    bench.client.close(&mut bench.counters);
     bench.plan.window = 4;
     bench.connect();
     assert_eq!(bench.reports(), [(1, 3, 1), (2, 3, 2), (3, 3, 3), (4, 3, 4)]);
@@ -196,10 +196,10 @@ fn at_qos_2_pubrec_acknowledges_and_pubcomp_makes_room() {
     bench.connect();
     assert_eq!(bench.receive(&encode::pubrec(id(1))), Ok(()));
     assert_eq!(bench.sent(), [Packet::Pubrel(id(1))]);
-    assert_eq!(bench.tally.acknowledged, 1);
+    assert_eq!(bench.counters.acknowledged, 1);
     assert_eq!(bench.receive(&encode::pubcomp(id(1))), Ok(()));
     assert_eq!(bench.reports(), [(4, 1, 4)]);
-    bench.client.close(&mut bench.tally);
+    bench.client.close(&mut bench.counters);
     bench.connect();
     assert_eq!(bench.reports(), [(2, 2, 1), (3, 2, 2), (4, 2, 3)]);
 }
@@ -244,7 +244,7 @@ fn the_count_ends_a_device_once_everything_is_acknowledged() {
 fn a_settling_client_sends_again_and_nothing_new() {
     let mut bench = Bench::new(|_| {});
     bench.connect();
-    bench.client.close(&mut bench.tally);
+    bench.client.close(&mut bench.counters);
     bench.step(Client::open);
     bench.step(|client, step| {
         assert_eq!(client.receive(&encode::connack(ConnectCode::Accepted), step), Ok(()));
@@ -304,10 +304,10 @@ fn a_command_is_acknowledged_counted_and_answered() {
     assert_eq!(*acknowledged, id(9));
     assert_eq!(reply.head.topic, "/product1/device1/properties/read/reply");
     assert!(reply.payload.starts_with(b"{"));
-    assert_eq!(bench.tally.commands.get("properties/read"), Some(&1));
-    assert_eq!(bench.tally.replies, 1);
+    assert_eq!(bench.counters.commands.get("properties/read"), Some(&1));
+    assert_eq!(bench.counters.replies, 1);
     assert_eq!(bench.receive(&encode::puback(id(1))), Ok(()));
-    assert_eq!(bench.tally.acknowledged, 0, "a reply counted as a report");
+    assert_eq!(bench.counters.acknowledged, 0, "a reply counted as a report");
 }
 
 #[test]
@@ -316,7 +316,7 @@ fn a_silent_device_counts_commands_and_answers_none() {
     bench.connect();
     assert_eq!(bench.receive(&command("/product1/device1/properties/read", Qos::AtMostOnce)), Ok(()));
     assert_eq!(bench.sent(), []);
-    assert_eq!(bench.tally.commands.get("properties/read"), Some(&1));
+    assert_eq!(bench.counters.commands.get("properties/read"), Some(&1));
 }
 
 #[test]

@@ -1,15 +1,15 @@
-//! Compares what is stored with what is acknowledged.
+//! Comparison of what is stored with what is acknowledged.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 
 use super::consumer::Taken;
-use super::evidence::{Evidence, StoredCopy};
+use super::record::{StoredCopy, StoredRecord};
 use super::verdict::{Disorder, Loss, Verdict};
-use crate::simulate::ledger::Book;
+use crate::simulate::ledger::{DeviceLedger, Ledger};
 
-/// Which copy of a message is its place in the order.
+/// Rule that says which copy of a message is its place in the order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
     /// The last that a consumer takes which drops copies as docs/wire.md says.
@@ -30,7 +30,7 @@ impl fmt::Display for Rule {
     }
 }
 
-/// Judges a run: takes every record of the queue in the order in which a reader gets them, then gives its verdict.
+/// Comparison of a run with its ledger: takes every record of the queue in the order in which a reader gets them, then gives its verdict.
 ///
 /// Order is that of docs/wire.md: a consumer that drops copies by [`Rule`] takes the acknowledged messages of a connection
 /// in the order sent. The last copy that it takes of a message is the place of that message. A device sends what a lost
@@ -41,11 +41,11 @@ impl fmt::Display for Rule {
 /// Memory: 16 bytes for each message sent, 24 for each copy stored, and a window of ids, some 50 bytes each, for each
 /// connection.
 #[derive(Debug)]
-pub struct Judge {
-    book: Book,
+pub struct Comparison {
+    ledger: Ledger,
     index: HashMap<String, u32>,
     rule: Rule,
-    /// What the consumer remembers, by device and connection.
+    /// Ids that the consumer remembers, by device and connection.
     taken: HashMap<(u32, u32), Taken>,
     places: Vec<Vec<Place>>,
     ids: Vec<IdSeen>,
@@ -57,7 +57,7 @@ pub struct Judge {
     unreadable: u64,
 }
 
-/// Where a message is stored.
+/// Position at which a message is stored.
 #[derive(Debug, Clone, Copy, Default)]
 struct Place {
     /// Position of the copy that counts, from 1.
@@ -76,13 +76,13 @@ struct IdSeen {
     n: u64,
 }
 
-impl Judge {
-    /// A judge of the run that this ledger is about, by that rule.
-    pub fn new(book: Book, rule: Rule) -> Self {
-        let index = (0..).zip(&book.devices).map(|(index, pages)| (pages.device.clone(), index)).collect();
-        let places = vec![Vec::new(); book.devices.len()];
+impl Comparison {
+    /// A comparison with the run that this ledger is about, by that rule.
+    pub fn new(ledger: Ledger, rule: Rule) -> Self {
+        let index = (0..).zip(&ledger.devices).map(|(index, device)| (device.device.clone(), index)).collect();
+        let places = vec![Vec::new(); ledger.devices.len()];
         Self {
-            book,
+            ledger,
             index,
             rule,
             taken: HashMap::new(),
@@ -98,12 +98,12 @@ impl Judge {
     }
 
     /// Takes the next record.
-    pub fn take(&mut self, evidence: &Evidence<'_>) {
+    pub fn take(&mut self, record: &StoredRecord<'_>) {
         self.position += 1;
-        match evidence {
-            Evidence::Copy(copy) if *copy.run == *self.book.run => self.take_copy(copy),
-            Evidence::Copy(_) | Evidence::Other => self.others += 1,
-            Evidence::Unreadable => self.unreadable += 1,
+        match record {
+            StoredRecord::Copy(copy) if *copy.run == *self.ledger.run => self.take_copy(copy),
+            StoredRecord::Copy(_) | StoredRecord::Other => self.others += 1,
+            StoredRecord::Unreadable => self.unreadable += 1,
         }
     }
 
@@ -112,7 +112,7 @@ impl Judge {
             self.unexpected += 1;
             return;
         };
-        let sent_last = self.book.devices[device as usize].sent_last;
+        let sent_last = self.ledger.devices[device as usize].sent_last;
         let place = usize::try_from(copy.n).ok().filter(|_| (1..=sent_last).contains(&copy.n));
         let Some(place) = place else {
             self.unexpected += 1;
@@ -140,25 +140,25 @@ impl Judge {
     /// Gives the verdict on all that was taken.
     pub fn verdict(mut self) -> Verdict {
         let mut verdict = Verdict {
-            run: std::mem::take(&mut self.book.run),
+            run: std::mem::take(&mut self.ledger.run),
             rule: self.rule.to_string(),
-            ledger_ended: self.book.ended,
-            devices: self.book.devices.len() as u64,
+            ledger_ended: self.ledger.ended,
+            devices: self.ledger.devices.len() as u64,
             late: self.late,
             unexpected: self.unexpected,
             others: self.others,
             unreadable: self.unreadable,
             ..Verdict::default()
         };
-        for (pages, places) in self.book.devices.iter().zip(&self.places) {
-            verdict.sent += pages.sent_last;
-            verdict.resent += pages.resent;
-            verdict.acknowledged += pages.acknowledged_count();
+        for (device, places) in self.ledger.devices.iter().zip(&self.places) {
+            verdict.sent += device.sent_last;
+            verdict.resent += device.resent;
+            verdict.acknowledged += device.acknowledged_count();
             for place in places.iter().filter(|place| place.copies > 0) {
                 verdict.stored += 1;
                 verdict.duplicates_by_n += u64::from(place.copies) - 1;
             }
-            judge_device(pages, places, &mut verdict);
+            compare_device(device, places, &mut verdict);
         }
         self.ids.sort_unstable();
         for pair in self.ids.windows(2).filter(|pair| pair[0].hash == pair[1].hash) {
@@ -172,14 +172,14 @@ impl Judge {
     }
 }
 
-fn judge_device(pages: &crate::simulate::ledger::DevicePages, places: &[Place], verdict: &mut Verdict) {
+fn compare_device(device: &DeviceLedger, places: &[Place], verdict: &mut Verdict) {
     let mut latest = (0, 0);
-    for n in pages.acknowledged.iter().flat_map(|&(first, last)| first..=last) {
+    for n in device.acknowledged.iter().flat_map(|&(first, last)| first..=last) {
         let place = usize::try_from(n - 1).ok().and_then(|index| places.get(index)).filter(|place| place.copies > 0);
         match place {
-            None => verdict.add_loss(|| Loss { device: pages.device.clone(), n }),
+            None => verdict.add_loss(|| Loss { device: device.device.clone(), n }),
             Some(place) if place.position < latest.0 => {
-                verdict.add_disorder(|| Disorder { device: pages.device.clone(), n, ahead_of: latest.1 });
+                verdict.add_disorder(|| Disorder { device: device.device.clone(), n, ahead_of: latest.1 });
             }
             Some(place) => latest = (place.position, n),
         }
@@ -191,29 +191,29 @@ mod tests {
     use super::*;
 
     /// A ledger of device1 with messages 1 to 5 sent and the first `acknowledged` of them acknowledged.
-    fn judge(acknowledged: u64) -> Judge {
-        judge_by(Rule::ById { window: 4 }, acknowledged)
+    fn comparison(acknowledged: u64) -> Comparison {
+        comparison_by(Rule::ById { window: 4 }, acknowledged)
     }
 
-    fn judge_by(rule: Rule, acknowledged: u64) -> Judge {
+    fn comparison_by(rule: Rule, acknowledged: u64) -> Comparison {
         let text = format!(
             "jetlinks-bridge-ledger\t1\tR\ndevice\t0\tproduct1\tdevice1\nsent\t0\t1\t5\nacknowledged\t0\t1\t{acknowledged}\nend\n"
         );
-        Judge::new(Book::read(text.as_bytes()).expect("a whole ledger"), rule)
+        Comparison::new(Ledger::read(text.as_bytes()).expect("a whole ledger"), rule)
     }
 
-    fn copy(n: u64, connection: u32, id: &'static str) -> Evidence<'static> {
-        Evidence::Copy(StoredCopy { id: id.into(), device: "device1".into(), run: "R".into(), n, connection })
+    fn copy(n: u64, connection: u32, id: &'static str) -> StoredRecord<'static> {
+        StoredRecord::Copy(StoredCopy { id: id.into(), device: "device1".into(), run: "R".into(), n, connection })
     }
 
     /// The verdict on copies (n, connection), each under an id of its own.
     fn verdict(acknowledged: u64, stored: &[(u64, u32)]) -> Verdict {
         const IDS: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
-        let mut judge = judge(acknowledged);
+        let mut comparison = comparison(acknowledged);
         for (&(n, connection), id) in stored.iter().zip(IDS) {
-            judge.take(&copy(n, connection, id));
+            comparison.take(&copy(n, connection, id));
         }
-        judge.verdict()
+        comparison.verdict()
     }
 
     #[test]
@@ -250,11 +250,11 @@ mod tests {
     fn disorder(stored: &[u64]) -> [u64; 2] {
         const IDS: [&str; 5] = ["a", "b", "c", "d", "e"];
         [Rule::ById { window: 4 }, Rule::LastCopies].map(|rule| {
-            let mut judge = judge_by(rule, 5);
+            let mut comparison = comparison_by(rule, 5);
             for n in stored {
-                judge.take(&copy(*n, 1, IDS[usize::try_from(n - 1).expect("small")]));
+                comparison.take(&copy(*n, 1, IDS[usize::try_from(n - 1).expect("small")]));
             }
-            let verdict = judge.verdict();
+            let verdict = comparison.verdict();
             assert_eq!((verdict.lost, verdict.rule), (0, rule.to_string()));
             verdict.out_of_order
         })
@@ -307,46 +307,46 @@ mod tests {
 
     #[test]
     fn duplicates_are_counted_by_number_and_by_id() {
-        let mut judge = judge(2);
+        let mut comparison = comparison(2);
         for stored in [copy(1, 1, "a"), copy(1, 1, "a"), copy(2, 1, "b"), copy(2, 1, "c")] {
-            judge.take(&stored);
+            comparison.take(&stored);
         }
-        let verdict = judge.verdict();
+        let verdict = comparison.verdict();
         assert!(verdict.is_well());
         assert_eq!((verdict.duplicates_by_n, verdict.duplicates_by_id, verdict.id_clashes), (2, 1, 0));
     }
 
     #[test]
     fn two_messages_under_one_id_are_a_clash_because_consumers_drop_one() {
-        let mut judge = judge(2);
-        judge.take(&copy(1, 1, "a"));
-        judge.take(&copy(2, 1, "a"));
-        let verdict = judge.verdict();
+        let mut comparison = comparison(2);
+        comparison.take(&copy(1, 1, "a"));
+        comparison.take(&copy(2, 1, "a"));
+        let verdict = comparison.verdict();
         assert!(!verdict.is_well());
         assert_eq!((verdict.lost, verdict.id_clashes), (0, 1));
     }
 
     #[test]
     fn what_no_device_of_the_ledger_sent_is_unexpected() {
-        let mut judge = judge(1);
+        let mut comparison = comparison(1);
         let foreign = StoredCopy { id: "b".into(), device: "device9".into(), run: "R".into(), n: 1, connection: 1 };
         for stored in
-            [copy(1, 1, "a"), copy(6, 1, "c"), copy(0, 1, "d"), copy(u64::MAX, 1, "e"), Evidence::Copy(foreign)]
+            [copy(1, 1, "a"), copy(6, 1, "c"), copy(0, 1, "d"), copy(u64::MAX, 1, "e"), StoredRecord::Copy(foreign)]
         {
-            judge.take(&stored);
+            comparison.take(&stored);
         }
-        let verdict = judge.verdict();
+        let verdict = comparison.verdict();
         assert_eq!((verdict.stored, verdict.unexpected), (1, 4));
     }
 
     #[test]
     fn other_runs_and_other_envelopes_are_left_aside() {
-        let mut judge = judge(1);
+        let mut comparison = comparison(1);
         let other = StoredCopy { id: "b".into(), device: "device1".into(), run: "S".into(), n: 1, connection: 1 };
-        for stored in [Evidence::Copy(other), Evidence::Other, Evidence::Unreadable] {
-            judge.take(&stored);
+        for stored in [StoredRecord::Copy(other), StoredRecord::Other, StoredRecord::Unreadable] {
+            comparison.take(&stored);
         }
-        let verdict = judge.verdict();
+        let verdict = comparison.verdict();
         assert_eq!((verdict.stored, verdict.lost, verdict.others, verdict.unreadable), (0, 1, 2, 1));
     }
 }

@@ -16,7 +16,7 @@ type Members = BTreeMap<String, Box<RawValue>>;
 
 /// A command as text, and what it was read as.
 #[derive(Debug)]
-pub(super) struct Draft {
+pub(super) struct CommandInput {
     members: Members,
     headers: Members,
     /// Given by `--device` rather than in the text.
@@ -25,7 +25,7 @@ pub(super) struct Draft {
     raw: Option<Vec<u8>>,
 }
 
-impl Draft {
+impl CommandInput {
     /// Takes a command that names its device itself, or the fields of one for that address.
     ///
     /// # Errors
@@ -56,7 +56,7 @@ impl Draft {
     /// The command as the bridge will read it.
     ///
     /// # Errors
-    /// What the bridge would say to it.
+    /// The refusal of the bridge, in words.
     pub(super) fn command(&self) -> Result<Command, String> {
         let read = match &self.address {
             Some((address, message_type)) => {
@@ -137,27 +137,27 @@ mod tests {
     #[test]
     fn a_command_in_json_goes_to_either_queue_with_its_digits() {
         let text = br#"{"messageType":"WRITE_PROPERTY","productId":"product1","deviceId":"child1","gatewayId":"gw1","properties":{"t":1.50,"n":12345678901234567890}}"#;
-        let draft = Draft::new(text, None).unwrap();
-        let command = draft.command().unwrap();
-        let (subject, payload) = draft.request(&command);
+        let input = CommandInput::new(text, None).unwrap();
+        let command = input.command().unwrap();
+        let (subject, payload) = input.request(&command);
         assert_eq!(subject, "product1.gw1.child.child1.properties.write");
-        let (key, value) = draft.record(&command).unwrap();
+        let (key, value) = input.record(&command).unwrap();
         assert_eq!((key.as_str(), value.as_bytes()), ("gw1", payload.as_slice()));
         assert!(value.contains(r#""properties":{"t":1.50,"n":12345678901234567890}"#), "{value}");
     }
 
     #[test]
     fn a_command_for_an_address_gets_what_it_lacks() {
-        let draft = Draft::new(b"", Some((address(&["child1"]), MessageType::ReadProperty))).unwrap();
-        let command = draft.command().unwrap();
+        let input = CommandInput::new(b"", Some((address(&["child1"]), MessageType::ReadProperty))).unwrap();
+        let command = input.command().unwrap();
         assert_eq!(
-            draft.request(&command),
+            input.request(&command),
             ("product1.gw%2E1.child.child1.properties.read".to_owned(), b"{}".to_vec())
         );
         let expected =
             r#"{"deviceId":"child1","gatewayId":"gw.1","messageType":"READ_PROPERTY","productId":"product1"}"#;
-        assert_eq!(draft.record(&command), Ok(("gw.1".to_owned(), expected.to_owned())));
-        let deep = Draft::new(b"", Some((address(&["a", "b"]), MessageType::ReadProperty))).unwrap();
+        assert_eq!(input.record(&command), Ok(("gw.1".to_owned(), expected.to_owned())));
+        let deep = CommandInput::new(b"", Some((address(&["a", "b"]), MessageType::ReadProperty))).unwrap();
         let command = deep.command().unwrap();
         assert_eq!(deep.request(&command).0, "product1.gw%2E1.child.a.child.b.properties.read");
         assert!(deep.record(&command).is_err());
@@ -165,34 +165,37 @@ mod tests {
 
     #[test]
     fn direct_is_bytes_on_nats_and_base64_on_kafka() {
-        for draft in [
-            Draft::new(b"\x00\x01", Some((address(&[]), MessageType::Direct))).unwrap(),
-            Draft::new(br#"{"messageType":"DIRECT","productId":"product1","deviceId":"gw.1","payload":"AAE="}"#, None)
-                .unwrap(),
+        for input in [
+            CommandInput::new(b"\x00\x01", Some((address(&[]), MessageType::Direct))).unwrap(),
+            CommandInput::new(
+                br#"{"messageType":"DIRECT","productId":"product1","deviceId":"gw.1","payload":"AAE="}"#,
+                None,
+            )
+            .unwrap(),
         ] {
-            let command = draft.command().unwrap();
-            assert_eq!(draft.request(&command), ("product1.gw%2E1.direct".to_owned(), vec![0, 1]));
-            assert!(draft.record(&command).unwrap().1.contains(r#""payload":"AAE=""#));
+            let command = input.command().unwrap();
+            assert_eq!(input.request(&command), ("product1.gw%2E1.direct".to_owned(), vec![0, 1]));
+            assert!(input.record(&command).unwrap().1.contains(r#""payload":"AAE=""#));
         }
     }
 
     #[test]
     fn headers_are_added_to_those_that_are_there() {
-        let mut draft =
-            Draft::new(br#"{"headers":{"a":1.0}}"#, Some((address(&[]), MessageType::ReadProperty))).unwrap();
-        draft.set_header("timeout", &1500.into()).unwrap();
-        draft.set_header("correlation-id", &"c1".into()).unwrap();
-        let command = draft.command().unwrap();
+        let mut input =
+            CommandInput::new(br#"{"headers":{"a":1.0}}"#, Some((address(&[]), MessageType::ReadProperty))).unwrap();
+        input.set_header("timeout", &1500.into()).unwrap();
+        input.set_header("correlation-id", &"c1".into()).unwrap();
+        let command = input.command().unwrap();
         assert_eq!((command.timeout_ms, command.correlation_id.as_deref()), (Some(1500), Some("c1")));
         assert!(
-            draft.record(&command).unwrap().1.contains(r#""headers":{"a":1.0,"correlation-id":"c1","timeout":1500}"#)
+            input.record(&command).unwrap().1.contains(r#""headers":{"a":1.0,"correlation-id":"c1","timeout":1500}"#)
         );
     }
 
     #[test]
     fn what_the_bridge_would_refuse_is_refused_here() {
-        let refused = |text: &str| match Draft::new(text.as_bytes(), None) {
-            Ok(draft) => draft.command().unwrap_err(),
+        let refused = |text: &str| match CommandInput::new(text.as_bytes(), None) {
+            Ok(input) => input.command().unwrap_err(),
             Err(text) => text,
         };
         assert!(refused("[]").starts_with("the command is no JSON object"));

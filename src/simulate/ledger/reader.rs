@@ -6,18 +6,18 @@ use super::{FORMAT, MAGIC};
 
 /// A ledger that was read: the run, its devices, and what of each is acknowledged.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Book {
+pub struct Ledger {
     /// The run's id: messages carry it as property `run`.
     pub run: String,
     /// The devices, by their number.
-    pub devices: Vec<DevicePages>,
+    pub devices: Vec<DeviceLedger>,
     /// Whether the simulation ended in good order; if not, more may have been sent and acknowledged than is written.
     pub ended: bool,
 }
 
-/// What a ledger says of one device.
+/// One device of a ledger.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct DevicePages {
+pub struct DeviceLedger {
     /// Its product.
     pub product: String,
     /// Its id.
@@ -30,35 +30,35 @@ pub struct DevicePages {
     pub resent: u64,
 }
 
-impl DevicePages {
+impl DeviceLedger {
     /// How many messages are acknowledged.
     pub fn acknowledged_count(&self) -> u64 {
         self.acknowledged.iter().map(|(first, last)| last - first + 1).sum()
     }
 }
 
-/// Why a ledger cannot be used.
+/// Reason for which a ledger cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum BookError {
+pub enum LedgerError {
     /// The file cannot be read.
     #[error("the ledger cannot be read")]
     Read(#[source] io::Error),
-    /// This line (from 1) is none that a ledger has at this place.
+    /// A ledger has no such line at this place; its number, from 1.
     #[error("line {0}: {1}")]
     Line(u64, LineFault),
 }
 
-/// What is wrong with a line.
+/// Mistake in a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LineFault {
     /// The first line does not name this format.
-    #[error("this is no ledger of this version")]
+    #[error("not a ledger of this version")]
     Header,
     /// Another word, or another number of words.
     #[error("unknown words")]
     Words,
     /// Not a number from 1 on, or a range that runs backwards.
-    #[error("no range of message numbers")]
+    #[error("not a range of message numbers")]
     Range,
     /// A device that no line introduced, or one introduced out of order.
     #[error("unknown device number")]
@@ -68,42 +68,42 @@ pub enum LineFault {
     AfterEnd,
 }
 
-impl Book {
+impl Ledger {
     /// Reads a ledger. A last line without its line end (the simulation was killed while writing) is left out.
     ///
     /// # Errors
-    /// [`BookError`] names the line.
-    pub fn read(mut input: impl BufRead) -> Result<Self, BookError> {
+    /// [`LedgerError`] names the line.
+    pub fn read(mut input: impl BufRead) -> Result<Self, LedgerError> {
         let mut line = String::new();
         let mut number = 0;
-        let mut book: Option<Self> = None;
+        let mut ledger: Option<Self> = None;
         loop {
             line.clear();
-            if input.read_line(&mut line).map_err(BookError::Read)? == 0 {
+            if input.read_line(&mut line).map_err(LedgerError::Read)? == 0 {
                 break;
             }
             number += 1;
             let Some(text) = line.strip_suffix('\n') else { break };
-            let fault = match &mut book {
+            let fault = match &mut ledger {
                 None => match header(text) {
                     Some(run) => {
-                        book = Some(Self { run: run.to_owned(), devices: Vec::new(), ended: false });
+                        ledger = Some(Self { run: run.to_owned(), devices: Vec::new(), ended: false });
                         continue;
                     }
                     None => LineFault::Header,
                 },
-                Some(book) => match book.take(text) {
+                Some(ledger) => match ledger.take(text) {
                     Ok(()) => continue,
                     Err(fault) => fault,
                 },
             };
-            return Err(BookError::Line(number, fault));
+            return Err(LedgerError::Line(number, fault));
         }
-        let mut book = book.ok_or(BookError::Line(1, LineFault::Header))?;
-        for pages in &mut book.devices {
-            merge(&mut pages.acknowledged);
+        let mut ledger = ledger.ok_or(LedgerError::Line(1, LineFault::Header))?;
+        for device in &mut ledger.devices {
+            merge(&mut device.acknowledged);
         }
-        Ok(book)
+        Ok(ledger)
     }
 
     fn take(&mut self, text: &str) -> Result<(), LineFault> {
@@ -125,21 +125,22 @@ impl Book {
             if index != self.devices.len() {
                 return Err(LineFault::Device);
             }
-            let pages = DevicePages { product: third.to_owned(), device: fourth.to_owned(), ..DevicePages::default() };
-            self.devices.push(pages);
+            let device =
+                DeviceLedger { product: third.to_owned(), device: fourth.to_owned(), ..DeviceLedger::default() };
+            self.devices.push(device);
             return Ok(());
         }
-        let pages = self.devices.get_mut(index).ok_or(LineFault::Device)?;
+        let device = self.devices.get_mut(index).ok_or(LineFault::Device)?;
         let (Ok(first), Ok(last)) = (third.parse::<u64>(), fourth.parse::<u64>()) else { return Err(LineFault::Range) };
         if first == 0 || last < first {
             return Err(LineFault::Range);
         }
         match verb {
-            "sent" => pages.sent_last = pages.sent_last.max(last),
-            "resent" => pages.resent += last - first + 1,
-            "acknowledged" => match pages.acknowledged.last_mut() {
+            "sent" => device.sent_last = device.sent_last.max(last),
+            "resent" => device.resent += last - first + 1,
+            "acknowledged" => match device.acknowledged.last_mut() {
                 Some(range) if range.1 + 1 == first => range.1 = last,
-                _ => pages.acknowledged.push((first, last)),
+                _ => device.acknowledged.push((first, last)),
             },
             _ => return Err(LineFault::Words),
         }
@@ -168,16 +169,16 @@ fn merge(ranges: &mut Vec<(u64, u64)>) {
 mod tests {
     use super::*;
 
-    fn read(lines: &[&str]) -> Result<Book, BookError> {
+    fn read(lines: &[&str]) -> Result<Ledger, LedgerError> {
         let text: String = lines.iter().map(|line| line.replace(' ', "\t") + "\n").collect();
-        Book::read(text.as_bytes())
+        Ledger::read(text.as_bytes())
     }
 
     const HEADER: &str = "jetlinks-bridge-ledger 1 RUN";
 
     #[test]
     fn ranges_out_of_order_are_merged() {
-        let book = read(&[
+        let ledger = read(&[
             HEADER,
             "device 0 product1 device1",
             "sent 0 1 9",
@@ -189,25 +190,25 @@ mod tests {
             "end",
         ])
         .expect("every line is one of a ledger");
-        assert!(book.ended);
-        assert_eq!(book.run, "RUN");
-        let pages = &book.devices[0];
-        assert_eq!((pages.product.as_str(), pages.device.as_str()), ("product1", "device1"));
-        assert_eq!((pages.sent_last, pages.resent, pages.acknowledged_count()), (9, 2, 7));
-        assert_eq!(pages.acknowledged, [(1, 5), (8, 9)]);
+        assert!(ledger.ended);
+        assert_eq!(ledger.run, "RUN");
+        let device = &ledger.devices[0];
+        assert_eq!((device.product.as_str(), device.device.as_str()), ("product1", "device1"));
+        assert_eq!((device.sent_last, device.resent, device.acknowledged_count()), (9, 2, 7));
+        assert_eq!(device.acknowledged, [(1, 5), (8, 9)]);
     }
 
     #[test]
     fn a_cut_last_line_counts_as_not_written() {
-        let book =
-            Book::read(&b"jetlinks-bridge-ledger\t1\tR\ndevice\t0\tp\td\nsent\t0\t1\t20\nacknowledged\t0\t1\t1"[..])
+        let ledger =
+            Ledger::read(&b"jetlinks-bridge-ledger\t1\tR\ndevice\t0\tp\td\nsent\t0\t1\t20\nacknowledged\t0\t1\t1"[..])
                 .expect("the whole lines are fine");
-        assert!(!book.ended);
-        assert_eq!(book.devices[0].acknowledged_count(), 0);
+        assert!(!ledger.ended);
+        assert_eq!(ledger.devices[0].acknowledged_count(), 0);
     }
 
     #[test]
-    fn a_line_that_is_none_is_named() {
+    fn a_line_with_a_mistake_is_named_by_its_number() {
         for (lines, number, fault) in [
             (&[][..], 1, LineFault::Header),
             (&["jetlinks-bridge-ledger 2 RUN"], 1, LineFault::Header),
@@ -220,7 +221,7 @@ mod tests {
             (&[HEADER, "end", "end"], 3, LineFault::AfterEnd),
         ] {
             match read(lines) {
-                Err(BookError::Line(at, found)) => assert_eq!((at, found), (number, fault), "{lines:?}"),
+                Err(LedgerError::Line(at, found)) => assert_eq!((at, found), (number, fault), "{lines:?}"),
                 other => panic!("{lines:?} gave {other:?}"),
             }
         }

@@ -19,7 +19,7 @@ pub struct Identity {
     pub device: String,
     /// First part of its user name.
     pub secure_id: String,
-    /// What its password proves.
+    /// Secret that its password proves.
     pub secure_key: String,
 }
 
@@ -43,11 +43,11 @@ impl Identity {
     }
 }
 
-/// Why there are no devices to simulate.
+/// Reason for which there are no devices to simulate.
 #[derive(Debug, thiserror::Error)]
-pub enum RosterError {
+pub enum IdentitiesError {
     /// The registry file cannot be read, or has mistakes.
-    #[error("{0}: is no registry that can be used")]
+    #[error("{0}: not a registry that can be used")]
     Registry(PathBuf, #[source] FileError),
     /// It has fewer devices that can be simulated than asked for: found, wanted.
     #[error("{0}: {2} devices wanted, but {1} are enabled, have a key and are no children")]
@@ -70,8 +70,8 @@ struct OrderEntry {
 }
 
 /// The first `count` devices of a registry file that can connect by themselves.
-pub fn from_registry(path: &Path, product_secrets: bool, count: usize) -> Result<Vec<Identity>, RosterError> {
-    let unusable = |error| RosterError::Registry(path.to_owned(), error);
+pub fn from_registry(path: &Path, product_secrets: bool, count: usize) -> Result<Vec<Identity>, IdentitiesError> {
+    let unusable = |error| IdentitiesError::Registry(path.to_owned(), error);
     let registry = FileRegistry::open(path, product_secrets).map_err(unusable)?;
     let text = fs::read_to_string(path).map_err(|error| unusable(FileError::Io(error)))?;
     // Only a file that was replaced since it was opened is no table of devices here.
@@ -82,7 +82,7 @@ pub fn from_registry(path: &Path, product_secrets: bool, count: usize) -> Result
     });
     let identities: Vec<Identity> = known.take(count).collect();
     if identities.len() < count {
-        return Err(RosterError::TooFew(path.to_owned(), identities.len(), count));
+        return Err(IdentitiesError::TooFew(path.to_owned(), identities.len(), count));
     }
     Ok(identities)
 }
@@ -109,7 +109,7 @@ pub fn generate(count: u32, product: &str, prefix: &str, secure_id: &str, secure
 }
 
 /// Writes a registry file with these devices, readable for its owner alone. An existing file is never overwritten.
-pub fn write_registry(path: &Path, identities: &[Identity]) -> Result<(), RosterError> {
+pub fn write_registry(path: &Path, identities: &[Identity]) -> Result<(), IdentitiesError> {
     let write = || {
         let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         let mut out = io::BufWriter::new(file);
@@ -121,7 +121,7 @@ pub fn write_registry(path: &Path, identities: &[Identity]) -> Result<(), Roster
         }
         out.flush()
     };
-    write().map_err(|error| RosterError::Write(path.to_owned(), error))
+    write().map_err(|error| IdentitiesError::Write(path.to_owned(), error))
 }
 
 #[cfg(test)]
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     fn scratch(name: &str) -> PathBuf {
-        let path = std::env::temp_dir().join(format!("jetlinks-bridge-roster-{}-{name}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("jetlinks-bridge-identities-{}-{name}", std::process::id()));
         // A file of an earlier process with the same id; there usually is none.
         let _ = fs::remove_file(&path);
         path
@@ -144,7 +144,7 @@ mod tests {
         let path = scratch("generated");
         let devices = generate(3, "product1", "device", "te\"st", "key\\1");
         write_registry(&path, &devices).expect("the file is new");
-        assert!(matches!(write_registry(&path, &devices), Err(RosterError::Write(..))), "a file was overwritten");
+        assert!(matches!(write_registry(&path, &devices), Err(IdentitiesError::Write(..))), "a file was overwritten");
         let read = from_registry(&path, true, 3).expect("the file was just written");
         fs::remove_file(&path).expect("the file is there");
         assert_eq!(names(&read), ["device1", "device2", "device3"]);
@@ -185,7 +185,7 @@ mod tests {
         let two = two.expect("there are two");
         assert_eq!(names(&two), ["gw1", "device1"]);
         assert_eq!(two[1].secure_id, "shared");
-        assert!(matches!(three, Err(RosterError::TooFew(_, 2, 3))));
+        assert!(matches!(three, Err(IdentitiesError::TooFew(_, 2, 3))));
     }
 
     #[test]

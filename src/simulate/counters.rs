@@ -1,4 +1,4 @@
-//! What a simulation counts.
+//! Counters of a simulation.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +7,14 @@ use hdrhistogram::Histogram;
 use super::ledger::LedgerWriter;
 use crate::codec::coap::Code;
 
-/// Why a connection ended.
+/// Reason for the end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum End {
     /// The simulation is over.
     Finished,
     /// The server closed it.
     Closed,
-    /// CONNACK said no, with this code.
+    /// CONNACK refused it with this code.
     Refused(u8),
     /// The socket failed, or could not be connected.
     Failed(std::io::ErrorKind),
@@ -89,7 +89,7 @@ impl Latencies {
 
 /// Counters of all devices, and the ledger.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct Counters {
     /// Reports sent for the first time.
     pub sent: u64,
     /// Reports sent again on another connection.
@@ -122,7 +122,7 @@ pub(super) struct Tally {
     pub ledger: Option<LedgerWriter>,
 }
 
-impl Tally {
+impl Counters {
     /// Counts the end of a connection or of an attempt.
     pub(super) fn count_end(&mut self, end: End) {
         match end {

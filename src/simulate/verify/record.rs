@@ -1,4 +1,4 @@
-//! What is read of a stored envelope.
+//! A stored envelope, as far as a comparison needs it.
 
 use std::borrow::Cow;
 
@@ -20,9 +20,9 @@ pub struct StoredCopy<'a> {
     pub connection: u32,
 }
 
-/// What a record of the queue turned out to be.
+/// A record of the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Evidence<'a> {
+pub enum StoredRecord<'a> {
     /// A copy of a simulated report.
     Copy(StoredCopy<'a>),
     /// Another envelope: presence, replies, rejections, messages of real devices.
@@ -59,7 +59,7 @@ struct Properties<'a> {
 
 const REPORT: &str = "REPORT_PROPERTY";
 
-impl<'a> Evidence<'a> {
+impl<'a> StoredRecord<'a> {
     /// Reads an envelope in structured mode.
     pub fn structured(value: &'a [u8]) -> Self {
         match serde_json::from_slice::<Envelope<'_>>(value) {
@@ -78,16 +78,16 @@ impl<'a> Evidence<'a> {
 
     fn of(id: Cow<'a, str>, device: Cow<'a, str>, data: Data<'a>) -> Self {
         if data.message_type != REPORT {
-            return Evidence::Other;
+            return StoredRecord::Other;
         }
         let Properties { run, n, connection } = data.properties;
-        Evidence::Copy(StoredCopy { id, device, run, n, connection })
+        StoredRecord::Copy(StoredCopy { id, device, run, n, connection })
     }
 
     fn other(value: &[u8]) -> Self {
         let is_object =
             value.trim_ascii_start().starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(value).is_ok();
-        if is_object { Evidence::Other } else { Evidence::Unreadable }
+        if is_object { StoredRecord::Other } else { StoredRecord::Unreadable }
     }
 }
 
@@ -97,15 +97,21 @@ mod tests {
 
     const DATA: &str = r#"{"messageType":"REPORT_PROPERTY","messageId":"7","deviceId":"device1","timestamp":1,"properties":{"run":"R","connection":2,"n":7,"temperature":21.5}}"#;
 
-    fn copy<'a>() -> Evidence<'a> {
-        Evidence::Copy(StoredCopy { id: "01".into(), device: "device1".into(), run: "R".into(), n: 7, connection: 2 })
+    fn copy<'a>() -> StoredRecord<'a> {
+        StoredRecord::Copy(StoredCopy {
+            id: "01".into(),
+            device: "device1".into(),
+            run: "R".into(),
+            n: 7,
+            connection: 2,
+        })
     }
 
     #[test]
     fn both_modes_give_the_same_copy() {
         let structured = format!(r#"{{"specversion":"1.0","id":"01","type":"t","deviceid":"device1","data":{DATA}}}"#);
-        assert_eq!(Evidence::structured(structured.as_bytes()), copy());
-        assert_eq!(Evidence::binary("01", "device1", DATA.as_bytes()), copy());
+        assert_eq!(StoredRecord::structured(structured.as_bytes()), copy());
+        assert_eq!(StoredRecord::binary("01", "device1", DATA.as_bytes()), copy());
     }
 
     #[test]
@@ -116,10 +122,10 @@ mod tests {
             r#"{"id":"01"}"#,
             r#"{"messageType":"REPORT_PROPERTY","properties":{"run":"R","n":"7","connection":1}}"#,
         ] {
-            assert_eq!(Evidence::binary("01", "device1", other.as_bytes()), Evidence::Other, "{other}");
+            assert_eq!(StoredRecord::binary("01", "device1", other.as_bytes()), StoredRecord::Other, "{other}");
         }
         for unreadable in ["", "{", "7", r#"{"id":1}x"#] {
-            assert_eq!(Evidence::structured(unreadable.as_bytes()), Evidence::Unreadable, "{unreadable}");
+            assert_eq!(StoredRecord::structured(unreadable.as_bytes()), StoredRecord::Unreadable, "{unreadable}");
         }
     }
 }
