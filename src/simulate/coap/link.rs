@@ -40,6 +40,8 @@ impl Link {
         let failed = |error: std::io::Error| End::Failed(error.kind());
         let socket = UdpSocket::bind(SocketAddr::new(own, 0)).await.map_err(failed)?;
         socket.connect(address).await.map_err(failed)?;
+        // A socket takes nothing before the runtime knows that it would: the first datagram would be lost.
+        socket.writable().await.map_err(failed)?;
         let session = match security {
             Security::Aes => None,
             Security::Dtls(client, wire) => {
