@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use indicatif::{ProgressBar, ProgressStyle};
 use openssl::error::ErrorStack;
 use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval};
@@ -155,7 +156,7 @@ async fn simulate(
             }
         }
     }
-    let mut watch = Watch::new(schedule, progress, devices);
+    let mut watch = Watch::new(schedule, progress, devices, &fleet.plan);
     let mut ticks = interval(LEDGER_TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -175,6 +176,7 @@ async fn simulate(
     // Those that do not manage to say goodbye are cut off; nothing depends on it.
     let goodbye = async { while tasks.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+    watch.bar.finish_and_clear();
     let mut counters = fleet.counters.borrow_mut();
     if let Some(ledger) = &mut counters.ledger {
         ledger.end().map_err(SimulateError::Ledger)?;
@@ -186,6 +188,7 @@ async fn simulate(
 struct Watch {
     schedule: Schedule,
     progress: Progress,
+    bar: ProgressBar,
     devices: usize,
     ticks: u32,
     shown: Baseline,
@@ -195,9 +198,10 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(schedule: Schedule, progress: Progress, devices: usize) -> Self {
+    fn new(schedule: Schedule, progress: Progress, devices: usize, plan: &Plan) -> Self {
         let shown = Baseline::default();
-        Self { schedule, progress, devices, ticks: 0, shown, from: None, stopped: None, is_hurried: false }
+        let bar = if progress == Progress::Bar { bar(&schedule, devices, plan) } else { ProgressBar::hidden() };
+        Self { schedule, progress, bar, devices, ticks: 0, shown, from: None, stopped: None, is_hurried: false }
     }
 
     fn tick(&mut self, fleet: &Fleet) -> Result<(), SimulateError> {
@@ -256,7 +260,7 @@ impl Watch {
         let acknowledged = per_second(now.acknowledged - self.shown.acknowledged);
         let line = match self.progress {
             Progress::Quiet => return,
-            Progress::Text => format!(
+            Progress::Text | Progress::Bar => format!(
                 "{seconds} s: {} of {} connected, {} sent ({sent}/s), {} acknowledged ({acknowledged}/s), p99 {:.1} ms",
                 counters.connected,
                 self.devices,
@@ -273,8 +277,14 @@ impl Watch {
                 self.from.is_some()
             ),
         };
-        // Nobody reads stderr: nothing can be said about it either.
-        let _ = writeln!(io::stderr(), "{line}");
+        if self.progress == Progress::Bar {
+            // By time where the schedule has an end, else by the messages of all devices.
+            self.bar.set_position(if self.schedule.duration.is_some() { seconds } else { now.acknowledged });
+            self.bar.set_message(line);
+        } else {
+            // Nobody reads stderr: nothing can be said about it either.
+            let _ = writeln!(io::stderr(), "{line}");
+        }
         self.shown = now;
     }
 
@@ -292,6 +302,17 @@ impl Watch {
         };
         Summary::new(run, self.devices as u64, counters, counts)
     }
+}
+
+/// A bar on stderr as long as the schedule or all messages are; a line without a bar where neither has an end.
+fn bar(schedule: &Schedule, devices: usize, plan: &Plan) -> ProgressBar {
+    let messages = plan.count.checked_mul(devices as u64).filter(|all| *all > 0 && plan.qos != Qos::AtMostOnce);
+    let (bar, template) = match schedule.duration.map(|duration| duration.as_secs()).or(messages) {
+        Some(length) => (ProgressBar::new(length), "[{bar:20}] {eta} {wide_msg}"),
+        None => (ProgressBar::new_spinner(), "{wide_msg}"),
+    };
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    bar.with_style(style.progress_chars("#--"))
 }
 
 fn baseline(fleet: &Fleet) -> Baseline {

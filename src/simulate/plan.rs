@@ -67,8 +67,10 @@ pub struct Schedule {
 pub enum Progress {
     /// Not at all.
     Quiet,
-    /// In words.
+    /// A line of text now and then.
     Text,
+    /// A line that is written over, with the time that is left where the end is known.
+    Bar,
     /// As JSON.
     Json,
 }

@@ -1,5 +1,6 @@
 //! The command line of `simulate`.
 
+use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -175,6 +176,7 @@ impl SimulateArgs {
     pub(super) fn progress(&self) -> Progress {
         match self.output {
             _ if self.quiet => Progress::Quiet,
+            Output::Text if io::stderr().is_terminal() => Progress::Bar,
             Output::Text => Progress::Text,
             Output::Json => Progress::Json,
         }
