@@ -2,7 +2,7 @@
 
 use super::context::{Context, Event};
 use super::pending::{Awaits, Pending};
-use super::{Ending, Session};
+use super::{Ending, Phase, Session};
 use crate::codec::mqtt::{PacketId, Publish, PublishHead, Qos, encode};
 use crate::protocol::child;
 use crate::protocol::command::{Command, CommandError, CommandIdentity};
@@ -167,7 +167,7 @@ impl Session {
         if !is_addressed {
             return Err((Code::ClientOffline, "the device is not connected under this product"));
         }
-        if self.ending.is_some() || self.draining {
+        if self.phase != Phase::Serving {
             return Err((Code::ConnectionLost, "the session is ending"));
         }
         if command.timeout_ms.is_some_and(|timeout_ms| timeout_ms > ctx.limits.command_timeout_max_ms) {

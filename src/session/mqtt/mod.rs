@@ -100,6 +100,17 @@ impl Ending {
     }
 }
 
+/// Phase of a session. It only moves on, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Packets are taken in and commands are written.
+    Serving,
+    /// No packet is taken in and no command is written; the session ends once everything is acknowledged.
+    Draining,
+    /// Nothing is written to the device; records on their way to the queue still get there.
+    Ended(Ending),
+}
+
 /// A will, kept until the session ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredWill {
@@ -160,8 +171,7 @@ pub struct Session {
     exchanges: Vec<(PacketId, bool)>,
     pending: PendingCommands,
     next_packet_id: PacketId,
-    draining: bool,
-    ending: Option<Ending>,
+    phase: Phase,
     began_us: u64,
     /// When its last `online` was stored, and whether that may stand behind the `online` of a newer session.
     online_us: Option<u64>,
@@ -195,8 +205,7 @@ impl Session {
             exchanges: Vec::new(),
             pending: PendingCommands::default(),
             next_packet_id: PacketId::MIN,
-            draining: false,
-            ending: None,
+            phase: Phase::Serving,
             began_us: ctx.now.us,
             online_us: None,
             is_late: false,
@@ -211,7 +220,7 @@ impl Session {
     /// Says that the device is online, and the children that are bound to it: at the start, and once more when presence of
     /// an earlier session may have been stored behind it. Nothing once the session has ended.
     pub fn announce(&mut self, peer: &str, ctx: &mut Context<'_>) {
-        if self.ending.is_some() {
+        if self.has_ended() {
             return;
         }
         let record = ctx.encoder.online(&self.source(None), peer);
@@ -260,12 +269,19 @@ impl Session {
 
     /// Set once the session has ended.
     pub fn ending(&self) -> Option<Ending> {
-        self.ending
+        match self.phase {
+            Phase::Serving | Phase::Draining => None,
+            Phase::Ended(ending) => Some(ending),
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended(_))
     }
 
     /// Ended, and nothing of it is on its way any more: the place can be given to another.
     pub fn is_finished(&self) -> bool {
-        self.ending.is_some() && self.window.is_empty()
+        self.has_ended() && self.window.is_empty()
     }
 
     /// Records on their way to the queue.
@@ -275,10 +291,10 @@ impl Session {
 
     /// Whether the next packet may be taken in; while it may not, the connection is not read.
     pub fn wants_input(&self, limits: &Limits, load: &Load) -> bool {
-        self.ending.is_none()
-            && !self.draining
-            && self.window.len() < limits.inflight_per_connection
-            && load.takes_more(limits)
+        match self.phase {
+            Phase::Serving => self.window.len() < limits.inflight_per_connection && load.takes_more(limits),
+            Phase::Draining | Phase::Ended(_) => false,
+        }
     }
 
     /// Takes one packet in. Only while [`Session::wants_input`].
@@ -325,7 +341,7 @@ impl Session {
 
     /// Answers a PINGREQ that was read while no packet may be taken in.
     pub fn ping(&mut self, ctx: &mut Context<'_>) {
-        if self.ending.is_none() {
+        if !self.has_ended() {
             ctx.send.extend_from_slice(&encode::PINGRESP);
         }
     }
@@ -366,10 +382,8 @@ impl Session {
                 ctx.observer.event(Event::Stored { latency_us, queue_us });
                 ctx.encoder.tracer.end(settled.span, latency_us, None);
             }
-            if self.ending.is_some() {
-                continue;
-            }
             match settled.acknowledgement {
+                _ if self.has_ended() => {}
                 Acknowledgement::None | Acknowledgement::Presence => {}
                 Acknowledgement::Puback(id) => ctx.send.extend_from_slice(&encode::puback(id)),
                 Acknowledgement::Pubrec(id) => {
@@ -380,28 +394,36 @@ impl Session {
                 }
             }
         }
-        if self.draining && self.ending.is_none() && self.window.is_empty() {
-            self.end(Ending::Drained, ctx);
+        if !self.window.is_empty() {
+            return;
         }
-        if self.is_late && self.ending == Some(Ending::TakenOver) && self.window.is_empty() {
-            self.is_late = false;
-            // Its `online` may be the last one that counts, and the newer session may have ended before it hears so.
-            self.announce_end(Cause::SupersededByPolicy, ctx);
+        match self.phase {
+            Phase::Draining => self.end(Ending::Drained, ctx),
+            Phase::Ended(Ending::TakenOver) if self.is_late => {
+                self.is_late = false;
+                // Its `online` may be the last one that counts, and the newer session may have ended before it hears so.
+                self.announce_end(Cause::SupersededByPolicy, ctx);
+            }
+            Phase::Serving | Phase::Ended(_) => {}
         }
     }
 
     /// Notes that presence is stored, or that its fate will not be known.
     fn note_presence(&mut self, withdrawn: Option<LatePresence>, now_us: u64) {
         let is_slow = now_us.saturating_sub(self.began_us) > LATE_US;
-        if self.ending.is_none() {
-            self.online_us = Some(now_us);
-            self.is_late = is_slow;
-            if is_slow {
-                self.late_presence = self.late_presence.max(Some(LatePresence::Stored));
+        match self.phase {
+            Phase::Serving | Phase::Draining => {
+                self.online_us = Some(now_us);
+                self.is_late = is_slow;
+                if is_slow {
+                    self.late_presence = self.late_presence.max(Some(LatePresence::Stored));
+                }
             }
-        } else if withdrawn.is_some() {
-            self.is_late |= is_slow || withdrawn == Some(LatePresence::Unknown);
-            self.late_presence = self.late_presence.max(withdrawn);
+            Phase::Ended(_) if withdrawn.is_some() => {
+                self.is_late |= is_slow || withdrawn == Some(LatePresence::Unknown);
+                self.late_presence = self.late_presence.max(withdrawn);
+            }
+            Phase::Ended(_) => {}
         }
     }
 
@@ -420,7 +442,9 @@ impl Session {
 
     /// Stops taking packets in; ends as drained when everything is acknowledged.
     pub fn drain(&mut self, ctx: &mut Context<'_>) {
-        self.draining = true;
+        if self.phase == Phase::Serving {
+            self.phase = Phase::Draining;
+        }
         self.acknowledge(ctx);
     }
 
@@ -430,19 +454,17 @@ impl Session {
             .window
             .oldest_us()
             .is_some_and(|taken_us| ctx.now.us.saturating_sub(taken_us) >= ctx.limits.ack_timeout_us);
-        if self.ending.is_some() {
-            if overdue {
-                self.abandon(ctx);
+        match self.phase {
+            Phase::Ended(_) if overdue => self.abandon(ctx),
+            Phase::Ended(_) => {}
+            Phase::Serving | Phase::Draining if overdue => self.end(Ending::NotAcknowledged, ctx),
+            Phase::Serving if self.wants_input(ctx.limits, ctx.load) => {
+                if self.is_silent(ctx.now) {
+                    self.end(Ending::KeepAlive, ctx);
+                }
             }
-            return;
-        }
-        if overdue {
-            self.end(Ending::NotAcknowledged, ctx);
-        } else if !self.wants_input(ctx.limits, ctx.load) {
-            // Nobody reads, so nobody can hear.
-            self.heard(ctx.now.us);
-        } else if self.is_silent(ctx.now) {
-            self.end(Ending::KeepAlive, ctx);
+            // The connection is not read, so the device has no way to show that it lives.
+            Phase::Serving | Phase::Draining => self.heard(ctx.now.us),
         }
     }
 
@@ -464,10 +486,10 @@ impl Session {
 
     /// Ends the session; the first ending counts.
     pub fn end(&mut self, ending: Ending, ctx: &mut Context<'_>) {
-        if self.ending.is_some() {
-            return;
+        match self.phase {
+            Phase::Ended(_) => return,
+            Phase::Serving | Phase::Draining => self.phase = Phase::Ended(ending),
         }
-        self.ending = Some(ending);
         if self.replaces && self.online_us.is_none() && ending != Ending::TakenOver {
             self.window.keep_presence();
         } else {
