@@ -273,8 +273,8 @@ impl Run {
         assert!(session.in_flight() <= world.limits.inflight_per_connection + OWN_RECORDS, "the window has no bound");
         assert_eq!(world.load.held_records, session.in_flight());
         assert!(session.in_flight() > 0 || world.load.held_bytes == 0, "bytes are held for nothing");
-        assert!(session.waiting_commands() <= world.limits.commands_per_device);
-        assert_eq!(world.load.commands, session.waiting_commands());
+        assert!(session.command_deadlines().count() <= world.limits.commands_per_device);
+        assert_eq!(world.load.commands, session.command_deadlines().count());
         if session.ending().is_none() {
             // A session that ends before its `online` was handed over withdraws it.
             let is_first = world.queue.taken.first().is_none_or(Option::is_none);

@@ -25,9 +25,4 @@ impl<'a> Route<'a> {
     pub fn about(&self) -> &'a str {
         self.children.last().copied().unwrap_or(self.device)
     }
-
-    /// Whether the message is about a child of the connected device.
-    pub fn is_child(&self) -> bool {
-        !self.children.is_empty()
-    }
 }

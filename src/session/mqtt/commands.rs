@@ -59,7 +59,7 @@ impl Session {
         let timestamp = command.timestamp.unwrap_or(ctx.now.unix_ms as i64);
         let packet = command.downlink(&message_id, timestamp);
         let qos = self.subscriptions.qos(&packet.topic);
-        let packet_id = (qos != Qos::AtMostOnce).then(|| self.free_packet_id());
+        let packet_id = (qos != Qos::AtMostOnce).then(|| self.pending.free_packet_id());
         let head = PublishHead { dup: false, qos, retain: false, topic: &packet.topic, packet_id };
         encode::publish(ctx.send, &Publish { head, payload: &packet.body });
 
@@ -115,11 +115,6 @@ impl Session {
     /// When the commands that wait for an outcome get TIME_OUT, us of the worker's clock.
     pub fn command_deadlines(&self) -> impl Iterator<Item = u64> + '_ {
         self.pending.deadlines_us()
-    }
-
-    /// Commands that wait for an outcome.
-    pub fn waiting_commands(&self) -> usize {
-        self.pending.len()
     }
 
     pub(super) fn puback(&mut self, id: PacketId, ctx: &mut Context<'_>) {
@@ -183,17 +178,6 @@ impl Session {
             return Err((Code::SystemBusy, TOO_MANY));
         }
         Ok(())
-    }
-
-    /// A packet id that no waiting command holds. There is one: far fewer wait than ids exist.
-    fn free_packet_id(&mut self) -> PacketId {
-        loop {
-            let id = self.next_packet_id;
-            self.next_packet_id = id.checked_add(1).unwrap_or(PacketId::MIN);
-            if !self.pending.holds_packet(id) {
-                return id;
-            }
-        }
     }
 }
 

@@ -26,6 +26,7 @@ pub(crate) mod fake;
 #[cfg(test)]
 mod outcomes;
 mod pending;
+mod presence;
 mod publish;
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,9 @@ pub use context::{Context, DropReason, Event, Observer};
 pub use pending::Pending;
 
 use self::pending::PendingCommands;
+use self::presence::Presence;
+#[cfg(test)]
+pub(crate) use self::presence::SETTLED_US;
 pub use self::window::LatePresence;
 use self::window::{Acknowledgement, Settled, Window};
 use crate::codec::mqtt::{ConnectCode, Packet, PacketId, Qos, Version, encode};
@@ -49,13 +53,6 @@ use crate::protocol::uplink::{Record, Refusal};
 
 /// QoS 2 exchanges that a device may have open; one more is an error of the protocol. 4 bytes each.
 const EXCHANGES_MAX: usize = 1024;
-
-/// An `online` that is stored longer than this after its session began may stand behind that of a newer session, us: of
-/// one on another replica, which this one could not hear of.
-const LATE_US: u64 = 1_000_000;
-
-/// Replicas that hear of each other again agree within this time, us.
-pub(crate) const SETTLED_US: u64 = 5_000_000;
 
 /// Why a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,8 +158,7 @@ pub struct Session {
     device: DeviceId,
     id: Box<str>,
     version: Version,
-    keep_alive_us: u64,
-    heard_us: u64,
+    keep_alive: KeepAlive,
     will: Option<Box<StoredWill>>,
     children: Box<[BoundChild]>,
     window: Window,
@@ -170,23 +166,23 @@ pub struct Session {
     /// QoS 2 messages received and not yet released, and whether PUBREC was sent.
     exchanges: Vec<(PacketId, bool)>,
     pending: PendingCommands,
-    next_packet_id: PacketId,
     phase: Phase,
-    began_us: u64,
-    /// When its last `online` was stored, and whether that may stand behind the `online` of a newer session.
-    online_us: Option<u64>,
-    is_late: bool,
-    /// Whether a session gave way to it, which therefore says no `offline`.
-    replaces: bool,
-    /// See [`Session::take_late_presence`].
-    late_presence: Option<LatePresence>,
+    presence: Presence,
+}
+
+/// Silence of a device, measured by the worker's clock.
+#[derive(Debug)]
+struct KeepAlive {
+    allowed_us: u64,
+    /// The latest moment at which the device lived.
+    heard_us: u64,
 }
 
 impl Session {
     /// Begins a session that was authenticated: `online` goes to the queue before anything else of the session, CONNACK
     /// to the device.
     pub fn start(opening: Opening<'_>, ctx: &mut Context<'_>) -> Self {
-        let keep_alive_us = match opening.keep_alive_secs {
+        let allowed_us = match opening.keep_alive_secs {
             0 => ctx.limits.keep_alive_max_us,
             // MQTT-3.1.2-24: one and a half times what the client asked for.
             seconds => u64::from(seconds) * 1_500_000,
@@ -196,21 +192,15 @@ impl Session {
             device: opening.device,
             id: opening.id,
             version: opening.version,
-            keep_alive_us,
-            heard_us: ctx.now.us,
+            keep_alive: KeepAlive { allowed_us, heard_us: ctx.now.us },
             will: opening.will.map(Box::new),
             children: opening.children,
             window: Window::new(opening.slot, opening.generation),
             subscriptions: Subscriptions::default(),
             exchanges: Vec::new(),
-            pending: PendingCommands::default(),
-            next_packet_id: PacketId::MIN,
+            pending: PendingCommands::new(),
             phase: Phase::Serving,
-            began_us: ctx.now.us,
-            online_us: None,
-            is_late: false,
-            replaces: false,
-            late_presence: None,
+            presence: Presence::new(ctx.now.us),
         };
         session.announce(opening.peer, ctx);
         ctx.send.extend_from_slice(&encode::connack(ConnectCode::Accepted));
@@ -231,15 +221,14 @@ impl Session {
     /// Notes that an older session gives way to this one: as that one writes no `offline`, this one's `online` must be stored,
     /// even when it has ended by then.
     pub fn replaces_another(&mut self) {
-        self.replaces = true;
+        self.presence.replaces_another();
     }
 
     /// Set when presence of this session may be stored behind that of a newer one, which must be
     /// [announced](Session::announce) again then. Told once each time that it is so, and when nothing of it can come later
     /// than that: what was handed over before the queue was lost comes before what was handed over since.
     pub fn take_late_presence(&mut self) -> Option<LatePresence> {
-        let is_known = self.late_presence == Some(LatePresence::Stored) || self.window.is_empty();
-        self.late_presence.take_if(|_| is_known)
+        self.presence.take_late(self.window.is_empty())
     }
 
     /// The device.
@@ -375,7 +364,11 @@ impl Session {
         while let Some(settled) = self.window.pop() {
             release(&settled, ctx.load);
             if settled.acknowledgement == Acknowledgement::Presence {
-                self.note_presence(settled.late, ctx.now.us);
+                match (self.phase, settled.late) {
+                    (Phase::Serving | Phase::Draining, _) => self.presence.stored(ctx.now.us),
+                    (Phase::Ended(_), Some(fate)) => self.presence.stored_after_end(fate, ctx.now.us),
+                    (Phase::Ended(_), None) => {}
+                }
             }
             if let Some(queue_us) = settled.queue_us.filter(|_| settled.acknowledgement != Acknowledgement::Presence) {
                 let latency_us = ctx.now.us.saturating_sub(settled.taken_us);
@@ -399,31 +392,12 @@ impl Session {
         }
         match self.phase {
             Phase::Draining => self.end(Ending::Drained, ctx),
-            Phase::Ended(Ending::TakenOver) if self.is_late => {
-                self.is_late = false;
-                // Its `online` may be the last one that counts, and the newer session may have ended before it hears so.
-                self.announce_end(Cause::SupersededByPolicy, ctx);
-            }
-            Phase::Serving | Phase::Ended(_) => {}
-        }
-    }
-
-    /// Notes that presence is stored, or that its fate will not be known.
-    fn note_presence(&mut self, withdrawn: Option<LatePresence>, now_us: u64) {
-        let is_slow = now_us.saturating_sub(self.began_us) > LATE_US;
-        match self.phase {
-            Phase::Serving | Phase::Draining => {
-                self.online_us = Some(now_us);
-                self.is_late = is_slow;
-                if is_slow {
-                    self.late_presence = self.late_presence.max(Some(LatePresence::Stored));
+            Phase::Ended(Ending::TakenOver) => {
+                if self.presence.take_owed_offline() {
+                    self.announce_end(Cause::SupersededByPolicy, ctx);
                 }
             }
-            Phase::Ended(_) if withdrawn.is_some() => {
-                self.is_late |= is_slow || withdrawn == Some(LatePresence::Unknown);
-                self.late_presence = self.late_presence.max(withdrawn);
-            }
-            Phase::Ended(_) => {}
+            Phase::Serving | Phase::Ended(_) => {}
         }
     }
 
@@ -471,17 +445,17 @@ impl Session {
     /// Notes that the device lived at `at_us` of the worker's clock: a byte came from it, or it took one, or it could not
     /// be heard as its connection was not read. The keep-alive is measured from the latest such moment.
     pub fn heard(&mut self, at_us: u64) {
-        self.heard_us = self.heard_us.max(at_us);
+        self.keep_alive.heard_us = self.keep_alive.heard_us.max(at_us);
     }
 
     /// Takes `unread_us` out of the silence until now: time in which no connection was read.
     pub fn excuse(&mut self, unread_us: u64, now: Now) {
-        self.heard_us = self.heard_us.saturating_add(unread_us).min(now.us);
+        self.keep_alive.heard_us = self.keep_alive.heard_us.saturating_add(unread_us).min(now.us);
     }
 
     /// Whether the device was silent for longer than its keep-alive allows.
     pub fn is_silent(&self, now: Now) -> bool {
-        now.us.saturating_sub(self.heard_us) >= self.keep_alive_us
+        now.us.saturating_sub(self.keep_alive.heard_us) >= self.keep_alive.allowed_us
     }
 
     /// Ends the session; the first ending counts.
@@ -490,17 +464,11 @@ impl Session {
             Phase::Ended(_) => return,
             Phase::Serving | Phase::Draining => self.phase = Phase::Ended(ending),
         }
-        if self.replaces && self.online_us.is_none() && ending != Ending::TakenOver {
+        if self.presence.end(ending, ctx.now.us) {
             self.window.keep_presence();
         } else {
             // Stored now, it could stand behind the `online` of the device's next session.
             self.window.withdraw_presence();
-        }
-        let is_settled = self.online_us.is_none_or(|online_us| ctx.now.us.saturating_sub(online_us) > SETTLED_US);
-        if is_settled {
-            self.is_late = false;
-        } else if ending == Ending::TakenOver {
-            self.late_presence = Some(LatePresence::Stored);
         }
         if ending == Ending::NotAcknowledged {
             self.abandon(ctx);

@@ -66,12 +66,19 @@ impl Pending {
 }
 
 /// The waiting commands of one session, in the order in which they were sent.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct PendingCommands {
     waiting: Vec<Pending>,
+    /// The next packet id to try.
+    next_packet_id: PacketId,
 }
 
 impl PendingCommands {
+    /// A session without commands.
+    pub fn new() -> Self {
+        Self { waiting: Vec::new(), next_packet_id: PacketId::MIN }
+    }
+
     /// How many wait.
     pub fn len(&self) -> usize {
         self.waiting.len()
@@ -102,6 +109,17 @@ impl PendingCommands {
     /// Whether a packet with this id waits for its PUBACK or its reply.
     pub fn holds_packet(&self, id: PacketId) -> bool {
         self.waiting.iter().any(|pending| pending.packet_id == Some(id))
+    }
+
+    /// A packet id that no waiting command holds. There is one: far fewer wait than ids exist.
+    pub fn free_packet_id(&mut self) -> PacketId {
+        loop {
+            let id = self.next_packet_id;
+            self.next_packet_id = id.checked_add(1).unwrap_or(PacketId::MIN);
+            if !self.holds_packet(id) {
+                return id;
+            }
+        }
     }
 
     /// Removes the command that this message answers.
