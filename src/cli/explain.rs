@@ -255,7 +255,7 @@ mod tests {
 
     use super::*;
     use crate::config;
-    use crate::protocol::printable::must_be_escaped;
+    use crate::protocol::json::must_be_escaped;
 
     #[derive(Parser)]
     struct Line {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use crate::protocol::printable::must_be_escaped;
+use crate::protocol::json::must_be_escaped;
 
 /// Shape of what is printed, the argument `--output`. What the JSON holds says the help of each subcommand.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]

@@ -3,7 +3,7 @@
 use md5::{Digest, Md5};
 use subtle::ConstantTimeEq;
 
-use super::hex;
+use super::mac::to_hex;
 
 /// How far the timestamp of a user name may be from the bridge's clock, either way, in ms.
 pub const TIMESTAMP_WINDOW_MS: u64 = 300_000;
@@ -86,7 +86,7 @@ pub fn verify(
 
 /// The password that belongs to a user name: md5 hex, lower case.
 pub fn sign(username: &str, secure_key: &str) -> [u8; 32] {
-    hex::encode(&Md5::new().chain_update(username).chain_update(b"|").chain_update(secure_key).finalize())
+    to_hex(&Md5::new().chain_update(username).chain_update(b"|").chain_update(secure_key).finalize())
 }
 
 /// Compares without telling by its time where the first difference is.

@@ -1,9 +1,7 @@
 //! Bytes to packets.
 
-use super::packet::{
-    Connect, Credentials, Filters, Packet, PacketId, Publish, PublishHead, Qos, TopicFilters, Version, Will,
-};
 use super::text::{split_binary, split_filter, split_text, split_topic};
+use super::{Connect, Credentials, Filters, Packet, PacketId, Publish, PublishHead, Qos, TopicFilters, Version, Will};
 
 /// Extent of the packet at the front of the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Packets to bytes.
 
-use super::packet::{Connect, ConnectCode, PacketId, Publish, Qos, Version};
+use super::{Connect, ConnectCode, PacketId, Publish, Qos, Version};
 
 /// CONNACK; session present is always 0, as no session outlives its connection.
 pub fn connack(code: ConnectCode) -> [u8; 4] {

@@ -1,19 +1,15 @@
 //! Commands: from a queue's record to the packet that a device gets.
 
-mod body;
 mod error;
 mod headers;
 mod identity;
 mod message_ids;
 mod read;
-mod unreadable;
 
-pub use body::CommandBody;
-pub use error::CommandError;
+pub use error::{CommandError, UnreadableCommand};
 pub use headers::{CALLER_ID_BYTES_MAX, HEADERS, with_fields_of_raw, with_headers};
 pub use identity::CommandIdentity;
 pub use message_ids::MessageIds;
-pub use unreadable::UnreadableCommand;
 
 use super::json::write_string;
 use super::message::write_integer;
@@ -50,6 +46,15 @@ pub struct Command {
     pub about_product: Option<String>,
     /// What the device gets beside type, id and time.
     pub body: CommandBody,
+}
+
+/// The payload of a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommandBody {
+    /// Members of the JSON object that the device gets, each with a comma before it.
+    Members(String),
+    /// Bytes as they are, for `DIRECT`.
+    Raw(Vec<u8>),
 }
 
 /// A command as the device gets it.

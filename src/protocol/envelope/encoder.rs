@@ -4,8 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::head::{Head, Origin};
 use super::place::Place;
-use super::rejection::subject_too_long;
-use super::{EnvelopeType, Mode, Reason, Rejection, Source};
+use super::{EnvelopeType, Mode, Reason, Rejection, Source, subject_too_long};
 use crate::protocol::address::{SUBJECT_BYTES_MAX, write_token};
 use crate::protocol::clock::{RFC3339_BYTES, rfc3339};
 use crate::protocol::downlink::Outcome;

@@ -7,13 +7,11 @@
 //!    the queue has the message, or the caller its outcome.
 
 mod context;
-#[cfg(test)]
-pub(crate) mod fake;
-mod ratio;
 mod span;
 mod tracer;
 
 pub use context::{SpanId, TRACEPARENT_BYTES, TraceContext, TraceId, Traceparent};
-pub use ratio::SampleRatio;
 pub use span::{Operation, Span};
-pub use tracer::{SpanSink, Tracer};
+#[cfg(test)]
+pub(crate) use tracer::fake;
+pub use tracer::{SampleRatio, SpanSink, Tracer};

@@ -2,8 +2,31 @@
 
 use std::fmt;
 
-use super::{SampleRatio, Span, SpanId, TraceContext, TraceId};
+use super::{Span, SpanId, TraceContext, TraceId};
 use crate::protocol::random::Random;
+
+/// A share of traces, from none (the default) to all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SampleRatio(u64);
+
+impl SampleRatio {
+    /// All traces: ids have 63 bits that decide.
+    const ALL: u64 = 1 << 63;
+
+    /// The share; `None` outside 0 to 1.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 2^63, and whole enough")]
+    #[expect(clippy::cast_precision_loss, reason = "2^63 is exact")]
+    pub fn new(share: f64) -> Option<Self> {
+        (0.0..=1.0).contains(&share).then_some(Self((share * Self::ALL as f64) as u64))
+    }
+
+    /// Whether a trace is among them, by the second half of its id. Everybody who decides so decides alike: it is what
+    /// `TraceIdRatioBased` does elsewhere.
+    #[inline]
+    pub fn takes(self, id: u64) -> bool {
+        id >> 1 < self.0
+    }
+}
 
 /// Takes finished spans.
 pub trait SpanSink {
@@ -75,12 +98,37 @@ impl fmt::Debug for Tracer {
     }
 }
 
+/// A tracer that keeps its spans, for tests.
+#[cfg(test)]
+pub(crate) mod fake {
+    use std::sync::{Arc, Mutex};
+
+    use super::{SampleRatio, Span, SpanSink, Tracer};
+
+    /// Spans that have ended.
+    pub(crate) type Ended = Arc<Mutex<Vec<Span>>>;
+
+    struct FakeSink(Ended);
+
+    impl SpanSink for FakeSink {
+        fn take(&mut self, span: Span) {
+            self.0.lock().expect("one thread").push(span);
+        }
+    }
+
+    /// A tracer that samples that share of the traces which begin there. Those of different shares give different names.
+    pub(crate) fn tracer(share: f64) -> (Tracer, Ended) {
+        let ended = Ended::default();
+        let ratio = SampleRatio::new(share).expect("a share");
+        (Tracer::new(ratio, u128::from(share.to_bits()), Box::new(FakeSink(Arc::clone(&ended)))), ended)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::protocol::trace::fake;
 
     #[test]
     fn off_there_is_no_trace_even_where_the_caller_has_one() {
@@ -109,5 +157,24 @@ mod tests {
         let spans: HashSet<_> = contexts.iter().map(|context| context.span_id).collect();
         assert_eq!((traces.len(), spans.len()), (10_000, 10_000));
         assert!(contexts.iter().all(|context| TraceContext::parse(context.to_text().as_str()) == Some(*context)));
+    }
+
+    #[test]
+    fn none_all_and_a_share_are_what_they_say() {
+        let taken = |share: f64| {
+            let ratio = SampleRatio::new(share).expect("a share");
+            let mut random = Random::new(1);
+            (0..100_000).filter(|_| ratio.takes(random.draw())).count()
+        };
+        assert_eq!((taken(0.0), taken(1.0)), (0, 100_000));
+        assert!((900..1_100).contains(&taken(0.01)), "{}", taken(0.01));
+        assert!(SampleRatio::new(1.0).is_some_and(|all| all.takes(u64::MAX)));
+    }
+
+    #[test]
+    fn what_is_no_share_is_none() {
+        for share in [-0.1, 1.000_001, f64::NAN, f64::INFINITY] {
+            assert_eq!(SampleRatio::new(share), None, "{share}");
+        }
     }
 }

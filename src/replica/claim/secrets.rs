@@ -3,8 +3,7 @@
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
-use crate::protocol::hex;
-use crate::protocol::mac::SigningKeys;
+use crate::protocol::mac::{SigningKeys, from_hex, to_hex};
 
 /// Digits of a signature.
 pub(super) const SIGNATURE_DIGITS: usize = 64;
@@ -27,12 +26,12 @@ impl ClaimSecrets {
 
     /// The signature of a text.
     pub(super) fn sign(&self, text: &str) -> [u8; SIGNATURE_DIGITS] {
-        hex::encode(&with_text(self.0.current(), text).finalize().into_bytes())
+        to_hex(&with_text(self.0.current(), text).finalize().into_bytes())
     }
 
     /// Whether one of the secrets made that signature of the text. Takes the same time whatever differs.
     pub(super) fn made(&self, signature: &str, text: &str) -> bool {
-        let Some(signature) = hex::decode::<{ SIGNATURE_DIGITS / 2 }>(signature.as_bytes()) else { return false };
+        let Some(signature) = from_hex::<{ SIGNATURE_DIGITS / 2 }>(signature.as_bytes()) else { return false };
         self.0.any(|key| with_text(key, text).verify_slice(&signature).is_ok())
     }
 }

@@ -9,9 +9,11 @@ use std::collections::HashMap;
 
 use super::PeerKey;
 use super::fingerprint::Fingerprint;
-use super::timing::DOWNLOAD_US;
 use crate::codec::coap::Block;
 use crate::protocol::id::DeviceId;
+
+/// How long an answer in blocks can be fetched: as long as a client waits for one block.
+const DOWNLOAD_US: u64 = 93_000_000;
 
 /// Size exponent of the largest blocks, for clients that do not say what they want.
 pub(super) const SIZE_EXPONENT_MAX: u8 = 6;

@@ -6,12 +6,12 @@
 use md5::{Digest, Md5};
 
 use crate::protocol::auth::{TIMESTAMP_WINDOW_MS, eq_ignoring_case};
-use crate::protocol::hex;
+use crate::protocol::mac::to_hex;
 use crate::protocol::message::{Undecodable, key, last_of_each, timestamp};
 
 /// The signature that belongs to a payload: md5 hex, lower case.
 pub fn sign(payload: &[u8], secure_key: &str) -> [u8; 32] {
-    hex::encode(&Md5::new().chain_update(payload).chain_update(secure_key).finalize())
+    to_hex(&Md5::new().chain_update(payload).chain_update(secure_key).finalize())
 }
 
 /// Whether the signature, in either case, is that of the payload. Costs the same whatever is wrong; a device without a

@@ -29,7 +29,6 @@ mod judge;
 mod peer;
 mod seen;
 mod settings;
-mod timing;
 mod token;
 mod upload;
 

@@ -12,8 +12,10 @@ use std::collections::{HashMap, VecDeque};
 use super::PeerKey;
 use super::exchange::Ticket;
 use super::fingerprint::Fingerprint;
-use super::timing::EXCHANGE_LIFETIME_US;
 use crate::codec::coap::MessageToken;
+
+/// EXCHANGE_LIFETIME: after this nothing of a message is on its way any more, so its id may name another.
+const EXCHANGE_LIFETIME_US: u64 = 247_000_000;
 
 /// Ticks in which every peer is looked at once.
 const TICKS_PER_ROUND: usize = 128;

@@ -8,8 +8,7 @@ use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::protocol::hex;
-use crate::protocol::mac::SigningKeys;
+use crate::protocol::mac::{SigningKeys, from_hex, to_hex};
 
 /// Length of a token: hex digits, as devices have fixed buffers.
 pub const TOKEN_BYTES: usize = 32;
@@ -47,7 +46,7 @@ impl TokenSecrets {
         let mut token = [0; EXPIRY_BYTES + MAC_BYTES];
         token[..EXPIRY_BYTES].copy_from_slice(&expiry);
         token[EXPIRY_BYTES..].copy_from_slice(&sign(self.0.current(), device, secure_key, expiry));
-        hex::encode(&token)
+        to_hex(&token)
     }
 
     /// Whether the device may use the token now. Takes the same time whatever is wrong with its MAC.
@@ -55,7 +54,7 @@ impl TokenSecrets {
     /// # Errors
     /// [`TokenError`], for the log.
     pub fn verify(&self, token: &[u8], device: &str, secure_key: &str, now_secs: u64) -> Result<(), TokenError> {
-        let token: [u8; EXPIRY_BYTES + MAC_BYTES] = hex::decode(token).ok_or(TokenError::Form)?;
+        let token: [u8; EXPIRY_BYTES + MAC_BYTES] = from_hex(token).ok_or(TokenError::Form)?;
         let [e0, e1, e2, e3, mac @ ..] = token;
         let expiry = [e0, e1, e2, e3];
         let is_made = self.0.any(|key| sign(key, device, secure_key, expiry).ct_eq(&mac).into());

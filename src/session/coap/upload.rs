@@ -17,9 +17,11 @@ use std::rc::Rc;
 
 use super::PeerKey;
 use super::demand::Part;
-use super::timing::UPLOAD_IDLE_US;
 use crate::codec::coap::Block;
 use crate::protocol::network::Network;
+
+/// MAX_TRANSMIT_WAIT: a client that has lost this long gives a block up.
+const UPLOAD_IDLE_US: u64 = 93_000_000;
 
 /// What a block led to.
 #[derive(Debug, PartialEq, Eq)]

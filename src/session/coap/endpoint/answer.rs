@@ -6,9 +6,17 @@ use crate::protocol::uplink::{Handover, Token};
 use crate::session::coap::demand::Demand;
 use crate::session::coap::exchange::{Answer, Apart, Caller, Exchange, Queued, Stage, Ticket};
 use crate::session::coap::seen::Sighting;
-use crate::session::coap::timing::{ACK_TIMEOUT_US, RETRANSMISSIONS_MAX, RETRY_SECS};
 use crate::session::coap::{Context, DropReason, Event, PeerKey};
 use crate::session::mqtt::Event as MessageEvent;
+
+/// ACK_TIMEOUT: an answer of its own is sent again after this, at least; at most half as much later.
+const ACK_TIMEOUT_US: u64 = 2_000_000;
+
+/// MAX_RETRANSMIT: how often it is sent again, each time after twice the time before.
+const RETRANSMISSIONS_MAX: u8 = 4;
+
+/// Max-Age of 5.03, in seconds: when the device may try again.
+const RETRY_SECS: u32 = 5;
 
 impl Endpoint {
     /// The peer has an answer of its own, or does not want it.

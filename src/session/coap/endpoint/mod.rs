@@ -10,7 +10,6 @@ use super::download::{Asked, Downloads, Fetched, SIZE_EXPONENT_MAX};
 use super::exchange::{Answer, Caller, Exchanges, Queued, Stage, Ticket};
 use super::judge::{Judge, Verdict};
 use super::seen::Seen;
-use super::timing::ACK_DELAY_US;
 use super::upload::Uploads;
 use super::{Context, DropReason, Event, Found, PeerKey, Settings};
 use crate::codec::coap::{Block, Code, Kind, Malformed, decode, empty};
@@ -19,6 +18,10 @@ use crate::protocol::id::DeviceId;
 use crate::protocol::random::Random;
 use crate::protocol::uplink::{Handover, Refusal, Token};
 use crate::session::mqtt::Event as MessageEvent;
+
+/// How long an answer may be thought about before the request gets an empty ACK. Below the 2 s after which clients send
+/// it again.
+const ACK_DELAY_US: u64 = 1_000_000;
 
 /// Set in the slot of every token of an endpoint.
 const ENDPOINT_BIT: u32 = 1 << 31;
