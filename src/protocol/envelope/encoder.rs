@@ -12,7 +12,7 @@ use crate::protocol::json::write_string;
 use crate::protocol::message::{Message, write_base64};
 use crate::protocol::topic::Route;
 use crate::protocol::trace::{Operation, Span, TraceContext, Tracer};
-use crate::protocol::ulid::{ULID_TEXT_BYTES, UlidGenerator};
+use crate::protocol::ulid::{self, ULID_TEXT_BYTES, UlidGenerator};
 use crate::protocol::uplink::{Addressing, Channel, Record};
 
 /// Small envelopes are cut from chunks of this size, so one that is held keeps at most this much more in memory.
@@ -333,7 +333,7 @@ impl Encoder {
     }
 
     fn id(&mut self) -> [u8; ULID_TEXT_BYTES] {
-        self.ulids.generate(self.now_ms).to_text()
+        ulid::text(self.ulids.generate(self.now_ms))
     }
 }
 
