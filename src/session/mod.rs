@@ -3,3 +3,4 @@
 
 pub mod coap;
 pub mod mqtt;
+pub mod slots;

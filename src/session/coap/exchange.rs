@@ -6,13 +6,26 @@ use super::seen::RequestKey;
 use crate::codec::coap::{Block, Code, Draft, Kind, option};
 use crate::protocol::id::DeviceId;
 use crate::protocol::trace::Span;
-use crate::protocol::uplink::Record;
+use crate::protocol::uplink::{Record, Token};
+use crate::session::slots::Slots;
 
-/// Names an open request, and not a later one in its place.
+/// Names an open request, and not a later one in its slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ticket {
+pub(super) struct ExchangeId {
     pub(super) slot: u32,
     pub(super) generation: u16,
+}
+
+impl From<Token> for ExchangeId {
+    fn from(token: Token) -> Self {
+        Self { slot: token.slot, generation: token.generation }
+    }
+}
+
+impl From<ExchangeId> for Token {
+    fn from(id: ExchangeId) -> Self {
+        Self { slot: id.slot, generation: id.generation, sequence: 0 }
+    }
 }
 
 /// What an answer must say.
@@ -137,73 +150,44 @@ pub(super) struct Exchange {
     pub(super) stage: Stage,
 }
 
-#[derive(Debug)]
-struct Slot {
-    generation: u16,
-    exchange: Option<Exchange>,
-}
-
-/// Places for open requests, by number.
+/// Open requests.
 #[derive(Debug)]
 pub(super) struct Exchanges {
-    slots: Vec<Slot>,
-    free: Vec<u32>,
-    len: usize,
+    slots: Slots<Exchange>,
     max: usize,
 }
 
 impl Exchanges {
     pub(super) fn new(max: usize) -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), len: 0, max }
+        Self { slots: Slots::new(), max }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.len
+        self.slots.len()
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.len >= self.max
+        self.slots.len() >= self.max
     }
 
     /// Takes one in; the caller has seen that there is room.
-    pub(super) fn insert(&mut self, exchange: Exchange) -> Ticket {
-        self.len += 1;
-        match self.free.pop() {
-            Some(slot) => {
-                let place = &mut self.slots[slot as usize];
-                place.exchange = Some(exchange);
-                Ticket { slot, generation: place.generation }
-            }
-            None => {
-                self.slots.push(Slot { generation: 0, exchange: Some(exchange) });
-                Ticket { slot: u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX), generation: 0 }
-            }
-        }
+    pub(super) fn insert(&mut self, exchange: Exchange) -> ExchangeId {
+        self.slots.insert(exchange).into()
     }
 
-    pub(super) fn get(&mut self, ticket: Ticket) -> Option<&mut Exchange> {
-        let slot = self.slots.get_mut(ticket.slot as usize)?;
-        slot.exchange.as_mut().filter(|_| slot.generation == ticket.generation)
+    pub(super) fn get(&mut self, id: ExchangeId) -> Option<&mut Exchange> {
+        self.slots.find_mut(id.into())
     }
 
-    pub(super) fn remove(&mut self, ticket: Ticket) -> Option<Exchange> {
-        let slot = self.slots.get_mut(ticket.slot as usize).filter(|slot| slot.generation == ticket.generation)?;
-        let exchange = slot.exchange.take()?;
-        slot.generation = slot.generation.wrapping_add(1);
-        self.free.push(ticket.slot);
-        self.len -= 1;
-        Some(exchange)
+    pub(super) fn remove(&mut self, id: ExchangeId) -> Option<Exchange> {
+        self.slots.release(id.into())
     }
 
-    /// All of them, in the order of their arrival.
-    pub(super) fn tickets(&self) -> Vec<Ticket> {
-        let mut tickets: Vec<(u64, Ticket)> = Vec::with_capacity(self.len);
-        for (slot, place) in (0..).zip(&self.slots) {
-            if let Some(exchange) = &place.exchange {
-                tickets.push((exchange.number, Ticket { slot, generation: place.generation }));
-            }
-        }
-        tickets.sort_unstable_by_key(|(number, _)| *number);
-        tickets.into_iter().map(|(_, ticket)| ticket).collect()
+    /// Their ids, in the order of their arrival.
+    pub(super) fn ids(&self) -> Vec<ExchangeId> {
+        let mut open: Vec<(u64, Token)> =
+            self.slots.entries().map(|(token, exchange)| (exchange.number, token)).collect();
+        open.sort_unstable_by_key(|(number, _)| *number);
+        open.into_iter().map(|(_, token)| token.into()).collect()
     }
 }

@@ -10,7 +10,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::PeerKey;
-use super::exchange::Ticket;
+use super::exchange::ExchangeId;
 use super::fingerprint::Fingerprint;
 use crate::codec::coap::MessageToken;
 
@@ -27,7 +27,7 @@ const SPARE: usize = 4;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Sighting {
     /// It is open.
-    Open(Ticket),
+    Open(ExchangeId),
     /// It was answered with this datagram.
     Answered(Box<[u8]>),
     /// It got an empty ACK, and then this datagram.
@@ -232,10 +232,10 @@ impl Seen {
     }
 
     /// The open requests of a peer.
-    pub(super) fn open_of(&mut self, peer: PeerKey) -> impl Iterator<Item = Ticket> {
+    pub(super) fn open_of(&mut self, peer: PeerKey) -> impl Iterator<Item = ExchangeId> {
         let entries = self.peer(peer).into_iter().flat_map(|peer| &peer.entries);
         entries.filter_map(|entry| match entry.sighting {
-            Sighting::Open(ticket) => Some(ticket),
+            Sighting::Open(exchange) => Some(exchange),
             _ => None,
         })
     }
@@ -248,8 +248,15 @@ impl Seen {
     }
 
     /// Remembers that the request is open; whether there was room.
-    pub(super) fn open(&mut self, peer: PeerKey, key: RequestKey, origin: Origin, ticket: Ticket, now_us: u64) -> bool {
-        self.insert(peer, key, Entry::new(key, origin, now_us, Sighting::Open(ticket)))
+    pub(super) fn open(
+        &mut self,
+        peer: PeerKey,
+        key: RequestKey,
+        origin: Origin,
+        exchange: ExchangeId,
+        now_us: u64,
+    ) -> bool {
+        self.insert(peer, key, Entry::new(key, origin, now_us, Sighting::Open(exchange)))
     }
 
     /// Remembers that a block was taken in, if there is room.
@@ -297,9 +304,9 @@ impl Seen {
     }
 
     /// Notes the end of an open request: what a duplicate gets, or `None` to treat it as new.
-    pub(super) fn close(&mut self, peer: PeerKey, key: RequestKey, ticket: Ticket, answer: Option<Sighting>) {
+    pub(super) fn close(&mut self, peer: PeerKey, key: RequestKey, exchange: ExchangeId, answer: Option<Sighting>) {
         let Some(known) = self.peer(peer) else { return };
-        let (mark, open) = (key.mark(), Sighting::Open(ticket));
+        let (mark, open) = (key.mark(), Sighting::Open(exchange));
         let mut both = known.marks.iter().zip(&known.entries);
         let Some(at) = both.rposition(|(of_entry, entry)| *of_entry == mark && entry.sighting == open) else { return };
         known.open -= 1;
@@ -317,11 +324,11 @@ impl Seen {
     }
 
     /// Forgets a peer; its open requests.
-    pub(super) fn forget(&mut self, peer: PeerKey) -> Vec<Ticket> {
+    pub(super) fn forget(&mut self, peer: PeerKey) -> Vec<ExchangeId> {
         let Some(known) = self.remove(peer) else { return Vec::new() };
         self.len -= known.entries.len();
         let open = known.entries.into_iter().filter_map(|entry| match entry.sighting {
-            Sighting::Open(ticket) => Some(ticket),
+            Sighting::Open(exchange) => Some(exchange),
             _ => None,
         });
         open.collect()
@@ -378,8 +385,8 @@ impl Seen {
 mod tests {
     use super::*;
 
-    fn ticket(slot: u32) -> Ticket {
-        Ticket { slot, generation: 0 }
+    fn exchange(slot: u32) -> ExchangeId {
+        ExchangeId { slot, generation: 0 }
     }
 
     fn key(id: u16) -> RequestKey {
@@ -391,8 +398,8 @@ mod tests {
     }
 
     fn answer_to(seen: &mut Seen, peer: PeerKey, key: RequestKey, answer: u8, now_us: u64) {
-        assert!(seen.open(peer, key, Origin::default(), ticket(7), now_us));
-        seen.close(peer, key, ticket(7), Some(Sighting::Answered([answer].into())));
+        assert!(seen.open(peer, key, Origin::default(), exchange(7), now_us));
+        seen.close(peer, key, exchange(7), Some(Sighting::Answered([answer].into())));
     }
 
     fn sighting(seen: &mut Seen, peer: PeerKey, key: RequestKey) -> Option<Sighting> {
@@ -492,23 +499,23 @@ mod tests {
         let mut seen = Seen::new(10, 5, 3);
         let peer = PeerKey::Session(1);
         for id in 0..3 {
-            assert!(seen.open(peer, key(id), Origin::default(), ticket(id.into()), 0));
+            assert!(seen.open(peer, key(id), Origin::default(), exchange(id.into()), 0));
         }
-        assert!(!seen.open(peer, key(3), Origin::default(), ticket(3), 0), "one more than may be open");
+        assert!(!seen.open(peer, key(3), Origin::default(), exchange(3), 0), "one more than may be open");
         for other in 2..5 {
             for id in 0..3 {
                 let expected = seen.len() < 10;
-                let opened = seen.open(PeerKey::Session(other), key(id), Origin::default(), ticket(9), 0);
+                let opened = seen.open(PeerKey::Session(other), key(id), Origin::default(), exchange(9), 0);
                 assert_eq!(opened, expected);
             }
         }
         let found = seen.find(peer, key(0), u64::MAX / 2).map(|entry| &entry.sighting);
-        assert_eq!(found, Some(&Sighting::Open(ticket(0))));
-        seen.close(peer, key(1), ticket(8), None);
-        assert_eq!(seen.open_of(peer).collect::<Vec<_>>(), [0, 1, 2].map(ticket), "closed by another ticket");
-        seen.close(peer, key(1), ticket(1), None);
+        assert_eq!(found, Some(&Sighting::Open(exchange(0))));
+        seen.close(peer, key(1), exchange(8), None);
+        assert_eq!(seen.open_of(peer).collect::<Vec<_>>(), [0, 1, 2].map(exchange), "closed by another exchange");
+        seen.close(peer, key(1), exchange(1), None);
         assert_eq!(sighting(&mut seen, peer, key(1)), None);
-        assert_eq!(seen.forget(peer), [ticket(0), ticket(2)]);
+        assert_eq!(seen.forget(peer), [exchange(0), exchange(2)]);
         assert_eq!(seen.len(), 7);
     }
 }

@@ -4,7 +4,7 @@ use super::{ENDPOINT_BIT, Endpoint, NUMBER_SHIFT};
 use crate::codec::coap::{Code, Kind};
 use crate::protocol::uplink::{Handover, Token};
 use crate::session::coap::demand::Demand;
-use crate::session::coap::exchange::{Answer, Apart, Caller, Exchange, Queued, Stage, Ticket};
+use crate::session::coap::exchange::{Answer, Apart, Caller, Exchange, ExchangeId, Queued, Stage};
 use crate::session::coap::seen::Sighting;
 use crate::session::coap::{Context, DropReason, Event, PeerKey};
 use crate::session::mqtt::Event as MessageEvent;
@@ -33,19 +33,19 @@ impl Endpoint {
     /// Ends the sending of answers of their own.
     fn end_answers(&mut self, peer: PeerKey, is_meant: impl Fn(&Caller, &Apart) -> bool) {
         let exchanges = &mut self.exchanges;
-        let is_meant = |ticket: &Ticket| {
-            exchanges.get(*ticket).is_some_and(|exchange| match &exchange.stage {
+        let is_meant = |exchange_id: &ExchangeId| {
+            exchanges.get(*exchange_id).is_some_and(|exchange| match &exchange.stage {
                 Stage::Apart(apart) => is_meant(&exchange.caller, apart),
                 _ => false,
             })
         };
-        let ended: Vec<Ticket> = self.seen.open_of(peer).filter(is_meant).collect();
-        ended.into_iter().for_each(|ticket| self.end_apart(ticket));
+        let ended: Vec<ExchangeId> = self.seen.open_of(peer).filter(is_meant).collect();
+        ended.into_iter().for_each(|exchange_id| self.end_apart(exchange_id));
     }
 
     /// Takes a request out of its waiting for the registry.
-    pub(super) fn unpark(&mut self, ticket: Ticket, ctx: &mut Context<'_>) -> Option<Demand> {
-        let exchange = self.exchanges.get(ticket).filter(|exchange| matches!(exchange.stage, Stage::Lookup(_)))?;
+    pub(super) fn unpark(&mut self, exchange_id: ExchangeId, ctx: &mut Context<'_>) -> Option<Demand> {
+        let exchange = self.exchanges.get(exchange_id).filter(|exchange| matches!(exchange.stage, Stage::Lookup(_)))?;
         let Stage::Lookup(demand) = std::mem::replace(&mut exchange.stage, Stage::Judged) else { return None };
         let bytes = demand.held_bytes();
         self.parked -= 1;
@@ -55,9 +55,9 @@ impl Endpoint {
     }
 
     /// Hands a record over.
-    pub(super) fn write(&mut self, ticket: Ticket, mut queued: Queued, ctx: &mut Context<'_>) {
-        let Some(exchange) = self.exchanges.get(ticket) else { return };
-        match ctx.uplink.publish(token(self.settings.number, ticket, queued.sequence), &queued.record) {
+    pub(super) fn write(&mut self, exchange_id: ExchangeId, mut queued: Queued, ctx: &mut Context<'_>) {
+        let Some(exchange) = self.exchanges.get(exchange_id) else { return };
+        match ctx.uplink.publish(token(self.settings.number, exchange_id, queued.sequence), &queued.record) {
             Handover::Taken => {
                 ctx.load.held_bytes += queued.record.held_bytes();
                 ctx.load.held_records += 1;
@@ -71,14 +71,14 @@ impl Endpoint {
             Handover::Refused => {
                 let held_us = ctx.now.us.saturating_sub(exchange.arrived_us);
                 ctx.encoder.tracer.end(queued.span, held_us, Some("queue_away"));
-                self.give_up(ticket, DropReason::QueueAway, ctx);
+                self.give_up(exchange_id, DropReason::QueueAway, ctx);
             }
         }
     }
 
     /// Takes a request out of its waiting for the queue.
-    pub(super) fn unqueue(&mut self, ticket: Ticket, ctx: &mut Context<'_>) -> Option<Queued> {
-        let exchange = self.exchanges.get(ticket).filter(|exchange| matches!(exchange.stage, Stage::Queued(_)))?;
+    pub(super) fn unqueue(&mut self, exchange_id: ExchangeId, ctx: &mut Context<'_>) -> Option<Queued> {
+        let exchange = self.exchanges.get(exchange_id).filter(|exchange| matches!(exchange.stage, Stage::Queued(_)))?;
         let Stage::Queued(queued) = std::mem::replace(&mut exchange.stage, Stage::Judged) else { return None };
         ctx.load.held_bytes = ctx.load.held_bytes.saturating_sub(queued.record.held_bytes());
         ctx.load.held_records = ctx.load.held_records.saturating_sub(1);
@@ -87,10 +87,10 @@ impl Endpoint {
     }
 
     /// Answers 5.03: the device must send its message again.
-    pub(super) fn give_up(&mut self, ticket: Ticket, reason: DropReason, ctx: &mut Context<'_>) {
-        drop(self.unpark(ticket, ctx));
-        let mut queued = self.unqueue(ticket, ctx);
-        let Some(exchange) = self.exchanges.get(ticket) else { return };
+    pub(super) fn give_up(&mut self, exchange_id: ExchangeId, reason: DropReason, ctx: &mut Context<'_>) {
+        drop(self.unpark(exchange_id, ctx));
+        let mut queued = self.unqueue(exchange_id, ctx);
+        let Some(exchange) = self.exchanges.get(exchange_id) else { return };
         if let Some(queued) = &mut queued {
             let failure = if reason == DropReason::AckTimeout { "ack_timeout" } else { "queue_away" };
             let held_us = ctx.now.us.saturating_sub(exchange.arrived_us);
@@ -104,14 +104,20 @@ impl Endpoint {
             ctx.observer.event(peer, device, Event::Message(MessageEvent::Unacknowledged));
         }
         // What was handed over may have been stored: a duplicate must not be written a second time.
-        self.conclude(ticket, unavailable(), queued.is_some(), ctx);
+        self.conclude(exchange_id, unavailable(), queued.is_some(), ctx);
     }
 
     /// Answers a request. When `remember`, a duplicate gets the same; else it is treated as new, and nobody waits for an
     /// acknowledgement of the answer.
-    pub(super) fn conclude(&mut self, ticket: Ticket, mut answer: Answer, remember: bool, ctx: &mut Context<'_>) {
+    pub(super) fn conclude(
+        &mut self,
+        exchange_id: ExchangeId,
+        mut answer: Answer,
+        remember: bool,
+        ctx: &mut Context<'_>,
+    ) {
         let jitter_us = self.jitter_us();
-        let Some(exchange) = self.exchanges.get(ticket) else { return };
+        let Some(exchange) = self.exchanges.get(exchange_id) else { return };
         let (caller, acknowledged) = (exchange.caller, exchange.acknowledged);
         if answer.code != Code::REQUEST_ENTITY_TOO_LARGE {
             answer.block = exchange.block;
@@ -126,7 +132,7 @@ impl Endpoint {
         let datagram = caller.encode(kind, id, &answer);
         ctx.send.push(caller.peer, &datagram);
         if acknowledged && remember {
-            let Some(exchange) = self.exchanges.get(ticket) else { return };
+            let Some(exchange) = self.exchanges.get(exchange_id) else { return };
             let timeout_us = ACK_TIMEOUT_US + jitter_us;
             let due_us = ctx.now.us + timeout_us;
             exchange.stage = Stage::Apart(Box::new(Apart { id, datagram, retransmissions: 0, timeout_us, due_us }));
@@ -138,23 +144,23 @@ impl Endpoint {
             (false, true) => Some(Sighting::Answered(datagram.into())),
             (false, false) => None,
         };
-        self.seen.close(caller.peer, caller.request, ticket, sighting);
-        self.exchanges.remove(ticket);
+        self.seen.close(caller.peer, caller.request, exchange_id, sighting);
+        self.exchanges.remove(exchange_id);
     }
 
     /// Does what is due for a request that is older than an empty ACK.
-    pub(super) fn look_at(&mut self, ticket: Ticket, ctx: &mut Context<'_>) {
-        let Some(exchange) = self.exchanges.get(ticket) else { return };
+    pub(super) fn look_at(&mut self, exchange_id: ExchangeId, ctx: &mut Context<'_>) {
+        let Some(exchange) = self.exchanges.get(exchange_id) else { return };
         match &mut exchange.stage {
             Stage::Lookup(_) | Stage::Queued(_) | Stage::Judged => {
                 let registry = matches!(exchange.stage, Stage::Lookup(_));
                 let reason = if registry { DropReason::RegistryAway } else { DropReason::AckTimeout };
                 if exchange.arrived_us + ctx.limits.ack_timeout_us <= ctx.now.us {
-                    self.give_up(ticket, reason, ctx);
+                    self.give_up(exchange_id, reason, ctx);
                 }
             }
             Stage::Apart(apart) if apart.due_us > ctx.now.us => {}
-            Stage::Apart(apart) if apart.retransmissions == RETRANSMISSIONS_MAX => self.end_apart(ticket),
+            Stage::Apart(apart) if apart.retransmissions == RETRANSMISSIONS_MAX => self.end_apart(exchange_id),
             Stage::Apart(apart) => {
                 apart.retransmissions += 1;
                 apart.timeout_us *= 2;
@@ -166,21 +172,23 @@ impl Endpoint {
     }
 
     /// Ends the sending of an answer of its own; a duplicate of the request still gets it.
-    fn end_apart(&mut self, ticket: Ticket) {
-        let Some(Exchange { caller, stage: Stage::Apart(apart), .. }) = self.exchanges.remove(ticket) else { return };
+    fn end_apart(&mut self, exchange_id: ExchangeId) {
+        let Some(Exchange { caller, stage: Stage::Apart(apart), .. }) = self.exchanges.remove(exchange_id) else {
+            return;
+        };
         let sighting = Sighting::AnsweredApart(apart.datagram.into());
-        self.seen.close(caller.peer, caller.request, ticket, Some(sighting));
+        self.seen.close(caller.peer, caller.request, exchange_id, Some(sighting));
     }
 
     /// ACK_RANDOM_FACTOR: up to half of ACK_TIMEOUT.
     fn jitter_us(&mut self) -> u64 {
-        self.random.draw() % (ACK_TIMEOUT_US / 2)
+        self.random.below(ACK_TIMEOUT_US / 2)
     }
 }
 
-pub(super) fn token(number: u8, ticket: Ticket, sequence: u16) -> Token {
-    let slot = ENDPOINT_BIT | u32::from(number & 0x7f) << NUMBER_SHIFT | ticket.slot;
-    Token { slot, generation: ticket.generation, sequence }
+pub(super) fn token(number: u8, exchange_id: ExchangeId, sequence: u16) -> Token {
+    let slot = ENDPOINT_BIT | u32::from(number & 0x7f) << NUMBER_SHIFT | exchange_id.slot;
+    Token { slot, generation: exchange_id.generation, sequence }
 }
 
 pub(super) fn unavailable() -> Answer {

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use self::answer::token;
 use super::download::{Asked, Downloads, Fetched, SIZE_EXPONENT_MAX};
-use super::exchange::{Answer, Caller, Exchanges, Queued, Stage, Ticket};
+use super::exchange::{Answer, Caller, ExchangeId, Exchanges, Queued, Stage};
 use super::judge::{Judge, Verdict};
 use super::seen::Seen;
 use super::upload::Uploads;
@@ -38,7 +38,7 @@ pub fn endpoint_of(token: Token) -> Option<u8> {
 /// A request that waits for its device to be looked up. When the endpoint has given up waiting, it means nothing.
 #[derive(Debug)]
 pub struct Parked {
-    ticket: Ticket,
+    exchange_id: ExchangeId,
     /// The device to look up.
     pub device: DeviceId,
 }
@@ -81,9 +81,9 @@ pub struct Endpoint {
     uploads: Uploads,
     downloads: Downloads,
     /// Requests too young for an empty ACK, in the order of their arrival; some are closed.
-    young: VecDeque<(u64, Ticket)>,
+    young: VecDeque<(u64, ExchangeId)>,
     /// The others; some are closed.
-    old: Vec<Ticket>,
+    old: Vec<ExchangeId>,
     parked: usize,
     parked_bytes: usize,
     queued: usize,
@@ -182,29 +182,29 @@ impl Endpoint {
 
     /// Goes on with a parked request; `found` is what the registry says of [`Parked::device`].
     pub fn device(&mut self, parked: &Parked, found: Found<'_>, ctx: &mut Context<'_>) {
-        let ticket = parked.ticket;
-        let Some(demand) = self.unpark(ticket, ctx) else { return };
-        let Some(exchange) = self.exchanges.get(ticket) else { return };
+        let exchange_id = parked.exchange_id;
+        let Some(demand) = self.unpark(exchange_id, ctx) else { return };
+        let Some(exchange) = self.exchanges.get(exchange_id) else { return };
         let caller = exchange.caller;
         let identity = match found {
             Found::Device(identity) => Some(identity),
             Found::Unknown => None,
-            Found::Away => return self.give_up(ticket, DropReason::RegistryAway, ctx),
+            Found::Away => return self.give_up(exchange_id, DropReason::RegistryAway, ctx),
         };
         let wanted = demand.wanted;
         let device = parked.device.as_str();
         let judge = Judge { settings: &self.settings, ctx, peer: caller.peer, device };
         match judge.judge(demand, identity) {
-            Verdict::Answer(answer) => self.conclude(ticket, answer, false, ctx),
+            Verdict::Answer(answer) => self.conclude(exchange_id, answer, false, ctx),
             Verdict::Content(topic, json) => {
                 let asked = Asked { device: parked.device.clone(), topic };
                 let answer = self.first_block(&caller, asked, json, wanted, ctx.now.us);
-                self.conclude(ticket, answer, false, ctx);
+                self.conclude(exchange_id, answer, false, ctx);
             }
             Verdict::Write(record, span, answer) => {
                 let (device, record) = (parked.device.clone(), *record);
                 self.write(
-                    ticket,
+                    exchange_id,
                     Queued { device, record, span, answer, sequence: 0, handed_over_us: ctx.now.us },
                     ctx,
                 );
@@ -232,27 +232,27 @@ impl Endpoint {
 
     /// Applies a receipt of the queue. One of another endpoint, or of a request that was given up, changes nothing.
     pub fn receipt(&mut self, token: Token, stored: bool, ctx: &mut Context<'_>) {
-        let Some((ticket, _)) = self.queued(token) else { return };
+        let Some((exchange_id, _)) = self.queued(token) else { return };
         if !stored {
-            return self.give_up(ticket, DropReason::QueueAway, ctx);
+            return self.give_up(exchange_id, DropReason::QueueAway, ctx);
         }
-        let Some(exchange) = self.exchanges.get(ticket) else { return };
+        let Some(exchange) = self.exchanges.get(exchange_id) else { return };
         let (peer, arrived_us) = (exchange.caller.peer, exchange.arrived_us);
-        let Some(queued) = self.unqueue(ticket, ctx) else { return };
+        let Some(queued) = self.unqueue(exchange_id, ctx) else { return };
         let latency_us = ctx.now.us.saturating_sub(arrived_us);
         let queue_us = ctx.now.us.saturating_sub(queued.handed_over_us);
         ctx.encoder.tracer.end(queued.span, latency_us, None);
         let stored = MessageEvent::Stored { latency_us, queue_us };
         ctx.observer.event(peer, queued.device.as_str(), Event::Message(stored));
-        self.conclude(ticket, queued.answer, true, ctx);
+        self.conclude(exchange_id, queued.answer, true, ctx);
     }
 
     /// Puts a rejected envelope in the place of a record that the queue will never store; its device is answered 4.13 or
     /// 4.00 once that is stored. A record that nothing can replace is given up.
     pub fn refused(&mut self, token: Token, refusal: &Refusal, ctx: &mut Context<'_>) {
-        let Some((ticket, queued)) = self.queued(token) else { return };
+        let Some((exchange_id, queued)) = self.queued(token) else { return };
         let Some(replacement) = ctx.encoder.replacement(&queued.record, refusal) else {
-            return self.give_up(ticket, DropReason::QueueAway, ctx);
+            return self.give_up(exchange_id, DropReason::QueueAway, ctx);
         };
         let Replacement { record, kind, reason, topic } = replacement;
         ctx.load.held_bytes = ctx.load.held_bytes.saturating_sub(queued.record.held_bytes()) + record.held_bytes();
@@ -264,37 +264,38 @@ impl Endpoint {
         queued.record = record;
         let taken = ctx.uplink.publish(token, &queued.record);
         let device = queued.device.clone();
-        let Some(exchange) = self.exchanges.get(ticket) else { return };
+        let Some(exchange) = self.exchanges.get(exchange_id) else { return };
         let event = MessageEvent::RefusedByQueue { kind, reason, topic: &topic, cause: refusal.cause() };
         ctx.observer.event(exchange.caller.peer, device.as_str(), Event::Message(event));
         if taken == Handover::Refused {
-            self.give_up(ticket, DropReason::QueueAway, ctx);
+            self.give_up(exchange_id, DropReason::QueueAway, ctx);
         }
     }
 
     /// The request whose record was handed over under that token, unless it was handed over again since.
-    fn queued(&mut self, token: Token) -> Option<(Ticket, &mut Queued)> {
+    fn queued(&mut self, token: Token) -> Option<(ExchangeId, &mut Queued)> {
         if endpoint_of(token) != Some(self.settings.number) {
             return None;
         }
-        let ticket = Ticket { slot: token.slot & ((1 << NUMBER_SHIFT) - 1), generation: token.generation };
-        match &mut self.exchanges.get(ticket)?.stage {
-            Stage::Queued(queued) if queued.sequence == token.sequence => Some((ticket, queued)),
+        let exchange_id = ExchangeId { slot: token.slot & ((1 << NUMBER_SHIFT) - 1), generation: token.generation };
+        match &mut self.exchanges.get(exchange_id)?.stage {
+            Stage::Queued(queued) if queued.sequence == token.sequence => Some((exchange_id, queued)),
             _ => None,
         }
     }
 
     /// Hands what is not stored over once more: the queue takes records again.
     pub fn resend(&mut self, ctx: &mut Context<'_>) {
-        for ticket in self.exchanges.tickets() {
+        for exchange_id in self.exchanges.ids() {
             let number = self.settings.number;
-            let Some(Stage::Queued(queued)) = self.exchanges.get(ticket).map(|exchange| &mut exchange.stage) else {
+            let Some(Stage::Queued(queued)) = self.exchanges.get(exchange_id).map(|exchange| &mut exchange.stage)
+            else {
                 continue;
             };
             queued.sequence = queued.sequence.wrapping_add(1);
             queued.handed_over_us = ctx.now.us;
             // What is refused again waits for the next time, or for its deadline.
-            ctx.uplink.publish(token(number, ticket, queued.sequence), &queued.record);
+            ctx.uplink.publish(token(number, exchange_id, queued.sequence), &queued.record);
         }
     }
 
@@ -302,8 +303,8 @@ impl Endpoint {
     pub fn tick(&mut self, ctx: &mut Context<'_>) {
         let now_us = ctx.now.us;
         let delay_us = ACK_DELAY_US.min(ctx.limits.ack_timeout_us);
-        while let Some(&(arrived_us, ticket)) = self.young.front() {
-            let Some(exchange) = self.exchanges.get(ticket) else {
+        while let Some(&(arrived_us, exchange_id)) = self.young.front() {
+            let Some(exchange) = self.exchanges.get(exchange_id) else {
                 self.young.pop_front();
                 continue;
             };
@@ -311,7 +312,7 @@ impl Endpoint {
                 break;
             }
             self.young.pop_front();
-            self.old.push(ticket);
+            self.old.push(exchange_id);
             let overdue = arrived_us + ctx.limits.ack_timeout_us <= now_us;
             if exchange.caller.confirmable && !overdue {
                 exchange.acknowledged = true;
@@ -319,9 +320,9 @@ impl Endpoint {
             }
         }
         let mut old = std::mem::take(&mut self.old);
-        old.retain(|&ticket| {
-            self.look_at(ticket, ctx);
-            self.exchanges.get(ticket).is_some()
+        old.retain(|&exchange_id| {
+            self.look_at(exchange_id, ctx);
+            self.exchanges.get(exchange_id).is_some()
         });
         self.old = old;
         self.with_uploads(ctx, |uploads| uploads.expire(now_us));
@@ -332,10 +333,10 @@ impl Endpoint {
 
     /// Forgets a peer that is gone: nothing is sent to it any more. What is on its way to the queue still gets there.
     pub fn forget(&mut self, peer: PeerKey, ctx: &mut Context<'_>) {
-        for ticket in self.seen.forget(peer) {
-            drop(self.unpark(ticket, ctx));
-            drop(self.unqueue(ticket, ctx));
-            self.exchanges.remove(ticket);
+        for exchange_id in self.seen.forget(peer) {
+            drop(self.unpark(exchange_id, ctx));
+            drop(self.unqueue(exchange_id, ctx));
+            self.exchanges.remove(exchange_id);
         }
         self.blocks.forget(peer);
         self.downloads.forget(peer);

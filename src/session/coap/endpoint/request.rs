@@ -136,8 +136,8 @@ impl Endpoint {
             }
         };
         match self.seen.find(caller.peer, caller.request, ctx.now.us).map(|known| &known.sighting) {
-            Some(Sighting::Open(ticket)) => {
-                if self.exchanges.get(*ticket).is_some_and(|exchange| exchange.acknowledged) {
+            Some(Sighting::Open(exchange_id)) => {
+                if self.exchanges.get(*exchange_id).is_some_and(|exchange| exchange.acknowledged) {
                     acknowledge(ctx);
                 }
             }
@@ -209,11 +209,11 @@ impl Endpoint {
         if self.young.len() >= 2 * self.settings.exchanges {
             // Requests close sooner than the oldest of them is looked at.
             let exchanges = &mut self.exchanges;
-            self.young.retain(|(_, ticket)| exchanges.get(*ticket).is_some());
+            self.young.retain(|(_, exchange_id)| exchanges.get(*exchange_id).is_some());
         }
         self.arrivals += 1;
         let device = demand.device.clone();
-        let ticket = self.exchanges.insert(Exchange {
+        let exchange_id = self.exchanges.insert(Exchange {
             caller,
             block: demand.part.map(|part| part.block),
             arrived_us: ctx.now.us,
@@ -221,15 +221,15 @@ impl Endpoint {
             acknowledged: false,
             stage: Stage::Lookup(Box::new(demand)),
         });
-        if !self.seen.open(caller.peer, caller.request, origin, ticket, ctx.now.us) {
-            self.exchanges.remove(ticket);
+        if !self.seen.open(caller.peer, caller.request, origin, exchange_id, ctx.now.us) {
+            self.exchanges.remove(exchange_id);
             return None;
         }
         self.parked += 1;
         self.parked_bytes += bytes;
         ctx.load.held_bytes += bytes;
-        self.young.push_back((ctx.now.us, ticket));
-        Some(Parked { ticket, device })
+        self.young.push_back((ctx.now.us, exchange_id));
+        Some(Parked { exchange_id, device })
     }
 
     pub(super) fn with_uploads<R>(&mut self, ctx: &mut Context<'_>, act: impl FnOnce(&mut Uploads) -> R) -> R {
