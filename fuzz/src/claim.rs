@@ -2,10 +2,10 @@
 
 use jetlinks_bridge::replica::claim::{Claim, ClaimSecrets};
 
-/// What claims are signed with.
+/// Secret that signs claims.
 pub const SECRET: &[u8] = b"secret1";
 
-/// What was read is written as it was read, with a secret and without; what the secret does not sign is not taken.
+/// A claim that is read is written as it was read, with a secret and without; what the secret does not sign is not taken.
 pub fn check(data: &[u8]) {
     let (own, foreign) = (ClaimSecrets::new(SECRET, None), ClaimSecrets::new(b"secret2", None));
     let is_signed = |secrets| Claim::decode(data, Some(secrets)).is_ok();

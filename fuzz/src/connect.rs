@@ -7,7 +7,7 @@ use jetlinks_bridge::protocol::id::DeviceId;
 /// The bridge's clock; credentials of the seeds are of that time.
 pub const NOW_MS: u64 = 1_600_000_000_000;
 
-/// What the registry knows of every device.
+/// Registry data of every device.
 pub const EXPECTED: Expected<'static> = Expected { secure_id: "test", secure_key: "testtesttesttest", enabled: true };
 
 /// Whoever is let in has said the secure id, the time and a signature; a disabled or unknown device never is, nor one without a

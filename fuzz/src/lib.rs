@@ -1,4 +1,4 @@
-//! What the fuzz targets check. Each module has one function, `check`, which takes any bytes and panics when a rule is
+//! Checks of the fuzz targets. Each module has one function, `check`, which takes any bytes and panics when a rule is
 //! broken; the targets only call it. `tests/fuzz.rs` of the bridge is made of the same modules: it runs the rules over all
 //! seeds, and over what a few changes make of them.
 //!

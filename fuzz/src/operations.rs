@@ -3,7 +3,7 @@
 use jetlinks_bridge::codec::mqtt::Qos;
 use jetlinks_bridge::session::mqtt::Ending;
 
-/// What a device publishes.
+/// Topics and payloads that a device publishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// A message.

@@ -2,7 +2,7 @@
 
 use jetlinks_bridge::registry::{Records, Strangers, read_device, read_product, write_device, write_product};
 
-/// What is taken is written as it was read; lines of mistakes are lines of the text.
+/// A record that is accepted is written as it was read; lines of mistakes are lines of the text.
 pub fn check(data: &[u8]) {
     for strangers in [Strangers::Tolerated, Strangers::Refused] {
         if let Ok(device) = read_device(data, strangers) {

@@ -248,7 +248,7 @@ impl Run {
         self.act(|session, ctx| session.resend(ctx));
     }
 
-    /// What holds after every operation.
+    /// Checks the rules that hold after every operation.
     fn judge(&mut self) {
         let sent = std::mem::take(&mut self.world.sent);
         assert!(!self.had_ended || sent.is_empty(), "something was said after the end");

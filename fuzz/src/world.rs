@@ -136,7 +136,7 @@ pub struct World {
     pub now: Now,
     /// The bounds.
     pub limits: Limits,
-    /// What the session holds.
+    /// Memory that the session holds.
     pub load: Load,
     /// The queue.
     pub queue: Queue,

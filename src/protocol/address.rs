@@ -8,10 +8,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 /// Longest NATS subject that is written, in bytes.
 pub const SUBJECT_BYTES_MAX: usize = 1024;
 
-/// What is encoded in a token of a NATS subject.
+/// Bytes that are encoded in a token of a NATS subject.
 const TOKEN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-');
 
-/// What is encoded in a segment of a URI's path: all but the unreserved characters of RFC 3986, 2.3.
+/// Bytes that are encoded in a segment of a URI's path: all but the unreserved characters of RFC 3986, 2.3.
 const SEGMENT: &AsciiSet = &TOKEN.remove(b'.').remove(b'~');
 
 /// Writes an id as exactly one token of a NATS subject: bytes outside `A-Z a-z 0-9 _ -` are percent-encoded. Two ids

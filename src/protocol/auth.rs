@@ -1,14 +1,15 @@
-//! Who may connect: user name `secureId|timestamp`, password md5 hex of `secureId|timestamp|secureKey` (JetLinks).
+//! Authentication of MQTT devices: user name `secureId|timestamp`, password md5 hex of `secureId|timestamp|secureKey`
+//! (JetLinks).
 
 use md5::{Digest, Md5};
 use subtle::ConstantTimeEq;
 
 use super::mac::to_hex;
 
-/// How far the timestamp of a user name may be from the bridge's clock, either way, in ms.
+/// Largest difference between the timestamp of a user name and the bridge's clock, either way, in ms.
 pub const TIMESTAMP_WINDOW_MS: u64 = 300_000;
 
-/// What a device of the registry must prove.
+/// Credentials of a device in the registry.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Expected<'a> {
     /// Public half.
@@ -19,7 +20,7 @@ pub struct Expected<'a> {
     pub enabled: bool,
 }
 
-/// Why an identity is refused. For the log alone: the device is told the same whatever it was.
+/// Reason of a refused authentication. For the log alone: the device gets the same answer for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// The registry does not know the device.
@@ -103,12 +104,12 @@ mod tests {
     const DEVICE: Expected<'_> = Expected { secure_id: "test", secure_key: "testtesttesttest", enabled: true };
     const NOW: u64 = 1_600_000_000_000;
 
-    fn judge(username: &str, password: &[u8], expected: Option<&Expected<'_>>) -> Result<(), Refusal> {
+    fn verified(username: &str, password: &[u8], expected: Option<&Expected<'_>>) -> Result<(), Refusal> {
         verify(Some(username), Some(password), expected, NOW)
     }
 
     fn signed(username: &str) -> Result<(), Refusal> {
-        judge(username, &sign(username, DEVICE.secure_key), Some(&DEVICE))
+        verified(username, &sign(username, DEVICE.secure_key), Some(&DEVICE))
     }
 
     #[test]
@@ -123,17 +124,17 @@ mod tests {
         assert_eq!(signed("test|1600000300000"), Ok(()));
         assert_eq!(signed("test|1599999700000"), Ok(()));
         let upper = sign("test|1600000000000", DEVICE.secure_key).to_ascii_uppercase();
-        assert_eq!(judge("test|1600000000000", &upper, Some(&DEVICE)), Ok(()));
+        assert_eq!(verified("test|1600000000000", &upper, Some(&DEVICE)), Ok(()));
     }
 
     #[test]
     fn each_refusal_has_its_reason() {
         let name = "test|1600000000000";
         let password = sign(name, DEVICE.secure_key);
-        assert_eq!(judge(name, &password, None), Err(Refusal::Unknown));
-        assert_eq!(judge(name, &password, Some(&Expected { enabled: false, ..DEVICE })), Err(Refusal::Disabled));
-        assert_eq!(judge(name, &[b'0'; 32], Some(&DEVICE)), Err(Refusal::Wrong));
-        assert_eq!(judge(name, b"", Some(&DEVICE)), Err(Refusal::Wrong));
+        assert_eq!(verified(name, &password, None), Err(Refusal::Unknown));
+        assert_eq!(verified(name, &password, Some(&Expected { enabled: false, ..DEVICE })), Err(Refusal::Disabled));
+        assert_eq!(verified(name, &[b'0'; 32], Some(&DEVICE)), Err(Refusal::Wrong));
+        assert_eq!(verified(name, b"", Some(&DEVICE)), Err(Refusal::Wrong));
         assert_eq!(signed("other|1600000000000"), Err(Refusal::Wrong));
         assert_eq!(signed("test|1600000300001"), Err(Refusal::Stale));
         assert_eq!(signed("test|1599999699999"), Err(Refusal::Stale));
@@ -146,6 +147,6 @@ mod tests {
     #[test]
     fn a_missing_secret_never_matches() {
         let none = Expected { secure_id: "", secure_key: "", enabled: true };
-        assert_eq!(judge("|1600000000000", &sign("|1600000000000", ""), Some(&none)), Err(Refusal::Wrong));
+        assert_eq!(verified("|1600000000000", &sign("|1600000000000", ""), Some(&none)), Err(Refusal::Wrong));
     }
 }

@@ -1,11 +1,11 @@
-//! Devices that speak through a gateway.
+//! Children: devices that are connected through a gateway.
 
 use super::id::{DeviceId, ProductId};
 
-/// What the registry knows of a child's id.
+/// Registry data of a child.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Child {
-    /// Nothing: it passes, the platform registers it.
+    /// The registry does not know the child: its messages pass, and the platform registers it.
     Unknown,
     /// A device of this product, bound to this gateway if any.
     Known {
@@ -18,7 +18,7 @@ pub enum Child {
 
 /// The registry, as far as messages of children need it.
 pub trait Children {
-    /// What is known of this id. Must not block.
+    /// Looks the child up. Must not block.
     fn child(&self, id: &str) -> Child;
 }
 

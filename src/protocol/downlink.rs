@@ -1,4 +1,4 @@
-//! The seam between sessions and the queue that commands come from.
+//! The interface between sessions and the queue that commands come from.
 
 use bytes::Bytes;
 
@@ -7,22 +7,22 @@ use super::id::{DeviceId, ProductId};
 use super::trace::TraceContext;
 use super::uplink::{Availability, Token};
 
-/// Names a command towards the queue that brought it; that queue alone knows what stands behind it.
+/// Number of a command at the queue that delivered it; only that queue knows what it stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Ticket(pub u64);
 
-/// Whom a command is for.
+/// Recipient of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recipient {
-    /// The session whose interest brought it.
+    /// The session whose subscription received it.
     Session(Token),
-    /// Whichever session of this worker is that of the device.
+    /// The session of the device in this worker, if there is one.
     Device(DeviceId),
-    /// A session that has ended, while the command was on its way.
+    /// A session that ended while the command was on its way.
     Ended,
 }
 
-/// What the queue of commands tells a worker.
+/// Events of the queue of commands for a worker.
 #[expect(clippy::large_enum_variant, reason = "nearly every event is a command, and each is moved once")]
 #[derive(Debug)]
 pub enum DownlinkEvent {
@@ -32,21 +32,21 @@ pub enum DownlinkEvent {
     Fenced(u64),
     /// A command, or what could not be read as one.
     Command {
-        /// Whom it is for.
+        /// Its recipient.
         to: Recipient,
-        /// How to answer; `None` when nobody waits for an outcome.
+        /// Ticket to answer with; `None` when nobody waits for an outcome.
         ticket: Option<Ticket>,
         /// The command.
         command: Result<Command, CommandError>,
     },
-    /// A command was not carried out and its caller is not told, for it wants its outcome where the bridge itself
-    /// listens.
+    /// A command was not carried out, and its caller gets no outcome: its reply subject is one that the bridge itself
+    /// subscribes.
     ReplySubjectRefused,
-    /// So many commands were lost on their way, more than may wait; they have no outcome.
+    /// Number of commands that were lost because more came than may wait; they have no outcome.
     Lost(u64),
 }
 
-/// JetLinks' own codes of what can become of a command.
+/// JetLinks' own codes for the outcome of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Code {
     /// Accepted; a reply may follow as an ordinary message.
@@ -99,7 +99,7 @@ impl Code {
     }
 }
 
-/// What the caller gets: the device's reply or a failure, always one envelope.
+/// Outcome of a command for its caller: the device's reply or a failure, always one envelope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     /// Id of the device that the command was about: the key on Kafka.
@@ -110,13 +110,13 @@ pub struct Outcome {
     pub payload: Bytes,
     /// Binary mode: the envelope's attributes, as in [`super::uplink::Record::attributes`].
     pub attributes: Vec<(&'static str, String)>,
-    /// What goes along as the header `traceparent`: the bridge's part of the command's trace. `None` with tracing off.
+    /// Header `traceparent` of the outcome: the bridge's part of the command's trace. `None` with tracing off.
     pub trace: Option<TraceContext>,
     /// The bridge's own failure code and its text; `None` when the envelope is a device's reply or says success.
     pub failure: Option<(Code, String)>,
 }
 
-/// One worker's way to the queue of commands. Used by that worker's thread alone.
+/// Connection of one worker to the queue of commands. Used by that worker's thread alone.
 pub trait Downlink {
     /// Declares interest in the commands of a device and of the children that the registry binds to it;
     /// [`DownlinkEvent::Attached`] follows once, when all of it is in place.
@@ -133,8 +133,8 @@ pub trait Downlink {
     /// Gives the caller its outcome. Never blocks.
     fn answer(&mut self, ticket: Ticket, outcome: Outcome);
 
-    /// Asks for [`DownlinkEvent::Fenced`]; false when this queue cannot tell. Numbers rise. For a replica that was frozen: what comes
-    /// before may be stale.
+    /// Asks for [`DownlinkEvent::Fenced`]; false when this queue does not support it. Numbers rise. For a replica that was
+    /// suspended: commands that come before the event may be stale.
     fn fence(&mut self, _number: u64) -> bool {
         false
     }
@@ -143,7 +143,7 @@ pub trait Downlink {
     /// a server may have mixed up the two.
     fn reassert(&mut self, _token: Token) {}
 
-    /// Whether nothing can come any more for what was detached, and every outcome is on its way.
+    /// Whether no command can come any more for detached sessions, and every outcome is on its way.
     fn is_settled(&self) -> bool {
         true
     }

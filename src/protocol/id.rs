@@ -6,7 +6,7 @@ use std::sync::Arc;
 /// Longest id in bytes; shorter than 1 is no id either (contract of the topics).
 pub const ID_BYTES_MAX: usize = 64;
 
-/// Why a text is no id.
+/// Error of a text that is not an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
     /// Empty.

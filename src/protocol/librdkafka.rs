@@ -7,7 +7,7 @@
 pub struct Reserved {
     /// Their names, with all aliases.
     pub names: &'static [&'static str],
-    /// Why, in one sentence for the user.
+    /// The reason, in one sentence for the user.
     pub reason: &'static str,
 }
 
@@ -119,7 +119,8 @@ const ALIASES: [(&str, &str); 11] = [
     ("sasl.oauthbearer.client.credentials.client.secret", "sasl.oauthbearer.client.secret"),
 ];
 
-/// Why the user cannot set this property; `None` where he can. librdkafka takes those of topics with `topic.` in front, too.
+/// Reason why the user cannot set this property; `None` where he can. librdkafka accepts topic properties with `topic.` in
+/// front, too.
 pub fn reason_against(name: &str) -> Option<&'static str> {
     let name = name.strip_prefix("topic.").unwrap_or(name);
     RESERVED.iter().find(|reserved| reserved.names.contains(&name)).map(|reserved| reserved.reason)

@@ -1,4 +1,4 @@
-//! What sessions are held to, and what they hold together.
+//! Limits of sessions, and the load that the sessions of a worker cause together.
 
 /// Bounds of one session, from the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,13 +11,13 @@ pub struct Limits {
     pub inflight_per_connection: usize,
     /// Bytes that the connections of one worker may hold together on the way to the queue.
     pub inflight_bytes: usize,
-    /// How long a message may wait for the queue before its connection is closed, us.
+    /// Time that a message may wait for the queue before its connection is closed, us.
     pub ack_timeout_us: u64,
     /// Silence after which a connection without keep-alive of its own is closed, us.
     pub keep_alive_max_us: u64,
-    /// How long a command waits for its reply unless it says otherwise, ms.
+    /// Default time that a command waits for its reply, ms.
     pub command_timeout_ms: u64,
-    /// The longest that a command may ask for, ms.
+    /// Longest time that a command may ask for, ms.
     pub command_timeout_max_ms: u64,
     /// Commands that may wait for one device.
     pub commands_per_device: usize,
@@ -49,20 +49,25 @@ impl Limits {
     pub const READ_BYTES: usize = 64 * 1024;
 }
 
-/// What the sessions of one worker hold at this moment.
+/// Memory that the connections and sessions of one worker hold at this moment. [`Load::takes_more`] bounds the sum of all
+/// byte counters by [`Limits::inflight_bytes`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Load {
-    /// Bytes of records on the way to the queue.
+    /// Bytes of records that were handed to the queue and are not acknowledged, by [`Record::held_bytes`], and of CoAP
+    /// requests that are parked or half received.
+    ///
+    /// [`Record::held_bytes`]: super::uplink::Record::held_bytes
     pub held_bytes: usize,
-    /// Records on the way to the queue.
+    /// Number of records that were handed to the queue and are not acknowledged.
     pub held_records: usize,
     /// Commands that wait for an outcome.
     pub commands: usize,
-    /// Bytes that are kept of commands which wait.
+    /// Bytes of commands that wait for an outcome, with their callers' reply subjects; at most [`Limits::command_bytes`].
     pub command_bytes: usize,
-    /// Bytes that connections hold half read or half written, beyond what each holds freely.
+    /// Bytes of packets that connections have read or written in part, of each connection only the bytes beyond
+    /// [`Limits::FREE_BYTES`]; at most [`Limits::buffered_bytes`].
     pub buffered_bytes: usize,
-    /// Bytes of large wills, which stay as long as their sessions.
+    /// Bytes of large wills, which are held as long as their sessions last.
     pub will_bytes: usize,
 }
 

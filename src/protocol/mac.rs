@@ -32,7 +32,7 @@ impl SigningKeys {
         Self { current: keyed(current), previous: previous.map(keyed) }
     }
 
-    /// What is signed with.
+    /// The secret that signs.
     pub(crate) fn current(&self) -> &Hmac<Sha256> {
         &self.current
     }

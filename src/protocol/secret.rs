@@ -8,7 +8,7 @@ use subtle::ConstantTimeEq;
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret(Box<str>);
 
-/// What stands in place of a secret wherever one would be shown.
+/// Text that is shown in place of a secret.
 pub const REDACTED: &str = "<redacted>";
 
 impl Secret {

@@ -1,4 +1,4 @@
-//! The seam between sessions and the queue: records go out, receipts come back.
+//! The interface between sessions and the queue: records go out, receipts come back.
 //!
 //! A session hands over [`Record`]s under a [`Token`]; the queue answers each token with one [`Receipt`]. Nothing here
 //! does I/O: a worker drives both sides on its own thread.
@@ -15,9 +15,9 @@ use super::trace::TraceContext;
 /// sequence number that the session gives anew with each sending, so a late receipt of an earlier copy is recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Token {
-    /// Place of the connection in its worker.
+    /// Slot of the connection in its worker.
     pub slot: u32,
-    /// How often that place was taken before, modulo 2^16.
+    /// Generation of the slot, which grows each time that the slot is released, modulo 2^16.
     pub generation: u16,
     /// Number of the sending within the session, modulo 2^16.
     pub sequence: u16,
@@ -39,18 +39,18 @@ impl Token {
     }
 }
 
-/// Where in the queue a record belongs.
+/// Kind of a record; each has its subjects or its topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Channel {
     /// Device messages and presence.
     Device,
-    /// What could not be understood.
+    /// Rejected messages.
     Rejected,
     /// Heartbeats of this replica.
     Replica,
 }
 
-/// How the queue at hand names a record; decided once, from the configuration.
+/// Addresses of records in the queue; decided once, from the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Addressing {
     /// A NATS subject below this prefix (without a trailing dot).
@@ -62,7 +62,7 @@ pub enum Addressing {
 /// One envelope, ready for the queue. Cheap to clone: kept until its receipt, for a second sending.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Where it belongs.
+    /// Kind of the record.
     pub channel: Channel,
     /// The NATS subject or the Kafka key, as [`Addressing`] says.
     pub address: Bytes,
@@ -71,10 +71,10 @@ pub struct Record {
     /// Binary mode: the envelope's attributes by their bare names (`id`, `source`, …), values as they are. Empty in
     /// structured mode.
     pub attributes: Vec<(&'static str, String)>,
-    /// When the bridge took the message, ms since 1970.
+    /// Time of receipt of the message, ms since 1970.
     pub recorded_ms: u64,
-    /// What goes along as the header `traceparent`; `None` where the trace is not sampled, with tracing off, and for what
-    /// no device said. A header for each message would cost twice what the attribute does.
+    /// Header `traceparent` of the record; `None` where the trace is not sampled, with tracing off, and for presence and
+    /// heartbeats. A header for each message would cost twice what the attribute does.
     pub trace: Option<TraceContext>,
 }
 
@@ -93,7 +93,7 @@ impl Record {
     const ATTRIBUTE_BYTES: usize = size_of::<(&'static str, String)>() + 24;
 }
 
-/// Why the queue will never store a record, however often it is sent. The text is the queue's own.
+/// Reason why the queue refuses a record for good, however often it is sent. The text is the queue's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
     /// It is larger than the queue allows.
@@ -155,7 +155,7 @@ pub enum Availability {
 /// Receipts that a vector keeps room for when it is empty, some 400 KiB: more come behind an outage alone.
 const RECEIPTS_KEPT: usize = 16 * 1024;
 
-/// What a queue tells its worker; filled from any thread, emptied by the worker.
+/// Receipts and state of a queue for its worker; filled from any thread, emptied by the worker.
 #[derive(Debug)]
 pub struct Inbox {
     state: Mutex<State>,

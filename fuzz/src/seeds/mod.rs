@@ -1,4 +1,4 @@
-//! What fuzzing begins with: the golden rows of the protocol's tests, and a few hand-made packets and sequences.
+//! Seeds of the fuzz targets: the golden rows of the protocol's tests, and a few hand-made packets and sequences.
 
 mod shell;
 

@@ -41,7 +41,7 @@ impl Block {
         16 << self.size_exponent.min(6)
     }
 
-    /// Where the block begins in the body.
+    /// Offset of the block in the body.
     pub fn offset(self) -> usize {
         self.number as usize * self.bytes()
     }

@@ -1,4 +1,4 @@
-//! What a message asks or answers.
+//! Codes of requests and responses.
 
 use std::fmt;
 
@@ -61,7 +61,7 @@ impl Code {
         self.0
     }
 
-    /// Its class: 0 asks, 2 succeeded, 4 the client's mistake, 5 the server's trouble.
+    /// Its class: 0 request, 2 success, 4 client error, 5 server error.
     pub const fn class(self) -> u8 {
         self.0 >> 5
     }

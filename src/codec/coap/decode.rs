@@ -10,7 +10,7 @@ pub const OPTIONS_MAX: usize = 320;
 const VERSION: u8 = 1;
 const MARKER: u8 = 0xff;
 
-/// Why a datagram is no message.
+/// Error of a datagram that is not a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Malformed {
     /// It must be ignored: too short, of another version, or nothing that the sender waits for an answer to.

@@ -46,7 +46,7 @@ impl fmt::Debug for MessageToken {
     }
 }
 
-/// How a message wants to be treated by the message layer.
+/// Type of a message in the message layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// CON: sent again until it is acknowledged.
@@ -80,7 +80,7 @@ impl Message {
         self.kind
     }
 
-    /// What it asks or answers.
+    /// Its code.
     pub fn code(&self) -> Code {
         self.code
     }

@@ -10,15 +10,15 @@ pub const URI_PORT: u16 = 7;
 pub const URI_PATH: u16 = 11;
 /// Format of the payload.
 pub const CONTENT_FORMAT: u16 = 12;
-/// How long an answer holds, in seconds.
+/// Lifetime of an answer, in seconds.
 pub const MAX_AGE: u16 = 14;
 /// One argument; critical, repeatable.
 pub const URI_QUERY: u16 = 15;
 /// Format that the client wants; critical.
 pub const ACCEPT: u16 = 17;
-/// Piece of an answer's body; critical (RFC 7959).
+/// Block of an answer's body; critical (RFC 7959).
 pub const BLOCK2: u16 = 23;
-/// Piece of a request's body; critical (RFC 7959).
+/// Block of a request's body; critical (RFC 7959).
 pub const BLOCK1: u16 = 27;
 /// Bytes of an answer's body (RFC 7959).
 pub const SIZE2: u16 = 28;

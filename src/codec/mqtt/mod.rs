@@ -112,7 +112,7 @@ pub struct Connect<'a> {
     pub keep_alive_secs: u16,
     /// The client's name; may be empty.
     pub client_id: &'a str,
-    /// What to publish when the connection ends without DISCONNECT.
+    /// Message to publish when the connection ends without DISCONNECT.
     pub will: Option<Will<'a>>,
     /// User name and password, as far as given.
     pub credentials: Credentials<'a>,
@@ -130,17 +130,17 @@ pub struct Credentials<'a> {
 /// The will of a CONNECT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Will<'a> {
-    /// Where to.
+    /// Its topic.
     pub topic: &'a str,
-    /// What.
+    /// Its payload.
     pub payload: &'a [u8],
-    /// How.
+    /// Its QoS.
     pub qos: Qos,
     /// The RETAIN flag.
     pub retain: bool,
 }
 
-/// What precedes the payload of a PUBLISH.
+/// Header of a PUBLISH: everything before its payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PublishHead<'a> {
     /// A re-delivery, says the sender.
@@ -149,7 +149,7 @@ pub struct PublishHead<'a> {
     pub qos: Qos,
     /// The RETAIN flag.
     pub retain: bool,
-    /// Where to; neither empty nor with wildcards.
+    /// The topic; neither empty nor with wildcards.
     pub topic: &'a str,
     /// Present exactly when the level is above 0.
     pub packet_id: Option<PacketId>,

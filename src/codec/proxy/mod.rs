@@ -1,4 +1,5 @@
-//! The PROXY protocol, versions 1 and 2: what a TCP balancer puts in front of a connection to say whose it is.
+//! The PROXY protocol, versions 1 and 2: a header in front of a connection with the address of the client behind a TCP
+//! balancer.
 //!
 //! A receiver reads it only where it expects it: whoever can write it can claim any address (HAProxy's specification of
 //! the protocol, section 2).
@@ -15,13 +16,13 @@ pub const HEADER_BYTES_MAX: usize = 536;
 /// A whole header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// Whose connection it is.
+    /// Origin of the connection.
     pub origin: Origin,
     /// Bytes of the header; the connection's own follow.
     pub bytes: usize,
 }
 
-/// Whose connection it is.
+/// Origin of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// Somebody's behind the proxy, with this address.
@@ -30,7 +31,7 @@ pub enum Origin {
     Proxy,
 }
 
-/// Why bytes are no header.
+/// Error of bytes that are not a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxyError {
     /// They begin with neither signature.
@@ -100,13 +101,13 @@ mod tests {
                 for value in [0, 1, 9, 10, 13, 15, 31, 32, 33, 48, 57, 58, 65, 84, 127, 128, 255] {
                     let mut bytes = header.to_vec();
                     bytes[at] = value;
-                    let mut verdict = Ok(None);
+                    let mut result = Ok(None);
                     for end in 0..=bytes.len() {
                         let next = read(&bytes[..end]);
-                        if verdict != Ok(None) {
-                            assert_eq!(next, verdict, "{bytes:?} at {end}");
+                        if result != Ok(None) {
+                            assert_eq!(next, result, "{bytes:?} at {end}");
                         }
-                        verdict = next;
+                        result = next;
                     }
                 }
             }

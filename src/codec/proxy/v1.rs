@@ -30,7 +30,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Option<Header>, ProxyError> {
     Ok(Some(Header { origin, bytes: end + 2 }))
 }
 
-/// What follows `PROXY `.
+/// Reads the line behind `PROXY `.
 fn read_line(line: &str) -> Option<Origin> {
     let (protocol, rest) = line.split_once(' ').unwrap_or((line, ""));
     let parse: fn(&str) -> Option<IpAddr> = match protocol {

@@ -5,7 +5,7 @@ use super::head::{Failure, Head, Opcode};
 /// Longest header of a client, in bytes.
 const CLIENT_HEADER_BYTES_MAX: usize = 14;
 
-/// What bytes from a client became.
+/// Result of decoding bytes of a client.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Taken {
     /// Bytes of data, at the front of the buffer; what follows there means nothing.
@@ -17,9 +17,9 @@ pub struct Taken {
     pub end: Option<Result<(), Failure>>,
 }
 
-/// Where in the stream of frames a connection is.
+/// Decoder of the frames of one connection.
 ///
-/// What is kept between reads is at most one header and the payload of one control frame, whatever the client sends.
+/// Between reads it keeps at most one header and the payload of one control frame, whatever the client sends.
 #[derive(Debug, Default)]
 pub struct Decoder {
     /// The beginning of a header that is not whole yet.
@@ -138,7 +138,7 @@ fn unmask(bytes: &mut [u8], mask: &mut [u8; 4]) {
 mod tests {
     use super::*;
 
-    /// What a client sends: the first byte, the payload, and how long it says that it is.
+    /// A frame of a client: the first byte, the payload, and the length in its header.
     fn frame(first_byte: u8, payload: &[u8]) -> Vec<u8> {
         let mask = [0x12, 0x34, 0x56, 0x78];
         let mut out = Vec::new();
@@ -162,7 +162,7 @@ mod tests {
     /// All data, the pongs that are due, and the end.
     type Outcome = (Vec<u8>, Vec<Vec<u8>>, Option<Result<(), Failure>>);
 
-    /// What becomes of bytes that come in pieces of that size.
+    /// Result of bytes that come in pieces of that size.
     fn take(bytes: &[u8], piece: usize) -> Outcome {
         let mut decoder = Decoder::default();
         let (mut data, mut pings) = (Vec::new(), Vec::new());

@@ -2,7 +2,7 @@
 
 use super::CONTROL_BYTES_MAX;
 
-/// What a frame is for.
+/// Type of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opcode {
     /// It goes on with the message before it.
@@ -24,7 +24,7 @@ impl Opcode {
     }
 }
 
-/// Why a client's frame ends the connection.
+/// Error of a client's frame, which ends the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
     /// It breaks RFC 6455.
@@ -46,13 +46,13 @@ impl Failure {
 /// The header of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
-    /// What it is for.
+    /// Type of the frame.
     pub opcode: Opcode,
     /// Whether the message ends with it.
     pub is_final: bool,
     /// Bytes of the payload.
     pub payload_bytes: u64,
-    /// What each byte of the payload is masked with, in turn.
+    /// Masking key, applied to each four bytes of the payload.
     pub mask: [u8; 4],
     /// Bytes of the header itself.
     pub header_bytes: usize,

@@ -1,9 +1,9 @@
-//! Why a command cannot be carried out.
+//! Errors of commands that cannot be carried out.
 
 use super::CommandIdentity;
 use crate::protocol::trace::TraceContext;
 
-/// Why a command cannot be carried out; the texts are for its caller.
+/// Error of a command that cannot be carried out; the texts are for its caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommandError {
     /// It cannot be read at all: no JSON object, no address, no subject of this prefix.
@@ -15,12 +15,12 @@ pub enum CommandError {
 }
 
 impl CommandError {
-    /// Something that cannot be read at all, and of which nothing is known.
+    /// An unreadable command without any ids.
     pub fn unreadable(text: impl Into<String>) -> Self {
         CommandError::Unreadable(Box::new(UnreadableCommand { text: text.into(), ..UnreadableCommand::default() }))
     }
 
-    /// What is wrong, for the caller.
+    /// Text for the caller.
     pub fn text(&self) -> &str {
         match self {
             CommandError::Unreadable(command) => &command.text,
@@ -42,7 +42,7 @@ impl CommandError {
         size_of::<Self>() + content
     }
 
-    /// Where the trace of the command stands, and so that of its outcome.
+    /// Trace context of the command and of its outcome.
     pub fn trace_mut(&mut self) -> &mut Option<TraceContext> {
         match self {
             CommandError::Unreadable(command) => &mut command.trace,
@@ -69,10 +69,10 @@ impl CommandError {
     }
 }
 
-/// Something that cannot be read as a command, with what its caller may know it by.
+/// An unreadable command, with the ids that its caller may know it by.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UnreadableCommand {
-    /// What is wrong with it.
+    /// Text for the caller.
     pub text: String,
     /// Its `messageId`, where it is a JSON object that has one.
     pub message_id: Option<String>,
@@ -80,7 +80,7 @@ pub struct UnreadableCommand {
     pub correlation_id: Option<String>,
     /// Partition and offset of its record, where it is one.
     pub record: Option<(i32, i64)>,
-    /// Where its trace stands: what its outcome carries as `traceparent`.
+    /// Trace context of the command: the `traceparent` of its outcome.
     pub trace: Option<TraceContext>,
 }
 

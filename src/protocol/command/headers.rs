@@ -1,4 +1,4 @@
-//! Headers of a command, and what its caller may say in them.
+//! Headers of a command.
 
 use super::{Command, CommandBody, CommandError};
 use crate::protocol::json::whole_text_i64;

@@ -1,18 +1,18 @@
-//! What is left of a command for its outcome.
+//! Address and ids of a command, which its outcome needs.
 
 use crate::protocol::topic::MessageType;
 use crate::protocol::trace::TraceContext;
 
-/// Whom a command was for and how its caller knows it.
+/// Address and ids of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandIdentity {
     /// Product of the connected device.
     pub product: String,
     /// The connected device.
     pub device: String,
-    /// From the connected gateway to the child that is meant.
+    /// Children between the connected gateway and the addressed child, that one last.
     pub children: Vec<String>,
-    /// What was asked; `None` when it is no message type at all.
+    /// Message type of the command; `None` for an unknown one.
     pub message_type: Option<MessageType>,
     /// The message id, once there is one.
     pub message_id: Option<String>,
@@ -20,12 +20,12 @@ pub struct CommandIdentity {
     pub correlation_id: Option<String>,
     /// The registry's product of the device that was meant, when it is known to differ from [`CommandIdentity::product`].
     pub about_product: Option<String>,
-    /// Where its trace stands: what its outcomes carry as `traceparent`.
+    /// Trace context of the command: the `traceparent` of its outcomes.
     pub trace: Option<TraceContext>,
 }
 
 impl CommandIdentity {
-    /// The device that was meant: the last child, else the connected device.
+    /// The addressed device: the last child, else the connected device.
     pub fn about(&self) -> &str {
         self.children.last().unwrap_or(&self.device)
     }

@@ -9,20 +9,20 @@ const SECONDS: u64 = 100_000_000;
 /// Gives message ids: decimal, at most 15 digits. A device that keeps them in a double (53 bits), as many JSON libraries
 /// do with every number, gives them back unchanged.
 ///
-/// An id is the second and one of ten million numbers of that second. The workers of a replica share those evenly, from a
-/// place on that is drawn at start. So within three years no two ids of one worker are the same, nor two of one
+/// An id is the second and one of ten million numbers of that second. The workers of a replica share those evenly, beginning
+/// at a number that is drawn at start. So within three years no two ids of one worker are the same, nor two of one
 /// replica, as long as its clock is not set back while it is down. Two replicas, or two starts within the same second, may
-/// draw places next to each other: with `n` commands a second on each of `w` workers that happens in `2 * n * w` of ten
+/// draw numbers next to each other: with `n` commands a second on each of `w` workers that happens in `2 * n * w` of ten
 /// million cases.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MessageIds {
     /// Since 1970, never back; ahead of the clock where a second's share was used up.
     second: u64,
-    /// Where the numbers of this worker begin in each second.
+    /// First number of this worker in each second.
     first: u64,
-    /// How many it has in each second.
+    /// Count of its numbers in each second.
     share: u64,
-    /// How many of them are used in this one.
+    /// Count of numbers that are used in this second.
     used: u64,
 }
 

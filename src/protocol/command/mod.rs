@@ -23,9 +23,9 @@ pub struct Command {
     pub product: String,
     /// The connected device.
     pub device: String,
-    /// From the connected gateway to the child that is meant; empty for the connected device itself.
+    /// Children between the connected gateway and the addressed child, that one last; empty for the connected device itself.
     pub children: Vec<String>,
-    /// What is asked; always a type that goes down.
+    /// Message type; always one that goes to devices.
     pub message_type: MessageType,
     /// The caller's message id; never empty, at most [`CALLER_ID_BYTES_MAX`] bytes.
     pub message_id: Option<String>,
@@ -39,12 +39,12 @@ pub struct Command {
     pub send_and_forget: bool,
     /// Header `correlation-id`; never empty, at most [`CALLER_ID_BYTES_MAX`] bytes.
     pub correlation_id: Option<String>,
-    /// Where its trace stands: the header `traceparent` where it is well-formed, and once the command is taken in the
-    /// bridge's own part of that trace.
+    /// Trace context: the header `traceparent` where it is well-formed, and once the session has the command the bridge's own
+    /// part of that trace.
     pub trace: Option<TraceContext>,
     /// The registry's product of the child that is meant; `None` for the connected device and for an unknown child.
     pub about_product: Option<String>,
-    /// What the device gets beside type, id and time.
+    /// Payload, without type, id and time.
     pub body: CommandBody,
 }
 
@@ -96,7 +96,7 @@ impl Command {
         read::from_json(json)
     }
 
-    /// The device that is meant: the last child, else the connected device.
+    /// The addressed device: the last child, else the connected device.
     pub fn about(&self) -> &str {
         self.children.last().unwrap_or(&self.device)
     }

@@ -131,7 +131,7 @@ fn with_caller(error: CommandError, members: &[Member<'_>]) -> CommandError {
     CommandError::Unreadable(command)
 }
 
-/// What becomes a command.
+/// A command that is being read.
 struct Reading {
     identity: CommandIdentity,
     timestamp: Option<i64>,

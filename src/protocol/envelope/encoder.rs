@@ -2,8 +2,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::device_path::DevicePath;
 use super::head::{Head, Origin};
-use super::place::Place;
 use super::{EnvelopeType, Mode, Reason, Rejection, Source, subject_too_long};
 use crate::protocol::address::{SUBJECT_BYTES_MAX, write_token};
 use crate::protocol::clock::{RFC3339_BYTES, rfc3339};
@@ -22,7 +22,7 @@ const CHUNK_BYTES: usize = 32 * 1024;
 /// unused, for as long as they are held.
 const SMALL_BYTES: usize = 4 * 1024;
 
-/// What the attributes of an envelope usually take, in bytes; only a hint.
+/// Usual size of the attributes of an envelope, in bytes; a hint only.
 const HEAD_BYTES: usize = 640;
 
 /// Makes envelopes; one per worker. Set the time with [`Encoder::set_now`] once per tick.
@@ -37,9 +37,9 @@ pub struct Encoder {
     time: (i64, Option<[u8; RFC3339_BYTES]>),
     ulids: UlidGenerator,
     arena: BytesMut,
-    /// Where large envelopes are written before their size is known.
+    /// Buffer of large envelopes, whose size is not known before they are written.
     large: BytesMut,
-    /// Gives what this encoder writes about its places in traces; off unless [`Encoder::with_tracer`] says otherwise.
+    /// Tracer of the records that this encoder writes; off unless [`Encoder::with_tracer`] sets one.
     pub tracer: Tracer,
 }
 
@@ -47,7 +47,7 @@ pub struct Encoder {
 pub(super) struct Encoded {
     pub(super) payload: Bytes,
     pub(super) attributes: Vec<(&'static str, String)>,
-    /// Where in the payload `data` begins and ends.
+    /// Start and end of `data` in the payload.
     data: (usize, usize),
 }
 
@@ -132,17 +132,17 @@ impl Encoder {
         (record, outcome)
     }
 
-    /// The envelope of something that was no message. It is about the connected device.
+    /// The envelope of a rejected message. It is about the connected device.
     pub fn rejected(&mut self, source: &Source<'_>, rejection: &Rejection<'_>, trace: Option<TraceContext>) -> Record {
         // The envelope is about the connected device, whose product is that of its topics, even when a child was meant.
-        let place = Place { about_product: None, ..Place::of(source, &[]) };
-        let head = Head { place: Some(place), session: source.session, trace, ..self.head(EnvelopeType::Rejected) };
+        let path = DevicePath { about_product: None, ..DevicePath::of(source, &[]) };
+        let head = Head { path: Some(path), session: source.session, trace, ..self.head(EnvelopeType::Rejected) };
         let address = match &self.addressing {
             Addressing::Key => key(&mut self.arena, source.device),
             Addressing::Subject(prefix) => {
                 self.arena.put_slice(prefix.as_bytes());
                 self.arena.put_slice(b".rejected.");
-                place.write_tokens(&mut self.arena);
+                path.write_tokens(&mut self.arena);
                 self.arena.split().freeze()
             }
         };
@@ -182,7 +182,7 @@ impl Encoder {
             self.time = (message.timestamp(), rfc3339(message.timestamp()));
         }
         Head {
-            place: Some(Place::of(source, &route.children)),
+            path: Some(DevicePath::of(source, &route.children)),
             subject: route.event,
             time: self.time.1.unwrap_or(self.now_text),
             origin: Origin::Device,
@@ -193,18 +193,18 @@ impl Encoder {
     }
 
     fn device_address(&mut self, source: &Source<'_>, route: &Route<'_>) -> Option<Bytes> {
-        self.address(&Place::of(source, &route.children), route.message_type.dotted(), route.event)
+        self.address(&DevicePath::of(source, &route.children), route.message_type.dotted(), route.event)
     }
 
     /// The address of a record about a device; `None` when the subject would be too long.
-    pub(super) fn address(&mut self, place: &Place<'_>, dotted: &str, event: Option<&str>) -> Option<Bytes> {
+    pub(super) fn address(&mut self, path: &DevicePath<'_>, dotted: &str, event: Option<&str>) -> Option<Bytes> {
         let arena = &mut self.arena;
         match &self.addressing {
-            Addressing::Key => Some(key(arena, place.about())),
+            Addressing::Key => Some(key(arena, path.about())),
             Addressing::Subject(prefix) => {
                 arena.put_slice(prefix.as_bytes());
                 arena.put_slice(b".device.");
-                place.write_tokens(arena);
+                path.write_tokens(arena);
                 arena.put_u8(b'.');
                 arena.put_slice(dotted.as_bytes());
                 if let Some(event) = event {
@@ -315,11 +315,11 @@ impl Encoder {
         }))
     }
 
-    /// The head of what the bridge itself says at this moment about a device; the caller fills in the rest.
+    /// The head of an envelope of the bridge itself at this moment; the caller fills in the rest.
     pub(super) fn head(&mut self, envelope_type: EnvelopeType) -> Head<'static> {
         Head {
             id: self.id(),
-            place: None,
+            path: None,
             envelope_type,
             subject: None,
             time: self.now_text,

@@ -3,19 +3,19 @@
 use bytes::{BufMut, BytesMut};
 
 use super::EnvelopeType;
-use super::place::Place;
+use super::device_path::DevicePath;
 use crate::protocol::address::write_segment;
 use crate::protocol::clock::RFC3339_BYTES;
 use crate::protocol::json::write_escaped;
 use crate::protocol::trace::TraceContext;
 use crate::protocol::ulid::ULID_TEXT_BYTES;
 
-/// Everything of an envelope but its data.
+/// All parts of an envelope but its data.
 #[derive(Clone, Copy)]
 pub(super) struct Head<'a> {
     pub(super) id: [u8; ULID_TEXT_BYTES],
     /// `None` when it is about no device: then the replica is the source.
-    pub(super) place: Option<Place<'a>>,
+    pub(super) path: Option<DevicePath<'a>>,
     pub(super) envelope_type: EnvelopeType,
     pub(super) subject: Option<&'a str>,
     pub(super) time: [u8; RFC3339_BYTES],
@@ -28,7 +28,7 @@ pub(super) struct Head<'a> {
     pub(super) correlation: Option<&'a str>,
 }
 
-/// Who speaks.
+/// Author of an envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
     Device,
@@ -144,8 +144,8 @@ impl Head<'_> {
     #[inline]
     fn each(&self, sink: &mut impl Sink, replica_id: &str) {
         sink.plain(name!("id"), &self.id);
-        match &self.place {
-            Some(place) => sink.written(name!("source"), |out| place.write_source(out)),
+        match &self.path {
+            Some(path) => sink.written(name!("source"), |out| path.write_source(out)),
             None => sink.written(name!("source"), |out| {
                 out.put_slice(b"urn:jetlinks-bridge:");
                 write_segment(out, replica_id);
@@ -168,11 +168,11 @@ impl Head<'_> {
             Origin::Bridge => known!("origin", "bridge"),
         };
         sink.known(origin, "");
-        if let Some(place) = &self.place {
-            sink.text(name!("productid"), place.about_product.unwrap_or(place.product));
-            sink.text(name!("deviceid"), place.about());
-            if !place.children.is_empty() {
-                sink.text(name!("gatewayid"), place.device);
+        if let Some(path) = &self.path {
+            sink.text(name!("productid"), path.about_product.unwrap_or(path.product));
+            sink.text(name!("deviceid"), path.about());
+            if !path.children.is_empty() {
+                sink.text(name!("gatewayid"), path.device);
             }
         }
         if let Some(session) = self.session {

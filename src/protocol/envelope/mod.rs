@@ -1,12 +1,11 @@
-//! Envelopes: what the queue carries, as CloudEvents 1.0 (JSON format 1.0 in structured mode).
+//! Envelopes: the records of the queue, as CloudEvents 1.0 (JSON format 1.0 in structured mode).
 //!
-//! What a device says never sets an attribute: `origin` tells who speaks, and text of devices is escaped wherever it
-//! stands.
+//! A device cannot set an attribute: `origin` names the author, and text of devices is escaped everywhere.
 
+mod device_path;
 mod encoder;
 mod head;
 mod outcome;
-mod place;
 mod presence;
 mod replacement;
 
@@ -18,7 +17,7 @@ pub use replacement::Replacement;
 use crate::protocol::address::SUBJECT_BYTES_MAX;
 use crate::protocol::topic::MessageType;
 
-/// How an envelope travels (CloudEvents' content modes).
+/// Content mode of CloudEvents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mode {
     /// The value is the whole envelope.
@@ -32,11 +31,11 @@ pub enum Mode {
 pub enum EnvelopeType {
     /// A message about a device, from itself or from the bridge: one that goes up, or [`MessageType::Acknowledge`].
     Device(MessageType),
-    /// Something of a device that is no message.
+    /// A rejected message of a device.
     Rejected,
     /// The heartbeat of a replica.
     Replica,
-    /// The outcome of something that cannot be read as a command.
+    /// The outcome of an unreadable command.
     CommandFailed,
 }
 
@@ -53,7 +52,7 @@ impl EnvelopeType {
         matches!(self, EnvelopeType::Device(_))
     }
 
-    /// What follows that beginning.
+    /// The type without that beginning.
     pub(super) fn end(self) -> &'static str {
         match self {
             EnvelopeType::Device(message_type) => message_type.dotted(),
@@ -84,7 +83,7 @@ pub struct Source<'a> {
     pub about_product: Option<&'a str>,
 }
 
-/// Why a session ended.
+/// Cause of the end of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Cause {
     /// The device said DISCONNECT.
@@ -121,7 +120,7 @@ impl Cause {
     }
 }
 
-/// Why something of a device was rejected.
+/// Reason why a message of a device was rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// The topic is the device's own and carries no message.
@@ -154,15 +153,15 @@ pub(crate) fn subject_too_long() -> String {
     format!("the subject would have more than {SUBJECT_BYTES_MAX} bytes")
 }
 
-/// Something of a device that was rejected.
+/// A message of a device that was rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rejection<'a> {
     /// The topic as received.
     pub topic: &'a str,
     /// The payload as received; `None` for [`Reason::TooLarge`].
     pub payload: Option<&'a [u8]>,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
-    /// What exactly is wrong, for people.
+    /// Description of the mistake, for people.
     pub detail: &'a str,
 }

@@ -1,9 +1,9 @@
-//! What the bridge itself answers to commands.
+//! Outcomes of commands that the bridge itself writes.
 
 use bytes::BufMut;
 
+use super::device_path::DevicePath;
 use super::head::Head;
-use super::place::Place;
 use super::{Encoder, EnvelopeType};
 use crate::protocol::command::{CommandError, CommandIdentity, UnreadableCommand};
 use crate::protocol::downlink::{Code, Outcome};
@@ -17,7 +17,7 @@ const DATA_BYTES: usize = 256;
 impl Encoder {
     /// The bridge could not carry the command out; the text is for its caller.
     pub fn failure(&mut self, command: &CommandIdentity, code: Code, text: &str) -> Outcome {
-        let mut outcome = self.verdict(command, false, Some(code), Some(text));
+        let mut outcome = self.own_outcome(command, false, Some(code), Some(text));
         outcome.failure = Some((code, text.to_owned()));
         outcome
     }
@@ -26,12 +26,12 @@ impl Encoder {
     /// says [`Code::RequestHandling`].
     pub fn accepted(&mut self, command: &CommandIdentity) -> Outcome {
         let code = (command.reply_type() != MessageType::Acknowledge).then_some(Code::RequestHandling);
-        self.verdict(command, true, code, None)
+        self.own_outcome(command, true, code, None)
     }
 
     /// DISCONNECT to a connected device was carried out: its session is closed.
     pub fn disconnected(&mut self, command: &CommandIdentity) -> Outcome {
-        self.verdict(command, true, None, None)
+        self.own_outcome(command, true, None, None)
     }
 
     /// A command was refused when it was read.
@@ -43,7 +43,7 @@ impl Encoder {
         }
     }
 
-    /// Something could not be read as a command. It is about no device; it tells what its caller may know it by.
+    /// Outcome of an unreadable command. It is about no device, and carries the ids that its caller may know the command by.
     pub fn command_failed(&mut self, command: &UnreadableCommand) -> Outcome {
         let (text, trace, correlation) = (command.text.as_str(), command.trace, command.correlation());
         let head = Head {
@@ -79,10 +79,16 @@ impl Encoder {
         }
     }
 
-    fn verdict(&mut self, command: &CommandIdentity, success: bool, code: Option<Code>, text: Option<&str>) -> Outcome {
+    fn own_outcome(
+        &mut self,
+        command: &CommandIdentity,
+        success: bool,
+        code: Option<Code>,
+        text: Option<&str>,
+    ) -> Outcome {
         let message_type = command.reply_type();
         let children: Vec<&str> = command.children.iter().map(String::as_str).collect();
-        let place = Place {
+        let path = DevicePath {
             product: &command.product,
             device: &command.device,
             children: &children,
@@ -90,7 +96,7 @@ impl Encoder {
         };
         let correlation = command.correlation();
         let head = Head {
-            place: Some(place),
+            path: Some(path),
             trace: command.trace,
             correlation: (!correlation.is_empty()).then_some(correlation),
             ..self.head(EnvelopeType::Device(message_type))

@@ -1,9 +1,9 @@
-//! What the bridge says about sessions and about itself.
+//! Presence of devices, and heartbeats of the replica.
 
 use bytes::BufMut;
 
+use super::device_path::DevicePath;
 use super::head::Head;
-use super::place::Place;
 use super::{Cause, Encoder, EnvelopeType, Source};
 use crate::protocol::json::write_string;
 use crate::protocol::message::write_integer;
@@ -57,21 +57,21 @@ impl Encoder {
         header: &str,
         value: &str,
     ) -> Record {
-        let place = Place::of(source, children);
+        let path = DevicePath::of(source, children);
         let head = Head {
-            place: Some(place),
+            path: Some(path),
             session: source.session,
             replica: true,
             ..self.head(EnvelopeType::Device(message_type))
         };
         // Two ids, a child's and a short suffix stay below the longest subject unless the prefix is itself that long.
-        let address = self.address(&place, message_type.dotted(), None).unwrap_or_default();
+        let address = self.address(&path, message_type.dotted(), None).unwrap_or_default();
         let now_ms = i64::try_from(self.now_ms).unwrap_or(i64::MAX);
         let encoded = self.encode(&head, DATA_BYTES, |out| {
             out.put_slice(b"{\"messageType\":\"");
             out.put_slice(message_type.name().as_bytes());
             out.put_slice(b"\",\"deviceId\":");
-            write_string(out, place.about());
+            write_string(out, path.about());
             out.put_slice(b",\"timestamp\":");
             write_integer(out, now_ms);
             out.put_slice(b",\"headers\":{\"");

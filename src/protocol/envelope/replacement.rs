@@ -18,7 +18,7 @@ pub struct Replacement {
     pub record: Record,
     /// Type of the message that was refused.
     pub kind: MessageKind,
-    /// Why it was refused, as the envelope says.
+    /// Reason of the refusal, as the envelope says.
     pub reason: Reason,
     /// Topic of the message, without aliases.
     pub topic: String,

@@ -10,7 +10,7 @@ const PAIRS_MAX: usize = 16;
 /// One member of an object that is open.
 struct Entry<'a> {
     key: Cow<'a, str>,
-    /// Where the member begins in the output, at the quote of its key.
+    /// Start of the member in the output, at the quote of its key.
     start: usize,
 }
 

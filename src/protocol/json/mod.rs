@@ -18,13 +18,13 @@ pub use number::{whole_i64, whole_text_i64};
 pub use scan::{Kind, Member, scan};
 pub use text::{must_be_escaped, unescape, write_escaped, write_string};
 
-/// How deep objects and arrays may be nested, the outermost included.
+/// Deepest nesting of objects and arrays, the outermost included.
 ///
 /// It bounds the state of the scanner to one machine word, and stays below what readers of envelopes accept (most stop
 /// at 100 or more).
 pub const DEPTH_MAX: usize = 64;
 
-/// What is wrong with a text that should be a JSON object.
+/// Mistakes in a text that should be a JSON object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum JsonErrorKind {
     /// It is not UTF-8.
@@ -54,16 +54,16 @@ pub enum JsonErrorKind {
     /// More than [`DEPTH_MAX`] objects and arrays inside each other.
     #[error("JSON nested deeper than {DEPTH_MAX}")]
     Depth,
-    /// Something follows the object.
+    /// More text follows the object.
     #[error("something follows the JSON object")]
     Trailing,
 }
 
-/// Why a text is no JSON object, and where.
+/// A mistake in a text that should be a JSON object, and its position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{kind} at byte {offset}")]
 pub struct JsonError {
-    /// What is wrong.
+    /// The mistake.
     pub kind: JsonErrorKind,
     /// Index of the byte that is wrong, from 0.
     pub offset: usize,

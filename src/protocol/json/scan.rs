@@ -3,7 +3,7 @@
 use super::tag::{has_equal, tag};
 use super::{DEPTH_MAX, JsonError, JsonErrorKind, unescape};
 
-/// What a value is.
+/// Type of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// `{…}`
@@ -29,7 +29,7 @@ pub struct Member<'a> {
     pub key_escaped: bool,
     /// The value as written.
     pub value: &'a str,
-    /// What the value is.
+    /// Type of the value.
     pub kind: Kind,
     /// Whether the value holds line breaks between its parts, or (perhaps) an object that has a key twice: then
     /// [`compact`](super::compact) must write it.
@@ -101,7 +101,7 @@ struct Scanner<'a> {
     irregular: bool,
     /// For each nested object that is open: where the tags of the one around it begin, then a tag per key.
     tags: Vec<u64>,
-    /// Where the tags of the innermost open object begin.
+    /// Start of the tags of the innermost open object.
     base: usize,
 }
 

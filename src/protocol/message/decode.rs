@@ -8,7 +8,7 @@ use super::{Field, Message};
 use crate::protocol::json::{JsonError, Kind, Member, unescape, whole_i64, whole_text_i64};
 use crate::protocol::topic::{MessageType, Route};
 
-/// Why a payload is no message of its type. Its text becomes the rejected envelope's `detail`.
+/// Error of a payload that is not a message of its type. Its text becomes the rejected envelope's `detail`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Undecodable {
     /// It is not one JSON object.
@@ -19,7 +19,7 @@ pub enum Undecodable {
     Field {
         /// The field.
         name: String,
-        /// What it should hold.
+        /// The type that it should have.
         expected: FieldType,
     },
 }

@@ -1,4 +1,4 @@
-//! Which fields a message type has, and what they hold.
+//! Fields of message types.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use crate::protocol::topic::MessageType;
 
 use MessageType as T;
 
-/// What a field of a known type may hold.
+/// Type of a field that a message type has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FieldType {
     /// Text; numbers and booleans become text, digits as written.
@@ -33,7 +33,7 @@ pub enum FieldType {
 }
 
 impl FieldType {
-    /// What the field should be, for people.
+    /// Description of the type, for people.
     pub fn description(self) -> &'static str {
         match self {
             FieldType::Text => "a text",

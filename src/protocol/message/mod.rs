@@ -1,4 +1,4 @@
-//! What a device's message says, checked against the fields of its type.
+//! Messages of devices, checked against the fields of their types.
 
 mod decode;
 mod field;
@@ -28,7 +28,7 @@ pub struct Message<'a> {
     success: Option<bool>,
     code: Option<Value<'a>>,
     headers: Option<&'a str>,
-    /// What is written behind the common fields, in the body's order.
+    /// Fields that are written behind the common ones, in the body's order.
     fields: Vec<Field<'a>>,
     /// The payload, for [`MessageType::Direct`].
     raw: &'a [u8],
@@ -43,7 +43,7 @@ struct Field<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// What kind of message it is: that of its route.
+    /// Type of the message: that of its route.
     pub fn message_type(&self) -> MessageType {
         self.message_type
     }
@@ -53,7 +53,7 @@ impl<'a> Message<'a> {
         self.message_id.and_then(|value| value.as_text())
     }
 
-    /// When it happened as the device says, else when it was received; ms since 1970.
+    /// Timestamp of the device, else the time of receipt; ms since 1970.
     pub fn timestamp(&self) -> i64 {
         self.timestamp
     }

@@ -1,4 +1,4 @@
-//! Who failed more often than not of late.
+//! Networks that failed more often than they succeeded lately.
 
 use std::collections::HashMap;
 
@@ -7,10 +7,10 @@ use crate::protocol::network::Network;
 /// Networks that are remembered; of further ones nothing is noted. Some 50 bytes each.
 const NETWORKS_MAX: usize = 16_384;
 
-/// Failures more than successes after which a network comes behind the others.
+/// Excess of failures over successes after which a network is served after the others.
 const FAILURES_MAX: u64 = 10;
 
-/// The most that are remembered of one network, so that it is forgiven in the end.
+/// Most failures that are remembered of one network, so that all are forgotten in the end.
 const FAILURES_KEPT: u64 = 60;
 
 /// Time after which one failure is forgotten, us.
@@ -19,10 +19,10 @@ const FORGIVEN_US: u64 = 1_000_000;
 /// Pause between two looks for what can be forgotten, us.
 const SWEEP_US: u64 = 1_000_000;
 
-/// See the module above.
+/// Recent failures by network.
 #[derive(Debug, Default)]
 pub struct Failures {
-    /// When each network will have none left, us.
+    /// Time at which each network has no failure left, us.
     until_us: HashMap<Network, u64>,
     sweep_us: u64,
 }
@@ -55,7 +55,7 @@ impl Failures {
         }
     }
 
-    /// Whether the network comes behind the others.
+    /// Whether the network is served after the others.
     pub fn puts_back(&self, network: Network, now_us: u64) -> bool {
         self.until_us.get(&network).is_some_and(|until_us| *until_us > now_us + FAILURES_MAX * FORGIVEN_US)
     }

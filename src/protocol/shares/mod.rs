@@ -1,13 +1,13 @@
-//! Shares by network: nobody who speaks from one address can take what is bounded for all.
+//! Fair shares by network: no network can use up a resource that is bounded for all.
 //!
-//! - [`Waiting`]: a line for each network; the lines take turns, and the newest of the longest one is refused when too many
-//!   wait.
-//! - [`Room`]: something of which there is only so much. A network gets no more of it than is free, so that one alone gets a
-//!   half, two get a third each, and there is always some left for the next.
-//! - [`Rate`]: a room that is empty again after a while.
-//! - [`Failures`]: who failed more often than not of late, and comes behind the others.
+//! - [`Waiting`]: a queue for each network; the queues take turns, and the newest item of the longest one is refused when
+//!   too many wait.
+//! - [`Room`]: a bounded amount. A network gets no more of it than is free, so that one alone gets a half, two get a third
+//!   each, and there is always some left for the next.
+//! - [`Rate`]: a bounded amount in each interval of time.
+//! - [`Failures`]: networks that failed more often than they succeeded lately, and are served after the others.
 //!
-//! Behind a balancer that does not tell whose connections it passes on, all devices are one network.
+//! Behind a balancer without the PROXY protocol all devices are one network.
 
 mod failures;
 mod waiting;
@@ -19,7 +19,7 @@ pub use waiting::Waiting;
 
 use crate::protocol::network::Network;
 
-/// See the module. Keeps one entry for each network that has some of it.
+/// A bounded amount, shared by networks. Keeps one entry for each network that has some of it.
 #[derive(Debug)]
 pub struct Room {
     total: usize,
@@ -34,7 +34,7 @@ impl Room {
         Self { total, free: total, taken: HashMap::new() }
     }
 
-    /// Takes that much for a network, unless it would have more than is free now; whether it did.
+    /// Takes that amount for a network, unless the network would have more than is free then; returns whether it was taken.
     pub fn take(&mut self, network: Network, amount: usize) -> bool {
         let own = self.taken.get(&network).copied().unwrap_or(0);
         if own.saturating_add(amount) > self.free {
@@ -47,7 +47,7 @@ impl Room {
         true
     }
 
-    /// Gives back what was taken.
+    /// Gives an amount back.
     pub fn give(&mut self, network: Network, amount: usize) {
         let Some(own) = self.taken.get_mut(&network) else { return };
         let given = amount.min(*own);
@@ -69,7 +69,7 @@ impl Room {
 /// not find the same moment of the next one.
 const WINDOW_US: u64 = 100_000;
 
-/// See the module. Nobody waits: what is refused must be asked for again.
+/// A bounded amount in each interval. Nothing waits: a refused caller must ask again.
 #[derive(Debug)]
 pub struct Rate {
     room: Room,
@@ -78,7 +78,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// So many a second, of which one network gets half.
+    /// A rate of so many a second, of which one network gets half.
     pub fn new(per_second: u64, now_us: u64) -> Self {
         let per_second = per_second.max(1);
         // Two at least, or there was no half.
@@ -87,7 +87,7 @@ impl Rate {
         Self { room: Room::new(usize::try_from(total).unwrap_or(usize::MAX)), window_us, began_us: now_us }
     }
 
-    /// Whether one more of that network may be.
+    /// Whether the network may have one more in this interval.
     pub fn take(&mut self, network: Network, now_us: u64) -> bool {
         if now_us.saturating_sub(self.began_us) >= self.window_us {
             self.began_us = now_us;
@@ -105,7 +105,7 @@ mod tests {
         Network::of([10, 0, 0, number].into())
     }
 
-    /// How often a network can take that much.
+    /// Number of times that a network can take that much.
     fn fill(room: &mut Room, number: u8, amount: usize) -> usize {
         std::iter::repeat_with(|| room.take(network(number), amount)).take_while(|taken| *taken).count()
     }
@@ -150,7 +150,7 @@ mod tests {
         assert!(!room.take(network(3), usize::MAX));
     }
 
-    /// How many a second each of these networks gets that asks all the time.
+    /// Amount a second that each of these networks gets when it asks all the time.
     fn taken<const N: usize>(per_second: u64, networks: [u8; N]) -> [usize; N] {
         let mut rate = Rate::new(per_second, 0);
         let mut taken = [0; N];

@@ -1,17 +1,17 @@
-//! Those who wait, in the order in which they are served.
+//! Fair queueing: items that wait, taken in turn from each network.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use crate::protocol::network::Network;
 
-/// What waits, a line for each network. The lines take turns, so a network that asks for a thousand devices makes no
-/// other wait for more than one of them.
+/// Items that wait, a queue for each network. The queues take turns, so a network that asks for a thousand devices makes no
+/// other network wait for more than one of them.
 #[derive(Debug)]
 pub struct Waiting<T> {
     lines: HashMap<Network, VecDeque<T>>,
-    /// Networks with a line, the next one first.
+    /// Networks with a queue, the next one first.
     turns: VecDeque<Network>,
-    /// The same by the length of their lines.
+    /// The same networks by the length of their queues.
     by_length: BTreeSet<(usize, Network)>,
     len: usize,
 }
@@ -23,13 +23,13 @@ impl<T> Default for Waiting<T> {
 }
 
 impl<T> Waiting<T> {
-    /// Whether nobody waits.
+    /// Whether no item waits.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Adds one at the end of its network's line. With `room` waiting already, the newest of the longest line goes, which
-    /// may be this one; it is returned.
+    /// Adds an item at the end of its network's queue. When `room` items wait already, the newest of the longest queue is
+    /// removed and returned; it may be this one.
     pub fn push(&mut self, network: Network, item: T, room: usize) -> Option<T> {
         let mut refused = None;
         if self.len >= room {
@@ -50,7 +50,7 @@ impl<T> Waiting<T> {
         refused
     }
 
-    /// The one whose turn it is.
+    /// Takes the item whose turn it is.
     pub fn pop(&mut self) -> Option<T> {
         let network = self.turns.pop_front()?;
         let line = self.lines.get_mut(&network)?;
@@ -66,7 +66,7 @@ impl<T> Waiting<T> {
         item
     }
 
-    /// The first one, in the order of their turns, that `fits`; those before it keep their turns.
+    /// Takes the first item, in the order of turns, that `fits`; the networks before it keep their turns.
     pub fn pop_fitting(&mut self, mut fits: impl FnMut(Network, &T) -> bool) -> Option<T> {
         let first = |network: &Network| self.lines.get(network).and_then(VecDeque::front);
         let at = self.turns.iter().position(|network| first(network).is_some_and(|item| fits(*network, item)))?;
@@ -75,7 +75,7 @@ impl<T> Waiting<T> {
         self.pop()
     }
 
-    /// How many wait.
+    /// Number of items that wait.
     pub fn len(&self) -> usize {
         self.len
     }

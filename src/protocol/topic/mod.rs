@@ -1,4 +1,4 @@
-//! Topics: what a device may publish on, and what each topic means.
+//! Topics on which devices publish, and the meaning of each.
 //!
 //! ```
 //! use jetlinks_bridge::protocol::topic::{MessageType, Upward, parse_up};
@@ -25,10 +25,10 @@ pub struct Route<'a> {
     pub product: &'a str,
     /// The connected device.
     pub device: &'a str,
-    /// From the connected gateway down to the child that is meant; empty (and then not allocated) for the connected
-    /// device itself.
+    /// Children between the connected gateway and the addressed child, that one last; empty (and then not allocated) for the
+    /// connected device itself.
     pub children: Vec<&'a str>,
-    /// What the topic carries.
+    /// Type of the message that the topic carries.
     pub message_type: MessageType,
     /// The event's id; present exactly for [`MessageType::Event`].
     pub event: Option<&'a str>,
@@ -41,7 +41,7 @@ impl<'a> Route<'a> {
     }
 }
 
-/// What a device published on.
+/// Meaning of a topic on which a device published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Upward<'a> {
     /// A message for the queue.
@@ -75,7 +75,7 @@ pub fn time_sync_reply(product: &str, device: &str) -> String {
     format!("/{product}/{device}/time-sync/reply")
 }
 
-/// Why a topic leads nowhere.
+/// Error of a topic without a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TopicError {
     /// It is another product's or device's, or has no two leading segments: the connection must be closed.

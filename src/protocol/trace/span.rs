@@ -1,4 +1,4 @@
-//! What is told of something that the bridge did.
+//! Spans: one operation of the bridge each.
 
 use bytes::Bytes;
 
@@ -12,7 +12,7 @@ use crate::protocol::uplink::Channel;
 /// Bytes of a caller's id that a span keeps.
 const TEXT_BYTES_MAX: usize = 256;
 
-/// What a span covers.
+/// Operation that a span covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
     /// A record on its way to the queue, from the receipt of the message to the receipt of the queue.
@@ -24,11 +24,11 @@ pub enum Operation {
 /// One span, only ever made where the trace is sampled; about 300 bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Span {
-    /// Its own place.
+    /// Trace and span id.
     pub context: TraceContext,
-    /// The span that it belongs below.
+    /// The parent span.
     pub parent: Option<SpanId>,
-    /// What it covers.
+    /// The operation.
     pub operation: Operation,
     /// The type of the message as envelopes write it (`properties.report`), or what stands in for it.
     pub message: &'static str,
@@ -42,13 +42,13 @@ pub struct Span {
     pub address: Bytes,
     /// Id of the envelope, message id of the command; empty when it is not known.
     pub message_id: String,
-    /// What the caller knows a command by; empty for all others.
+    /// Correlation id of a command; empty for all other operations.
     pub correlation_id: String,
-    /// When it began, us since 1970.
+    /// Start, us since 1970.
     pub start_us: u64,
-    /// How long it took, us.
+    /// Duration, us.
     pub duration_us: u64,
-    /// What went wrong, in a word.
+    /// Failure of the operation, in a word.
     pub failure: Option<&'static str>,
 }
 

@@ -1,4 +1,4 @@
-//! Who begins and ends spans.
+//! The tracer: it begins and ends spans, and decides which traces are sampled.
 
 use std::fmt;
 

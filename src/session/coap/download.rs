@@ -1,9 +1,9 @@
 //! Answers that leave in blocks (RFC 7959, Block2).
 //!
-//! An answer that is longer than the block that the client wants is kept whole, and its first block is sent; the client
-//! asks for the others, which cannot be made again: the time goes on, and a request for a token is signed for once. Only
-//! devices that have proven themselves get here. When a bound is reached, the oldest answer makes room; its client is
-//! told 4.08 and asks anew.
+//! An answer that is longer than the block that the client asks for is kept, and its first block is sent; the client asks
+//! for the others. The answer cannot be made a second time: the time goes on, and a request for a token is signed for one
+//! use. Only authenticated devices get here. When a bound is reached, the oldest answer is dropped; its client gets 4.08
+//! and begins again.
 
 use std::collections::HashMap;
 
@@ -12,36 +12,37 @@ use super::fingerprint::Fingerprint;
 use crate::codec::coap::Block;
 use crate::protocol::id::DeviceId;
 
-/// How long an answer in blocks can be fetched: as long as a client waits for one block.
+/// Time in which an answer in blocks can be fetched, us: as long as a client waits for one block (MAX_TRANSMIT_WAIT, RFC 7252
+/// section 4.8.2).
 const DOWNLOAD_US: u64 = 93_000_000;
 
 /// Size exponent of the largest blocks, for clients that do not say what they want.
 pub(super) const SIZE_EXPONENT_MAX: u8 = 6;
 
-/// What an answer is held for: the options that a client repeats with each request for a block.
+/// Key of a held answer: the options that a client repeats with each request for a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(super) struct DownloadKey {
     /// Option 2100.
     pub(super) device: DeviceId,
     /// The path.
     pub(super) topic: String,
 }
 
-/// What a request for a block led to.
+/// Result of a request for a block.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fetched {
-    /// The block's place and bytes.
+    /// The block and its bytes.
     Block(Block, Vec<u8>),
     /// The answer has no such block; 4.00.
-    Beyond,
+    OutOfRange,
     /// There is no such answer, or not any more; 4.08.
     Unknown,
 }
 
 #[derive(Debug)]
 struct Download {
-    asked: Asked,
-    /// That of the request that it answers.
+    key: DownloadKey,
+    /// Fingerprint of the request that it answers.
     request: Fingerprint,
     body: Vec<u8>,
     /// Whether its last block was sent.
@@ -51,11 +52,11 @@ struct Download {
 
 impl Download {
     fn held_bytes(&self) -> usize {
-        size_of::<Self>() + self.body.capacity() + self.asked.topic.capacity()
+        size_of::<Self>() + self.body.capacity() + self.key.topic.capacity()
     }
 }
 
-/// See the module.
+/// Answers that leave in blocks.
 #[derive(Debug)]
 pub(super) struct Downloads {
     open: HashMap<PeerKey, Vec<Download>>,
@@ -71,56 +72,56 @@ impl Downloads {
         Self { open: HashMap::new(), len: 0, held_bytes: 0, count_max, per_peer_max, bytes_max }
     }
 
-    /// Answers that are held.
+    /// Number of answers that are held.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// Their bytes.
+    /// Bytes of the answers that are held.
     pub(super) fn held_bytes(&self) -> usize {
         self.held_bytes
     }
 
-    /// Keeps the answer to a request, and gives its first block. When the request came before and its answer is still
-    /// being fetched, that one stays: the client has its first block perhaps, and the others must go with it.
+    /// Keeps the answer to a request and returns its first block. When the same request came before and its answer is still
+    /// being fetched, the earlier answer stays: the client may have its first block, and the others must match it.
     pub(super) fn begin(
         &mut self,
         peer: PeerKey,
         request: Fingerprint,
-        asked: Asked,
+        key: DownloadKey,
         body: Vec<u8>,
         size_exponent: u8,
         now_us: u64,
     ) -> Fetched {
         let first = Block { number: 0, more: false, size_exponent };
-        let known = self.open.get(&peer).into_iter().flatten().find(|download| download.asked == asked);
+        let known = self.open.get(&peer).into_iter().flatten().find(|download| download.key == key);
         if !known.is_some_and(|known| known.request == request && !known.is_finished) {
-            self.drop_of(peer, |download| download.asked == asked);
-            let download = Download { asked: asked.clone(), request, body, is_finished: false, begun_us: now_us };
+            self.drop_of(peer, |download| download.key == key);
+            let download = Download { key: key.clone(), request, body, is_finished: false, begun_us: now_us };
             self.make_room(peer, download.held_bytes());
             self.len += 1;
             self.held_bytes += download.held_bytes();
             self.open.entry(peer).or_default().push(download);
         }
-        self.fetch(peer, &asked, first)
+        self.fetch(peer, &key, first)
     }
 
-    /// Gives a block of an answer; its size is what the client wants.
-    pub(super) fn fetch(&mut self, peer: PeerKey, asked: &Asked, wanted: Block) -> Fetched {
+    /// Returns a block of an answer, in the size that the client asks for.
+    pub(super) fn fetch(&mut self, peer: PeerKey, key: &DownloadKey, wanted: Block) -> Fetched {
         let of_peer = self.open.get_mut(&peer).into_iter().flatten();
-        let Some(download) = of_peer.into_iter().find(|download| download.asked == *asked) else {
+        let Some(download) = of_peer.into_iter().find(|download| download.key == *key) else {
             return Fetched::Unknown;
         };
         let (offset, length) = (wanted.offset(), download.body.len());
         if offset >= length {
-            return Fetched::Beyond;
+            return Fetched::OutOfRange;
         }
         let end = length.min(offset + wanted.bytes());
         download.is_finished |= end == length;
         Fetched::Block(Block { more: end < length, ..wanted }, download.body[offset..end].to_vec())
     }
 
-    /// Forgets answers that were held long enough, fetched or not.
+    /// Drops answers that were held for [`DOWNLOAD_US`], fetched or not.
     pub(super) fn expire(&mut self, now_us: u64) {
         if self.len > 0 {
             let peers: Vec<PeerKey> = self.open.keys().copied().collect();
@@ -128,12 +129,12 @@ impl Downloads {
         }
     }
 
-    /// Forgets the answers to a peer.
+    /// Drops the answers to a peer.
     pub(super) fn forget(&mut self, peer: PeerKey) {
         self.drop_of(peer, |_| true);
     }
 
-    /// Makes room for so many bytes; one answer always finds it.
+    /// Makes room for so many bytes; a single answer always fits.
     fn make_room(&mut self, peer: PeerKey, bytes: usize) {
         if self.open.get(&peer).is_some_and(|of_peer| of_peer.len() >= self.per_peer_max) {
             self.drop_oldest(|other| other == peer);
@@ -173,17 +174,17 @@ mod tests {
 
     const BODY: &[u8] = b"0123456789abcdef0123456789ABCDEF!";
 
-    fn asked(topic: &str) -> Asked {
-        Asked { device: DeviceId::new("device1").expect("valid"), topic: topic.to_owned() }
+    fn key(topic: &str) -> DownloadKey {
+        DownloadKey { device: DeviceId::new("device1").expect("valid"), topic: topic.to_owned() }
     }
 
     fn begin(downloads: &mut Downloads, peer: u64, request: Fingerprint, topic: &str, body: &[u8]) -> Fetched {
-        downloads.begin(PeerKey::Session(peer), request, asked(topic), body.to_vec(), 0, request)
+        downloads.begin(PeerKey::Session(peer), request, key(topic), body.to_vec(), 0, request)
     }
 
     fn fetch(downloads: &mut Downloads, peer: u64, topic: &str, number: u32, size_exponent: u8) -> Fetched {
         let wanted = Block { number, more: false, size_exponent };
-        downloads.fetch(PeerKey::Session(peer), &asked(topic), wanted)
+        downloads.fetch(PeerKey::Session(peer), &key(topic), wanted)
     }
 
     fn block(number: u32, more: bool, size_exponent: u8, bytes: &[u8]) -> Fetched {
@@ -199,8 +200,8 @@ mod tests {
             assert_eq!(fetch(&mut downloads, 1, "/auth", 2, 0), block(2, false, 0, b"!"));
         }
         assert_eq!(fetch(&mut downloads, 1, "/auth", 1, 1), block(1, false, 1, b"!"));
-        assert_eq!(fetch(&mut downloads, 1, "/auth", 3, 0), Fetched::Beyond);
-        assert_eq!(fetch(&mut downloads, 1, "/auth", Block::NUMBER_MAX, 6), Fetched::Beyond);
+        assert_eq!(fetch(&mut downloads, 1, "/auth", 3, 0), Fetched::OutOfRange);
+        assert_eq!(fetch(&mut downloads, 1, "/auth", Block::NUMBER_MAX, 6), Fetched::OutOfRange);
         assert_eq!(fetch(&mut downloads, 1, "/time-sync", 1, 0), Fetched::Unknown);
         assert_eq!(fetch(&mut downloads, 2, "/auth", 1, 0), Fetched::Unknown);
     }

@@ -1,8 +1,8 @@
-//! Requests that are open.
+//! Open requests.
 
 use super::PeerKey;
-use super::demand::Demand;
-use super::seen::RequestKey;
+use super::dedup::RequestKey;
+use super::request::Request;
 use crate::codec::coap::{Block, Code, Draft, Kind, option};
 use crate::protocol::id::DeviceId;
 use crate::protocol::trace::Span;
@@ -28,41 +28,41 @@ impl From<ExchangeId> for Token {
     }
 }
 
-/// What an answer must say.
+/// Content of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Answer {
-    /// Success or what is wrong.
+    /// Response code.
     pub(super) code: Code,
     /// Block1 of the request.
-    pub(super) block: Option<Block>,
-    /// Block2: which block of a longer answer the content is.
-    pub(super) piece: Option<Block>,
-    /// Most bytes that are taken; with 4.13.
+    pub(super) block1: Option<Block>,
+    /// Block2: the block of a longer answer that the content is.
+    pub(super) block2: Option<Block>,
+    /// Size1: longest body that is accepted, in bytes; with 4.13.
     pub(super) size_max: Option<u32>,
-    /// Most seconds until it is worth trying again; with 5.03.
+    /// Max-Age: seconds until the device may try again; with 5.03.
     pub(super) max_age_secs: Option<u32>,
-    /// What is wrong, for people (RFC 7252 section 5.5.2). Short: an answer must not be longer than its request.
+    /// Diagnostic payload for people (RFC 7252 section 5.5.2). Short: an answer must not be longer than its request.
     pub(super) diagnostic: Option<&'static str>,
-    /// JSON.
+    /// Payload, as JSON.
     pub(super) content: Option<Vec<u8>>,
 }
 
 impl Answer {
     pub(super) fn new(code: Code) -> Self {
-        Self { code, block: None, piece: None, size_max: None, max_age_secs: None, diagnostic: None, content: None }
+        Self { code, block1: None, block2: None, size_max: None, max_age_secs: None, diagnostic: None, content: None }
     }
 
-    /// A block of what a device asked for.
-    pub(super) fn content(piece: Option<Block>, json: Vec<u8>) -> Self {
-        Self { piece, content: Some(json), ..Self::new(Code::CONTENT) }
+    /// 2.05 with a block of the answer, or all of it.
+    pub(super) fn content(block2: Option<Block>, json: Vec<u8>) -> Self {
+        Self { block2, content: Some(json), ..Self::new(Code::CONTENT) }
     }
 }
 
-/// Whom an answer goes to.
+/// Sender of a request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Caller {
     pub(super) peer: PeerKey,
-    pub(super) request: RequestKey,
+    pub(super) key: RequestKey,
     /// Whether the request was a CON.
     pub(super) confirmable: bool,
 }
@@ -75,12 +75,12 @@ impl Caller {
 
     /// The answer as a datagram; in an ACK its message id must be that of the request.
     pub(super) fn encode(&self, kind: Kind, id: u16, answer: &Answer) -> Vec<u8> {
-        let mut draft = Draft::new(kind, answer.code, id, self.request.token);
-        if let Some(block) = answer.block {
+        let mut draft = Draft::new(kind, answer.code, id, self.key.token);
+        if let Some(block) = answer.block1 {
             draft = draft.uint(option::BLOCK1, block.to_uint());
         }
-        if let Some(piece) = answer.piece {
-            draft = draft.uint(option::BLOCK2, piece.to_uint());
+        if let Some(block2) = answer.block2 {
+            draft = draft.uint(option::BLOCK2, block2.to_uint());
         }
         if let Some(seconds) = answer.max_age_secs {
             draft = draft.uint(option::MAX_AGE, seconds);
@@ -98,23 +98,23 @@ impl Caller {
     }
 }
 
-/// A record on its way to the queue, and what its device gets then.
+/// A record on its way to the queue, and the answer for its device once it is stored.
 #[derive(Debug)]
 pub(super) struct Queued {
     pub(super) device: DeviceId,
     pub(super) record: Record,
-    /// Its span, where its trace is sampled.
+    /// Span, where the trace is sampled.
     pub(super) span: Option<Box<Span>>,
     pub(super) answer: Answer,
-    /// Which copy of the record is on its way.
+    /// Number of the copy of the record that is on its way.
     pub(super) sequence: u16,
-    /// When that copy was handed over, us.
+    /// Time of the handover of that copy, us.
     pub(super) handed_over_us: u64,
 }
 
-/// An answer of its own that the device has not acknowledged.
+/// A separate response (RFC 7252 section 5.2.2) that the device has not acknowledged.
 #[derive(Debug)]
-pub(super) struct Apart {
+pub(super) struct SeparateResponse {
     /// Its message id.
     pub(super) id: u16,
     pub(super) datagram: Vec<u8>,
@@ -123,27 +123,27 @@ pub(super) struct Apart {
     pub(super) due_us: u64,
 }
 
-/// What an open request waits for.
+/// State of an open request, by what it waits for.
 #[derive(Debug)]
 pub(super) enum Stage {
     /// The registry.
-    Lookup(Box<Demand>),
-    /// Nothing: it is being judged.
-    Judged,
+    Lookup(Box<Request>),
+    /// Nothing: it is being handled.
+    Handling,
     /// The queue.
     Queued(Box<Queued>),
     /// The device.
-    Apart(Box<Apart>),
+    Separate(Box<SeparateResponse>),
 }
 
-/// See the module.
+/// An open request.
 #[derive(Debug)]
 pub(super) struct Exchange {
     pub(super) caller: Caller,
     /// Block1 of the request.
-    pub(super) block: Option<Block>,
+    pub(super) block1: Option<Block>,
     pub(super) arrived_us: u64,
-    /// Counts the requests, in the order of their arrival.
+    /// Number of the request, in the order of arrival.
     pub(super) number: u64,
     /// Whether an empty ACK was sent.
     pub(super) acknowledged: bool,
@@ -170,7 +170,7 @@ impl Exchanges {
         self.slots.len() >= self.max
     }
 
-    /// Takes one in; the caller has seen that there is room.
+    /// Adds one; the caller has checked that there is room.
     pub(super) fn insert(&mut self, exchange: Exchange) -> ExchangeId {
         self.slots.insert(exchange).into()
     }

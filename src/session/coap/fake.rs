@@ -35,7 +35,7 @@ impl Uplink for FakeUplink {
     fn flush(&mut self) {}
 }
 
-/// What was told, as text.
+/// Events, as text.
 #[derive(Default)]
 struct FakeObserver(Vec<String>);
 
@@ -59,7 +59,7 @@ impl Children for FakeChildren {
     }
 }
 
-/// Everything but the endpoint.
+/// All fakes and settings around the endpoint.
 pub(super) struct World {
     pub(super) now: Now,
     pub(super) limits: Limits,
@@ -224,7 +224,7 @@ impl Rig {
         read(self.act(|endpoint, ctx| endpoint.receipt(token, stored, ctx)).1)
     }
 
-    /// The queue's last word about a record, by its place in all that were published.
+    /// A refusal by the queue of a record, by its index among all that were published.
     pub(super) fn refuse(&mut self, index: usize, refusal: &Refusal) -> Vec<Message> {
         let token = self.world.uplink.published[index].0;
         read(self.act(|endpoint, ctx| endpoint.refused(token, refusal, ctx)).1)

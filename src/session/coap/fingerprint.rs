@@ -8,10 +8,10 @@ use sha2::Sha256;
 use crate::protocol::cipher;
 use crate::protocol::mac;
 
-/// Keeps these hashes apart from any other use of the same key.
+/// Domain separation: no other use of the same key gives these hashes.
 const PURPOSE: &[u8] = b"jetlinks-bridge coap request 1";
 
-/// Keeps the key for devices without one apart from the hashes.
+/// Domain separation of the key for devices without one from the hashes.
 const DECOY_PURPOSE: &[u8] = b"jetlinks-bridge coap decoy 1";
 
 /// The hash of one request (HMAC-SHA256, cut). Requests with the same one are the same bytes: nobody finds others without
@@ -41,8 +41,8 @@ impl FingerprintKey {
         Self { keyed: keyed(PURPOSE), decoy }
     }
 
-    /// What bodies are decrypted with whose device has no key, so that they cost what others do: nobody can make one that
-    /// is more than noise then.
+    /// Key that decrypts bodies of devices without a key, so that they take the same time. It is secret, so nobody can
+    /// encrypt with it.
     pub(super) fn decoy(&self) -> &[u8; cipher::KEY_BYTES] {
         &self.decoy
     }

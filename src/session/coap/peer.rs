@@ -1,4 +1,4 @@
-//! Who is spoken with, and what is said.
+//! Peers of an endpoint, and datagrams for them.
 
 use std::net::SocketAddr;
 
@@ -35,12 +35,12 @@ impl Outbox {
         })
     }
 
-    /// Whether there is nothing to send.
+    /// Whether it holds no datagram.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// Forgets what was sent.
+    /// Removes all datagrams.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();

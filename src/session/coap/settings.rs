@@ -1,29 +1,29 @@
-//! What an endpoint is told at its start.
+//! Settings of an endpoint.
 
 use std::sync::Arc;
 
 use super::{FingerprintKey, TokenSecrets};
 
-/// How requests prove whose they are.
+/// Authentication of requests.
 #[derive(Debug, Clone)]
 pub enum Security {
     /// The body is encrypted with the device's key.
     Aes,
     /// DTLS hides the traffic; a token that `/auth` gives out names the device.
     Dtls {
-        /// What tokens are signed with; the same for every worker and replica.
+        /// Secrets that sign tokens; the same for every worker and replica.
         secrets: Arc<TokenSecrets>,
-        /// How long a token is valid.
+        /// Validity of a token, in seconds.
         token_ttl_secs: u64,
     },
 }
 
-/// See the module. What an endpoint holds is bounded by these; [`Settings::new`] says how much that is.
+/// Settings of an endpoint. They bound its memory; [`Settings::new`] says how much that is.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Which of the worker's endpoints it is, below 127.
+    /// Number of the endpoint in its worker, below 127.
     pub number: u8,
-    /// How requests prove whose they are.
+    /// Authentication of requests.
     pub security: Security,
     /// Oldest timestamp of a body that is taken, against replays; `None`: any. A body without one is always taken.
     pub max_age_ms: Option<u64>,
@@ -52,10 +52,10 @@ pub struct Settings {
     pub downloads_per_peer: usize,
     /// Bytes of such answers. A single one may be longer.
     pub download_bytes: usize,
-    /// Bytes of bodies that are half received, and again as many of requests whose device is being looked up: what
-    /// nobody has vouched for. Never less than one body needs.
+    /// Bytes of open uploads, and again as many of requests whose device is being looked up: both are not authenticated.
+    /// Never less than one body needs.
     pub unproven_bytes: usize,
-    /// Tells repetitions of requests from other requests, and spreads retransmissions.
+    /// Key of the fingerprints that tell duplicates from other requests, and seed of the jitter of retransmissions.
     pub key: FingerprintKey,
 }
 

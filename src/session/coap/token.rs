@@ -16,10 +16,10 @@ pub const TOKEN_BYTES: usize = 32;
 const EXPIRY_BYTES: usize = 4;
 const MAC_BYTES: usize = 12;
 
-/// Keeps these MACs apart from any other use of the same secret.
+/// Domain separation: no other use of the same secret gives these MACs.
 const PURPOSE: &[u8] = b"jetlinks-bridge coap token 1";
 
-/// Why a token is refused. For the log alone.
+/// Error of a token that is refused. For the log alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenError {
     /// It is not 32 hex digits.
@@ -30,7 +30,7 @@ pub enum TokenError {
     Expired,
 }
 
-/// What tokens are signed with. Never shown.
+/// Secrets that sign tokens. Never shown.
 #[derive(Debug, Clone)]
 pub struct TokenSecrets(SigningKeys);
 

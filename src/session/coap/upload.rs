@@ -1,14 +1,14 @@
 //! Bodies that arrive in blocks (RFC 7959, Block1).
 //!
-//! Nobody has vouched for them: they are kept apart from what the queue is owed, under bounds of their own. When a bound
-//! is reached, the network with the most makes room by the upload that has been silent longest; its client is told 4.08 and
-//! begins again. Without DTLS a sender can give any address as its own, and so look like many networks.
+//! Their senders are not authenticated, so they have bounds of their own, apart from records on their way to the queue. When
+//! a bound is reached, the network with the most uploads loses the one that has been silent longest; its client gets 4.08
+//! and begins again. Without DTLS a sender can forge its address, and so look like many networks.
 //!
-//! A block that came before, byte for byte, is one of three things. It may be a repetition of what the upload holds, or of
-//! the end of a body that was answered. It may be late, from an earlier body, and must not become a part of this one. Or a
-//! device has restarted, begun its message ids and tokens again, and its new body has a block like one of the old: then
-//! the block is a part. What tells of a restart is an id and token that named other bytes before. Where nothing tells, the
-//! client gets 4.08 and begins again, for no body may be put together that nobody sent.
+//! A block that came before, byte for byte, is one of three things. It may repeat a block of the open upload, or the last
+//! block of a body that was answered. It may be a late block of an earlier body, and must not become a part of this one. Or
+//! the device has restarted with the same message ids and tokens, and its new body has a block like one of the old body:
+//! then the block is a part of the new one. A restart shows by a message id and token that named other bytes before. Where
+//! none shows, the client gets 4.08 and begins again: no body may be assembled that nobody sent.
 
 use std::cell::Cell;
 use std::cmp::Ordering;
@@ -16,49 +16,49 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::PeerKey;
-use super::demand::Part;
+use super::request::Part;
 use crate::codec::coap::Block;
 use crate::protocol::network::Network;
 
-/// MAX_TRANSMIT_WAIT: a client that has lost this long gives a block up.
+/// MAX_TRANSMIT_WAIT (RFC 7252 section 4.8.2), us: a client that got no answer for this long gives its upload up.
 const UPLOAD_IDLE_US: u64 = 93_000_000;
 
-/// What a block led to.
+/// Result of a received block.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// It is kept in the upload of that number; 2.31.
+    /// The block was added to the upload of that number; 2.31.
     Continue(u32),
-    /// It was the last of the upload of that number (0: of none, there were no others); the body.
+    /// The body is complete: the upload of that number, 0 for a body of one block.
     Complete(u32, Vec<u8>),
     /// Blocks before it are missing; 4.08.
     Gap,
     /// The body is over the limit; 4.13.
     TooLarge,
-    /// It is not as long as it says; 4.00.
-    Misfit,
+    /// The payload has not the length of the block; 4.00.
+    WrongLength,
 }
 
 /// One block of one peer.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Piece<'a> {
-    /// Who sends it.
+pub(super) struct ReceivedBlock<'a> {
+    /// The sender.
     pub(super) peer: PeerKey,
-    /// Where it belongs.
+    /// Its Block1 option and the key of its body.
     pub(super) part: Part,
     /// Its bytes.
     pub(super) bytes: &'a [u8],
-    /// What came before under its message id and token.
+    /// Earlier use of its message id and token.
     pub(super) earlier: Earlier,
 }
 
-/// What came before under a request's message id and token.
+/// Earlier use of a request's message id and token by the same peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Earlier {
-    /// Nothing.
+    /// None.
     Nothing,
     /// The same bytes.
     Same {
-        /// The upload that they were a block of.
+        /// Number of the upload that they were a block of.
         upload: u32,
         /// Whether the peer has restarted since.
         restarted: bool,
@@ -67,20 +67,20 @@ pub(super) enum Earlier {
     Other,
 }
 
-/// What a block is that came before, byte for byte.
+/// Meaning of a block that came before, byte for byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Repetition {
-    /// A duplicate of one that the upload holds; 2.31 again.
+    /// A duplicate of a block of the open upload; 2.31 again.
     Held,
     /// A duplicate of the last block of a body that was answered.
     Answered,
     /// A part of the body that arrives now: [`Uploads::take`] must follow.
     Part,
-    /// Of an earlier body, as far as can be told; 4.08.
+    /// A late block of an earlier body, as far as can be told; 4.08.
     Late,
 }
 
-/// What the blocks of an upload tell of the peer.
+/// Knowledge about the peer from the blocks of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum History {
     /// Nothing: a block that came before the upload is no part of it.
@@ -100,7 +100,7 @@ struct Upload {
     held: Rc<Cell<Held>>,
 }
 
-/// Whose uploads are counted together. A DTLS session took a handshake, which is shared by network.
+/// Owner of uploads that are counted together. DTLS sessions count alone: handshakes are limited by network already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Holder {
     Network(Network),
@@ -116,7 +116,7 @@ impl Holder {
     }
 }
 
-/// What one of them has.
+/// Uploads of one owner.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Held {
     uploads: usize,
@@ -124,20 +124,20 @@ struct Held {
 }
 
 impl Upload {
-    fn holds(&self, piece: &Piece<'_>) -> bool {
-        let offset = piece.part.block.offset();
-        self.body.get(offset..offset + piece.bytes.len()) == Some(piece.bytes)
+    fn holds(&self, received: &ReceivedBlock<'_>) -> bool {
+        let offset = received.part.block.offset();
+        self.body.get(offset..offset + received.bytes.len()) == Some(received.bytes)
     }
 }
 
-/// See the module.
+/// Open uploads.
 #[derive(Debug)]
 pub(super) struct Uploads {
     open: HashMap<(PeerKey, [u8; 32]), Upload>,
-    /// What each has; nobody who has nothing.
+    /// Uploads by owner; owners without any are not listed.
     holders: HashMap<Holder, Rc<Cell<Held>>>,
     held_bytes: usize,
-    /// Number that was given out last.
+    /// Number of the newest upload.
     last_number: u32,
     count_max: usize,
     per_peer_max: usize,
@@ -157,23 +157,23 @@ impl Uploads {
         }
     }
 
-    /// Bodies that are half received.
+    /// Number of open uploads.
     pub(super) fn len(&self) -> usize {
         self.open.len()
     }
 
-    /// Their bytes, with what is reserved for them.
+    /// Bytes of the open uploads, by capacity.
     pub(super) fn held_bytes(&self) -> usize {
         self.held_bytes
     }
 
-    /// What a block is that came before. Changes nothing.
-    pub(super) fn repetition(&self, piece: &Piece<'_>) -> Repetition {
-        let Earlier::Same { upload: number, restarted } = piece.earlier else { return Repetition::Part };
-        let Block { number: place, more, .. } = piece.part.block;
-        match self.open.get(&(piece.peer, piece.part.key)) {
-            Some(upload) if more && upload.holds(piece) => Repetition::Held,
-            Some(upload) if place > 0 && piece.part.block.offset() == upload.body.len() => match upload.history {
+    /// Meaning of a block that came before. Changes nothing.
+    pub(super) fn repetition(&self, received: &ReceivedBlock<'_>) -> Repetition {
+        let Earlier::Same { upload: number, restarted } = received.earlier else { return Repetition::Part };
+        let Block { number: place, more, .. } = received.part.block;
+        match self.open.get(&(received.peer, received.part.key)) {
+            Some(upload) if more && upload.holds(received) => Repetition::Held,
+            Some(upload) if place > 0 && received.part.block.offset() == upload.body.len() => match upload.history {
                 History::Restarted => Repetition::Part,
                 History::Repeated if upload.number != number => Repetition::Late,
                 History::Repeated if more => Repetition::Part,
@@ -190,12 +190,12 @@ impl Uploads {
         }
     }
 
-    /// Takes a block in; `body_bytes_max` is the longest body.
-    pub(super) fn take(&mut self, piece: &Piece<'_>, body_bytes_max: usize, now_us: u64) -> Step {
-        let Part { block, key, announced_bytes } = piece.part;
-        let (key, Block { number: place, more, .. }) = ((piece.peer, key), block);
-        if piece.bytes.len() > block.bytes() || (more && piece.bytes.len() < block.bytes()) {
-            return Step::Misfit;
+    /// Adds a block; `body_bytes_max` is the longest body.
+    pub(super) fn take(&mut self, received: &ReceivedBlock<'_>, body_bytes_max: usize, now_us: u64) -> Step {
+        let Part { block, key, announced_bytes } = received.part;
+        let (key, Block { number: place, more, .. }) = ((received.peer, key), block);
+        if received.bytes.len() > block.bytes() || (more && received.bytes.len() < block.bytes()) {
+            return Step::WrongLength;
         }
         if place == 0 {
             self.drop_upload(&key);
@@ -205,39 +205,39 @@ impl Uploads {
         } else if !self.open.contains_key(&key) {
             return Step::Gap;
         }
-        let (offset, end) = (block.offset(), block.offset() + piece.bytes.len());
+        let (offset, end) = (block.offset(), block.offset() + received.bytes.len());
         if end > body_bytes_max {
             self.drop_upload(&key);
             return Step::TooLarge;
         }
         if place == 0 {
             if !more {
-                return Step::Complete(0, piece.bytes.to_vec());
+                return Step::Complete(0, received.bytes.to_vec());
             }
-            self.make_room(piece.peer);
-            let (number, history) = match piece.earlier {
+            self.make_room(received.peer);
+            let (number, history) = match received.earlier {
                 Earlier::Nothing => (self.next_number(), History::Plain),
                 Earlier::Same { upload, .. } => (upload, History::Repeated),
                 Earlier::Other => (self.next_number(), History::Restarted),
             };
-            let held = self.holders.entry(Holder::of(piece.peer)).or_default().clone();
+            let held = self.holders.entry(Holder::of(received.peer)).or_default().clone();
             held.update(|held| Held { uploads: held.uploads + 1, ..held });
             self.open.insert(key, Upload { number, body: Vec::new(), history, heard_us: now_us, held });
         }
         // For a body that is not the one of that number any more.
         let next_number = self.next_number();
         let Some(upload) = self.open.get_mut(&key) else { return Step::Gap };
-        let restarts = piece.earlier == Earlier::Other;
+        let restarts = received.earlier == Earlier::Other;
         match offset.cmp(&upload.body.len()) {
             // The client did not see 2.31 for it.
-            Ordering::Less if more && upload.holds(piece) => return Step::Continue(upload.number),
+            Ordering::Less if more && upload.holds(received) => return Step::Continue(upload.number),
             // The blocks before it were the same before the restart.
             Ordering::Less if restarts => {
                 upload.body.truncate(offset);
                 upload.number = next_number;
             }
             // The client did not begin this body.
-            Ordering::Equal if upload.history == History::Repeated && piece.earlier == Earlier::Nothing => {
+            Ordering::Equal if upload.history == History::Repeated && received.earlier == Earlier::Nothing => {
                 return Step::Gap;
             }
             Ordering::Equal if upload.history == History::Repeated && restarts => upload.number = next_number,
@@ -248,7 +248,7 @@ impl Uploads {
             upload.history = History::Restarted;
         }
         let before = upload.body.capacity();
-        upload.body.extend_from_slice(piece.bytes);
+        upload.body.extend_from_slice(received.bytes);
         upload.heard_us = now_us;
         let more_bytes = upload.body.capacity() - before;
         self.held_bytes += more_bytes;
@@ -261,19 +261,19 @@ impl Uploads {
         Step::Continue(number)
     }
 
-    /// Forgets uploads that were silent for too long.
+    /// Drops uploads that were silent for too long.
     pub(super) fn expire(&mut self, now_us: u64) {
         let is_over = |upload: &Upload| upload.heard_us + UPLOAD_IDLE_US <= now_us;
         let over: Vec<_> = self.open.iter().filter(|(_, upload)| is_over(upload)).map(|(key, _)| *key).collect();
         over.iter().for_each(|key| drop(self.drop_upload(key)));
     }
 
-    /// Forgets the uploads of a peer.
+    /// Drops the uploads of a peer.
     pub(super) fn forget(&mut self, peer: PeerKey) {
         while self.drop_oldest(|(other, _), _| *other == peer) {}
     }
 
-    /// Never 0. When a number comes again, whatever had it is long forgotten.
+    /// A new number, never 0. Before a number is used again, 2^32 uploads have passed.
     fn next_number(&mut self) -> u32 {
         self.last_number = self.last_number.checked_add(1).unwrap_or(1);
         self.last_number
@@ -289,7 +289,7 @@ impl Uploads {
         }
     }
 
-    /// Drops an upload other than that one, of whoever has the most bytes; false when there is none.
+    /// Drops an upload other than that one, of the owner with the most bytes; false when there is none.
     fn drop_other(&mut self, key: (PeerKey, [u8; 32])) -> bool {
         let most = self.holders.values().map(|held| held.get().bytes).max();
         self.drop_oldest(|other, held| *other != key && Some(held.bytes) == most)
@@ -325,10 +325,10 @@ mod tests {
         Uploads::new(4, 2, 400)
     }
 
-    fn piece(peer: u64, key: u8, number: u32, more: bool, bytes: &[u8]) -> Piece<'_> {
+    fn received(peer: u64, key: u8, number: u32, more: bool, bytes: &[u8]) -> ReceivedBlock<'_> {
         let block = Block { number, more, size_exponent: 0 };
         let part = Part { block, key: [key; 32], announced_bytes: None };
-        Piece { peer: PeerKey::Session(peer), part, bytes, earlier: Earlier::Nothing }
+        ReceivedBlock { peer: PeerKey::Session(peer), part, bytes, earlier: Earlier::Nothing }
     }
 
     fn take(uploads: &mut Uploads, number: u32, more: bool, bytes: &[u8]) -> Step {
@@ -337,16 +337,16 @@ mod tests {
 
     /// Without the number of the upload.
     fn take_after(uploads: &mut Uploads, earlier: Earlier, number: u32, more: bool, bytes: &[u8]) -> Step {
-        match uploads.take(&Piece { earlier, ..piece(1, 1, number, more, bytes) }, MAX, 0) {
+        match uploads.take(&ReceivedBlock { earlier, ..received(1, 1, number, more, bytes) }, MAX, 0) {
             Step::Continue(_) => CONTINUE,
             Step::Complete(_, body) => Step::Complete(0, body),
             step => step,
         }
     }
 
-    /// What a block is that was one of upload 1.
+    /// Meaning of a block that was one of upload 1.
     fn repetition(uploads: &Uploads, number: u32, more: bool, bytes: &[u8]) -> Repetition {
-        uploads.repetition(&Piece { earlier: SAME, ..piece(1, 1, number, more, bytes) })
+        uploads.repetition(&ReceivedBlock { earlier: SAME, ..received(1, 1, number, more, bytes) })
     }
 
     fn complete(body: Vec<u8>) -> Step {
@@ -443,7 +443,7 @@ mod tests {
         assert_eq!(take(&mut uploads, 2, false, b"d"), complete([C, C, b"d"].concat()));
         assert_eq!(repetition(&uploads, 1, true, C), Repetition::Late);
         assert_eq!(repetition(&uploads, 2, false, b"d"), Repetition::Answered);
-        let mut end = piece(1, 1, 3, false, b"d");
+        let mut end = received(1, 1, 3, false, b"d");
         end.earlier = Earlier::Same { upload: 1, restarted: true };
         assert_eq!(uploads.repetition(&end), Repetition::Late, "the peer has begun another body since");
     }
@@ -468,7 +468,7 @@ mod tests {
         let mut uploads = uploads();
         assert_eq!(take_after(&mut uploads, SAME, 0, true, A), CONTINUE);
         for (more, bytes) in [(true, B), (false, b"c")] {
-            let mut other = piece(1, 1, 1, more, bytes);
+            let mut other = received(1, 1, 1, more, bytes);
             other.earlier = Earlier::Same { upload: 2, restarted: false };
             assert_eq!(uploads.repetition(&other), Repetition::Late);
         }
@@ -478,7 +478,7 @@ mod tests {
     fn a_body_has_another_number_from_where_a_restart_shows() {
         let mut uploads = uploads();
         let number = |uploads: &mut Uploads, earlier, number, more, bytes| match uploads.take(
-            &Piece { earlier, ..piece(1, 1, number, more, bytes) },
+            &ReceivedBlock { earlier, ..received(1, 1, number, more, bytes) },
             MAX,
             0,
         ) {
@@ -500,7 +500,7 @@ mod tests {
     #[test]
     fn a_client_may_go_on_in_smaller_blocks() {
         let mut uploads = uploads();
-        let mut large = piece(1, 1, 0, true, &[7; 32]);
+        let mut large = received(1, 1, 0, true, &[7; 32]);
         large.part.block.size_exponent = 1;
         assert_eq!(uploads.take(&large, MAX, 0), Step::Continue(1));
         assert_eq!(take(&mut uploads, 2, false, &[7; 16]), complete(vec![7; 48]));
@@ -508,14 +508,14 @@ mod tests {
 
     #[test]
     fn blocks_shorter_or_longer_than_they_say_are_refused() {
-        assert_eq!(take(&mut uploads(), 0, true, &[0; 15]), Step::Misfit);
-        assert_eq!(take(&mut uploads(), 0, false, &[0; 17]), Step::Misfit);
+        assert_eq!(take(&mut uploads(), 0, true, &[0; 15]), Step::WrongLength);
+        assert_eq!(take(&mut uploads(), 0, false, &[0; 17]), Step::WrongLength);
     }
 
     #[test]
     fn a_body_over_the_limit_is_refused_as_soon_as_it_shows() {
         let mut uploads = uploads();
-        let mut announced = piece(1, 1, 0, true, &[0; 16]);
+        let mut announced = received(1, 1, 0, true, &[0; 16]);
         announced.part.announced_bytes = Some(101);
         assert_eq!(uploads.take(&announced, MAX, 0), Step::TooLarge);
         for number in 0..6 {
@@ -532,15 +532,15 @@ mod tests {
         let mut uploads = uploads();
         for peer in 0..100 {
             for key in 0..3 {
-                uploads.take(&piece(peer, key, 0, true, &[0; 16]), MAX, peer * 10 + u64::from(key));
+                uploads.take(&received(peer, key, 0, true, &[0; 16]), MAX, peer * 10 + u64::from(key));
             }
             assert!(uploads.len() <= 4);
         }
-        assert_eq!(uploads.take(&piece(99, 2, 1, true, &[0; 16]), MAX, 2000), Step::Continue(599));
-        assert_eq!(uploads.take(&piece(99, 0, 1, true, &[0; 16]), MAX, 2000), Step::Gap, "three of one peer");
+        assert_eq!(uploads.take(&received(99, 2, 1, true, &[0; 16]), MAX, 2000), Step::Continue(599));
+        assert_eq!(uploads.take(&received(99, 0, 1, true, &[0; 16]), MAX, 2000), Step::Gap, "three of one peer");
         for round in 1..6 {
             for (peer, key) in [(98, 1), (98, 2), (99, 1), (99, 2)] {
-                uploads.take(&piece(peer, key, round, true, &[0; 16]), MAX, 3000);
+                uploads.take(&received(peer, key, round, true, &[0; 16]), MAX, 3000);
                 assert!(uploads.held_bytes() <= 400);
             }
         }
@@ -552,9 +552,9 @@ mod tests {
     #[test]
     fn a_network_with_many_uploads_makes_room_before_one_with_few() {
         let from = |host: u8, port: u16, number: u32| {
-            let mut piece = piece(0, 1, number, true, A);
-            piece.peer = PeerKey::Address(([10, 0, 0, host], port).into());
-            piece
+            let mut received = received(0, 1, number, true, A);
+            received.peer = PeerKey::Address(([10, 0, 0, host], port).into());
+            received
         };
         let mut uploads = Uploads::new(4, 2, usize::MAX);
         assert!(matches!(uploads.take(&from(2, 1, 0), MAX, 0), Step::Continue(_)));

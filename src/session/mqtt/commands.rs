@@ -1,4 +1,4 @@
-//! Commands: written to the device, answered to the caller.
+//! Commands: they are written to the device and answered to their callers.
 
 use super::context::{Context, Event};
 use super::pending::{Awaits, Pending};
@@ -9,11 +9,12 @@ use crate::protocol::command::{Command, CommandError, CommandIdentity};
 use crate::protocol::downlink::{Code, Outcome, Ticket};
 use crate::protocol::trace::{Span, TraceContext};
 
-/// Text of the refusal of a command beyond the bounds of those that wait.
+/// Text for the caller when as many commands wait as may.
 const TOO_MANY: &str = "too many commands wait";
 
 impl Session {
-    /// Carries a command out, or says at once why not. Commands are written in the order of these calls.
+    /// Writes a command to the device, or answers at once why not. Returns the deadline of a command that waits. Commands
+    /// are written in the order of these calls.
     pub fn command(
         &mut self,
         ticket: Option<Ticket>,
@@ -34,7 +35,7 @@ impl Session {
             ctx.fail(ticket, identity, code, text);
             return None;
         }
-        // What does not wait keeps nothing; DISCONNECT even frees what its device keeps.
+        // A command that does not wait holds no memory; DISCONNECT even frees what its device holds.
         let waits = ticket.filter(|_| !command.closes() && !command.send_and_forget);
         let held_bytes = waits.map_or(0, |ticket| Pending::bytes(&identity) + ctx.downlink.held_bytes(ticket));
         if !ctx.load.takes_command(held_bytes, ctx.limits) {
@@ -95,24 +96,24 @@ impl Session {
         Some(deadline_us)
     }
 
-    /// Ends the waiting of commands whose time is over.
+    /// Answers TIME_OUT for the commands whose deadline has passed.
     pub fn expire(&mut self, ctx: &mut Context<'_>) {
         for pending in self.pending.expired(ctx.now.us) {
             ctx.expire(pending);
         }
     }
 
-    /// Hands the waiting commands out: when the session was taken over they end at their deadlines, elsewhere.
+    /// Takes the waiting commands out. Those of a session that was taken over end at their deadlines in the worker.
     pub fn take_pending(&mut self) -> Vec<Pending> {
         self.pending.take()
     }
 
-    /// Notes where the last byte of the newest waiting command is among all bytes for the device.
+    /// Notes the number of bytes that were written to the device up to the last one of the newest waiting command.
     pub fn note_command_end(&mut self, end: u64) {
         self.pending.note_end(end);
     }
 
-    /// When the commands that wait for an outcome get TIME_OUT, us of the worker's clock.
+    /// Deadlines of the commands that wait for an outcome, us of the worker's clock.
     pub fn command_deadlines(&self) -> impl Iterator<Item = u64> + '_ {
         self.pending.deadlines_us()
     }
@@ -130,8 +131,8 @@ impl Session {
         }
     }
 
-    /// Makes the address of a command that of this session: a child may be named alone, as the registry binds it, or by
-    /// its own product. Whether it is an address of this session at all.
+    /// Completes the address of a command: a child may be addressed without its gateway, or by its own product. Returns
+    /// whether the address belongs to this session.
     fn readdress(&self, command: &mut Command) -> bool {
         let bound = |id: &str| self.children.iter().find(|child| child.id.as_str() == id);
         if command.device != self.device.as_str() {
@@ -182,7 +183,7 @@ impl Session {
 }
 
 impl Context<'_> {
-    /// Answers a command that could not be read, or that its queue's side already found wrong.
+    /// Answers a command that was unreadable or invalid when its queue read it.
     pub fn refuse(&mut self, ticket: Option<Ticket>, mut error: CommandError) {
         let (parent, now) = (*error.trace_mut(), self.now);
         *error.trace_mut() = self.encoder.tracer.begin(parent);
@@ -198,7 +199,7 @@ impl Context<'_> {
         self.answer(ticket, outcome, code);
     }
 
-    /// Answers a command that fails before it was written.
+    /// Answers a command that failed before it was written.
     pub fn fail(&mut self, ticket: Option<Ticket>, mut identity: CommandIdentity, code: Code, text: &str) {
         let (trace, span) = self.begin_command(identity.trace, || identity.clone());
         identity.trace = trace;
@@ -208,39 +209,39 @@ impl Context<'_> {
         self.answer(ticket, outcome, code);
     }
 
-    /// Answers a command for which no reply came in time.
+    /// Answers TIME_OUT: no reply came in time.
     pub fn expire(&mut self, pending: Pending) {
         let outcome = self.encoder.failure(&pending.identity, Code::TimeOut, "no reply in time");
         self.conclude(pending, outcome, Code::TimeOut);
     }
 
-    /// Answers a command whose connection ended first.
+    /// Answers CONNECTION_LOST: the connection ended before the reply.
     pub fn lose(&mut self, pending: Pending) {
         let text = "the connection ended before the reply";
         let outcome = self.encoder.failure(&pending.identity, Code::ConnectionLost, text);
         self.conclude(pending, outcome, Code::ConnectionLost);
     }
 
-    /// Answers a command whose reply cannot be decoded.
+    /// Answers PARAMETER_ERROR: the device's reply cannot be decoded.
     pub(super) fn fail_undecodable(&mut self, pending: Pending, detail: &str) {
         let text = format!("the device's reply cannot be read: {detail}");
         let outcome = self.encoder.failure(&pending.identity, Code::ParameterError, &text);
         self.conclude(pending, outcome, Code::ParameterError);
     }
 
-    /// A message id of the bridge's own.
+    /// A new message id for a command without one.
     pub fn next_message_id(&mut self) -> String {
         self.message_ids.next(self.now.unix_ms)
     }
 
-    /// Ends the waiting of a command with its outcome; `code` is the bridge's word, `None` when the device answered.
+    /// Answers a waiting command; `code` is the bridge's own, `None` for the device's reply.
     pub(super) fn conclude(&mut self, pending: Pending, outcome: Outcome, code: impl Into<Option<Code>>) {
         let ticket = pending.ticket;
         self.note_outcome(pending, code.into());
         self.downlink.answer(ticket, outcome);
     }
 
-    /// Ends the waiting of a command whose outcome leaves by another way.
+    /// Counts the outcome of a waiting command and releases its memory; the caller sends the outcome.
     pub(super) fn note_outcome(&mut self, pending: Pending, code: Option<Code>) {
         self.load.commands = self.load.commands.saturating_sub(1);
         self.load.release_command(pending.held_bytes);
@@ -250,7 +251,7 @@ impl Context<'_> {
         self.encoder.tracer.end(pending.span, latency_us, failure);
     }
 
-    /// Begins the bridge's part of a command's trace; the span where that is sampled.
+    /// Begins the trace context of a command, and its span where the trace is sampled.
     fn begin_command(
         &mut self,
         parent: Option<TraceContext>,
@@ -262,7 +263,7 @@ impl Context<'_> {
         (trace, span.flatten())
     }
 
-    /// Answers a command that never waited.
+    /// Answers a command that did not wait.
     fn answer(&mut self, ticket: Ticket, outcome: Outcome, code: Code) {
         self.observer.event(Event::Outcome { code: Some(code), latency_us: 0 });
         self.downlink.answer(ticket, outcome);

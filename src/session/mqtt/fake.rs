@@ -1,4 +1,4 @@
-//! Stand-ins for the queues, for tests of the session.
+//! Fake queues, registry and clock, for tests of the session.
 
 use bytes::Bytes;
 
@@ -57,7 +57,7 @@ pub(crate) fn record(payload: &str) -> Record {
     }
 }
 
-/// What a caller costs.
+/// Bytes that a caller holds.
 pub(crate) const CALLER_BYTES: usize = 100;
 
 /// Outcomes that callers got.
@@ -94,7 +94,7 @@ impl Children for FakeRegistry {
     }
 }
 
-/// What was counted, as text.
+/// Events, as text.
 #[derive(Debug, Default)]
 struct FakeObserver(Vec<String>);
 
@@ -110,7 +110,7 @@ pub(crate) struct Rig {
     pub(crate) world: World,
 }
 
-/// Everything but the session.
+/// All fakes and settings around the session.
 pub(crate) struct World {
     pub(crate) now: Now,
     pub(crate) limits: Limits,
@@ -236,7 +236,7 @@ impl Rig {
         self.act(|session, ctx| session.acknowledge(ctx));
     }
 
-    /// The queue's last word about a record, by its place in all that were published.
+    /// A refusal by the queue of a record, by its index among all that were published.
     pub(crate) fn refuse(&mut self, index: usize, refusal: &Refusal) {
         let sequence = self.world.uplink.sequence(index);
         self.act(|session, ctx| session.refused(sequence, refusal, ctx));
@@ -255,7 +255,7 @@ impl Rig {
         self.act(|session, ctx| session.tick(ctx));
     }
 
-    /// What was sent to the device since the last call: first bytes of the packets, and their ids.
+    /// Packets sent to the device since the last call: their first bytes and ids.
     pub(crate) fn sent(&mut self) -> Vec<(u8, u16)> {
         let bytes = std::mem::take(&mut self.world.sent);
         let mut rest = &bytes[..];

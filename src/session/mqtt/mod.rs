@@ -1,23 +1,23 @@
-//! One authenticated device, from CONNACK to the last word about it, as a state machine.
+//! One authenticated device, from CONNACK to the receipt of its `offline`, as a state machine.
 //!
-//! It does no I/O, reads no clock and draws no random number: a [`Context`] brings the time, the queue, the encoder and
-//! the buffer for the device with every call. The flow:
+//! It does no I/O, reads no clock and draws no random number: every call passes a [`Context`] with the time, the queue, the
+//! encoder and the buffer for the device. The flow:
 //!
 //! 1. [`Session::start`]: the session is announced (`online`), CONNACK is written.
 //! 2. [`Session::packet`]: a PUBLISH becomes a record and enters the window; everything else is answered at once.
-//! 3. [`Session::receipt`], any number of times, then once [`Session::acknowledge`]: what is stored is acknowledged to
-//!    the device, in the order in which it came.
+//! 3. [`Session::receipt`], any number of times, then once [`Session::acknowledge`]: stored messages are acknowledged to
+//!    the device, in the order in which they came.
 //!    [`Session::refused`] instead of a receipt: the queue will never store a record, so a rejected envelope replaces it.
 //! 4. [`Session::resend`]: the queue takes records again after it was away; [`Session::retry`], about once a second:
 //!    a record failed alone.
 //! 5. [`Session::command`]: a command is written to the device; its outcome goes to the caller when the reply, the
 //!    PUBACK, the deadline ([`Session::expire`]) or the end comes.
-//! 6. [`Session::tick`], about once a second: deadlines of keep-alive and of acknowledgements. Bytes are life, packets
-//!    are not: the transport tells of them by [`Session::heard`].
+//! 6. [`Session::tick`], about once a second: deadlines of keep-alive and of acknowledgements. Any byte of the device
+//!    restarts its keep-alive, not only a whole packet: the transport reports bytes by [`Session::heard`].
 //! 7. [`Session::end`]: will, `offline`, the failures of waiting commands. The session stays until
-//!    [`Session::is_finished`]: what is on its way to the queue still gets there.
+//!    [`Session::is_finished`]: records on their way to the queue still get there.
 //!
-//! After every call look at [`Session::ending`]: once it is set, flush what was written and close the connection.
+//! After every call check [`Session::ending`]: once it is set, flush the buffer and close the connection.
 
 mod commands;
 mod context;
@@ -51,10 +51,10 @@ use crate::protocol::limit::{Limits, Load, Now};
 use crate::protocol::trace::Span;
 use crate::protocol::uplink::{Record, Refusal};
 
-/// QoS 2 exchanges that a device may have open; one more is an error of the protocol. 4 bytes each.
+/// Most QoS 2 exchanges that a device may have open; one more is a protocol error. 4 bytes each.
 const EXCHANGES_MAX: usize = 1024;
 
-/// Why a session ended.
+/// Cause of the end of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
     /// DISCONNECT.
@@ -71,13 +71,14 @@ pub enum Ending {
     ProtocolError,
     /// The queue did not acknowledge in time.
     NotAcknowledged,
-    /// A newer session of the same device took over: no `offline`, as the device is there. Where the `online` of this one
-    /// may stand behind that of the newer one there is one later: it counts only if the newer one has ended since.
+    /// A newer session of the same device took over. There is no `offline`, as the device is connected; but where the
+    /// `online` of this session may be stored behind that of the newer one, an `offline` follows, which counts only if the
+    /// newer session has ended since.
     TakenOver,
 }
 
 impl Ending {
-    /// The cause that `offline` names; `None`: there is no `offline`.
+    /// The cause that `offline` names; `None` where there is no `offline`.
     pub fn cause(self) -> Option<Cause> {
         match self {
             Ending::Disconnected => Some(Cause::Disconnected),
@@ -111,9 +112,9 @@ enum Phase {
 /// A will, kept until the session ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredWill {
-    /// Where to.
+    /// Its topic.
     pub topic: Box<str>,
-    /// What.
+    /// Its payload.
     pub payload: Box<[u8]>,
 }
 
@@ -126,12 +127,12 @@ pub struct BoundChild {
     pub product: ProductId,
 }
 
-/// What a session begins with.
+/// Parameters of a new session.
 #[derive(Debug)]
 pub struct Opening<'a> {
-    /// Place of the connection in its worker.
+    /// Slot of the connection in its worker.
     pub slot: u32,
-    /// How often that place was taken before.
+    /// Generation of that slot.
     pub generation: u16,
     /// The registry's product of the device.
     pub product: ProductId,
@@ -145,13 +146,13 @@ pub struct Opening<'a> {
     pub keep_alive_secs: u16,
     /// Will of the CONNECT.
     pub will: Option<StoredWill>,
-    /// The children that the registry binds to the device: they come and go with it.
+    /// The children that the registry binds to the device: they go online and offline with it.
     pub children: Box<[BoundChild]>,
     /// Address of the client, as text.
     pub peer: &'a str,
 }
 
-/// See the module.
+/// The session of one device; the module says how it is driven.
 #[derive(Debug)]
 pub struct Session {
     product: ProductId,
@@ -170,17 +171,17 @@ pub struct Session {
     presence: Presence,
 }
 
-/// Silence of a device, measured by the worker's clock.
+/// Keep-alive of a session, by the worker's clock.
 #[derive(Debug)]
 struct KeepAlive {
     allowed_us: u64,
-    /// The latest moment at which the device lived.
+    /// Time of the last activity of the device.
     heard_us: u64,
 }
 
 impl Session {
-    /// Begins a session that was authenticated: `online` goes to the queue before anything else of the session, CONNACK
-    /// to the device.
+    /// Starts the session of an authenticated device: `online` goes to the queue before any other record of the session,
+    /// and CONNACK to the device.
     pub fn start(opening: Opening<'_>, ctx: &mut Context<'_>) -> Self {
         let allowed_us = match opening.keep_alive_secs {
             0 => ctx.limits.keep_alive_max_us,
@@ -207,8 +208,8 @@ impl Session {
         session
     }
 
-    /// Says that the device is online, and the children that are bound to it: at the start, and once more when presence of
-    /// an earlier session may have been stored behind it. Nothing once the session has ended.
+    /// Writes `online` of the device and of the children that are bound to it: at the start, and again when presence of an
+    /// earlier session may have been stored behind it. Does nothing once the session has ended.
     pub fn announce(&mut self, peer: &str, ctx: &mut Context<'_>) {
         if self.has_ended() {
             return;
@@ -218,15 +219,15 @@ impl Session {
         self.announce_children(ctx, |encoder, source, child| encoder.child_online(source, child, peer));
     }
 
-    /// Notes that an older session gives way to this one: as that one writes no `offline`, this one's `online` must be stored,
-    /// even when it has ended by then.
+    /// Notes that an older session was taken over by this one. As the older one writes no `offline`, the `online` of this one
+    /// must be stored, even when it has ended by then.
     pub fn replaces_another(&mut self) {
         self.presence.replaces_another();
     }
 
-    /// Set when presence of this session may be stored behind that of a newer one, which must be
-    /// [announced](Session::announce) again then. Told once each time that it is so, and when nothing of it can come later
-    /// than that: what was handed over before the queue was lost comes before what was handed over since.
+    /// Takes the news that presence of this session may be stored behind that of a newer one, which must then be
+    /// [announced](Session::announce) again. Each such news is returned once, and only when no record of this session can
+    /// be stored later: records that were handed over before the queue was lost come before those handed over since.
     pub fn take_late_presence(&mut self) -> Option<LatePresence> {
         self.presence.take_late(self.window.is_empty())
     }
@@ -256,7 +257,7 @@ impl Session {
         self.will.as_ref().map_or(0, |will| will.topic.len() + will.payload.len())
     }
 
-    /// Set once the session has ended.
+    /// Cause of the end, once the session has ended.
     pub fn ending(&self) -> Option<Ending> {
         match self.phase {
             Phase::Serving | Phase::Draining => None,
@@ -268,17 +269,17 @@ impl Session {
         matches!(self.phase, Phase::Ended(_))
     }
 
-    /// Ended, and nothing of it is on its way any more: the place can be given to another.
+    /// Whether the session has ended and none of its records is on its way any more: its slot can be released.
     pub fn is_finished(&self) -> bool {
         self.has_ended() && self.window.is_empty()
     }
 
-    /// Records on their way to the queue.
+    /// Number of records on their way to the queue.
     pub fn in_flight(&self) -> usize {
         self.window.len()
     }
 
-    /// Whether the next packet may be taken in; while it may not, the connection is not read.
+    /// Whether the session accepts the next packet; while it does not, the connection is not read.
     pub fn wants_input(&self, limits: &Limits, load: &Load) -> bool {
         match self.phase {
             Phase::Serving => self.window.len() < limits.inflight_per_connection && load.takes_more(limits),
@@ -286,7 +287,7 @@ impl Session {
         }
     }
 
-    /// Takes one packet in. Only while [`Session::wants_input`].
+    /// Handles one packet. Only while [`Session::wants_input`].
     pub fn packet(&mut self, packet: Packet<'_>, ctx: &mut Context<'_>) {
         match packet {
             Packet::Publish(publish) => self.publish(&publish.head, Some(publish.payload), ctx),
@@ -328,7 +329,7 @@ impl Session {
         }
     }
 
-    /// Answers a PINGREQ that was read while no packet may be taken in.
+    /// Answers a PINGREQ that was read while the session accepts no packet.
     pub fn ping(&mut self, ctx: &mut Context<'_>) {
         if !self.has_ended() {
             ctx.send.extend_from_slice(&encode::PINGRESP);
@@ -340,11 +341,11 @@ impl Session {
         self.window.settle(sequence, stored, now_us);
     }
 
-    /// Puts a rejected envelope in the place of a record that the queue will never store. A record that nothing can replace
-    /// counts as failed for now.
+    /// Replaces a record that the queue refuses for good by a rejected envelope. A record that has no replacement counts as
+    /// failed for now.
     pub fn refused(&mut self, sequence: u16, refusal: &Refusal, ctx: &mut Context<'_>) {
         let Some(record) = self.window.refused(sequence) else {
-            // Of presence that was withdrawn its fate is known now; to anything else this changes nothing.
+            // The fate of withdrawn presence is known now; any other entry is left as it is.
             self.window.settle(sequence, false, ctx.now.us);
             return self.acknowledge(ctx);
         };
@@ -359,7 +360,7 @@ impl Session {
         self.window.replace(sequence, record, ctx.now.us, ctx.uplink);
     }
 
-    /// Acknowledges to the device what is stored, in the order of receipt.
+    /// Acknowledges stored messages to the device, in the order of receipt.
     pub fn acknowledge(&mut self, ctx: &mut Context<'_>) {
         while let Some(settled) = self.window.pop() {
             release(&settled, ctx.load);
@@ -401,20 +402,20 @@ impl Session {
         }
     }
 
-    /// Sends what is not stored once more: the queue takes records again.
+    /// Sends the records that are not stored once more: the queue takes records again.
     pub fn resend(&mut self, ctx: &mut Context<'_>) {
         self.window.resend(ctx.now.us, ctx.uplink);
         self.acknowledge(ctx);
     }
 
-    /// Sends what is not stored once more if a record failed although the queue takes others.
+    /// Sends the records that are not stored once more if one failed although the queue takes others.
     pub fn retry(&mut self, ctx: &mut Context<'_>) {
         if self.window.is_stalled() {
             self.resend(ctx);
         }
     }
 
-    /// Stops taking packets in; ends as drained when everything is acknowledged.
+    /// Stops accepting packets; the session ends as drained when all messages are acknowledged.
     pub fn drain(&mut self, ctx: &mut Context<'_>) {
         if self.phase == Phase::Serving {
             self.phase = Phase::Draining;
@@ -422,7 +423,7 @@ impl Session {
         self.acknowledge(ctx);
     }
 
-    /// Looks at the deadlines; to be called about once a second.
+    /// Checks the deadlines; to be called about once a second.
     pub fn tick(&mut self, ctx: &mut Context<'_>) {
         let overdue = self
             .window
@@ -442,13 +443,13 @@ impl Session {
         }
     }
 
-    /// Notes that the device lived at `at_us` of the worker's clock: a byte came from it, or it took one, or it could not
-    /// be heard as its connection was not read. The keep-alive is measured from the latest such moment.
+    /// Notes activity of the device at `at_us` of the worker's clock: a byte came from it, or it took one, or its connection
+    /// was not read. The keep-alive is measured from the last activity.
     pub fn heard(&mut self, at_us: u64) {
         self.keep_alive.heard_us = self.keep_alive.heard_us.max(at_us);
     }
 
-    /// Takes `unread_us` out of the silence until now: time in which no connection was read.
+    /// Subtracts `unread_us` from the silence until now: time in which no connection was read.
     pub fn excuse(&mut self, unread_us: u64, now: Now) {
         self.keep_alive.heard_us = self.keep_alive.heard_us.saturating_add(unread_us).min(now.us);
     }
@@ -458,7 +459,7 @@ impl Session {
         now.us.saturating_sub(self.keep_alive.heard_us) >= self.keep_alive.allowed_us
     }
 
-    /// Ends the session; the first ending counts.
+    /// Ends the session; only the first call counts.
     pub fn end(&mut self, ending: Ending, ctx: &mut Context<'_>) {
         match self.phase {
             Phase::Ended(_) => return,
@@ -497,10 +498,10 @@ impl Session {
         Source { product: self.product.as_str(), device: self.device.as_str(), session: Some(&self.id), about_product }
     }
 
-    fn announce_children(&mut self, ctx: &mut Context<'_>, word: impl Fn(&mut Encoder, &Source<'_>, &str) -> Record) {
+    fn announce_children(&mut self, ctx: &mut Context<'_>, encode: impl Fn(&mut Encoder, &Source<'_>, &str) -> Record) {
         for index in 0..self.children.len() {
             let child = self.children[index].clone();
-            let record = word(ctx.encoder, &self.source(Some(child.product.as_str())), child.id.as_str());
+            let record = encode(ctx.encoder, &self.source(Some(child.product.as_str())), child.id.as_str());
             self.hold(Some(record), None, Acknowledgement::Presence, ctx);
         }
     }
@@ -511,7 +512,7 @@ impl Session {
         granted.map_or_else(|| self.ungranted(asked), |granted| granted as u8)
     }
 
-    /// What SUBACK says of a filter that is not kept.
+    /// Return code of SUBACK for a filter that is not kept.
     fn ungranted(&self, asked: Qos) -> u8 {
         const REFUSED: u8 = 0x80;
         match self.version {
@@ -525,11 +526,11 @@ impl Session {
         ctx.load.held_bytes += record.as_ref().map_or(0, Record::held_bytes);
         ctx.load.held_records += 1;
         self.window.push(record, span, kind, ctx.now.us, ctx.uplink);
-        // What owes the queue nothing and stands first is settled already.
+        // An entry without a record that is the first one can be acknowledged at once.
         self.acknowledge(ctx);
     }
 
-    /// Gives up what waits for the queue, but for the bridge's own words about the device.
+    /// Drops the messages of the device that wait for the queue; presence is kept.
     fn abandon(&mut self, ctx: &mut Context<'_>) {
         let Context { load, observer, uplink, encoder, now, .. } = ctx;
         self.window.abandon(now.us, *uplink, |settled| {
@@ -541,7 +542,7 @@ impl Session {
             let held_us = now.us.saturating_sub(settled.taken_us);
             encoder.tracer.end(settled.span, held_us, Some("ack_timeout"));
         });
-        // Presence that was withdrawn waits for nothing any more.
+        // Withdrawn presence waits for no receipt any more.
         self.acknowledge(ctx);
     }
 }

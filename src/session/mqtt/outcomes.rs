@@ -1,4 +1,4 @@
-//! What callers get for their commands.
+//! Outcomes of commands.
 
 use super::fake::{CALLER_BYTES, Rig, field, parse};
 use super::{BoundChild, Ending, Pending};

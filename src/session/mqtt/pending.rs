@@ -1,4 +1,4 @@
-//! Commands that a device was sent and that owe their caller an outcome.
+//! Commands that were written to the device and whose callers wait for an outcome.
 
 use crate::codec::mqtt::PacketId;
 use crate::protocol::command::CommandIdentity;
@@ -6,7 +6,7 @@ use crate::protocol::downlink::Ticket;
 use crate::protocol::topic::Route;
 use crate::protocol::trace::Span;
 
-/// What ends the waiting.
+/// The packet of the device that ends the waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Awaits {
     /// The device's reply.
@@ -15,26 +15,26 @@ pub enum Awaits {
     Puback,
 }
 
-/// One command on its way.
+/// A command that waits for its outcome.
 #[derive(Debug)]
 pub struct Pending {
-    /// How to answer.
+    /// The ticket to answer with.
     pub ticket: Ticket,
-    /// What is left of the command, with the message id that the device answers with: the device has the rest.
+    /// Address and ids of the command, with the message id that the device answers with.
     pub identity: CommandIdentity,
-    /// What ends the waiting.
+    /// The packet of the device that ends the waiting.
     pub awaits: Awaits,
     /// The packet that carried it, at QoS 1.
     pub packet_id: Option<PacketId>,
-    /// When it was taken in, us of the worker's clock.
+    /// Time of its receipt, us of the worker's clock.
     pub taken_us: u64,
-    /// When the caller gets TIME_OUT, us of the worker's clock.
+    /// Deadline, after which the caller gets TIME_OUT, us of the worker's clock.
     pub deadline_us: u64,
     /// Its span, where its trace is sampled.
     pub span: Option<Box<Span>>,
-    /// Place of its last byte among all bytes for the device; 0 where nobody needs to know.
+    /// Number of bytes that were written to the device up to its last one; 0 until that is noted.
     pub end: u64,
-    /// What it counts for in [`crate::protocol::limit::Load::command_bytes`].
+    /// Bytes that it adds to [`crate::protocol::limit::Load::command_bytes`].
     pub held_bytes: usize,
 }
 
@@ -79,22 +79,22 @@ impl PendingCommands {
         Self { waiting: Vec::new(), next_packet_id: PacketId::MIN }
     }
 
-    /// How many wait.
+    /// Number of commands that wait.
     pub fn len(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Whether none waits.
+    /// Whether no command waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// Adds one.
+    /// Adds a command.
     pub fn push(&mut self, pending: Pending) {
         self.waiting.push(pending);
     }
 
-    /// Notes the place of the newest one's last byte.
+    /// Notes the number of bytes that were written to the device up to the last one of the newest command.
     pub fn note_end(&mut self, end: u64) {
         if let Some(newest) = self.waiting.last_mut() {
             newest.end = end;
@@ -128,24 +128,24 @@ impl PendingCommands {
         Some(self.waiting.remove(index))
     }
 
-    /// Notes a PUBACK; removes the command if that was all it waited for.
+    /// Notes a PUBACK; removes the command if it waited for nothing else.
     pub fn acknowledged(&mut self, id: PacketId) -> Option<Pending> {
         let index = self.waiting.iter().position(|pending| pending.packet_id == Some(id))?;
         self.waiting[index].packet_id = None;
         (self.waiting[index].awaits == Awaits::Puback).then(|| self.waiting.remove(index))
     }
 
-    /// Their deadlines, us of the worker's clock.
+    /// Deadlines of the commands, us of the worker's clock.
     pub fn deadlines_us(&self) -> impl Iterator<Item = u64> + '_ {
         self.waiting.iter().map(|pending| pending.deadline_us)
     }
 
-    /// Removes those whose time is over.
+    /// Removes the commands whose deadline has passed.
     pub fn expired(&mut self, now_us: u64) -> impl Iterator<Item = Pending> + '_ {
         self.waiting.extract_if(.., move |pending| pending.deadline_us <= now_us)
     }
 
-    /// Removes all.
+    /// Removes all commands.
     pub fn take(&mut self) -> Vec<Pending> {
         std::mem::take(&mut self.waiting)
     }

@@ -14,7 +14,7 @@ pub(crate) const SETTLED_US: u64 = 5_000_000;
 #[derive(Debug)]
 pub(super) struct Presence {
     began_us: u64,
-    /// When the last `online` was stored.
+    /// Time at which the last `online` was stored.
     online_us: Option<u64>,
     /// Whether that `online` may be stored behind the `online` of a newer session.
     is_late: bool,

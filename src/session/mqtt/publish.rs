@@ -1,4 +1,4 @@
-//! What a device publishes.
+//! PUBLISH packets of the device.
 
 use super::context::{Context, Event};
 use super::window::Acknowledgement;
@@ -12,7 +12,7 @@ use crate::protocol::translate::{Published, Rejected, Translated, translate};
 use crate::protocol::uplink::Channel;
 
 impl Session {
-    /// Takes a PUBLISH in; `payload` is `None` when it was too large to be read.
+    /// Handles a PUBLISH; `payload` is `None` when it was too large to be read.
     pub fn publish(&mut self, head: &PublishHead<'_>, payload: Option<&[u8]>, ctx: &mut Context<'_>) {
         let acknowledgement = match (head.qos, head.packet_id) {
             (Qos::AtLeastOnce, Some(id)) => Acknowledgement::Puback(id),
@@ -31,7 +31,7 @@ impl Session {
         self.take_in(head.topic, payload, acknowledgement, ctx);
     }
 
-    /// Publishes the will through the same door.
+    /// Publishes the will like a PUBLISH of QoS 0.
     pub(super) fn publish_will(&mut self, will: &StoredWill, ctx: &mut Context<'_>) {
         self.take_in(&will.topic, Some(&will.payload), Acknowledgement::None, ctx);
     }
@@ -108,7 +108,7 @@ impl Session {
 
     fn reject(&mut self, rejected: &Rejected<'_>, owed: Acknowledgement, ctx: &mut Context<'_>) {
         let rejection = rejected.rejection();
-        // Its caller need not wait for the time-out: the device has answered, and not in a way that can be read.
+        // The caller of the command need not wait for the time-out: the device has answered, but not legibly.
         if let (Some(route), Some(payload)) = (&rejected.route, rejection.payload)
             && !self.pending.is_empty()
             && let Some(id) = message::message_id(payload)

@@ -1,4 +1,4 @@
-//! What a session promises.
+//! Promises of a session.
 
 use super::fake::{Rig, field, parse};
 use super::{Ending, LatePresence, StoredWill};

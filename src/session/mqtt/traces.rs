@@ -1,4 +1,4 @@
-//! What a session says of its work to whoever traces it.
+//! Spans of a session.
 
 use super::Ending;
 use super::fake::{Rig, field, parse};

@@ -1,11 +1,11 @@
-//! What a session has handed to the queue and not yet seen stored.
+//! Records that a session has handed to the queue and that are not acknowledged yet.
 //!
-//! 1. A record is taken in ([`Window::push`]) and handed over at once, unless the window is stalled.
+//! 1. A record is added ([`Window::push`]) and handed over at once, unless the window is stalled.
 //! 2. Receipts mark entries ([`Window::settle`]); the stored ones at the front leave, in order ([`Window::pop`]).
 //! 3. A failure stalls the window: nothing more is handed over, later receipts of this epoch still count.
 //! 4. When the queue takes records again, and about once a second while a failure of one record alone stalls the window
 //!    ([`Window::resend`]), everything that is left is sent once more, in order and under new sequence numbers, so that
-//!    receipts of earlier copies mean nothing.
+//!    receipts of earlier copies do not count.
 //! 5. Presence that a session leaves unacknowledged at its end is withdrawn ([`Window::withdraw_presence`]): it is not sent
 //!    again, since the next session of the device may have been announced in between. Its entry stays until its fate is
 //!    known. Where it must be stored all the same it is kept ([`Window::keep_presence`]).
@@ -22,10 +22,10 @@ use crate::codec::mqtt::PacketId;
 use crate::protocol::trace::Span;
 use crate::protocol::uplink::{Handover, Record, Token, Uplink};
 
-/// Entries that a new buffer has room for at most; it grows from there.
+/// Most entries that a new buffer has room for; it grows from there.
 const USUAL_MAX: u16 = 64;
 
-/// What the device gets once the entry and all before it are stored.
+/// Acknowledgement that the device gets once the entry and all before it are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acknowledgement {
     /// Nothing: QoS 0.
@@ -34,33 +34,33 @@ pub enum Acknowledgement {
     Puback(PacketId),
     /// PUBREC.
     Pubrec(PacketId),
-    /// Nothing: the bridge's own word about the device, kept until it is stored.
+    /// Nothing: presence, which the bridge itself writes about the device. It is kept until it is stored.
     Presence,
 }
 
-/// Fate of presence that a session has left unacknowledged at its end.
+/// Fate of presence that was not acknowledged when its session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LatePresence {
     /// It is stored: in the order in which this worker handed records over, and perhaps behind those of others.
     Stored,
-    /// No receipt tells. It may be stored, behind anything.
+    /// No receipt came. It may be stored, behind any other record.
     Unknown,
 }
 
 /// An entry that left the window.
 #[derive(Debug)]
 pub struct Settled {
-    /// What the device is owed.
+    /// Acknowledgement that the device gets.
     pub acknowledgement: Acknowledgement,
-    /// When the entry was taken in, us of the worker's clock.
+    /// Time of its receipt from the device, us of the worker's clock.
     pub taken_us: u64,
-    /// What holding it cost.
+    /// Bytes that it counted for in [`Load::held_bytes`](crate::protocol::limit::Load::held_bytes).
     pub held_bytes: usize,
-    /// Set for presence that the queue had not acknowledged when its session ended.
+    /// Fate of presence that was not acknowledged when its session ended; `None` for all other entries.
     pub late: Option<LatePresence>,
-    /// From handing the stored copy over to its receipt, us; `None` for a packet that owed the queue nothing.
+    /// Time between the handover of the stored copy and its receipt, us; `None` for a packet without a record.
     pub queue_us: Option<u64>,
-    /// Its span, where its trace is sampled.
+    /// Span, where the trace is sampled.
     pub span: Option<Box<Span>>,
 }
 
@@ -70,12 +70,12 @@ struct Entry {
     span: Option<Box<Span>>,
     acknowledgement: Acknowledgement,
     taken_us: u64,
-    /// When it was handed over last; once it is stored, how long that took.
+    /// Time of the last handover; once it is stored, the time that storing took.
     queue_us: u64,
     stored: bool,
-    /// Not to be sent again.
+    /// Whether the entry is not sent again.
     withdrawn: bool,
-    /// Withdrawn after it had been handed over, or kept.
+    /// See [`Settled::late`].
     late: Option<LatePresence>,
 }
 
@@ -92,40 +92,40 @@ impl Entry {
     }
 }
 
-/// See the module.
+/// The window of one session; the module says how it works.
 #[derive(Debug)]
 pub struct Window {
     slot: u32,
     generation: u16,
     /// Sequence number of the front entry.
     base: u16,
-    /// How many of the entries were handed over, from the front.
+    /// Number of entries that were handed over, counted from the front.
     sent: usize,
     stalled: bool,
-    /// Most entries since the window was empty last.
+    /// Largest number of entries since the window was last empty.
     most: u16,
-    /// The same of the time before: what the next buffer is made for.
+    /// The same number of the time before that: the capacity of the next buffer.
     usual: u16,
     entries: VecDeque<Entry>,
 }
 
 impl Window {
-    /// An empty window for the connection in that place.
+    /// An empty window for the connection in that slot.
     pub fn new(slot: u32, generation: u16) -> Self {
         Self { slot, generation, base: 0, sent: 0, stalled: false, most: 0, usual: 0, entries: VecDeque::new() }
     }
 
-    /// Entries held.
+    /// Number of entries.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether nothing is held.
+    /// Whether the window is empty.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// When the oldest entry was taken in, us of the worker's clock.
+    /// Time of receipt of the oldest entry, us of the worker's clock.
     pub fn oldest_us(&self) -> Option<u64> {
         self.entries.front().map(|entry| entry.taken_us)
     }
@@ -135,7 +135,8 @@ impl Window {
         self.stalled
     }
 
-    /// Takes a record in and hands it over. `None` only keeps the place of a packet in the order of acknowledgements.
+    /// Adds a record and hands it over. Without a record the entry only keeps the place of a packet in the order of
+    /// acknowledgements.
     pub fn push(
         &mut self,
         record: Option<Record>,
@@ -175,15 +176,15 @@ impl Window {
         }
     }
 
-    /// The record of the copy with that number, which the queue will never store; `None` for an earlier copy, or an entry
-    /// that has left.
+    /// The record that was handed over under that number and that the queue refuses for good; `None` for an earlier copy,
+    /// or an entry that has left.
     pub fn refused(&self, sequence: u16) -> Option<&Record> {
         let entry = self.entries.get(self.index(sequence)?)?;
         entry.record.as_ref().filter(|_| !entry.stored && !entry.withdrawn)
     }
 
-    /// Puts `record` in the place of the one with that number and hands it over, at `now_us`. Its number stays: the
-    /// refused copy has had its only receipt. While the window is stalled it waits like the others.
+    /// Replaces the record with that number by `record` and hands it over, at `now_us`. The number stays: the refused copy
+    /// has had its only receipt. While the window is stalled the replacement waits like all others.
     pub fn replace(&mut self, sequence: u16, record: Record, now_us: u64, uplink: &mut dyn Uplink) {
         let Some(index) = self.index(sequence) else { return };
         let token = self.token(index);
@@ -195,8 +196,8 @@ impl Window {
         }
     }
 
-    /// Withdraws presence that is not stored yet. What was never handed over is gone with that; what was may still be
-    /// stored, and its entry leaves when that is known or the copies so far mean nothing any more.
+    /// Withdraws presence that is not stored yet. Presence that was never handed over is dropped. Presence that was may
+    /// still be stored: its entry leaves when its receipt comes, or when receipts of its copy do not count any more.
     pub fn withdraw_presence(&mut self) {
         for (index, entry) in self.entries.iter_mut().enumerate() {
             if entry.acknowledgement == Acknowledgement::Presence && !entry.stored {
@@ -207,7 +208,7 @@ impl Window {
         }
     }
 
-    /// Marks presence that is not stored yet as late: it is sent again like everything else.
+    /// Marks presence that is not stored yet as late; it is sent again like every other record.
     pub fn keep_presence(&mut self) {
         for entry in &mut self.entries {
             if entry.acknowledgement == Acknowledgement::Presence && !entry.stored {
@@ -229,8 +230,8 @@ impl Window {
         Some(entry.settled())
     }
 
-    /// Sends everything that is left once more, at `now_us`: the queue takes records again. What was withdrawn is left alone,
-    /// and its fate stays unknown: its copy may still be stored.
+    /// Sends all records that are left once more, at `now_us`: the queue takes records again. Withdrawn presence is not sent,
+    /// and its fate stays unknown, as its copy may still be stored.
     pub fn resend(&mut self, now_us: u64, uplink: &mut dyn Uplink) {
         self.forget_copies();
         self.stalled = false;
@@ -243,8 +244,8 @@ impl Window {
         self.hand_over(now_us, uplink);
     }
 
-    /// Gives up everything that came from the device, in order and without acknowledgement. Presence stays: it is sent once
-    /// more unless it is withdrawn, and counts as taken in at `now_us`.
+    /// Drops every record of the device, in order and without acknowledgement. Presence stays: it is sent once more unless it
+    /// is withdrawn, and its time of receipt becomes `now_us`.
     pub fn abandon(&mut self, now_us: u64, uplink: &mut dyn Uplink, mut gone: impl FnMut(Settled)) {
         self.forget_copies();
         self.entries.retain_mut(|entry| {
@@ -259,13 +260,13 @@ impl Window {
         self.resend(now_us, uplink);
     }
 
-    /// Makes receipts of the copies so far mean nothing: their sequence numbers are jumped over.
+    /// Skips the sequence numbers in use, so that receipts of the copies so far do not count any more.
     fn forget_copies(&mut self) {
         self.base = self.base.wrapping_add(u16::try_from(self.entries.len()).unwrap_or(u16::MAX));
         self.sent = 0;
     }
 
-    /// The entry whose present copy was handed over under that number.
+    /// Index of the entry whose last copy was handed over under that number.
     fn index(&self, sequence: u16) -> Option<usize> {
         let index = usize::from(sequence.wrapping_sub(self.base));
         (index < self.sent).then_some(index)

@@ -1,60 +1,60 @@
-//! What ends a request: the queue, a deadline, the device.
+//! Ends of a request: by the queue, by a deadline, by the device.
 
 use super::{ENDPOINT_BIT, Endpoint, NUMBER_SHIFT};
 use crate::codec::coap::{Code, Kind};
 use crate::protocol::uplink::{Handover, Token};
-use crate::session::coap::demand::Demand;
-use crate::session::coap::exchange::{Answer, Apart, Caller, Exchange, ExchangeId, Queued, Stage};
-use crate::session::coap::seen::Sighting;
+use crate::session::coap::dedup::RequestState;
+use crate::session::coap::exchange::{Answer, Caller, Exchange, ExchangeId, Queued, SeparateResponse, Stage};
+use crate::session::coap::request::Request;
 use crate::session::coap::{Context, DropReason, Event, PeerKey};
 use crate::session::mqtt::Event as MessageEvent;
 
-/// ACK_TIMEOUT: an answer of its own is sent again after this, at least; at most half as much later.
+/// ACK_TIMEOUT (RFC 7252 section 4.8), us: a separate response is sent again after this time and at most half of it more.
 const ACK_TIMEOUT_US: u64 = 2_000_000;
 
-/// MAX_RETRANSMIT: how often it is sent again, each time after twice the time before.
+/// MAX_RETRANSMIT: most retransmissions, each after twice the time before.
 const RETRANSMISSIONS_MAX: u8 = 4;
 
-/// Max-Age of 5.03, in seconds: when the device may try again.
+/// Max-Age of 5.03, in seconds: the device may try again after it.
 const RETRY_SECS: u32 = 5;
 
 impl Endpoint {
-    /// The peer has an answer of its own, or does not want it.
+    /// Handles an ACK or RST of a separate response.
     pub(super) fn confirm(&mut self, peer: PeerKey, id: u16) {
-        self.end_answers(peer, |_, apart| apart.id == id);
+        self.end_answers(peer, |_, separate| separate.id == id);
     }
 
-    /// The peer has used id and token of earlier requests for another one: it has restarted, and would take an answer
-    /// that is still being sent to it for the answer to what it asks now.
+    /// Stops the retransmission of answers to requests with the same id and token. The peer has used them for another
+    /// request, so it has restarted, and would take such an answer for the answer to its new request.
     pub(super) fn end_answers_like(&mut self, caller: &Caller) {
-        self.end_answers(caller.peer, |other, _| other.request.is_like(&caller.request));
+        self.end_answers(caller.peer, |other, _| other.key.is_like(&caller.key));
     }
 
-    /// Ends the sending of answers of their own.
-    fn end_answers(&mut self, peer: PeerKey, is_meant: impl Fn(&Caller, &Apart) -> bool) {
+    /// Stops the retransmission of separate responses.
+    fn end_answers(&mut self, peer: PeerKey, is_meant: impl Fn(&Caller, &SeparateResponse) -> bool) {
         let exchanges = &mut self.exchanges;
         let is_meant = |exchange_id: &ExchangeId| {
             exchanges.get(*exchange_id).is_some_and(|exchange| match &exchange.stage {
-                Stage::Apart(apart) => is_meant(&exchange.caller, apart),
+                Stage::Separate(separate) => is_meant(&exchange.caller, separate),
                 _ => false,
             })
         };
         let ended: Vec<ExchangeId> = self.seen.open_of(peer).filter(is_meant).collect();
-        ended.into_iter().for_each(|exchange_id| self.end_apart(exchange_id));
+        ended.into_iter().for_each(|exchange_id| self.end_separate(exchange_id));
     }
 
-    /// Takes a request out of its waiting for the registry.
-    pub(super) fn unpark(&mut self, exchange_id: ExchangeId, ctx: &mut Context<'_>) -> Option<Demand> {
+    /// Takes the request out of an exchange that waits for the registry.
+    pub(super) fn unpark(&mut self, exchange_id: ExchangeId, ctx: &mut Context<'_>) -> Option<Request> {
         let exchange = self.exchanges.get(exchange_id).filter(|exchange| matches!(exchange.stage, Stage::Lookup(_)))?;
-        let Stage::Lookup(demand) = std::mem::replace(&mut exchange.stage, Stage::Judged) else { return None };
-        let bytes = demand.held_bytes();
+        let Stage::Lookup(request) = std::mem::replace(&mut exchange.stage, Stage::Handling) else { return None };
+        let bytes = request.held_bytes();
         self.parked -= 1;
         self.parked_bytes -= bytes;
         ctx.load.held_bytes = ctx.load.held_bytes.saturating_sub(bytes);
-        Some(*demand)
+        Some(*request)
     }
 
-    /// Hands a record over.
+    /// Hands a record over to the queue.
     pub(super) fn write(&mut self, exchange_id: ExchangeId, mut queued: Queued, ctx: &mut Context<'_>) {
         let Some(exchange) = self.exchanges.get(exchange_id) else { return };
         match ctx.uplink.publish(token(self.settings.number, exchange_id, queued.sequence), &queued.record) {
@@ -76,10 +76,10 @@ impl Endpoint {
         }
     }
 
-    /// Takes a request out of its waiting for the queue.
+    /// Takes the record out of an exchange that waits for the queue.
     pub(super) fn unqueue(&mut self, exchange_id: ExchangeId, ctx: &mut Context<'_>) -> Option<Queued> {
         let exchange = self.exchanges.get(exchange_id).filter(|exchange| matches!(exchange.stage, Stage::Queued(_)))?;
-        let Stage::Queued(queued) = std::mem::replace(&mut exchange.stage, Stage::Judged) else { return None };
+        let Stage::Queued(queued) = std::mem::replace(&mut exchange.stage, Stage::Handling) else { return None };
         ctx.load.held_bytes = ctx.load.held_bytes.saturating_sub(queued.record.held_bytes());
         ctx.load.held_records = ctx.load.held_records.saturating_sub(1);
         self.queued -= 1;
@@ -103,12 +103,12 @@ impl Endpoint {
         } else if queued.is_some() {
             ctx.observer.event(peer, device, Event::Message(MessageEvent::Unacknowledged));
         }
-        // What was handed over may have been stored: a duplicate must not be written a second time.
+        // The record may have been stored: a duplicate must not be written a second time.
         self.conclude(exchange_id, unavailable(), queued.is_some(), ctx);
     }
 
-    /// Answers a request. When `remember`, a duplicate gets the same; else it is treated as new, and nobody waits for an
-    /// acknowledgement of the answer.
+    /// Answers a request. With `remember` a duplicate gets the same answer; without it a duplicate is treated as new, and the
+    /// answer is not retransmitted.
     pub(super) fn conclude(
         &mut self,
         exchange_id: ExchangeId,
@@ -120,7 +120,7 @@ impl Endpoint {
         let Some(exchange) = self.exchanges.get(exchange_id) else { return };
         let (caller, acknowledged) = (exchange.caller, exchange.acknowledged);
         if answer.code != Code::REQUEST_ENTITY_TOO_LARGE {
-            answer.block = exchange.block;
+            answer.block1 = exchange.block1;
         }
         ctx.observer.event(caller.peer, "", Event::Answered(answer.code));
         let kind = match acknowledged {
@@ -135,49 +135,52 @@ impl Endpoint {
             let Some(exchange) = self.exchanges.get(exchange_id) else { return };
             let timeout_us = ACK_TIMEOUT_US + jitter_us;
             let due_us = ctx.now.us + timeout_us;
-            exchange.stage = Stage::Apart(Box::new(Apart { id, datagram, retransmissions: 0, timeout_us, due_us }));
+            exchange.stage =
+                Stage::Separate(Box::new(SeparateResponse { id, datagram, retransmissions: 0, timeout_us, due_us }));
             return;
         }
-        let sighting = match (acknowledged, remember) {
+        let state = match (acknowledged, remember) {
             // After an empty ACK no answer may travel in an ACK, not even for a duplicate (RFC 7252 section 5.2.2).
-            (true, _) => Some(Sighting::AnsweredApart(datagram.into())),
-            (false, true) => Some(Sighting::Answered(datagram.into())),
+            (true, _) => Some(RequestState::AnsweredSeparately(datagram.into())),
+            (false, true) => Some(RequestState::Answered(datagram.into())),
             (false, false) => None,
         };
-        self.seen.close(caller.peer, caller.request, exchange_id, sighting);
+        self.seen.close(caller.peer, caller.key, exchange_id, state);
         self.exchanges.remove(exchange_id);
     }
 
-    /// Does what is due for a request that is older than an empty ACK.
-    pub(super) fn look_at(&mut self, exchange_id: ExchangeId, ctx: &mut Context<'_>) {
+    /// Handles the deadlines of a request that is older than [`ACK_DELAY_US`](super::ACK_DELAY_US).
+    pub(super) fn check_deadlines(&mut self, exchange_id: ExchangeId, ctx: &mut Context<'_>) {
         let Some(exchange) = self.exchanges.get(exchange_id) else { return };
         match &mut exchange.stage {
-            Stage::Lookup(_) | Stage::Queued(_) | Stage::Judged => {
+            Stage::Lookup(_) | Stage::Queued(_) | Stage::Handling => {
                 let registry = matches!(exchange.stage, Stage::Lookup(_));
                 let reason = if registry { DropReason::RegistryAway } else { DropReason::AckTimeout };
                 if exchange.arrived_us + ctx.limits.ack_timeout_us <= ctx.now.us {
                     self.give_up(exchange_id, reason, ctx);
                 }
             }
-            Stage::Apart(apart) if apart.due_us > ctx.now.us => {}
-            Stage::Apart(apart) if apart.retransmissions == RETRANSMISSIONS_MAX => self.end_apart(exchange_id),
-            Stage::Apart(apart) => {
-                apart.retransmissions += 1;
-                apart.timeout_us *= 2;
-                apart.due_us = ctx.now.us + apart.timeout_us;
-                ctx.send.push(exchange.caller.peer, &apart.datagram);
+            Stage::Separate(separate) if separate.due_us > ctx.now.us => {}
+            Stage::Separate(separate) if separate.retransmissions == RETRANSMISSIONS_MAX => {
+                self.end_separate(exchange_id)
+            }
+            Stage::Separate(separate) => {
+                separate.retransmissions += 1;
+                separate.timeout_us *= 2;
+                separate.due_us = ctx.now.us + separate.timeout_us;
+                ctx.send.push(exchange.caller.peer, &separate.datagram);
                 ctx.observer.event(exchange.caller.peer, "", Event::Retransmitted);
             }
         }
     }
 
-    /// Ends the sending of an answer of its own; a duplicate of the request still gets it.
-    fn end_apart(&mut self, exchange_id: ExchangeId) {
-        let Some(Exchange { caller, stage: Stage::Apart(apart), .. }) = self.exchanges.remove(exchange_id) else {
+    /// Stops the retransmission of a separate response; a duplicate of the request still gets it.
+    fn end_separate(&mut self, exchange_id: ExchangeId) {
+        let Some(Exchange { caller, stage: Stage::Separate(separate), .. }) = self.exchanges.remove(exchange_id) else {
             return;
         };
-        let sighting = Sighting::AnsweredApart(apart.datagram.into());
-        self.seen.close(caller.peer, caller.request, exchange_id, Some(sighting));
+        let state = RequestState::AnsweredSeparately(separate.datagram.into());
+        self.seen.close(caller.peer, caller.key, exchange_id, Some(state));
     }
 
     /// ACK_RANDOM_FACTOR: up to half of ACK_TIMEOUT.

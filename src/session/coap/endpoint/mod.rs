@@ -1,15 +1,15 @@
-//! The state machine; see the module above for its flow.
+//! The state machine; [`super`] describes its flow.
 
 mod answer;
-mod request;
+mod receive;
 
 use std::collections::VecDeque;
 
 use self::answer::token;
-use super::download::{Asked, Downloads, Fetched, SIZE_EXPONENT_MAX};
+use super::dedup::RecentRequests;
+use super::download::{DownloadKey, Downloads, Fetched, SIZE_EXPONENT_MAX};
 use super::exchange::{Answer, Caller, ExchangeId, Exchanges, Queued, Stage};
-use super::judge::{Judge, Verdict};
-use super::seen::Seen;
+use super::handle::{Handled, RequestHandler};
 use super::upload::Uploads;
 use super::{Context, DropReason, Event, Found, PeerKey, Settings};
 use crate::codec::coap::{Block, Code, Kind, Malformed, decode, empty};
@@ -19,14 +19,13 @@ use crate::protocol::random::Random;
 use crate::protocol::uplink::{Handover, Refusal, Token};
 use crate::session::mqtt::Event as MessageEvent;
 
-/// How long an answer may be thought about before the request gets an empty ACK. Below the 2 s after which clients send
-/// it again.
+/// Time after which a request without an answer gets an empty ACK, us. Below the 2 s after which clients send it again.
 const ACK_DELAY_US: u64 = 1_000_000;
 
-/// Set in the slot of every token of an endpoint.
+/// Bit that is set in the slot of every token of an endpoint.
 const ENDPOINT_BIT: u32 = 1 << 31;
 
-/// Where the endpoint's number stands in a slot; below it the place of the exchange.
+/// Position of the endpoint's number in a token's slot; the bits below it are the slot of the exchange.
 const NUMBER_SHIFT: u32 = 24;
 
 /// The number of the endpoint that a token belongs to; `None` for tokens of sessions.
@@ -35,7 +34,7 @@ pub fn endpoint_of(token: Token) -> Option<u8> {
     (token.slot & ENDPOINT_BIT != 0).then_some((token.slot >> NUMBER_SHIFT) as u8 & 0x7f)
 }
 
-/// A request that waits for its device to be looked up. When the endpoint has given up waiting, it means nothing.
+/// A request that waits until its device is looked up. It has no effect once the endpoint has given the request up.
 #[derive(Debug)]
 pub struct Parked {
     exchange_id: ExchangeId,
@@ -43,47 +42,48 @@ pub struct Parked {
     pub device: DeviceId,
 }
 
-/// What an endpoint holds at this moment.
+/// Sizes of an endpoint at this moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Held {
     /// Open requests.
     pub exchanges: usize,
-    /// Of them those that wait for the registry.
+    /// Open requests that wait for the registry.
     pub parked: usize,
-    /// Bytes of those.
+    /// Bytes of requests that wait for the registry.
     pub parked_bytes: usize,
     /// Requests that are remembered for duplicates, the open ones included.
     pub remembered: usize,
-    /// Peers of which something is remembered.
+    /// Peers with remembered requests.
     pub peers: usize,
-    /// Bodies that are half received.
+    /// Open uploads.
     pub uploads: usize,
-    /// Bytes of those.
+    /// Bytes of open uploads.
     pub upload_bytes: usize,
     /// Blocks that are remembered for duplicates.
     pub blocks: usize,
     /// Answers in blocks.
     pub downloads: usize,
-    /// Bytes of those.
+    /// Bytes of answers in blocks.
     pub download_bytes: usize,
-    /// Entries of the timers.
+    /// Requests whose deadlines are checked, closed ones included.
     pub timers: usize,
 }
 
-/// See the module above.
+/// State machine of all peers of a port; see [`super`].
 #[derive(Debug)]
 pub struct Endpoint {
     settings: Settings,
     exchanges: Exchanges,
-    seen: Seen,
-    /// Blocks that were taken in: nobody has vouched for their senders, so they must not push others out.
-    blocks: Seen,
+    seen: RecentRequests,
+    /// Blocks that were received. Their senders are not authenticated, so they have a table of their own and push no
+    /// request out of the other.
+    blocks: RecentRequests,
     uploads: Uploads,
     downloads: Downloads,
-    /// Requests too young for an empty ACK, in the order of their arrival; some are closed.
-    young: VecDeque<(u64, ExchangeId)>,
-    /// The others; some are closed.
-    old: Vec<ExchangeId>,
+    /// Requests younger than [`ACK_DELAY_US`], in the order of arrival; closed ones are among them.
+    recent: VecDeque<(u64, ExchangeId)>,
+    /// Requests older than that; closed ones are among them.
+    delayed: Vec<ExchangeId>,
     parked: usize,
     parked_bytes: usize,
     queued: usize,
@@ -98,24 +98,24 @@ impl Endpoint {
         let remembered = settings.remembered.max(settings.exchanges);
         Self {
             exchanges: Exchanges::new(settings.exchanges.min(1 << NUMBER_SHIFT)),
-            seen: Seen::new(remembered, settings.remembered_per_peer, settings.exchanges_per_peer),
-            blocks: Seen::new(settings.blocks_remembered, settings.blocks_remembered_per_peer, 1),
+            seen: RecentRequests::new(remembered, settings.remembered_per_peer, settings.exchanges_per_peer),
+            blocks: RecentRequests::new(settings.blocks_remembered, settings.blocks_remembered_per_peer, 1),
             uploads: Uploads::new(settings.uploads, settings.uploads_per_peer, settings.unproven_bytes),
             downloads: Downloads::new(settings.downloads, settings.downloads_per_peer, settings.download_bytes),
-            young: VecDeque::new(),
-            old: Vec::new(),
+            recent: VecDeque::new(),
+            delayed: Vec::new(),
             parked: 0,
             parked_bytes: 0,
             queued: 0,
             arrivals: 0,
-            // Not the hash of any request.
+            // No request is empty, so no request has this hash.
             random: Random::new(settings.key.fingerprint(&[]).into()),
             draining: false,
             settings,
         }
     }
 
-    /// What it holds.
+    /// Sizes at this moment.
     pub fn held(&self) -> Held {
         Held {
             exchanges: self.exchanges.len(),
@@ -128,11 +128,11 @@ impl Endpoint {
             blocks: self.blocks.len(),
             downloads: self.downloads.len(),
             download_bytes: self.downloads.held_bytes(),
-            timers: self.young.len() + self.old.len(),
+            timers: self.recent.len() + self.delayed.len(),
         }
     }
 
-    /// Requests that are owed an answer, or whose answer was not acknowledged.
+    /// Number of requests without an answer, or whose answer was not acknowledged.
     pub fn in_flight(&self) -> usize {
         self.exchanges.len()
     }
@@ -142,18 +142,18 @@ impl Endpoint {
         self.parked_bytes
     }
 
-    /// Requests that wait for the registry or the queue.
+    /// Number of requests that wait for the registry or the queue.
     pub fn unanswered(&self) -> usize {
         self.parked + self.queued
     }
 
-    /// Answers every request from now on with 5.03; those that are open go on.
+    /// Answers every new request with 5.03 from now on; open ones go on.
     pub fn drain(&mut self) {
         self.draining = true;
     }
 
-    /// Takes a datagram in. When the device of a request must be looked up, it is returned parked:
-    /// [`Endpoint::device`] goes on with it.
+    /// Handles a datagram. A request whose device must be looked up is returned parked: [`Endpoint::device`] goes on
+    /// with it.
     pub fn feed(&mut self, peer: PeerKey, datagram: &[u8], ctx: &mut Context<'_>) -> Option<Parked> {
         let message = match decode(datagram) {
             Ok(message) => message,
@@ -169,7 +169,7 @@ impl Endpoint {
         match message.kind() {
             Kind::Acknowledgement | Kind::Reset if message.code() == Code::EMPTY => self.confirm(peer, id),
             Kind::Confirmable | Kind::NonConfirmable if message.code().is_request() => {
-                return self.request(peer, datagram, message, ctx);
+                return self.receive_request(peer, datagram, message, ctx);
             }
             // A ping, or an answer that nobody asked for.
             Kind::Confirmable => ctx.send.push(peer, &empty(Kind::Reset, id)),
@@ -180,10 +180,10 @@ impl Endpoint {
         None
     }
 
-    /// Goes on with a parked request; `found` is what the registry says of [`Parked::device`].
+    /// Goes on with a parked request; `found` is the registry's answer for [`Parked::device`].
     pub fn device(&mut self, parked: &Parked, found: Found<'_>, ctx: &mut Context<'_>) {
         let exchange_id = parked.exchange_id;
-        let Some(demand) = self.unpark(exchange_id, ctx) else { return };
+        let Some(request) = self.unpark(exchange_id, ctx) else { return };
         let Some(exchange) = self.exchanges.get(exchange_id) else { return };
         let caller = exchange.caller;
         let identity = match found {
@@ -191,17 +191,17 @@ impl Endpoint {
             Found::Unknown => None,
             Found::Away => return self.give_up(exchange_id, DropReason::RegistryAway, ctx),
         };
-        let wanted = demand.wanted;
+        let wanted = request.wanted;
         let device = parked.device.as_str();
-        let judge = Judge { settings: &self.settings, ctx, peer: caller.peer, device };
-        match judge.judge(demand, identity) {
-            Verdict::Answer(answer) => self.conclude(exchange_id, answer, false, ctx),
-            Verdict::Content(topic, json) => {
-                let asked = Asked { device: parked.device.clone(), topic };
-                let answer = self.first_block(&caller, asked, json, wanted, ctx.now.us);
+        let handler = RequestHandler { settings: &self.settings, ctx, peer: caller.peer, device };
+        match handler.handle(request, identity) {
+            Handled::Answer(answer) => self.conclude(exchange_id, answer, false, ctx),
+            Handled::Content(topic, json) => {
+                let key = DownloadKey { device: parked.device.clone(), topic };
+                let answer = self.first_block(&caller, key, json, wanted, ctx.now.us);
                 self.conclude(exchange_id, answer, false, ctx);
             }
-            Verdict::Write(record, span, answer) => {
+            Handled::Write(record, span, answer) => {
                 let (device, record) = (parked.device.clone(), *record);
                 self.write(
                     exchange_id,
@@ -212,11 +212,11 @@ impl Endpoint {
         }
     }
 
-    /// The first block of what a device asked for, or all of it where that is no longer than is wanted.
+    /// Answer with the content, or with its first block where it is longer than the client wants.
     fn first_block(
         &mut self,
         caller: &Caller,
-        asked: Asked,
+        key: DownloadKey,
         json: Vec<u8>,
         wanted: Option<Block>,
         now_us: u64,
@@ -226,8 +226,8 @@ impl Endpoint {
         if json.len() <= first.bytes() {
             return Answer::content(wanted.and(Some(first)), json);
         }
-        let fingerprint = caller.request.fingerprint;
-        answer_of(self.downloads.begin(caller.peer, fingerprint, asked, json, size_exponent, now_us))
+        let fingerprint = caller.key.fingerprint;
+        answer_of(self.downloads.begin(caller.peer, fingerprint, key, json, size_exponent, now_us))
     }
 
     /// Applies a receipt of the queue. One of another endpoint, or of a request that was given up, changes nothing.
@@ -247,8 +247,8 @@ impl Endpoint {
         self.conclude(exchange_id, queued.answer, true, ctx);
     }
 
-    /// Puts a rejected envelope in the place of a record that the queue will never store; its device is answered 4.13 or
-    /// 4.00 once that is stored. A record that nothing can replace is given up.
+    /// Replaces a record that the queue refuses for good by a rejected envelope; its device gets 4.13 or 4.00 once that is
+    /// stored. A record that has no replacement is given up.
     pub fn refused(&mut self, token: Token, refusal: &Refusal, ctx: &mut Context<'_>) {
         let Some((exchange_id, queued)) = self.queued(token) else { return };
         let Some(replacement) = ctx.encoder.replacement(&queued.record, refusal) else {
@@ -284,7 +284,7 @@ impl Endpoint {
         }
     }
 
-    /// Hands what is not stored over once more: the queue takes records again.
+    /// Hands the records that are not stored over once more: the queue takes records again.
     pub fn resend(&mut self, ctx: &mut Context<'_>) {
         for exchange_id in self.exchanges.ids() {
             let number = self.settings.number;
@@ -294,44 +294,44 @@ impl Endpoint {
             };
             queued.sequence = queued.sequence.wrapping_add(1);
             queued.handed_over_us = ctx.now.us;
-            // What is refused again waits for the next time, or for its deadline.
+            // A record that is refused again waits for the next call, or for its deadline.
             ctx.uplink.publish(token(number, exchange_id, queued.sequence), &queued.record);
         }
     }
 
-    /// Looks at the times; to be called about ten times a second.
+    /// Checks all deadlines; to be called about ten times a second.
     pub fn tick(&mut self, ctx: &mut Context<'_>) {
         let now_us = ctx.now.us;
         let delay_us = ACK_DELAY_US.min(ctx.limits.ack_timeout_us);
-        while let Some(&(arrived_us, exchange_id)) = self.young.front() {
+        while let Some(&(arrived_us, exchange_id)) = self.recent.front() {
             let Some(exchange) = self.exchanges.get(exchange_id) else {
-                self.young.pop_front();
+                self.recent.pop_front();
                 continue;
             };
             if arrived_us + delay_us > now_us {
                 break;
             }
-            self.young.pop_front();
-            self.old.push(exchange_id);
+            self.recent.pop_front();
+            self.delayed.push(exchange_id);
             let overdue = arrived_us + ctx.limits.ack_timeout_us <= now_us;
             if exchange.caller.confirmable && !overdue {
                 exchange.acknowledged = true;
-                ctx.send.push(exchange.caller.peer, &empty(Kind::Acknowledgement, exchange.caller.request.id));
+                ctx.send.push(exchange.caller.peer, &empty(Kind::Acknowledgement, exchange.caller.key.id));
             }
         }
-        let mut old = std::mem::take(&mut self.old);
-        old.retain(|&exchange_id| {
-            self.look_at(exchange_id, ctx);
+        let mut delayed = std::mem::take(&mut self.delayed);
+        delayed.retain(|&exchange_id| {
+            self.check_deadlines(exchange_id, ctx);
             self.exchanges.get(exchange_id).is_some()
         });
-        self.old = old;
+        self.delayed = delayed;
         self.with_uploads(ctx, |uploads| uploads.expire(now_us));
         self.downloads.expire(now_us);
         self.seen.sweep(now_us);
         self.blocks.sweep(now_us);
     }
 
-    /// Forgets a peer that is gone: nothing is sent to it any more. What is on its way to the queue still gets there.
+    /// Removes a peer that is gone: nothing is sent to it any more. Its records on their way to the queue still get there.
     pub fn forget(&mut self, peer: PeerKey, ctx: &mut Context<'_>) {
         for exchange_id in self.seen.forget(peer) {
             drop(self.unpark(exchange_id, ctx));
@@ -347,7 +347,7 @@ impl Endpoint {
 fn answer_of(fetched: Fetched) -> Answer {
     match fetched {
         Fetched::Block(block, bytes) => Answer::content(Some(block), bytes),
-        Fetched::Beyond => Answer::new(Code::BAD_REQUEST),
+        Fetched::OutOfRange => Answer::new(Code::BAD_REQUEST),
         Fetched::Unknown => Answer::new(Code::REQUEST_ENTITY_INCOMPLETE),
     }
 }

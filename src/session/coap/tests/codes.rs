@@ -496,9 +496,9 @@ fn over_dtls_a_body_too_large_to_wait_for_is_rejected_in_good_order() {
     let draft = |id: u16| {
         post(id, REPORT).uint(option::BLOCK1, first.to_uint()).uint(option::SIZE1, 5000).payload(&[b' '; 1024])
     };
-    let vouched = draft(1).option(option::TOKEN, &token("device1"));
-    expect(&mut rig, "vouched", &vouched, Code::REQUEST_ENTITY_TOO_LARGE, Some(Channel::Rejected));
-    expect(&mut rig, "not vouched", &draft(2), Code::UNAUTHORIZED, None);
+    let with_token = draft(1).option(option::TOKEN, &token("device1"));
+    expect(&mut rig, "with a token", &with_token, Code::REQUEST_ENTITY_TOO_LARGE, Some(Channel::Rejected));
+    expect(&mut rig, "without a token", &draft(2), Code::UNAUTHORIZED, None);
     let auth = post(3, "/auth").uint(option::SIZE1, 5000).uint(option::BLOCK1, first.to_uint()).payload(&[b' '; 1024]);
     expect(&mut rig, "auth", &auth, Code::REQUEST_ENTITY_TOO_LARGE, None);
 }

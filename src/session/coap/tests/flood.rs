@@ -48,8 +48,8 @@ fn seeds() -> Vec<Vec<u8>> {
         named(8).option(option::DEVICE_ID, b"stranger").uint(option::CONTENT_FORMAT, 50).payload(&whole).encode(),
         named(9).option(option::DEVICE_ID, b"device1").option(option::TOKEN, &[b'0'; 32]).payload(b"{}").encode(),
         Draft::new(Kind::Confirmable, Code::POST, 10, message_token(2)).path("/auth").payload(b"{}").encode(),
-        vouched(12, "/product1/device1/properties/report"),
-        vouched(13, "/product1/device1/nosuch"),
+        with_token(12, "/product1/device1/properties/report"),
+        with_token(13, "/product1/device1/nosuch"),
         empty(Kind::Confirmable, 11).to_vec(),
         empty(Kind::Acknowledgement, 1).to_vec(),
         empty(Kind::Reset, 2).to_vec(),
@@ -64,8 +64,8 @@ fn in_blocks(id: u16, number: u32) -> Draft {
         .uint(option::BLOCK2, number << 4)
 }
 
-/// What an endpoint behind DTLS takes.
-fn vouched(id: u16, path: &str) -> Vec<u8> {
+/// Datagrams that an endpoint behind DTLS accepts.
+fn with_token(id: u16, path: &str) -> Vec<u8> {
     let token = secrets().issue("device1", KEY, NOW_MS);
     Draft::new(Kind::Confirmable, Code::POST, id, message_token(3))
         .path(path)

@@ -67,7 +67,7 @@ fn a_late_duplicate_of_a_block_becomes_no_part_of_the_next_body() {
         let json = format!(r#"{{"properties":{{"text":"{}"}}}}"#, char::from(b'a' + n).to_string().repeat(100));
         cipher::encrypt(cipher::key(KEY).expect("16 bytes"), json.as_bytes())
     };
-    let piece = |n: u8, number: u32| {
+    let block = |n: u8, number: u32| {
         let block = Block { number, more: number == 0, size_exponent: 2 };
         let body = body(n);
         let (first, second) = body.split_at(64);
@@ -76,13 +76,13 @@ fn a_late_duplicate_of_a_block_becomes_no_part_of_the_next_body() {
             .payload(if number == 0 { first } else { second })
             .encode()
     };
-    let continued = rig.feed(&piece(0, 0));
-    assert_eq!(rig.feed(&piece(0, 0)), continued);
-    rig.feed(&piece(0, 1));
+    let continued = rig.feed(&block(0, 0));
+    assert_eq!(rig.feed(&block(0, 0)), continued);
+    rig.feed(&block(0, 1));
     assert_eq!(only(&rig.receipt(0, true)).code(), Code::CREATED);
-    rig.feed(&piece(1, 0));
-    assert_eq!(only(&rig.feed(&piece(0, 0))).code(), Code::REQUEST_ENTITY_INCOMPLETE);
-    rig.feed(&piece(1, 1));
+    rig.feed(&block(1, 0));
+    assert_eq!(only(&rig.feed(&block(0, 0))).code(), Code::REQUEST_ENTITY_INCOMPLETE);
+    rig.feed(&block(1, 1));
     assert_eq!(only(&rig.receipt(1, true)).code(), Code::CREATED);
     assert_eq!(rig.envelopes()[1]["data"]["properties"]["text"], "b".repeat(100));
 }

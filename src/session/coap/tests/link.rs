@@ -27,7 +27,7 @@ impl Random {
     }
 }
 
-/// What is on its way, by the time of its arrival.
+/// Datagrams on their way, by the time of their arrival.
 #[derive(Default)]
 struct Link {
     flying: BTreeMap<(u64, u64), (PeerKey, bool, Vec<u8>)>,
@@ -237,7 +237,7 @@ fn run(seed: u64) {
         }
         clients.iter_mut().for_each(|client| client.tick(now_us, &mut link, &mut random));
     }
-    judge(&rig, &clients);
+    verify(&rig, &clients);
     for _ in 0..6000 {
         rig.pass_ms(50);
     }
@@ -245,7 +245,7 @@ fn run(seed: u64) {
     assert_eq!((rig.world.load.held_bytes, rig.world.load.held_records), (0, 0));
 }
 
-fn judge(rig: &Rig, clients: &[Client]) {
+fn verify(rig: &Rig, clients: &[Client]) {
     let mut records: HashMap<String, u32> = HashMap::new();
     for envelope in rig.envelopes() {
         assert_eq!(envelope["type"], "org.jetlinks.device.properties.report", "{envelope}");

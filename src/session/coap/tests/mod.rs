@@ -1,4 +1,4 @@
-//! What an endpoint promises.
+//! Promises of an endpoint.
 
 mod agreement;
 mod codes;

@@ -213,7 +213,7 @@ fn an_answer_of_its_own_is_not_sent_again_to_a_device_that_asks_something_else_u
 struct Device {
     random: u64,
     id: u16,
-    /// What was written so far.
+    /// Messages written so far.
     written: usize,
     /// Message id of the first block of each body that was written, and the body.
     stored: HashSet<(u16, Vec<u8>)>,

@@ -1,4 +1,4 @@
-//! What an endpoint says of its work to whoever traces it.
+//! Spans of an endpoint.
 
 use super::super::fake::{Rig, post, report};
 use crate::protocol::trace::{Operation, TraceContext, fake};

@@ -21,7 +21,7 @@ pub(super) fn is_signed(payload: &[u8], signature: &[u8], secure_key: &str) -> b
     is_equal && !secure_key.is_empty()
 }
 
-/// What a signed request says of its time.
+/// Age of a signed request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Freshness {
     /// Within the window.
@@ -32,7 +32,7 @@ pub(super) enum Freshness {
     Undecodable(Undecodable),
 }
 
-/// Reads the time of a request.
+/// Compares the timestamp of a request with the clock.
 pub(super) fn freshness(payload: &[u8], now_ms: u64) -> Freshness {
     let members = match last_of_each(payload) {
         Ok(members) => members,
@@ -72,15 +72,15 @@ mod tests {
 
     #[test]
     fn a_request_is_fresh_within_five_minutes_and_only_when_it_names_its_time() {
-        let judge = |payload: &str| freshness(payload.as_bytes(), NOW);
-        assert_eq!(judge(r#"{"timestamp":"1700000300000"}"#), Freshness::Fresh);
-        assert_eq!(judge(r#"{"timestamp":1699999700000,"more":1}"#), Freshness::Fresh);
+        let age = |payload: &str| freshness(payload.as_bytes(), NOW);
+        assert_eq!(age(r#"{"timestamp":"1700000300000"}"#), Freshness::Fresh);
+        assert_eq!(age(r#"{"timestamp":1699999700000,"more":1}"#), Freshness::Fresh);
         for stale in ["1700000300001", "1699999699999", "0", "-1", "null", "\"\""] {
-            assert_eq!(judge(&format!("{{\"timestamp\":{stale}}}")), Freshness::Stale, "{stale}");
+            assert_eq!(age(&format!("{{\"timestamp\":{stale}}}")), Freshness::Stale, "{stale}");
         }
-        assert_eq!(judge("{}"), Freshness::Stale);
+        assert_eq!(age("{}"), Freshness::Stale);
         for undecodable in ["", "[]", r#"{"timestamp":true}"#, r#"{"timestamp":"x"}"#] {
-            assert!(matches!(judge(undecodable), Freshness::Undecodable(_)), "{undecodable}");
+            assert!(matches!(age(undecodable), Freshness::Undecodable(_)), "{undecodable}");
         }
     }
 }

@@ -1,8 +1,8 @@
 //! From a request whose device was looked up to a record or an answer.
 
-use super::demand::{Body, Demand};
 use super::exchange::Answer;
-use super::grant::{self, Freshness};
+use super::request::{Body, Request};
+use super::token_request::{self, Freshness};
 use super::{Context, Event, PeerKey, Refusal, Security, Settings};
 use crate::codec::coap::Code;
 use crate::protocol::cipher;
@@ -22,7 +22,7 @@ const AUTH: &str = "auth";
 /// Its alias behind product and device.
 const REQUEST_TOKEN: &str = "request-token";
 
-/// What a device must prove, and whose it is.
+/// Registry data of a device, for its authentication.
 #[derive(Clone, Copy)]
 pub struct Identity<'a> {
     /// Its product.
@@ -33,60 +33,61 @@ pub struct Identity<'a> {
     pub enabled: bool,
 }
 
-/// What the registry says of the device that a request names.
+/// Result of the look-up of the device that a request names.
 #[derive(Clone, Copy)]
 pub enum Found<'a> {
-    /// It knows it.
+    /// The registry knows the device.
     Device(Identity<'a>),
-    /// It does not.
+    /// The registry does not know it.
     Unknown,
-    /// It does not answer: nobody is let in.
+    /// The registry does not answer: the request is refused.
     Away,
 }
 
-/// What becomes of a request.
-pub(super) enum Verdict {
-    /// It is answered, and nothing is written.
+/// Result of a request.
+pub(super) enum Handled {
+    /// The answer; no record is written.
     Answer(Answer),
-    /// It asked on that path for JSON, which is the answer; nothing is written.
+    /// JSON for a request on that path; no record is written.
     Content(String, Vec<u8>),
-    /// The record is written, which its span covers; then the answer is sent.
+    /// A record to write, its span, and the answer once it is stored.
     Write(Box<Record>, Option<Box<Span>>, Answer),
 }
 
-/// Judges one request.
-pub(super) struct Judge<'a, 'ctx> {
+/// Handler of one request: authenticates the device, then translates the message.
+pub(super) struct RequestHandler<'a, 'ctx> {
     pub(super) settings: &'a Settings,
     pub(super) ctx: &'a mut Context<'ctx>,
     pub(super) peer: PeerKey,
     pub(super) device: &'a str,
 }
 
-impl Judge<'_, '_> {
-    pub(super) fn judge(mut self, demand: Demand, identity: Option<Identity<'_>>) -> Verdict {
-        let Demand { topic, has_slash_in_segment, body, signature, token, accepts_json, .. } = demand;
+impl RequestHandler<'_, '_> {
+    pub(super) fn handle(mut self, request: Request, identity: Option<Identity<'_>>) -> Handled {
+        let Request { topic, has_slash_in_segment, body, signature, token, accepts_json, .. } = request;
         let proof = match &self.settings.security {
             Security::Aes => match body {
-                Body::Whole(body) => self.decrypted(&topic, body, identity),
+                Body::Whole(body) => self.decrypt(&topic, body, identity),
                 Body::TooLarge => return self.too_large(),
             },
-            Security::Dtls { .. } if is_grant(&topic) => match body {
-                Body::Whole(body) => self.signed(body, &signature, identity),
+            Security::Dtls { .. } if is_token_request(&topic) => match body {
+                Body::Whole(body) => self.verify_signature(body, &signature, identity),
                 Body::TooLarge => return self.too_large(),
             },
-            Security::Dtls { .. } => self.vouched(body, token.as_deref(), identity),
+            Security::Dtls { .. } => self.verify_token(body, token.as_deref(), identity),
         };
         let (product, body) = match proof {
             Ok(proof) => proof,
             Err(refusal) => return self.refuse(refusal),
         };
         let source = Source { product: product.as_str(), device: self.device, session: None, about_product: None };
-        if let (Security::Dtls { secrets, token_ttl_secs }, true) = (&self.settings.security, is_grant(&topic)) {
-            if !is_own_grant(&topic, &source) {
+        if let (Security::Dtls { secrets, token_ttl_secs }, true) = (&self.settings.security, is_token_request(&topic))
+        {
+            if !is_own_token_request(&topic, &source) {
                 return self.foreign(&topic);
             }
             let Body::Whole(body) = body else { return self.too_large() };
-            match grant::freshness(&body, self.ctx.now.unix_ms) {
+            match token_request::freshness(&body, self.ctx.now.unix_ms) {
                 Freshness::Fresh => {}
                 Freshness::Stale => return self.refuse(Refusal::Stale),
                 Freshness::Undecodable(error) => {
@@ -96,14 +97,14 @@ impl Judge<'_, '_> {
                 }
             }
             if !accepts_json {
-                return Verdict::Answer(Answer::new(Code::NOT_ACCEPTABLE));
+                return Handled::Answer(Answer::new(Code::NOT_ACCEPTABLE));
             }
             // A key is there: without one nothing is signed.
             let secure_key = identity.map_or("", |identity| identity.secure_key);
             let expiry_secs = (self.ctx.now.unix_ms / 1000).saturating_add(*token_ttl_secs);
             let token = secrets.issue(self.device, secure_key, expiry_secs);
             self.ctx.observer.event(self.peer, self.device, Event::Granted);
-            return Verdict::Content(topic, [b"{\"token\":\"", &token[..], b"\"}"].concat());
+            return Handled::Content(topic, [b"{\"token\":\"", &token[..], b"\"}"].concat());
         }
         if matches!(self.settings.security, Security::Dtls { .. }) {
             self.ctx.observer.event(self.peer, self.device, Event::Vouched);
@@ -112,14 +113,15 @@ impl Judge<'_, '_> {
         self.take_in(&source, &topic, wrong, &body, accepts_json)
     }
 
-    /// The request for a token is signed with the device's key. Computes one signature for every device, known or not.
-    fn signed<'i>(
+    /// Checks that a request for a token is signed with the device's key. Computes one signature for every device, known or
+    /// not.
+    fn verify_signature<'i>(
         &self,
         body: Vec<u8>,
         signature: &[u8],
         identity: Option<Identity<'i>>,
     ) -> Result<(&'i ProductId, Body), Refusal> {
-        let is_signed = grant::is_signed(&body, signature, identity.map_or("", |identity| identity.secure_key));
+        let is_signed = token_request::is_signed(&body, signature, identity.map_or("", |identity| identity.secure_key));
         let identity = enabled(identity)?;
         if !is_signed {
             return Err(Refusal::Signature);
@@ -127,8 +129,8 @@ impl Judge<'_, '_> {
         Ok((identity.product, Body::Whole(body)))
     }
 
-    /// The body as the device wrote it. Decrypts once for every device, known or not, and looks at what comes out.
-    fn decrypted<'i>(
+    /// Decrypts the body. Decrypts once for every device, known or not, and checks the plain text.
+    fn decrypt<'i>(
         &self,
         topic: &str,
         mut body: Vec<u8>,
@@ -136,7 +138,7 @@ impl Judge<'_, '_> {
     ) -> Result<(&'i ProductId, Body), Refusal> {
         let key = identity.and_then(|identity| cipher::key(identity.secure_key));
         let decrypted = cipher::decrypt(key.unwrap_or(self.settings.key.decoy()), &mut body);
-        // Noise ends here, before anything is looked up for it; [`Judge::take_in`] looks at the whole body.
+        // Noise ends here, before anything is looked up for it; [`RequestHandler::take_in`] looks at the whole body.
         let may_prove = decrypted.is_ok() && (may_be_proof(&body) || (self.settings.takes_direct && is_direct(topic)));
         let identity = enabled(identity)?;
         key.ok_or(Refusal::KeyLength)?;
@@ -144,8 +146,8 @@ impl Judge<'_, '_> {
         if may_prove { Ok((identity.product, Body::Whole(body))) } else { Err(Refusal::Unproven) }
     }
 
-    /// The token is the device's. Computes the same for every device, known or not.
-    fn vouched<'i>(
+    /// Checks that the token is the device's. Computes the same for every device, known or not.
+    fn verify_token<'i>(
         &self,
         body: Body,
         token: Option<&[u8]>,
@@ -160,7 +162,7 @@ impl Judge<'_, '_> {
         Ok((identity.product, body))
     }
 
-    /// Takes in what is authentic; a path with something `wrong` is no topic, whatever it looks like.
+    /// Translates an authentic message; a path with something `wrong` is not a topic, whatever it looks like.
     fn take_in(
         &mut self,
         source: &Source<'_>,
@@ -168,7 +170,7 @@ impl Judge<'_, '_> {
         wrong: Option<&str>,
         body: &Body,
         accepts_json: bool,
-    ) -> Verdict {
+    ) -> Handled {
         let payload = match body {
             Body::Whole(body) if body.len() <= self.ctx.limits.packet_bytes => Some(&body[..]),
             Body::Whole(_) | Body::TooLarge => None,
@@ -197,17 +199,17 @@ impl Judge<'_, '_> {
                 let source = Source { about_product: about_product.as_ref().map(ProductId::as_str), ..*source };
                 self.message(&source, &route, &message)
             }
-            Translated::TimeSync(_) if !accepts_json => Verdict::Answer(Answer::new(Code::NOT_ACCEPTABLE)),
+            Translated::TimeSync(_) if !accepts_json => Handled::Answer(Answer::new(Code::NOT_ACCEPTABLE)),
             Translated::TimeSync(answer) => {
                 self.tell(MessageEvent::Received(MessageKind::TimeSync));
-                Verdict::Content(topic.to_owned(), answer)
+                Handled::Content(topic.to_owned(), answer)
             }
             Translated::Rejected(rejected) => self.reject(source, rejected.kind, &rejected.rejection()),
             Translated::Foreign => self.foreign(topic),
         }
     }
 
-    /// Whether the body shows that it is the device's, where nothing else has.
+    /// Whether the body proves that it is the device's, where nothing else has proved it.
     fn is_proven(&self, topic: &str, body: &Body) -> bool {
         match (&self.settings.security, body) {
             (Security::Aes, Body::Whole(body)) => is_proof(body) || (self.settings.takes_direct && is_direct(topic)),
@@ -216,7 +218,7 @@ impl Judge<'_, '_> {
         }
     }
 
-    fn message(&mut self, source: &Source<'_>, route: &Route<'_>, message: &Message<'_>) -> Verdict {
+    fn message(&mut self, source: &Source<'_>, route: &Route<'_>, message: &Message<'_>) -> Handled {
         let now_ms = self.ctx.now.unix_ms;
         let kind = MessageKind::Type(route.message_type);
         let oldest_ms = self.settings.max_age_ms.map(|max_age_ms| now_ms.saturating_sub(max_age_ms));
@@ -228,13 +230,13 @@ impl Judge<'_, '_> {
         let span = self.ctx.encoder.span(&record, source, route.about(), route.message_type.dotted(), None);
         if record.channel == Channel::Rejected {
             self.tell(MessageEvent::Rejected { kind, reason: Reason::TooLarge, topic: route.topic });
-            return Verdict::Write(Box::new(record), span, self.answer_too_large());
+            return Handled::Write(Box::new(record), span, self.answer_too_large());
         }
         self.tell(MessageEvent::Received(kind));
-        Verdict::Write(Box::new(record), span, Answer::new(Code::CREATED))
+        Handled::Write(Box::new(record), span, Answer::new(Code::CREATED))
     }
 
-    fn reject(&mut self, source: &Source<'_>, kind: MessageKind, rejection: &Rejection<'_>) -> Verdict {
+    fn reject(&mut self, source: &Source<'_>, kind: MessageKind, rejection: &Rejection<'_>) -> Handled {
         self.tell(MessageEvent::Rejected { kind, reason: rejection.reason, topic: rejection.topic });
         let trace = self.ctx.encoder.tracer.begin(None);
         let record = self.ctx.encoder.rejected(source, rejection, trace);
@@ -245,21 +247,21 @@ impl Judge<'_, '_> {
             Reason::TooLarge => self.answer_too_large(),
             Reason::Undecodable | Reason::Refused => Answer::new(Code::BAD_REQUEST),
         };
-        Verdict::Write(Box::new(record), span, answer)
+        Handled::Write(Box::new(record), span, answer)
     }
 
-    fn refuse(&mut self, refusal: Refusal) -> Verdict {
+    fn refuse(&mut self, refusal: Refusal) -> Handled {
         self.ctx.observer.event(self.peer, self.device, Event::Refused(refusal));
-        Verdict::Answer(Answer::new(Code::UNAUTHORIZED))
+        Handled::Answer(Answer::new(Code::UNAUTHORIZED))
     }
 
-    fn foreign(&mut self, topic: &str) -> Verdict {
+    fn foreign(&mut self, topic: &str) -> Handled {
         self.tell(MessageEvent::Foreign { topic });
-        Verdict::Answer(Answer::new(Code::FORBIDDEN))
+        Handled::Answer(Answer::new(Code::FORBIDDEN))
     }
 
-    fn too_large(&self) -> Verdict {
-        Verdict::Answer(self.answer_too_large())
+    fn too_large(&self) -> Handled {
+        Handled::Answer(self.answer_too_large())
     }
 
     fn answer_too_large(&self) -> Answer {
@@ -312,13 +314,13 @@ fn bare(topic: &str) -> &str {
     path.strip_suffix('/').unwrap_or(path)
 }
 
-fn is_grant(topic: &str) -> bool {
+fn is_token_request(topic: &str) -> bool {
     let path = bare(topic);
     let mut segments = path.split('/').skip(2);
     path == AUTH || (segments.next() == Some(REQUEST_TOKEN) && segments.next().is_none())
 }
 
-fn is_own_grant(topic: &str, source: &Source<'_>) -> bool {
+fn is_own_token_request(topic: &str, source: &Source<'_>) -> bool {
     let mut segments = bare(topic).split('/');
     bare(topic) == AUTH || (segments.next() == Some(source.product) && segments.next() == Some(source.device))
 }

@@ -1,11 +1,12 @@
-//! Requests that were seen, so that a duplicate is answered again and does nothing again (RFC 7252 section 4.5).
+//! Deduplication: a request that came before is answered again and has no other effect (RFC 7252 section 4.5).
 //!
-//! A duplicate is what comes from the same peer byte for byte. Message id and token alone do not make one: a device that
-//! restarts begins both again, and says something else under them.
+//! A duplicate has the same peer and the same bytes. Message id and token alone do not make one: a device that restarts
+//! uses the same ids and tokens again, for other requests.
 //!
-//! Only what a second time would do harm is remembered: requests that are open, and answers of what was written. Bounded
-//! for each peer and in all. Where all is full, peers that were silent since the hand came by last forget first, so a
-//! peer that floods pushes out itself and the silent, not who is in the middle of an exchange.
+//! Open requests and the answers to requests that were written are remembered, for no other request does harm when it is
+//! carried out twice. Both are bounded for each peer and in all. When the table is full, the CLOCK algorithm evicts: a hand
+//! goes round all peers, and a peer that sent nothing since the hand last passed it loses its answers. So a peer that floods
+//! evicts itself and silent peers, not one in the middle of an exchange.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -14,46 +15,47 @@ use super::exchange::ExchangeId;
 use super::fingerprint::Fingerprint;
 use crate::codec::coap::MessageToken;
 
-/// EXCHANGE_LIFETIME: after this nothing of a message is on its way any more, so its id may name another.
+/// EXCHANGE_LIFETIME (RFC 7252 section 4.8.2), us: after it no copy of a message is on its way any more, so its id may name
+/// another.
 const EXCHANGE_LIFETIME_US: u64 = 247_000_000;
 
-/// Ticks in which every peer is looked at once.
+/// Ticks in which the hand goes round all peers once.
 const TICKS_PER_ROUND: usize = 128;
 
-/// A peer's buffers have room for at most so many times what is in them, after each round.
+/// Most capacity of a peer's buffers after each round, as a multiple of their length.
 const SPARE: usize = 4;
 
-/// What became of a request.
+/// State of a remembered request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Sighting {
+pub(super) enum RequestState {
     /// It is open.
     Open(ExchangeId),
     /// It was answered with this datagram.
     Answered(Box<[u8]>),
-    /// It got an empty ACK, and then this datagram.
-    AnsweredApart(Box<[u8]>),
-    /// It was a block that was taken in.
+    /// It got an empty ACK, and then this datagram as a separate response.
+    AnsweredSeparately(Box<[u8]>),
+    /// It was a block of an upload.
     Block,
 }
 
-/// Which request of a peer.
+/// Key of a request of a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RequestKey {
     /// Its message id.
     pub(super) id: u16,
     pub(super) token: MessageToken,
-    /// That of its bytes, id and token included.
+    /// Fingerprint of its bytes, id and token included.
     pub(super) fingerprint: Fingerprint,
 }
 
-/// A look for a request among those of its peer.
+/// Result of the search for a request among those of its peer.
 #[derive(Debug)]
-pub(super) enum Look<'a> {
-    /// It was seen.
+pub(super) enum Lookup<'a> {
+    /// It came before.
     Same(&'a Entry),
-    /// Its message id and token were used for another one.
+    /// Its message id and token were used for another request.
     Reused,
-    /// Neither, or so long ago that nothing of it is on its way.
+    /// Neither, or longer ago than the lifetime of an exchange.
     New,
 }
 
@@ -69,7 +71,7 @@ impl RequestKey {
     }
 }
 
-/// Where a request belongs.
+/// Context of a request: its upload, and whether its peer has restarted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Origin {
     /// Number of the upload that it is a block of; 0 for none.
@@ -78,7 +80,7 @@ pub(super) struct Origin {
     pub(super) is_restart: bool,
 }
 
-/// A request that was seen.
+/// A remembered request.
 #[derive(Debug)]
 pub(super) struct Entry {
     token: MessageToken,
@@ -86,21 +88,21 @@ pub(super) struct Entry {
     pub(super) upload: u32,
     is_restart: bool,
     pub(super) at_us: u64,
-    pub(super) sighting: Sighting,
+    pub(super) state: RequestState,
 }
 
 impl Entry {
-    fn new(key: RequestKey, origin: Origin, at_us: u64, sighting: Sighting) -> Self {
+    fn new(key: RequestKey, origin: Origin, at_us: u64, state: RequestState) -> Self {
         let Origin { upload, is_restart } = origin;
-        Self { token: key.token, upload, is_restart, at_us, sighting }
+        Self { token: key.token, upload, is_restart, at_us, state }
     }
 
     fn is_open(&self) -> bool {
-        matches!(self.sighting, Sighting::Open(_))
+        matches!(self.state, RequestState::Open(_))
     }
 
-    /// Whether something of its exchange may still be on its way.
-    fn counts(&self, now_us: u64) -> bool {
+    /// Whether a copy of the request may still be on its way.
+    fn is_current(&self, now_us: u64) -> bool {
         self.is_open() || self.at_us + EXCHANGE_LIFETIME_US > now_us
     }
 }
@@ -115,7 +117,8 @@ struct Peer {
     open: usize,
     /// Message id of its next answer that does not travel in an ACK.
     next_id: u16,
-    /// Whether it was heard again since the hand came by. Not so at first: else a flood of new peers would make all alike.
+    /// Reference bit of the CLOCK algorithm: whether the peer sent anything since the hand last passed it. Not set at first:
+    /// else a flood of new peers would make all alike.
     heard: bool,
 }
 
@@ -127,19 +130,19 @@ impl Peer {
         Self { key, entries, marks, open: 0, next_id, heard: false }
     }
 
-    fn look(&self, key: RequestKey, now_us: u64) -> Look<'_> {
+    fn look(&self, key: RequestKey, now_us: u64) -> Lookup<'_> {
         let mark = key.mark();
-        let mut look = Look::New;
+        let mut look = Lookup::New;
         for (mark_of_entry, entry) in self.marks.iter().zip(&self.entries).rev() {
             if (mark ^ mark_of_entry) & 0xffff != 0 {
                 continue;
             }
             if mark == *mark_of_entry {
-                // What stands before it is older, and counts no longer if it does not.
-                return if entry.counts(now_us) { Look::Same(entry) } else { look };
+                // Entries before it are older: they have expired if it has.
+                return if entry.is_current(now_us) { Lookup::Same(entry) } else { look };
             }
-            if entry.token == key.token && entry.counts(now_us) {
-                look = Look::Reused;
+            if entry.token == key.token && entry.is_current(now_us) {
+                look = Lookup::Reused;
             }
         }
         look
@@ -151,13 +154,13 @@ impl Peer {
         self.marks.push_back(key.mark());
     }
 
-    /// Removes the entry at that place, unless there is none.
+    /// Removes the entry at that index, if there is one.
     fn remove(&mut self, at: usize) {
         self.entries.remove(at);
         self.marks.remove(at);
     }
 
-    /// Removes those that are not wanted; how many.
+    /// Removes the entries that are not wanted; returns their number.
     fn retain(&mut self, is_wanted: impl Fn(&Entry) -> bool) -> usize {
         let before = self.entries.len();
         let mut wanted = self.entries.iter().map(&is_wanted);
@@ -172,27 +175,27 @@ impl Peer {
     }
 }
 
-/// See the module.
+/// Remembered requests of all peers.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct RecentRequests {
     places: HashMap<PeerKey, u32>,
     peers: Vec<Option<Peer>>,
     free: Vec<u32>,
-    /// Where the next look for something to forget begins.
-    hand: usize,
+    /// Hand of the CLOCK algorithm: index of the peer that it passed last.
+    clock_hand: usize,
     len: usize,
     max: usize,
     per_peer_max: usize,
     open_per_peer_max: usize,
 }
 
-impl Seen {
+impl RecentRequests {
     pub(super) fn new(max: usize, per_peer_max: usize, open_per_peer_max: usize) -> Self {
         Self {
             places: HashMap::new(),
             peers: Vec::new(),
             free: Vec::new(),
-            hand: 0,
+            clock_hand: 0,
             len: 0,
             max,
             per_peer_max: per_peer_max.max(open_per_peer_max),
@@ -200,28 +203,28 @@ impl Seen {
         }
     }
 
-    /// Requests remembered.
+    /// Number of remembered requests.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// Peers of which something is remembered.
+    /// Number of peers with remembered requests.
     pub(super) fn peers(&self) -> usize {
         self.places.len()
     }
 
-    /// Looks for a request, in one pass over those of its peer.
-    pub(super) fn look(&mut self, peer: PeerKey, key: RequestKey, now_us: u64) -> Look<'_> {
-        let Some(peer) = self.peer(peer) else { return Look::New };
+    /// Searches for a request, in one pass over those of its peer.
+    pub(super) fn look(&mut self, peer: PeerKey, key: RequestKey, now_us: u64) -> Lookup<'_> {
+        let Some(peer) = self.peer(peer) else { return Lookup::New };
         peer.heard = true;
         peer.look(key, now_us)
     }
 
-    /// The request as it was seen, unless so long ago that nothing of it is on its way.
+    /// The remembered request, unless the lifetime of its exchange is over.
     pub(super) fn find(&mut self, peer: PeerKey, key: RequestKey, now_us: u64) -> Option<&Entry> {
         match self.look(peer, key, now_us) {
-            Look::Same(entry) => Some(entry),
-            Look::Reused | Look::New => None,
+            Lookup::Same(entry) => Some(entry),
+            Lookup::Reused | Lookup::New => None,
         }
     }
 
@@ -234,8 +237,8 @@ impl Seen {
     /// The open requests of a peer.
     pub(super) fn open_of(&mut self, peer: PeerKey) -> impl Iterator<Item = ExchangeId> {
         let entries = self.peer(peer).into_iter().flat_map(|peer| &peer.entries);
-        entries.filter_map(|entry| match entry.sighting {
-            Sighting::Open(exchange) => Some(exchange),
+        entries.filter_map(|entry| match entry.state {
+            RequestState::Open(exchange) => Some(exchange),
             _ => None,
         })
     }
@@ -247,7 +250,7 @@ impl Seen {
         Some(peer.next_id)
     }
 
-    /// Remembers that the request is open; whether there was room.
+    /// Remembers an open request; returns whether there was room.
     pub(super) fn open(
         &mut self,
         peer: PeerKey,
@@ -256,12 +259,12 @@ impl Seen {
         exchange: ExchangeId,
         now_us: u64,
     ) -> bool {
-        self.insert(peer, key, Entry::new(key, origin, now_us, Sighting::Open(exchange)))
+        self.insert(peer, key, Entry::new(key, origin, now_us, RequestState::Open(exchange)))
     }
 
-    /// Remembers that a block was taken in, if there is room.
+    /// Remembers a block of an upload, if there is room.
     pub(super) fn note_block(&mut self, peer: PeerKey, key: RequestKey, origin: Origin, now_us: u64) {
-        self.insert(peer, key, Entry::new(key, origin, now_us, Sighting::Block));
+        self.insert(peer, key, Entry::new(key, origin, now_us, RequestState::Block));
     }
 
     fn insert(&mut self, peer: PeerKey, key: RequestKey, entry: Entry) -> bool {
@@ -303,15 +306,15 @@ impl Seen {
         true
     }
 
-    /// Notes the end of an open request: what a duplicate gets, or `None` to treat it as new.
-    pub(super) fn close(&mut self, peer: PeerKey, key: RequestKey, exchange: ExchangeId, answer: Option<Sighting>) {
+    /// Notes the end of an open request: its answer for duplicates, or `None` to treat a duplicate as new.
+    pub(super) fn close(&mut self, peer: PeerKey, key: RequestKey, exchange: ExchangeId, answer: Option<RequestState>) {
         let Some(known) = self.peer(peer) else { return };
-        let (mark, open) = (key.mark(), Sighting::Open(exchange));
+        let (mark, open) = (key.mark(), RequestState::Open(exchange));
         let mut both = known.marks.iter().zip(&known.entries);
-        let Some(at) = both.rposition(|(of_entry, entry)| *of_entry == mark && entry.sighting == open) else { return };
+        let Some(at) = both.rposition(|(of_entry, entry)| *of_entry == mark && entry.state == open) else { return };
         known.open -= 1;
         match answer {
-            Some(sighting) => known.entries[at].sighting = sighting,
+            Some(state) => known.entries[at].state = state,
             None => {
                 known.remove(at);
                 let empty = known.entries.is_empty();
@@ -323,24 +326,24 @@ impl Seen {
         }
     }
 
-    /// Forgets a peer; its open requests.
+    /// Removes a peer; returns its open requests.
     pub(super) fn forget(&mut self, peer: PeerKey) -> Vec<ExchangeId> {
         let Some(known) = self.remove(peer) else { return Vec::new() };
         self.len -= known.entries.len();
-        let open = known.entries.into_iter().filter_map(|entry| match entry.sighting {
-            Sighting::Open(exchange) => Some(exchange),
+        let open = known.entries.into_iter().filter_map(|entry| match entry.state {
+            RequestState::Open(exchange) => Some(exchange),
             _ => None,
         });
         open.collect()
     }
 
-    /// Forgets what is too old, of some of the peers.
+    /// Removes expired entries of some of the peers.
     pub(super) fn sweep(&mut self, now_us: u64) {
         for _ in 0..self.peers.len().div_ceil(TICKS_PER_ROUND) {
-            self.hand = (self.hand + 1) % self.peers.len();
-            let Some(peer) = &mut self.peers[self.hand] else { continue };
+            self.clock_hand = (self.clock_hand + 1) % self.peers.len();
+            let Some(peer) = &mut self.peers[self.clock_hand] else { continue };
             peer.heard = false;
-            self.len -= peer.retain(|entry| entry.counts(now_us));
+            self.len -= peer.retain(|entry| entry.is_current(now_us));
             let key = peer.key;
             if peer.entries.is_empty() {
                 self.remove(key);
@@ -348,11 +351,11 @@ impl Seen {
         }
     }
 
-    /// Forgets the answers of a silent peer; whether there was one.
+    /// Removes the answers of a silent peer; returns whether there was one.
     fn make_room(&mut self) -> bool {
         for _ in 0..2 * self.peers.len() {
-            self.hand = (self.hand + 1) % self.peers.len();
-            let Some(peer) = &mut self.peers[self.hand] else { continue };
+            self.clock_hand = (self.clock_hand + 1) % self.peers.len();
+            let Some(peer) = &mut self.peers[self.clock_hand] else { continue };
             if std::mem::take(&mut peer.heard) {
                 continue;
             }
@@ -393,30 +396,30 @@ mod tests {
         RequestKey { id, token: MessageToken::default(), fingerprint: id.into() }
     }
 
-    fn answer(seen: &mut Seen, peer: u64, id: u16, now_us: u64) {
+    fn answer(seen: &mut RecentRequests, peer: u64, id: u16, now_us: u64) {
         answer_to(seen, PeerKey::Session(peer), key(id), 1, now_us);
     }
 
-    fn answer_to(seen: &mut Seen, peer: PeerKey, key: RequestKey, answer: u8, now_us: u64) {
+    fn answer_to(seen: &mut RecentRequests, peer: PeerKey, key: RequestKey, answer: u8, now_us: u64) {
         assert!(seen.open(peer, key, Origin::default(), exchange(7), now_us));
-        seen.close(peer, key, exchange(7), Some(Sighting::Answered([answer].into())));
+        seen.close(peer, key, exchange(7), Some(RequestState::Answered([answer].into())));
     }
 
-    fn sighting(seen: &mut Seen, peer: PeerKey, key: RequestKey) -> Option<Sighting> {
-        seen.find(peer, key, 0).map(|entry| entry.sighting.clone())
+    fn state(seen: &mut RecentRequests, peer: PeerKey, key: RequestKey) -> Option<RequestState> {
+        seen.find(peer, key, 0).map(|entry| entry.state.clone())
     }
 
-    fn is_reused(seen: &mut Seen, peer: PeerKey, key: RequestKey, now_us: u64) -> bool {
-        matches!(seen.look(peer, key, now_us), Look::Reused)
+    fn is_reused(seen: &mut RecentRequests, peer: PeerKey, key: RequestKey, now_us: u64) -> bool {
+        matches!(seen.look(peer, key, now_us), Lookup::Reused)
     }
 
-    fn knows(seen: &mut Seen, peer: u64, id: u16, now_us: u64) -> bool {
+    fn knows(seen: &mut RecentRequests, peer: u64, id: u16, now_us: u64) -> bool {
         seen.find(PeerKey::Session(peer), key(id), now_us).is_some()
     }
 
     #[test]
     fn an_answer_is_remembered_for_the_lifetime_of_its_exchange() {
-        let mut seen = Seen::new(10, 5, 5);
+        let mut seen = RecentRequests::new(10, 5, 5);
         answer(&mut seen, 1, 1, 0);
         assert!(knows(&mut seen, 1, 1, EXCHANGE_LIFETIME_US - 1));
         assert!(!knows(&mut seen, 1, 1, EXCHANGE_LIFETIME_US));
@@ -429,7 +432,7 @@ mod tests {
 
     #[test]
     fn a_peer_that_sent_much_once_keeps_no_room_for_it() {
-        let mut seen = Seen::new(1_000, 500, 5);
+        let mut seen = RecentRequests::new(1_000, 500, 5);
         (0..400).for_each(|id| answer(&mut seen, 1, id, 0));
         answer(&mut seen, 1, 400, EXCHANGE_LIFETIME_US);
         (0..TICKS_PER_ROUND).for_each(|_| seen.sweep(EXCHANGE_LIFETIME_US));
@@ -440,22 +443,22 @@ mod tests {
 
     #[test]
     fn requests_with_one_id_and_token_are_told_apart_by_their_bytes() {
-        let mut seen = Seen::new(10, 5, 5);
+        let mut seen = RecentRequests::new(10, 5, 5);
         let peer = PeerKey::Session(1);
         let [first, second] = [1, 2].map(|fingerprint| RequestKey { fingerprint, ..key(7) });
         answer_to(&mut seen, peer, first, 3, 0);
-        assert_eq!(sighting(&mut seen, peer, second), None);
+        assert_eq!(state(&mut seen, peer, second), None);
         assert!(is_reused(&mut seen, peer, second, 0) && !is_reused(&mut seen, peer, first, 0));
         assert!(!is_reused(&mut seen, peer, RequestKey { id: 8, fingerprint: 9, ..second }, 0));
         assert!(!is_reused(&mut seen, peer, second, EXCHANGE_LIFETIME_US), "its id may name another by now");
         answer_to(&mut seen, peer, second, 4, 0);
-        assert_eq!(sighting(&mut seen, peer, first), Some(Sighting::Answered([3].into())));
-        assert_eq!(sighting(&mut seen, peer, second), Some(Sighting::Answered([4].into())));
+        assert_eq!(state(&mut seen, peer, first), Some(RequestState::Answered([3].into())));
+        assert_eq!(state(&mut seen, peer, second), Some(RequestState::Answered([4].into())));
     }
 
     #[test]
     fn a_restart_is_remembered_for_what_was_seen_before_it() {
-        let mut seen = Seen::new(10, 5, 5);
+        let mut seen = RecentRequests::new(10, 5, 5);
         let peer = PeerKey::Session(1);
         seen.note_block(peer, key(1), Origin { upload: 7, is_restart: false }, 10);
         seen.note_block(peer, key(2), Origin { upload: 8, is_restart: true }, 20);
@@ -466,7 +469,7 @@ mod tests {
 
     #[test]
     fn message_ids_of_answers_are_counted_for_each_peer() {
-        let mut seen = Seen::new(10, 5, 5);
+        let mut seen = RecentRequests::new(10, 5, 5);
         let peer = PeerKey::Session(1);
         assert_eq!(seen.next_id(peer), None);
         seen.note_block(peer, RequestKey { fingerprint: 0xffff, ..key(7) }, Origin::default(), 0);
@@ -477,7 +480,7 @@ mod tests {
 
     #[test]
     fn each_peer_and_all_of_them_are_bounded_and_who_speaks_is_remembered() {
-        let mut seen = Seen::new(100, 5, 5);
+        let mut seen = RecentRequests::new(100, 5, 5);
         for id in 0..1000 {
             answer(&mut seen, 1, id, 0);
         }
@@ -496,7 +499,7 @@ mod tests {
 
     #[test]
     fn open_requests_are_never_forgotten_and_bounded_on_their_own() {
-        let mut seen = Seen::new(10, 5, 3);
+        let mut seen = RecentRequests::new(10, 5, 3);
         let peer = PeerKey::Session(1);
         for id in 0..3 {
             assert!(seen.open(peer, key(id), Origin::default(), exchange(id.into()), 0));
@@ -509,12 +512,12 @@ mod tests {
                 assert_eq!(opened, expected);
             }
         }
-        let found = seen.find(peer, key(0), u64::MAX / 2).map(|entry| &entry.sighting);
-        assert_eq!(found, Some(&Sighting::Open(exchange(0))));
+        let found = seen.find(peer, key(0), u64::MAX / 2).map(|entry| &entry.state);
+        assert_eq!(found, Some(&RequestState::Open(exchange(0))));
         seen.close(peer, key(1), exchange(8), None);
         assert_eq!(seen.open_of(peer).collect::<Vec<_>>(), [0, 1, 2].map(exchange), "closed by another exchange");
         seen.close(peer, key(1), exchange(1), None);
-        assert_eq!(sighting(&mut seen, peer, key(1)), None);
+        assert_eq!(state(&mut seen, peer, key(1)), None);
         assert_eq!(seen.forget(peer), [exchange(0), exchange(2)]);
         assert_eq!(seen.len(), 7);
     }

@@ -1,4 +1,4 @@
-//! Whom an envelope is about, as addresses of all kinds.
+//! The device that an envelope is about, in all forms of address.
 
 use bytes::{BufMut, BytesMut};
 
@@ -7,14 +7,14 @@ use crate::protocol::address::{write_segment, write_token};
 
 /// A device or, below it, a child.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct DevicePath<'a> {
     pub(super) product: &'a str,
     pub(super) device: &'a str,
     pub(super) children: &'a [&'a str],
     pub(super) about_product: Option<&'a str>,
 }
 
-impl<'a> Place<'a> {
+impl<'a> DevicePath<'a> {
     /// The source's own device, or a child below it.
     pub(super) fn of(source: &Source<'a>, children: &'a [&'a str]) -> Self {
         Self { product: source.product, device: source.device, children, about_product: source.about_product }

@@ -5,20 +5,20 @@ use super::{Endpoint, Parked, answer_of};
 use crate::codec::coap::{Block, Code, Kind, Message, empty};
 use crate::protocol::cipher;
 use crate::protocol::uplink::Availability;
-use crate::session::coap::demand::{Body, Demand, Fault};
-use crate::session::coap::download::Asked;
+use crate::session::coap::dedup::{Entry, Lookup, Origin, RequestKey, RequestState};
+use crate::session::coap::download::DownloadKey;
 use crate::session::coap::exchange::{Answer, Caller, Exchange, Stage};
-use crate::session::coap::judge::{is_direct, too_large};
-use crate::session::coap::seen::{Entry, Look, Origin, RequestKey, Sighting};
-use crate::session::coap::upload::{Earlier, Piece, Repetition, Step, Uploads};
+use crate::session::coap::handle::{is_direct, too_large};
+use crate::session::coap::request::{Body, Fault, Request};
+use crate::session::coap::upload::{Earlier, ReceivedBlock, Repetition, Step, Uploads};
 use crate::session::coap::{Context, DropReason, Event, PeerKey, Refusal, Security};
 
-/// What `direct` is answered where it is not taken.
+/// Diagnostic payload of the answer to a `direct` that is not accepted.
 const DIRECT_IS_OFF: &str = "direct is off";
 
 impl Endpoint {
-    /// Takes a request in; `datagram` is what `message` was read from.
-    pub(super) fn request(
+    /// Handles a request; `message` was read from `datagram`.
+    pub(super) fn receive_request(
         &mut self,
         peer: PeerKey,
         datagram: &[u8],
@@ -27,42 +27,42 @@ impl Endpoint {
     ) -> Option<Parked> {
         let confirmable = message.kind() == Kind::Confirmable;
         let fingerprint = self.settings.key.fingerprint(datagram);
-        let request = RequestKey { id: message.id(), token: message.token(), fingerprint };
-        let caller = Caller { peer, request, confirmable };
-        let mut demand = match Demand::read(message, &self.settings.security) {
-            Ok(demand) => demand,
+        let key = RequestKey { id: message.id(), token: message.token(), fingerprint };
+        let caller = Caller { peer, key, confirmable };
+        let mut request = match Request::read(message, &self.settings.security) {
+            Ok(request) => request,
             Err(fault) => {
                 self.refuse(&caller, fault, ctx);
                 return None;
             }
         };
-        if self.refuses_direct(&demand) {
+        if self.refuses_direct(&request) {
             // Before the device is looked up: the answer is the same for those that there are and for others.
             let diagnostic = Some(DIRECT_IS_OFF);
             let answer = Answer { diagnostic, ..Answer::new(Code::METHOD_NOT_ALLOWED) };
             self.reply(&caller, &answer, ctx);
             return None;
         }
-        if let Some(wanted) = demand.wanted.filter(|wanted| wanted.number > 0) {
+        if let Some(wanted) = request.wanted.filter(|wanted| wanted.number > 0) {
             // Its body was whole when the answer was begun (RFC 7959 section 2.7), and is not looked at again.
-            let asked = Asked { device: demand.device, topic: demand.topic };
-            let answer = answer_of(self.downloads.fetch(peer, &asked, wanted));
+            let key = DownloadKey { device: request.device, topic: request.topic };
+            let answer = answer_of(self.downloads.fetch(peer, &key, wanted));
             self.reply(&caller, &answer, ctx);
             return None;
         }
-        let earlier = self.earlier(&caller, demand.part.is_some(), ctx);
+        let earlier = self.earlier(&caller, request.part.is_some(), ctx);
         if earlier == Earlier::Other {
             self.end_answers_like(&caller);
         }
-        if matches!(earlier, Earlier::Same { .. }) && self.repeat(&caller, &demand, earlier, ctx) {
+        if matches!(earlier, Earlier::Same { .. }) && self.answer_repetition(&caller, &request, earlier, ctx) {
             return None;
         }
-        let block = demand.part.map(|part| part.block);
+        let block1 = request.part.map(|part| part.block);
         if let Some(reason) = self.closed(ctx) {
-            self.turn_away(&caller, block, reason, ctx);
+            self.reply_unavailable(&caller, block1, reason, ctx);
             return None;
         }
-        let upload = match self.gather(&caller, &mut demand, earlier, ctx) {
+        let upload = match self.assemble_body(&caller, &mut request, earlier, ctx) {
             Ok(upload) => upload,
             Err(answer) => {
                 self.reply(&caller, &answer, ctx);
@@ -70,47 +70,53 @@ impl Endpoint {
             }
         };
         let origin = Origin { upload, is_restart: earlier == Earlier::Other };
-        let parked = self.park(caller, demand, origin, ctx);
+        let parked = self.park(caller, request, origin, ctx);
         if parked.is_none() {
-            self.turn_away(&caller, block, DropReason::Overload, ctx);
+            self.reply_unavailable(&caller, block1, DropReason::Overload, ctx);
         }
         parked
     }
 
-    /// Whether a request is one for which nothing could prove whose it is.
-    fn refuses_direct(&self, demand: &Demand) -> bool {
-        matches!(self.settings.security, Security::Aes) && !self.settings.takes_direct && is_direct(&demand.topic)
+    /// Whether a request is of the type `direct` and cannot be authenticated.
+    fn refuses_direct(&self, request: &Request) -> bool {
+        matches!(self.settings.security, Security::Aes) && !self.settings.takes_direct && is_direct(&request.topic)
     }
 
-    /// What came before under the message id and token of a request.
+    /// Earlier use of a request's message id and token.
     fn earlier(&mut self, caller: &Caller, is_block: bool, ctx: &Context<'_>) -> Earlier {
-        let (Caller { peer, request, .. }, now_us) = (*caller, ctx.now.us);
-        let mut look = self.seen.look(peer, request, now_us);
-        if is_block && !matches!(look, Look::Same(_)) {
-            let of_blocks = self.blocks.look(peer, request, now_us);
-            if !matches!(of_blocks, Look::New) {
+        let (Caller { peer, key, .. }, now_us) = (*caller, ctx.now.us);
+        let mut look = self.seen.look(peer, key, now_us);
+        if is_block && !matches!(look, Lookup::Same(_)) {
+            let of_blocks = self.blocks.look(peer, key, now_us);
+            if !matches!(of_blocks, Lookup::New) {
                 look = of_blocks;
             }
         }
         match look {
-            Look::Same(&Entry { upload, at_us, .. }) => {
+            Lookup::Same(&Entry { upload, at_us, .. }) => {
                 let restarted =
                     is_block && (self.seen.has_restarted(peer, at_us) || self.blocks.has_restarted(peer, at_us));
                 Earlier::Same { upload, restarted }
             }
-            Look::Reused => Earlier::Other,
-            Look::New => Earlier::Nothing,
+            Lookup::Reused => Earlier::Other,
+            Lookup::New => Earlier::Nothing,
         }
     }
 
-    /// Answers what came before, byte for byte; false when it is to be taken in like any other.
-    fn repeat(&mut self, caller: &Caller, demand: &Demand, earlier: Earlier, ctx: &mut Context<'_>) -> bool {
-        let repetition = match piece(caller, demand, earlier) {
+    /// Answers a request that came before, byte for byte; false when it must be handled like a new one.
+    fn answer_repetition(
+        &mut self,
+        caller: &Caller,
+        request: &Request,
+        earlier: Earlier,
+        ctx: &mut Context<'_>,
+    ) -> bool {
+        let repetition = match received(caller, request, earlier) {
             // A body that was too large was answered before its last block.
-            Some(piece)
-                if !piece.part.block.more || self.seen.find(caller.peer, caller.request, ctx.now.us).is_none() =>
+            Some(received)
+                if !received.part.block.more || self.seen.find(caller.peer, caller.key, ctx.now.us).is_none() =>
             {
-                self.uploads.repetition(&piece)
+                self.uploads.repetition(&received)
             }
             _ => Repetition::Answered,
         };
@@ -119,38 +125,38 @@ impl Endpoint {
             Repetition::Late => self.reply(caller, &Answer::new(Code::REQUEST_ENTITY_INCOMPLETE), ctx),
             Repetition::Held => {
                 ctx.observer.event(caller.peer, "", Event::Duplicate);
-                let block = demand.part.map(|part| part.block);
-                self.send(caller, &Answer { block, ..Answer::new(Code::CONTINUE) }, ctx);
+                let block1 = request.part.map(|part| part.block);
+                self.send(caller, &Answer { block1, ..Answer::new(Code::CONTINUE) }, ctx);
             }
             Repetition::Answered => self.answer_again(caller, ctx),
         }
         true
     }
 
-    /// Gives a duplicate what its request got.
+    /// Sends a duplicate the answer of its request.
     fn answer_again(&mut self, caller: &Caller, ctx: &mut Context<'_>) {
         ctx.observer.event(caller.peer, "", Event::Duplicate);
         let acknowledge = |ctx: &mut Context<'_>| {
             if caller.confirmable {
-                ctx.send.push(caller.peer, &empty(Kind::Acknowledgement, caller.request.id));
+                ctx.send.push(caller.peer, &empty(Kind::Acknowledgement, caller.key.id));
             }
         };
-        match self.seen.find(caller.peer, caller.request, ctx.now.us).map(|known| &known.sighting) {
-            Some(Sighting::Open(exchange_id)) => {
+        match self.seen.find(caller.peer, caller.key, ctx.now.us).map(|known| &known.state) {
+            Some(RequestState::Open(exchange_id)) => {
                 if self.exchanges.get(*exchange_id).is_some_and(|exchange| exchange.acknowledged) {
                     acknowledge(ctx);
                 }
             }
-            Some(Sighting::Answered(datagram)) => ctx.send.push(caller.peer, datagram),
-            Some(Sighting::AnsweredApart(datagram)) => {
+            Some(RequestState::Answered(datagram)) => ctx.send.push(caller.peer, datagram),
+            Some(RequestState::AnsweredSeparately(datagram)) => {
                 acknowledge(ctx);
                 ctx.send.push(caller.peer, datagram);
             }
-            Some(Sighting::Block) | None => {}
+            Some(RequestState::Block) | None => {}
         }
     }
 
-    /// Why no request is taken in at this moment.
+    /// Reason to refuse every request at this moment.
     fn closed(&self, ctx: &Context<'_>) -> Option<DropReason> {
         match () {
             () if self.draining => Some(DropReason::Draining),
@@ -162,73 +168,73 @@ impl Endpoint {
 
     /// Puts the blocks of a body together; an answer, unless the body is whole or known to be too large. Gives the number
     /// of the upload, 0 where there was none.
-    fn gather(
+    fn assemble_body(
         &mut self,
         caller: &Caller,
-        demand: &mut Demand,
+        request: &mut Request,
         earlier: Earlier,
         ctx: &mut Context<'_>,
     ) -> Result<u32, Answer> {
-        let Some(piece) = piece(caller, demand, earlier) else { return Ok(0) };
-        let block = Some(piece.part.block);
+        let Some(received) = received(caller, request, earlier) else { return Ok(0) };
+        let block1 = Some(received.part.block);
         let padding_bytes = match self.settings.security {
             Security::Aes => cipher::BLOCK_BYTES,
             Security::Dtls { .. } => 0,
         };
         let (body_bytes_max, now_us) = (ctx.limits.packet_bytes + padding_bytes, ctx.now.us);
-        let step = self.with_uploads(ctx, |uploads| uploads.take(&piece, body_bytes_max, now_us));
+        let step = self.with_uploads(ctx, |uploads| uploads.take(&received, body_bytes_max, now_us));
         match (step, &self.settings.security) {
             (Step::Complete(upload, body), _) => {
-                demand.body = Body::Whole(body);
+                request.body = Body::Whole(body);
                 Ok(upload)
             }
             // A token still proves whose it was; without the whole of an encrypted body nothing does.
             (Step::TooLarge, Security::Dtls { .. }) => {
-                demand.body = Body::TooLarge;
+                request.body = Body::TooLarge;
                 Ok(0)
             }
             (Step::TooLarge, Security::Aes) => Err(too_large(ctx.limits.packet_bytes)),
             (Step::Continue(upload), _) => {
                 let origin = Origin { upload, is_restart: earlier == Earlier::Other };
-                self.blocks.note_block(caller.peer, caller.request, origin, now_us);
-                Err(Answer { block, ..Answer::new(Code::CONTINUE) })
+                self.blocks.note_block(caller.peer, caller.key, origin, now_us);
+                Err(Answer { block1, ..Answer::new(Code::CONTINUE) })
             }
             (Step::Gap, _) => Err(Answer::new(Code::REQUEST_ENTITY_INCOMPLETE)),
-            (Step::Misfit, _) => Err(Answer::new(Code::BAD_REQUEST)),
+            (Step::WrongLength, _) => Err(Answer::new(Code::BAD_REQUEST)),
         }
     }
 
     /// Opens an exchange that waits for the registry; `None` when there is no room.
-    fn park(&mut self, caller: Caller, demand: Demand, origin: Origin, ctx: &mut Context<'_>) -> Option<Parked> {
-        let bytes = demand.held_bytes();
+    fn park(&mut self, caller: Caller, request: Request, origin: Origin, ctx: &mut Context<'_>) -> Option<Parked> {
+        let bytes = request.held_bytes();
         let bytes_max = self.settings.unproven_bytes.max(2 * ctx.limits.packet_bytes);
         // A body as large as the limit must find room.
         if self.exchanges.is_full() || (self.parked > 0 && self.parked_bytes + bytes > bytes_max) {
             return None;
         }
-        if self.young.len() >= 2 * self.settings.exchanges {
+        if self.recent.len() >= 2 * self.settings.exchanges {
             // Requests close sooner than the oldest of them is looked at.
             let exchanges = &mut self.exchanges;
-            self.young.retain(|(_, exchange_id)| exchanges.get(*exchange_id).is_some());
+            self.recent.retain(|(_, exchange_id)| exchanges.get(*exchange_id).is_some());
         }
         self.arrivals += 1;
-        let device = demand.device.clone();
+        let device = request.device.clone();
         let exchange_id = self.exchanges.insert(Exchange {
             caller,
-            block: demand.part.map(|part| part.block),
+            block1: request.part.map(|part| part.block),
             arrived_us: ctx.now.us,
             number: self.arrivals,
             acknowledged: false,
-            stage: Stage::Lookup(Box::new(demand)),
+            stage: Stage::Lookup(Box::new(request)),
         });
-        if !self.seen.open(caller.peer, caller.request, origin, exchange_id, ctx.now.us) {
+        if !self.seen.open(caller.peer, caller.key, origin, exchange_id, ctx.now.us) {
             self.exchanges.remove(exchange_id);
             return None;
         }
         self.parked += 1;
         self.parked_bytes += bytes;
         ctx.load.held_bytes += bytes;
-        self.young.push_back((ctx.now.us, exchange_id));
+        self.recent.push_back((ctx.now.us, exchange_id));
         Some(Parked { exchange_id, device })
     }
 
@@ -239,17 +245,17 @@ impl Endpoint {
         result
     }
 
-    fn turn_away(&mut self, caller: &Caller, block: Option<Block>, reason: DropReason, ctx: &mut Context<'_>) {
+    fn reply_unavailable(&mut self, caller: &Caller, block1: Option<Block>, reason: DropReason, ctx: &mut Context<'_>) {
         if !caller.confirmable {
             ctx.observer.event(caller.peer, "", Event::Dropped(reason));
         }
-        self.reply(caller, &Answer { block, ..unavailable() }, ctx);
+        self.reply(caller, &Answer { block1, ..unavailable() }, ctx);
     }
 
     fn refuse(&mut self, caller: &Caller, fault: Fault, ctx: &mut Context<'_>) {
         let code = match fault {
             Fault::Option if !caller.confirmable => {
-                return ctx.send.push(caller.peer, &empty(Kind::Reset, caller.request.id));
+                return ctx.send.push(caller.peer, &empty(Kind::Reset, caller.key.id));
             }
             Fault::Option => Code::BAD_OPTION,
             Fault::Nameless => {
@@ -261,7 +267,7 @@ impl Endpoint {
         self.reply(caller, &Answer::new(code), ctx);
     }
 
-    /// Answers a request that was not taken in.
+    /// Answers a request that was not opened.
     fn reply(&mut self, caller: &Caller, answer: &Answer, ctx: &mut Context<'_>) {
         ctx.observer.event(caller.peer, "", Event::Answered(answer.code));
         self.send(caller, answer, ctx);
@@ -276,11 +282,11 @@ impl Endpoint {
     /// The message id of an answer.
     pub(super) fn answer_id(&mut self, caller: &Caller, kind: Kind) -> u16 {
         let own = if kind == Kind::Acknowledgement { None } else { self.seen.next_id(caller.peer) };
-        own.unwrap_or(caller.request.id)
+        own.unwrap_or(caller.key.id)
     }
 }
 
-fn piece<'a>(caller: &Caller, demand: &'a Demand, earlier: Earlier) -> Option<Piece<'a>> {
-    let (Some(part), Body::Whole(bytes)) = (demand.part, &demand.body) else { return None };
-    Some(Piece { peer: caller.peer, part, bytes, earlier })
+fn received<'a>(caller: &Caller, request: &'a Request, earlier: Earlier) -> Option<ReceivedBlock<'a>> {
+    let (Some(part), Body::Whole(bytes)) = (request.part, &request.body) else { return None };
+    Some(ReceivedBlock { peer: caller.peer, part, bytes, earlier })
 }

@@ -1,4 +1,4 @@
-//! What a request wants, as far as it can be told without knowing its device.
+//! Requests, as far as they can be read without their device.
 
 use sha2::{Digest, Sha256};
 
@@ -17,56 +17,56 @@ const PROXY_BYTES_MAX: usize = 1034;
 pub(super) enum Body {
     /// All of it, as it came.
     Whole(Vec<u8>),
-    /// It is larger than is taken; the rest was not waited for.
+    /// It is over the limit; its rest was not received.
     TooLarge,
 }
 
 /// One block of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Part {
-    /// Its place.
+    /// Its number, size, and whether more follow.
     pub(super) block: Block,
-    /// Equal for the blocks of one body, and another for every other body that a peer may be sending.
+    /// Key of the body: equal for its blocks, different for every other body that the peer may be sending.
     pub(super) key: [u8; 32],
-    /// Size1: what the whole body will have, as far as the client says.
+    /// Size1: length of the whole body, if the client says it.
     pub(super) announced_bytes: Option<u32>,
 }
 
-/// A request that may be right.
+/// A request that was read and whose device is not known yet.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Demand {
+pub(super) struct Request {
     /// Option 2100.
     pub(super) device: DeviceId,
     /// The path.
     pub(super) topic: String,
     /// Whether a segment of the path has a slash in it: no topic has one there.
     pub(super) has_slash_in_segment: bool,
-    /// Body, or that of one block.
+    /// The payload: a whole body, or one block of it.
     pub(super) body: Body,
-    /// Block1: which part of a body the payload is.
+    /// Block1: the part of a body that the payload is.
     pub(super) part: Option<Part>,
-    /// Block2: which block of the answer is wanted.
+    /// Block2: the block of the answer that the client asks for.
     pub(super) wanted: Option<Block>,
     /// Option 2110.
     pub(super) signature: Vec<u8>,
     /// Option 2111.
     pub(super) token: Option<Vec<u8>>,
-    /// Whether the client would take JSON.
+    /// Whether the client accepts JSON.
     pub(super) accepts_json: bool,
 }
 
-/// Why a request is refused without a look at its device.
+/// Error of a request that is refused before its device is looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     /// A critical option that is not understood: 4.02, but RST for a NON (RFC 7252 section 5.4.1).
     Option,
     /// Option 2100 is missing or no id.
     Nameless,
-    /// Any other.
+    /// Any other error, answered with this code.
     Answer(Code),
 }
 
-impl Demand {
+impl Request {
     /// Reads a request; its payload is moved out.
     pub(super) fn read(mut message: Message, security: &Security) -> Result<Self, Fault> {
         check_options(&message, security)?;
@@ -100,7 +100,7 @@ impl Demand {
         })
     }
 
-    /// What holding it costs.
+    /// Memory that it takes, in bytes.
     pub(super) fn held_bytes(&self) -> usize {
         let body = match &self.body {
             Body::Whole(body) => body.capacity(),
@@ -110,7 +110,7 @@ impl Demand {
     }
 }
 
-/// Tells the uploads of one peer apart: equal for the blocks of one body (RFC 7959 section 2.5, RFC 9175 section 3).
+/// Key of an upload of a peer: equal for the blocks of one body (RFC 7959 section 2.5, RFC 9175 section 3).
 fn upload_key(message: &Message) -> [u8; 32] {
     let mut hash = Sha256::new_with_prefix([message.code().to_byte()]);
     let telling = [option::ETAG, option::URI_PATH, option::URI_QUERY, option::REQUEST_TAG, option::DEVICE_ID];
@@ -128,9 +128,8 @@ fn is_format(format: u32) -> bool {
     matches!(format, option::FORMAT_TEXT | option::FORMAT_BYTES | option::FORMAT_JSON)
 }
 
-/// Finds the option that cannot be honoured. A critical one that is repeated where it must not be, or is too long, counts
-/// as not understood (RFC 7252 sections 5.4.3 and 5.4.5). So do the options of JetLinks when repeated: what tells whose a
-/// request is must tell it once.
+/// Checks the options. A critical one that is repeated where it must not be, or is too long, counts as not understood
+/// (RFC 7252 sections 5.4.3 and 5.4.5). So do the options of JetLinks when repeated: a request names its device once.
 fn check_options(message: &Message, security: &Security) -> Result<(), Fault> {
     let mut last = None;
     let mut wants_proxy = false;
