@@ -3,9 +3,9 @@
 //! A duplicate has the same peer and the same bytes. Message id and token alone do not make one: a device that restarts
 //! uses the same ids and tokens again, for other requests.
 //!
-//! Open requests and the answers to requests that were written are remembered, for no other request does harm when it is
-//! carried out twice. Both are bounded for each peer and in all. When the table is full, the CLOCK algorithm evicts: a hand
-//! goes round all peers, and a peer that sent nothing since the hand last passed it loses its answers. So a peer that floods
+//! Only open requests are remembered, and the answers to messages that were written: any other request may be handled twice
+//! without harm. Both are bounded for each peer and in all. When the table is full, the CLOCK algorithm evicts: a hand goes
+//! round all peers, and a peer that sent nothing since the hand last passed it loses its answers. So a peer that floods
 //! evicts itself and silent peers, not one in the middle of an exchange.
 
 use std::collections::{HashMap, VecDeque};
