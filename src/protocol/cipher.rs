@@ -2,7 +2,8 @@
 //!
 //! It hides a body and proves little: equal blocks look equal, a datagram can be replayed, blocks of several recorded ones
 //! can be put together, and about one forgery in 256 has a padding that is right by chance. So more than the padding must
-//! be right before anything is written: see [`Refusal::Unproven`](super::Refusal::Unproven). The mode is what devices speak; nothing better can be chosen here.
+//! be right before anything is written: see `session::coap::Refusal::Unproven`. Devices know no other mode, so nothing
+//! better can be chosen here.
 
 use aes::Aes128;
 use ecb::cipher::block_padding::Pkcs7;
