@@ -21,6 +21,7 @@
 
 mod commands;
 mod context;
+mod ending;
 #[cfg(test)]
 pub(crate) mod fake;
 #[cfg(test)]
@@ -35,8 +36,10 @@ mod traces;
 pub(crate) mod window;
 
 pub use context::{Context, DropReason, Event, Observer};
+pub use ending::Ending;
 pub use pending::Pending;
 
+use self::ending::Phase;
 use self::pending::PendingCommands;
 use self::presence::Presence;
 #[cfg(test)]
@@ -53,61 +56,6 @@ use crate::protocol::uplink::{Record, Refusal};
 
 /// Most QoS 2 exchanges that a device may have open; one more is a protocol error. 4 bytes each.
 const EXCHANGES_MAX: usize = 1024;
-
-/// Cause of the end of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// DISCONNECT.
-    Disconnected,
-    /// The connection broke.
-    ConnectionLost,
-    /// Silence beyond the keep-alive.
-    KeepAlive,
-    /// An operator, a command or the registry ended it.
-    Kicked,
-    /// The replica shuts down.
-    Drained,
-    /// The device broke the protocol.
-    ProtocolError,
-    /// The queue did not acknowledge in time.
-    NotAcknowledged,
-    /// A newer session of the same device took over. There is no `offline`, as the device is connected; but where the
-    /// `online` of this session may be stored behind that of the newer one, an `offline` follows, which counts only if the
-    /// newer session has ended since.
-    TakenOver,
-}
-
-impl Ending {
-    /// The cause that `offline` names; `None` where there is no `offline`.
-    pub fn cause(self) -> Option<Cause> {
-        match self {
-            Ending::Disconnected => Some(Cause::Disconnected),
-            Ending::ConnectionLost => Some(Cause::ConnectionLost),
-            Ending::KeepAlive => Some(Cause::KeepAlive),
-            Ending::Kicked => Some(Cause::Kicked),
-            Ending::Drained => Some(Cause::Drained),
-            Ending::ProtocolError => Some(Cause::ProtocolError),
-            Ending::NotAcknowledged => Some(Cause::NotAcknowledged),
-            Ending::TakenOver => None,
-        }
-    }
-
-    /// Whether the will is published: not when the device, an operator or the bridge ended the session on purpose.
-    fn publishes_will(self) -> bool {
-        matches!(self, Ending::ConnectionLost | Ending::KeepAlive | Ending::ProtocolError | Ending::NotAcknowledged)
-    }
-}
-
-/// Phase of a session. It only moves on, in this order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Packets are taken in and commands are written.
-    Serving,
-    /// No packet is taken in and no command is written; the session ends once everything is acknowledged.
-    Draining,
-    /// Nothing is written to the device; records on their way to the queue still get there.
-    Ended(Ending),
-}
 
 /// A will, kept until the session ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
