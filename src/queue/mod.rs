@@ -1,17 +1,22 @@
 //! The platform side: Kafka, NATS and stdio behind the seams [`crate::protocol::uplink`] and
 //! [`crate::protocol::downlink`].
 //!
-//! Every queue folder has the same files in the same roles:
+//! The folders have the same first names, each a file or a folder; a part that serves one of them alone is in its folder:
 //!
-//! | file | role |
-//! |---|---|
-//! | `settings` | the parameters, plain and already checked for form |
-//! | `error` | why a queue cannot be started with its settings |
-//! | `stats` | counters that anybody may read |
-//! | `uplink` | one worker's way out: records in, receipts to its inbox |
-//! | `downlink` | one worker's way in: commands, and the outcomes back |
-//! | `reader` | what is stored, in stored order, for the tools |
-//! | `caller` | a command and its outcome, for the tools |
+//! | name | role | in |
+//! |---|---|---|
+//! | `uplink` | one worker's way out: records in, receipts to its inbox | all three |
+//! | `downlink` | one worker's way in: commands, and the outcomes back | all three |
+//! | `stats` | counters that anybody may read | all three |
+//! | `connection` | clients of the servers: addresses, TLS, credentials, what they log | NATS, Kafka |
+//! | `settings` | the parameters, plain and already checked for form | NATS, Kafka |
+//! | `error` | why a queue cannot be started with its settings | NATS, Kafka |
+//! | `headers` | the headers of an envelope | NATS, Kafka |
+//! | `reader` | what is stored, in stored order, for the tools | NATS, Kafka |
+//! | `caller` | a command and its outcome, for the tools | NATS, Kafka |
+//!
+//! NATS alone has `replicas` (what replicas tell each other) and `stream` (JetStream), Kafka alone `producer` (rules that
+//! both of its producers have), stdio alone the two threads of the process, `input` and `writer`.
 //!
 //! A worker is one thread with a current-thread runtime inside a `LocalSet`. Whatever is started here lives on the
 //! thread that starts it, and ends when its handle is dropped.

@@ -8,7 +8,8 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::{KafkaReader, KafkaSettings, properties};
+use super::connection::properties;
+use super::{KafkaReader, KafkaSettings};
 use crate::queue::{Answer, CallError, ReadError, ReadFrom, Stored};
 
 /// How long the brokers may take to store the command.

@@ -2,29 +2,18 @@
 //! and one producer of outcomes per replica.
 
 mod caller;
-mod causes;
-mod client;
-mod commands;
+mod connection;
 mod downlink;
 mod error;
 mod headers;
-mod limits;
-mod peek;
-mod poller;
-mod progress;
-mod properties;
+mod producer;
 mod reader;
 mod settings;
 mod stats;
-mod topics;
-mod unreadable;
 mod uplink;
-mod verdict;
-mod watch;
 
 pub use caller::KafkaCaller;
-pub use commands::{KafkaCommandSettings, KafkaCommandStats, KafkaCommands};
-pub use downlink::{KafkaAnswers, KafkaDownlink};
+pub use downlink::{KafkaAnswers, KafkaCommandSettings, KafkaCommandStats, KafkaCommands, KafkaDownlink};
 pub use error::KafkaError;
 pub use reader::KafkaReader;
 pub use settings::KafkaSettings;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::causes::Causes;
+use super::connection::Causes;
 
 /// Counts since start, over all workers that share it.
 #[derive(Debug, Default)]

@@ -8,12 +8,11 @@ use std::time::Instant;
 use async_nats::Message;
 use futures_util::StreamExt;
 
-use super::{Shared, Trouble};
+use super::acknowledgement::{Acknowledgement, Answerer};
+use super::in_flight::Fate;
+use super::{Shared, Trouble, reply_subject};
 use crate::protocol::uplink::Receipt;
-use crate::queue::nats::acknowledgement::{Acknowledgement, Answerer};
-use crate::queue::nats::in_flight::Fate;
-use crate::queue::nats::lasting::Listener;
-use crate::queue::nats::reply_subject;
+use crate::queue::nats::connection::Listener;
 use crate::queue::nats::stats::count;
 
 /// Turns what comes on the reply subjects into receipts until the client has ended.

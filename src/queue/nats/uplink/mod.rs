@@ -13,14 +13,18 @@
 //! the stream is about it alone; the session replaces it. *This record, for now*: the user may not write its subject, or
 //! it is held back; its session tries again. *The queue*: everything else, which ends the life of the line.
 //!
-//! A connection whose server does not answer for the stream is left for another one ([`Control`](super::control::Control)).
+//! A connection whose server does not answer for the stream is left for another one ([`Control`](super::connection::Control)).
 //!
 //! What a lost connection leaves behind: the client drops its write buffers, but up to [`OPERATIONS`] publishes that
 //! wait for its task survive and are sent first after the reconnect. They are older than everything of the epoch that
 //! follows and come in their order. What the server has in its socket may be stored behind all that, so acknowledgements of
 //! what was sent before the reconnect count for nothing: the order of those that count is the order sent.
 
+mod acknowledgement;
 mod gatherer;
+mod in_flight;
+mod outstanding;
+mod reply_subject;
 mod supervisor;
 mod writer;
 
@@ -34,13 +38,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use super::acknowledgement::{Answerer, StreamIdentity};
-use super::in_flight::InFlight;
-use super::outstanding::Outstanding;
+use self::in_flight::InFlight;
+use self::outstanding::Outstanding;
 use super::stats::count;
 use super::{NatsError, NatsSettings, NatsStats, connection};
 use crate::protocol::uplink::{Handover, Inbox, Receipt, Record, Token, Uplink};
 use crate::queue::Throttle;
+
+pub use self::acknowledgement::{Acknowledgement, Answerer, StreamIdentity};
 
 /// Records that may wait for the writer. They are shared with the sessions that hold them until their receipt, so one
 /// costs about 150 bytes here, 150 MiB in all at worst.

@@ -9,21 +9,16 @@ use async_nats::{ConnectOptions, ServerAddr};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::acknowledgement::StreamIdentity;
+use super::outstanding::{Loss, STALL};
+use super::reply_subject::ReplySubjects;
 use super::{Shared, Trouble, gatherer, writer};
 use crate::protocol::uplink::Availability;
 use crate::queue::Backoff;
 use crate::queue::nats::NatsSettings;
-use crate::queue::nats::acknowledgement::StreamIdentity;
-use crate::queue::nats::api::Api;
-use crate::queue::nats::connection::{self, Capacity, Connection, Link};
-use crate::queue::nats::echo::Echo;
-use crate::queue::nats::foreign_streams::ForeignStreams;
-use crate::queue::nats::lasting::IfRefused;
-use crate::queue::nats::outstanding::{Loss, STALL};
-use crate::queue::nats::reply_subject::ReplySubjects;
+use crate::queue::nats::connection::{self, Capacity, Connection, Echo, IfRefused, Link, Violation};
 use crate::queue::nats::stats::count;
-use crate::queue::nats::stream::{self, LEAST_BYTES, StreamInfo, StreamTrouble};
-use crate::queue::nats::violation::Violation;
+use crate::queue::nats::stream::{self, Api, ForeignStreams, LEAST_BYTES, StreamInfo, StreamTrouble};
 
 /// Operations that wait for the connection's task: two of its write buffers at the usual size of an envelope.
 const OPERATIONS: usize = 256;

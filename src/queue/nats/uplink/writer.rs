@@ -5,11 +5,11 @@ use std::rc::Rc;
 
 use async_nats::{Client, PublishErrorKind, Subject};
 
+use super::reply_subject::ReplySubjects;
 use super::{Shared, Trouble};
 use crate::protocol::uplink::{Receipt, Refusal, Token};
-use crate::queue::nats::control::Control;
+use crate::queue::nats::connection::Control;
 use crate::queue::nats::headers;
-use crate::queue::nats::reply_subject::ReplySubjects;
 use crate::queue::nats::stats::count;
 
 /// Hands records to the connection until its client has ended.

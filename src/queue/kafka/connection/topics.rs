@@ -1,0 +1,104 @@
+//! The topics: looked at before records are trusted to them, made if wanted.
+
+use std::fmt;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::{Client, ClientContext, DefaultClientContext};
+use rdkafka::error::RDKafkaErrorCode;
+
+/// How long one question to the brokers may take.
+const QUESTION: Duration = Duration::from_secs(2);
+
+/// Stands for the broker's own default, of partitions and of copies (KIP-464).
+const BROKER_DEFAULT: i32 = -1;
+
+/// Why the topics do not take records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum TopicTrouble {
+    /// No broker answers.
+    Unanswered(String),
+    /// This topic does not exist or is not shown, and the bridge must not make it.
+    Missing(String),
+    /// This topic could not be made.
+    NotMade(String, String),
+    /// No partition of this topic has a leader.
+    Leaderless(String),
+}
+
+impl TopicTrouble {
+    /// Whether waiting does not help.
+    pub(crate) fn needs_a_human(&self) -> bool {
+        matches!(self, TopicTrouble::Missing(_) | TopicTrouble::NotMade(..))
+    }
+}
+
+impl fmt::Display for TopicTrouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TopicTrouble::Unanswered(cause) => write!(f, "no Kafka broker answers: {cause}"),
+            TopicTrouble::Missing(topic) => write!(f, "topic {topic} does not exist, or the bridge may not see it"),
+            TopicTrouble::NotMade(topic, cause) => write!(f, "topic {topic} cannot be made: {cause}"),
+            TopicTrouble::Leaderless(topic) => write!(f, "no partition of topic {topic} has a leader"),
+        }
+    }
+}
+
+/// Makes sure that these topics are there and can take something; `may_make` is whether missing ones are made.
+pub(crate) fn prepare<C: ClientContext>(
+    client: &Client<C>,
+    config: &ClientConfig,
+    names: &[&str],
+    may_make: bool,
+) -> Result<(), TopicTrouble> {
+    // The list of all topics: asking for one by name would make brokers with `auto.create.topics.enable` create it.
+    let metadata =
+        client.fetch_metadata(None, QUESTION).map_err(|error| TopicTrouble::Unanswered(error.to_string()))?;
+    let mut missing = Vec::new();
+    for &name in names {
+        match metadata.topics().iter().find(|topic| topic.name() == name) {
+            None => missing.push(name),
+            Some(topic) if topic.partitions().iter().all(|partition| partition.leader() < 0) => {
+                return Err(TopicTrouble::Leaderless(name.to_owned()));
+            }
+            Some(_) => {}
+        }
+    }
+    match missing.first() {
+        None => Ok(()),
+        Some(topic) if !may_make => Err(TopicTrouble::Missing((*topic).to_owned())),
+        Some(topic) => {
+            make(config, &missing)?;
+            // What was just made is seen at the next look.
+            Err(TopicTrouble::Leaderless((*topic).to_owned()))
+        }
+    }
+}
+
+/// Whether any broker answers.
+pub(crate) fn is_reachable<C: ClientContext>(client: &Client<C>) -> bool {
+    client.fetch_metadata(None, QUESTION).is_ok()
+}
+
+fn make(config: &ClientConfig, names: &[&str]) -> Result<(), TopicTrouble> {
+    let failed = |cause: String| TopicTrouble::NotMade(names.join(", "), cause);
+    let admin: AdminClient<DefaultClientContext> = config.create().map_err(|error| failed(error.to_string()))?;
+    let topics: Vec<NewTopic<'_>> =
+        names.iter().map(|name| NewTopic::new(name, BROKER_DEFAULT, TopicReplication::Fixed(BROKER_DEFAULT))).collect();
+    let options = AdminOptions::new().request_timeout(Some(QUESTION)).operation_timeout(Some(QUESTION));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(|error| failed(error.to_string()))?;
+    let made = runtime.block_on(admin.create_topics(&topics, &options)).map_err(|error| failed(error.to_string()))?;
+    for result in made {
+        match result {
+            Ok(topic) => tracing::info!(topic, "made the topic"),
+            // Another replica was faster.
+            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((topic, code)) => return Err(TopicTrouble::NotMade(topic, code.to_string())),
+        }
+    }
+    Ok(())
+}

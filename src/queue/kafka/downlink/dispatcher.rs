@@ -1,0 +1,499 @@
+//! What becomes of each record: a way to its device, an outcome, an answered offset.
+//!
+//! 1. `take` reads a record. What cannot be sent gets its outcome at once; a device of this replica gets the command
+//!    through its worker; for every other one a request goes to whichever replica holds it. Nothing here waits, so the
+//!    commands of one device leave in the order of their records.
+//! 2. `answer`, `answer_from_afar` and `expire` bring the outcome, which goes to the producer.
+//! 3. `deliver` hears that Kafka has it; only then is the record answered. What Kafka gives back is sent again.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::flights::{Flight, Flights, Stage};
+use super::given::Given;
+use super::outgoing::Outgoing;
+use super::partitions::{Origin, Partitions};
+use super::producer::{Delivery, OutcomeProducer};
+use super::{KafkaCommandSettings, KafkaCommandStats, hand_over};
+use crate::protocol::command::{Command, CommandError, CommandIdentity, UnreadableCommand};
+use crate::protocol::downlink::{Code, DownlinkEvent, Outcome, Recipient};
+use crate::protocol::envelope::Encoder;
+use crate::protocol::id::DeviceId;
+use crate::protocol::limit::Now;
+use crate::protocol::trace::Span;
+use crate::queue::kafka::KafkaAnswers;
+use crate::queue::kafka::reader::unreadable::Unreadable;
+use crate::queue::kafka::stats::count;
+use crate::queue::nats::{NatsAnswer, NatsRequests};
+
+/// Commands under way in all; at this number nothing more is read. One costs about 600 bytes beside its record.
+pub(super) const FLIGHTS_MAX: usize = 16_384;
+
+/// Bytes of their records, and of outcomes that Kafka has not acknowledged; likewise.
+const BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// With more bytes than this an outcome that is not small is replaced by a failure: replies may be much larger than the
+/// commands that were read. The client copies what it sends, so the worst case is twice as much.
+const OUTCOME_BYTES_MAX: usize = 2 * BYTES_MAX;
+
+/// Up to this size an outcome is never replaced.
+const SMALL_BYTES: usize = 4096;
+
+/// The replica that holds the device tells a time-out itself; it gets this much longer to be heard.
+const MARGIN: Duration = Duration::from_secs(2);
+
+/// An outcome that Kafka gave back is sent again after this time.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// The worker that holds a device, if this replica does.
+pub(super) type Route = Box<dyn Fn(&DeviceId) -> Option<usize> + Send>;
+
+/// See the module.
+pub(super) struct Dispatcher {
+    settings: KafkaCommandSettings,
+    encoder: Encoder,
+    route: Route,
+    workers: Vec<mpsc::UnboundedSender<DownlinkEvent>>,
+    pub(super) requests: Option<NatsRequests>,
+    producer: OutcomeProducer,
+    pub(super) partitions: Partitions,
+    flights: Flights,
+    /// From where on to read, where that has changed.
+    answered: HashMap<i32, i64>,
+    again: VecDeque<(Instant, u64)>,
+    is_full: bool,
+    /// As the encoder knows it, ms since 1970.
+    now_ms: u64,
+    stats: Arc<KafkaCommandStats>,
+}
+
+impl Dispatcher {
+    pub(super) fn new(
+        settings: KafkaCommandSettings,
+        encoder: Encoder,
+        route: Route,
+        workers: Vec<mpsc::UnboundedSender<DownlinkEvent>>,
+        requests: Option<NatsRequests>,
+        producer: OutcomeProducer,
+        stats: Arc<KafkaCommandStats>,
+    ) -> Self {
+        Self {
+            settings,
+            encoder,
+            route,
+            workers,
+            requests,
+            producer,
+            partitions: Partitions::default(),
+            flights: Flights::default(),
+            answered: HashMap::new(),
+            again: VecDeque::new(),
+            is_full: false,
+            now_ms: 0,
+            stats,
+        }
+    }
+
+    /// Whether hand-over works, where it is wanted.
+    pub(super) fn is_open(&self) -> bool {
+        self.requests.as_ref().is_none_or(NatsRequests::is_open)
+    }
+
+    /// Whether there is room for more commands.
+    pub(super) fn has_room(&mut self) -> bool {
+        let (flights, bytes) = (self.flights.len(), self.flights.bytes());
+        let divisor = if self.is_full { 2 } else { 1 };
+        self.is_full = flights >= FLIGHTS_MAX / divisor || bytes >= BYTES_MAX / divisor;
+        !self.is_full
+    }
+
+    /// Commands under way.
+    pub(super) fn under_way(&self) -> usize {
+        self.flights.len()
+    }
+
+    /// Takes out the offsets from which on to read, where they have changed.
+    pub(super) fn take_answered(&mut self) -> HashMap<i32, i64> {
+        std::mem::take(&mut self.answered)
+    }
+
+    /// Notes that these partitions have left.
+    pub(super) fn part(&mut self, numbers: &[i32]) {
+        let abandoned = self.partitions.remove(numbers);
+        self.stats.abandoned.fetch_add(u64::try_from(abandoned).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.answered.retain(|number, _| !numbers.contains(number));
+    }
+
+    /// Reads a record.
+    pub(super) fn take(&mut self, given: &Given) {
+        let Some(origin) = self.partitions.take(given.partition, given.offset) else { return };
+        count(&self.stats.read);
+        let now_ms = self.read_clock();
+        let command = given.command();
+        let holder = match &command {
+            Ok(command) => self.holder(&command.device),
+            Err(CommandError::Parameter(identity, _) | CommandError::Unsupported(identity, _)) => {
+                self.holder(&identity.device)
+            }
+            Err(CommandError::Unreadable(..)) => {
+                given.key.as_deref().and_then(|key| self.holder(std::str::from_utf8(key).ok()?))
+            }
+        };
+        // Without hand-over every replica reads every record, and one of them at most has something to say.
+        if holder.is_none() && self.requests.is_none() {
+            count(&self.stats.foreign);
+            self.settle(&origin);
+            return;
+        }
+        let command = match command {
+            Ok(command) => command,
+            Err(error) => return self.refuse(origin, given, error),
+        };
+        if given.is_older_than(millis(self.settings.max_age), now_ms) {
+            count(&self.stats.stale);
+            let identity = identity(&command);
+            return self.fail(origin, identity, Code::TimeOut, "the command is older than commands.max_age");
+        }
+        if command.timeout_ms.is_some_and(|ms| Duration::from_millis(ms) > self.settings.timeout_max) {
+            count(&self.stats.refused);
+            let text = "header timeout is longer than commands.timeout_max";
+            return self.fail(origin, identity(&command), Code::ParameterError, text);
+        }
+        match holder {
+            Some((worker, device)) => self.give(origin, given, worker, device, command),
+            None => self.hand_over(origin, given, command),
+        }
+    }
+
+    /// Writes that a part of a partition cannot be read, and lets the offset move on behind it once that is stored.
+    pub(super) fn skip(&mut self, part: &Unreadable) {
+        let Some(origin) = self.partitions.take(part.partition, part.next - 1) else { return };
+        count(&self.stats.skipped_batches);
+        self.read_clock();
+        let command = UnreadableCommand {
+            text: format!("topic {}: {part}", self.settings.command_topic),
+            record: Some((part.partition, part.first)),
+            ..UnreadableCommand::default()
+        };
+        let outcome = self.encoder.command_failed(&command);
+        let flight = Flight { origin, identity: None, stage: Stage::Waiting, bytes: 0, deadline: None, span: None };
+        let number = self.flights.insert(flight);
+        self.put(number, Outgoing::rejected(outcome, None));
+    }
+
+    fn holder(&self, device: &str) -> Option<(usize, DeviceId)> {
+        let device = DeviceId::new(device).ok()?;
+        let worker = (self.route)(&device).filter(|worker| *worker < self.workers.len())?;
+        Some((worker, device))
+    }
+
+    /// What the record says cannot be done.
+    fn refuse(&mut self, origin: Origin, given: &Given, mut error: CommandError) {
+        let parent = *error.trace_mut();
+        *error.trace_mut() = self.encoder.tracer.begin(parent);
+        let span = Span::of_command(*error.trace_mut(), parent, error.identity(), self.now());
+        let outcome = self.encoder.refused(&error);
+        let code = outcome.failure.as_ref().map(|(code, _)| *code);
+        let (identity, outgoing) = match error {
+            CommandError::Unreadable(command) => {
+                count(&self.stats.unreadable);
+                let (partition, offset) = (given.partition, given.offset);
+                tracing::debug!(partition, offset, cause = command.text, "a record is no command");
+                (None, Outgoing::rejected(outcome, given.key.clone()))
+            }
+            CommandError::Parameter(identity, _) | CommandError::Unsupported(identity, _) => {
+                count(&self.stats.refused);
+                (Some(identity), Outgoing::reply(outcome))
+            }
+        };
+        self.encoder.tracer.end(span, 0, code.map(Code::as_str));
+        let flight = Flight { origin, identity, stage: Stage::Waiting, bytes: 0, deadline: None, span: None };
+        let number = self.flights.insert(flight);
+        self.put(number, outgoing);
+    }
+
+    fn fail(&mut self, origin: Origin, mut identity: Box<CommandIdentity>, code: Code, text: &str) {
+        let span = self.begin(&mut identity);
+        self.encoder.tracer.end(span, 0, Some(code.as_str()));
+        let outcome = self.encoder.failure(&identity, code, text);
+        let identity = Some(identity);
+        let flight = Flight { origin, identity, stage: Stage::Waiting, bytes: 0, deadline: None, span: None };
+        let number = self.flights.insert(flight);
+        self.put(number, Outgoing::reply(outcome));
+    }
+
+    fn give(&mut self, origin: Origin, given: &Given, worker: usize, device: DeviceId, command: Command) {
+        let (identity, bytes) = (Some(identity(&command)), given.value.len());
+        let flight = Flight { origin, identity, stage: Stage::Waiting, bytes, deadline: None, span: None };
+        let number = self.flights.insert(flight);
+        let ticket = Some(KafkaAnswers::ticket(number));
+        let event = DownlinkEvent::Command { to: Recipient::Device(device), ticket, command: Ok(command) };
+        // A worker that has ended answers nothing: the record stays unanswered, for the replica that reads it next.
+        if self.workers.get(worker).is_some_and(|worker| worker.send(event).is_ok()) {
+            count(&self.stats.local);
+        }
+    }
+
+    /// The replica that holds the device begins a span of its own, below the one that begins here.
+    fn hand_over(&mut self, origin: Origin, given: &Given, mut command: Command) {
+        let mut identity = identity(&command);
+        let span = self.begin(&mut identity);
+        command.trace = identity.trace.or(command.trace);
+        let (Some(requests), Some(nats)) = (&self.requests, &self.settings.hand_over) else { return };
+        let timeout = command.timeout_ms.map_or(self.settings.timeout, Duration::from_millis);
+        let now = Instant::now();
+        let deadline = now + timeout + MARGIN;
+        let (identity, bytes, span) = (Some(identity), given.value.len(), span.map(|span| (span, now)));
+        let flight = Flight { origin, identity, stage: Stage::Waiting, bytes, deadline: Some(deadline), span };
+        let number = self.flights.insert(flight);
+        requests.send(hand_over::request(&nats.prefix, number, &command, &given.value, now + timeout));
+        count(&self.stats.handed_over);
+    }
+
+    /// A worker has the outcome.
+    pub(super) fn answer(&mut self, number: u64, outcome: Outcome) {
+        if self.waits(number) {
+            // What may have to stand in for this outcome belongs to the same trace.
+            if let Some(identity) = self.flights.get_mut(number).and_then(|flight| flight.identity.as_mut()) {
+                identity.trace = outcome.trace;
+            }
+            self.put(number, Outgoing::reply(outcome));
+        }
+    }
+
+    /// Another replica has the outcome, or none can have it.
+    pub(super) fn answer_from_afar(&mut self, number: u64, answer: NatsAnswer) {
+        if !self.waits(number) {
+            return;
+        }
+        match answer {
+            NatsAnswer::Envelope(envelope) if !envelope.payload.is_empty() => {
+                let Some(identity) = self.identity(number) else { return };
+                let failure = envelope.failure.as_ref().and_then(|(code, _)| Code::from_name(code));
+                self.end(number, failure);
+                let outgoing = Outgoing::handed_over(envelope, &identity);
+                self.put(number, outgoing);
+            }
+            // An outcome that NATS does not carry comes as its failure alone.
+            NatsAnswer::Envelope(envelope) => {
+                let (code, text) = envelope.failure.unwrap_or_default();
+                self.put_failure(number, Code::from_name(&code).unwrap_or(Code::SystemError), &text);
+            }
+            NatsAnswer::NoResponders => {
+                count(&self.stats.offline);
+                self.put_failure(number, Code::ClientOffline, "no replica holds the device");
+            }
+            NatsAnswer::NotSent(cause) => {
+                count(&self.stats.not_sent);
+                let text = format!("the command cannot be handed over: {cause}");
+                self.put_failure(number, Code::ParameterError, &text);
+            }
+        }
+    }
+
+    /// Forgets what the workers have not answered, after they have ended: it is read again.
+    pub(super) fn forget_local(&mut self) {
+        self.flights.forget(|flight| matches!(flight.stage, Stage::Waiting) && flight.deadline.is_none());
+    }
+
+    /// Looks at everything that waits for a time.
+    pub(super) fn tick(&mut self) {
+        let now = Instant::now();
+        while let Some(number) = self.flights.pop_expired(now) {
+            count(&self.stats.timed_out);
+            self.put_failure(number, Code::TimeOut, "no reply in time");
+        }
+        if self.again.front().is_some_and(|(when, _)| *when <= now) {
+            self.producer.renew_if_needed();
+        }
+        while let Some((_, number)) = self.again.pop_front_if(|(when, _)| *when <= now) {
+            if let Some(Flight { stage: Stage::Answering(outgoing), .. }) = self.flights.get_mut(number) {
+                count(&self.stats.answered_again);
+                self.producer.send(number, outgoing);
+            }
+        }
+    }
+
+    /// Kafka has an outcome, or gives it back.
+    pub(super) fn deliver(&mut self, number: u64, delivery: Delivery) {
+        let Some(Flight { stage: Stage::Answering(_), .. }) = self.flights.get_mut(number) else { return };
+        match delivery {
+            Delivery::Stored => {
+                count(&self.stats.answered);
+                self.land(number);
+            }
+            Delivery::Failed(cause) => {
+                tracing::debug!(cause, "an outcome is sent again");
+                self.again.push_back((Instant::now() + AGAIN, number));
+            }
+            Delivery::Unstorable(cause) => self.substitute(number, &cause),
+        }
+    }
+
+    /// Puts a short failure in the place of an outcome that Kafka never takes.
+    fn substitute(&mut self, number: u64, cause: &str) {
+        let Some(flight) = self.flights.get_mut(number) else { return };
+        let is_substitute = matches!(&flight.stage, Stage::Answering(outgoing) if outgoing.is_substitute);
+        match flight.identity.clone().filter(|_| !is_substitute) {
+            Some(identity) => {
+                self.read_clock();
+                let text = format!("Kafka does not take the outcome: {cause}");
+                let outcome = self.encoder.failure(&identity, Code::SystemError, &text);
+                self.put(number, Outgoing { is_substitute: true, ..Outgoing::reply(outcome) });
+            }
+            None => {
+                tracing::error!(cause, "an outcome is lost: Kafka takes nothing in its place");
+                count(&self.stats.answers_dropped);
+                self.land(number);
+            }
+        }
+    }
+
+    /// Sends an outcome and keeps it until Kafka has it.
+    fn put(&mut self, number: u64, outgoing: Outgoing) {
+        let bytes = outgoing.held_bytes();
+        if bytes > SMALL_BYTES && self.flights.bytes().saturating_add(bytes) > OUTCOME_BYTES_MAX {
+            return self.substitute(number, "too many outcomes wait for it");
+        }
+        self.flights.set_bytes(number, bytes);
+        let Some(flight) = self.flights.get_mut(number) else { return };
+        self.producer.send(number, &outgoing);
+        flight.stage = Stage::Answering(outgoing);
+    }
+
+    fn put_failure(&mut self, number: u64, code: Code, text: &str) {
+        let Some(identity) = self.identity(number) else { return };
+        self.end(number, Some(code));
+        self.read_clock();
+        let outcome = self.encoder.failure(&identity, code, text);
+        self.put(number, Outgoing::reply(outcome));
+    }
+
+    /// Begins this replica's part of a command's trace.
+    fn begin(&mut self, identity: &mut CommandIdentity) -> Option<Box<Span>> {
+        let parent = identity.trace;
+        identity.trace = self.encoder.tracer.begin(parent);
+        Span::of_command(identity.trace, parent, Some(identity), self.now())
+    }
+
+    fn end(&mut self, number: u64, failure: Option<Code>) {
+        let span = self.flights.get_mut(number).and_then(|flight| flight.span.take());
+        if let Some((span, since)) = span {
+            let took_us = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
+            self.encoder.tracer.end(Some(span), took_us, failure.map(Code::as_str));
+        }
+    }
+
+    /// The time of the record under way. Nobody here looks at the other clock.
+    fn now(&self) -> Now {
+        Now { unix_ms: self.now_ms, us: 0 }
+    }
+
+    fn waits(&mut self, number: u64) -> bool {
+        self.flights.get_mut(number).is_some_and(|flight| matches!(flight.stage, Stage::Waiting))
+    }
+
+    fn identity(&mut self, number: u64) -> Option<Box<CommandIdentity>> {
+        self.flights.get_mut(number)?.identity.clone()
+    }
+
+    fn land(&mut self, number: u64) {
+        if let Some(flight) = self.flights.remove(number) {
+            self.settle(&flight.origin);
+        }
+    }
+
+    fn settle(&mut self, origin: &Origin) {
+        if let Some(offset) = self.partitions.answer(origin) {
+            self.answered.insert(origin.partition, offset);
+        }
+    }
+
+    /// The time at this moment, told to the encoder.
+    fn read_clock(&mut self) -> u64 {
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis);
+        self.encoder.set_now(now_ms);
+        self.now_ms = now_ms;
+        now_ms
+    }
+}
+
+fn identity(command: &Command) -> Box<CommandIdentity> {
+    Box::new(command.identity(command.message_id.as_deref().unwrap_or_default()))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use rdkafka::Timestamp;
+    use rdkafka::message::OwnedMessage;
+
+    use super::*;
+    use crate::protocol::downlink::Ticket;
+    use crate::protocol::envelope::Mode;
+    use crate::protocol::uplink::Addressing;
+    use crate::queue::kafka::KafkaSettings;
+
+    fn record(offset: i64, value: &str) -> Given {
+        let (topic, timestamp) = ("jetlinks.command".to_owned(), Timestamp::NotAvailable);
+        Given::of(&OwnedMessage::new(Some(value.into()), Some(b"device1".to_vec()), topic, timestamp, 0, offset, None))
+    }
+
+    #[test]
+    fn outcomes_that_kafka_does_not_take_are_bounded_and_a_failure_stands_in_for_one_that_is_too_much() {
+        let settings = KafkaCommandSettings::new(KafkaSettings::new("127.0.0.1:9".to_owned()), None);
+        let (producer, _deliveries) =
+            OutcomeProducer::new(&settings.kafka, "jetlinks.reply", Arc::default()).expect("right settings");
+        let encoder = Encoder::new(Mode::Structured, Addressing::Key, "replica1".to_owned(), 1);
+        let (worker, mut events) = mpsc::unbounded_channel();
+        let route: Route = Box::new(|_| Some(0));
+        let stats = Arc::new(KafkaCommandStats::default());
+        let mut dispatcher = Dispatcher::new(settings, encoder, route, vec![worker], None, producer, stats);
+        dispatcher.partitions.assign(&[0]);
+        let payload = Bytes::from(vec![b'x'; OUTCOME_BYTES_MAX / 4]);
+        let read = r#"{"messageType":"READ_PROPERTY","productId":"product1","deviceId":"device1","messageId":"m1"}"#;
+        let mut numbers = Vec::new();
+        for offset in 0..6 {
+            dispatcher.take(&record(offset, read));
+            let Ok(DownlinkEvent::Command { ticket: Some(Ticket(ticket)), .. }) = events.try_recv() else {
+                panic!("no command")
+            };
+            numbers.push(ticket & !(1 << 63));
+        }
+        assert!(dispatcher.has_room());
+        for number in &numbers {
+            let outcome = Outcome {
+                device: "device1".to_owned(),
+                correlation_id: "m1".to_owned(),
+                payload: payload.clone(),
+                attributes: Vec::new(),
+                trace: None,
+                failure: None,
+            };
+            dispatcher.answer(*number, outcome);
+        }
+        assert!(dispatcher.flights.bytes() <= OUTCOME_BYTES_MAX, "{}", dispatcher.flights.bytes());
+        assert!(!dispatcher.has_room(), "nothing more is read");
+        let kept: Vec<bool> = numbers
+            .iter()
+            .map(|number| match dispatcher.flights.get_mut(*number).map(|flight| &flight.stage) {
+                Some(Stage::Answering(outgoing)) => {
+                    let text = String::from_utf8_lossy(&outgoing.payload);
+                    assert!(!outgoing.is_substitute || text.contains("SYSTEM_ERROR"), "{text}");
+                    !outgoing.is_substitute
+                }
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(kept, [true, true, true, false, false, false], "each has an outcome");
+    }
+}

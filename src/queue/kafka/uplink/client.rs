@@ -1,0 +1,142 @@
+//! The producer of records, and what librdkafka calls back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+
+use rdkafka::ClientConfig;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::producer::{BaseProducer, DeliveryResult, ProducerContext};
+
+use crate::protocol::uplink::{Inbox, Receipt, Token};
+use crate::queue::kafka::connection::{Subject, log_line};
+use crate::queue::kafka::producer::limits;
+use crate::queue::kafka::producer::verdict::{self, Verdict};
+use crate::queue::kafka::producer::watch::Watch;
+use crate::queue::kafka::stats::count;
+use crate::queue::kafka::{KafkaError, KafkaStats};
+
+pub(super) type Producer = BaseProducer<Context>;
+
+/// Makes the producer.
+///
+/// # Errors
+/// [`KafkaError::Client`] where librdkafka finds a contradiction or a file that it cannot use.
+pub(super) fn producer(config: &ClientConfig, context: Context) -> Result<Producer, KafkaError> {
+    Producer::from_config_and_context(config, context).map_err(|error| KafkaError::Client(error.to_string()))
+}
+
+/// What the callbacks of one producer note; they run on the thread that polls.
+pub(super) struct Context {
+    inbox: Arc<Inbox>,
+    stats: Arc<KafkaStats>,
+    notes: Arc<Notes>,
+    watch: Arc<Watch>,
+}
+
+/// Read by the poller and by the worker.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    /// Bytes up to which this producer fills batches.
+    batch_bytes: usize,
+    /// Records handed over and not yet reported on.
+    pub(super) outstanding: AtomicI64,
+    /// Records stored by this producer.
+    pub(super) stored: AtomicU64,
+    /// Bytes of their values.
+    pub(super) stored_bytes: AtomicU64,
+    /// Records given back by this producer, but for those that no producer could get through.
+    pub(super) failed: AtomicU64,
+    /// librdkafka says that no broker is connected.
+    pub(super) all_down: AtomicBool,
+    /// The producer cannot go on.
+    pub(super) is_fatal: AtomicBool,
+    /// A broker refused a batch of more than one record for its size.
+    pub(super) has_large_batch: AtomicBool,
+    /// A record was too large for its topic: perhaps the limit has changed.
+    pub(super) has_large_record: AtomicBool,
+}
+
+impl Notes {
+    /// Of a producer that fills batches up to so many bytes.
+    pub(super) fn new(batch_bytes: usize) -> Self {
+        Self { batch_bytes, ..Self::default() }
+    }
+
+    /// Bytes up to which its producer fills batches.
+    pub(super) fn batch_bytes(&self) -> usize {
+        self.batch_bytes
+    }
+}
+
+impl Context {
+    pub(super) fn new(inbox: Arc<Inbox>, stats: Arc<KafkaStats>, notes: Arc<Notes>, watch: Arc<Watch>) -> Self {
+        Self { inbox, stats, notes, watch }
+    }
+
+    fn failed(&self, token: Token, error: &ClientError, message: &BorrowedMessage<'_>) {
+        match verdict::of(error, limits::batch_bytes(message), self.notes.batch_bytes) {
+            Verdict::Never(refusal) => {
+                count(&self.stats.failed);
+                self.notes.has_large_record.store(true, Ordering::Relaxed);
+                self.inbox.post_one(Receipt::Refused(token, Box::new(refusal)));
+            }
+            // The epoch of the next producer is the answer: whatever else of its session is under way comes with it.
+            Verdict::LargeBatch => {
+                count(&self.stats.failed);
+                self.notes.has_large_batch.store(true, Ordering::Relaxed);
+            }
+            Verdict::Later => {
+                count(&self.stats.failed);
+                count(&self.notes.failed);
+                verdict::complain(&self.stats.causes, Subject::Records, message.topic(), error);
+                self.inbox.post_one(Receipt::Failed(token));
+            }
+            Verdict::Purged => {
+                count(&self.stats.failed);
+                self.inbox.post_one(Receipt::Failed(token));
+            }
+        }
+    }
+}
+
+impl rdkafka::ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log_line(&self.stats.causes, Subject::Records, level, facility, message);
+    }
+
+    fn error(&self, error: ClientError, reason: &str) {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AllBrokersDown) => self.notes.all_down.store(true, Ordering::Relaxed),
+            Some(RDKafkaErrorCode::Fatal) => {
+                tracing::warn!(reason, "the Kafka producer cannot go on; another takes its place");
+                self.notes.is_fatal.store(true, Ordering::Relaxed);
+            }
+            _ => self.stats.causes.broker(Subject::Records, reason),
+        }
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        self.watch.look(statistics);
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
+        let token = Token::from_u64(u64::try_from(opaque).unwrap_or_default());
+        self.notes.outstanding.fetch_sub(1, Ordering::Relaxed);
+        // The inbox wakes its worker for the first receipt only; the rest of the batch is there before it has woken.
+        match result {
+            Ok(message) => {
+                count(&self.notes.stored);
+                self.notes.stored_bytes.fetch_add(message.payload_len() as u64, Ordering::Relaxed);
+                count(&self.stats.stored);
+                self.inbox.post_one(Receipt::Stored(token));
+            }
+            Err((error, message)) => self.failed(token, error, message),
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! Records to Kafka.
+//!
+//! 1. `publish` copies the record into librdkafka with its token as the opaque number; librdkafka is bounded, and what
+//!    does not fit waits in a line of records shared with the sessions.
+//! 2. librdkafka sends batches; the poller's thread hears the deliveries and posts the receipts.
+//! 3. When no broker is there or the producer is broken, the poller takes the producer away: what it held comes back as
+//!    failed. A new one takes its place once the topics are there, and a new epoch makes sessions send again; the queue is
+//!    back with the first record that is stored. So no record of the old producer can overtake one of the new.
+//!    When nothing is stored for five seconds the queue is away, but the producer stays until all it had has come back: what
+//!    it sent may still be on its way, and only under its own sequence numbers the broker stores nothing late.
+//! 4. Where a batch was larger than its topic takes, the producer is drained and the next one fills smaller batches, in an
+//!    epoch of its own; the queue was never away. Where batches should only be larger or smaller than they are, records wait
+//!    in the line meanwhile, and the epoch goes on.
+//!
+//! One record that fails alone is a matter of its session: it is refused for good (too large, invalid), or failed for now (its
+//! partition without a leader until the timeout, a missing right). The queue stays as it is for the others: before it counts
+//! as silent a record of the bridge itself has to fail, too.
+
+mod client;
+mod poller;
+mod progress;
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
+use rdkafka::producer::BaseRecord;
+
+use self::client::{Notes, Producer};
+use self::poller::Poller;
+use super::connection::Subject;
+use super::connection::properties::{self, ClientKind};
+use super::producer::limits::Limits;
+use super::producer::verdict;
+use super::stats::count;
+use super::{KafkaError, KafkaSettings, KafkaStats, headers};
+use crate::protocol::uplink::{Channel, Handover, Inbox, Receipt, Record, Token, Uplink};
+
+/// Records that may wait for room in librdkafka. They are shared with the sessions that hold them until their receipt,
+/// so one costs about 150 bytes here, 150 MiB in all at worst.
+const LINE_MAX: usize = 1 << 20;
+
+/// One worker's way to Kafka.
+#[derive(Debug)]
+pub struct KafkaUplink {
+    shared: Arc<Shared>,
+}
+
+/// What worker and poller share; locked for the time of one hand-over.
+#[derive(Debug)]
+struct Shared {
+    line: Mutex<Line>,
+    is_stopped: AtomicBool,
+    inbox: Arc<Inbox>,
+    stats: Arc<KafkaStats>,
+    uplink_topic: String,
+    rejected_topic: String,
+}
+
+#[derive(Default)]
+struct Line {
+    open: Option<Open>,
+    waiting: VecDeque<(Token, Record)>,
+    overflowed: bool,
+    /// Whether records wait for the next producer, although none is open.
+    is_held: bool,
+}
+
+impl std::fmt::Debug for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Line").field("is_open", &self.open.is_some()).field("waiting", &self.waiting.len()).finish()
+    }
+}
+
+/// The producer that takes records at present.
+struct Open {
+    producer: Arc<Producer>,
+    notes: Arc<Notes>,
+    /// Bytes of key and value above which a record to the topic can never be stored.
+    uplink_max: usize,
+    rejected_max: usize,
+}
+
+/// What became of a hand-over to librdkafka.
+enum Sent {
+    /// librdkafka has it.
+    Yes,
+    /// There is no room at present.
+    Full,
+    /// It went nowhere; this is its receipt.
+    Answered(Receipt),
+}
+
+impl KafkaUplink {
+    /// Checks the settings and starts the poller's thread; brokers that are away are waited for.
+    ///
+    /// # Errors
+    /// [`KafkaError`] when the settings cannot be used.
+    pub fn start(settings: &KafkaSettings, inbox: Arc<Inbox>, stats: Arc<KafkaStats>) -> Result<Self, KafkaError> {
+        let shared = Arc::new(Shared {
+            line: Mutex::default(),
+            is_stopped: AtomicBool::new(false),
+            inbox,
+            stats,
+            uplink_topic: settings.uplink_topic.clone(),
+            rejected_topic: settings.rejected_topic.clone(),
+        });
+        // The first producer is made here, so that what librdkafka finds wrong only then is found at start.
+        let poller = Poller::new(Arc::clone(&shared), settings.clone())?;
+        thread::Builder::new()
+            .name("kafka".to_owned())
+            .spawn(move || poller.run())
+            .map_err(|error| KafkaError::Thread(error.kind()))?;
+        Ok(Self { shared })
+    }
+}
+
+impl KafkaSettings {
+    /// Checks the settings, and that this build can do what they ask for, without a connection.
+    ///
+    /// # Errors
+    /// [`KafkaError`] names the property.
+    pub fn check(&self) -> Result<(), KafkaError> {
+        properties::try_out(&properties::producer(self)?, ClientKind::Producer)
+    }
+}
+
+impl Drop for KafkaUplink {
+    fn drop(&mut self) {
+        self.shared.is_stopped.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Uplink for KafkaUplink {
+    fn publish(&mut self, token: Token, record: &Record) -> Handover {
+        let mut line = self.shared.lock();
+        if line.open.is_none() && !line.is_held {
+            count(&self.shared.stats.refused);
+            return Handover::Refused;
+        }
+        if let Some(open) = line.open.as_ref().filter(|_| line.waiting.is_empty()) {
+            match self.shared.send(open, token, record) {
+                Sent::Yes => return Handover::Taken,
+                Sent::Answered(receipt) => {
+                    drop(line);
+                    count(&self.shared.stats.failed);
+                    self.shared.inbox.post_one(receipt);
+                    return Handover::Taken;
+                }
+                Sent::Full => {}
+            }
+        }
+        if line.waiting.len() >= LINE_MAX {
+            line.overflowed = true;
+            count(&self.shared.stats.refused);
+            return Handover::Refused;
+        }
+        line.waiting.push_back((token, record.clone()));
+        Handover::Taken
+    }
+
+    fn flush(&mut self) {
+        // librdkafka sends by itself when records have lingered; the poller moves up what waits for room.
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets records through to this producer.
+    fn open(&self, producer: Arc<Producer>, notes: Arc<Notes>, limits: &Limits) {
+        let (uplink_max, rejected_max) = (limits.of(&self.uplink_topic), limits.of(&self.rejected_topic));
+        let mut line = self.lock();
+        line.open = Some(Open { producer, notes, uplink_max, rejected_max });
+        line.is_held = false;
+    }
+
+    /// Lets records wait for the next producer; nobody uses this one afterwards.
+    fn hold(&self) {
+        let mut line = self.lock();
+        line.open = None;
+        line.is_held = true;
+    }
+
+    /// Lets no record through any more; nobody uses the producer afterwards.
+    fn close(&self) {
+        let mut line = self.lock();
+        line.open = None;
+        line.is_held = false;
+        line.overflowed = false;
+        line.waiting = VecDeque::new();
+    }
+
+    /// Hands over what waited for room. True when records still wait.
+    fn advance(&self) -> bool {
+        let mut line = self.lock();
+        let Line { open: Some(open), waiting, .. } = &mut *line else { return false };
+        while let Some((token, record)) = waiting.front() {
+            match self.send(open, *token, record) {
+                Sent::Yes => {}
+                Sent::Full => return true,
+                Sent::Answered(receipt) => {
+                    count(&self.stats.failed);
+                    self.inbox.post_one(receipt);
+                }
+            }
+            waiting.pop_front();
+        }
+        false
+    }
+
+    /// Whether records were refused for want of room that there is again; asked once per time that it is so.
+    fn has_room_again(&self) -> bool {
+        let mut line = self.lock();
+        let has_room = line.overflowed && line.waiting.len() < LINE_MAX / 2;
+        if has_room {
+            line.overflowed = false;
+            // Sessions send all of this again.
+            line.waiting = VecDeque::new();
+        }
+        has_room
+    }
+
+    fn send(&self, open: &Open, token: Token, record: &Record) -> Sent {
+        let (topic, max) = match record.channel {
+            Channel::Device | Channel::Replica => (&self.uplink_topic, open.uplink_max),
+            Channel::Rejected => (&self.rejected_topic, open.rejected_max),
+        };
+        let failed = Sent::Answered(Receipt::Failed(token));
+        let Ok(opaque) = usize::try_from(token.to_u64()) else { return failed };
+        let bytes = record.address.len() + record.payload.len();
+        let refused = |words: &str| {
+            open.notes.has_large_record.store(true, Ordering::Relaxed);
+            Sent::Answered(Receipt::Refused(token, Box::new(verdict::too_large(bytes, words))))
+        };
+        // What is larger only with its headers the broker refuses.
+        if bytes > max {
+            return refused(&format!("max.message.bytes of topic {topic} is {max}"));
+        }
+        let message = BaseRecord::with_opaque_to(topic, opaque)
+            .key(record.address.as_ref())
+            .payload(record.payload.as_ref())
+            .timestamp(i64::try_from(record.recorded_ms).unwrap_or(i64::MAX))
+            .headers(headers::traced(headers::of(&record.attributes), record.trace));
+        // Counted first: the delivery may be heard before `send` returns.
+        open.notes.outstanding.fetch_add(1, Ordering::Relaxed);
+        let Err((error, _)) = open.producer.send::<[u8], [u8]>(message) else {
+            count(&self.stats.published);
+            return Sent::Yes;
+        };
+        open.notes.outstanding.fetch_sub(1, Ordering::Relaxed);
+        match error {
+            ClientError::MessageProduction(RDKafkaErrorCode::QueueFull) => Sent::Full,
+            ClientError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge) => {
+                refused("it is larger than message.max.bytes of the client")
+            }
+            ClientError::MessageProduction(RDKafkaErrorCode::Fatal) => {
+                // The poller will close the line; this record goes back with the others.
+                open.notes.is_fatal.store(true, Ordering::Relaxed);
+                failed
+            }
+            other => {
+                verdict::complain(&self.stats.causes, Subject::Records, topic, &other);
+                failed
+            }
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! The thread that keeps a producer going.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::producer::Producer as _;
+
+use super::Shared;
+use super::client::{self, Context, Notes, Producer};
+use super::progress::{Progress, Speed, State};
+use crate::protocol::uplink::{Availability, Receipt, Token};
+use crate::queue::Backoff;
+use crate::queue::kafka::connection::topics::{self, TopicTrouble};
+use crate::queue::kafka::connection::{Subject, properties};
+use crate::queue::kafka::producer::limits::{self, FAST, Limits};
+use crate::queue::kafka::producer::watch::Watch;
+use crate::queue::kafka::stats::count;
+use crate::queue::kafka::{KafkaError, KafkaSettings};
+
+/// One turn of listening. librdkafka calls back at once inside it; its end is only for looking around.
+const TURN: Duration = Duration::from_millis(50);
+
+/// One turn while records wait for room in librdkafka.
+const SHORT_TURN: Duration = Duration::from_millis(2);
+
+/// How often the limits of the topics are asked for again while records are too large for them.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
+
+/// How often the worker is told that only some partitions do not get on; it counts the queue as away after five seconds.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
+
+/// Makes producers, listens to them and gives them up.
+pub(super) struct Poller {
+    shared: Arc<Shared>,
+    settings: KafkaSettings,
+    config: ClientConfig,
+    /// For clients that ask.
+    base: ClientConfig,
+    limits: Limits,
+    question: Option<JoinHandle<Vec<Option<usize>>>>,
+    asked: Instant,
+    watch: Arc<Watch>,
+    producer: Option<(Arc<Producer>, Arc<Notes>)>,
+    backoff: Backoff,
+    last_trouble: Option<TopicTrouble>,
+    /// Whether a record was stored since the queue was away.
+    is_proved: bool,
+    /// What the producer had stored when the queue went away.
+    stored_before: u64,
+}
+
+/// Why a producer was listened to no longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The uplink was dropped.
+    Stopped,
+    /// Nothing gets through it.
+    Away,
+    /// A batch was too large for its topic, or the limits of the topics have changed.
+    Limits,
+    /// Its batches should have another size.
+    Size,
+}
+
+impl Poller {
+    /// With its first producer.
+    pub(super) fn new(shared: Arc<Shared>, settings: KafkaSettings) -> Result<Self, KafkaError> {
+        let (config, base) = (properties::producer(&settings)?, properties::base(&settings)?);
+        let limits = Limits::new(&[&settings.uplink_topic, &settings.rejected_topic], &config);
+        let watch = Watch::new(Subject::Records, Arc::clone(&shared.stats.causes), base.clone());
+        let mut poller = Self {
+            shared,
+            settings,
+            config,
+            base,
+            limits,
+            question: None,
+            asked: Instant::now(),
+            watch: Arc::new(watch),
+            producer: None,
+            backoff: Backoff::new(),
+            last_trouble: None,
+            is_proved: false,
+            stored_before: 0,
+        };
+        poller.producer = Some(poller.make()?);
+        Ok(poller)
+    }
+
+    /// Until the uplink is dropped.
+    pub(super) fn run(mut self) {
+        while !self.is_stopped() {
+            let Some((mut producer, mut notes)) = self.producer.take().or_else(|| self.make_or_pause()) else {
+                continue;
+            };
+            if !self.prepare(&producer) {
+                continue;
+            }
+            if self.ask_for_limits() {
+                // Nothing was sent through the one that does not know them.
+                let Some(other) = self.make_or_pause() else { continue };
+                (producer, notes) = other;
+            }
+            self.shared.open(Arc::clone(&producer), Arc::clone(&notes), &self.limits);
+            self.begin_epoch();
+            let mut end = self.listen(&producer, &notes);
+            while end == End::Size {
+                // Records wait for the next one in the order in which they came.
+                self.shared.hold();
+                self.drain(&producer, &notes);
+                let is_drained = notes.outstanding.load(Ordering::Relaxed) <= 0;
+                if !is_drained || notes.has_large_batch.load(Ordering::Relaxed) {
+                    end = End::Limits;
+                    break;
+                }
+                let Some(next) = self.make_or_pause() else {
+                    end = End::Away;
+                    break;
+                };
+                (producer, notes) = next;
+                self.shared.open(Arc::clone(&producer), Arc::clone(&notes), &self.limits);
+                end = self.listen(&producer, &notes);
+            }
+            self.shared.close();
+            match end {
+                End::Stopped => return,
+                End::Limits | End::Size => {
+                    self.drain(&producer, &notes);
+                    self.follow_limits(&notes);
+                }
+                End::Away => self.leave(&notes),
+            }
+            // Purges what it still holds, and calls back for each.
+            drop(producer);
+            if notes.stored.load(Ordering::Relaxed) > 0 || end == End::Limits {
+                self.backoff.reset();
+            } else {
+                self.pause(None);
+            }
+        }
+    }
+
+    fn make(&self) -> Result<(Arc<Producer>, Arc<Notes>), KafkaError> {
+        let notes = Arc::new(Notes::new(self.limits.batch_bytes));
+        let (inbox, stats) = (Arc::clone(&self.shared.inbox), Arc::clone(&self.shared.stats));
+        let context = Context::new(inbox, stats, Arc::clone(&notes), Arc::clone(&self.watch));
+        let mut config = self.config.clone();
+        self.limits.apply(&mut config);
+        Ok((Arc::new(client::producer(&config, context)?), notes))
+    }
+
+    fn make_or_pause(&mut self) -> Option<(Arc<Producer>, Arc<Notes>)> {
+        let made = self.make();
+        made.map_err(|error| {
+            tracing::error!(%error, "no Kafka producer can be made");
+            self.pause(None);
+        })
+        .ok()
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.shared.is_stopped.load(Ordering::Relaxed)
+    }
+
+    /// Asks for the topics until they are there; false when the uplink was dropped meanwhile.
+    fn prepare(&mut self, producer: &Producer) -> bool {
+        while !self.is_stopped() {
+            let settings = &self.settings;
+            let names = [settings.uplink_topic.as_str(), settings.rejected_topic.as_str()];
+            let prepared = topics::prepare(producer.client(), &self.base, &names, settings.create_topics);
+            let Err(mut trouble) = prepared else {
+                self.last_trouble = None;
+                return true;
+            };
+            if let TopicTrouble::Unanswered(cause) = &mut trouble {
+                // The question itself fails with no more than that it was not answered.
+                producer.poll(SHORT_TURN);
+                *cause = self.shared.stats.causes.last().unwrap_or_else(|| std::mem::take(cause));
+            }
+            if self.last_trouble.as_ref() != Some(&trouble) {
+                if trouble.needs_a_human() {
+                    tracing::error!(cause = %trouble, "Kafka cannot be used");
+                } else {
+                    tracing::warn!(cause = %trouble, "waiting for Kafka");
+                }
+                self.last_trouble = Some(trouble);
+            }
+            self.pause(Some(producer));
+        }
+        false
+    }
+
+    /// Asks for the limits of the topics; whether the producer has to be another one for them.
+    fn ask_for_limits(&mut self) -> bool {
+        let before = self.limits.clone();
+        self.limits.ask(&self.base);
+        self.asked = Instant::now();
+        before != self.limits
+    }
+
+    /// Sessions send what they hold. Whether the queue is there shows with the first record that is stored, unless it was
+    /// never away.
+    fn begin_epoch(&self) {
+        if self.is_proved {
+            self.shared.inbox.report(Availability::Ok);
+        } else {
+            self.shared.inbox.begin_epoch();
+        }
+    }
+
+    /// Waits a little, listening to the producer if there is one.
+    fn pause(&mut self, producer: Option<&Producer>) {
+        let pause = self.backoff.pause();
+        match producer {
+            Some(producer) => producer.poll(pause),
+            None => thread::sleep(pause),
+        }
+    }
+
+    /// Listens until there is trouble.
+    fn listen(&mut self, producer: &Producer, notes: &Notes) -> End {
+        let mut progress = Progress::new(self.settings.message_timeout);
+        let mut speed = Speed::new(Instant::now(), 0);
+        self.stored_before = 0;
+        let mut told: Option<Instant> = None;
+        loop {
+            let is_waiting = self.shared.advance();
+            producer.poll(if is_waiting { SHORT_TURN } else { TURN });
+            self.prove(notes);
+            if self.is_stopped() {
+                return End::Stopped;
+            }
+            if notes.is_fatal.load(Ordering::Relaxed) {
+                return End::Away;
+            }
+            // librdkafka says so as well when the only connection was idle and closed.
+            if notes.all_down.swap(false, Ordering::Relaxed) && !topics::is_reachable(producer.client()) {
+                return End::Away;
+            }
+            let is_partial = self.is_proved && self.watch.is_partial();
+            if is_partial && told.is_none_or(|told| told.elapsed() >= TELL_AGAIN) {
+                // The worker hears that this is no silence of the queue.
+                told = Some(Instant::now());
+                self.shared.inbox.post_one(Receipt::Failed(Token::NOBODY));
+            }
+            match progress.look(notes, Instant::now()) {
+                State::Well => {}
+                // Perhaps it is the partition of one record that does not get on. A record of the bridge itself tells,
+                // unless it is in such a partition, too, while the others can be written to.
+                State::Doubtful => {
+                    self.shared.inbox.ask_for_proof();
+                }
+                State::Stalled if is_partial => {
+                    progress = Progress::new(self.settings.message_timeout);
+                }
+                // The producer stays: what it has sent may be on its way, and under the numbers of another one it would be
+                // stored behind what that one sends.
+                State::Stalled => {
+                    self.stalled();
+                    self.leave(notes);
+                }
+                State::Lost => return End::Away,
+            }
+            let stored_bytes = notes.stored_bytes.load(Ordering::Relaxed);
+            if speed.look(stored_bytes, FAST as u64, Instant::now()) == Some(true) {
+                self.limits.note_speed(true);
+            }
+            if self.wants_other_limits(notes) {
+                return End::Limits;
+            }
+            if self.is_proved && self.limits.batch_bytes != notes.batch_bytes() {
+                return End::Size;
+            }
+            if self.shared.has_room_again() {
+                self.begin_epoch();
+            }
+        }
+    }
+
+    /// Notes the first record that is stored.
+    fn prove(&mut self, notes: &Notes) {
+        if !self.is_proved && notes.stored.load(Ordering::Relaxed) > self.stored_before {
+            self.is_proved = true;
+            self.shared.inbox.confirm();
+            self.shared.stats.causes.forget();
+            tracing::info!("Kafka takes records");
+        }
+    }
+
+    fn stalled(&self) {
+        count(&self.shared.stats.stalls);
+        if self.is_proved {
+            tracing::warn!("Kafka stored nothing for five seconds");
+        } else {
+            tracing::debug!("Kafka still stores nothing");
+        }
+    }
+
+    fn leave(&mut self, notes: &Notes) {
+        self.prove(notes);
+        self.stored_before = notes.stored.load(Ordering::Relaxed);
+        // It may be the link that has become slow.
+        self.limits.note_speed(false);
+        if std::mem::take(&mut self.is_proved) {
+            count(&self.shared.stats.outages);
+            self.shared.inbox.report(Availability::Away);
+            tracing::warn!("Kafka is away");
+        }
+    }
+
+    /// Whether the producer has to be another one for the sake of its batches or of the limits of the topics.
+    fn wants_other_limits(&mut self, notes: &Notes) -> bool {
+        if notes.has_large_batch.load(Ordering::Relaxed) {
+            return true;
+        }
+        if let Some(question) = self.question.take_if(|question| question.is_finished()) {
+            let before = self.limits.clone();
+            self.limits.hear(&question.join().unwrap_or_default());
+            return before != self.limits;
+        }
+        // Where a record was refused the limit may have been raised for it since. Deliveries are heard meanwhile.
+        if self.question.is_none()
+            && self.asked.elapsed() > ASK_AGAIN
+            && notes.has_large_record.swap(false, Ordering::Relaxed)
+        {
+            self.asked = Instant::now();
+            let (config, topics) = (self.base.clone(), self.limits.topics());
+            let asking = thread::Builder::new().name("kafka-question".to_owned());
+            self.question = asking.spawn(move || limits::ask(&config, &topics)).ok();
+        }
+        false
+    }
+
+    /// Lets everything out that the producer has, so that no record of it comes behind one of the next.
+    fn drain(&self, producer: &Producer, notes: &Notes) {
+        let deadline = Instant::now() + self.settings.message_timeout;
+        while notes.outstanding.load(Ordering::Relaxed) > 0 && Instant::now() < deadline && !self.is_stopped() {
+            producer.poll(SHORT_TURN);
+        }
+    }
+
+    /// Makes batches smaller if one was too large.
+    fn follow_limits(&mut self, notes: &Notes) {
+        if notes.has_large_batch.load(Ordering::Relaxed) {
+            self.ask_for_limits();
+            self.limits.shrink(notes.batch_bytes());
+            tracing::warn!(
+                batch_bytes = self.limits.batch_bytes,
+                "a batch was larger than its topic takes; batches are smaller from now on"
+            );
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! One NATS connection and what it tells about itself.
+
+mod control;
+mod credentials;
+mod echo;
+mod lasting;
+mod log;
+mod material;
+mod tls;
+mod violation;
+
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+
+use self::credentials::UrlUser;
+use self::violation::Violations;
+use super::headers::unescape;
+use super::{NatsError, NatsSettings};
+use crate::queue::Backoff;
+
+pub(super) use self::control::Control;
+pub(super) use self::echo::Echo;
+pub(super) use self::lasting::{IfRefused, Listener};
+pub use self::log::ConnectionLog;
+pub use self::material::NatsMaterial;
+pub(super) use self::violation::Violation;
+
+/// A server that takes a connection and then says nothing is left after this time.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The client drops events when its own channel of 128 is full, so its state is also looked at this often.
+const GLANCE: Duration = Duration::from_secs(1);
+
+/// The connection as its last change left it. Two different values with `connected` mean that it was lost between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Link {
+    /// Whether the server is there.
+    pub(super) connected: bool,
+    /// Connections made since start.
+    pub(super) connects: u64,
+    /// Messages that the client dropped because a subscription was full, as far as it said so.
+    pub(super) dropped: u64,
+    /// Connections that were lost as the server fell silent, and may still have what was sent in its socket.
+    pub(super) silences: u64,
+    /// Subscriptions that the server has taken again after it had refused them.
+    pub(super) restored: u64,
+}
+
+/// A connection that never gives up, and a view of its state.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) client: Client,
+    pub(super) link: watch::Receiver<Link>,
+    pub(super) control: Rc<Control>,
+    /// They end with it.
+    _tasks: JoinSet<()>,
+}
+
+/// What differs between the connections of a worker.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Capacity {
+    /// Operations that wait for the connection's task.
+    pub(super) operations: usize,
+    /// Messages that wait in each subscription; one more is dropped.
+    pub(super) subscription: usize,
+}
+
+/// Checks the settings, reading the credentials file: the servers to start from, and how to connect to them. The file is
+/// read again at each connection.
+///
+/// # Errors
+/// [`NatsError`] names the setting.
+pub fn options(settings: &NatsSettings) -> Result<(Vec<ServerAddr>, ConnectOptions), NatsError> {
+    if settings.servers.is_empty() {
+        return Err(NatsError::NoServer);
+    }
+    let mut servers = Vec::with_capacity(settings.servers.len());
+    for url in &settings.servers {
+        servers.push(url.parse().map_err(|_| NatsError::Server(redacted(url)))?);
+    }
+    if let Some(wrong) = [&settings.prefix, &settings.inbox_prefix].into_iter().find(|prefix| !is_prefix(prefix)) {
+        return Err(NatsError::Prefix(wrong.clone()));
+    }
+    let user = servers.iter().find_map(user_of);
+    let servers = servers.into_iter().map(without_user).collect();
+    let options = match (&settings.credentials, user) {
+        (Some(credentials), user) => credentials::options(credentials, user)?,
+        (None, Some((user, Some(password)))) => ConnectOptions::with_user_and_password(user, password),
+        (None, Some((token, None))) => ConnectOptions::with_token(token),
+        (None, None) => ConnectOptions::new(),
+    };
+    let options = options
+        .name(&settings.connection_name)
+        .custom_inbox_prefix(&settings.inbox_prefix)
+        .ping_interval(settings.ping_interval)
+        .connection_timeout(CONNECT_TIMEOUT)
+        .max_reconnects(None)
+        .reconnect_delay_callback(Backoff::pause_before);
+    let options = tls::apply(options, &settings.tls)?;
+    Ok((servers, options))
+}
+
+/// Opens a connection. `None` only where the client refuses what [`options`] has let through.
+pub(super) async fn connect(
+    servers: Vec<ServerAddr>,
+    options: ConnectOptions,
+    capacity: Capacity,
+    role: &'static str,
+    ping_interval: Duration,
+) -> Option<Connection> {
+    connect_attended(servers, options, capacity, role, ping_interval, |_| ()).await
+}
+
+/// As [`connect`], for an owner that attends to violations, those apart that are about lasting subscriptions.
+pub(super) async fn connect_attended(
+    servers: Vec<ServerAddr>,
+    options: ConnectOptions,
+    capacity: Capacity,
+    role: &'static str,
+    ping_interval: Duration,
+    attend: impl FnMut(Violation) + 'static,
+) -> Option<Connection> {
+    let (all_servers, plain_options) = (servers.clone(), options.clone());
+    // The client gives a server up that has not answered three pings; one that lives answers each.
+    let silence = ping_interval.saturating_add(ping_interval / 2);
+    let log = ConnectionLog::with_silence(role, &servers, silence);
+    let signal = Arc::new(Signal::default());
+    let (heard, told) = (Arc::clone(&signal), log.clone());
+    let options = log
+        .attach(options.retry_on_initial_connect())
+        .client_capacity(capacity.operations)
+        .subscription_capacity(capacity.subscription)
+        .event_callback(move |event| {
+            told.hear(&event);
+            heard.hear(&event);
+            std::future::ready(())
+        });
+    let client = match options.connect(servers).await {
+        Ok(client) => client,
+        Err(error) => {
+            tracing::error!(role, %error, "the NATS client refused its settings");
+            return None;
+        }
+    };
+    let (sender, link) = watch::channel(Link::default());
+    let control = Rc::new(Control::new(client.clone(), log.clone(), all_servers, plain_options));
+    let mut tasks = JoinSet::new();
+    tasks.spawn_local(watch_link(client.clone(), signal, log, sender, Rc::clone(&control), attend));
+    let attending = Rc::clone(&control);
+    tasks.spawn_local(async move { attending.attend().await });
+    Some(Connection { client, link, control, _tasks: tasks })
+}
+
+/// Connects once: a tool tells its caller at once that no server is there.
+///
+/// # Errors
+/// Why, of each server.
+pub(super) async fn connect_once(
+    servers: Vec<ServerAddr>,
+    options: ConnectOptions,
+    patience: Duration,
+) -> Result<Client, String> {
+    let deadline = tokio::time::Instant::now() + patience;
+    let mut causes = Vec::with_capacity(servers.len());
+    for server in &servers {
+        // The delay of a first attempt is for connections that are lost.
+        let connecting = options.clone().reconnect_delay_callback(pause_after_the_first).connect(server.clone());
+        let cause = match tokio::time::timeout_at(deadline, connecting).await {
+            Ok(Ok(client)) => {
+                // Once connected, any of them will do; an error means that the connection has just ended.
+                let _ended = client.set_server_pool(servers.as_slice()).await;
+                return Ok(client);
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no connection in time".to_owned(),
+        };
+        causes.push(format!("{}: {cause}", log::name(server)));
+    }
+    Err(causes.join("; "))
+}
+
+fn pause_after_the_first(attempt: usize) -> Duration {
+    if attempt <= 1 { Duration::ZERO } else { Backoff::pause_before(attempt) }
+}
+
+/// A subject of this connection alone, on which it hears itself: what comes back proves that the server has handled
+/// everything before it. Not an inbox, so that nobody has to let the bridge write to the inboxes of others.
+pub(super) fn echo_subject(client: &Client, prefix: &str) -> String {
+    let inbox = client.new_inbox();
+    let unique = inbox.rsplit('.').next().unwrap_or(&inbox);
+    format!("{prefix}.echo.{unique}")
+}
+
+/// Waits until the link is there; the value seen is returned.
+pub(super) async fn connected(link: &mut watch::Receiver<Link>) -> Option<Link> {
+    link.wait_for(|link| link.connected).await.ok().map(|link| *link)
+}
+
+/// Returns when the connection is not the one that was seen any more.
+pub(super) async fn lost(link: &mut watch::Receiver<Link>, seen: Link) {
+    // An error means that the watcher has ended, which nothing outlives.
+    let _ = link.wait_for(|link| !link.connected || link.connects != seen.connects).await;
+}
+
+/// What the client says from its own task.
+#[derive(Debug, Default)]
+struct Signal {
+    wake: Notify,
+    dropped: AtomicU64,
+    violations: Mutex<Violations>,
+}
+
+impl Signal {
+    fn hear(&self, event: &Event) {
+        match event {
+            Event::SlowConsumer(_) => drop(self.dropped.fetch_add(1, Ordering::Relaxed)),
+            Event::ServerError(error) => {
+                if let Some(violation) = Violation::read(error) {
+                    self.violations().push(violation);
+                }
+            }
+            _ => {}
+        }
+        self.wake.notify_one();
+    }
+
+    fn violations(&self) -> MutexGuard<'_, Violations> {
+        self.violations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn watch_link(
+    client: Client,
+    signal: Arc<Signal>,
+    log: ConnectionLog,
+    sender: watch::Sender<Link>,
+    control: Rc<Control>,
+    mut attend: impl FnMut(Violation),
+) {
+    let statistics = client.statistics();
+    loop {
+        let connected = client.connection_state() == State::Connected;
+        let connects = statistics.connects.load(Ordering::Relaxed);
+        let dropped = signal.dropped.load(Ordering::Relaxed);
+        log.sample(statistics.in_bytes.load(Ordering::Relaxed));
+        let seen = Link { connected, connects, dropped, silences: log.silences(), restored: control.restored() };
+        let before = *sender.borrow();
+        if before.connects != seen.connects {
+            control.connected();
+        }
+        if before != seen {
+            sender.send_replace(seen);
+        }
+        let violations = signal.violations().take();
+        for violation in violations {
+            match &violation {
+                Violation::Subscription(subject) if control.subscription_refused(subject) => {}
+                _ => attend(violation),
+            }
+        }
+        // Running out of time is the second way to look, not a failure.
+        let _ = tokio::time::timeout(GLANCE, signal.wake.notified()).await;
+    }
+}
+
+/// User and password of a URL, which the client itself does not look for. A user alone is a token, as for every NATS
+/// client.
+fn user_of(server: &ServerAddr) -> Option<UrlUser> {
+    let user = unescape(server.username()?);
+    Some((user, server.password().map(unescape)))
+}
+
+/// The address without user and password: the client is told them apart from it, and writes addresses into its log.
+fn without_user(server: ServerAddr) -> ServerAddr {
+    let mut url = server.clone().into_inner();
+    // Neither can fail for an address with a host, which every one has.
+    let _named = (url.set_username(""), url.set_password(None));
+    ServerAddr::from_url(url).unwrap_or(server)
+}
+
+fn is_prefix(prefix: &str) -> bool {
+    prefix.split('.').all(|token| {
+        !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'*' | b'>'))
+    }) && !prefix.starts_with('$')
+}
+
+/// The URL without the user and password that it may hold.
+fn redacted(url: &str) -> String {
+    match url.rsplit_once('@') {
+        Some((_, host)) => format!("…@{host}"),
+        None => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn mistake(change: impl FnOnce(&mut NatsSettings)) -> Option<NatsError> {
+        let mut settings = NatsSettings::new(vec!["nats://127.0.0.1:4222".to_owned()]);
+        change(&mut settings);
+        options(&settings).err()
+    }
+
+    #[test]
+    fn the_addresses_that_the_client_gets_hold_no_secret() {
+        let urls = ["nats://u:secret@a:4222", "tls://secret@b", "nats://c:4223", "u:secret@[::1]:4222"];
+        let settings = NatsSettings::new(urls.map(str::to_owned).to_vec());
+        let (servers, _) = options(&settings).expect("good settings");
+        assert!(!format!("{servers:?}").contains("secret"), "{servers:?}");
+        let addresses: Vec<_> = servers.iter().map(|server| (server.host().to_owned(), server.port())).collect();
+        let expected = [("a", 4222), ("b", 4222), ("c", 4223), ("::1", 4222)];
+        assert_eq!(addresses, expected.map(|(host, port)| (host.to_owned(), port)));
+        assert!(servers[1].tls_required());
+    }
+
+    #[test]
+    fn every_mistake_in_the_settings_is_told_apart() {
+        assert_eq!(mistake(|_| ()), None);
+        assert_eq!(mistake(|s| s.servers.clear()), Some(NatsError::NoServer));
+        assert_eq!(
+            mistake(|s| s.servers = vec!["nats://u:secret@host:port".to_owned()]),
+            Some(NatsError::Server("…@host:port".to_owned()))
+        );
+        for prefix in ["", "a..b", "a.", "a.*", ">", "a b", "$JS"] {
+            assert_eq!(mistake(|s| s.prefix = prefix.to_owned()), Some(NatsError::Prefix(prefix.to_owned())));
+            assert_eq!(mistake(|s| s.inbox_prefix = prefix.to_owned()), Some(NatsError::Prefix(prefix.to_owned())));
+        }
+        let missing = PathBuf::from("/nonexistent/creds");
+        let unreadable = NatsError::Unreadable(missing.clone(), std::io::ErrorKind::NotFound);
+        assert_eq!(mistake(|s| s.credentials = Some(NatsMaterial::File(missing))), Some(unreadable));
+        assert_eq!(mistake(|s| s.credentials = Some(NatsMaterial::Text("x".to_owned()))), Some(NatsError::Credentials));
+    }
+}

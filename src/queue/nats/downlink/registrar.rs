@@ -1,0 +1,348 @@
+//! Interests of sessions, and the proof that the server has them.
+
+use std::collections::{HashSet, VecDeque};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Duration;
+
+use async_nats::{Client, Message, Subject};
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::subscription::{Incoming, Subscription};
+use super::{Request, Shared};
+use crate::protocol::downlink::DownlinkEvent;
+use crate::queue::nats::connection::{self, Link, Listener};
+
+/// An interest that the server has not confirmed by then is taken for granted: CONNECT must not wait for a server that
+/// does not answer.
+const BARRIER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Subscriptions that were refused are asked for again this much later, on the same connection.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Subscriptions that are asked for again one by one. Where more were refused, all are asked for once these are taken: the
+/// client tells of at most 128 refusals at once, and not of the others.
+const REFUSED_MAX: usize = 100;
+
+/// All are asked for this often while some stay refused: others may be allowed by then.
+const RETRY_ALL: Duration = Duration::from_secs(30);
+
+/// Subscribes, and tells sessions when the server has their interest.
+pub(super) struct Registrar {
+    shared: Rc<Shared>,
+    client: Client,
+    link: tokio::sync::watch::Receiver<Link>,
+    seen: Link,
+    echo: String,
+    barriers: Listener,
+    sent: u64,
+    waiting: VecDeque<Unconfirmed>,
+    /// Not subscribed because the server was away.
+    deferred: Vec<Bytes>,
+    refused: Refused,
+}
+
+/// Subscriptions that the server has refused, or taken away when its configuration changed. It says so once and never
+/// gives them back by itself.
+#[derive(Debug, Default)]
+struct Refused {
+    subjects: HashSet<Bytes>,
+    /// When they are asked for again, or it is looked whether they were taken.
+    retry_at: Option<Instant>,
+    /// Since when more were refused than these, and all have to be asked for.
+    more_since: Option<Instant>,
+    /// Whether they were asked for again and none was refused since.
+    is_taken: bool,
+}
+
+impl Refused {
+    fn add(&mut self, subject: Bytes) {
+        self.is_taken = false;
+        self.retry_at.get_or_insert_with(|| Instant::now() + RETRY);
+        if self.subjects.len() < REFUSED_MAX {
+            self.subjects.insert(subject);
+        } else if !self.subjects.contains(&subject) {
+            self.more_since.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Takes what is to be asked for now; `None` means all.
+    fn take(&mut self) -> Option<HashSet<Bytes>> {
+        let subjects = std::mem::take(&mut self.subjects);
+        self.retry_at = None;
+        let Some(since) = self.more_since else { return Some(subjects) };
+        if self.is_taken || since.elapsed() >= RETRY_ALL {
+            self.more_since = None;
+            return None;
+        }
+        self.is_taken = true;
+        self.retry_at = Some(Instant::now() + RETRY);
+        Some(subjects)
+    }
+}
+
+/// Interests before one barrier.
+struct Unconfirmed {
+    barrier: u64,
+    deadline: Instant,
+    subjects: Vec<Bytes>,
+    /// The greatest number of those that the worker waits for.
+    fence: Option<u64>,
+}
+
+impl Registrar {
+    /// `barriers` is the subscription of `echo`.
+    pub(super) fn new(
+        shared: Rc<Shared>,
+        client: Client,
+        link: watch::Receiver<Link>,
+        echo: String,
+        barriers: Listener,
+    ) -> Self {
+        let (waiting, deferred, refused) = (VecDeque::new(), Vec::new(), Refused::default());
+        Self { shared, client, link, seen: Link::default(), echo, barriers, sent: 0, waiting, deferred, refused }
+    }
+
+    /// Ends when the worker does not take events any more.
+    pub(super) async fn run(mut self) {
+        // The first connection takes milliseconds; devices that come meanwhile are worth the proof.
+        let _ = tokio::time::timeout(BARRIER_TIMEOUT, connection::connected(&mut self.link)).await;
+        self.seen = *self.link.borrow_and_update();
+        loop {
+            let deadline = self.waiting.front().map(|unconfirmed| unconfirmed.deadline);
+            let go_on = tokio::select! {
+                changed = self.link.changed() => changed.is_ok() && self.follow_link().await,
+                Some(message) = self.barriers.next() => self.confirm_until(number(&message)).await,
+                () = until(deadline) => self.give_up_waiting("the server is slow").await,
+                () = until(self.refused.retry_at) => {
+                    self.retry_refused();
+                    true
+                }
+                request = poll_fn(|cx| self.shared.requests.poll_pop(cx)) => self.serve(request).await,
+            };
+            if !go_on {
+                return;
+            }
+        }
+    }
+
+    async fn follow_link(&mut self) -> bool {
+        let now = *self.link.borrow_and_update();
+        let was_lost = !now.connected || now.connects != self.seen.connects;
+        self.seen = now;
+        if now.connected {
+            for subject in self.deferred.drain(..) {
+                self.shared.requests.push(Request::Subscribe(subject));
+            }
+        }
+        // Barriers and subscriptions on the lost connection prove nothing; the client repeats the subscriptions.
+        !was_lost || self.give_up_waiting("the server is away").await
+    }
+
+    /// Serves this request and all others that are there, behind one barrier.
+    async fn serve(&mut self, first: Request) -> bool {
+        let mut subjects = Vec::new();
+        let mut unproved = Vec::new();
+        let mut fence: Option<u64> = None;
+        let mut next = Some(first);
+        while let Some(request) = next {
+            match request {
+                Request::Tell(token) => {
+                    if self.shared.events.send(DownlinkEvent::Attached(token)).await.is_err() {
+                        return false;
+                    }
+                }
+                Request::Fence(number) => fence = fence.max(Some(number)),
+                Request::Unsubscribe(subscription) => self.unsubscribe(&subscription).await,
+                Request::Again(subject) => self.refused.add(subject),
+                Request::Subscribe(subject) => {
+                    if self.shared.interests.borrow().needs_subscription(&subject) {
+                        match self.subscribe(&subject).await {
+                            Subscribed::Sent => subjects.push(subject),
+                            Subscribed::Deferred => {
+                                self.deferred.push(subject.clone());
+                                unproved.push(subject);
+                            }
+                            Subscribed::Impossible => return false,
+                        }
+                    }
+                }
+            }
+            next = self.shared.requests.pop();
+        }
+        if !unproved.is_empty() && !self.tell_unproved(unproved, "the server is away").await {
+            return false;
+        }
+        if subjects.is_empty() && fence.is_none() {
+            return true;
+        }
+        self.sent += 1;
+        let deadline = Instant::now() + BARRIER_TIMEOUT;
+        self.waiting.push_back(Unconfirmed { barrier: self.sent, deadline, subjects, fence });
+        let barrier = Bytes::copy_from_slice(&self.sent.to_be_bytes());
+        let (mut link, seen) = (self.link.clone(), self.seen);
+        tokio::select! {
+            biased;
+            // The turn of `run` that follows sees the change and lets the sessions in.
+            () = connection::lost(&mut link, seen) => true,
+            sent = self.client.publish(self.echo.clone(), barrier) => sent.is_ok(),
+        }
+    }
+
+    /// Asks again for what was refused.
+    fn retry_refused(&mut self) {
+        let all = || self.shared.interests.borrow().subjects().cloned().collect();
+        for subject in self.refused.take().unwrap_or_else(all) {
+            let refused = self.shared.interests.borrow_mut().renew(&subject);
+            if let Some(subscription) = refused {
+                subscription.end(&self.shared.ending);
+                self.shared.requests.push(Request::Unsubscribe(subscription));
+                self.shared.requests.push(Request::Subscribe(subject));
+            }
+        }
+    }
+
+    async fn subscribe(&mut self, subject: &Bytes) -> Subscribed {
+        let Ok(name) = Subject::try_from(subject.clone()) else { return Subscribed::Impossible };
+        let (mut link, seen) = (self.link.clone(), self.seen);
+        // The client takes operations while the server is away, until its line is full; then it would make every
+        // CONNECT wait.
+        let subscriber = tokio::select! {
+            biased;
+            () = connection::lost(&mut link, seen) => return Subscribed::Deferred,
+            subscribed = self.client.subscribe(name) => match subscribed {
+                Ok(subscriber) => subscriber,
+                Err(error) => {
+                    // Tokens are percent-encoded, so only the end of the connection's task is left as a cause.
+                    tracing::debug!(%error, "a subscription was not taken");
+                    return Subscribed::Impossible;
+                }
+            },
+        };
+        let subscription = Subscription::new(subscriber);
+        let unwanted = self.shared.interests.borrow_mut().subscribed(subject, subscription.clone());
+        if let Some(unwanted) = unwanted {
+            unwanted.end(&self.shared.ending);
+            self.shared.requests.push(Request::Unsubscribe(unwanted));
+        }
+        // Fails only when the task that takes it has ended with all others.
+        let _ended = self.shared.subscriptions.send(Incoming { subject: subject.clone(), subscription });
+        Subscribed::Sent
+    }
+
+    /// Before any later subscription of the same subject: a command must not come on both.
+    async fn unsubscribe(&self, subscription: &Subscription) {
+        let mut link = self.link.clone();
+        loop {
+            if std::future::poll_fn(|cx| Poll::Ready(subscription.unsubscribe(cx))).await {
+                return;
+            }
+            // A line that is full empties soon, unless the server is away.
+            if connection::lost(&mut link, self.seen).now_or_never().is_some() {
+                return subscription.give_up();
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn confirm_until(&mut self, barrier: u64) -> bool {
+        while self.waiting.front().is_some_and(|unconfirmed| unconfirmed.barrier <= barrier) {
+            let Some(unconfirmed) = self.waiting.pop_front() else { break };
+            if !self.tell(unconfirmed.subjects).await {
+                return false;
+            }
+            self.end_fence(unconfirmed.fence);
+        }
+        true
+    }
+
+    async fn give_up_waiting(&mut self, cause: &'static str) -> bool {
+        while let Some(unconfirmed) = self.waiting.pop_front() {
+            if !self.tell_unproved(unconfirmed.subjects, cause).await {
+                return false;
+            }
+            self.end_fence(unconfirmed.fence);
+        }
+        true
+    }
+
+    fn end_fence(&self, fence: Option<u64>) {
+        if let Some(number) = fence {
+            // Commands that came before the barrier may still wait.
+            self.shared.backlog.push_fence(number);
+        }
+    }
+
+    async fn tell_unproved(&self, subjects: Vec<Bytes>, cause: &'static str) -> bool {
+        tracing::debug!(cause, sessions = subjects.len(), "interests are not confirmed");
+        let sessions = u64::try_from(subjects.len()).unwrap_or(u64::MAX);
+        self.shared.stats.unconfirmed_interests.fetch_add(sessions, Ordering::Relaxed);
+        self.tell(subjects).await
+    }
+
+    async fn tell(&self, subjects: Vec<Bytes>) -> bool {
+        for subject in subjects {
+            let session = self.shared.interests.borrow_mut().confirm(&subject);
+            if let Some(token) = session
+                && self.shared.events.send(DownlinkEvent::Attached(token)).await.is_err()
+            {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// What became of a subscription.
+enum Subscribed {
+    /// It is on its way to the server, and a barrier sent now comes after it.
+    Sent,
+    /// The server is away.
+    Deferred,
+    /// The client has ended.
+    Impossible,
+}
+
+fn number(barrier: &Message) -> u64 {
+    barrier.payload.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refuse(refused: &mut Refused, count: usize) {
+        (0..count).for_each(|number| refused.add(Bytes::from(format!("jetlinks.command.product1.device{number}.>"))));
+    }
+
+    #[test]
+    fn what_was_refused_is_asked_for_alone_and_all_as_soon_as_it_is_taken_where_more_was_refused() {
+        let mut refused = Refused::default();
+        let asked = |refused: &mut Refused| refused.take().map(|subjects| subjects.len());
+        refuse(&mut refused, REFUSED_MAX);
+        assert_eq!((asked(&mut refused), refused.retry_at), (Some(REFUSED_MAX), None));
+        refuse(&mut refused, REFUSED_MAX + 1);
+        for _attempt in 0..3 {
+            assert!(refused.retry_at.is_some());
+            assert_eq!(asked(&mut refused), Some(REFUSED_MAX));
+            refuse(&mut refused, REFUSED_MAX);
+        }
+        assert_eq!(asked(&mut refused), Some(REFUSED_MAX));
+        assert!(refused.retry_at.is_some(), "it is looked whether they were taken");
+        assert_eq!((asked(&mut refused), refused.retry_at), (None, None));
+        refuse(&mut refused, 1);
+        assert_eq!(asked(&mut refused), Some(1));
+    }
+}
