@@ -34,7 +34,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use self::certificates::Certificates;
-use self::coordination::Coordination;
+use self::coordination::CoordinationThread;
 pub use self::descriptors::raise_limit as raise_open_files;
 use self::queues::Queues;
 pub use self::queues::{check_kafka, check_nats};
@@ -157,7 +157,7 @@ fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> a
     runtime.spawn(certificates.follow(metrics.certificates(), clock));
     let tracing = Tracing::start(export, config.tracing.sample_ratio, &metrics)?;
     let notices = if config.coordinates() {
-        let coordination = Coordination {
+        let coordination = CoordinationThread {
             settings: queues.nats().clone(),
             replica_id: replica_id.to_owned(),
             directory: directory.clone(),

@@ -1,9 +1,11 @@
 //! Several replicas as one bridge: which of them holds a device, and what they tell each other about it.
 //!
-//! [`claim`] decides, without I/O; the rest is what one replica knows of its own sessions.
+//! [`claim`] decides about two sessions, [`Coordination`] about everything that a replica hears; both without I/O. The rest
+//! is what one replica knows of its own sessions.
 
 pub mod claim;
-
+#[cfg(feature = "bridge")]
+mod coordination;
 #[cfg(feature = "bridge")]
 mod directory;
 #[cfg(feature = "bridge")]
@@ -22,10 +24,10 @@ mod reconnects;
 mod takeovers;
 
 #[cfg(feature = "bridge")]
+pub use self::coordination::{ChannelEvent, ClaimChannel, Coordination, Output, Report, coordinate};
+#[cfg(feature = "bridge")]
 pub use self::directory::{Directory, Entered, Entry};
 #[cfg(feature = "bridge")]
 pub use self::freeze::Freeze;
-#[cfg(feature = "bridge")]
-pub use self::late::LateSessions;
 #[cfg(feature = "bridge")]
 pub use self::mailbox::{Mail, Mailbox, Notice};

@@ -1,7 +1,7 @@
 //! What replicas tell each other over NATS: claims, and commands for a device that another replica holds.
 
-mod coordination;
+mod claims;
 mod requests;
 
-pub use coordination::{Heard, NatsCoordination};
+pub use claims::NatsClaims;
 pub use requests::{NatsAnswer, NatsEnvelope, NatsRequest, NatsRequests};
