@@ -12,7 +12,6 @@ mod coap;
 mod coordination;
 mod counts;
 mod descriptors;
-mod hand_over;
 mod listeners;
 mod meter;
 mod queues;

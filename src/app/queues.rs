@@ -7,7 +7,6 @@ use anyhow::Context as _;
 use tokio::sync::mpsc;
 
 use super::counts::QueueStats;
-use super::hand_over::HandOverDownlink;
 use super::settings;
 use crate::config::{CommandQueue, Config, UplinkQueue};
 use crate::protocol::downlink::{Downlink, DownlinkEvent, Outcome, Recipient, Ticket};
@@ -15,7 +14,9 @@ use crate::protocol::envelope::{Encoder, Mode};
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::trace::Tracer;
 use crate::protocol::uplink::{Addressing, Inbox, Token, Uplink};
-use crate::queue::kafka::{KafkaCommandStats, KafkaCommands, KafkaDownlink, KafkaSettings, KafkaStats, KafkaUplink};
+use crate::queue::kafka::{
+    HandOverDownlink, KafkaCommandStats, KafkaCommands, KafkaDownlink, KafkaSettings, KafkaStats, KafkaUplink,
+};
 use crate::queue::nats::{NatsDownlink, NatsSettings, NatsStats, NatsUplink};
 use crate::queue::stdio::{StdioDownlink, StdioInput, StdioStats, StdioUplink, StdioWriter, Undelivered};
 use crate::replica::Directory;
@@ -124,7 +125,7 @@ impl Queues {
                     Box::new(KafkaDownlink::new(kafka, events))
                 } else {
                     let nats = NatsDownlink::start(&self.nats, events, self.nats_commands.clone())?;
-                    Box::new(HandOverDownlink { nats, kafka })
+                    Box::new(HandOverDownlink::new(kafka, nats))
                 }
             }
         })

@@ -9,6 +9,7 @@ use crate::queue;
 use crate::queue::kafka::{KafkaCommandSettings, KafkaSettings};
 use crate::queue::nats::{ConnectionLog, NatsError, NatsMaterial, NatsSettings, NatsTlsSettings, StreamDefaults};
 use crate::registry::{ConnectionObserver, HttpRegistrySettings, NatsRegistrySettings};
+use crate::replica::HandOverSettings;
 use crate::telemetry::span::{Destinations, MessagingSystem, SpanSettings};
 
 /// Time by which Kafka gives a record up before its connection is closed for it: by then no copy of it may follow.
@@ -82,7 +83,7 @@ pub fn kafka_commands(config: &Config, name: &str) -> Option<KafkaCommandSetting
         max_age: config.commands.max_age,
         timeout: config.commands.timeout,
         timeout_max: config.commands.timeout_max,
-        hand_over: config.coordinates().then(|| nats(config, name)),
+        hand_over: config.coordinates().then(|| Arc::new(nats(config, name)) as Arc<dyn HandOverSettings>),
     })
 }
 

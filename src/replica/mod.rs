@@ -1,7 +1,7 @@
 //! Several replicas as one bridge: which of them holds a device, and what they tell each other about it.
 //!
-//! [`claim`] decides about two sessions, [`Coordination`] about everything that a replica hears; both without I/O. The rest
-//! is what one replica knows of its own sessions.
+//! [`claim`] decides about two sessions, [`Coordination`] about everything that a replica hears; both without I/O.
+//! [`HandOver`] brings a command to the replica that holds its device. The rest is what one replica knows of its own sessions.
 
 pub mod claim;
 #[cfg(feature = "bridge")]
@@ -10,6 +10,8 @@ mod coordination;
 mod directory;
 #[cfg(feature = "bridge")]
 mod freeze;
+#[cfg(feature = "bridge")]
+mod hand_over;
 #[cfg(feature = "bridge")]
 mod late;
 #[cfg(feature = "bridge")]
@@ -29,5 +31,7 @@ pub use self::coordination::{ChannelEvent, ClaimChannel, Coordination, Output, R
 pub use self::directory::{Directory, Entered, Entry};
 #[cfg(feature = "bridge")]
 pub use self::freeze::Freeze;
+#[cfg(feature = "bridge")]
+pub use self::hand_over::{ForeignOutcome, HandOver, HandOverAnswer, HandOverRequest, HandOverSettings};
 #[cfg(feature = "bridge")]
 pub use self::mailbox::{Mail, Mailbox, Notice};

@@ -205,6 +205,6 @@ fn settings_that_cannot_be_used_are_mistakes_at_start() {
     assert!(group.as_deref().is_some_and(|text| text.contains("group.id")), "{group:?}");
     let timeout = refused(|settings| settings.kafka.properties.push(("session.timeout.ms".to_owned(), "x".to_owned())));
     assert!(timeout.as_deref().is_some_and(|text| text.contains("session.timeout.ms")), "{timeout:?}");
-    let nats = refused(|settings| settings.hand_over = Some(NatsSettings::new(Vec::new())));
+    let nats = refused(|settings| settings.hand_over = Some(Arc::new(NatsSettings::new(Vec::new()))));
     assert!(nats.as_deref().is_some_and(|text| text.contains("NATS")), "{nats:?}");
 }

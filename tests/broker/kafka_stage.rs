@@ -15,6 +15,7 @@ use jetlinks_bridge::queue::kafka::{
 };
 use jetlinks_bridge::queue::nats::{NatsDownlink, NatsSettings};
 use jetlinks_bridge::queue::{ReadError, ReadFrom, Stored};
+use jetlinks_bridge::replica::HandOverSettings;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -42,7 +43,8 @@ pub(crate) fn settings(kafka: &Kafka, nats: Option<&Nats>) -> KafkaCommandSettin
     let mut client = KafkaSettings::new(kafka.brokers());
     client.properties.push(("broker.address.family".to_owned(), "v4".to_owned()));
     client.client_id = format!("replica-{}", NEXT.fetch_add(1, Ordering::Relaxed));
-    KafkaCommandSettings::new(client, nats.map(|nats| NatsSettings::new(vec![nats.url()])))
+    let hand_over = nats.map(|nats| Arc::new(NatsSettings::new(vec![nats.url()])) as Arc<dyn HandOverSettings>);
+    KafkaCommandSettings::new(client, hand_over)
 }
 
 /// A replica with one worker, which is the test.

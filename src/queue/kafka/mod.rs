@@ -13,7 +13,9 @@ mod stats;
 mod uplink;
 
 pub use caller::KafkaCaller;
-pub use downlink::{KafkaAnswers, KafkaCommandSettings, KafkaCommandStats, KafkaCommands, KafkaDownlink};
+pub use downlink::{
+    HandOverDownlink, KafkaAnswers, KafkaCommandSettings, KafkaCommandStats, KafkaCommands, KafkaDownlink,
+};
 pub use error::KafkaError;
 pub use reader::KafkaReader;
 pub use settings::KafkaSettings;

@@ -19,7 +19,7 @@ pub use connection::{ConnectionLog, NatsMaterial, options};
 pub use downlink::NatsDownlink;
 pub use error::NatsError;
 pub use reader::NatsReader;
-pub use replicas::{NatsAnswer, NatsClaims, NatsEnvelope, NatsRequest, NatsRequests};
+pub use replicas::NatsClaims;
 pub use settings::{NatsSettings, NatsTlsSettings, StreamDefaults};
 pub use stats::NatsStats;
 pub use uplink::{Acknowledgement, Answerer, NatsUplink, StreamIdentity};

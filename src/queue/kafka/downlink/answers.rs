@@ -110,3 +110,64 @@ impl Downlink for KafkaDownlink {
         self.answers.answer(ticket, outcome);
     }
 }
+
+/// One worker's way to the commands where replicas hand them over: another queue brings those of other replicas. Devices are found
+/// by their interest there; each outcome goes back to the queue that its command came from.
+#[derive(Debug)]
+pub struct HandOverDownlink<D> {
+    /// Takes the outcomes of commands that this replica has read.
+    answers: KafkaAnswers,
+    /// Declares the interests.
+    other: D,
+}
+
+impl<D: Downlink> HandOverDownlink<D> {
+    /// Joins the two queues. The tickets of `other` leave their highest bit clear.
+    pub fn new(answers: KafkaAnswers, other: D) -> Self {
+        Self { answers, other }
+    }
+}
+
+impl<D: Downlink> Downlink for HandOverDownlink<D> {
+    fn attach(&mut self, token: Token, addresses: &[(ProductId, DeviceId)]) {
+        self.other.attach(token, addresses);
+    }
+
+    fn detach(&mut self, token: Token) {
+        self.other.detach(token);
+    }
+
+    fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
+        if KafkaAnswers::owns(ticket) {
+            self.answers.answer(ticket, outcome);
+        } else {
+            self.other.answer(ticket, outcome);
+        }
+    }
+
+    fn held_bytes(&self, ticket: Ticket) -> usize {
+        // What is kept of a record is counted where it was read.
+        if KafkaAnswers::owns(ticket) { 0 } else { self.other.held_bytes(ticket) }
+    }
+
+    fn availability(&self) -> Availability {
+        // Away counts most, then starting.
+        match (self.other.availability(), self.answers.availability()) {
+            (Availability::Away, _) | (_, Availability::Away) => Availability::Away,
+            (Availability::Starting, _) | (_, Availability::Starting) => Availability::Starting,
+            (Availability::Ok, Availability::Ok) => Availability::Ok,
+        }
+    }
+
+    fn fence(&mut self, number: u64) -> bool {
+        self.other.fence(number)
+    }
+
+    fn reassert(&mut self, token: Token) {
+        self.other.reassert(token);
+    }
+
+    fn is_settled(&self) -> bool {
+        self.other.is_settled()
+    }
+}

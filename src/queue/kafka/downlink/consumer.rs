@@ -260,7 +260,7 @@ mod tests {
 
     fn settings() -> KafkaCommandSettings {
         let kafka = KafkaSettings::new("127.0.0.1:9092".to_owned());
-        KafkaCommandSettings::new(kafka, Some(NatsSettings::new(vec!["nats://127.0.0.1:4222".to_owned()])))
+        KafkaCommandSettings::new(kafka, Some(Arc::new(NatsSettings::new(vec!["nats://127.0.0.1:4222".to_owned()]))))
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! 3. `deliver` hears that Kafka has it; only then is the record answered. What Kafka gives back is sent again.
 
 use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,7 +20,7 @@ use super::given::Given;
 use super::outgoing::Outgoing;
 use super::partitions::{Origin, Partitions};
 use super::producer::{Delivery, OutcomeProducer};
-use super::{KafkaCommandSettings, KafkaCommandStats, hand_over};
+use super::{KafkaCommandSettings, KafkaCommandStats};
 use crate::protocol::command::{Command, CommandError, CommandIdentity, UnreadableCommand};
 use crate::protocol::downlink::{Code, DownlinkEvent, Outcome, Recipient};
 use crate::protocol::envelope::Encoder;
@@ -29,7 +30,7 @@ use crate::protocol::trace::Span;
 use crate::queue::kafka::KafkaAnswers;
 use crate::queue::kafka::reader::unreadable::Unreadable;
 use crate::queue::kafka::stats::count;
-use crate::queue::nats::{NatsAnswer, NatsRequests};
+use crate::replica::{HandOver, HandOverAnswer, HandOverRequest};
 
 /// Commands under way in all; at this number nothing more is read. One costs about 600 bytes beside its record.
 pub(super) const FLIGHTS_MAX: usize = 16_384;
@@ -59,7 +60,7 @@ pub(super) struct Dispatcher {
     encoder: Encoder,
     route: Route,
     workers: Vec<mpsc::UnboundedSender<DownlinkEvent>>,
-    pub(super) requests: Option<NatsRequests>,
+    pub(super) hand_over: Option<Rc<dyn HandOver>>,
     producer: OutcomeProducer,
     pub(super) partitions: Partitions,
     flights: Flights,
@@ -78,7 +79,7 @@ impl Dispatcher {
         encoder: Encoder,
         route: Route,
         workers: Vec<mpsc::UnboundedSender<DownlinkEvent>>,
-        requests: Option<NatsRequests>,
+        hand_over: Option<Rc<dyn HandOver>>,
         producer: OutcomeProducer,
         stats: Arc<KafkaCommandStats>,
     ) -> Self {
@@ -87,7 +88,7 @@ impl Dispatcher {
             encoder,
             route,
             workers,
-            requests,
+            hand_over,
             producer,
             partitions: Partitions::default(),
             flights: Flights::default(),
@@ -101,7 +102,7 @@ impl Dispatcher {
 
     /// Whether hand-over works, where it is wanted.
     pub(super) fn is_open(&self) -> bool {
-        self.requests.as_ref().is_none_or(NatsRequests::is_open)
+        self.hand_over.as_ref().is_none_or(|hand_over| hand_over.is_open())
     }
 
     /// Whether there is room for more commands.
@@ -145,7 +146,7 @@ impl Dispatcher {
             }
         };
         // Without hand-over every replica reads every record, and one of them at most has something to say.
-        if holder.is_none() && self.requests.is_none() {
+        if holder.is_none() && self.hand_over.is_none() {
             count(&self.stats.foreign);
             self.settle(&origin);
             return;
@@ -244,14 +245,14 @@ impl Dispatcher {
         let mut identity = identity(&command);
         let span = self.begin(&mut identity);
         command.trace = identity.trace.or(command.trace);
-        let (Some(requests), Some(nats)) = (&self.requests, &self.settings.hand_over) else { return };
+        let Some(hand_over) = &self.hand_over else { return };
         let timeout = command.timeout_ms.map_or(self.settings.timeout, Duration::from_millis);
         let now = Instant::now();
         let deadline = now + timeout + MARGIN;
         let (identity, bytes, span) = (Some(identity), given.value.len(), span.map(|span| (span, now)));
         let flight = Flight { origin, identity, stage: Stage::Waiting, bytes, deadline: Some(deadline), span };
         let number = self.flights.insert(flight);
-        requests.send(hand_over::request(&nats.prefix, number, &command, &given.value, now + timeout));
+        hand_over.send(HandOverRequest::new(number, &command, &given.value, now + timeout));
         count(&self.stats.handed_over);
     }
 
@@ -267,28 +268,28 @@ impl Dispatcher {
     }
 
     /// Another replica has the outcome, or none can have it.
-    pub(super) fn answer_from_afar(&mut self, number: u64, answer: NatsAnswer) {
+    pub(super) fn answer_from_afar(&mut self, number: u64, answer: HandOverAnswer) {
         if !self.waits(number) {
             return;
         }
         match answer {
-            NatsAnswer::Envelope(envelope) if !envelope.payload.is_empty() => {
+            HandOverAnswer::Outcome(outcome) if !outcome.payload.is_empty() => {
                 let Some(identity) = self.identity(number) else { return };
-                let failure = envelope.failure.as_ref().and_then(|(code, _)| Code::from_name(code));
+                let failure = outcome.failure.as_ref().and_then(|(code, _)| Code::from_name(code));
                 self.end(number, failure);
-                let outgoing = Outgoing::handed_over(envelope, &identity);
+                let outgoing = Outgoing::handed_over(outcome, &identity);
                 self.put(number, outgoing);
             }
             // An outcome that NATS does not carry comes as its failure alone.
-            NatsAnswer::Envelope(envelope) => {
-                let (code, text) = envelope.failure.unwrap_or_default();
+            HandOverAnswer::Outcome(outcome) => {
+                let (code, text) = outcome.failure.unwrap_or_default();
                 self.put_failure(number, Code::from_name(&code).unwrap_or(Code::SystemError), &text);
             }
-            NatsAnswer::NoResponders => {
+            HandOverAnswer::NoResponders => {
                 count(&self.stats.offline);
                 self.put_failure(number, Code::ClientOffline, "no replica holds the device");
             }
-            NatsAnswer::NotSent(cause) => {
+            HandOverAnswer::NotSent(cause) => {
                 count(&self.stats.not_sent);
                 let text = format!("the command cannot be handed over: {cause}");
                 self.put_failure(number, Code::ParameterError, &text);

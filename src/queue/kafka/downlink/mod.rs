@@ -11,7 +11,6 @@ mod consumer;
 mod dispatcher;
 mod flights;
 mod given;
-mod hand_over;
 mod inspection;
 mod outgoing;
 mod partitions;
@@ -27,7 +26,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use answers::{KafkaAnswers, KafkaDownlink};
+pub use answers::{HandOverDownlink, KafkaAnswers, KafkaDownlink};
 pub use settings::KafkaCommandSettings;
 pub use stats::KafkaCommandStats;
 
@@ -74,8 +73,8 @@ impl KafkaCommands {
     /// [`KafkaError`] when the settings cannot be used.
     pub fn new(settings: KafkaCommandSettings, stats: Arc<KafkaCommandStats>) -> Result<Self, KafkaError> {
         settings.check()?;
-        if let Some(nats) = &settings.hand_over {
-            nats.check().map_err(|error| KafkaError::HandOver(error.to_string()))?;
+        if let Some(hand_over) = &settings.hand_over {
+            hand_over.check().map_err(KafkaError::HandOver)?;
         }
         let (sender, letters) = mpsc::unbounded_channel();
         let (source, state) = watch::channel(Availability::Starting);

@@ -7,7 +7,7 @@ use crate::protocol::command::CommandIdentity;
 use crate::protocol::downlink::Outcome;
 use crate::protocol::trace::TraceContext;
 use crate::queue::kafka::headers;
-use crate::queue::nats::NatsEnvelope;
+use crate::replica::ForeignOutcome;
 
 /// One outcome, kept until Kafka has acknowledged it.
 #[derive(Debug, Clone)]
@@ -52,8 +52,8 @@ impl Outgoing {
     }
 
     /// The outcome that another replica gave, in the mode in which that one writes.
-    pub(super) fn handed_over(envelope: NatsEnvelope, command: &CommandIdentity) -> Self {
-        let NatsEnvelope { payload, content_type, traceparent, mut attributes, .. } = envelope;
+    pub(super) fn handed_over(outcome: ForeignOutcome, command: &CommandIdentity) -> Self {
+        let ForeignOutcome { payload, content_type, traceparent, mut attributes, .. } = outcome;
         if !attributes.is_empty() {
             attributes.extend(content_type.map(|content_type| ("datacontenttype".to_owned(), content_type)));
         }
@@ -102,19 +102,19 @@ mod tests {
 
     #[test]
     fn a_handed_over_outcome_keeps_the_mode_of_the_replica_that_gave_it() {
-        let structured = NatsEnvelope {
+        let structured = ForeignOutcome {
             payload: Bytes::from_static(b"{}"),
             content_type: Some("application/cloudevents+json".to_owned()),
-            ..NatsEnvelope::default()
+            ..ForeignOutcome::default()
         };
         let outgoing = Outgoing::handed_over(structured, &identity());
         assert_eq!(outgoing.key.as_deref(), Some(&b"child1"[..]));
         let expected = [("content-type", "application/cloudevents+json"), ("correlation-id", "7")];
         assert_eq!(texts(&outgoing), pairs(expected));
-        let binary = NatsEnvelope {
+        let binary = ForeignOutcome {
             content_type: Some("application/json".to_owned()),
             attributes: pairs([("id", "01J"), ("source", "/product1/gw1")]),
-            ..NatsEnvelope::default()
+            ..ForeignOutcome::default()
         };
         let expected = [
             ("content-type", "application/json"),

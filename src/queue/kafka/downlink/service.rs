@@ -8,6 +8,7 @@
 //!    the replica which gets it seldom reads one of them again. The end waits for the same.
 
 use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -36,7 +37,7 @@ use crate::queue::kafka::connection::topics::{self, TopicTrouble};
 use crate::queue::kafka::connection::{Causes, Subject};
 use crate::queue::kafka::reader::unreadable::{Unreadable, is_about_a_batch};
 use crate::queue::kafka::stats::count;
-use crate::queue::nats::{NatsAnswer, NatsRequests};
+use crate::replica::{HandOver, HandOverAnswer};
 
 /// How often deadlines are looked at, and whether NATS is there.
 const TICK: Duration = Duration::from_millis(50);
@@ -73,7 +74,7 @@ pub(super) struct Service {
 enum Event {
     Letter(Option<Letter>),
     Delivery(u64, super::producer::Delivery),
-    Answer(u64, NatsAnswer),
+    Answer(u64, HandOverAnswer),
     Record(Result<Given, ClientError>),
     Partitions(Vec<i32>),
     /// Whether Kafka has answered.
@@ -128,8 +129,8 @@ impl Service {
             }
         };
         LocalSet::new().block_on(&runtime, async move {
-            let requests = match self.settings.hand_over.as_ref().map(|nats| NatsRequests::start(nats, FLIGHTS_MAX)) {
-                Some(Ok(requests)) => Some(requests),
+            let hand_over = match self.settings.hand_over.as_ref().map(|settings| settings.start(FLIGHTS_MAX)) {
+                Some(Ok(hand_over)) => Some(hand_over),
                 None => None,
                 Some(Err(error)) => {
                     tracing::error!(%error, "commands cannot be handed over");
@@ -138,7 +139,7 @@ impl Service {
             };
             let workers = workers.into_iter().map(forward).collect();
             let (settings, stats) = (self.settings.clone(), Arc::clone(&self.stats));
-            let dispatcher = Dispatcher::new(settings, encoder, route, workers, requests, producer, stats);
+            let dispatcher = Dispatcher::new(settings, encoder, route, workers, hand_over, producer, stats);
             let Some(consumer) = self.make_consumer().await else { return };
             let run = Run {
                 consumer,
@@ -242,7 +243,7 @@ impl Service {
             let event = tokio::select! {
                 letter = self.letters.recv() => Event::Letter(letter),
                 Some((number, delivery)) = self.deliveries.recv() => Event::Delivery(number, delivery),
-                (number, answer) = next_answer(run.dispatcher.requests.as_ref()) => Event::Answer(number, answer),
+                (number, answer) = next_answer(run.dispatcher.hand_over.as_deref()) => Event::Answer(number, answer),
                 record = run.consumer.recv() => Event::Record(record.map(|message| Given::of(&message))),
                 () = run.consumer.context().changed() => Event::Change,
                 found = found(&mut looking) => Event::Partitions(found),
@@ -560,9 +561,9 @@ fn forward(events: mpsc::Sender<DownlinkEvent>) -> mpsc::UnboundedSender<Downlin
     sender
 }
 
-async fn next_answer(requests: Option<&NatsRequests>) -> (u64, NatsAnswer) {
-    match requests {
-        Some(requests) => requests.next().await,
+async fn next_answer(hand_over: Option<&dyn HandOver>) -> (u64, HandOverAnswer) {
+    match hand_over {
+        Some(hand_over) => poll_fn(|cx| hand_over.poll_answer(cx)).await,
         None => std::future::pending().await,
     }
 }

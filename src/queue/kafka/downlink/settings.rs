@@ -1,12 +1,13 @@
 //! What the commands from Kafka are told.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::queue::kafka::KafkaSettings;
-use crate::queue::nats::NatsSettings;
+use crate::replica::HandOverSettings;
 
 /// Parameters of the consumer of commands and of the producer of outcomes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct KafkaCommandSettings {
     /// How to reach Kafka. Its rejected topic takes what cannot be read as a command; its uplink topic is not used.
     pub kafka: KafkaSettings,
@@ -24,12 +25,12 @@ pub struct KafkaCommandSettings {
     pub timeout_max: Duration,
     /// How to reach the replica that holds a device. `None`: every replica reads every command and keeps to its own
     /// devices.
-    pub hand_over: Option<NatsSettings>,
+    pub hand_over: Option<Arc<dyn HandOverSettings>>,
 }
 
 impl KafkaCommandSettings {
     /// Settings with every default of the contract.
-    pub fn new(kafka: KafkaSettings, hand_over: Option<NatsSettings>) -> Self {
+    pub fn new(kafka: KafkaSettings, hand_over: Option<Arc<dyn HandOverSettings>>) -> Self {
         Self {
             kafka,
             command_topic: "jetlinks.command".to_owned(),

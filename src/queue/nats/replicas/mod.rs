@@ -4,4 +4,3 @@ mod claims;
 mod requests;
 
 pub use claims::NatsClaims;
-pub use requests::{NatsAnswer, NatsEnvelope, NatsRequest, NatsRequests};
