@@ -27,11 +27,13 @@ mod backoff;
 mod call;
 pub mod kafka;
 pub mod nats;
+mod slots;
 pub mod stdio;
 mod stored;
 mod throttle;
 
 pub(crate) use backoff::Backoff;
 pub use call::{Answer, CallError};
+pub(crate) use slots::Slots;
 pub use stored::{Place, ReadError, ReadFrom, Stored};
 pub(crate) use throttle::Throttle;

@@ -15,8 +15,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::flights::{Flight, Flights, Stage};
 use super::given::Given;
+use super::in_flight::{InFlight, InFlightCommand, Stage};
 use super::outgoing::Outgoing;
 use super::partitions::{Origin, Partitions};
 use super::producer::{Delivery, OutcomeProducer};
@@ -33,7 +33,7 @@ use crate::queue::kafka::stats::count;
 use crate::replica::{HandOver, HandOverAnswer, HandOverRequest};
 
 /// Commands under way in all; at this number nothing more is read. One costs about 600 bytes beside its record.
-pub(super) const FLIGHTS_MAX: usize = 16_384;
+pub(super) const IN_FLIGHT_MAX: usize = 16_384;
 
 /// Bytes of their records, and of outcomes that Kafka has not acknowledged; likewise.
 const BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -63,7 +63,7 @@ pub(super) struct Dispatcher {
     pub(super) hand_over: Option<Rc<dyn HandOver>>,
     producer: OutcomeProducer,
     pub(super) partitions: Partitions,
-    flights: Flights,
+    in_flight: InFlight,
     /// From where on to read, where that has changed.
     answered: HashMap<i32, i64>,
     again: VecDeque<(Instant, u64)>,
@@ -91,7 +91,7 @@ impl Dispatcher {
             hand_over,
             producer,
             partitions: Partitions::default(),
-            flights: Flights::default(),
+            in_flight: InFlight::default(),
             answered: HashMap::new(),
             again: VecDeque::new(),
             is_full: false,
@@ -107,15 +107,15 @@ impl Dispatcher {
 
     /// Whether there is room for more commands.
     pub(super) fn has_room(&mut self) -> bool {
-        let (flights, bytes) = (self.flights.len(), self.flights.bytes());
+        let (in_flight, bytes) = (self.in_flight.len(), self.in_flight.bytes());
         let divisor = if self.is_full { 2 } else { 1 };
-        self.is_full = flights >= FLIGHTS_MAX / divisor || bytes >= BYTES_MAX / divisor;
+        self.is_full = in_flight >= IN_FLIGHT_MAX / divisor || bytes >= BYTES_MAX / divisor;
         !self.is_full
     }
 
     /// Commands under way.
     pub(super) fn under_way(&self) -> usize {
-        self.flights.len()
+        self.in_flight.len()
     }
 
     /// Takes out the offsets from which on to read, where they have changed.
@@ -182,8 +182,7 @@ impl Dispatcher {
             ..UnreadableCommand::default()
         };
         let outcome = self.encoder.command_failed(&command);
-        let flight = Flight { origin, identity: None, stage: Stage::Waiting, bytes: 0, deadline: None, span: None };
-        let number = self.flights.insert(flight);
+        let number = self.in_flight.insert(InFlightCommand::new(origin, None));
         self.put(number, Outgoing::rejected(outcome, None));
     }
 
@@ -213,8 +212,7 @@ impl Dispatcher {
             }
         };
         self.encoder.tracer.end(span, 0, code.map(Code::as_str));
-        let flight = Flight { origin, identity, stage: Stage::Waiting, bytes: 0, deadline: None, span: None };
-        let number = self.flights.insert(flight);
+        let number = self.in_flight.insert(InFlightCommand::new(origin, identity));
         self.put(number, outgoing);
     }
 
@@ -223,15 +221,13 @@ impl Dispatcher {
         self.encoder.tracer.end(span, 0, Some(code.as_str()));
         let outcome = self.encoder.failure(&identity, code, text);
         let identity = Some(identity);
-        let flight = Flight { origin, identity, stage: Stage::Waiting, bytes: 0, deadline: None, span: None };
-        let number = self.flights.insert(flight);
+        let number = self.in_flight.insert(InFlightCommand::new(origin, identity));
         self.put(number, Outgoing::reply(outcome));
     }
 
     fn give(&mut self, origin: Origin, given: &Given, worker: usize, device: DeviceId, command: Command) {
         let (identity, bytes) = (Some(identity(&command)), given.value.len());
-        let flight = Flight { origin, identity, stage: Stage::Waiting, bytes, deadline: None, span: None };
-        let number = self.flights.insert(flight);
+        let number = self.in_flight.insert(InFlightCommand { bytes, ..InFlightCommand::new(origin, identity) });
         let ticket = Some(KafkaAnswers::ticket(number));
         let event = DownlinkEvent::Command { to: Recipient::Device(device), ticket, command: Ok(command) };
         // A worker that has ended answers nothing: the record stays unanswered, for the replica that reads it next.
@@ -248,10 +244,10 @@ impl Dispatcher {
         let Some(hand_over) = &self.hand_over else { return };
         let timeout = command.timeout_ms.map_or(self.settings.timeout, Duration::from_millis);
         let now = Instant::now();
-        let deadline = now + timeout + MARGIN;
         let (identity, bytes, span) = (Some(identity), given.value.len(), span.map(|span| (span, now)));
-        let flight = Flight { origin, identity, stage: Stage::Waiting, bytes, deadline: Some(deadline), span };
-        let number = self.flights.insert(flight);
+        let deadline = Some(now + timeout + MARGIN);
+        let in_flight = InFlightCommand { bytes, deadline, span, ..InFlightCommand::new(origin, identity) };
+        let number = self.in_flight.insert(in_flight);
         hand_over.send(HandOverRequest::new(number, &command, &given.value, now + timeout));
         count(&self.stats.handed_over);
     }
@@ -260,7 +256,7 @@ impl Dispatcher {
     pub(super) fn answer(&mut self, number: u64, outcome: Outcome) {
         if self.waits(number) {
             // What may have to stand in for this outcome belongs to the same trace.
-            if let Some(identity) = self.flights.get_mut(number).and_then(|flight| flight.identity.as_mut()) {
+            if let Some(identity) = self.in_flight.get_mut(number).and_then(|command| command.identity.as_mut()) {
                 identity.trace = outcome.trace;
             }
             self.put(number, Outgoing::reply(outcome));
@@ -299,13 +295,13 @@ impl Dispatcher {
 
     /// Forgets what the workers have not answered, after they have ended: it is read again.
     pub(super) fn forget_local(&mut self) {
-        self.flights.forget(|flight| matches!(flight.stage, Stage::Waiting) && flight.deadline.is_none());
+        self.in_flight.forget(|command| matches!(command.stage, Stage::Waiting) && command.deadline.is_none());
     }
 
     /// Looks at everything that waits for a time.
     pub(super) fn tick(&mut self) {
         let now = Instant::now();
-        while let Some(number) = self.flights.pop_expired(now) {
+        while let Some(number) = self.in_flight.pop_expired(now) {
             count(&self.stats.timed_out);
             self.put_failure(number, Code::TimeOut, "no reply in time");
         }
@@ -313,7 +309,7 @@ impl Dispatcher {
             self.producer.renew_if_needed();
         }
         while let Some((_, number)) = self.again.pop_front_if(|(when, _)| *when <= now) {
-            if let Some(Flight { stage: Stage::Answering(outgoing), .. }) = self.flights.get_mut(number) {
+            if let Some(InFlightCommand { stage: Stage::Answering(outgoing), .. }) = self.in_flight.get_mut(number) {
                 count(&self.stats.answered_again);
                 self.producer.send(number, outgoing);
             }
@@ -322,7 +318,7 @@ impl Dispatcher {
 
     /// Kafka has an outcome, or gives it back.
     pub(super) fn deliver(&mut self, number: u64, delivery: Delivery) {
-        let Some(Flight { stage: Stage::Answering(_), .. }) = self.flights.get_mut(number) else { return };
+        let Some(InFlightCommand { stage: Stage::Answering(_), .. }) = self.in_flight.get_mut(number) else { return };
         match delivery {
             Delivery::Stored => {
                 count(&self.stats.answered);
@@ -338,9 +334,9 @@ impl Dispatcher {
 
     /// Puts a short failure in the place of an outcome that Kafka never takes.
     fn substitute(&mut self, number: u64, cause: &str) {
-        let Some(flight) = self.flights.get_mut(number) else { return };
-        let is_substitute = matches!(&flight.stage, Stage::Answering(outgoing) if outgoing.is_substitute);
-        match flight.identity.clone().filter(|_| !is_substitute) {
+        let Some(command) = self.in_flight.get_mut(number) else { return };
+        let is_substitute = matches!(&command.stage, Stage::Answering(outgoing) if outgoing.is_substitute);
+        match command.identity.clone().filter(|_| !is_substitute) {
             Some(identity) => {
                 self.read_clock();
                 let text = format!("Kafka does not take the outcome: {cause}");
@@ -358,13 +354,13 @@ impl Dispatcher {
     /// Sends an outcome and keeps it until Kafka has it.
     fn put(&mut self, number: u64, outgoing: Outgoing) {
         let bytes = outgoing.held_bytes();
-        if bytes > SMALL_BYTES && self.flights.bytes().saturating_add(bytes) > OUTCOME_BYTES_MAX {
+        if bytes > SMALL_BYTES && self.in_flight.bytes().saturating_add(bytes) > OUTCOME_BYTES_MAX {
             return self.substitute(number, "too many outcomes wait for it");
         }
-        self.flights.set_bytes(number, bytes);
-        let Some(flight) = self.flights.get_mut(number) else { return };
+        self.in_flight.set_bytes(number, bytes);
+        let Some(command) = self.in_flight.get_mut(number) else { return };
         self.producer.send(number, &outgoing);
-        flight.stage = Stage::Answering(outgoing);
+        command.stage = Stage::Answering(outgoing);
     }
 
     fn put_failure(&mut self, number: u64, code: Code, text: &str) {
@@ -383,7 +379,7 @@ impl Dispatcher {
     }
 
     fn end(&mut self, number: u64, failure: Option<Code>) {
-        let span = self.flights.get_mut(number).and_then(|flight| flight.span.take());
+        let span = self.in_flight.get_mut(number).and_then(|command| command.span.take());
         if let Some((span, since)) = span {
             let took_us = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
             self.encoder.tracer.end(Some(span), took_us, failure.map(Code::as_str));
@@ -396,16 +392,16 @@ impl Dispatcher {
     }
 
     fn waits(&mut self, number: u64) -> bool {
-        self.flights.get_mut(number).is_some_and(|flight| matches!(flight.stage, Stage::Waiting))
+        self.in_flight.get_mut(number).is_some_and(|command| matches!(command.stage, Stage::Waiting))
     }
 
     fn identity(&mut self, number: u64) -> Option<Box<CommandIdentity>> {
-        self.flights.get_mut(number)?.identity.clone()
+        self.in_flight.get_mut(number)?.identity.clone()
     }
 
     fn land(&mut self, number: u64) {
-        if let Some(flight) = self.flights.remove(number) {
-            self.settle(&flight.origin);
+        if let Some(command) = self.in_flight.remove(number) {
+            self.settle(&command.origin);
         }
     }
 
@@ -482,11 +478,11 @@ mod tests {
             };
             dispatcher.answer(*number, outcome);
         }
-        assert!(dispatcher.flights.bytes() <= OUTCOME_BYTES_MAX, "{}", dispatcher.flights.bytes());
+        assert!(dispatcher.in_flight.bytes() <= OUTCOME_BYTES_MAX, "{}", dispatcher.in_flight.bytes());
         assert!(!dispatcher.has_room(), "nothing more is read");
         let kept: Vec<bool> = numbers
             .iter()
-            .map(|number| match dispatcher.flights.get_mut(*number).map(|flight| &flight.stage) {
+            .map(|number| match dispatcher.in_flight.get_mut(*number).map(|command| &command.stage) {
                 Some(Stage::Answering(outgoing)) => {
                     let text = String::from_utf8_lossy(&outgoing.payload);
                     assert!(!outgoing.is_substitute || text.contains("SYSTEM_ERROR"), "{text}");

@@ -9,8 +9,8 @@
 mod answers;
 mod consumer;
 mod dispatcher;
-mod flights;
 mod given;
+mod in_flight;
 mod inspection;
 mod outgoing;
 mod partitions;

@@ -23,7 +23,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::answers::Letter;
 use super::consumer::{self, Change, CommandConsumer, QUESTION, all_partitions, ends, list};
-use super::dispatcher::{Dispatcher, FLIGHTS_MAX, Route};
+use super::dispatcher::{Dispatcher, IN_FLIGHT_MAX, Route};
 use super::given::Given;
 use super::inspection::Inspection;
 use super::producer::{Deliveries, OutcomeProducer};
@@ -129,7 +129,7 @@ impl Service {
             }
         };
         LocalSet::new().block_on(&runtime, async move {
-            let hand_over = match self.settings.hand_over.as_ref().map(|settings| settings.start(FLIGHTS_MAX)) {
+            let hand_over = match self.settings.hand_over.as_ref().map(|settings| settings.start(IN_FLIGHT_MAX)) {
                 Some(Ok(hand_over)) => Some(hand_over),
                 None => None,
                 Some(Err(error)) => {

@@ -16,7 +16,6 @@ mod backlog;
 mod interests;
 mod registrar;
 mod subscription;
-mod tickets;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -35,7 +34,6 @@ use self::backlog::{Backlog, Next, Waiting};
 use self::interests::Interests;
 use self::registrar::Registrar;
 use self::subscription::{Incoming, Subscription};
-use self::tickets::Tickets;
 use super::connection::{self, Capacity, Control, IfRefused, Violation};
 use super::line::Line;
 use super::stats::count;
@@ -46,6 +44,7 @@ use crate::protocol::command::{Command, with_fields_of_raw, with_headers};
 use crate::protocol::downlink::{Code, Downlink, DownlinkEvent, Outcome, Recipient, Ticket};
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::uplink::{Availability, Token};
+use crate::queue::Slots;
 
 /// Operations that wait for the connection's task.
 const OPERATIONS: usize = 2048;
@@ -91,7 +90,8 @@ struct Shared {
     /// `jetlinks.`
     own: String,
     interests: RefCell<Interests>,
-    tickets: RefCell<Tickets>,
+    /// Reply subjects of callers that wait for an outcome, by ticket. A ticket is good for one outcome.
+    callers: RefCell<Slots<Subject>>,
     requests: Line<Request>,
     /// To the task that takes commands in. Bounded by the interests of the worker.
     subscriptions: mpsc::UnboundedSender<Incoming>,
@@ -141,7 +141,7 @@ impl NatsDownlink {
             prefix: format!("{}.command.", settings.prefix),
             own: format!("{}.", settings.prefix),
             interests: RefCell::default(),
-            tickets: RefCell::default(),
+            callers: RefCell::default(),
             requests: Line::default(),
             subscriptions,
             backlog: Arc::new(Backlog::new(Arc::clone(&stats))),
@@ -212,11 +212,12 @@ impl Downlink for NatsDownlink {
     }
 
     fn held_bytes(&self, ticket: Ticket) -> usize {
-        self.shared.tickets.borrow().held_bytes(ticket)
+        let callers = self.shared.callers.borrow();
+        callers.get(ticket.0).map_or(0, |reply| Slots::<Subject>::SLOT_BYTES + reply.len())
     }
 
     fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
-        let Some(reply) = self.shared.tickets.borrow_mut().redeem(ticket) else { return };
+        let Some(reply) = self.shared.callers.borrow_mut().remove(ticket.0) else { return };
         if self.shared.answers.len() >= ANSWERS_MAX {
             count(&self.shared.stats.answers_dropped);
             return;
@@ -342,7 +343,7 @@ fn event(shared: &Shared, waiting: Waiting) -> Option<DownlinkEvent> {
         let text = format!("the reply subject has more than {REPLY_BYTES_MAX} bytes");
         command = command.and_then(|command| Err(command.refused(text)));
     }
-    let ticket = reply.map(|reply| shared.tickets.borrow_mut().issue(reply));
+    let ticket = reply.map(|reply| Ticket(shared.callers.borrow_mut().insert(reply)));
     let to = session.map_or(Recipient::Ended, Recipient::Session);
     Some(DownlinkEvent::Command { to, ticket, command })
 }
