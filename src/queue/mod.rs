@@ -26,6 +26,7 @@
 mod backoff;
 mod call;
 pub mod kafka;
+mod last_trouble;
 pub mod nats;
 mod slots;
 pub mod stdio;
@@ -34,6 +35,7 @@ mod throttle;
 
 pub(crate) use backoff::Backoff;
 pub use call::{Answer, CallError};
+pub(crate) use last_trouble::LastTrouble;
 pub(crate) use slots::Slots;
 pub use stored::{Place, ReadError, ReadFrom, Stored};
 pub(crate) use throttle::Throttle;

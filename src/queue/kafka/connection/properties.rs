@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::BaseConsumer;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, DefaultConsumerContext};
 use rdkafka::error::KafkaError as ClientError;
-use rdkafka::producer::BaseProducer;
+use rdkafka::producer::{BaseProducer, DefaultProducerContext};
+use rdkafka::{ClientConfig, ClientContext};
 
 use crate::protocol::librdkafka::{canonical, reason_against};
 use crate::queue::kafka::{KafkaError, KafkaSettings};
@@ -123,7 +123,11 @@ fn set_default(config: &mut ClientConfig, name: &str, value: &str) {
 /// # Errors
 /// [`KafkaError`] names the property.
 pub(crate) fn producer(settings: &KafkaSettings) -> Result<ClientConfig, KafkaError> {
-    let mut config = base(settings)?;
+    Ok(producer_from(base(settings)?, settings))
+}
+
+/// As [`producer`], from what [`base`] gives.
+pub(crate) fn producer_from(mut config: ClientConfig, settings: &KafkaSettings) -> ClientConfig {
     set_default(&mut config, "queue.buffering.max.ms", LINGER);
     config
         .set("partitioner", "murmur2_random")
@@ -132,7 +136,7 @@ pub(crate) fn producer(settings: &KafkaSettings) -> Result<ClientConfig, KafkaEr
         .set("enable.idempotence", "true")
         .set("message.timeout.ms", millis(settings.message_timeout.max(Duration::from_millis(1))))
         .set("queue.buffering.max.kbytes", (settings.buffer_bytes / 1024).max(1).to_string());
-    Ok(config)
+    config
 }
 
 /// The properties of a consumer, whose defaults the user may change. It reads nothing by itself: its caller says from where.
@@ -158,6 +162,17 @@ pub(crate) fn consumer(
     Ok(config)
 }
 
+/// Makes a client of these properties.
+///
+/// # Errors
+/// [`KafkaError::Client`] in the words of librdkafka.
+pub(crate) fn create<C: ClientContext, T: FromClientConfigAndContext<C>>(
+    config: &ClientConfig,
+    context: C,
+) -> Result<T, KafkaError> {
+    T::from_config_and_context(config, context).map_err(|error| KafkaError::Client(error.to_string()))
+}
+
 /// Makes and drops a client of these properties, without a broker to connect to: librdkafka finds some contradictions, files
 /// that it cannot use and mechanisms that it was not built with only then.
 ///
@@ -166,11 +181,10 @@ pub(crate) fn consumer(
 pub(crate) fn try_out(config: &ClientConfig, kind: ClientKind) -> Result<(), KafkaError> {
     let mut config = config.clone();
     config.remove("metadata.broker.list");
-    let made = match kind {
-        ClientKind::Producer => config.create::<BaseProducer>().map(drop),
-        ClientKind::Consumer => config.create::<BaseConsumer>().map(drop),
-    };
-    made.map_err(|error| KafkaError::Client(error.to_string()))
+    match kind {
+        ClientKind::Producer => create::<_, BaseProducer>(&config, DefaultProducerContext).map(drop),
+        ClientKind::Consumer => create::<_, BaseConsumer>(&config, DefaultConsumerContext).map(drop),
+    }
 }
 
 #[cfg(test)]

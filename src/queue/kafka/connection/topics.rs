@@ -8,6 +8,9 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::{Client, ClientContext, DefaultClientContext};
 use rdkafka::error::RDKafkaErrorCode;
 
+use super::causes::{Causes, Subject};
+use crate::queue::LastTrouble;
+
 /// How long one question to the brokers may take.
 const QUESTION: Duration = Duration::from_secs(2);
 
@@ -16,7 +19,7 @@ const BROKER_DEFAULT: i32 = -1;
 
 /// Why the topics do not take records.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum TopicTrouble {
+enum TopicTrouble {
     /// No broker answers.
     Unanswered(String),
     /// This topic does not exist or is not shown, and the bridge must not make it.
@@ -29,7 +32,7 @@ pub(crate) enum TopicTrouble {
 
 impl TopicTrouble {
     /// Whether waiting does not help.
-    pub(crate) fn needs_a_human(&self) -> bool {
+    fn needs_a_human(&self) -> bool {
         matches!(self, TopicTrouble::Missing(_) | TopicTrouble::NotMade(..))
     }
 }
@@ -45,8 +48,55 @@ impl fmt::Display for TopicTrouble {
     }
 }
 
+/// The topics that a client waits for, before it is used.
+pub(crate) struct TopicCheck {
+    subject: Subject,
+    names: Vec<String>,
+    may_make: bool,
+    last: LastTrouble<TopicTrouble>,
+}
+
+impl TopicCheck {
+    /// Checks of these topics; `may_make` is whether missing ones are made.
+    pub(crate) fn new(subject: Subject, names: &[&str], may_make: bool) -> Self {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        Self { subject, names, may_make, last: LastTrouble::default() }
+    }
+
+    /// Whether the topics are there and can take something. Their trouble is logged when it changes. Where no broker answers,
+    /// `hear` lets the client tell `causes` why.
+    pub(crate) fn is_ready<C: ClientContext>(
+        &mut self,
+        client: &Client<C>,
+        config: &ClientConfig,
+        causes: &Causes,
+        hear: impl FnOnce(),
+    ) -> bool {
+        let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
+        let Err(mut trouble) = prepare(client, config, &names, self.may_make) else {
+            self.last.clear();
+            return true;
+        };
+        if let TopicTrouble::Unanswered(cause) = &mut trouble {
+            // The question itself fails with no more than that it was not answered.
+            hear();
+            *cause = causes.last().unwrap_or_else(|| std::mem::take(cause));
+        }
+        if self.last.is_news(&trouble) {
+            let is_records = self.subject == Subject::Records;
+            match (trouble.needs_a_human(), is_records) {
+                (true, true) => tracing::error!(cause = %trouble, "Kafka cannot be used"),
+                (true, false) => tracing::error!(cause = %trouble, "commands cannot be taken from Kafka"),
+                (false, true) => tracing::warn!(cause = %trouble, "waiting for Kafka"),
+                (false, false) => tracing::warn!(cause = %trouble, "commands wait for Kafka"),
+            }
+        }
+        false
+    }
+}
+
 /// Makes sure that these topics are there and can take something; `may_make` is whether missing ones are made.
-pub(crate) fn prepare<C: ClientContext>(
+fn prepare<C: ClientContext>(
     client: &Client<C>,
     config: &ClientConfig,
     names: &[&str],

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, StreamConsumer};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
@@ -71,8 +71,7 @@ pub(super) fn config(settings: &KafkaCommandSettings) -> Result<ClientConfig, Ka
 /// # Errors
 /// [`KafkaError::Client`] where librdkafka finds a contradiction.
 pub(super) fn make(config: &ClientConfig, topic: &str, causes: Arc<Causes>) -> Result<CommandConsumer, KafkaError> {
-    CommandConsumer::from_config_and_context(config, Watcher::new(topic.to_owned(), causes))
-        .map_err(|error| KafkaError::Client(error.to_string()))
+    properties::create(config, Watcher::new(topic.to_owned(), causes))
 }
 
 /// Brokers take letters, digits, dots, _ and - in this id.

@@ -4,17 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rdkafka::ClientConfig;
-use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
 use tokio::sync::mpsc;
 
 use super::outgoing::{Destination, Outgoing};
-use crate::queue::kafka::connection::{Causes, Subject, log_line, properties};
-use crate::queue::kafka::producer::limits::{self, Limits};
+use crate::queue::kafka::connection::{Causes, Subject, log_line};
+use crate::queue::kafka::producer::limits;
 use crate::queue::kafka::producer::verdict::{self, Verdict};
-use crate::queue::kafka::producer::watch::Watch;
+use crate::queue::kafka::producer::{ProducerConfig, Watch};
 use crate::queue::kafka::{KafkaError, KafkaSettings};
 
 /// What became of an outcome that librdkafka took.
@@ -33,16 +33,12 @@ pub(super) type Deliveries = mpsc::UnboundedReceiver<(u64, Delivery)>;
 
 /// The producer of outcomes, with a thread of its own that hears the deliveries.
 pub(super) struct OutcomeProducer {
-    config: ClientConfig,
-    /// For clients that ask.
-    base: ClientConfig,
-    limits: Limits,
+    config: ProducerConfig,
     producer: ThreadedProducer<OutcomeContext>,
     /// Those that bring what they have to its end, and take nothing more.
     retired: Vec<ThreadedProducer<OutcomeContext>>,
     reports: mpsc::UnboundedSender<(u64, Delivery)>,
     causes: Arc<Causes>,
-    watch: Arc<Watch>,
     reply_topic: String,
     rejected_topic: String,
 }
@@ -57,28 +53,24 @@ impl OutcomeProducer {
         reply_topic: &str,
         causes: Arc<Causes>,
     ) -> Result<(Self, Deliveries), KafkaError> {
-        let (config, base) = (properties::producer(settings)?, properties::base(settings)?);
-        let limits = Limits::new(&[reply_topic, &settings.rejected_topic], &config);
-        let watch = Arc::new(Watch::new(Subject::Outcomes, Arc::clone(&causes), base.clone()));
-        // Bounded by the commands under way: each has one outcome at a time.
+        let topics = [reply_topic, settings.rejected_topic.as_str()];
+        let config = ProducerConfig::new(settings, Subject::Outcomes, &topics, Arc::clone(&causes))?;
+        // Bounded by the commands in flight: each has one outcome at a time.
         let (reports, deliveries) = mpsc::unbounded_channel();
-        let producer = make(&config, &limits, &reports, &causes, &watch)?;
+        let producer = make(&config, &reports, &causes)?;
         let (reply_topic, rejected_topic) = (reply_topic.to_owned(), settings.rejected_topic.clone());
-        let retired = Vec::new();
-        let own = Self { config, base, limits, producer, retired, reports, causes, watch, reply_topic, rejected_topic };
+        let own = Self { config, producer, retired: Vec::new(), reports, causes, reply_topic, rejected_topic };
         Ok((own, deliveries))
     }
 
     /// Its client, for questions, and the properties of clients that ask.
     pub(super) fn client(&self) -> (&rdkafka::client::Client<OutcomeContext>, &ClientConfig) {
-        (self.producer.client(), &self.base)
+        (self.producer.client(), self.config.base())
     }
 
     /// Asks for the limits of its topics, before the first outcome. Blocks.
     pub(super) fn ask_for_limits(&mut self) {
-        let before = self.limits.clone();
-        self.limits.ask(&self.base);
-        if self.limits != before {
+        if self.config.ask_for_limits() {
             self.renew();
         }
     }
@@ -112,8 +104,8 @@ impl OutcomeProducer {
         self.retired.retain(|retired| retired.in_flight_count() > 0);
         let context = self.producer.context();
         if context.has_large_batch.load(Ordering::Relaxed) {
-            self.limits.shrink(context.batch_bytes);
-            let batch_bytes = self.limits.batch_bytes;
+            self.config.limits.shrink(context.batch_bytes);
+            let batch_bytes = self.config.limits.batch_bytes;
             tracing::warn!(
                 batch_bytes,
                 "a batch of outcomes was larger than its topic takes; batches are smaller from now on"
@@ -126,7 +118,7 @@ impl OutcomeProducer {
     }
 
     fn renew(&mut self) {
-        match make(&self.config, &self.limits, &self.reports, &self.causes, &self.watch) {
+        match make(&self.config, &self.reports, &self.causes) {
             Ok(producer) => self.retired.push(std::mem::replace(&mut self.producer, producer)),
             Err(error) => tracing::error!(%error, "no Kafka producer can be made"),
         }
@@ -134,22 +126,17 @@ impl OutcomeProducer {
 }
 
 fn make(
-    config: &ClientConfig,
-    limits: &Limits,
+    config: &ProducerConfig,
     reports: &mpsc::UnboundedSender<(u64, Delivery)>,
     causes: &Arc<Causes>,
-    watch: &Arc<Watch>,
 ) -> Result<ThreadedProducer<OutcomeContext>, KafkaError> {
-    let context = OutcomeContext {
+    config.create(OutcomeContext {
         reports: reports.clone(),
         causes: Arc::clone(causes),
-        watch: Arc::clone(watch),
-        batch_bytes: limits.batch_bytes,
+        watch: Arc::clone(&config.watch),
+        batch_bytes: config.limits.batch_bytes,
         has_large_batch: AtomicBool::new(false),
-    };
-    let mut config = config.clone();
-    limits.apply(&mut config);
-    ThreadedProducer::from_config_and_context(&config, context).map_err(|error| KafkaError::Client(error.to_string()))
+    })
 }
 
 /// Runs on the producer's own thread.

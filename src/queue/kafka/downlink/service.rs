@@ -33,7 +33,7 @@ use crate::protocol::envelope::Encoder;
 use crate::protocol::uplink::Availability;
 use crate::queue::Backoff;
 use crate::queue::kafka::KafkaSettings;
-use crate::queue::kafka::connection::topics::{self, TopicTrouble};
+use crate::queue::kafka::connection::topics::TopicCheck;
 use crate::queue::kafka::connection::{Causes, Subject};
 use crate::queue::kafka::reader::unreadable::{Unreadable, is_about_a_batch};
 use crate::queue::kafka::stats::count;
@@ -171,25 +171,10 @@ impl Service {
     fn wait_for_topics(&self, producer: &OutcomeProducer) {
         let settings = &self.settings;
         let names = [&settings.command_topic, &settings.reply_topic, &settings.kafka.rejected_topic];
-        let names = names.map(String::as_str);
+        let mut topics = TopicCheck::new(Subject::Commands, &names.map(String::as_str), settings.kafka.create_topics);
         let (client, config) = producer.client();
         let mut backoff = Backoff::new();
-        let mut last = None;
-        while !self.is_stopped() {
-            let prepared = topics::prepare(client, config, &names, settings.kafka.create_topics);
-            let Err(mut trouble) = prepared else { return };
-            if let TopicTrouble::Unanswered(cause) = &mut trouble {
-                // The question itself fails with no more than that it was not answered.
-                *cause = self.causes.last().unwrap_or_else(|| std::mem::take(cause));
-            }
-            if last.as_ref() != Some(&trouble) {
-                if trouble.needs_a_human() {
-                    tracing::error!(cause = %trouble, "commands cannot be taken from Kafka");
-                } else {
-                    tracing::warn!(cause = %trouble, "commands wait for Kafka");
-                }
-                last = Some(trouble);
-            }
+        while !self.is_stopped() && !topics.is_ready(client, config, &self.causes, || ()) {
             thread::sleep(backoff.pause());
         }
     }

@@ -3,29 +3,20 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
-use rdkafka::ClientConfig;
-use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::producer::{BaseProducer, DeliveryResult, ProducerContext};
 
 use crate::protocol::uplink::{Inbox, Receipt, Token};
+use crate::queue::kafka::KafkaStats;
 use crate::queue::kafka::connection::{Subject, log_line};
+use crate::queue::kafka::producer::Watch;
 use crate::queue::kafka::producer::limits;
 use crate::queue::kafka::producer::verdict::{self, Verdict};
-use crate::queue::kafka::producer::watch::Watch;
 use crate::queue::kafka::stats::count;
-use crate::queue::kafka::{KafkaError, KafkaStats};
 
 pub(super) type Producer = BaseProducer<Context>;
-
-/// Makes the producer.
-///
-/// # Errors
-/// [`KafkaError::Client`] where librdkafka finds a contradiction or a file that it cannot use.
-pub(super) fn producer(config: &ClientConfig, context: Context) -> Result<Producer, KafkaError> {
-    Producer::from_config_and_context(config, context).map_err(|error| KafkaError::Client(error.to_string()))
-}
 
 /// What the callbacks of one producer note; they run on the thread that polls.
 pub(super) struct Context {

@@ -5,18 +5,17 @@ use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
 use rdkafka::producer::Producer as _;
 
 use super::Shared;
-use super::client::{self, Context, Notes, Producer};
+use super::client::{Context, Notes, Producer};
 use super::progress::{Progress, Speed, State};
 use crate::protocol::uplink::{Availability, Receipt, Token};
 use crate::queue::Backoff;
-use crate::queue::kafka::connection::topics::{self, TopicTrouble};
-use crate::queue::kafka::connection::{Subject, properties};
-use crate::queue::kafka::producer::limits::{self, FAST, Limits};
-use crate::queue::kafka::producer::watch::Watch;
+use crate::queue::kafka::connection::Subject;
+use crate::queue::kafka::connection::topics::{self, TopicCheck};
+use crate::queue::kafka::producer::ProducerConfig;
+use crate::queue::kafka::producer::limits::{self, FAST};
 use crate::queue::kafka::stats::count;
 use crate::queue::kafka::{KafkaError, KafkaSettings};
 
@@ -36,16 +35,12 @@ const TELL_AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Poller {
     shared: Arc<Shared>,
     settings: KafkaSettings,
-    config: ClientConfig,
-    /// For clients that ask.
-    base: ClientConfig,
-    limits: Limits,
+    config: ProducerConfig,
     question: Option<JoinHandle<Vec<Option<usize>>>>,
     asked: Instant,
-    watch: Arc<Watch>,
     producer: Option<(Arc<Producer>, Arc<Notes>)>,
     backoff: Backoff,
-    last_trouble: Option<TopicTrouble>,
+    topics: TopicCheck,
     /// Whether a record was stored since the queue was away.
     is_proved: bool,
     /// What the producer had stored when the queue went away.
@@ -68,21 +63,19 @@ enum End {
 impl Poller {
     /// With its first producer.
     pub(super) fn new(shared: Arc<Shared>, settings: KafkaSettings) -> Result<Self, KafkaError> {
-        let (config, base) = (properties::producer(&settings)?, properties::base(&settings)?);
-        let limits = Limits::new(&[&settings.uplink_topic, &settings.rejected_topic], &config);
-        let watch = Watch::new(Subject::Records, Arc::clone(&shared.stats.causes), base.clone());
+        let names = [settings.uplink_topic.as_str(), settings.rejected_topic.as_str()];
+        let topics = TopicCheck::new(Subject::Records, &names, settings.create_topics);
+        let causes = Arc::clone(&shared.stats.causes);
+        let config = ProducerConfig::new(&settings, Subject::Records, &names, causes)?;
         let mut poller = Self {
             shared,
             settings,
             config,
-            base,
-            limits,
             question: None,
             asked: Instant::now(),
-            watch: Arc::new(watch),
             producer: None,
             backoff: Backoff::new(),
-            last_trouble: None,
+            topics,
             is_proved: false,
             stored_before: 0,
         };
@@ -96,7 +89,7 @@ impl Poller {
             let Some((mut producer, mut notes)) = self.producer.take().or_else(|| self.make_or_pause()) else {
                 continue;
             };
-            if !self.prepare(&producer) {
+            if !self.wait_for_topics(&producer) {
                 continue;
             }
             if self.ask_for_limits() {
@@ -104,7 +97,7 @@ impl Poller {
                 let Some(other) = self.make_or_pause() else { continue };
                 (producer, notes) = other;
             }
-            self.shared.open(Arc::clone(&producer), Arc::clone(&notes), &self.limits);
+            self.shared.open(Arc::clone(&producer), Arc::clone(&notes), &self.config.limits);
             self.begin_epoch();
             let mut end = self.listen(&producer, &notes);
             while end == End::Size {
@@ -121,7 +114,7 @@ impl Poller {
                     break;
                 };
                 (producer, notes) = next;
-                self.shared.open(Arc::clone(&producer), Arc::clone(&notes), &self.limits);
+                self.shared.open(Arc::clone(&producer), Arc::clone(&notes), &self.config.limits);
                 end = self.listen(&producer, &notes);
             }
             self.shared.close();
@@ -144,12 +137,10 @@ impl Poller {
     }
 
     fn make(&self) -> Result<(Arc<Producer>, Arc<Notes>), KafkaError> {
-        let notes = Arc::new(Notes::new(self.limits.batch_bytes));
+        let notes = Arc::new(Notes::new(self.config.limits.batch_bytes));
         let (inbox, stats) = (Arc::clone(&self.shared.inbox), Arc::clone(&self.shared.stats));
-        let context = Context::new(inbox, stats, Arc::clone(&notes), Arc::clone(&self.watch));
-        let mut config = self.config.clone();
-        self.limits.apply(&mut config);
-        Ok((Arc::new(client::producer(&config, context)?), notes))
+        let context = Context::new(inbox, stats, Arc::clone(&notes), Arc::clone(&self.config.watch));
+        Ok((Arc::new(self.config.create(context)?), notes))
     }
 
     fn make_or_pause(&mut self) -> Option<(Arc<Producer>, Arc<Notes>)> {
@@ -166,27 +157,11 @@ impl Poller {
     }
 
     /// Asks for the topics until they are there; false when the uplink was dropped meanwhile.
-    fn prepare(&mut self, producer: &Producer) -> bool {
+    fn wait_for_topics(&mut self, producer: &Producer) -> bool {
         while !self.is_stopped() {
-            let settings = &self.settings;
-            let names = [settings.uplink_topic.as_str(), settings.rejected_topic.as_str()];
-            let prepared = topics::prepare(producer.client(), &self.base, &names, settings.create_topics);
-            let Err(mut trouble) = prepared else {
-                self.last_trouble = None;
+            let hear = || producer.poll(SHORT_TURN);
+            if self.topics.is_ready(producer.client(), self.config.base(), &self.shared.stats.causes, hear) {
                 return true;
-            };
-            if let TopicTrouble::Unanswered(cause) = &mut trouble {
-                // The question itself fails with no more than that it was not answered.
-                producer.poll(SHORT_TURN);
-                *cause = self.shared.stats.causes.last().unwrap_or_else(|| std::mem::take(cause));
-            }
-            if self.last_trouble.as_ref() != Some(&trouble) {
-                if trouble.needs_a_human() {
-                    tracing::error!(cause = %trouble, "Kafka cannot be used");
-                } else {
-                    tracing::warn!(cause = %trouble, "waiting for Kafka");
-                }
-                self.last_trouble = Some(trouble);
             }
             self.pause(Some(producer));
         }
@@ -195,10 +170,9 @@ impl Poller {
 
     /// Asks for the limits of the topics; whether the producer has to be another one for them.
     fn ask_for_limits(&mut self) -> bool {
-        let before = self.limits.clone();
-        self.limits.ask(&self.base);
+        let has_changed = self.config.ask_for_limits();
         self.asked = Instant::now();
-        before != self.limits
+        has_changed
     }
 
     /// Sessions send what they hold. Whether the queue is there shows with the first record that is stored, unless it was
@@ -240,7 +214,7 @@ impl Poller {
             if notes.all_down.swap(false, Ordering::Relaxed) && !topics::is_reachable(producer.client()) {
                 return End::Away;
             }
-            let is_partial = self.is_proved && self.watch.is_partial();
+            let is_partial = self.is_proved && self.config.watch.is_partial();
             if is_partial && told.is_none_or(|told| told.elapsed() >= TELL_AGAIN) {
                 // The worker hears that this is no silence of the queue.
                 told = Some(Instant::now());
@@ -266,12 +240,12 @@ impl Poller {
             }
             let stored_bytes = notes.stored_bytes.load(Ordering::Relaxed);
             if speed.look(stored_bytes, FAST as u64, Instant::now()) == Some(true) {
-                self.limits.note_speed(true);
+                self.config.limits.note_speed(true);
             }
             if self.wants_other_limits(notes) {
                 return End::Limits;
             }
-            if self.is_proved && self.limits.batch_bytes != notes.batch_bytes() {
+            if self.is_proved && self.config.limits.batch_bytes != notes.batch_bytes() {
                 return End::Size;
             }
             if self.shared.has_room_again() {
@@ -303,7 +277,7 @@ impl Poller {
         self.prove(notes);
         self.stored_before = notes.stored.load(Ordering::Relaxed);
         // It may be the link that has become slow.
-        self.limits.note_speed(false);
+        self.config.limits.note_speed(false);
         if std::mem::take(&mut self.is_proved) {
             count(&self.shared.stats.outages);
             self.shared.inbox.report(Availability::Away);
@@ -317,9 +291,9 @@ impl Poller {
             return true;
         }
         if let Some(question) = self.question.take_if(|question| question.is_finished()) {
-            let before = self.limits.clone();
-            self.limits.hear(&question.join().unwrap_or_default());
-            return before != self.limits;
+            let before = self.config.limits.clone();
+            self.config.limits.hear(&question.join().unwrap_or_default());
+            return before != self.config.limits;
         }
         // Where a record was refused the limit may have been raised for it since. Deliveries are heard meanwhile.
         if self.question.is_none()
@@ -327,7 +301,7 @@ impl Poller {
             && notes.has_large_record.swap(false, Ordering::Relaxed)
         {
             self.asked = Instant::now();
-            let (config, topics) = (self.base.clone(), self.limits.topics());
+            let (config, topics) = (self.config.base().clone(), self.config.limits.topics());
             let asking = thread::Builder::new().name("kafka-question".to_owned());
             self.question = asking.spawn(move || limits::ask(&config, &topics)).ok();
         }
@@ -346,9 +320,9 @@ impl Poller {
     fn follow_limits(&mut self, notes: &Notes) {
         if notes.has_large_batch.load(Ordering::Relaxed) {
             self.ask_for_limits();
-            self.limits.shrink(notes.batch_bytes());
+            self.config.limits.shrink(notes.batch_bytes());
             tracing::warn!(
-                batch_bytes = self.limits.batch_bytes,
+                batch_bytes = self.config.limits.batch_bytes,
                 "a batch was larger than its topic takes; batches are smaller from now on"
             );
         }

@@ -14,11 +14,11 @@ use super::outstanding::{Loss, STALL};
 use super::reply_subject::ReplySubjects;
 use super::{Shared, Trouble, gatherer, writer};
 use crate::protocol::uplink::Availability;
-use crate::queue::Backoff;
 use crate::queue::nats::NatsSettings;
 use crate::queue::nats::connection::{self, Capacity, Connection, Echo, IfRefused, Link, Violation};
 use crate::queue::nats::stats::count;
 use crate::queue::nats::stream::{self, Api, ForeignStreams, LEAST_BYTES, StreamInfo, StreamTrouble};
+use crate::queue::{Backoff, LastTrouble};
 
 /// Operations that wait for the connection's task: two of its write buffers at the usual size of an envelope.
 const OPERATIONS: usize = 256;
@@ -71,10 +71,10 @@ pub(super) async fn run(shared: Rc<Shared>, settings: NatsSettings, servers: Vec
 async fn live(shared: &Shared, settings: &NatsSettings, connection: &Connection, echo: &Echo, api: &Api) {
     let mut link = connection.link.clone();
     let mut backoff = Backoff::new();
-    let mut complaint = Complaint::default();
-    let mut keeps_nothing = false;
+    let mut silence = LastTrouble::default();
+    let mut retention = LastTrouble::default();
     let mut silences = 0;
-    let mut is_narrow = false;
+    let mut limit = LastTrouble::default();
     let mut connects = 0;
     loop {
         let Some(seen) = connection::connected(&mut link).await else { return };
@@ -87,7 +87,7 @@ async fn live(shared: &Shared, settings: &NatsSettings, connection: &Connection,
         // Where the server's own limit explains why the last connection ended, the user's is none.
         shared.allowance.set(shared.allowance.get().filter(|(bytes, _)| *bytes < max_payload));
         if max_payload < LEAST_BYTES {
-            if !std::mem::replace(&mut is_narrow, true) {
+            if limit.is_news(&()) {
                 tracing::error!(
                     max_payload,
                     needed = LEAST_BYTES,
@@ -101,12 +101,12 @@ async fn live(shared: &Shared, settings: &NatsSettings, connection: &Connection,
             }
             continue;
         }
-        is_narrow = false;
+        limit.clear();
         let Some(info) = prepare(shared, settings, connection, (echo, api), seen, &mut backoff).await else {
             hold_back_after_silence(shared, settings, &link, &mut silences);
             continue;
         };
-        warn_of_retention(&info, settings, &mut keeps_nothing);
+        warn_of_retention(&info, settings, &mut retention);
         shared.identity.replace(StreamIdentity::new(&settings.stream, info.domain.as_deref()));
         // Acknowledgements that are already here spare their records a second sending.
         tokio::task::yield_now().await;
@@ -115,7 +115,7 @@ async fn live(shared: &Shared, settings: &NatsSettings, connection: &Connection,
             shared.close();
             shared.open();
             shared.inbox.begin_epoch();
-            trouble = watch_for_trouble(shared, &mut link, seen, &mut complaint).await;
+            trouble = watch_for_trouble(shared, &mut link, seen, &mut silence).await;
         }
         shared.close();
         hold_back_after_silence(shared, settings, &link, &mut silences);
@@ -168,7 +168,7 @@ async fn prepare(
         echo.call().await;
         stream::prepare(api, settings).await
     };
-    let mut last = None;
+    let mut last = LastTrouble::default();
     loop {
         let trouble = tokio::select! {
             biased;
@@ -178,16 +178,15 @@ async fn prepare(
                 Err(trouble) => trouble,
             },
         };
-        if last.as_ref() != Some(&trouble) {
+        if last.is_news(&trouble) {
             let name = settings.stream.as_str();
             if trouble.needs_a_human() {
                 tracing::error!(stream = name, cause = %trouble, "the stream cannot be used");
             } else {
                 tracing::warn!(stream = name, cause = %trouble, "waiting for the stream");
             }
-            last = Some(trouble);
         }
-        if matches!(last, Some(StreamTrouble::Unanswered(_))) {
+        if matches!(trouble, StreamTrouble::Unanswered(_)) {
             leave(shared, settings, connection, !echo.is_heard()).await;
         }
         tokio::select! {
@@ -198,28 +197,14 @@ async fn prepare(
     }
 }
 
-fn warn_of_retention(info: &StreamInfo, settings: &NatsSettings, was_told: &mut bool) {
-    let keeps_nothing = info.keeps_nothing();
-    if keeps_nothing && !*was_told {
+fn warn_of_retention(info: &StreamInfo, settings: &NatsSettings, last: &mut LastTrouble<()>) {
+    if !info.keeps_nothing() {
+        last.clear();
+    } else if last.is_news(&()) {
         tracing::warn!(
             stream = settings.stream,
             "the stream acknowledges records and drops them: its retention is interest, and it has no consumer"
         );
-    }
-    *was_told = keeps_nothing;
-}
-
-/// What was said about silence since the stream last took a record.
-#[derive(Debug, Default)]
-struct Complaint {
-    is_told: bool,
-}
-
-impl Complaint {
-    fn tell(&mut self, text: &'static str) {
-        if !std::mem::replace(&mut self.is_told, true) {
-            tracing::warn!("{text}");
-        }
     }
 }
 
@@ -227,7 +212,7 @@ async fn watch_for_trouble(
     shared: &Shared,
     link: &mut watch::Receiver<Link>,
     seen: Link,
-    complaint: &mut Complaint,
+    told_silence: &mut LastTrouble<()>,
 ) -> Trouble {
     let opened = Instant::now();
     let mut is_asked = false;
@@ -247,7 +232,7 @@ async fn watch_for_trouble(
             return Trouble::AcknowledgementsLost;
         }
         if shared.is_proved.get() {
-            complaint.is_told = false;
+            told_silence.clear();
         }
         shared.in_flight.borrow_mut().forget_refusals(Instant::now());
         let loss = shared.outstanding.borrow_mut().look(Instant::now());
@@ -269,7 +254,9 @@ async fn watch_for_trouble(
             None if !is_unproved => {}
             None | Some(Loss::Stalled) => {
                 count(&shared.stats.stalls);
-                complaint.tell("JetStream acknowledged nothing for five seconds");
+                if told_silence.is_news(&()) {
+                    tracing::warn!("JetStream acknowledged nothing for five seconds");
+                }
                 return Trouble::Stalled;
             }
         }
