@@ -10,9 +10,9 @@ use crate::protocol::uplink::{Availability, Token};
 /// Marks the tickets of commands from Kafka, in workers that have commands from NATS too; NATS leaves it clear.
 const MARK: u64 = 1 << 63;
 
-/// What the thread of the commands is told.
+/// A message to the thread of the commands.
 #[derive(Debug)]
-pub(super) enum Letter {
+pub(super) enum ServiceMessage {
     /// The outcome of the command with this number.
     Outcome(u64, Outcome),
     /// Take no more commands.
@@ -23,16 +23,16 @@ pub(super) enum Letter {
 
 /// The way of outcomes to Kafka, from any thread; cheap to clone.
 ///
-/// Letters are bounded by the commands under way, of which each has one outcome.
+/// Messages are bounded by the commands under way, of which each has one outcome.
 #[derive(Debug, Clone)]
 pub struct KafkaAnswers {
-    letters: mpsc::UnboundedSender<Letter>,
+    messages: mpsc::UnboundedSender<ServiceMessage>,
     source: watch::Receiver<Availability>,
 }
 
 impl KafkaAnswers {
-    pub(super) fn new(letters: mpsc::UnboundedSender<Letter>, source: watch::Receiver<Availability>) -> Self {
-        Self { letters, source }
+    pub(super) fn new(messages: mpsc::UnboundedSender<ServiceMessage>, source: watch::Receiver<Availability>) -> Self {
+        Self { messages, source }
     }
 
     /// Whether commands can be read.
@@ -51,12 +51,12 @@ impl KafkaAnswers {
 
     /// Gives an outcome to the command of that ticket; a second one for the same ticket does not count.
     pub fn answer(&self, ticket: Ticket, outcome: Outcome) {
-        self.send(Letter::Outcome(ticket.0 & !MARK, outcome));
+        self.send(ServiceMessage::Outcome(ticket.0 & !MARK, outcome));
     }
 
-    pub(super) fn send(&self, letter: Letter) {
+    pub(super) fn send(&self, message: ServiceMessage) {
         // The thread has ended only where the process ends too.
-        let _ended = self.letters.send(letter);
+        let _ended = self.messages.send(message);
     }
 }
 

@@ -74,7 +74,7 @@ pub(super) fn make(config: &ClientConfig, topic: &str, causes: Arc<Causes>) -> R
     properties::create(config, Watcher::new(topic.to_owned(), causes))
 }
 
-/// Brokers take letters, digits, dots, _ and - in this id.
+/// Brokers take messages, digits, dots, _ and - in this id.
 fn instance_id(client_id: &str) -> String {
     let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     client_id.chars().map(|c| if is_legal(c) { c } else { '-' }).take(249).collect()
@@ -83,12 +83,12 @@ fn instance_id(client_id: &str) -> String {
 /// A change of the partitions of this replica.
 #[derive(Debug)]
 pub(super) enum Change {
-    /// These came.
-    Came(Vec<i32>),
-    /// These are to leave: the group waits until they are given up.
-    Leaving(TopicPartitionList),
-    /// These have left already.
-    Left(Vec<i32>),
+    /// These are read here from now on.
+    Assigned(Vec<i32>),
+    /// These are to be given up, and the group waits for that.
+    Revoked(TopicPartitionList),
+    /// These are read elsewhere already.
+    Lost(Vec<i32>),
 }
 
 /// Hears of changes on whichever thread polls the consumer.
@@ -97,8 +97,8 @@ pub(super) struct Watcher {
     committed: Mutex<Vec<(i32, i64)>>,
     wake: Notify,
     is_closing: AtomicBool,
-    topic: String,
-    causes: Arc<Causes>,
+    pub(super) topic: String,
+    pub(super) causes: Arc<Causes>,
 }
 
 impl Watcher {
@@ -194,14 +194,14 @@ impl ConsumerContext for Watcher {
             if let Err(error) = consumer.incremental_assign(partitions) {
                 tracing::error!(%error, "partitions of the commands cannot be taken");
             }
-            self.note(Change::Came(numbers(partitions)));
+            self.note(Change::Assigned(numbers(partitions)));
         } else if self.is_closing.load(Ordering::Relaxed) || consumer.assignment_lost() {
             if let Err(error) = consumer.incremental_unassign(partitions) {
                 tracing::warn!(%error, "partitions of the commands cannot be given up");
             }
-            self.note(Change::Left(numbers(partitions)));
+            self.note(Change::Lost(numbers(partitions)));
         } else {
-            self.note(Change::Leaving(partitions.clone()));
+            self.note(Change::Revoked(partitions.clone()));
         }
     }
 

@@ -1,10 +1,10 @@
-//! What becomes of each record: a way to its device, an outcome, an answered offset.
+//! Each record on its way: to its device, to its outcome, to an offset that may be committed.
 //!
-//! 1. `take` reads a record. What cannot be sent gets its outcome at once; a device of this replica gets the command
+//! 1. `on_record` reads a record. What cannot be sent gets its outcome at once; a device of this replica gets the command
 //!    through its worker; for every other one a request goes to whichever replica holds it. Nothing here waits, so the
 //!    commands of one device leave in the order of their records.
-//! 2. `answer`, `answer_from_afar` and `expire` bring the outcome, which goes to the producer.
-//! 3. `deliver` hears that Kafka has it; only then is the record answered. What Kafka gives back is sent again.
+//! 2. `on_outcome`, `on_hand_over_answer` and `on_tick` bring the outcome, which goes to the producer.
+//! 3. `on_delivery` hears that Kafka has it; only then is the record answered. What Kafka gives back is sent again.
 
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
@@ -15,11 +15,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::given::Given;
 use super::in_flight::{InFlight, InFlightCommand, Stage};
 use super::outgoing::Outgoing;
 use super::partitions::{Origin, Partitions};
 use super::producer::{Delivery, OutcomeProducer};
+use super::record::CommandRecord;
 use super::{KafkaCommandSettings, KafkaCommandStats};
 use crate::protocol::command::{Command, CommandError, CommandIdentity, UnreadableCommand};
 use crate::protocol::downlink::{Code, DownlinkEvent, Outcome, Recipient};
@@ -32,7 +32,7 @@ use crate::queue::kafka::reader::unreadable::Unreadable;
 use crate::queue::kafka::stats::count;
 use crate::replica::{HandOver, HandOverAnswer, HandOverRequest};
 
-/// Commands under way in all; at this number nothing more is read. One costs about 600 bytes beside its record.
+/// Commands in flight in all; at this number nothing more is read. One costs about 600 bytes beside its record.
 pub(super) const IN_FLIGHT_MAX: usize = 16_384;
 
 /// Bytes of their records, and of outcomes that Kafka has not acknowledged; likewise.
@@ -49,7 +49,7 @@ const SMALL_BYTES: usize = 4096;
 const MARGIN: Duration = Duration::from_secs(2);
 
 /// An outcome that Kafka gave back is sent again after this time.
-const AGAIN: Duration = Duration::from_millis(500);
+const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// The worker that holds a device, if this replica does.
 pub(super) type Route = Box<dyn Fn(&DeviceId) -> Option<usize> + Send>;
@@ -66,7 +66,8 @@ pub(super) struct Dispatcher {
     in_flight: InFlight,
     /// From where on to read, where that has changed.
     answered: HashMap<i32, i64>,
-    again: VecDeque<(Instant, u64)>,
+    /// Outcomes that Kafka gave back, and when they are sent again.
+    retries: VecDeque<(Instant, u64)>,
     is_full: bool,
     /// As the encoder knows it, ms since 1970.
     now_ms: u64,
@@ -93,7 +94,7 @@ impl Dispatcher {
             partitions: Partitions::default(),
             in_flight: InFlight::default(),
             answered: HashMap::new(),
-            again: VecDeque::new(),
+            retries: VecDeque::new(),
             is_full: false,
             now_ms: 0,
             stats,
@@ -113,8 +114,8 @@ impl Dispatcher {
         !self.is_full
     }
 
-    /// Commands under way.
-    pub(super) fn under_way(&self) -> usize {
+    /// The number of commands in flight.
+    pub(super) fn in_flight(&self) -> usize {
         self.in_flight.len()
     }
 
@@ -124,38 +125,38 @@ impl Dispatcher {
     }
 
     /// Notes that these partitions have left.
-    pub(super) fn part(&mut self, numbers: &[i32]) {
+    pub(super) fn on_lost(&mut self, numbers: &[i32]) {
         let abandoned = self.partitions.remove(numbers);
         self.stats.abandoned.fetch_add(u64::try_from(abandoned).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.answered.retain(|number, _| !numbers.contains(number));
     }
 
     /// Reads a record.
-    pub(super) fn take(&mut self, given: &Given) {
-        let Some(origin) = self.partitions.take(given.partition, given.offset) else { return };
+    pub(super) fn on_record(&mut self, record: &CommandRecord) {
+        let Some(origin) = self.partitions.take(record.partition, record.offset) else { return };
         count(&self.stats.read);
-        let now_ms = self.read_clock();
-        let command = given.command();
+        let now_ms = self.update_clock();
+        let command = record.command();
         let holder = match &command {
             Ok(command) => self.holder(&command.device),
             Err(CommandError::Parameter(identity, _) | CommandError::Unsupported(identity, _)) => {
                 self.holder(&identity.device)
             }
             Err(CommandError::Unreadable(..)) => {
-                given.key.as_deref().and_then(|key| self.holder(std::str::from_utf8(key).ok()?))
+                record.key.as_deref().and_then(|key| self.holder(std::str::from_utf8(key).ok()?))
             }
         };
         // Without hand-over every replica reads every record, and one of them at most has something to say.
         if holder.is_none() && self.hand_over.is_none() {
             count(&self.stats.foreign);
-            self.settle(&origin);
+            self.mark_answered(&origin);
             return;
         }
         let command = match command {
             Ok(command) => command,
-            Err(error) => return self.refuse(origin, given, error),
+            Err(error) => return self.refuse(origin, record, error),
         };
-        if given.is_older_than(millis(self.settings.max_age), now_ms) {
+        if record.is_older_than(millis(self.settings.max_age), now_ms) {
             count(&self.stats.stale);
             let identity = identity(&command);
             return self.fail(origin, identity, Code::TimeOut, "the command is older than commands.max_age");
@@ -166,16 +167,16 @@ impl Dispatcher {
             return self.fail(origin, identity(&command), Code::ParameterError, text);
         }
         match holder {
-            Some((worker, device)) => self.give(origin, given, worker, device, command),
-            None => self.hand_over(origin, given, command),
+            Some((worker, device)) => self.send_to_worker(origin, record, worker, device, command),
+            None => self.hand_over(origin, record, command),
         }
     }
 
     /// Writes that a part of a partition cannot be read, and lets the offset move on behind it once that is stored.
-    pub(super) fn skip(&mut self, part: &Unreadable) {
+    pub(super) fn skip_unreadable(&mut self, part: &Unreadable) {
         let Some(origin) = self.partitions.take(part.partition, part.next - 1) else { return };
         count(&self.stats.skipped_batches);
-        self.read_clock();
+        self.update_clock();
         let command = UnreadableCommand {
             text: format!("topic {}: {part}", self.settings.command_topic),
             record: Some((part.partition, part.first)),
@@ -183,7 +184,7 @@ impl Dispatcher {
         };
         let outcome = self.encoder.command_failed(&command);
         let number = self.in_flight.insert(InFlightCommand::new(origin, None));
-        self.put(number, Outgoing::rejected(outcome, None));
+        self.send_outcome(number, Outgoing::rejected(outcome, None));
     }
 
     fn holder(&self, device: &str) -> Option<(usize, DeviceId)> {
@@ -193,7 +194,7 @@ impl Dispatcher {
     }
 
     /// What the record says cannot be done.
-    fn refuse(&mut self, origin: Origin, given: &Given, mut error: CommandError) {
+    fn refuse(&mut self, origin: Origin, record: &CommandRecord, mut error: CommandError) {
         let parent = *error.trace_mut();
         *error.trace_mut() = self.encoder.tracer.begin(parent);
         let span = Span::of_command(*error.trace_mut(), parent, error.identity(), self.now());
@@ -202,9 +203,9 @@ impl Dispatcher {
         let (identity, outgoing) = match error {
             CommandError::Unreadable(command) => {
                 count(&self.stats.unreadable);
-                let (partition, offset) = (given.partition, given.offset);
+                let (partition, offset) = (record.partition, record.offset);
                 tracing::debug!(partition, offset, cause = command.text, "a record is no command");
-                (None, Outgoing::rejected(outcome, given.key.clone()))
+                (None, Outgoing::rejected(outcome, record.key.clone()))
             }
             CommandError::Parameter(identity, _) | CommandError::Unsupported(identity, _) => {
                 count(&self.stats.refused);
@@ -213,7 +214,7 @@ impl Dispatcher {
         };
         self.encoder.tracer.end(span, 0, code.map(Code::as_str));
         let number = self.in_flight.insert(InFlightCommand::new(origin, identity));
-        self.put(number, outgoing);
+        self.send_outcome(number, outgoing);
     }
 
     fn fail(&mut self, origin: Origin, mut identity: Box<CommandIdentity>, code: Code, text: &str) {
@@ -222,11 +223,18 @@ impl Dispatcher {
         let outcome = self.encoder.failure(&identity, code, text);
         let identity = Some(identity);
         let number = self.in_flight.insert(InFlightCommand::new(origin, identity));
-        self.put(number, Outgoing::reply(outcome));
+        self.send_outcome(number, Outgoing::reply(outcome));
     }
 
-    fn give(&mut self, origin: Origin, given: &Given, worker: usize, device: DeviceId, command: Command) {
-        let (identity, bytes) = (Some(identity(&command)), given.value.len());
+    fn send_to_worker(
+        &mut self,
+        origin: Origin,
+        record: &CommandRecord,
+        worker: usize,
+        device: DeviceId,
+        command: Command,
+    ) {
+        let (identity, bytes) = (Some(identity(&command)), record.value.len());
         let number = self.in_flight.insert(InFlightCommand { bytes, ..InFlightCommand::new(origin, identity) });
         let ticket = Some(KafkaAnswers::ticket(number));
         let event = DownlinkEvent::Command { to: Recipient::Device(device), ticket, command: Ok(command) };
@@ -237,34 +245,34 @@ impl Dispatcher {
     }
 
     /// The replica that holds the device begins a span of its own, below the one that begins here.
-    fn hand_over(&mut self, origin: Origin, given: &Given, mut command: Command) {
+    fn hand_over(&mut self, origin: Origin, record: &CommandRecord, mut command: Command) {
         let mut identity = identity(&command);
         let span = self.begin(&mut identity);
         command.trace = identity.trace.or(command.trace);
         let Some(hand_over) = &self.hand_over else { return };
         let timeout = command.timeout_ms.map_or(self.settings.timeout, Duration::from_millis);
         let now = Instant::now();
-        let (identity, bytes, span) = (Some(identity), given.value.len(), span.map(|span| (span, now)));
+        let (identity, bytes, span) = (Some(identity), record.value.len(), span.map(|span| (span, now)));
         let deadline = Some(now + timeout + MARGIN);
         let in_flight = InFlightCommand { bytes, deadline, span, ..InFlightCommand::new(origin, identity) };
         let number = self.in_flight.insert(in_flight);
-        hand_over.send(HandOverRequest::new(number, &command, &given.value, now + timeout));
+        hand_over.send(HandOverRequest::new(number, &command, &record.value, now + timeout));
         count(&self.stats.handed_over);
     }
 
     /// A worker has the outcome.
-    pub(super) fn answer(&mut self, number: u64, outcome: Outcome) {
+    pub(super) fn on_outcome(&mut self, number: u64, outcome: Outcome) {
         if self.waits(number) {
             // What may have to stand in for this outcome belongs to the same trace.
             if let Some(identity) = self.in_flight.get_mut(number).and_then(|command| command.identity.as_mut()) {
                 identity.trace = outcome.trace;
             }
-            self.put(number, Outgoing::reply(outcome));
+            self.send_outcome(number, Outgoing::reply(outcome));
         }
     }
 
     /// Another replica has the outcome, or none can have it.
-    pub(super) fn answer_from_afar(&mut self, number: u64, answer: HandOverAnswer) {
+    pub(super) fn on_hand_over_answer(&mut self, number: u64, answer: HandOverAnswer) {
         if !self.waits(number) {
             return;
         }
@@ -274,21 +282,21 @@ impl Dispatcher {
                 let failure = outcome.failure.as_ref().and_then(|(code, _)| Code::from_name(code));
                 self.end(number, failure);
                 let outgoing = Outgoing::handed_over(outcome, &identity);
-                self.put(number, outgoing);
+                self.send_outcome(number, outgoing);
             }
             // An outcome that NATS does not carry comes as its failure alone.
             HandOverAnswer::Outcome(outcome) => {
                 let (code, text) = outcome.failure.unwrap_or_default();
-                self.put_failure(number, Code::from_name(&code).unwrap_or(Code::SystemError), &text);
+                self.send_failure(number, Code::from_name(&code).unwrap_or(Code::SystemError), &text);
             }
             HandOverAnswer::NoResponders => {
                 count(&self.stats.offline);
-                self.put_failure(number, Code::ClientOffline, "no replica holds the device");
+                self.send_failure(number, Code::ClientOffline, "no replica holds the device");
             }
             HandOverAnswer::NotSent(cause) => {
                 count(&self.stats.not_sent);
                 let text = format!("the command cannot be handed over: {cause}");
-                self.put_failure(number, Code::ParameterError, &text);
+                self.send_failure(number, Code::ParameterError, &text);
             }
         }
     }
@@ -299,16 +307,16 @@ impl Dispatcher {
     }
 
     /// Looks at everything that waits for a time.
-    pub(super) fn tick(&mut self) {
+    pub(super) fn on_tick(&mut self) {
         let now = Instant::now();
         while let Some(number) = self.in_flight.pop_expired(now) {
             count(&self.stats.timed_out);
-            self.put_failure(number, Code::TimeOut, "no reply in time");
+            self.send_failure(number, Code::TimeOut, "no reply in time");
         }
-        if self.again.front().is_some_and(|(when, _)| *when <= now) {
+        if self.retries.front().is_some_and(|(when, _)| *when <= now) {
             self.producer.renew_if_needed();
         }
-        while let Some((_, number)) = self.again.pop_front_if(|(when, _)| *when <= now) {
+        while let Some((_, number)) = self.retries.pop_front_if(|(when, _)| *when <= now) {
             if let Some(InFlightCommand { stage: Stage::Answering(outgoing), .. }) = self.in_flight.get_mut(number) {
                 count(&self.stats.answered_again);
                 self.producer.send(number, outgoing);
@@ -317,16 +325,16 @@ impl Dispatcher {
     }
 
     /// Kafka has an outcome, or gives it back.
-    pub(super) fn deliver(&mut self, number: u64, delivery: Delivery) {
+    pub(super) fn on_delivery(&mut self, number: u64, delivery: Delivery) {
         let Some(InFlightCommand { stage: Stage::Answering(_), .. }) = self.in_flight.get_mut(number) else { return };
         match delivery {
             Delivery::Stored => {
                 count(&self.stats.answered);
-                self.land(number);
+                self.complete(number);
             }
             Delivery::Failed(cause) => {
                 tracing::debug!(cause, "an outcome is sent again");
-                self.again.push_back((Instant::now() + AGAIN, number));
+                self.retries.push_back((Instant::now() + RETRY_AFTER, number));
             }
             Delivery::Unstorable(cause) => self.substitute(number, &cause),
         }
@@ -338,21 +346,21 @@ impl Dispatcher {
         let is_substitute = matches!(&command.stage, Stage::Answering(outgoing) if outgoing.is_substitute);
         match command.identity.clone().filter(|_| !is_substitute) {
             Some(identity) => {
-                self.read_clock();
+                self.update_clock();
                 let text = format!("Kafka does not take the outcome: {cause}");
                 let outcome = self.encoder.failure(&identity, Code::SystemError, &text);
-                self.put(number, Outgoing { is_substitute: true, ..Outgoing::reply(outcome) });
+                self.send_outcome(number, Outgoing { is_substitute: true, ..Outgoing::reply(outcome) });
             }
             None => {
                 tracing::error!(cause, "an outcome is lost: Kafka takes nothing in its place");
                 count(&self.stats.answers_dropped);
-                self.land(number);
+                self.complete(number);
             }
         }
     }
 
     /// Sends an outcome and keeps it until Kafka has it.
-    fn put(&mut self, number: u64, outgoing: Outgoing) {
+    fn send_outcome(&mut self, number: u64, outgoing: Outgoing) {
         let bytes = outgoing.held_bytes();
         if bytes > SMALL_BYTES && self.in_flight.bytes().saturating_add(bytes) > OUTCOME_BYTES_MAX {
             return self.substitute(number, "too many outcomes wait for it");
@@ -363,12 +371,12 @@ impl Dispatcher {
         command.stage = Stage::Answering(outgoing);
     }
 
-    fn put_failure(&mut self, number: u64, code: Code, text: &str) {
+    fn send_failure(&mut self, number: u64, code: Code, text: &str) {
         let Some(identity) = self.identity(number) else { return };
         self.end(number, Some(code));
-        self.read_clock();
+        self.update_clock();
         let outcome = self.encoder.failure(&identity, code, text);
-        self.put(number, Outgoing::reply(outcome));
+        self.send_outcome(number, Outgoing::reply(outcome));
     }
 
     /// Begins this replica's part of a command's trace.
@@ -399,20 +407,20 @@ impl Dispatcher {
         self.in_flight.get_mut(number)?.identity.clone()
     }
 
-    fn land(&mut self, number: u64) {
+    fn complete(&mut self, number: u64) {
         if let Some(command) = self.in_flight.remove(number) {
-            self.settle(&command.origin);
+            self.mark_answered(&command.origin);
         }
     }
 
-    fn settle(&mut self, origin: &Origin) {
+    fn mark_answered(&mut self, origin: &Origin) {
         if let Some(offset) = self.partitions.answer(origin) {
             self.answered.insert(origin.partition, offset);
         }
     }
 
     /// The time at this moment, told to the encoder.
-    fn read_clock(&mut self) -> u64 {
+    fn update_clock(&mut self) -> u64 {
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis);
         self.encoder.set_now(now_ms);
         self.now_ms = now_ms;
@@ -440,9 +448,17 @@ mod tests {
     use crate::protocol::uplink::Addressing;
     use crate::queue::kafka::KafkaSettings;
 
-    fn record(offset: i64, value: &str) -> Given {
+    fn record(offset: i64, value: &str) -> CommandRecord {
         let (topic, timestamp) = ("jetlinks.command".to_owned(), Timestamp::NotAvailable);
-        Given::of(&OwnedMessage::new(Some(value.into()), Some(b"device1".to_vec()), topic, timestamp, 0, offset, None))
+        CommandRecord::of(&OwnedMessage::new(
+            Some(value.into()),
+            Some(b"device1".to_vec()),
+            topic,
+            timestamp,
+            0,
+            offset,
+            None,
+        ))
     }
 
     #[test]
@@ -460,7 +476,7 @@ mod tests {
         let read = r#"{"messageType":"READ_PROPERTY","productId":"product1","deviceId":"device1","messageId":"m1"}"#;
         let mut numbers = Vec::new();
         for offset in 0..6 {
-            dispatcher.take(&record(offset, read));
+            dispatcher.on_record(&record(offset, read));
             let Ok(DownlinkEvent::Command { ticket: Some(Ticket(ticket)), .. }) = events.try_recv() else {
                 panic!("no command")
             };
@@ -476,7 +492,7 @@ mod tests {
                 trace: None,
                 failure: None,
             };
-            dispatcher.answer(*number, outcome);
+            dispatcher.on_outcome(*number, outcome);
         }
         assert!(dispatcher.in_flight.bytes() <= OUTCOME_BYTES_MAX, "{}", dispatcher.in_flight.bytes());
         assert!(!dispatcher.has_room(), "nothing more is read");

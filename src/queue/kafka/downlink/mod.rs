@@ -9,12 +9,13 @@
 mod answers;
 mod consumer;
 mod dispatcher;
-mod given;
 mod in_flight;
 mod inspection;
 mod outgoing;
 mod partitions;
 mod producer;
+mod reading;
+mod record;
 mod service;
 mod settings;
 mod stats;
@@ -30,7 +31,7 @@ pub use answers::{HandOverDownlink, KafkaAnswers, KafkaDownlink};
 pub use settings::KafkaCommandSettings;
 pub use stats::KafkaCommandStats;
 
-use self::answers::Letter;
+use self::answers::ServiceMessage;
 use self::producer::OutcomeProducer;
 use self::service::Service;
 use super::KafkaError;
@@ -60,7 +61,7 @@ impl KafkaCommandSettings {
 pub struct KafkaCommands {
     settings: Arc<KafkaCommandSettings>,
     answers: KafkaAnswers,
-    letters: Arc<Mutex<Option<mpsc::UnboundedReceiver<Letter>>>>,
+    messages: Arc<Mutex<Option<mpsc::UnboundedReceiver<ServiceMessage>>>>,
     source: watch::Sender<Availability>,
     is_stopped: Arc<AtomicBool>,
     stats: Arc<KafkaCommandStats>,
@@ -76,12 +77,12 @@ impl KafkaCommands {
         if let Some(hand_over) = &settings.hand_over {
             hand_over.check().map_err(KafkaError::HandOver)?;
         }
-        let (sender, letters) = mpsc::unbounded_channel();
+        let (sender, messages) = mpsc::unbounded_channel();
         let (source, state) = watch::channel(Availability::Starting);
         Ok(Self {
             settings: Arc::new(settings),
             answers: KafkaAnswers::new(sender, state),
-            letters: Arc::new(Mutex::new(Some(letters))),
+            messages: Arc::new(Mutex::new(Some(messages))),
             source,
             is_stopped: Arc::default(),
             stats,
@@ -112,7 +113,7 @@ impl KafkaCommands {
         route: impl Fn(&DeviceId) -> Option<usize> + Send + 'static,
         workers: Vec<mpsc::Sender<DownlinkEvent>>,
     ) -> Result<(), KafkaError> {
-        let Some(letters) = self.letters().take() else { return Ok(()) };
+        let Some(messages) = self.messages().take() else { return Ok(()) };
         let config = consumer::config(&self.settings)?;
         let causes = Arc::new(Causes::default());
         let (producer, deliveries) =
@@ -121,7 +122,7 @@ impl KafkaCommands {
             settings: (*self.settings).clone(),
             config,
             is_stopped: Arc::clone(&self.is_stopped),
-            letters,
+            messages,
             deliveries,
             causes,
             source: self.source.clone(),
@@ -137,24 +138,24 @@ impl KafkaCommands {
     /// Takes no more commands; those under way go on.
     pub fn stop(&self) {
         self.is_stopped.store(true, Ordering::Relaxed);
-        self.answers.send(Letter::Stop);
+        self.answers.send(ServiceMessage::Stop);
     }
 
     /// Waits until everything under way has its outcome and the offsets are committed, a few seconds at most. What is
     /// left then is read again by another replica.
     pub async fn finish(&self) {
         self.stop();
-        if self.letters().is_some() {
+        if self.messages().is_some() {
             return;
         }
         let (sender, finished) = oneshot::channel();
-        self.answers.send(Letter::Finish(sender));
+        self.answers.send(ServiceMessage::Finish(sender));
         if tokio::time::timeout(FINISH_TIMEOUT, finished).await.is_err() {
             tracing::warn!("the commands from Kafka did not come to their end in time");
         }
     }
 
-    fn letters(&self) -> std::sync::MutexGuard<'_, Option<mpsc::UnboundedReceiver<Letter>>> {
-        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+    fn messages(&self) -> std::sync::MutexGuard<'_, Option<mpsc::UnboundedReceiver<ServiceMessage>>> {
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

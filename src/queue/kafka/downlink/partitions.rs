@@ -9,29 +9,29 @@ const UNANSWERED_MAX: usize = 4096;
 /// very long time-out costs at most this many entries of 16 bytes.
 const WINDOW_MAX: usize = 65_536;
 
-/// Where a record came from: good for as long as its partition stays with this replica.
+/// Where a record came from: good for as long as its partition epochs with this replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Origin {
     pub(super) partition: i32,
     pub(super) offset: i64,
-    /// Which stay of the partition it was.
-    stay: u64,
+    /// Number of the assignment under which it was read.
+    epoch: u64,
 }
 
 /// The partitions of this replica.
 #[derive(Debug, Default)]
 pub(super) struct Partitions {
     by_number: HashMap<i32, Partition>,
-    stays: u64,
+    epochs: u64,
 }
 
 #[derive(Debug, Default)]
 struct Partition {
-    stay: u64,
+    epoch: u64,
     window: VecDeque<Entry>,
     unanswered: usize,
     is_paused: bool,
-    is_leaving: bool,
+    is_revoked: bool,
 }
 
 #[derive(Debug)]
@@ -51,16 +51,16 @@ impl Partitions {
     /// Notes that these came to this replica.
     pub(super) fn assign(&mut self, numbers: &[i32]) {
         for &number in numbers {
-            self.stays += 1;
-            self.by_number.insert(number, Partition { stay: self.stays, ..Partition::default() });
+            self.epochs += 1;
+            self.by_number.insert(number, Partition { epoch: self.epochs, ..Partition::default() });
         }
     }
 
     /// Notes that these are about to leave: nothing of them is taken any more.
-    pub(super) fn leave(&mut self, numbers: &[i32]) {
+    pub(super) fn revoke(&mut self, numbers: &[i32]) {
         for number in numbers {
             if let Some(partition) = self.by_number.get_mut(number) {
-                partition.is_leaving = true;
+                partition.is_revoked = true;
             }
         }
     }
@@ -87,19 +87,19 @@ impl Partitions {
 
     /// Notes that a record was read. `None` when it is not for this replica any more, or was read already.
     pub(super) fn take(&mut self, number: i32, offset: i64) -> Option<Origin> {
-        let partition = self.by_number.get_mut(&number).filter(|partition| !partition.is_leaving)?;
+        let partition = self.by_number.get_mut(&number).filter(|partition| !partition.is_revoked)?;
         if partition.window.back().is_some_and(|last| last.offset >= offset) {
             return None;
         }
         partition.window.push_back(Entry { offset, is_answered: false });
         partition.unanswered += 1;
-        Some(Origin { partition: number, offset, stay: partition.stay })
+        Some(Origin { partition: number, offset, epoch: partition.epoch })
     }
 
     /// Notes that a record has its outcome. The offset from which on to read, when it has grown by that.
     pub(super) fn answer(&mut self, origin: &Origin) -> Option<i64> {
         let partition = self.by_number.get_mut(&origin.partition)?;
-        if partition.stay != origin.stay {
+        if partition.epoch != origin.epoch {
             return None;
         }
         let index = partition.window.binary_search_by_key(&origin.offset, |entry| entry.offset).ok()?;
@@ -117,7 +117,7 @@ impl Partitions {
     /// Which partitions to stop reading and which to read again; `is_open` is whether anything may be read at all.
     pub(super) fn regulate(&mut self, is_open: bool) -> Regulation {
         let mut regulation = Regulation::default();
-        for (&number, partition) in self.by_number.iter_mut().filter(|(_, partition)| !partition.is_leaving) {
+        for (&number, partition) in self.by_number.iter_mut().filter(|(_, partition)| !partition.is_revoked) {
             let (unanswered, window) = (partition.unanswered, partition.window.len());
             let is_full = unanswered >= UNANSWERED_MAX || window >= WINDOW_MAX;
             let has_room = unanswered <= UNANSWERED_MAX / 2 && window <= WINDOW_MAX / 2;
@@ -167,11 +167,11 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_an_earlier_stay_does_not_count() {
+    fn an_answer_of_an_earlier_assignment_does_not_count() {
         let mut partitions = Partitions::default();
         partitions.assign(&[0]);
         let earlier = taken(&mut partitions, 0, 5..7);
-        partitions.leave(&[0]);
+        partitions.revoke(&[0]);
         assert_eq!(partitions.take(0, 7), None, "a partition that leaves gives nothing any more");
         assert_eq!(partitions.answer(&earlier[0]), Some(6), "until it has left its answers count");
         assert_eq!(partitions.remove(&[0]), 1);

@@ -13,7 +13,7 @@ const PARTITIONS: u64 = 9_999;
 
 /// A record, taken out of the client's memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Given {
+pub(super) struct CommandRecord {
     pub(super) partition: i32,
     pub(super) offset: i64,
     /// When it was written, ms since 1970, as its writer or its broker says.
@@ -26,7 +26,7 @@ pub(super) struct Given {
     traceparent: Option<String>,
 }
 
-impl Given {
+impl CommandRecord {
     /// Copies a record.
     pub(super) fn of(message: &impl Message) -> Self {
         let header = |name: &str| {
@@ -90,24 +90,32 @@ mod tests {
 
     const READ: &str = r#""messageType":"READ_PROPERTY","productId":"product1","deviceId":"device1""#;
 
-    fn given(value: &str, headers: Option<OwnedHeaders>) -> Given {
+    fn record(value: &str, headers: Option<OwnedHeaders>) -> CommandRecord {
         let (topic, timestamp) = ("jetlinks.command".to_owned(), Timestamp::CreateTime(1000));
-        Given::of(&OwnedMessage::new(Some(value.into()), Some(b"device1".to_vec()), topic, timestamp, 3, 17, headers))
+        CommandRecord::of(&OwnedMessage::new(
+            Some(value.into()),
+            Some(b"device1".to_vec()),
+            topic,
+            timestamp,
+            3,
+            17,
+            headers,
+        ))
     }
 
     #[test]
     fn a_message_id_is_derived_from_the_place_where_the_caller_gave_none() {
-        let id = |members: &str| given(&format!("{{{READ}{members}}}"), None).command().expect("a command").message_id;
+        let id = |members: &str| record(&format!("{{{READ}{members}}}"), None).command().expect("a command").message_id;
         assert_eq!(id("").as_deref(), Some("400000000017"));
         assert_eq!(id(r#","messageId":"m1""#).as_deref(), Some("m1"));
-        let wrong = given(&format!("{{{READ},\"properties\":7}}"), None).command();
+        let wrong = record(&format!("{{{READ},\"properties\":7}}"), None).command();
         let Err(CommandError::Parameter(identity, _)) = wrong else { panic!("{wrong:?}") };
         assert_eq!(identity.message_id.as_deref(), Some("400000000017"));
-        let last = Given { partition: i32::MAX, offset: i64::MAX, ..given("", None) }.message_id();
+        let last = CommandRecord { partition: i32::MAX, offset: i64::MAX, ..record("", None) }.message_id();
         assert!(last.len() <= 15, "{last}");
-        let last = Given { partition: 9_998, offset: 99_999_999_999, ..given("", None) }.message_id();
+        let last = CommandRecord { partition: 9_998, offset: 99_999_999_999, ..record("", None) }.message_id();
         assert_eq!(last, "999999999999999");
-        let next = Given { partition: 9_999, offset: 100_000_000_005, ..given("", None) }.message_id();
+        let next = CommandRecord { partition: 9_999, offset: 100_000_000_005, ..record("", None) }.message_id();
         assert_eq!(next, "100000000005");
     }
 
@@ -117,9 +125,9 @@ mod tests {
         let headers = OwnedHeaders::new().insert(header("correlation-id", "c1")).insert(header("traceparent", TRACE));
         let other = TRACE.replace("b7ad6b7169203331", "00f067aa0ba902b7");
         let value = format!(r#"{{{READ},"headers":{{"correlation-id":"c0","traceparent":"{other}"}}}}"#);
-        let command = given(&value, Some(headers)).command().expect("a command");
+        let command = record(&value, Some(headers)).command().expect("a command");
         assert_eq!((command.correlation_id.as_deref(), command.trace), (Some("c1"), TraceContext::parse(TRACE)));
-        let command = given(&value, None).command().expect("a command");
+        let command = record(&value, None).command().expect("a command");
         assert_eq!((command.correlation_id.as_deref(), command.trace), (Some("c0"), TraceContext::parse(&other)));
     }
 
@@ -129,21 +137,21 @@ mod tests {
         let headers = OwnedHeaders::new().insert(header("correlation-id", "c1")).insert(header("traceparent", TRACE));
         let no_product = r#"{"messageId":"m1","headers":{"correlation-id":"c0"}}"#.to_owned();
         for value in ["no command".to_owned(), format!("{{{READ},\"properties\":7}}"), no_product.clone()] {
-            let mut error = given(&value, Some(headers.clone())).command().expect_err("no command");
+            let mut error = record(&value, Some(headers.clone())).command().expect_err("no command");
             assert_eq!(*error.trace_mut(), TraceContext::parse(TRACE), "{value}");
             assert_eq!(error.correlation_id_mut().as_deref(), Some("c1"), "{value}");
         }
-        let Err(CommandError::Unreadable(command)) = given(&no_product, None).command() else { panic!("no product") };
+        let Err(CommandError::Unreadable(command)) = record(&no_product, None).command() else { panic!("no product") };
         assert_eq!((command.correlation(), command.message_id.as_deref()), ("c0", Some("m1")));
         assert_eq!(command.record, Some((3, 17)));
     }
 
     #[test]
     fn age_counts_from_the_time_of_the_record() {
-        let given = given("{}", None);
-        assert!(!given.is_older_than(500, 1500));
-        assert!(given.is_older_than(500, 1501));
-        assert!(!given.is_older_than(500, 10), "a clock that is ahead");
-        assert!(!Given { written_ms: None, ..given }.is_older_than(500, u64::MAX));
+        let record = record("{}", None);
+        assert!(!record.is_older_than(500, 1500));
+        assert!(record.is_older_than(500, 1501));
+        assert!(!record.is_older_than(500, 10), "a clock that is ahead");
+        assert!(!CommandRecord { written_ms: None, ..record }.is_older_than(500, u64::MAX));
     }
 }
