@@ -74,7 +74,7 @@ impl Queues {
         })
     }
 
-    /// What is counted, once for each queue that is used.
+    /// The counters, once for each queue.
     pub fn stats(&self) -> QueueStats {
         QueueStats {
             nats_uplink: self.nats_uplink.clone(),

@@ -10,7 +10,7 @@ use crate::telemetry::admin::{SessionInfo, Sessions, Waiting};
 /// The directory, and the ways to the workers.
 #[derive(Debug, Clone)]
 pub struct ReplicaSessions {
-    /// Who is where.
+    /// The sessions by device.
     pub directory: Arc<Directory>,
     /// By worker.
     pub mailboxes: Arc<[Mailbox]>,

@@ -1,4 +1,4 @@
-//! What a caller of a device gets from a queue.
+//! The outcome that a caller of a device gets from a queue.
 
 use bytes::Bytes;
 

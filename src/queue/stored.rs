@@ -1,4 +1,4 @@
-//! What a reader finds in a queue.
+//! Envelopes as a reader finds them in a queue.
 
 use bytes::Bytes;
 
@@ -7,7 +7,7 @@ use bytes::Bytes;
 pub enum ReadFrom {
     /// From the oldest to what is the newest at the opening; then the reader ends.
     Beginning,
-    /// What is stored after the opening; the reader never ends.
+    /// Envelopes stored after the opening; the reader never ends.
     Now,
 }
 

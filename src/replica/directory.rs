@@ -34,7 +34,7 @@ pub struct Entry {
     pub replaces: bool,
 }
 
-/// What became of an entry.
+/// The result of [`Directory::enter`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entered {
     /// The device had no session here.

@@ -1,4 +1,4 @@
-//! What the rest of the replica tells a worker.
+//! Messages between the workers and the rest of the replica.
 
 use tokio::sync::mpsc;
 
@@ -7,7 +7,7 @@ use crate::protocol::uplink::Token;
 use crate::replica::claim::Word;
 use crate::session::mqtt::Ending;
 
-/// One letter.
+/// A message to a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mail {
     /// End that session.
@@ -30,12 +30,12 @@ pub enum Mail {
     },
 }
 
-/// What a worker tells the part that speaks with other replicas.
+/// A message of a worker to the part that speaks with other replicas.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
     /// Something about a session that other replicas must hear.
     Say {
-        /// What about it.
+        /// The kind of the claim.
         word: Word,
         /// The device.
         device: DeviceId,

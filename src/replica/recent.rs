@@ -11,13 +11,13 @@ pub const DEVICES_MAX: usize = 16_384;
 /// Pause between two looks for what can be forgotten, us.
 const SWEEP_US: u64 = 1_000_000;
 
-/// What is remembered of a device; it can be forgotten after a while.
+/// A memory of a device, which can be forgotten after a while.
 pub trait Passing: Default {
     /// Whether it means nothing any more.
     fn is_over(&self, now_us: u64) -> bool;
 }
 
-/// What is remembered, by device: at most [`DEVICES_MAX`] of them.
+/// Memories by device: at most [`DEVICES_MAX`] of them.
 #[derive(Debug, Default)]
 pub struct Recent<T> {
     devices: HashMap<DeviceId, T>,
@@ -25,7 +25,7 @@ pub struct Recent<T> {
 }
 
 impl<T: Passing> Recent<T> {
-    /// What is remembered of a device.
+    /// The memory of a device.
     pub fn get(&self, device: &str) -> Option<&T> {
         self.devices.get(device)
     }

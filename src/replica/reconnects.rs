@@ -1,4 +1,4 @@
-//! Damps devices that connect and leave without end: each time costs a look-up and three envelopes.
+//! Limits CONNECTs of one device: each costs a look-up and three envelopes.
 
 use super::recent::{Passing, Recent};
 use crate::protocol::id::DeviceId;

@@ -1,4 +1,4 @@
-//! Damps devices whose sessions replace one another without end, on whichever replicas.
+//! Limits takeovers: refuses devices whose sessions replace one another without end, on whichever replicas.
 
 use super::recent::{Passing, Recent};
 use crate::protocol::id::DeviceId;

@@ -1,4 +1,4 @@
-//! What the Kafka queue is told.
+//! Parameters of the Kafka queue.
 
 use std::fmt;
 use std::time::Duration;

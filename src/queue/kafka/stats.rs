@@ -20,7 +20,7 @@ pub struct KafkaStats {
     pub outages: AtomicU64,
     /// Times that nothing was acknowledged for five seconds with records outstanding.
     pub stalls: AtomicU64,
-    /// What was told of the trouble that they have in common.
+    /// Causes that were logged of the trouble that they have in common.
     pub(super) causes: Arc<Causes>,
 }
 

@@ -47,7 +47,7 @@ pub(super) fn traced(mut headers: HeaderMap, trace: Option<TraceContext>) -> Hea
     headers
 }
 
-/// What headers cost in a message, as `max_payload` and `max_msg_size` count: the version, a line for each, an empty one.
+/// Bytes of headers in a message, as `max_payload` and `max_msg_size` count: the version, a line for each, an empty one.
 pub(super) fn wire_bytes(headers: &HeaderMap) -> usize {
     let line = |(name, values): (&HeaderName, &Vec<HeaderValue>)| {
         let name: &str = name.as_ref();

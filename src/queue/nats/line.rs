@@ -4,12 +4,12 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};
 
-/// What one task has for another; one task takes.
+/// A queue from one task to another; one task takes.
 #[derive(Debug)]
 pub(super) struct Line<T> {
     items: RefCell<VecDeque<T>>,
     waker: RefCell<Option<Waker>>,
-    /// Who waits until there are at most so many items.
+    /// The task that waits until there are at most so many items.
     waiting_for_room: RefCell<Option<(usize, Waker)>>,
 }
 

@@ -1,4 +1,4 @@
-//! What is in the stream, in stored order.
+//! The reader of the stream, in stored order.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What the NATS queue is told.
+//! Parameters of the NATS queue.
 
 use std::fmt;
 use std::time::Duration;

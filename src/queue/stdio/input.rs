@@ -16,7 +16,7 @@ use crate::protocol::id::DeviceId;
 /// A longer line is no command; what is over is skipped, not kept.
 const LINE_BYTES_MAX: usize = 1 << 20;
 
-/// What became of a line that no worker has: the caller prints the outcome.
+/// A line that no worker takes: the caller prints the outcome.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Undelivered {
     /// The device is not connected: CLIENT_OFFLINE.

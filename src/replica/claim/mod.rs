@@ -51,7 +51,7 @@ pub enum Word {
 /// One claim, as it travels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
-    /// What is said.
+    /// The kind of claim.
     pub word: Word,
     /// The device; empty with [`Word::Time`].
     pub device: Box<str>,
@@ -76,7 +76,7 @@ pub struct Holding<'a> {
     pub since: u64,
 }
 
-/// What the holder of a session does about another replica's claim.
+/// The consequence of another replica's claim for the holder of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// It says that it holds a newer one.

@@ -66,11 +66,11 @@ enum Link {
 struct Way {
     /// The device does things before the claims about those before are heard.
     is_crowded: bool,
-    /// What waits on a link that stands still is lost, and all is claimed anew.
+    /// Claims that wait on a link that stands still are lost, and all is claimed anew.
     is_lossy: bool,
 }
 
-/// What has happened; for the message of a failure.
+/// An event, for the message of a failure.
 #[derive(Debug)]
 #[expect(dead_code, reason = "shown by Debug alone")]
 enum Event {
@@ -227,7 +227,7 @@ impl World {
         }
     }
 
-    /// What the device does, while some links stand still from some moment on; then those come back one after the other.
+    /// Plays the acts of the device, while some links stand still from some moment on; then those come back one after the other.
     fn play(&mut self, acts: &[Act], held_back: &[Link], way: Way) {
         let begin = if way.is_crowded { self.draw(acts.len()) } else { 0 };
         for (number, &act) in acts.iter().enumerate() {

@@ -11,7 +11,7 @@ pub(super) const SIGNATURE_DIGITS: usize = 64;
 /// Keeps these signatures apart from any other use of the same secret.
 const PURPOSE: &[u8] = b"jetlinks-bridge claim 1\n";
 
-/// What claims are signed with. Never shown.
+/// The secrets that claims are signed with. Never shown.
 ///
 /// A claim that is recorded and said again does no harm: a session gives way only to an answer to a question that was
 /// asked within the last moments, and takeovers count by the time at which they were said.

@@ -21,7 +21,7 @@ const SESSION_BYTES_MAX: usize = 26;
 /// Longest claim in bytes: ids of devices have 64, of sessions 26, of replicas a host name and 11.
 const CLAIM_BYTES_MAX: usize = 512;
 
-/// What stands before a signature, at the start of the last line; that of any other claim is a number.
+/// The text before a signature, at the start of the last line; that of any other claim is a number.
 const SIGNED: &str = "signed ";
 
 const WORDS: [(&str, Word); 9] = [

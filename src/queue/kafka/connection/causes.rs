@@ -15,7 +15,7 @@ const MEMORY: Duration = Duration::from_secs(70);
 /// Causes that are remembered at most; beyond that all are forgotten. Each is a line of text.
 const CAUSES_MAX: usize = 256;
 
-/// What a client is for.
+/// The purpose of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Subject {
     /// Records of devices and of the bridge itself.
@@ -36,7 +36,7 @@ impl Subject {
     }
 }
 
-/// What was heard lately; shared by clients whose troubles are the same ones.
+/// Causes that were heard lately; shared by clients that have the same troubles.
 #[derive(Debug, Default)]
 pub(crate) struct Causes {
     state: Mutex<State>,
@@ -103,7 +103,7 @@ impl Causes {
     }
 }
 
-/// What librdkafka says of a connection that ends at its first request.
+/// The words of librdkafka for a connection that ends at its first request.
 const NO_KAFKA: &str = "in state APIVERSION_QUERY";
 
 /// The host and the cause, without what would make each attempt another cause: the thread, how long it took, how often it

@@ -25,7 +25,7 @@ const FILES: [&str; 6] = [
     "https.ca.location",
 ];
 
-/// What `ssl.ca.location` may say instead: look where systems keep their authorities.
+/// A value of `ssl.ca.location` that names no file: look where systems keep their authorities.
 const PROBE: &str = "probe";
 
 /// A record waits this long for others to the same partition.
@@ -40,7 +40,7 @@ const RECONNECT_MAX: &str = "2000";
 /// A consumer waits half a second for a broker that has nothing, and librdkafka wants a second more.
 const REQUEST_TIMEOUT_MIN: Duration = Duration::from_secs(2);
 
-/// What librdkafka takes at least for making a connection, TLS and authentication included.
+/// The least that librdkafka takes as the time for making a connection, TLS and authentication included.
 const SETUP_MIN: Duration = Duration::from_secs(1);
 
 /// A broker that does not answer at all is named within five seconds: librdkafka looks at the time once a second.
@@ -53,7 +53,7 @@ pub(crate) enum ClientKind {
     Consumer,
 }
 
-/// What all clients have, with what the user gave.
+/// Properties that all clients have, with those that the user gave.
 ///
 /// # Errors
 /// [`KafkaError`] names the property.

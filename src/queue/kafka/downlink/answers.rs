@@ -23,7 +23,7 @@ pub(super) enum ServiceMessage {
 
 /// The way of outcomes to Kafka, from any thread; cheap to clone.
 ///
-/// Messages are bounded by the commands under way, of which each has one outcome.
+/// Messages are bounded by the commands in flight, of which each has one outcome.
 #[derive(Debug, Clone)]
 pub struct KafkaAnswers {
     messages: mpsc::UnboundedSender<ServiceMessage>,

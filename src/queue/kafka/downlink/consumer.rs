@@ -30,7 +30,7 @@ const HEARTBEAT: &str = "1000";
 /// Commands answered within this time before a crash are read again.
 const COMMIT_INTERVAL: &str = "200";
 
-/// What librdkafka reads ahead at most, KiB; one record may be larger.
+/// KiB that librdkafka reads ahead at most; one record may be larger.
 const READ_AHEAD: &str = "4096";
 
 /// How long one question to the brokers may take.
@@ -113,7 +113,7 @@ impl Watcher {
         }
     }
 
-    /// What changed since the last call.
+    /// The changes since the last call.
     pub(super) fn take(&self) -> Vec<Change> {
         std::mem::take(&mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -193,7 +193,7 @@ impl Dispatcher {
         Some((worker, device))
     }
 
-    /// What the record says cannot be done.
+    /// Answers a record whose command cannot be carried out.
     fn refuse(&mut self, origin: Origin, record: &CommandRecord, mut error: CommandError) {
         let parent = *error.trace_mut();
         *error.trace_mut() = self.encoder.tracer.begin(parent);

@@ -95,7 +95,7 @@ impl Inspection {
         }));
     }
 
-    /// What the search has found; pending while there is none. May be dropped before it is ready.
+    /// The result of the search; pending while there is none. May be dropped before it is ready.
     pub(super) async fn next(&mut self) -> Result<Vec<Unreadable>, ClientError> {
         let Some(search) = &mut self.search else { return std::future::pending().await };
         let found = search.await;

@@ -94,7 +94,7 @@ impl KafkaCommands {
         self.answers.clone()
     }
 
-    /// What was counted so far.
+    /// The counters.
     pub fn stats(&self) -> &KafkaCommandStats {
         &self.stats
     }

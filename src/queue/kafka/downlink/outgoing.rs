@@ -44,7 +44,7 @@ impl Outgoing {
         Self { destination: Destination::Reply, key, payload: outcome.payload, headers, is_substitute: false }
     }
 
-    /// What the bridge says of a record that is no command; it has the record's key and its caller's header.
+    /// The outcome of a record that is no command; it has the record's key and its caller's header.
     pub(super) fn rejected(outcome: Outcome, key: Option<Bytes>) -> Self {
         let headers = correlated(headers::of(&outcome.attributes), &outcome.correlation_id);
         let headers = headers::traced(headers, outcome.trace);

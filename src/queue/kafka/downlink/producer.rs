@@ -17,7 +17,7 @@ use crate::queue::kafka::producer::verdict::{self, Verdict};
 use crate::queue::kafka::producer::{ProducerConfig, Watch};
 use crate::queue::kafka::{KafkaError, KafkaSettings};
 
-/// What became of an outcome that librdkafka took.
+/// The result for an outcome that librdkafka took.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Delivery {
     /// Kafka has it.
@@ -28,7 +28,7 @@ pub(super) enum Delivery {
     Failed(String),
 }
 
-/// What the callbacks of the producer say, by the number of the command.
+/// Deliveries that the callbacks of the producer report, by the number of the command.
 pub(super) type Deliveries = mpsc::UnboundedReceiver<(u64, Delivery)>;
 
 /// The producer of outcomes, with a thread of its own that hears the deliveries.

@@ -26,7 +26,7 @@ use crate::queue::kafka::stats::count;
 /// How long a partition that was revoked waits for its outcomes.
 const REVOKED_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long the outcomes of what is under way are waited for at the end.
+/// How long the end waits for the outcomes of commands in flight.
 const LAST_OUTCOMES: Duration = Duration::from_secs(5);
 
 /// How long the client may take to read a partition from elsewhere on.

@@ -225,7 +225,7 @@ impl Service {
 }
 
 /// Puts the events for a worker in line, so that a worker which is behind delays no other. The line is bounded by the
-/// commands under way.
+/// commands in flight.
 fn forward(events: mpsc::Sender<DownlinkEvent>) -> mpsc::UnboundedSender<DownlinkEvent> {
     let (sender, mut line) = mpsc::unbounded_channel();
     tokio::task::spawn_local(async move {

@@ -1,4 +1,4 @@
-//! What the commands from Kafka are told.
+//! Parameters of the commands from Kafka.
 
 use std::sync::Arc;
 use std::time::Duration;

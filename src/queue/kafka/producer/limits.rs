@@ -30,7 +30,7 @@ const BATCH_BYTES_MIN: usize = 1024;
 /// Bytes of a batch beside its records (Kafka protocol, Record Batch).
 const BATCH_HEADER: usize = 61;
 
-/// What librdkafka takes of one record unless told otherwise, bytes.
+/// Bytes of one record that librdkafka takes unless told otherwise.
 const RECORD_BYTES: usize = 1_000_000;
 
 /// librdkafka compares this with a record before it knows what is around it.
@@ -131,7 +131,7 @@ impl Limits {
     }
 }
 
-/// What the brokers say of `max.message.bytes` of these topics; `None` where they do not tell. Blocks.
+/// Asks the brokers for `max.message.bytes` of these topics; `None` where they do not tell. Blocks.
 pub(crate) fn ask(config: &ClientConfig, topics: &[String]) -> Vec<Option<usize>> {
     let Ok(admin) = config.create::<AdminClient<DefaultClientContext>>() else { return vec![None; topics.len()] };
     topics.iter().map(|topic| setting(&admin, topic, "max.message.bytes", QUESTION)).collect()

@@ -1,11 +1,11 @@
-//! What an error says about one record.
+//! The meaning of an error for one record.
 
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 
 use crate::protocol::uplink::Refusal;
 use crate::queue::kafka::connection::{Causes, Subject};
 
-/// What becomes of a record that was not stored.
+/// The consequence for a record that was not stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// Kafka never stores it.

@@ -87,7 +87,7 @@ impl Watch {
 /// Partitions by topic.
 type Stuck = BTreeMap<String, Vec<i32>>;
 
-/// What waits now, and which partitions of that were waiting before and got no acknowledgement since.
+/// Partitions with records that wait now, and those that waited before and got no acknowledgement since.
 fn compare(statistics: &Statistics, before: &HashMap<(String, i32), i64>) -> (HashMap<(String, i32), i64>, Stuck) {
     let (mut now, mut stuck) = (HashMap::new(), Stuck::new());
     let mut partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
@@ -138,7 +138,7 @@ impl PartitionStatistics {
     }
 }
 
-/// What the brokers say of partitions that do not get on.
+/// The answer of the brokers about partitions that do not get on.
 #[derive(Debug)]
 struct Answer {
     /// One line for each topic and reason.

@@ -1,4 +1,4 @@
-//! What is in the topics, partition by partition in stored order.
+//! The reader of a topic, partition by partition in stored order.
 
 mod peek;
 pub(super) mod unreadable;
@@ -35,7 +35,7 @@ pub struct KafkaReader {
     config: ClientConfig,
     topic: String,
     consumer: StreamConsumer<Quiet>,
-    /// What comes next in each partition.
+    /// The next offset of each partition.
     positions: HashMap<i32, i64>,
     /// Found, and not told yet.
     unreadable: Vec<Unreadable>,

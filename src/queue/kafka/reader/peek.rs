@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_secs(10);
 /// second after the one before.
 const FAILURES: u64 = 3;
 
-/// What is at an offset.
+/// The contents of a partition at an offset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Seen {
     /// A record, at this offset or behind it.
@@ -90,7 +90,7 @@ impl Peek {
     }
 }
 
-/// What a consumer says of a partition.
+/// An event of a consumer about a partition.
 enum Event {
     Record,
     /// An error, with the offset that it is about.

@@ -18,7 +18,7 @@ use crate::queue::kafka::stats::count;
 
 pub(super) type Producer = BaseProducer<Context>;
 
-/// What the callbacks of one producer note; they run on the thread that polls.
+/// The context of one producer's callbacks, which run on the thread that polls.
 pub(super) struct Context {
     inbox: Arc<Inbox>,
     stats: Arc<KafkaStats>,

@@ -48,7 +48,7 @@ pub struct KafkaUplink {
     shared: Arc<Shared>,
 }
 
-/// What worker and poller share; locked for the time of one hand-over.
+/// State that worker and poller share; locked for the time of one hand-over.
 #[derive(Debug)]
 struct Shared {
     line: Mutex<Line>,
@@ -83,7 +83,7 @@ struct Open {
     rejected_max: usize,
 }
 
-/// What became of a hand-over to librdkafka.
+/// The result of a hand-over to librdkafka.
 enum Sent {
     /// librdkafka has it.
     Yes,

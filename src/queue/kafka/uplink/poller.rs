@@ -43,7 +43,7 @@ pub(super) struct Poller {
     topics: TopicCheck,
     /// Whether a record was stored since the queue was away.
     is_proved: bool,
-    /// What the producer had stored when the queue went away.
+    /// Records that the producer had stored when the queue went away.
     stored_before: u64,
 }
 

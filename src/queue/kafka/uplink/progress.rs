@@ -41,7 +41,7 @@ impl Speed {
     }
 }
 
-/// What the numbers of a producer say.
+/// The state of a producer by its numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     /// Records are stored, or there are none.
@@ -54,7 +54,7 @@ pub(super) enum State {
     Lost,
 }
 
-/// What was seen so far.
+/// The numbers seen so far.
 pub(super) struct Progress {
     stored: u64,
     failed: u64,

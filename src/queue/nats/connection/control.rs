@@ -32,7 +32,7 @@ const GLANCE: Duration = Duration::from_secs(1);
 /// How long a new connection may take that only looks whether the server answers, and with which limits.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// What its owners may do to a connection.
+/// The operations of a connection's owners on it.
 #[derive(Debug)]
 pub(crate) struct Control {
     client: Client,

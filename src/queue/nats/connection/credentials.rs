@@ -1,4 +1,4 @@
-//! Who the bridge is to NATS, proved anew at each connection.
+//! Credentials of the bridge, presented anew at each connection.
 //!
 //! A file is read at each attempt, so one that was renewed counts without a restart: the server ends the connection
 //! when the user's time is over, and the next attempt brings what the file holds by then.
@@ -14,7 +14,7 @@ pub(super) type UrlUser = (String, Option<String>);
 /// Name of the block that holds the JWT. A seed has no spaces, and may hold any three letters.
 const JWT: &str = "NATS USER JWT";
 
-/// What a credentials file holds.
+/// The contents of a credentials file.
 struct Credentials<'a> {
     /// The user's JWT; without it the key alone says who it is.
     jwt: Option<&'a str>,

@@ -1,4 +1,4 @@
-//! What the log says of a connection: why its servers are not reached, what they object to, why it was lost.
+//! The log of a connection: why its servers are not reached, what they object to, why it was lost.
 //!
 //! The client tries again by itself and tells little of it: a cause stands beside the server that it is about until the
 //! next attempt, of a name that does not resolve it tells nothing but "DNS error", and of a lost connection nothing at
@@ -43,7 +43,7 @@ struct Shared {
     heard: Mutex<Heard>,
 }
 
-/// What the server says: bytes so far, and since when there are no more.
+/// Bytes that came from the server, and since when no more come.
 #[derive(Debug, Default)]
 struct Heard {
     bytes: u64,
@@ -57,7 +57,7 @@ struct State {
     is_connected: bool,
     /// Connections and losses so far.
     changes: u64,
-    /// What was told of servers since the connection was last there: name, cause.
+    /// Causes that were logged since the connection was last there, by server.
     told: BTreeMap<String, String>,
     /// Failed attempts at each server when the connection was lost: those before are no news. `None` until it is known.
     failed_before: Option<BTreeMap<String, usize>>,

@@ -63,7 +63,7 @@ pub(super) struct Connection {
     _tasks: JoinSet<()>,
 }
 
-/// What differs between the connections of a worker.
+/// Capacities that differ between the connections of a worker.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Capacity {
     /// Operations that wait for the connection's task.
@@ -209,7 +209,7 @@ pub(super) async fn lost(link: &mut watch::Receiver<Link>, seen: Link) {
     let _ = link.wait_for(|link| !link.connected || link.connects != seen.connects).await;
 }
 
-/// What the client says from its own task.
+/// Events that the client tells from its own task.
 #[derive(Debug, Default)]
 struct Signal {
     wake: Notify,

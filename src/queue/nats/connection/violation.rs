@@ -1,10 +1,10 @@
-//! What a server says of what the user may not do.
+//! Permissions that the user lacks, as the server tells of them.
 
 use std::collections::VecDeque;
 
 use async_nats::ServerError;
 
-/// What the server has refused.
+/// An operation that the server has refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Violation {
     /// A message on this subject went nowhere.

@@ -22,7 +22,7 @@ use crate::protocol::command;
 use crate::queue::nats::NatsStats;
 use crate::queue::nats::stats::count;
 
-/// What the commands that wait may take in all workers, in bytes: some 100,000 small ones. A command costs the client
+/// Bytes of the commands that may wait in all workers: some 100,000 small ones. A command costs the client
 /// and this line some 200 bytes beside its texts.
 const BYTES_MAX: usize = 32 * 1024 * 1024;
 
@@ -38,9 +38,9 @@ const HEADER_BYTES_MAX: usize = 256;
 /// A command as it came, without what the client tells beside.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    /// What was subscribed.
+    /// The subject that was subscribed.
     pub(super) interest: Bytes,
-    /// What it came on.
+    /// The subject that it was published on.
     pub(super) subject: Subject,
     pub(super) reply: Option<Subject>,
     pub(super) payload: Bytes,
@@ -82,7 +82,7 @@ fn text_bytes(headers: &HeaderMap) -> usize {
     texts.map(|(name, value)| AsRef::<str>::as_ref(name).len() + value.as_str().len()).sum()
 }
 
-/// What is kept of the text of a header. A cut one is too long for an id still, and by its end no number and no boolean.
+/// The part of a header's text that is kept. A cut one is too long for an id still, and by its end no number and no boolean.
 fn kept(text: &str) -> Box<str> {
     if text.len() <= HEADER_BYTES_MAX {
         return text.into();
@@ -90,7 +90,7 @@ fn kept(text: &str) -> Box<str> {
     format!("{}...", &text[..text.floor_char_boundary(HEADER_BYTES_MAX)]).into()
 }
 
-/// What is next for the worker.
+/// The next entry for the worker.
 #[derive(Debug)]
 pub(super) enum Next {
     /// A command.

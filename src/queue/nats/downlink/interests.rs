@@ -22,14 +22,14 @@ struct Interest<S> {
     is_confirmed: bool,
 }
 
-/// What one session wants: its own subject, and those of its children.
+/// The subjects of one session: its own, and those of its children.
 #[derive(Debug, Default)]
 struct Declaration {
     subjects: Vec<Bytes>,
     unconfirmed: usize,
 }
 
-/// What a declared interest still needs.
+/// The rest that a declared interest needs.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Declared {
     /// Subjects without a subscription.

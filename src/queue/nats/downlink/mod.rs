@@ -107,7 +107,7 @@ struct Shared {
     stats: Arc<NatsStats>,
 }
 
-/// What the registrar is asked for.
+/// A request to the registrar.
 #[derive(Debug)]
 enum Request {
     Subscribe(Bytes),

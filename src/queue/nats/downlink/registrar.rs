@@ -298,7 +298,7 @@ impl Registrar {
     }
 }
 
-/// What became of a subscription.
+/// The result of a subscription.
 enum Subscribed {
     /// It is on its way to the server, and a barrier sent now comes after it.
     Sent,

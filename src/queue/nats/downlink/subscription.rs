@@ -75,7 +75,7 @@ impl Drop for Inner {
 /// The messages of a subscription, with the subject that it stands for.
 #[derive(Debug)]
 pub(super) struct Incoming {
-    /// What was subscribed.
+    /// The subject that was subscribed.
     pub(super) subject: Bytes,
     /// Where they come from.
     pub(super) subscription: Subscription,

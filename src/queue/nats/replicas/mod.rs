@@ -1,4 +1,4 @@
-//! What replicas tell each other over NATS: claims, and commands for a device that another replica holds.
+//! Messages between replicas: claims, and commands for a device that another replica holds.
 
 mod claims;
 mod requests;

@@ -20,7 +20,7 @@ use crate::queue::nats::{NatsSettings, NatsStats};
 /// The request that names streams.
 const NAMES: &str = "STREAM.NAMES";
 
-/// What the streams would store.
+/// The kind of messages that the streams would store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Commands,

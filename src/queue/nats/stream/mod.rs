@@ -117,7 +117,7 @@ impl StreamInfo {
         self.config.retention == "interest" && self.state.consumer_count == 0
     }
 
-    /// What is wrong with the stream, if anything is.
+    /// The reason why the stream cannot be used, if there is one.
     fn trouble(&self, prefix: &str) -> Option<StreamTrouble> {
         let StreamConfig { subjects: filters, no_ack, sealed, mirror, max_msg_size, .. } = &self.config;
         if let Some(origin) = mirror {
@@ -208,7 +208,7 @@ async fn make(api: &Api, settings: &NatsSettings) -> Result<(), StreamTrouble> {
     Ok(())
 }
 
-/// What the bridge writes.
+/// The subjects that the bridge writes.
 pub(super) fn subjects(prefix: &str) -> [String; 3] {
     ["device", "rejected", "bridge"].map(|kind| format!("{prefix}.{kind}.>"))
 }

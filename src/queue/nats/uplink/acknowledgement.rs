@@ -100,7 +100,7 @@ impl StreamIdentity {
     /// Reads what came on a reply subject. The usual form of a positive acknowledgement needs no parser.
     ///
     /// # Errors
-    /// Who has answered, where it was not this stream.
+    /// [`Answerer`] where it was not this stream that answered.
     pub fn read(&self, message: &Message) -> Result<Acknowledgement, Answerer> {
         match message.status {
             None => {}

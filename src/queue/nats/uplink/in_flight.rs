@@ -11,7 +11,7 @@ use crate::protocol::uplink::Token;
 /// 60 MiB in all at worst.
 pub(super) const IN_FLIGHT_MAX: usize = 1 << 20;
 
-/// What became of a record so far.
+/// The state of a record that was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
     /// Nobody has answered.
@@ -25,7 +25,7 @@ pub(super) enum Fate {
 /// One sending of a record.
 #[derive(Debug)]
 pub(super) struct Sending {
-    /// Whose it is.
+    /// The record.
     pub(super) token: Token,
     /// When it was sent, as [`Outstanding`](super::outstanding::Outstanding) counts.
     pub(super) lap: u8,

@@ -9,13 +9,13 @@
 //! 5. The queue is `ok` with the first record that the stream takes. A worker whose sessions have nothing to send writes a
 //!    heartbeat for that. What is not proved within five seconds begins anew at 4.
 //!
-//! What goes wrong is one of three. *This record, for good*: it is larger than the server or the stream takes, or a rule of
+//! Trouble is one of three. *This record, for good*: it is larger than the server or the stream takes, or a rule of
 //! the stream is about it alone; the session replaces it. *This record, for now*: the user may not write its subject, or
 //! it is held back; its session tries again. *The queue*: everything else, which ends the life of the line.
 //!
 //! A connection whose server does not answer for the stream is left for another one ([`Control`](super::connection::Control)).
 //!
-//! What a lost connection leaves behind: the client drops its write buffers, but up to [`OPERATIONS`] publishes that
+//! A lost connection leaves something behind: the client drops its write buffers, but up to [`OPERATIONS`] publishes that
 //! wait for its task survive and are sent first after the reconnect. They are older than everything of the epoch that
 //! follows and come in their order. What the server has in its socket may be stored behind all that, so acknowledgements of
 //! what was sent before the reconnect count for nothing: the order of those that count is the order sent.
@@ -54,7 +54,7 @@ const LINE_MAX: usize = 1 << 20;
 /// Sessions look at their deadlines once a second.
 const HELD_BACK_LONGER: Duration = Duration::from_secs(2);
 
-/// What a user may send is tried again after this time: it costs the connection when it is still too much.
+/// A size above the user's limit is tried again after this time: it costs the connection when it is still too much.
 const ALLOWANCE_HOLDS: Duration = Duration::from_secs(600);
 
 /// One worker's way to JetStream.
@@ -69,7 +69,7 @@ struct Shared {
     line: RefCell<Line>,
     outstanding: RefCell<Outstanding>,
     in_flight: RefCell<InFlight>,
-    /// Whose acknowledgements count; `STREAM.INFO` tells the domain.
+    /// The stream whose acknowledgements count; `STREAM.INFO` tells the domain.
     identity: RefCell<StreamIdentity>,
     /// Whether the stream has taken a record, or judged one, since the line was opened.
     is_proved: Cell<bool>,
