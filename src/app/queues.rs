@@ -14,6 +14,7 @@ use crate::protocol::envelope::{Encoder, Mode};
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::trace::Tracer;
 use crate::protocol::uplink::{Addressing, Inbox, Token, Uplink};
+use crate::queue::ImmediateInterest;
 use crate::queue::kafka::{
     HandOverDownlink, KafkaCommandStats, KafkaCommands, KafkaDownlink, KafkaSettings, KafkaStats, KafkaUplink,
 };
@@ -113,7 +114,7 @@ impl Queues {
     /// The way in of a worker; on its thread.
     pub fn downlink(&self, events: mpsc::Sender<DownlinkEvent>) -> anyhow::Result<Box<dyn Downlink>> {
         Ok(match self.commands {
-            CommandQueue::None => Box::new(NoCommands { attached: events }),
+            CommandQueue::None => Box::new(NoCommands { interest: ImmediateInterest::start(events) }),
             CommandQueue::Stdio => {
                 let is_uplink = self.uplink == UplinkQueue::Stdio;
                 Box::new(StdioDownlink::new(self.stdout()?.clone(), events, is_uplink))
@@ -229,13 +230,12 @@ pub fn seed() -> anyhow::Result<u128> {
 
 /// No commands at all: every interest is in place at once.
 struct NoCommands {
-    attached: mpsc::Sender<DownlinkEvent>,
+    interest: ImmediateInterest,
 }
 
 impl Downlink for NoCommands {
     fn attach(&mut self, token: Token, _addresses: &[(ProductId, DeviceId)]) {
-        let attached = self.attached.clone();
-        tokio::task::spawn_local(async move { attached.send(DownlinkEvent::Attached(token)).await });
+        self.interest.attach(token);
     }
 
     fn detach(&mut self, _token: Token) {}

@@ -7,16 +7,15 @@
 //! |---|---|---|
 //! | `uplink` | one worker's way out: records in, receipts to its inbox | all three |
 //! | `downlink` | one worker's way in: commands, and the outcomes back | all three |
-//! | `stats` | counters that anybody may read | all three |
+//! | `stats` | counters that anybody may read | NATS, Kafka |
 //! | `connection` | clients of the servers: addresses, TLS, credentials, what they log | NATS, Kafka |
-//! | `settings` | the parameters, plain and already checked for form | NATS, Kafka |
-//! | `error` | why a queue cannot be started with its settings | NATS, Kafka |
+//! | `settings` | the parameters, plain and already checked for form, and their error | NATS, Kafka |
 //! | `headers` | the headers of an envelope | NATS, Kafka |
 //! | `reader` | what is stored, in stored order, for the tools | NATS, Kafka |
 //! | `caller` | a command and its outcome, for the tools | NATS, Kafka |
 //!
 //! NATS alone has `replicas` (what replicas tell each other) and `stream` (JetStream), Kafka alone `producer` (rules that
-//! both of its producers have), stdio alone the two threads of the process, `input` and `writer`.
+//! both of its producers have), stdio alone `input` and `writer`, the two threads of the process.
 //!
 //! A worker is one thread with a current-thread runtime inside a `LocalSet`. Whatever is started here lives on the
 //! thread that starts it, and ends when its handle is dropped.
@@ -25,6 +24,7 @@
 
 mod backoff;
 mod call;
+mod immediate_interest;
 pub mod kafka;
 mod last_trouble;
 pub mod nats;
@@ -35,6 +35,7 @@ mod throttle;
 
 pub(crate) use backoff::Backoff;
 pub use call::{Answer, CallError};
+pub use immediate_interest::ImmediateInterest;
 pub(crate) use last_trouble::LastTrouble;
 pub(crate) use slots::Slots;
 pub use stored::{Place, ReadError, ReadFrom, Stored};

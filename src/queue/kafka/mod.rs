@@ -4,7 +4,6 @@
 mod caller;
 mod connection;
 mod downlink;
-mod error;
 mod headers;
 mod producer;
 mod reader;
@@ -13,11 +12,8 @@ mod stats;
 mod uplink;
 
 pub use caller::KafkaCaller;
-pub use downlink::{
-    HandOverDownlink, KafkaAnswers, KafkaCommandSettings, KafkaCommandStats, KafkaCommands, KafkaDownlink,
-};
-pub use error::KafkaError;
+pub use downlink::{HandOverDownlink, KafkaAnswers, KafkaCommandSettings, KafkaCommands, KafkaDownlink};
 pub use reader::KafkaReader;
-pub use settings::KafkaSettings;
-pub use stats::KafkaStats;
+pub use settings::{KafkaError, KafkaSettings};
+pub use stats::{KafkaCommandStats, KafkaStats};
 pub use uplink::KafkaUplink;

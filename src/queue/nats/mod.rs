@@ -4,7 +4,6 @@
 mod caller;
 mod connection;
 mod downlink;
-mod error;
 mod headers;
 mod line;
 mod reader;
@@ -17,9 +16,8 @@ mod uplink;
 pub use caller::NatsCaller;
 pub use connection::{ConnectionLog, NatsMaterial, options};
 pub use downlink::NatsDownlink;
-pub use error::NatsError;
 pub use reader::NatsReader;
 pub use replicas::NatsClaims;
-pub use settings::{NatsSettings, NatsTlsSettings, StreamDefaults};
+pub use settings::{NatsError, NatsSettings, NatsTlsSettings, StreamDefaults};
 pub use stats::NatsStats;
 pub use uplink::{Acknowledgement, Answerer, NatsUplink, StreamIdentity};

@@ -1,9 +1,11 @@
-//! Parameters of the NATS queue.
+//! Parameters of the NATS queue, and why it cannot be used with them.
 
 use std::fmt;
+use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{NatsError, NatsMaterial, connection};
+use super::{NatsMaterial, connection};
 use crate::protocol::secret::Secret;
 
 /// A look that fails, with a connection that is lost or a request that stays unanswered, is made good by the next one:
@@ -120,4 +122,33 @@ impl fmt::Debug for NatsSettings {
             .field("connection_name", &self.connection_name)
             .finish()
     }
+}
+
+/// A mistake in the settings. A server that is away is no error: the connection never gives up.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NatsError {
+    /// No server is named.
+    #[error("no NATS server is named")]
+    NoServer,
+    /// This server URL cannot be read.
+    #[error("{0:?} is no NATS server URL")]
+    Server(String),
+    /// This file of the settings cannot be read.
+    #[error("{0} cannot be read: {1}")]
+    Unreadable(PathBuf, ErrorKind),
+    /// The credentials hold neither a JWT and a seed nor a seed alone.
+    #[error("the NATS credentials hold neither a user's JWT and seed nor a seed alone")]
+    Credentials,
+    /// The value of this TLS setting is not what it should be in PEM.
+    #[error("NATS TLS setting {0} is not what it should be in PEM")]
+    Pem(&'static str),
+    /// A TLS setting is given as text, which wants the certificate authority too.
+    #[error("a NATS certificate given as text wants the certificate authority too")]
+    TextWithoutAuthority,
+    /// One of `certificate` and `private_key` is given without the other.
+    #[error("a NATS client certificate and its private key go together")]
+    HalfCertificate,
+    /// A subject cannot begin with this prefix.
+    #[error("{0:?} is no prefix of NATS subjects")]
+    Prefix(String),
 }

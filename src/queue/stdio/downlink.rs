@@ -1,20 +1,19 @@
 //! Sessions towards commands from stdin, and outcomes to stdout.
 
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
 use super::StdioWriter;
 use crate::protocol::downlink::{Downlink, DownlinkEvent, Outcome, Ticket};
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::uplink::Token;
+use crate::queue::ImmediateInterest;
 
 /// One worker's side of stdin. Interest needs no declaration: the reader finds the worker of a device itself.
 #[derive(Debug)]
 pub struct StdioDownlink {
     writer: StdioWriter,
-    attached: mpsc::UnboundedSender<Token>,
+    interest: ImmediateInterest,
     is_uplink: bool,
-    teller: JoinHandle<()>,
 }
 
 impl StdioDownlink {
@@ -26,29 +25,13 @@ impl StdioDownlink {
     /// # Panics
     /// Outside a `LocalSet`.
     pub fn new(writer: StdioWriter, events: mpsc::Sender<DownlinkEvent>, is_uplink: bool) -> Self {
-        // Bounded by the sessions of the worker: each is attached once.
-        let (attached, mut tokens) = mpsc::unbounded_channel();
-        let teller = tokio::task::spawn_local(async move {
-            while let Some(token) = tokens.recv().await {
-                if events.send(DownlinkEvent::Attached(token)).await.is_err() {
-                    return;
-                }
-            }
-        });
-        Self { writer, attached, is_uplink, teller }
-    }
-}
-
-impl Drop for StdioDownlink {
-    fn drop(&mut self) {
-        self.teller.abort();
+        Self { writer, interest: ImmediateInterest::start(events), is_uplink }
     }
 }
 
 impl Downlink for StdioDownlink {
     fn attach(&mut self, token: Token, _addresses: &[(ProductId, DeviceId)]) {
-        // Fails only when the worker has stopped taking events.
-        let _ = self.attached.send(token);
+        self.interest.attach(token);
     }
 
     fn detach(&mut self, _token: Token) {}

@@ -7,8 +7,7 @@ use std::thread;
 
 use tokio::sync::mpsc;
 
-use super::StdioStats;
-use super::stats::add;
+use super::{StdioStats, add};
 use crate::protocol::command::{Command, CommandError};
 use crate::protocol::downlink::{DownlinkEvent, Recipient, Ticket};
 use crate::protocol::id::DeviceId;

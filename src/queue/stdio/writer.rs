@@ -8,8 +8,7 @@ use std::thread;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::StdioStats;
-use super::stats::add;
+use super::{StdioStats, add};
 use crate::protocol::uplink::{Availability, Inbox, Receipt, Token};
 
 /// Lines that may wait. Envelopes are shared with the sessions that hold them, so one costs about 80 bytes here, 80 MiB

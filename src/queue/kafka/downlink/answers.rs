@@ -1,11 +1,11 @@
 //! One worker's side of the commands from Kafka.
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
 
 use crate::protocol::downlink::{Downlink, DownlinkEvent, Outcome, Ticket};
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::uplink::{Availability, Token};
+use crate::queue::ImmediateInterest;
 
 /// Marks the tickets of commands from Kafka, in workers that have commands from NATS too; NATS leaves it clear.
 const MARK: u64 = 1 << 63;
@@ -65,8 +65,7 @@ impl KafkaAnswers {
 #[derive(Debug)]
 pub struct KafkaDownlink {
     answers: KafkaAnswers,
-    attached: mpsc::UnboundedSender<Token>,
-    teller: JoinHandle<()>,
+    interest: ImmediateInterest,
 }
 
 impl KafkaDownlink {
@@ -75,29 +74,13 @@ impl KafkaDownlink {
     /// # Panics
     /// Outside a `LocalSet`.
     pub fn new(answers: KafkaAnswers, events: mpsc::Sender<DownlinkEvent>) -> Self {
-        // Bounded by the sessions of the worker: each is attached once.
-        let (attached, mut tokens) = mpsc::unbounded_channel();
-        let teller = tokio::task::spawn_local(async move {
-            while let Some(token) = tokens.recv().await {
-                if events.send(DownlinkEvent::Attached(token)).await.is_err() {
-                    return;
-                }
-            }
-        });
-        Self { answers, attached, teller }
-    }
-}
-
-impl Drop for KafkaDownlink {
-    fn drop(&mut self) {
-        self.teller.abort();
+        Self { answers, interest: ImmediateInterest::start(events) }
     }
 }
 
 impl Downlink for KafkaDownlink {
     fn attach(&mut self, token: Token, _addresses: &[(ProductId, DeviceId)]) {
-        // Fails only when the worker has stopped taking events.
-        let _ = self.attached.send(token);
+        self.interest.attach(token);
     }
 
     fn detach(&mut self, _token: Token) {}

@@ -18,7 +18,6 @@ mod reading;
 mod record;
 mod service;
 mod settings;
-mod stats;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,14 +28,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use answers::{HandOverDownlink, KafkaAnswers, KafkaDownlink};
 pub use settings::KafkaCommandSettings;
-pub use stats::KafkaCommandStats;
 
 use self::answers::ServiceMessage;
 use self::producer::OutcomeProducer;
 use self::service::Service;
-use super::KafkaError;
 use super::connection::Causes;
 use super::connection::properties::{ClientKind, try_out};
+use super::{KafkaCommandStats, KafkaError};
 use crate::protocol::downlink::DownlinkEvent;
 use crate::protocol::envelope::Encoder;
 use crate::protocol::id::DeviceId;

@@ -13,11 +13,11 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::KafkaCommandStats;
 use super::consumer::{self, Change, CommandConsumer, ends, list};
 use super::dispatcher::Dispatcher;
 use super::inspection::Inspection;
 use super::record::CommandRecord;
+use crate::queue::kafka::KafkaCommandStats;
 use crate::queue::kafka::KafkaSettings;
 use crate::queue::kafka::connection::Subject;
 use crate::queue::kafka::reader::unreadable::Unreadable;

@@ -11,24 +11,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use rdkafka::ClientConfig;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError as ClientError;
-use rdkafka::ClientConfig;
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::KafkaCommandSettings;
 use super::answers::ServiceMessage;
 use super::consumer::{self, CommandConsumer, QUESTION, all_partitions};
 use super::dispatcher::{Dispatcher, IN_FLIGHT_MAX, Route};
 use super::producer::{Deliveries, OutcomeProducer};
 use super::reading::Reading;
 use super::record::CommandRecord;
-use super::{KafkaCommandSettings, KafkaCommandStats};
 use crate::protocol::downlink::DownlinkEvent;
 use crate::protocol::envelope::Encoder;
 use crate::protocol::uplink::Availability;
 use crate::queue::Backoff;
+use crate::queue::kafka::KafkaCommandStats;
 use crate::queue::kafka::connection::topics::TopicCheck;
 use crate::queue::kafka::connection::{Causes, Subject};
 use crate::queue::kafka::reader::unreadable::{Unreadable, is_about_a_batch};
