@@ -28,13 +28,13 @@ impl LateSessions {
     }
 
     /// The server is away: what was said in the last moments may be lost.
-    pub fn lose(&mut self, now_us: u64) {
+    pub fn disconnected(&mut self, now_us: u64) {
         self.sessions.retain(|&(until_us, ..)| until_us >= now_us);
         self.sessions.iter_mut().for_each(|(until_us, ..)| *until_us = u64::MAX);
     }
 
     /// The server is there again: all that must be said now.
-    pub fn say_all(&mut self, now_us: u64) -> impl Iterator<Item = (DeviceId, Box<str>)> {
+    pub fn republish_all(&mut self, now_us: u64) -> impl Iterator<Item = (DeviceId, Box<str>)> {
         self.sessions.retain(|&(until_us, ..)| until_us >= now_us);
         self.sessions.iter_mut().map(move |(until_us, device, session)| {
             *until_us = now_us + REMEMBERED_US;
@@ -54,7 +54,7 @@ mod tests {
     }
 
     fn said(late: &mut LateSessions, now_us: u64) -> Vec<String> {
-        late.say_all(now_us).map(|(_, session)| session.into()).collect()
+        late.republish_all(now_us).map(|(_, session)| session.into()).collect()
     }
 
     #[test]
@@ -62,7 +62,7 @@ mod tests {
         let mut late = LateSessions::default();
         late.note(device(), "long ago".into(), true, 0);
         late.note(device(), "just before".into(), true, 50 * S);
-        late.lose(70 * S);
+        late.disconnected(70 * S);
         late.note(device(), "meanwhile".into(), false, 80 * S);
         assert_eq!(said(&mut late, 7_000 * S), ["just before", "meanwhile"]);
         assert_eq!(said(&mut late, 7_001 * S), ["just before", "meanwhile"], "the connection was lost unnoticed");

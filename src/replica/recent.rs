@@ -12,9 +12,9 @@ pub const DEVICES_MAX: usize = 16_384;
 const SWEEP_US: u64 = 1_000_000;
 
 /// A memory of a device, which can be forgotten after a while.
-pub trait Passing: Default {
+pub trait Expiring: Default {
     /// Whether it means nothing any more.
-    fn is_over(&self, now_us: u64) -> bool;
+    fn is_expired(&self, now_us: u64) -> bool;
 }
 
 /// Memories by device: at most [`DEVICES_MAX`] of them.
@@ -24,7 +24,7 @@ pub struct Recent<T> {
     sweep_us: u64,
 }
 
-impl<T: Passing> Recent<T> {
+impl<T: Expiring> Recent<T> {
     /// The memory of a device.
     pub fn get(&self, device: &str) -> Option<&T> {
         self.devices.get(device)
@@ -43,7 +43,7 @@ impl<T: Passing> Recent<T> {
                 return None;
             }
             self.sweep_us = now_us + SWEEP_US;
-            self.devices.retain(|_, remembered| !remembered.is_over(now_us));
+            self.devices.retain(|_, remembered| !remembered.is_expired(now_us));
             if self.devices.len() >= DEVICES_MAX {
                 return None;
             }
@@ -59,8 +59,8 @@ mod tests {
     #[derive(Debug, Default)]
     struct Until(u64);
 
-    impl Passing for Until {
-        fn is_over(&self, now_us: u64) -> bool {
+    impl Expiring for Until {
+        fn is_expired(&self, now_us: u64) -> bool {
             now_us >= self.0
         }
     }

@@ -1,6 +1,6 @@
 //! Limits CONNECTs of one device: each costs a look-up and three envelopes.
 
-use super::recent::{Passing, Recent};
+use super::recent::{Expiring, Recent};
 use crate::protocol::id::DeviceId;
 
 /// CONNECTs of one device at once; one more is refused.
@@ -36,8 +36,8 @@ impl Reconnects {
     }
 }
 
-impl Passing for Rate {
-    fn is_over(&self, now_us: u64) -> bool {
+impl Expiring for Rate {
+    fn is_expired(&self, now_us: u64) -> bool {
         now_us >= self.quiet_us
     }
 }

@@ -1,6 +1,6 @@
 //! Limits takeovers: refuses devices whose sessions replace one another without end, on whichever replicas.
 
-use super::recent::{Passing, Recent};
+use super::recent::{Expiring, Recent};
 use crate::protocol::id::DeviceId;
 
 /// Takeovers of one device within [`WINDOW_US`]; one more is refused.
@@ -98,7 +98,7 @@ impl Takeovers {
 
     /// Whether the device was taken over of late, so that other replicas must know when its session ends.
     pub fn knows(&self, device: &str, now_us: u64) -> bool {
-        self.devices.get(device).is_some_and(|history| !history.is_over(now_us))
+        self.devices.get(device).is_some_and(|history| !history.is_expired(now_us))
     }
 }
 
@@ -108,8 +108,8 @@ impl History {
     }
 }
 
-impl Passing for History {
-    fn is_over(&self, now_us: u64) -> bool {
+impl Expiring for History {
+    fn is_expired(&self, now_us: u64) -> bool {
         now_us >= self.refused_until_us && self.times.iter().all(|&(until_us, _)| until_us <= now_us)
     }
 }

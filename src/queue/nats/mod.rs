@@ -5,7 +5,7 @@ mod caller;
 mod connection;
 mod downlink;
 mod headers;
-mod line;
+mod local_queue;
 mod reader;
 mod replicas;
 mod settings;

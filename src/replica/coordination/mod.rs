@@ -169,7 +169,7 @@ impl Coordination {
         self.outputs.push_back(Output::Report(Report::Connected));
         self.publish_time(now);
         let held = self.directory.all().into_iter().map(|(device, session)| (Word::Held, device, session));
-        let late = self.late.say_all(now.us).map(|(device, session)| (Word::Late, device, session));
+        let late = self.late.republish_all(now.us).map(|(device, session)| (Word::Late, device, session));
         self.unclaimed = held.chain(late).collect();
     }
 
@@ -178,7 +178,7 @@ impl Coordination {
         self.is_connected = false;
         self.outputs.push_back(Output::Report(Report::Disconnected));
         self.unclaimed.clear();
-        self.late.lose(now.us);
+        self.late.disconnected(now.us);
     }
 
     /// Notes that a barrier came back: every claim published before it was handled. It may come back more than once.

@@ -12,8 +12,8 @@ use tokio::sync::mpsc;
 
 use super::outgoing::{Destination, Outgoing};
 use crate::queue::kafka::connection::{Causes, Subject, log_line};
+use crate::queue::kafka::producer::failure::{self, Failure};
 use crate::queue::kafka::producer::limits;
-use crate::queue::kafka::producer::verdict::{self, Verdict};
 use crate::queue::kafka::producer::{ProducerConfig, Watch};
 use crate::queue::kafka::{KafkaError, KafkaSettings};
 
@@ -152,17 +152,17 @@ pub(super) struct OutcomeContext {
 
 impl OutcomeContext {
     fn failed(&self, error: &ClientError, message: &BorrowedMessage<'_>) -> Delivery {
-        match verdict::of(error, limits::batch_bytes(message), self.batch_bytes) {
-            Verdict::Never(refusal) => Delivery::Unstorable(refusal.cause().to_owned()),
-            Verdict::LargeBatch => {
+        match failure::of(error, limits::batch_bytes(message), self.batch_bytes) {
+            Failure::Permanent(refusal) => Delivery::Unstorable(refusal.cause().to_owned()),
+            Failure::LargeBatch => {
                 self.has_large_batch.store(true, Ordering::Relaxed);
                 Delivery::Failed(error.to_string())
             }
-            Verdict::Later => {
-                verdict::complain(&self.causes, Subject::Outcomes, message.topic(), error);
+            Failure::Temporary => {
+                failure::log(&self.causes, Subject::Outcomes, message.topic(), error);
                 Delivery::Failed(error.to_string())
             }
-            Verdict::Purged => Delivery::Failed(error.to_string()),
+            Failure::Purged => Delivery::Failed(error.to_string()),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The producers of records and of outcomes have this in common: their properties within the limits of their topics, the
 //! meaning of errors of one record, the watch over partitions without progress.
 
+pub(super) mod failure;
 pub(super) mod limits;
-pub(super) mod verdict;
 mod watch;
 
 use std::sync::Arc;

@@ -28,19 +28,19 @@ const QUESTION: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// So often a batch that could not be read may be readable when it is looked for.
-const VAIN_MAX: usize = 3;
+const EMPTY_SEARCHES_MAX: usize = 3;
 
 /// Reads a topic without a consumer group, so that it takes nothing away from others.
 pub struct KafkaReader {
     config: ClientConfig,
     topic: String,
-    consumer: StreamConsumer<Quiet>,
+    consumer: StreamConsumer<ReaderContext>,
     /// The next offset of each partition.
     positions: HashMap<i32, i64>,
     /// Found, and not told yet.
     unreadable: Vec<Unreadable>,
     /// Searches in a row that found nothing.
-    vain: usize,
+    empty_searches: usize,
     /// Partitions that are not read to their end, and that end; `None` when the reader has no end.
     open: Option<HashMap<i32, i64>>,
 }
@@ -58,8 +58,9 @@ impl KafkaReader {
     /// [`ReadError`] when the settings are wrong, no broker answers or the topic does not exist.
     pub fn open(settings: &KafkaSettings, topic: &str, from: ReadFrom) -> Result<Self, ReadError> {
         let config = config(settings).map_err(|error| ReadError::Settings(error.to_string()))?;
-        let consumer: StreamConsumer<Quiet> = StreamConsumer::from_config_and_context(&config, Quiet::default())
-            .map_err(|error| ReadError::Settings(error.to_string()))?;
+        let consumer: StreamConsumer<ReaderContext> =
+            StreamConsumer::from_config_and_context(&config, ReaderContext::default())
+                .map_err(|error| ReadError::Settings(error.to_string()))?;
         let unreachable = |error: ClientError| {
             hear(&consumer);
             ReadError::Unreachable(consumer.context().causes.last().unwrap_or_else(|| error.to_string()))
@@ -85,7 +86,15 @@ impl KafkaReader {
         }
         consumer.assign(&assignment).map_err(|error| ReadError::Settings(error.to_string()))?;
         let open = (from == ReadFrom::Beginning).then_some(open);
-        Ok(Self { config, topic: topic.to_owned(), consumer, positions, unreadable: Vec::new(), vain: 0, open })
+        Ok(Self {
+            config,
+            topic: topic.to_owned(),
+            consumer,
+            positions,
+            unreadable: Vec::new(),
+            empty_searches: 0,
+            open,
+        })
     }
 
     /// The next envelope; `None` at the end.
@@ -125,7 +134,9 @@ impl KafkaReader {
                         open.remove(&partition);
                     }
                 }
-                Err(error) if is_about_a_batch(&error) && self.vain < VAIN_MAX => self.find_unreadable().await?,
+                Err(error) if is_about_a_batch(&error) && self.empty_searches < EMPTY_SEARCHES_MAX => {
+                    self.find_unreadable().await?
+                }
                 Err(error) if is_passing(&error) => {
                     if let Some(cause) = self.consumer.context().take_news() {
                         return Err(ReadError::Waiting(cause));
@@ -159,7 +170,7 @@ impl KafkaReader {
         let found = tokio::task::spawn_blocking(move || unreadable::find(&config, &topic, &positions)).await;
         let lost = |error: &dyn fmt::Display| ReadError::Lost(format!("topic {}: {error}", self.topic));
         self.unreadable = found.map_err(|error| lost(&error))?.map_err(|error| lost(&error))?;
-        self.vain = if self.unreadable.is_empty() { self.vain + 1 } else { 0 };
+        self.empty_searches = if self.unreadable.is_empty() { self.empty_searches + 1 } else { 0 };
         Ok(())
     }
 
@@ -188,7 +199,7 @@ pub(super) fn config(settings: &KafkaSettings) -> Result<ClientConfig, KafkaErro
 }
 
 /// Lets the client say what it has to say. One look hears one word, and does not tell whether there are more.
-fn hear(consumer: &StreamConsumer<Quiet>) {
+fn hear(consumer: &StreamConsumer<ReaderContext>) {
     // It has a few words for each broker.
     for _ in 0..64 {
         let _news = consumer.recv().now_or_never();
@@ -225,12 +236,12 @@ fn stored(message: &BorrowedMessage<'_>) -> Stored {
 
 /// Keeps what librdkafka says for the caller.
 #[derive(Default)]
-pub(super) struct Quiet {
+pub(super) struct ReaderContext {
     causes: Causes,
     news: Mutex<Option<String>>,
 }
 
-impl Quiet {
+impl ReaderContext {
     fn note(&self, text: &str) {
         let cause = cause_of(text);
         if self.causes.is_news(&cause, Instant::now()) {
@@ -244,7 +255,7 @@ impl Quiet {
     }
 }
 
-impl ClientContext for Quiet {
+impl ClientContext for ReaderContext {
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
         if facility == "FAIL" {
             self.note(message);
@@ -262,4 +273,4 @@ impl ClientContext for Quiet {
     fn stats_raw(&self, _statistics: &[u8]) {}
 }
 
-impl ConsumerContext for Quiet {}
+impl ConsumerContext for ReaderContext {}

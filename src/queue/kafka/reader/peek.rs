@@ -13,7 +13,7 @@ use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde::Deserialize;
 
-use super::Quiet;
+use super::ReaderContext;
 use super::unreadable::is_batch_code;
 
 /// How long one look may take.
@@ -59,7 +59,7 @@ impl Peek {
     /// # Errors
     /// The client's, where the brokers do not answer.
     pub(super) fn at(&self, partition: i32, offset: i64) -> Result<Seen, ClientError> {
-        let consumer = BaseConsumer::from_config_and_context(&self.config, Quiet::default())?;
+        let consumer = BaseConsumer::from_config_and_context(&self.config, ReaderContext::default())?;
         let mut assignment = TopicPartitionList::with_capacity(1);
         assignment.add_partition_offset(&self.topic, partition, Offset::Offset(offset))?;
         consumer.assign(&assignment)?;
@@ -108,7 +108,7 @@ enum Event {
 }
 
 /// The consumer's next event. The crate itself would give of an error no more than its code.
-fn next(consumer: &BaseConsumer<Quiet>, patience: Duration) -> Option<Event> {
+fn next(consumer: &BaseConsumer<ReaderContext>, patience: Duration) -> Option<Event> {
     let patience_ms = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: the client lives for as long as `consumer` does. The queue is a reference of our own and is given back; the
     // event is ours (checked for null), is used before it is destroyed, and is destroyed once.

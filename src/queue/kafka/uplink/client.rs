@@ -12,8 +12,8 @@ use crate::protocol::uplink::{Inbox, Receipt, Token};
 use crate::queue::kafka::KafkaStats;
 use crate::queue::kafka::connection::{Subject, log_line};
 use crate::queue::kafka::producer::Watch;
+use crate::queue::kafka::producer::failure::{self, Failure};
 use crate::queue::kafka::producer::limits;
-use crate::queue::kafka::producer::verdict::{self, Verdict};
 use crate::queue::kafka::stats::count;
 
 pub(super) type Producer = BaseProducer<Context>;
@@ -67,24 +67,24 @@ impl Context {
     }
 
     fn failed(&self, token: Token, error: &ClientError, message: &BorrowedMessage<'_>) {
-        match verdict::of(error, limits::batch_bytes(message), self.notes.batch_bytes) {
-            Verdict::Never(refusal) => {
+        match failure::of(error, limits::batch_bytes(message), self.notes.batch_bytes) {
+            Failure::Permanent(refusal) => {
                 count(&self.stats.failed);
                 self.notes.has_large_record.store(true, Ordering::Relaxed);
                 self.inbox.post_one(Receipt::Refused(token, Box::new(refusal)));
             }
             // The epoch of the next producer is the answer: whatever else of its session is under way comes with it.
-            Verdict::LargeBatch => {
+            Failure::LargeBatch => {
                 count(&self.stats.failed);
                 self.notes.has_large_batch.store(true, Ordering::Relaxed);
             }
-            Verdict::Later => {
+            Failure::Temporary => {
                 count(&self.stats.failed);
                 count(&self.notes.failed);
-                verdict::complain(&self.stats.causes, Subject::Records, message.topic(), error);
+                failure::log(&self.stats.causes, Subject::Records, message.topic(), error);
                 self.inbox.post_one(Receipt::Failed(token));
             }
-            Verdict::Purged => {
+            Failure::Purged => {
                 count(&self.stats.failed);
                 self.inbox.post_one(Receipt::Failed(token));
             }

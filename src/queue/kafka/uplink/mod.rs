@@ -1,7 +1,7 @@
 //! Records to Kafka.
 //!
 //! 1. `publish` copies the record into librdkafka with its token as the opaque number; librdkafka is bounded, and what
-//!    does not fit waits in a line of records shared with the sessions.
+//!    does not fit waits in a queue of records shared with the sessions.
 //! 2. librdkafka sends batches; the poller's thread hears the deliveries and posts the receipts.
 //! 3. When no broker is there or the producer is broken, the poller takes the producer away: what it held comes back as
 //!    failed. A new one takes its place once the topics are there, and a new epoch makes sessions send again; the queue is
@@ -10,7 +10,7 @@
 //!    it sent may still be on its way, and only under its own sequence numbers the broker stores nothing late.
 //! 4. Where a batch was larger than its topic takes, the producer is drained and the next one fills smaller batches, in an
 //!    epoch of its own; the queue was never away. Where batches should only be larger or smaller than they are, records wait
-//!    in the line meanwhile, and the epoch goes on.
+//!    in that queue meanwhile, and the epoch goes on.
 //!
 //! One record that fails alone is a matter of its session: it is refused for good (too large, invalid), or failed for now (its
 //! partition without a leader until the timeout, a missing right). The queue stays as it is for the others: before it counts
@@ -32,15 +32,15 @@ use self::client::{Notes, Producer};
 use self::poller::Poller;
 use super::connection::Subject;
 use super::connection::properties::{self, ClientKind};
+use super::producer::failure;
 use super::producer::limits::Limits;
-use super::producer::verdict;
 use super::stats::count;
 use super::{KafkaError, KafkaSettings, KafkaStats, headers};
 use crate::protocol::uplink::{Channel, Handover, Inbox, Receipt, Record, Token, Uplink};
 
 /// Records that may wait for room in librdkafka. They are shared with the sessions that hold them until their receipt,
 /// so one costs about 150 bytes here, 150 MiB in all at worst.
-const LINE_MAX: usize = 1 << 20;
+const RECORDS_MAX: usize = 1 << 20;
 
 /// One worker's way to Kafka.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ pub struct KafkaUplink {
 /// State that worker and poller share; locked for the time of one hand-over.
 #[derive(Debug)]
 struct Shared {
-    line: Mutex<Line>,
+    queue: Mutex<RecordQueue>,
     is_stopped: AtomicBool,
     inbox: Arc<Inbox>,
     stats: Arc<KafkaStats>,
@@ -60,7 +60,7 @@ struct Shared {
 }
 
 #[derive(Default)]
-struct Line {
+struct RecordQueue {
     open: Option<Open>,
     waiting: VecDeque<(Token, Record)>,
     overflowed: bool,
@@ -68,9 +68,12 @@ struct Line {
     is_held: bool,
 }
 
-impl std::fmt::Debug for Line {
+impl std::fmt::Debug for RecordQueue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Line").field("is_open", &self.open.is_some()).field("waiting", &self.waiting.len()).finish()
+        f.debug_struct("RecordQueue")
+            .field("is_open", &self.open.is_some())
+            .field("waiting", &self.waiting.len())
+            .finish()
     }
 }
 
@@ -100,7 +103,7 @@ impl KafkaUplink {
     /// [`KafkaError`] when the settings cannot be used.
     pub fn start(settings: &KafkaSettings, inbox: Arc<Inbox>, stats: Arc<KafkaStats>) -> Result<Self, KafkaError> {
         let shared = Arc::new(Shared {
-            line: Mutex::default(),
+            queue: Mutex::default(),
             is_stopped: AtomicBool::new(false),
             inbox,
             stats,
@@ -135,16 +138,16 @@ impl Drop for KafkaUplink {
 
 impl Uplink for KafkaUplink {
     fn publish(&mut self, token: Token, record: &Record) -> Handover {
-        let mut line = self.shared.lock();
-        if line.open.is_none() && !line.is_held {
+        let mut queue = self.shared.lock();
+        if queue.open.is_none() && !queue.is_held {
             count(&self.shared.stats.refused);
             return Handover::Refused;
         }
-        if let Some(open) = line.open.as_ref().filter(|_| line.waiting.is_empty()) {
+        if let Some(open) = queue.open.as_ref().filter(|_| queue.waiting.is_empty()) {
             match self.shared.send(open, token, record) {
                 Sent::Yes => return Handover::Taken,
                 Sent::Answered(receipt) => {
-                    drop(line);
+                    drop(queue);
                     count(&self.shared.stats.failed);
                     self.shared.inbox.post_one(receipt);
                     return Handover::Taken;
@@ -152,12 +155,12 @@ impl Uplink for KafkaUplink {
                 Sent::Full => {}
             }
         }
-        if line.waiting.len() >= LINE_MAX {
-            line.overflowed = true;
+        if queue.waiting.len() >= RECORDS_MAX {
+            queue.overflowed = true;
             count(&self.shared.stats.refused);
             return Handover::Refused;
         }
-        line.waiting.push_back((token, record.clone()));
+        queue.waiting.push_back((token, record.clone()));
         Handover::Taken
     }
 
@@ -167,38 +170,38 @@ impl Uplink for KafkaUplink {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Line> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, RecordQueue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets records through to this producer.
     fn open(&self, producer: Arc<Producer>, notes: Arc<Notes>, limits: &Limits) {
         let (uplink_max, rejected_max) = (limits.of(&self.uplink_topic), limits.of(&self.rejected_topic));
-        let mut line = self.lock();
-        line.open = Some(Open { producer, notes, uplink_max, rejected_max });
-        line.is_held = false;
+        let mut queue = self.lock();
+        queue.open = Some(Open { producer, notes, uplink_max, rejected_max });
+        queue.is_held = false;
     }
 
     /// Lets records wait for the next producer; nobody uses this one afterwards.
     fn hold(&self) {
-        let mut line = self.lock();
-        line.open = None;
-        line.is_held = true;
+        let mut queue = self.lock();
+        queue.open = None;
+        queue.is_held = true;
     }
 
     /// Lets no record through any more; nobody uses the producer afterwards.
     fn close(&self) {
-        let mut line = self.lock();
-        line.open = None;
-        line.is_held = false;
-        line.overflowed = false;
-        line.waiting = VecDeque::new();
+        let mut queue = self.lock();
+        queue.open = None;
+        queue.is_held = false;
+        queue.overflowed = false;
+        queue.waiting = VecDeque::new();
     }
 
     /// Hands over what waited for room. True when records still wait.
     fn advance(&self) -> bool {
-        let mut line = self.lock();
-        let Line { open: Some(open), waiting, .. } = &mut *line else { return false };
+        let mut queue = self.lock();
+        let RecordQueue { open: Some(open), waiting, .. } = &mut *queue else { return false };
         while let Some((token, record)) = waiting.front() {
             match self.send(open, *token, record) {
                 Sent::Yes => {}
@@ -215,12 +218,12 @@ impl Shared {
 
     /// Whether records were refused for want of room that there is again; asked once per time that it is so.
     fn has_room_again(&self) -> bool {
-        let mut line = self.lock();
-        let has_room = line.overflowed && line.waiting.len() < LINE_MAX / 2;
+        let mut queue = self.lock();
+        let has_room = queue.overflowed && queue.waiting.len() < RECORDS_MAX / 2;
         if has_room {
-            line.overflowed = false;
+            queue.overflowed = false;
             // Sessions send all of this again.
-            line.waiting = VecDeque::new();
+            queue.waiting = VecDeque::new();
         }
         has_room
     }
@@ -235,7 +238,7 @@ impl Shared {
         let bytes = record.address.len() + record.payload.len();
         let refused = |words: &str| {
             open.notes.has_large_record.store(true, Ordering::Relaxed);
-            Sent::Answered(Receipt::Refused(token, Box::new(verdict::too_large(bytes, words))))
+            Sent::Answered(Receipt::Refused(token, Box::new(failure::too_large(bytes, words))))
         };
         // What is larger only with its headers the broker refuses.
         if bytes > max {
@@ -259,12 +262,12 @@ impl Shared {
                 refused("it is larger than message.max.bytes of the client")
             }
             ClientError::MessageProduction(RDKafkaErrorCode::Fatal) => {
-                // The poller will close the line; this record goes back with the others.
+                // The poller will close the uplink; this record goes back with the others.
                 open.notes.is_fatal.store(true, Ordering::Relaxed);
                 failed
             }
             other => {
-                verdict::complain(&self.stats.causes, Subject::Records, topic, &other);
+                failure::log(&self.stats.causes, Subject::Records, topic, &other);
                 failed
             }
         }

@@ -27,7 +27,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 const FLUSH: Duration = Duration::from_millis(500);
 
 /// How often it is looked whether it is time to leave, or to subscribe again.
-const GLANCE: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long a new connection may take that only looks whether the server answers, and with which limits.
 const LOOK: Duration = Duration::from_secs(5);
@@ -141,7 +141,7 @@ impl Control {
             return;
         }
         // What wakes with the server needs a moment to show it.
-        tokio::time::sleep(GLANCE).await;
+        tokio::time::sleep(CHECK_INTERVAL).await;
         if let Some(silence) = self.silence() {
             let seconds = silence.as_secs();
             self.leave(&format!("the server did not answer for {seconds} s, and answers a new connection")).await;
@@ -175,7 +175,7 @@ impl Control {
         loop {
             tokio::select! {
                 () = self.doubts.notified() => {}
-                () = tokio::time::sleep(GLANCE) => {
+                () = tokio::time::sleep(CHECK_INTERVAL) => {
                     self.attend_subscriptions().await;
                     self.leave_when_due().await;
                     self.leave_when_silent().await;

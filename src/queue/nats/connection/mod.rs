@@ -36,11 +36,11 @@ pub(super) use self::violation::Violation;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The client drops events when its own channel of 128 is full, so its state is also looked at this often.
-const GLANCE: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The connection as its last change left it. Two different values with `connected` mean that it was lost between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Link {
+pub(super) struct LinkState {
     /// Whether the server is there.
     pub(super) connected: bool,
     /// Connections made since start.
@@ -57,7 +57,7 @@ pub(super) struct Link {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) client: Client,
-    pub(super) link: watch::Receiver<Link>,
+    pub(super) link: watch::Receiver<LinkState>,
     pub(super) control: Rc<Control>,
     /// They end with it.
     _tasks: JoinSet<()>,
@@ -149,7 +149,7 @@ pub(super) async fn connect_attended(
             return None;
         }
     };
-    let (sender, link) = watch::channel(Link::default());
+    let (sender, link) = watch::channel(LinkState::default());
     let control = Rc::new(Control::new(client.clone(), log.clone(), all_servers, plain_options));
     let mut tasks = JoinSet::new();
     tasks.spawn_local(watch_link(client.clone(), signal, log, sender, Rc::clone(&control), attend));
@@ -199,12 +199,12 @@ pub(super) fn echo_subject(client: &Client, prefix: &str) -> String {
 }
 
 /// Waits until the link is there; the value seen is returned.
-pub(super) async fn connected(link: &mut watch::Receiver<Link>) -> Option<Link> {
+pub(super) async fn connected(link: &mut watch::Receiver<LinkState>) -> Option<LinkState> {
     link.wait_for(|link| link.connected).await.ok().map(|link| *link)
 }
 
 /// Returns when the connection is not the one that was seen any more.
-pub(super) async fn lost(link: &mut watch::Receiver<Link>, seen: Link) {
+pub(super) async fn lost(link: &mut watch::Receiver<LinkState>, seen: LinkState) {
     // An error means that the watcher has ended, which nothing outlives.
     let _ = link.wait_for(|link| !link.connected || link.connects != seen.connects).await;
 }
@@ -240,7 +240,7 @@ async fn watch_link(
     client: Client,
     signal: Arc<Signal>,
     log: ConnectionLog,
-    sender: watch::Sender<Link>,
+    sender: watch::Sender<LinkState>,
     control: Rc<Control>,
     mut attend: impl FnMut(Violation),
 ) {
@@ -250,7 +250,7 @@ async fn watch_link(
         let connects = statistics.connects.load(Ordering::Relaxed);
         let dropped = signal.dropped.load(Ordering::Relaxed);
         log.sample(statistics.in_bytes.load(Ordering::Relaxed));
-        let seen = Link { connected, connects, dropped, silences: log.silences(), restored: control.restored() };
+        let seen = LinkState { connected, connects, dropped, silences: log.silences(), restored: control.restored() };
         let before = *sender.borrow();
         if before.connects != seen.connects {
             control.connected();
@@ -266,7 +266,7 @@ async fn watch_link(
             }
         }
         // Running out of time is the second way to look, not a failure.
-        let _ = tokio::time::timeout(GLANCE, signal.wake.notified()).await;
+        let _ = tokio::time::timeout(CHECK_INTERVAL, signal.wake.notified()).await;
     }
 }
 

@@ -23,7 +23,7 @@ use crate::queue::nats::NatsStats;
 use crate::queue::nats::stats::count;
 
 /// Bytes of the commands that may wait in all workers: some 100,000 small ones. A command costs the client
-/// and this line some 200 bytes beside its texts.
+/// and the backlog some 200 bytes beside its texts.
 const BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Allocations of the client for one command, and what the protocol writes around it, in bytes.
@@ -107,17 +107,17 @@ enum Entry {
     Fence(u64),
 }
 
-/// The line of one worker.
+/// The commands that wait for one worker.
 #[derive(Debug)]
 pub(super) struct Backlog {
-    line: Mutex<Line>,
-    /// Shared by all workers: the bytes of their lines, and what they lost.
+    state: Mutex<State>,
+    /// Shared by all workers: the bytes of their backlogs, and the commands that were lost.
     stats: Arc<NatsStats>,
     bytes_max: usize,
 }
 
 #[derive(Debug, Default)]
-struct Line {
+struct State {
     entries: VecDeque<Entry>,
     bytes: usize,
     lost: u64,
@@ -125,72 +125,72 @@ struct Line {
 }
 
 impl Backlog {
-    /// An empty line.
+    /// An empty backlog.
     pub(super) fn new(stats: Arc<NatsStats>) -> Self {
-        Self { line: Mutex::default(), stats, bytes_max: BYTES_MAX }
+        Self { state: Mutex::default(), stats, bytes_max: BYTES_MAX }
     }
 
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
-        let line = self.line();
-        line.entries.is_empty() && line.lost == 0
+        let state = self.state();
+        state.entries.is_empty() && state.lost == 0
     }
 
     /// Adds a mark behind everything that waits.
     pub(super) fn push_fence(&self, number: u64) {
-        let mut line = self.line();
-        line.entries.push_back(Entry::Fence(number));
-        wake(line);
+        let mut state = self.state();
+        state.entries.push_back(Entry::Fence(number));
+        wake(state);
     }
 
     fn push(&self, command: Waiting) {
         let bytes = command.held_bytes();
         let before = self.stats.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let mut line = self.line();
+        let mut state = self.state();
         if before.saturating_add(bytes) > self.bytes_max {
             self.stats.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
             count(&self.stats.commands_dropped);
-            line.lost += 1;
+            state.lost += 1;
         } else {
-            line.bytes += bytes;
-            line.entries.push_back(Entry::Command(command));
+            state.bytes += bytes;
+            state.entries.push_back(Entry::Command(command));
         }
-        wake(line);
+        wake(state);
     }
 
     /// Takes the next one out. One task does.
     pub(super) fn poll_pop(&self, cx: &mut Context<'_>) -> Poll<Next> {
-        let mut line = self.line();
-        if line.lost > 0 {
-            return Poll::Ready(Next::Lost(std::mem::take(&mut line.lost)));
+        let mut state = self.state();
+        if state.lost > 0 {
+            return Poll::Ready(Next::Lost(std::mem::take(&mut state.lost)));
         }
-        match line.entries.pop_front() {
+        match state.entries.pop_front() {
             Some(Entry::Command(command)) => {
                 let bytes = command.held_bytes();
-                line.bytes -= bytes;
+                state.bytes -= bytes;
                 self.stats.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
-                if line.entries.is_empty() {
+                if state.entries.is_empty() {
                     // A flood is over; the room for it is not needed until the next one.
-                    line.entries.shrink_to(64);
+                    state.entries.shrink_to(64);
                 }
                 Poll::Ready(Next::Command(command))
             }
             Some(Entry::Fence(number)) => Poll::Ready(Next::Fence(number)),
             None => {
-                line.waker = Some(cx.waker().clone());
+                state.waker = Some(cx.waker().clone());
                 Poll::Pending
             }
         }
     }
 
-    fn line(&self) -> MutexGuard<'_, Line> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn wake(mut line: MutexGuard<'_, Line>) {
-    let waker = line.waker.take();
-    drop(line);
+fn wake(mut state: MutexGuard<'_, State>) {
+    let waker = state.waker.take();
+    drop(state);
     if let Some(waker) = waker {
         waker.wake();
     }
@@ -198,7 +198,7 @@ fn wake(mut line: MutexGuard<'_, Line>) {
 
 impl Drop for Backlog {
     fn drop(&mut self) {
-        let bytes = self.line().bytes;
+        let bytes = self.state().bytes;
         self.stats.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }

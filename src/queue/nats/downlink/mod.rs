@@ -35,7 +35,7 @@ use self::interests::Interests;
 use self::registrar::Registrar;
 use self::subscription::{Incoming, Subscription};
 use super::connection::{self, Capacity, Control, IfRefused, Violation};
-use super::line::Line;
+use super::local_queue::LocalQueue;
 use super::stats::count;
 use super::stream::{Api, ForeignStreams};
 use super::{NatsError, NatsSettings, NatsStats, headers};
@@ -92,11 +92,11 @@ struct Shared {
     interests: RefCell<Interests>,
     /// Reply subjects of callers that wait for an outcome, by ticket. A ticket is good for one outcome.
     callers: RefCell<Slots<Subject>>,
-    requests: Line<Request>,
+    requests: LocalQueue<Request>,
     /// To the task that takes commands in. Bounded by the interests of the worker.
     subscriptions: mpsc::UnboundedSender<Incoming>,
     backlog: Arc<Backlog>,
-    answers: Line<(Subject, Outcome)>,
+    answers: LocalQueue<(Subject, Outcome)>,
     answers_bytes: Cell<usize>,
     /// Subscriptions that are ending: something may still come on them.
     ending: Arc<AtomicUsize>,
@@ -142,10 +142,10 @@ impl NatsDownlink {
             own: format!("{}.", settings.prefix),
             interests: RefCell::default(),
             callers: RefCell::default(),
-            requests: Line::default(),
+            requests: LocalQueue::default(),
             subscriptions,
             backlog: Arc::new(Backlog::new(Arc::clone(&stats))),
-            answers: Line::default(),
+            answers: LocalQueue::default(),
             answers_bytes: Cell::new(0),
             ending: Arc::default(),
             availability: Cell::new(Availability::Starting),

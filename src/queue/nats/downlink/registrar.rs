@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::subscription::{Incoming, Subscription};
 use super::{Request, Shared};
 use crate::protocol::downlink::DownlinkEvent;
-use crate::queue::nats::connection::{self, Link, Listener};
+use crate::queue::nats::connection::{self, LinkState, Listener};
 
 /// An interest that the server has not confirmed by then is taken for granted: CONNECT must not wait for a server that
 /// does not answer.
@@ -36,8 +36,8 @@ const RETRY_ALL: Duration = Duration::from_secs(30);
 pub(super) struct Registrar {
     shared: Rc<Shared>,
     client: Client,
-    link: tokio::sync::watch::Receiver<Link>,
-    seen: Link,
+    link: tokio::sync::watch::Receiver<LinkState>,
+    seen: LinkState,
     echo: String,
     barriers: Listener,
     sent: u64,
@@ -100,12 +100,12 @@ impl Registrar {
     pub(super) fn new(
         shared: Rc<Shared>,
         client: Client,
-        link: watch::Receiver<Link>,
+        link: watch::Receiver<LinkState>,
         echo: String,
         barriers: Listener,
     ) -> Self {
         let (waiting, deferred, refused) = (VecDeque::new(), Vec::new(), Refused::default());
-        Self { shared, client, link, seen: Link::default(), echo, barriers, sent: 0, waiting, deferred, refused }
+        Self { shared, client, link, seen: LinkState::default(), echo, barriers, sent: 0, waiting, deferred, refused }
     }
 
     /// Ends when the worker does not take events any more.

@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
 use crate::protocol::secret::Secret;
-use crate::queue::nats::connection::{self, Capacity, Connection, IfRefused, Link, Listener};
+use crate::queue::nats::connection::{self, Capacity, Connection, IfRefused, LinkState, Listener};
 use crate::queue::nats::{NatsError, NatsSettings};
 use crate::replica::claim::{Claim, ClaimSecrets};
 use crate::replica::{ChannelEvent, ClaimChannel};
@@ -28,7 +28,7 @@ pub struct NatsClaims {
     secrets: Option<ClaimSecrets>,
     echo: String,
     /// The connection of the last [`ChannelEvent::Connected`], while it is there.
-    seen: Option<Link>,
+    seen: Option<LinkState>,
     claims: Listener,
     barriers: mpsc::UnboundedReceiver<u64>,
     heard: mpsc::UnboundedSender<u64>,

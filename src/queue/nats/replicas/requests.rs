@@ -20,9 +20,9 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::queue::nats::NatsSettings;
-use crate::queue::nats::connection::{self, Capacity, IfRefused, Link, Listener};
+use crate::queue::nats::connection::{self, Capacity, IfRefused, LinkState, Listener};
 use crate::queue::nats::headers::unescape;
-use crate::queue::nats::line::Line;
+use crate::queue::nats::local_queue::LocalQueue;
 use crate::replica::{ForeignOutcome, HandOver, HandOverAnswer, HandOverRequest, HandOverSettings};
 
 /// Operations that may wait for the connection's task beside one for each request.
@@ -40,8 +40,8 @@ struct NatsRequests {
 
 #[derive(Debug, Default)]
 struct Shared {
-    requests: Line<HandOverRequest>,
-    answers: Line<(u64, HandOverAnswer)>,
+    requests: LocalQueue<HandOverRequest>,
+    answers: LocalQueue<(u64, HandOverAnswer)>,
     is_open: Cell<bool>,
 }
 
@@ -121,7 +121,13 @@ async fn supervise(
     }
 }
 
-async fn publish(shared: Rc<Shared>, client: Client, mut link: watch::Receiver<Link>, inbox: String, commands: String) {
+async fn publish(
+    shared: Rc<Shared>,
+    client: Client,
+    mut link: watch::Receiver<LinkState>,
+    inbox: String,
+    commands: String,
+) {
     loop {
         let request = poll_fn(|cx| shared.requests.poll_pop(cx)).await;
         if connection::connected(&mut link).await.is_none() {

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use tokio::sync::watch;
 
 use super::api::{Api, ApiError};
-use crate::queue::nats::connection::{self, Link, Violation};
+use crate::queue::nats::connection::{self, LinkState, Violation};
 use crate::queue::nats::{NatsSettings, NatsStats};
 
 /// The request that names streams.
@@ -72,7 +72,7 @@ impl ForeignStreams {
     }
 
     /// Looks until the connection's task has ended. Workers share the looks, with the statistics.
-    pub(crate) async fn watch(self: Rc<Self>, api: Rc<Api>, mut link: watch::Receiver<Link>) {
+    pub(crate) async fn watch(self: Rc<Self>, api: Rc<Api>, mut link: watch::Receiver<LinkState>) {
         while let Some(seen) = connection::connected(&mut link).await {
             if self.stats.begin_look(self.every / 2) {
                 self.look(&api).await;

@@ -9,7 +9,7 @@ use async_nats::Message;
 use futures_util::StreamExt;
 
 use super::acknowledgement::{Acknowledgement, Answerer};
-use super::in_flight::Fate;
+use super::in_flight::AckState;
 use super::{Shared, Trouble, reply_subject};
 use crate::protocol::uplink::Receipt;
 use crate::queue::nats::connection::Listener;
@@ -55,7 +55,7 @@ fn receipt(shared: &Shared, message: &Message, now: Instant) -> Option<Receipt> 
         shared.is_disputed.set(true);
     }
     let Some(sending) = in_flight.get_mut(number, token) else {
-        // Of before the line was opened: on the same connection it still spares its record a second sending.
+        // Of before the uplink was opened: on the same connection it still spares its record a second sending.
         if is_refusal {
             if shared.is_disputed.get() {
                 shared.note_foreign(&Answerer::Namesake);
@@ -65,17 +65,17 @@ fn receipt(shared: &Shared, message: &Message, now: Instant) -> Option<Receipt> 
         count(&shared.stats.stored);
         return in_flight.is_of_connection(number).then_some(Receipt::Stored(token));
     };
-    if is_refusal && (shared.is_disputed.get() || sending.fate != Fate::Open) {
-        if sending.fate == Fate::Stored {
+    if is_refusal && (shared.is_disputed.get() || sending.state != AckState::Open) {
+        if sending.state == AckState::Stored {
             shared.is_disputed.set(true);
         }
         shared.note_foreign(&Answerer::Namesake);
         return None;
     }
-    if sending.fate == Fate::Open {
-        shared.outstanding.borrow_mut().acknowledge(sending.lap);
+    if sending.state == AckState::Open {
+        shared.outstanding.borrow_mut().acknowledge(sending.second);
     }
-    sending.fate = if is_refusal { Fate::Failed } else { Fate::Stored };
+    sending.state = if is_refusal { AckState::Failed } else { AckState::Stored };
     if is_refusal {
         in_flight.note_refusal(number, token, now);
     }
@@ -84,18 +84,18 @@ fn receipt(shared: &Shared, message: &Message, now: Instant) -> Option<Receipt> 
         Acknowledgement::Stored => {
             shared.stored_at.set(now);
             shared.is_forbidden.set(false);
-            shared.prove();
+            shared.confirm();
             count(&shared.stats.stored);
             Some(Receipt::Stored(token))
         }
         Acknowledgement::Unstorable(refusal) => {
-            shared.prove();
+            shared.confirm();
             count(&shared.stats.failed);
             Some(Receipt::Refused(token, Box::new(refusal)))
         }
         Acknowledgement::Refused(cause) => {
             shared.complain("the stream refuses records", &cause);
-            shared.end_life(Trouble::Refused);
+            shared.report_trouble(Trouble::Refused);
             count(&shared.stats.failed);
             None
         }

@@ -13,7 +13,7 @@ pub(super) const IN_FLIGHT_MAX: usize = 1 << 20;
 
 /// The state of a record that was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum AckState {
     /// Nobody has answered.
     Open,
     /// The stream has refused it, or failed to take it.
@@ -28,13 +28,13 @@ pub(super) struct Sending {
     /// The record.
     pub(super) token: Token,
     /// When it was sent, as [`Outstanding`](super::outstanding::Outstanding) counts.
-    pub(super) lap: u8,
-    pub(super) fate: Fate,
+    pub(super) second: u8,
+    pub(super) state: AckState,
     subject: Subject,
     bytes: usize,
 }
 
-/// Every sending since the line was opened up to the oldest that nobody has answered.
+/// Every sending since the uplink was opened up to the oldest that nobody has answered.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
     /// Number of the first.
@@ -76,13 +76,13 @@ impl InFlight {
     }
 
     /// Notes a sending; its number, below [`IN_FLIGHT_MAX`]. `None` when too many are on their way.
-    pub(super) fn send(&mut self, token: Token, lap: u8, subject: &Subject, bytes: usize) -> Option<usize> {
+    pub(super) fn send(&mut self, token: Token, second: u8, subject: &Subject, bytes: usize) -> Option<usize> {
         if self.sendings.len() >= IN_FLIGHT_MAX {
             return None;
         }
         let number = self.next();
         self.on_connection = self.on_connection.saturating_add(1);
-        self.sendings.push_back(Sending { token, lap, fate: Fate::Open, subject: subject.clone(), bytes });
+        self.sendings.push_back(Sending { token, second, state: AckState::Open, subject: subject.clone(), bytes });
         Some(number)
     }
 
@@ -94,7 +94,7 @@ impl InFlight {
 
     /// Forgets what was answered, as far as nothing older is open.
     pub(super) fn trim(&mut self) {
-        while self.sendings.pop_front_if(|sending| sending.fate != Fate::Open).is_some() {
+        while self.sendings.pop_front_if(|sending| sending.state != AckState::Open).is_some() {
             self.base = (self.base + 1) % IN_FLIGHT_MAX;
         }
     }
@@ -102,21 +102,21 @@ impl InFlight {
     /// Forgets a sending that did not take place.
     pub(super) fn give_up(&mut self, number: usize, token: Token) {
         if let Some(sending) = self.get_mut(number, token) {
-            sending.fate = Fate::Failed;
+            sending.state = AckState::Failed;
         }
         self.trim();
     }
 
-    /// Fails everything open on that subject: the token and the lap of each.
+    /// Fails everything open on that subject: the token and the second of each.
     pub(super) fn fail(&mut self, subject: &str) -> Vec<(Token, u8)> {
-        let concerned = |sending: &&mut Sending| sending.fate == Fate::Open && sending.subject.as_str() == subject;
+        let concerned = |sending: &&mut Sending| sending.state == AckState::Open && sending.subject.as_str() == subject;
         let failed: Vec<(Token, u8)> = self
             .sendings
             .iter_mut()
             .filter(concerned)
             .map(|sending| {
-                sending.fate = Fate::Failed;
-                (sending.token, sending.lap)
+                sending.state = AckState::Failed;
+                (sending.token, sending.second)
             })
             .collect();
         self.trim();
@@ -146,7 +146,7 @@ impl InFlight {
 
     /// Size of the largest that is open, in bytes.
     pub(super) fn largest(&self) -> Option<usize> {
-        self.sendings.iter().filter(|sending| sending.fate == Fate::Open).map(|sending| sending.bytes).max()
+        self.sendings.iter().filter(|sending| sending.state == AckState::Open).map(|sending| sending.bytes).max()
     }
 
     fn next(&self) -> usize {
@@ -176,7 +176,7 @@ mod tests {
         let (mut in_flight, numbers) = filled(IN_FLIGHT_MAX - 2, &["a", "b", "c", "d"]);
         assert_eq!(numbers, [IN_FLIGHT_MAX - 2, IN_FLIGHT_MAX - 1, 0, 1]);
         for (sequence, number) in (0..).zip(&numbers) {
-            assert_eq!(in_flight.get_mut(*number, token(sequence)).map(|sending| sending.lap), Some(3));
+            assert_eq!(in_flight.get_mut(*number, token(sequence)).map(|sending| sending.second), Some(3));
             assert!(in_flight.get_mut(*number, token(9)).is_none(), "somebody else's");
         }
         assert!(in_flight.get_mut(2, token(4)).is_none());
@@ -187,7 +187,7 @@ mod tests {
         let (mut in_flight, numbers) = filled(0, &["a", "b", "c"]);
         let stored = |in_flight: &mut InFlight, place: u16| {
             let sending = in_flight.get_mut(numbers[usize::from(place)], token(place)).expect("it is on its way");
-            sending.fate = Fate::Stored;
+            sending.state = AckState::Stored;
             in_flight.trim();
             in_flight.sendings.len()
         };
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn a_subject_fails_with_everything_that_is_open_on_it_and_nothing_else() {
         let (mut in_flight, numbers) = filled(7, &["a", "b", "a", "a"]);
-        in_flight.get_mut(numbers[2], token(2)).expect("it is on its way").fate = Fate::Stored;
+        in_flight.get_mut(numbers[2], token(2)).expect("it is on its way").state = AckState::Stored;
         assert_eq!(in_flight.largest(), Some(103));
         assert_eq!(in_flight.fail("a"), [(token(0), 3), (token(3), 3)]);
         assert_eq!(in_flight.fail("a"), []);

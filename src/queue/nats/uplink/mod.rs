@@ -1,17 +1,17 @@
 //! Records to JetStream: core publishes whose acknowledgements one subscription gathers.
 //!
-//! 1. `publish` puts the record in a local line and wakes the writer.
+//! 1. `publish` puts the record in a local queue and wakes the writer.
 //! 2. The writer hands it to the connection with a reply subject that holds the token.
 //! 3. The gatherer takes all acknowledgements that are there and posts them to the inbox at once.
-//! 4. When the connection is lost, a publish refused, or acknowledgements stay out, the line is emptied and the queue is
+//! 4. When the connection is lost, a publish refused, or acknowledgements stay out, the local queue is emptied and the uplink is
 //!    away; once JetStream answers for the stream again, the inbox starts a new epoch and sessions send
 //!    their windows once more.
 //! 5. The queue is `ok` with the first record that the stream takes. A worker whose sessions have nothing to send writes a
-//!    heartbeat for that. What is not proved within five seconds begins anew at 4.
+//!    heartbeat for that. A stream that takes none within five seconds begins anew at 4.
 //!
 //! Trouble is one of three. *This record, for good*: it is larger than the server or the stream takes, or a rule of
 //! the stream is about it alone; the session replaces it. *This record, for now*: the user may not write its subject, or
-//! it is held back; its session tries again. *The queue*: everything else, which ends the life of the line.
+//! it is held back; its session tries again. *The queue*: everything else, which closes the uplink.
 //!
 //! A connection whose server does not answer for the stream is left for another one ([`Control`](super::connection::Control)).
 //!
@@ -49,7 +49,7 @@ pub use self::acknowledgement::{Acknowledgement, Answerer, StreamIdentity};
 
 /// Records that may wait for the writer. They are shared with the sessions that hold them until their receipt, so one
 /// costs about 150 bytes here, 150 MiB in all at worst.
-const LINE_MAX: usize = 1 << 20;
+const RECORDS_MAX: usize = 1 << 20;
 
 /// Sessions look at their deadlines once a second.
 const HELD_BACK_LONGER: Duration = Duration::from_secs(2);
@@ -66,17 +66,17 @@ pub struct NatsUplink {
 
 #[derive(Debug)]
 struct Shared {
-    line: RefCell<Line>,
+    queue: RefCell<RecordQueue>,
     outstanding: RefCell<Outstanding>,
     in_flight: RefCell<InFlight>,
     /// The stream whose acknowledgements count; `STREAM.INFO` tells the domain.
     identity: RefCell<StreamIdentity>,
-    /// Whether the stream has taken a record, or judged one, since the line was opened.
-    is_proved: Cell<bool>,
+    /// Whether the stream has taken a record, or judged one, since the uplink was opened.
+    is_confirmed: Cell<bool>,
     /// Whether somebody on this connection refuses records in the name of the stream that the stream itself stores: a
     /// stream of the same name in another domain, for a refusal names no domain. Refusals mean nothing then.
     is_disputed: Cell<bool>,
-    /// When the stream last took a record, or the line was opened.
+    /// When the stream last took a record, or the uplink was opened.
     stored_at: Cell<Instant>,
     /// Whether the server has forbidden a subject since then.
     is_forbidden: Cell<bool>,
@@ -93,7 +93,7 @@ struct Shared {
 }
 
 #[derive(Debug, Default)]
-struct Line {
+struct RecordQueue {
     open: bool,
     overflowed: bool,
     records: VecDeque<(Token, Record)>,
@@ -111,14 +111,14 @@ struct HeldBack {
     until: Instant,
 }
 
-/// Why the current life ends.
+/// A reason why the uplink is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trouble {
     Disconnected,
     Refused,
     Stalled,
     AcknowledgementsLost,
-    /// The line was full and has room again: sessions must send what was refused.
+    /// The local queue was full and has room again: sessions must send what was refused.
     Overflowed,
 }
 
@@ -135,11 +135,11 @@ impl NatsUplink {
         // Subjects are made of percent-encoded tokens, which need no second look.
         let options = options.skip_subject_validation(true);
         let shared = Rc::new(Shared {
-            line: RefCell::default(),
+            queue: RefCell::default(),
             outstanding: RefCell::new(Outstanding::new(Instant::now())),
             in_flight: RefCell::default(),
             identity: RefCell::new(StreamIdentity::new(&settings.stream, None)),
-            is_proved: Cell::new(false),
+            is_confirmed: Cell::new(false),
             is_disputed: Cell::new(false),
             stored_at: Cell::new(Instant::now()),
             is_forbidden: Cell::new(false),
@@ -171,15 +171,15 @@ impl Drop for NatsUplink {
 
 impl Uplink for NatsUplink {
     fn publish(&mut self, token: Token, record: &Record) -> Handover {
-        let mut line = self.shared.line.borrow_mut();
-        if !line.open || line.records.len() >= LINE_MAX {
-            line.overflowed |= line.open;
+        let mut queue = self.shared.queue.borrow_mut();
+        if !queue.open || queue.records.len() >= RECORDS_MAX {
+            queue.overflowed |= queue.open;
             count(&self.shared.stats.refused);
             return Handover::Refused;
         }
-        line.records.push_back((token, record.clone()));
-        let writer = line.writer.take();
-        drop(line);
+        queue.records.push_back((token, record.clone()));
+        let writer = queue.writer.take();
+        drop(queue);
         if let Some(writer) = writer {
             writer.wake();
         }
@@ -192,7 +192,7 @@ impl Uplink for NatsUplink {
 }
 
 impl Shared {
-    fn end_life(&self, trouble: Trouble) {
+    fn report_trouble(&self, trouble: Trouble) {
         if self.trouble.get().is_none() {
             self.trouble.set(Some(trouble));
             self.troubled.notify_one();
@@ -204,14 +204,14 @@ impl Shared {
         self.in_flight.borrow_mut().restart();
         self.stored_at.set(Instant::now());
         self.is_forbidden.set(false);
-        self.is_proved.set(false);
+        self.is_confirmed.set(false);
         self.trouble.set(None);
-        self.line.borrow_mut().open = true;
+        self.queue.borrow_mut().open = true;
     }
 
-    /// Notes that the stream has taken a record, or judged one, that was sent since the line was opened.
-    fn prove(&self) {
-        if !self.is_proved.replace(true) {
+    /// Notes that the stream has taken a record, or judged one, that was sent since the uplink was opened.
+    fn confirm(&self) {
+        if !self.is_confirmed.replace(true) {
             self.inbox.confirm();
         }
     }
@@ -219,8 +219,8 @@ impl Shared {
     /// Fails what is on its way on a subject that the user may not write: for now, as rights come back.
     fn forbid(&self, subject: &str) {
         let failed = self.in_flight.borrow_mut().fail(subject);
-        for (token, lap) in failed {
-            self.outstanding.borrow_mut().acknowledge(lap);
+        for (token, second) in failed {
+            self.outstanding.borrow_mut().acknowledge(second);
             self.is_forbidden.set(true);
             count(&self.stats.failed);
             self.inbox.post_one(Receipt::Failed(token));
@@ -241,11 +241,11 @@ impl Shared {
     }
 
     fn close(&self) {
-        let mut line = self.line.borrow_mut();
-        line.open = false;
-        line.overflowed = false;
+        let mut queue = self.queue.borrow_mut();
+        queue.open = false;
+        queue.overflowed = false;
         // Not `clear`, which would keep the memory of the longest line there ever was.
-        line.records = VecDeque::new();
+        queue.records = VecDeque::new();
     }
 
     /// Holds back what was taken until now, for as long as sessions wait for it.
@@ -266,15 +266,15 @@ impl Shared {
 
     /// Takes the next record, or leaves the waker for when there is one.
     fn poll_next(&self, cx: &mut Context<'_>) -> Poll<(Token, Record)> {
-        let mut line = self.line.borrow_mut();
-        let Some(next) = line.records.pop_front() else {
-            line.writer = Some(cx.waker().clone());
+        let mut queue = self.queue.borrow_mut();
+        let Some(next) = queue.records.pop_front() else {
+            queue.writer = Some(cx.waker().clone());
             return Poll::Pending;
         };
-        let has_room_again = line.overflowed && line.records.len() < LINE_MAX / 2;
-        drop(line);
+        let has_room_again = queue.overflowed && queue.records.len() < RECORDS_MAX / 2;
+        drop(queue);
         if has_room_again {
-            self.end_life(Trouble::Overflowed);
+            self.report_trouble(Trouble::Overflowed);
         }
         Poll::Ready(next)
     }

@@ -5,25 +5,25 @@ use std::time::{Duration, Instant};
 /// With records outstanding and nothing acknowledged for this long the queue counts as away.
 pub(super) const STALL: Duration = Duration::from_secs(5);
 
-/// Records sent within this time share a lap.
-const LAP: Duration = Duration::from_secs(1);
+/// Records sent within this time are counted together.
+const SECOND: Duration = Duration::from_secs(1);
 
-/// Laps that a reply subject tells apart: far more than a connection's deadline.
-const LAPS: usize = 32;
+/// Seconds that are told apart: far more than a connection's deadline.
+const SECONDS: usize = 32;
 
-/// Counts records by laps of a second.
+/// Counts records by the second of their sending.
 ///
 /// A stream acknowledges in the order in which it was sent to, so a record that is still outstanding when one of two
-/// laps later is acknowledged was lost, as happens when a stream changes its leader. A slow stream, in contrast, is late
+/// seconds later is acknowledged was lost, as happens when a stream changes its leader. A slow stream, in contrast, is late
 /// with all of them.
 #[derive(Debug)]
 pub(super) struct Outstanding {
-    counts: [u32; LAPS],
-    /// First lap since the queue was opened; earlier ones do not count.
+    counts: [u32; SECONDS],
+    /// First second since the queue was opened; earlier ones do not count.
     first: u64,
     current: u64,
     started: Instant,
-    /// Latest lap of which something was acknowledged.
+    /// Latest second of which something was acknowledged.
     acknowledged: u64,
     progress: Instant,
 }
@@ -39,7 +39,7 @@ pub(super) enum Loss {
 
 impl Outstanding {
     pub(super) fn new(now: Instant) -> Self {
-        Self { counts: [0; LAPS], first: 0, current: 0, started: now, acknowledged: 0, progress: now }
+        Self { counts: [0; SECONDS], first: 0, current: 0, started: now, acknowledged: 0, progress: now }
     }
 
     /// Forgets everything: what was sent so far does not count any more.
@@ -48,7 +48,7 @@ impl Outstanding {
         *self = Self { first: next, current: next, acknowledged: next, ..Self::new(now) };
     }
 
-    /// Counts one that is being sent; what is returned, below [`LAPS`], must come back with its acknowledgement.
+    /// Counts one that is being sent; what is returned, below [`SECONDS`], must come back with its acknowledgement.
     pub(super) fn send(&mut self) -> u8 {
         self.counts[index(self.current)] += 1;
         // Below 32.
@@ -56,14 +56,14 @@ impl Outstanding {
     }
 
     /// Counts one acknowledgement, positive or negative; false when its record was sent before the last restart.
-    pub(super) fn acknowledge(&mut self, lap: u8) -> bool {
-        let behind = index(self.current).wrapping_sub(usize::from(lap)) % LAPS;
-        let Some(lap) = self.current.checked_sub(behind as u64).filter(|lap| *lap >= self.first) else {
+    pub(super) fn acknowledge(&mut self, second: u8) -> bool {
+        let behind = index(self.current).wrapping_sub(usize::from(second)) % SECONDS;
+        let Some(second) = self.current.checked_sub(behind as u64).filter(|second| *second >= self.first) else {
             return false;
         };
-        let count = &mut self.counts[index(lap)];
+        let count = &mut self.counts[index(second)];
         *count = count.saturating_sub(1);
-        self.acknowledged = self.acknowledged.max(lap);
+        self.acknowledged = self.acknowledged.max(second);
         true
     }
 
@@ -81,11 +81,11 @@ impl Outstanding {
             return Some(Loss::Stalled);
         }
         let horizon = self.acknowledged.saturating_sub(1);
-        let oldest = self.first.max((self.current + 1).saturating_sub(LAPS as u64));
-        if (oldest..horizon).any(|lap| self.counts[index(lap)] > 0) {
+        let oldest = self.first.max((self.current + 1).saturating_sub(SECONDS as u64));
+        if (oldest..horizon).any(|second| self.counts[index(second)] > 0) {
             return Some(Loss::Skipped);
         }
-        if now.saturating_duration_since(self.started) >= LAP {
+        if now.saturating_duration_since(self.started) >= SECOND {
             self.current += 1;
             self.started = now;
             self.counts[index(self.current)] = 0;
@@ -94,9 +94,9 @@ impl Outstanding {
     }
 }
 
-fn index(lap: u64) -> usize {
+fn index(second: u64) -> usize {
     // Below 32 on every machine.
-    (lap % LAPS as u64) as usize
+    (second % SECONDS as u64) as usize
 }
 
 #[cfg(test)]
@@ -116,8 +116,8 @@ mod tests {
         let start = Instant::now();
         let mut outstanding = Outstanding::new(start);
         assert_eq!(look_for(&mut outstanding, start, 0..1000), None);
-        let lap = outstanding.send();
-        assert!(outstanding.acknowledge(lap));
+        let second = outstanding.send();
+        assert!(outstanding.acknowledge(second));
         assert_eq!(look_for(&mut outstanding, start, 1000..2000), None);
     }
 
@@ -132,14 +132,14 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_lost_when_one_of_two_laps_later_is_acknowledged() {
+    fn a_record_is_lost_when_one_of_two_seconds_later_is_acknowledged() {
         let start = Instant::now();
         let mut outstanding = Outstanding::new(start);
         outstanding.send();
         for half in 1..100 {
             let now = start + Duration::from_millis(500 * half);
-            let lap = outstanding.send();
-            assert!(outstanding.acknowledge(lap));
+            let second = outstanding.send();
+            assert!(outstanding.acknowledge(second));
             outstanding.note_progress(now);
             if let Some(loss) = outstanding.look(now) {
                 assert_eq!((half, loss), (5, Loss::Skipped));
@@ -158,7 +158,7 @@ mod tests {
             let now = start + Duration::from_millis(500 * half);
             under_way.push_back(outstanding.send());
             if under_way.len() > 16 {
-                assert!(under_way.pop_front().is_some_and(|lap| outstanding.acknowledge(lap)));
+                assert!(under_way.pop_front().is_some_and(|second| outstanding.acknowledge(second)));
                 outstanding.note_progress(now);
             } else {
                 outstanding.note_progress(now);

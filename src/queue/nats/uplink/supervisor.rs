@@ -1,4 +1,4 @@
-//! The life of the uplink: the stream is looked at, the line opened, watched and closed, over and over.
+//! The uplink over time: the stream is looked at, the uplink opened, watched and closed, over and over.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::reply_subject::ReplySubjects;
 use super::{Shared, Trouble, gatherer, writer};
 use crate::protocol::uplink::Availability;
 use crate::queue::nats::NatsSettings;
-use crate::queue::nats::connection::{self, Capacity, Connection, Echo, IfRefused, Link, Violation};
+use crate::queue::nats::connection::{self, Capacity, Connection, Echo, IfRefused, LinkState, Violation};
 use crate::queue::nats::stats::count;
 use crate::queue::nats::stream::{self, Api, ForeignStreams, LEAST_BYTES, StreamInfo, StreamTrouble};
 use crate::queue::{Backoff, LastTrouble};
@@ -27,12 +27,12 @@ const OPERATIONS: usize = 256;
 const ACKNOWLEDGEMENTS: usize = 1 << 20;
 
 /// How often it is looked whether a limit that is too small has grown.
-const LIMIT_GLANCE: Duration = Duration::from_secs(1);
+const LIMIT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often lost records are looked for.
-const GLANCE: Duration = Duration::from_millis(500);
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Connects, and keeps the line open as long as the stream takes records.
+/// Connects, and keeps the uplink open as long as the stream takes records.
 pub(super) async fn run(shared: Rc<Shared>, settings: NatsSettings, servers: Vec<ServerAddr>, options: ConnectOptions) {
     let capacity = Capacity { operations: OPERATIONS, subscription: ACKNOWLEDGEMENTS };
     let foreign = ForeignStreams::over_messages(&settings, Arc::clone(&shared.stats));
@@ -64,11 +64,11 @@ pub(super) async fn run(shared: Rc<Shared>, settings: NatsSettings, servers: Vec
     ));
     tasks.spawn_local(gatherer::gather(Rc::clone(&shared), acknowledgements));
     tasks.spawn_local(foreign.watch(Rc::clone(&api), connection.link.clone()));
-    live(&shared, &settings, &connection, &echo, &api).await;
+    serve(&shared, &settings, &connection, &echo, &api).await;
 }
 
-/// Waits for the stream, opens the line, waits for trouble, closes it, over and over.
-async fn live(shared: &Shared, settings: &NatsSettings, connection: &Connection, echo: &Echo, api: &Api) {
+/// Waits for the stream, opens the uplink, waits for trouble, closes it, over and over.
+async fn serve(shared: &Shared, settings: &NatsSettings, connection: &Connection, echo: &Echo, api: &Api) {
     let mut link = connection.link.clone();
     let mut backoff = Backoff::new();
     let mut silence = LastTrouble::default();
@@ -97,7 +97,7 @@ async fn live(shared: &Shared, settings: &NatsSettings, connection: &Connection,
             connection.control.doubt_limits();
             tokio::select! {
                 () = connection::lost(&mut link, seen) => {}
-                () = tokio::time::sleep(LIMIT_GLANCE) => {}
+                () = tokio::time::sleep(LIMIT_CHECK_INTERVAL) => {}
             }
             continue;
         }
@@ -119,12 +119,12 @@ async fn live(shared: &Shared, settings: &NatsSettings, connection: &Connection,
         }
         shared.close();
         hold_back_after_silence(shared, settings, &link, &mut silences);
-        if shared.is_proved.get() {
+        if shared.is_confirmed.get() {
             count(&shared.stats.outages);
             shared.inbox.report(Availability::Away);
         }
-        tracing::debug!(?trouble, is_proved = shared.is_proved.get(), "the uplink is away");
-        if shared.is_proved.get() || trouble == Trouble::Disconnected {
+        tracing::debug!(?trouble, is_proved = shared.is_confirmed.get(), "the uplink is away");
+        if shared.is_confirmed.get() || trouble == Trouble::Disconnected {
             backoff.reset();
         }
         // A stream that refuses what it just promised to take must not make every session send in a tight loop.
@@ -147,7 +147,12 @@ async fn leave(shared: &Shared, settings: &NatsSettings, connection: &Connection
 }
 
 /// Holds records back that a server may still have which fell silent until the connection was lost.
-fn hold_back_after_silence(shared: &Shared, settings: &NatsSettings, link: &watch::Receiver<Link>, known: &mut u64) {
+fn hold_back_after_silence(
+    shared: &Shared,
+    settings: &NatsSettings,
+    link: &watch::Receiver<LinkState>,
+    known: &mut u64,
+) {
     let silences = link.borrow().silences;
     if std::mem::replace(known, silences) != silences {
         shared.hold_back(settings.ack_timeout);
@@ -160,7 +165,7 @@ async fn prepare(
     settings: &NatsSettings,
     connection: &Connection,
     (echo, api): (&Echo, &Api),
-    seen: Link,
+    seen: LinkState,
     backoff: &mut Backoff,
 ) -> Option<StreamInfo> {
     let link = &mut connection.link.clone();
@@ -210,8 +215,8 @@ fn warn_of_retention(info: &StreamInfo, settings: &NatsSettings, last: &mut Last
 
 async fn watch_for_trouble(
     shared: &Shared,
-    link: &mut watch::Receiver<Link>,
-    seen: Link,
+    link: &mut watch::Receiver<LinkState>,
+    seen: LinkState,
     told_silence: &mut LastTrouble<()>,
 ) -> Trouble {
     let opened = Instant::now();
@@ -221,7 +226,7 @@ async fn watch_for_trouble(
             biased;
             () = connection::lost(link, seen) => return Trouble::Disconnected,
             () = shared.troubled.notified() => {}
-            () = tokio::time::sleep(GLANCE) => {}
+            () = tokio::time::sleep(CHECK_INTERVAL) => {}
         }
         if let Some(trouble) = shared.trouble.take() {
             return trouble;
@@ -231,27 +236,27 @@ async fn watch_for_trouble(
             shared.stats.acknowledgements_dropped.fetch_add(dropped, Ordering::Relaxed);
             return Trouble::AcknowledgementsLost;
         }
-        if shared.is_proved.get() {
+        if shared.is_confirmed.get() {
             told_silence.clear();
         }
         shared.in_flight.borrow_mut().forget_refusals(Instant::now());
         let loss = shared.outstanding.borrow_mut().look(Instant::now());
-        let silence = if shared.is_proved.get() { shared.stored_at.get().elapsed() } else { opened.elapsed() };
+        let silence = if shared.is_confirmed.get() { shared.stored_at.get().elapsed() } else { opened.elapsed() };
         // Where subjects are forbidden and nothing else is sent, only a record of the bridge's own tells whether it is the
         // fault of a few subjects.
-        let is_doubtful = shared.is_proved.get() && shared.is_forbidden.get();
+        let is_doubtful = shared.is_confirmed.get() && shared.is_forbidden.get();
         if !is_doubtful || silence < STALL / 2 {
             is_asked = false;
         } else if !std::mem::replace(&mut is_asked, true) {
             shared.inbox.ask_for_proof();
         }
-        let is_unproved = (is_doubtful || !shared.is_proved.get()) && silence >= STALL;
+        let is_unconfirmed = (is_doubtful || !shared.is_confirmed.get()) && silence >= STALL;
         match loss {
             Some(Loss::Skipped) => {
                 tracing::warn!("JetStream acknowledged later records and not earlier ones");
                 return Trouble::AcknowledgementsLost;
             }
-            None if !is_unproved => {}
+            None if !is_unconfirmed => {}
             None | Some(Loss::Stalled) => {
                 count(&shared.stats.stalls);
                 if told_silence.is_news(&()) {

@@ -1,4 +1,4 @@
-//! Records from the line to the connection.
+//! Records from the local queue to the connection.
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -42,10 +42,10 @@ pub(super) async fn write(shared: Rc<Shared>, client: Client, control: Rc<Contro
             }
             continue;
         }
-        let lap = shared.outstanding.borrow_mut().send();
-        let Some(number) = shared.in_flight.borrow_mut().send(token, lap, &subject, bytes) else {
+        let second = shared.outstanding.borrow_mut().send();
+        let Some(number) = shared.in_flight.borrow_mut().send(token, second, &subject, bytes) else {
             // The epoch that follows brings the record again.
-            shared.end_life(Trouble::AcknowledgementsLost);
+            shared.report_trouble(Trouble::AcknowledgementsLost);
             continue;
         };
         let reply = replies.subject(token, number);
@@ -55,7 +55,7 @@ pub(super) async fn write(shared: Rc<Shared>, client: Client, control: Rc<Contro
             // The limit has changed since it was looked at, with the connection.
             Err(error) => {
                 tracing::debug!(%error, "a record was not taken by the client");
-                shared.outstanding.borrow_mut().acknowledge(lap);
+                shared.outstanding.borrow_mut().acknowledge(second);
                 shared.in_flight.borrow_mut().give_up(number, token);
                 fail(&shared, token);
             }

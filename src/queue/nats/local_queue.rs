@@ -1,4 +1,4 @@
-//! Lines between tasks of one thread.
+//! Queues between tasks of one thread.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -6,20 +6,20 @@ use std::task::{Context, Poll, Waker};
 
 /// A queue from one task to another; one task takes.
 #[derive(Debug)]
-pub(super) struct Line<T> {
+pub(super) struct LocalQueue<T> {
     items: RefCell<VecDeque<T>>,
     waker: RefCell<Option<Waker>>,
     /// The task that waits until there are at most so many items.
     waiting_for_room: RefCell<Option<(usize, Waker)>>,
 }
 
-impl<T> Default for Line<T> {
+impl<T> Default for LocalQueue<T> {
     fn default() -> Self {
         Self { items: RefCell::default(), waker: RefCell::new(None), waiting_for_room: RefCell::new(None) }
     }
 }
 
-impl<T> Line<T> {
+impl<T> LocalQueue<T> {
     pub(super) fn push(&self, item: T) {
         self.items.borrow_mut().push_back(item);
         let waker = self.waker.borrow_mut().take();

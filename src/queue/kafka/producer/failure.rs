@@ -7,37 +7,37 @@ use crate::queue::kafka::connection::{Causes, Subject};
 
 /// The consequence for a record that was not stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Failure {
     /// Kafka never stores it.
-    Never(Refusal),
+    Permanent(Refusal),
     /// The batch that it was in was too large; it may be small enough by itself.
     LargeBatch,
     /// It is to be sent again: its partition has no leader, a right is missing, time was short.
-    Later,
+    Temporary,
     /// Its producer was given up.
     Purged,
 }
 
 /// Sorts the error of a record that was in a batch. `record_bytes` is the size of a batch of the record alone, `batch_bytes`
 /// what the producer fills batches up to: a record that is larger has a batch to itself.
-pub(crate) fn of(error: &ClientError, record_bytes: usize, batch_bytes: usize) -> Verdict {
+pub(crate) fn of(error: &ClientError, record_bytes: usize, batch_bytes: usize) -> Failure {
     use RDKafkaErrorCode::{
         InvalidMessageSize, InvalidRecord, InvalidTimestamp, MessageBatchTooLarge, MessageSizeTooLarge, PurgeInflight,
         PurgeQueue,
     };
     match error.rdkafka_error_code() {
-        Some(PurgeQueue | PurgeInflight) => Verdict::Purged,
+        Some(PurgeQueue | PurgeInflight) => Failure::Purged,
         Some(MessageSizeTooLarge | MessageBatchTooLarge | InvalidMessageSize) => {
             let is_alone = batch_bytes == 1 || record_bytes > batch_bytes;
-            if is_alone { Verdict::Never(too_large(record_bytes, &words(error))) } else { Verdict::LargeBatch }
+            if is_alone { Failure::Permanent(too_large(record_bytes, &words(error))) } else { Failure::LargeBatch }
         }
-        Some(InvalidRecord | InvalidTimestamp) => Verdict::Never(Refusal::Rule(words(error))),
-        _ => Verdict::Later,
+        Some(InvalidRecord | InvalidTimestamp) => Failure::Permanent(Refusal::Rule(words(error))),
+        _ => Failure::Temporary,
     }
 }
 
 /// Logs why records to a topic come back. That it took too long is no cause: what is behind it is told otherwise.
-pub(crate) fn complain(causes: &Causes, subject: Subject, topic: &str, error: &ClientError) {
+pub(crate) fn log(causes: &Causes, subject: Subject, topic: &str, error: &ClientError) {
     let code = error.rdkafka_error_code();
     if code != Some(RDKafkaErrorCode::MessageTimedOut) && code != Some(RDKafkaErrorCode::InvalidDifferentRecord) {
         causes.other(subject, &format!("topic {topic}: {}", words(error)));
@@ -63,9 +63,9 @@ mod tests {
             let error = ClientError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge);
             of(&error, record_bytes, batch_bytes)
         };
-        assert_eq!(sort(1_000, 131_072), Verdict::LargeBatch);
-        assert!(matches!(sort(131_073, 131_072), Verdict::Never(Refusal::TooLarge(_))));
-        assert!(matches!(sort(100, 1), Verdict::Never(Refusal::TooLarge(_))), "each record has a batch of its own");
+        assert_eq!(sort(1_000, 131_072), Failure::LargeBatch);
+        assert!(matches!(sort(131_073, 131_072), Failure::Permanent(Refusal::TooLarge(_))));
+        assert!(matches!(sort(100, 1), Failure::Permanent(Refusal::TooLarge(_))), "each record has a batch of its own");
     }
 
     #[test]
@@ -76,15 +76,15 @@ mod tests {
         };
         let sort = |code| of(&ClientError::MessageProduction(code), 100, 1000);
         for code in [InvalidRecord, InvalidTimestamp] {
-            assert!(matches!(sort(code), Verdict::Never(Refusal::Rule(_))), "{code}");
+            assert!(matches!(sort(code), Failure::Permanent(Refusal::Rule(_))), "{code}");
         }
         for code in
             [InvalidDifferentRecord, LeaderNotAvailable, MessageTimedOut, NotEnoughReplicas, TopicAuthorizationFailed]
         {
-            assert_eq!(sort(code), Verdict::Later, "{code}");
+            assert_eq!(sort(code), Failure::Temporary, "{code}");
         }
         for code in [PurgeQueue, PurgeInflight] {
-            assert_eq!(sort(code), Verdict::Purged);
+            assert_eq!(sort(code), Failure::Purged);
         }
     }
 }
