@@ -7,13 +7,15 @@
 //! 3. When the channel is connected, again or for the first time, claims were missed: every session that is held is claimed
 //!    anew, [`BATCH`] at each tick while [`Coordination::wants_tick`]. Presence that was late is told again.
 //!
-//! [`coordinate`] drives it over a [`ClaimChannel`].
+//! `coordinate` drives it over a `ClaimChannel`, with the feature `bridge`.
 
+#[cfg(feature = "bridge")]
 mod run;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+#[cfg(feature = "bridge")]
 pub use self::run::{ChannelEvent, ClaimChannel, coordinate};
 use super::claim::{Claim, ClaimError, PATIENCE_US, Question, Verdict, Word};
 use super::late::LateSessions;
