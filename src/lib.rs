@@ -13,6 +13,7 @@
 //! | `registry` | where credentials of devices come from | yes |
 //! | `config` | configuration files, environment, `--set` | yes |
 //! | `telemetry` | log, metrics, health | yes |
+//! | `http` | the HTTP client of the registry and of the export of spans | yes |
 //! | `memory` | gives freed memory back to the system | none |
 //! | `app` | builds the parts from the configuration, joins them, ends them | yes |
 //! | `simulate` | simulated devices, their ledger, and its comparison with the queue | yes |
@@ -31,6 +32,8 @@ pub mod app;
 pub mod cli;
 #[cfg(feature = "bridge")]
 pub mod config;
+#[cfg(feature = "bridge")]
+mod http;
 #[cfg(feature = "bridge")]
 mod memory;
 #[cfg(feature = "bridge")]

@@ -23,8 +23,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("replica", &["replica", "session", "protocol"]),
     ("transport", &["transport", "replica", "session", "protocol", "codec"]),
     ("queue", &["queue", "replica", "session", "protocol"]),
-    ("registry", &["registry", "protocol"]),
-    ("telemetry", &["telemetry", "session", "protocol"]),
+    ("http", &["http"]),
+    ("registry", &["registry", "http", "protocol"]),
+    ("telemetry", &["telemetry", "http", "session", "protocol"]),
     ("config", &["config", "protocol"]),
     (
         "app",

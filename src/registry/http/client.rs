@@ -1,27 +1,18 @@
 //! Asks the service for one record.
 
-use std::error::Error as _;
-use std::fmt::Write as _;
-
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, AUTHORIZATION, HeaderValue, USER_AGENT};
 use hyper::{Request, Response, StatusCode, Uri};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::timeout;
 
 use super::{HttpError, HttpRegistrySettings, POOL_IDLE, REQUESTS_MAX};
+use crate::http::{self, Client, ConnectionLimits};
 use crate::protocol::address;
 use crate::protocol::id::DeviceId;
 use crate::registry::json::{self, Strangers};
 use crate::registry::{Device, RecordError};
-
-/// How the bridge calls itself.
-const AGENT: &str = concat!("jetlinks-bridge/", env!("CARGO_PKG_VERSION"));
 
 /// An answer that counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +26,7 @@ pub enum Answer {
 /// Asks for records over connections that are kept open for the next question. Cheap to clone.
 #[derive(Clone)]
 pub struct HttpClient {
-    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    client: Client<Empty<Bytes>>,
     base: String,
     authorization: Option<HeaderValue>,
     timeout: std::time::Duration,
@@ -63,11 +54,9 @@ impl HttpClient {
         });
         let authorization =
             authorization.transpose().map_err(|_| HttpError::Settings("the token does not fit into a header"))?;
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(POOL_IDLE)
-            .pool_max_idle_per_host(REQUESTS_MAX)
-            .pool_timer(TokioTimer::new())
-            .build(connector(settings, uri.scheme_str() == Some("https"))?);
+        let limits =
+            ConnectionLimits { connect_timeout: settings.timeout, idle_timeout: POOL_IDLE, idle_max: REQUESTS_MAX };
+        let client = http::client(&uri, limits).map_err(HttpError::Certificates)?;
         let (timeout, record_bytes_max) = (settings.timeout, settings.record_bytes_max);
         Ok(Self { client, base, authorization, timeout, record_bytes_max })
     }
@@ -83,12 +72,13 @@ impl HttpClient {
     async fn exchange(&self, id: &DeviceId) -> Result<Answer, HttpError> {
         let mut request = Request::get(format!("{}/{}", self.base, segment(id.as_str())))
             .header(ACCEPT, "application/json")
-            .header(USER_AGENT, AGENT);
+            .header(USER_AGENT, http::USER_AGENT);
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
         let request = request.body(Empty::new()).map_err(|_| HttpError::Settings("the URL is none"))?;
-        let response = self.client.request(request).await.map_err(|error| unreachable(&error))?;
+        let response = self.client.request(request).await;
+        let response = response.map_err(|error| HttpError::Unreachable(http::with_causes(&error)))?;
         let status = response.status();
         if !matches!(status, StatusCode::OK | StatusCode::NOT_FOUND) {
             return Err(HttpError::Status(status.as_u16()));
@@ -115,36 +105,6 @@ impl HttpClient {
             }
         })
     }
-}
-
-fn connector(settings: &HttpRegistrySettings, with_tls: bool) -> Result<HttpsConnector<HttpConnector>, HttpError> {
-    let mut http = HttpConnector::new();
-    http.enforce_http(false);
-    http.set_connect_timeout(Some(settings.timeout));
-    http.set_nodelay(true);
-    let builder = HttpsConnectorBuilder::new();
-    let builder = if with_tls {
-        builder.with_native_roots().map_err(|error| HttpError::Certificates(error.to_string()))?
-    } else {
-        // Nothing is asked over TLS then, and a system without certificates is no obstacle.
-        let tls = async_nats::rustls::ClientConfig::builder();
-        builder.with_tls_config(
-            tls.with_root_certificates(async_nats::rustls::RootCertStore::empty()).with_no_client_auth(),
-        )
-    };
-    Ok(builder.https_or_http().enable_http1().wrap_connector(http))
-}
-
-/// The client's error and what it stands on: its own words alone say nothing but "client error".
-fn unreachable(error: &hyper_util::client::legacy::Error) -> HttpError {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        // Writing to a String cannot fail.
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    HttpError::Unreachable(text)
 }
 
 /// An id as one segment of a path. One of dots alone, which some servers would take for a step up, is encoded altogether.

@@ -1,25 +1,17 @@
 //! Posts batches to a collector.
 
-use std::error::Error as _;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Request, Uri};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message;
 use tokio::time::timeout;
 
 use super::SpanSettings;
-
-/// How the bridge calls itself.
-const AGENT: &str = concat!("jetlinks-bridge/", env!("CARGO_PKG_VERSION"));
+use crate::http::{self, Client, ConnectionLimits};
 
 /// How long a collector may take for a batch.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -60,7 +52,7 @@ pub(super) enum Export {
 
 /// One connection to one collector.
 pub(super) struct Collector {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client<Full<Bytes>>,
     uri: Uri,
     headers: HeaderMap,
 }
@@ -81,11 +73,9 @@ impl Collector {
             headers.insert(name, value);
         }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
-        headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(POOL_IDLE)
-            .pool_timer(TokioTimer::new())
-            .build(connector(uri.scheme_str() == Some("https"))?);
+        headers.insert(USER_AGENT, HeaderValue::from_static(http::USER_AGENT));
+        let limits = ConnectionLimits { connect_timeout: TIMEOUT, idle_timeout: POOL_IDLE, idle_max: 1 };
+        let client = http::client(&uri, limits).map_err(ExportError::Certificates)?;
         Ok(Self { client, uri, headers })
     }
 
@@ -104,7 +94,7 @@ impl Collector {
         *request.headers_mut() = self.headers.clone();
         let response = match self.client.request(request).await {
             Ok(response) => response,
-            Err(error) => return Export::Away(unreachable(&error)),
+            Err(error) => return Export::Away(http::with_causes(&error)),
         };
         let status = response.status();
         let answer = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
@@ -120,34 +110,4 @@ impl Collector {
             _ => Export::Refused(format!("status {status}")),
         }
     }
-}
-
-fn connector(with_tls: bool) -> Result<HttpsConnector<HttpConnector>, ExportError> {
-    let mut http = HttpConnector::new();
-    http.enforce_http(false);
-    http.set_connect_timeout(Some(TIMEOUT));
-    http.set_nodelay(true);
-    let builder = HttpsConnectorBuilder::new();
-    let builder = if with_tls {
-        builder.with_native_roots().map_err(|error| ExportError::Certificates(error.to_string()))?
-    } else {
-        // Nothing is sent over TLS then, and a system without certificates is no obstacle.
-        let tls = async_nats::rustls::ClientConfig::builder();
-        builder.with_tls_config(
-            tls.with_root_certificates(async_nats::rustls::RootCertStore::empty()).with_no_client_auth(),
-        )
-    };
-    Ok(builder.https_or_http().enable_http1().wrap_connector(http))
-}
-
-/// The client's error and what it stands on: its own words alone say nothing but "client error".
-fn unreachable(error: &hyper_util::client::legacy::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        // Writing to a String cannot fail.
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text
 }
