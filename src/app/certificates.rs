@@ -218,15 +218,15 @@ impl Source {
         match poll.result.take() {
             None => {}
             Some(PollResult::Replaced) => {
-                metrics.reloads.inc(ReloadResult::Replaced);
-                metrics.stale.set(self.label(), 0);
+                metrics.reloads[ReloadResult::Replaced].inc();
+                metrics.stale[self.label()].set(0);
                 self.report_expiry(metrics, clock);
                 tracing::info!(listener, "a renewed certificate is in force");
             }
-            Some(PollResult::Restored) => metrics.stale.set(self.label(), 0),
+            Some(PollResult::Restored) => metrics.stale[self.label()].set(0),
             Some(PollResult::Refused(error)) => {
-                metrics.reloads.inc(ReloadResult::Refused);
-                metrics.stale.set(self.label(), 1);
+                metrics.reloads[ReloadResult::Refused].inc();
+                metrics.stale[self.label()].set(1);
                 tracing::error!(listener, error, "a renewed certificate cannot be used; the one before stays in force");
             }
         }
@@ -234,7 +234,7 @@ impl Source {
 
     fn report_expiry(&self, metrics: &CertificateMetrics, clock: Clock) {
         let Some(expiry_secs) = expiry_secs(self.in_use.certificate.expose()) else { return };
-        metrics.expiry.set(self.label(), expiry_secs);
+        metrics.expiry[self.label()].set(expiry_secs);
         if expiry_secs <= clock.now().unix_ms / 1_000 {
             tracing::error!(listener = self.section(), "the certificate has expired: devices that check it stay away");
         }

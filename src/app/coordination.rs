@@ -63,13 +63,13 @@ fn note(health: &Health, metrics: &CoordinationMetrics, news: Report) {
             health.coordination.set(0, PartState::Away);
             metrics.outages.inc();
         }
-        Report::Insisted => metrics.claims.inc(ClaimVerdict::Insist),
-        Report::Asked => metrics.claims.inc(ClaimVerdict::Ask),
-        Report::Yielded => metrics.claims.inc(ClaimVerdict::Yield),
-        Report::Ignored { error, .. } => metrics.ignored.inc(match error {
+        Report::Insisted => metrics.claims[ClaimVerdict::Insist].inc(),
+        Report::Asked => metrics.claims[ClaimVerdict::Ask].inc(),
+        Report::Yielded => metrics.claims[ClaimVerdict::Yield].inc(),
+        Report::Ignored { error, .. } => metrics.ignored[match error {
             ClaimError::Malformed => ClaimFault::Malformed,
             ClaimError::Unsigned => ClaimFault::Unsigned,
             ClaimError::WrongSignature => ClaimFault::WrongSignature,
-        }),
+        }].inc(),
     }
 }

@@ -37,17 +37,17 @@ pub fn collect(metrics: &Metrics, queues: &Queues, registry: &Registry, log: &Lo
         let http = http.clone();
         metrics.read_from(move |process| {
             let cache = http.cache_stats();
-            process.cache_lookups.set(CacheResult::Hit, cache.hits);
-            process.cache_lookups.set(CacheResult::Miss, cache.misses);
-            process.cache_entries.set(CachedRecord::Device, cache.devices as u64);
-            process.cache_entries.set(CachedRecord::Unknown, cache.unknown as u64);
+            process.cache_lookups[CacheResult::Hit].set(cache.hits);
+            process.cache_lookups[CacheResult::Miss].set(cache.misses);
+            process.cache_entries[CachedRecord::Device].set(cache.devices as u64);
+            process.cache_entries[CachedRecord::Unknown].set(cache.unknown as u64);
         });
     }
     let log = log.clone();
     metrics.read_from(move |process| {
         let suppressed = log.suppressed();
-        process.log_lines_suppressed.set(LogLevel::Error, suppressed.errors());
-        process.log_lines_suppressed.set(LogLevel::Warn, suppressed.warnings());
+        process.log_lines_suppressed[LogLevel::Error].set(suppressed.errors());
+        process.log_lines_suppressed[LogLevel::Warn].set(suppressed.warnings());
         process.log_lines_dropped.set(log.unread());
     });
 }
@@ -56,18 +56,18 @@ impl QueueStats {
     fn write(&self, process: &ProcessMetrics) {
         let Self { nats_uplink, nats_commands, kafka, kafka_commands, stdio } = self;
         let stored = sum([&nats_uplink.stored, &kafka.stored, &stdio.stored]);
-        process.queue_records.set(QueueResult::Stored, stored);
-        process.queue_records.set(QueueResult::Failed, sum([&nats_uplink.failed, &kafka.failed, &stdio.failed]));
-        process.queue_records.set(QueueResult::Refused, sum([&nats_uplink.refused, &kafka.refused, &stdio.refused]));
+        process.queue_records[QueueResult::Stored].set(stored);
+        process.queue_records[QueueResult::Failed].set(sum([&nats_uplink.failed, &kafka.failed, &stdio.failed]));
+        process.queue_records[QueueResult::Refused].set(sum([&nats_uplink.refused, &kafka.refused, &stdio.refused]));
         process.queue_outages.set(sum([&nats_uplink.outages, &kafka.outages]));
         process.queue_stalls.set(sum([&nats_uplink.stalls, &kafka.stalls]));
         process.queue_acknowledgements_lost.set(sum([&nats_uplink.acknowledgements_dropped]));
         process.foreign_acknowledgements.set(sum([&nats_uplink.foreign_acknowledgements]));
         let sent = sum([&nats_commands.answers, &kafka_commands.answered, &stdio.answers]);
-        process.command_answers.set(AnswerResult::Sent, sent);
-        process.command_answers.set(AnswerResult::Repeated, sum([&kafka_commands.answered_again]));
+        process.command_answers[AnswerResult::Sent].set(sent);
+        process.command_answers[AnswerResult::Repeated].set(sum([&kafka_commands.answered_again]));
         let dropped = sum([&nats_commands.answers_dropped, &kafka_commands.answers_dropped]);
-        process.command_answers.set(AnswerResult::Dropped, dropped);
+        process.command_answers[AnswerResult::Dropped].set(dropped);
         process.unproved_interests.set(sum([&nats_commands.unconfirmed_interests]));
         process.covered.set(u64::from(!nats_commands.foreign_streams().is_empty()));
         for (fate, count) in [
@@ -78,11 +78,11 @@ impl QueueStats {
             (KafkaCommandFate::Refused, &kafka_commands.refused),
             (KafkaCommandFate::Unreadable, &kafka_commands.unreadable),
         ] {
-            process.kafka_commands.set(fate, sum([count]));
+            process.kafka_commands[fate].set(sum([count]));
         }
-        process.hand_over_failures.set(HandOverFailure::Offline, sum([&kafka_commands.offline]));
-        process.hand_over_failures.set(HandOverFailure::TimedOut, sum([&kafka_commands.timed_out]));
-        process.hand_over_failures.set(HandOverFailure::NotSent, sum([&kafka_commands.not_sent]));
+        process.hand_over_failures[HandOverFailure::Offline].set(sum([&kafka_commands.offline]));
+        process.hand_over_failures[HandOverFailure::TimedOut].set(sum([&kafka_commands.timed_out]));
+        process.hand_over_failures[HandOverFailure::NotSent].set(sum([&kafka_commands.not_sent]));
         process.kafka_skipped.set(sum([&kafka_commands.skipped_batches]));
         process.kafka_abandoned.set(sum([&kafka_commands.abandoned]));
         process.kafka_rebalances.set(sum([&kafka_commands.rebalances]));

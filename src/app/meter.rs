@@ -33,8 +33,8 @@ impl WorkerMeter {
 
 impl WorkerMeter {
     fn set_traffic(&self, transport: Transport, traffic: &Traffic) {
-        self.metrics.received_bytes.set(transport, traffic.received());
-        self.metrics.sent_bytes.set(transport, traffic.sent());
+        self.metrics.received_bytes[transport].set(traffic.received());
+        self.metrics.sent_bytes[transport].set(traffic.sent());
     }
 
     fn log_coap(peer: PeerKey, device: &str, event: &coap::Event<'_>) {
@@ -109,23 +109,23 @@ fn transport(way: Way) -> Transport {
 
 impl Meter for WorkerMeter {
     fn opened(&mut self, way: Way) {
-        self.metrics.connections.inc(transport(way), ConnectionState::Opening);
+        self.metrics.connections[(transport(way), ConnectionState::Opening)].inc();
     }
 
     fn closed(&mut self, way: Way, had_session: bool) {
         let state = if had_session { ConnectionState::Open } else { ConnectionState::Opening };
-        self.metrics.connections.dec(transport(way), state);
+        self.metrics.connections[(transport(way), state)].dec();
     }
 
     fn connected(&mut self, way: Way, device: &str, peer: &str) {
         self.metrics.accept();
-        self.metrics.connections.dec(transport(way), ConnectionState::Opening);
-        self.metrics.connections.inc(transport(way), ConnectionState::Open);
+        self.metrics.connections[(transport(way), ConnectionState::Opening)].dec();
+        self.metrics.connections[(transport(way), ConnectionState::Open)].inc();
         tracing::debug!(device, peer, "a session began");
     }
 
     fn refused(&mut self, device: &str, peer: &str, reason: Refused) {
-        self.metrics.connects.inc(outcome(reason));
+        self.metrics.connects[outcome(reason)].inc();
         tracing::debug!(device = shown(device), peer, ?reason, "a connection got no session");
     }
 
@@ -174,11 +174,11 @@ impl Meter for WorkerMeter {
     }
 
     fn reply_subject_refused(&mut self) {
-        self.metrics.commands.inc(CommandOutcome::ReplySubjectRefused);
+        self.metrics.commands[CommandOutcome::ReplySubjectRefused].inc();
     }
 
     fn commands_lost(&mut self, count: u64) {
-        self.metrics.commands.add(CommandOutcome::Lost, count);
+        self.metrics.commands[CommandOutcome::Lost].add(count);
         tracing::error!(worker = self.worker, count, "commands were lost without an answer: more came than can wait");
     }
 
@@ -197,15 +197,15 @@ impl Meter for WorkerMeter {
             Handshake::TimedOut => HandshakeOutcome::TimedOut,
             Handshake::Refused => HandshakeOutcome::Refused,
         };
-        self.metrics.dtls_handshakes.inc(counted);
+        self.metrics.dtls_handshakes[counted].inc();
         tracing::debug!(%peer, ?outcome, "a DTLS handshake ended");
     }
 
     fn peers(&mut self, peers: &Peers) {
         let connections = &self.metrics.connections;
-        connections.set(Transport::Coap, ConnectionState::Open, peers.addresses as u64);
-        connections.set(Transport::Dtls, ConnectionState::Opening, peers.handshakes as u64);
-        connections.set(Transport::Dtls, ConnectionState::Open, peers.sessions as u64);
+        connections[(Transport::Coap, ConnectionState::Open)].set(peers.addresses as u64);
+        connections[(Transport::Dtls, ConnectionState::Opening)].set(peers.handshakes as u64);
+        connections[(Transport::Dtls, ConnectionState::Open)].set(peers.sessions as u64);
         self.metrics.dtls_sessions.set(peers.sessions as u64);
     }
 

@@ -33,7 +33,7 @@ impl transport::Registry for RegistryPort {
                 registry::Lookup::Unknown => (LookupResult::Unknown, transport::Lookup::Unknown),
                 registry::Lookup::Away => (LookupResult::Away, transport::Lookup::Away),
             };
-            self.metrics.registry_lookups.inc(result);
+            self.metrics.registry_lookups[result].inc();
             lookup
         })
     }

@@ -127,13 +127,14 @@ impl ChangeHandler {
             }
             Change::Known(devices) => self.metrics.devices.set(*devices as u64),
             Change::Asked { outcome, took } => {
-                self.metrics.requests.inc(match outcome {
+                let answer = match outcome {
                     Asked::Found => RegistryAnswer::Found,
                     Asked::Unknown => RegistryAnswer::Unknown,
                     Asked::Unreadable => RegistryAnswer::Unreadable,
                     Asked::Refused => RegistryAnswer::Refused,
                     Asked::Failed => RegistryAnswer::Failed,
-                });
+                };
+                self.metrics.requests[answer].inc();
                 self.metrics.request.observe_us(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
             }
             Change::Availability(availability) => {

@@ -1,73 +1,51 @@
-//! What a metric is called and how it reads.
+//! Metrics with labels.
 
-/// Kind of a metric, as Prometheus tells them apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Grows only.
-    Counter,
-    /// Goes up and down.
-    Gauge,
-    /// A distribution.
-    Histogram,
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Index;
+
+use prometheus_client::encoding::{EncodeMetric as _, MetricEncoder};
+use prometheus_client::metrics::MetricType;
+
+use super::description::Metric;
+use super::label::Labels;
+use super::number::{Number, sum};
+
+/// A metric `N` for each value of a label `L`, or for each pair of values of two: `family[value]`, `family[(a, b)]`.
+#[derive(Debug)]
+pub struct Family<N, L> {
+    numbers: Box<[N]>,
+    labels: PhantomData<L>,
 }
 
-impl Kind {
-    /// As the exposition writes it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
+impl<N: Default, L: Labels> Default for Family<N, L> {
+    fn default() -> Self {
+        Self { numbers: L::combinations().map(|_| N::default()).collect(), labels: PhantomData }
+    }
+}
+
+impl<N, L: Labels> Index<L> for Family<N, L> {
+    type Output = N;
+
+    fn index(&self, labels: L) -> &N {
+        &self.numbers[labels.place()]
+    }
+}
+
+impl<N: Number, L: Labels> Metric for Family<N, L> {
+    const KIND: MetricType = N::KIND;
+
+    fn labels() -> Vec<&'static str> {
+        L::names()
+    }
+
+    fn encode(parts: &[&Self], mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        for labels in L::combinations() {
+            if let Some(sample) = N::sample(sum(parts.iter().map(|part| part[labels].cell()))) {
+                let pairs: Vec<_> = L::names().into_iter().zip(labels.texts()).collect();
+                sample.encode(encoder.encode_family(&pairs)?)?;
+            }
         }
+        Ok(())
     }
-}
-
-/// A metric with all its labels.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Family {
-    /// Its whole name.
-    pub name: String,
-    /// Its kind.
-    pub kind: Kind,
-    /// Names of its labels; never `le`.
-    pub labels: Vec<&'static str>,
-    /// What it says, in one sentence.
-    pub help: &'static str,
-}
-
-/// One line of the exposition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Sample {
-    /// Behind the name of the family.
-    pub(super) suffix: &'static str,
-    /// Names with values. Without names here, those of the family count.
-    pub(super) labels: Vec<(&'static str, &'static str)>,
-    /// The number.
-    pub(super) value: String,
-}
-
-impl Sample {
-    pub(super) fn plain(value: String) -> Self {
-        Self { suffix: "", labels: Vec::new(), value }
-    }
-
-    /// The family gives the names of the labels.
-    pub(super) fn labelled(values: Vec<&'static str>, value: String) -> Self {
-        Self { suffix: "", labels: values.into_iter().map(|value| ("", value)).collect(), value }
-    }
-}
-
-/// Anything that can be read as numbers that add up over several writers.
-pub(super) trait Metric: Default {
-    /// Its kind.
-    const KIND: Kind;
-
-    /// Names of its labels.
-    fn labels() -> Vec<&'static str>;
-
-    /// Appends its numbers, always as many.
-    fn read(&self, slots: &mut Vec<u64>);
-
-    /// Its lines, from numbers added up (modulo 2^64).
-    fn samples(slots: &[u64]) -> Vec<Sample>;
 }

@@ -1,78 +1,54 @@
 //! Distributions of durations.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::fmt;
 
-use super::family::{Kind, Metric, Sample};
+use prometheus_client::encoding::MetricEncoder;
+use prometheus_client::metrics::MetricType;
 
-/// Upper bounds of the buckets in microseconds, and in seconds as they are shown.
-const BUCKETS: [(u64, &str); 14] = [
-    (500, "0.0005"),
-    (1_000, "0.001"),
-    (2_500, "0.0025"),
-    (5_000, "0.005"),
-    (10_000, "0.01"),
-    (25_000, "0.025"),
-    (50_000, "0.05"),
-    (100_000, "0.1"),
-    (250_000, "0.25"),
-    (500_000, "0.5"),
-    (1_000_000, "1"),
-    (2_500_000, "2.5"),
-    (5_000_000, "5"),
-    (10_000_000, "10"),
+use super::description::Metric;
+use super::number::{Cell, seconds, sum};
+
+/// Upper bounds of the buckets, us.
+const BOUNDS_US: [u64; 14] = [
+    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
+    10_000_000,
 ];
 
-/// Durations in buckets from 0.5 ms to 10 s. One thread writes.
+/// Durations in buckets from 0.5 ms to 10 s. One thread writes it.
 #[derive(Debug, Default)]
 pub struct Histogram {
-    /// How many fell into each bucket, the last above all bounds.
-    counts: [AtomicU64; BUCKETS.len() + 1],
-    sum_us: AtomicU64,
+    /// Durations of each bucket, the last one above all bounds.
+    counts: [Cell; BOUNDS_US.len() + 1],
+    sum_us: Cell,
 }
 
 impl Histogram {
-    /// Takes note of a duration in microseconds.
+    /// Counts a duration in microseconds.
     pub fn observe_us(&self, us: u64) {
-        let bucket = BUCKETS.partition_point(|(bound, _)| *bound < us);
-        add(&self.counts[bucket], 1);
-        add(&self.sum_us, us);
+        let bucket = BOUNDS_US.partition_point(|bound| *bound < us);
+        self.counts[bucket].add(1);
+        self.sum_us.add(us);
     }
 
-    /// How many durations were noted.
+    /// Durations so far.
     pub fn count(&self) -> u64 {
-        self.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+        sum(self.counts.iter())
     }
-}
-
-fn add(cell: &AtomicU64, more: u64) {
-    cell.store(cell.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
 }
 
 impl Metric for Histogram {
-    const KIND: Kind = Kind::Histogram;
+    const KIND: MetricType = MetricType::Histogram;
 
     fn labels() -> Vec<&'static str> {
         Vec::new()
     }
 
-    fn read(&self, slots: &mut Vec<u64>) {
-        slots.extend(self.counts.iter().chain([&self.sum_us]).map(|cell| cell.load(Ordering::Relaxed)));
-    }
-
-    fn samples(slots: &[u64]) -> Vec<Sample> {
-        let (counts, sum) = slots.split_at(BUCKETS.len() + 1);
-        let bounds = BUCKETS.iter().map(|(_, shown)| *shown).chain(["+Inf"]);
-        let mut total = 0;
-        let mut samples: Vec<Sample> = bounds
-            .zip(counts)
-            .map(|(bound, count)| {
-                total += count;
-                Sample { suffix: "_bucket", labels: vec![("le", bound)], value: total.to_string() }
-            })
-            .collect();
-        let seconds = format!("{}.{:06}", sum[0] / 1_000_000, sum[0] % 1_000_000);
-        samples.push(Sample { suffix: "_sum", labels: Vec::new(), value: seconds });
-        samples.push(Sample { suffix: "_count", labels: Vec::new(), value: total.to_string() });
-        samples
+    fn encode(parts: &[&Self], mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        let bounds = BOUNDS_US.into_iter().map(seconds).chain([f64::INFINITY]);
+        let count = |at: usize| sum(parts.iter().map(|part| &part.counts[at]));
+        let buckets: Vec<(f64, u64)> = bounds.enumerate().map(|(at, bound)| (bound, count(at))).collect();
+        let total = buckets.iter().map(|(_, count)| count).sum();
+        let sum = seconds(sum(parts.iter().map(|part| &part.sum_us)));
+        encoder.encode_histogram::<[(&str, &str); 0]>(sum, total, &buckets, None)
     }
 }

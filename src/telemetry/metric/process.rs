@@ -1,74 +1,20 @@
-//! What threads beside the workers count.
+//! Metrics beside those of the workers.
 
-use super::family::{Family, Metric};
+use super::declare::metrics;
+use super::family::Family;
 use super::histogram::Histogram;
-use super::label::{CertificateUse, Label, RegistryAnswer, ReloadResult, label};
-use super::render::Page;
-use super::scalar::{Counter, CounterBy, Gauge, GaugeBy, TimeBy};
-use super::worker::metrics;
-
-label! {
-    /// What the registry said of a device.
-    "result" LookupResult {
-        /// It knows the device.
-        Found = "found",
-        /// It does not.
-        Unknown = "unknown",
-        /// It does not answer.
-        Away = "away",
-    }
-}
-
-label! {
-    /// Whether a look-up could be answered without asking.
-    "result" CacheResult {
-        /// It could.
-        Hit = "hit",
-        /// The service was asked.
-        Miss = "miss",
-    }
-}
-
-label! {
-    /// What the cache remembers.
-    "kind" CachedRecord {
-        /// The record of a device.
-        Device = "device",
-        /// That there is no such device.
-        Unknown = "unknown",
-    }
-}
-
-label! {
-    /// What became of another replica's claim on a device that this one holds, too.
-    "verdict" ClaimVerdict {
-        /// It is older, and was told so.
-        Insist = "insist",
-        /// It is newer, and was asked whether it lives.
-        Ask = "ask",
-        /// It lives: the own session gave way.
-        Yield = "yield",
-    }
-}
-
-label! {
-    /// Why something on the subject of claims does not count.
-    "reason" ClaimFault {
-        /// It is no claim.
-        Malformed = "malformed",
-        /// It is not signed, and must be.
-        Unsigned = "unsigned",
-        /// No secret that is known signed it.
-        WrongSignature = "wrong_signature",
-    }
-}
+use super::label::{
+    AnswerResult, CacheResult, CachedRecord, CertificateUse, ClaimFault, ClaimVerdict, HandOverFailure,
+    KafkaCommandFate, LogLevel, QueueResult, RegistryAnswer, ReloadResult, SpanOutcome,
+};
+use super::number::{Counter, Gauge, Moment};
 
 metrics! {
     /// The numbers of the coordination between replicas; its thread alone writes them.
     CoordinationMetrics {
-        claims: CounterBy<ClaimVerdict> = "coordination_claims_total",
+        claims: Family<Counter, ClaimVerdict> = "coordination_claims_total",
             "Claims of other replicas on devices that are connected here, by what became of them.";
-        ignored: CounterBy<ClaimFault> = "coordination_claims_ignored_total",
+        ignored: Family<Counter, ClaimFault> = "coordination_claims_ignored_total",
             "Messages on the subject of claims that do not count, by reason.";
         outages: Counter = "coordination_outages_total",
             "Times that the coordination lost NATS.";
@@ -78,13 +24,13 @@ metrics! {
 metrics! {
     /// The numbers of the registry; the thread that watches it alone writes them.
     RegistryMetrics {
-        reloads: CounterBy<ReloadResult> = "registry_reloads_total",
+        reloads: Family<Counter, ReloadResult> = "registry_reloads_total",
             "Changes of the registry that were read, by result.";
         devices: Gauge = "registry_devices",
             "Devices of the registry that are known here.";
         stale: Gauge = "registry_stale",
             "1 while an older version of the registry is in force: its file has mistakes or is gone, or it is lost.";
-        requests: CounterBy<RegistryAnswer> = "registry_requests_total",
+        requests: Family<Counter, RegistryAnswer> = "registry_requests_total",
             "Requests to the registry behind HTTP, by outcome.";
         request: Histogram = "registry_request_duration_seconds",
             "Time of a request to the registry behind HTTP.";
@@ -94,24 +40,72 @@ metrics! {
 metrics! {
     /// The numbers of certificates; the task that follows their files alone writes them.
     CertificateMetrics {
-        expiry: TimeBy<CertificateUse> = "certificate_expiry_timestamp_seconds",
+        expiry: Family<Moment, CertificateUse> = "certificate_expiry_timestamp_seconds",
             "When the certificate in force expires, in seconds since 1970; those that are not used have no series.";
-        reloads: CounterBy<ReloadResult> = "certificate_reloads_total",
+        reloads: Family<Counter, ReloadResult> = "certificate_reloads_total",
             "Changes of the files of certificates that were read, by result.";
-        stale: GaugeBy<CertificateUse> = "certificate_stale",
+        stale: Family<Gauge, CertificateUse> = "certificate_stale",
             "1 while an older certificate is in force, as the files hold none that can be used.";
+    }
+}
+
+metrics! {
+    /// Numbers of the queues, the cache of the registry and the log; whoever reads the page writes them before.
+    ProcessMetrics {
+        queue_records: Family<Counter, QueueResult> = "queue_records_total",
+            "Records for the queue, presence and repetitions included, by what became of them.";
+        queue_outages: Counter = "queue_outages_total",
+            "Times that a worker's way to the queue broke after it had been reached.";
+        queue_stalls: Counter = "queue_stalls_total",
+            "Times that the queue acknowledged nothing for five seconds with records outstanding.";
+        queue_acknowledgements_lost: Counter = "queue_acknowledgements_lost_total",
+            "Acknowledgements of NATS that found no room; their records were sent again. A lower bound.";
+        foreign_acknowledgements: Counter = "foreign_acknowledgements_total",
+            "Answers to records from another stream or a subscriber of NATS; they are no acknowledgements.";
+        command_answers: Family<Counter, AnswerResult> = "command_answers_total",
+            "Outcomes of commands on their way to the caller, by what became of them.";
+        unproved_interests: Counter = "commands_unproved_interests_total",
+            "Sessions that began without proof that NATS brings their commands.";
+        covered: Gauge = "commands_stored_by_stream",
+            "1 while a stream of NATS stores commands: its acknowledgement answers callers in the device's place.";
+        kafka_commands: Family<Counter, KafkaCommandFate> = "kafka_commands_total",
+            "Records of the topic of commands, by what was done with them.";
+        hand_over_failures: Family<Counter, HandOverFailure> = "kafka_hand_over_failures_total",
+            "Commands from Kafka that were handed over in vain, by reason.";
+        kafka_skipped: Counter = "kafka_batches_skipped_total",
+            "Batches of the topic of commands that could not be read and were skipped.";
+        kafka_abandoned: Counter = "kafka_commands_abandoned_total",
+            "Commands under way when their partition left this replica; another one reads them again.";
+        kafka_rebalances: Counter = "kafka_rebalances_total",
+            "Times that partitions of the topic of commands came to this replica or left it.";
+        cache_lookups: Family<Counter, CacheResult> = "registry_cache_lookups_total",
+            "Look-ups in the cache of the registry behind HTTP, by result.";
+        cache_entries: Family<Gauge, CachedRecord> = "registry_cache_entries",
+            "What the cache of the registry behind HTTP remembers, by kind.";
+        log_lines_suppressed: Family<Counter, LogLevel> = "log_lines_suppressed_total",
+            "Lines that the log left out, as too many of their kind came at once, by level.";
+        log_lines_dropped: Counter = "log_lines_dropped_total",
+            "Lines that the log left out, as nobody read those before them.";
+    }
+}
+
+metrics! {
+    /// The numbers of one thread that makes spans, or exports them; that thread alone writes them.
+    SpanMetrics {
+        spans: Family<Counter, SpanOutcome> = "spans_total",
+            "Spans of sampled traces, by outcome.";
     }
 }
 
 impl RegistryMetrics {
     /// Counts a change that is in force; so many devices are known.
     pub fn replaced(&self, devices: usize) {
-        self.reloads.inc(ReloadResult::Replaced);
+        self.reloads[ReloadResult::Replaced].inc();
         self.devices.set(devices as u64);
     }
 
     /// Counts a change that cannot be read.
     pub fn refused(&self) {
-        self.reloads.inc(ReloadResult::Refused);
+        self.reloads[ReloadResult::Refused].inc();
     }
 }

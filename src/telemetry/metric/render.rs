@@ -1,17 +1,18 @@
 //! The page that Prometheus reads.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::family::{Family, Kind, Metric};
-use super::process::{CertificateMetrics, CoordinationMetrics, RegistryMetrics};
-use super::queue::ProcessMetrics;
-use super::span::SpanMetrics;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, prometheus_text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use super::description::{Description, PREFIX};
+use super::process::{CertificateMetrics, CoordinationMetrics, ProcessMetrics, RegistryMetrics, SpanMetrics};
 use super::worker::WorkerMetrics;
 use crate::telemetry::health::{Health, PartState};
-
-/// Media type of the page: the text exposition format.
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Takes numbers over that are counted elsewhere.
 type Source = Box<dyn Fn(&ProcessMetrics) + Send + Sync>;
@@ -84,52 +85,42 @@ impl Metrics {
         spans
     }
 
-    /// Every metric by name, kind, labels and meaning, in the order of the page.
-    pub fn families() -> Vec<Family> {
-        let mut families = WorkerMetrics::families();
-        families.extend(RegistryMetrics::families());
-        families.extend(CertificateMetrics::families());
-        families.extend(CoordinationMetrics::families());
-        families.extend(ProcessMetrics::families());
-        families.extend(SpanMetrics::families());
-        families.extend(own_families());
-        families
+    /// Descriptions of every metric, in the order of the page.
+    pub fn descriptions() -> Vec<Description> {
+        let mut descriptions = WorkerMetrics::descriptions();
+        descriptions.extend(RegistryMetrics::descriptions());
+        descriptions.extend(CertificateMetrics::descriptions());
+        descriptions.extend(CoordinationMetrics::descriptions());
+        descriptions.extend(ProcessMetrics::descriptions());
+        descriptions.extend(SpanMetrics::descriptions());
+        descriptions.extend(state_descriptions());
+        descriptions
     }
 
     /// The page, in the text exposition format 0.0.4.
-    pub fn render(&self) -> String {
-        let workers: Vec<Arc<WorkerMetrics>> = {
-            let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-            workers.iter().map(|(_, worker)| Arc::clone(worker)).collect()
-        };
-        let mut page = Page { text: String::with_capacity(32 * 1024) };
-        WorkerMetrics::write(workers.iter().map(Arc::as_ref), &mut page);
-        RegistryMetrics::write([self.registry.as_ref()].into_iter(), &mut page);
-        CertificateMetrics::write([self.certificates.as_ref()].into_iter(), &mut page);
-        CoordinationMetrics::write([self.coordination.as_ref()].into_iter(), &mut page);
-        self.write_process(&mut page);
-        let spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        SpanMetrics::write(spans.iter().map(Arc::as_ref), &mut page);
-        self.write_own(&mut page);
-        page.text
+    pub fn render(self: &Arc<Self>) -> String {
+        let mut registry = Registry::with_prefix(PREFIX);
+        registry.register_collector(Box::new(Arc::clone(self)));
+        let mut page = String::with_capacity(32 * 1024);
+        // Writing to a String cannot fail.
+        let _ = prometheus_text::encode(&mut page, &registry);
+        page
     }
 
-    fn write_process(&self, page: &mut Page) {
+    fn encode_process(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
         for source in self.sources.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             source(&process);
         }
-        ProcessMetrics::write([&*process].into_iter(), page);
+        ProcessMetrics::encode(&[&process], encoder)
     }
 
-    fn write_own(&self, page: &mut Page) {
+    fn encode_state(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let readiness = self.health.readiness();
-        let [ready, draining, part, start, build] = own_families();
-        page.head(&ready);
-        page.line(&ready.name, "", &[], u8::from(readiness.ready));
-        page.head(&draining);
-        page.line(&draining.name, "", &[], u8::from(readiness.draining));
-        page.head(&part);
+        let [ready, draining, part, start, build] = state_descriptions();
+        ConstGauge::new(u64::from(readiness.ready)).encode(ready.encode(encoder)?)?;
+        ConstGauge::new(u64::from(readiness.draining)).encode(draining.encode(encoder)?)?;
+        let mut part = part.encode(encoder)?;
         let parts = [
             ("queue", readiness.queue),
             ("registry", readiness.registry),
@@ -137,12 +128,26 @@ impl Metrics {
             ("commands", readiness.commands),
         ];
         for (name, state) in parts.into_iter().filter(|(_, state)| *state != PartState::Off) {
-            page.line(&part.name, "", &[("part", name)], u8::from(state == PartState::Ok));
+            ConstGauge::new(u64::from(state == PartState::Ok)).encode(part.encode_family(&[("part", name)])?)?;
         }
-        page.head(&start);
-        page.line(&start.name, "", &[], format_args!("{}.{:03}", self.started_ms / 1_000, self.started_ms % 1_000));
-        page.head(&build);
-        page.line(&build.name, "", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+        ConstGauge::new(self.started_ms as f64 / 1e3).encode(start.encode(encoder)?)?;
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        ConstGauge::new(1_u64).encode(build.encode(encoder)?.encode_family(&version)?)
+    }
+}
+
+impl Collector for Metrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let encoder = &mut encoder;
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        WorkerMetrics::encode(&workers.iter().map(|(_, worker)| &**worker).collect::<Vec<_>>(), encoder)?;
+        RegistryMetrics::encode(&[&self.registry], encoder)?;
+        CertificateMetrics::encode(&[&self.certificates], encoder)?;
+        CoordinationMetrics::encode(&[&self.coordination], encoder)?;
+        self.encode_process(encoder)?;
+        let spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        SpanMetrics::encode(&spans.iter().map(|spans| &**spans).collect::<Vec<_>>(), encoder)?;
+        self.encode_state(encoder)
     }
 }
 
@@ -152,11 +157,11 @@ impl fmt::Debug for Metrics {
     }
 }
 
-fn own_families() -> [Family; 5] {
-    let gauge = |name: &str, labels: &[&'static str], help| Family {
-        name: format!("jetlinks_bridge_{name}"),
-        kind: Kind::Gauge,
-        labels: labels.to_vec(),
+fn state_descriptions() -> [Description; 5] {
+    let gauge = |name, label: &[&'static str], help| Description {
+        name,
+        kind: MetricType::Gauge,
+        labels: label.to_vec(),
         help,
     };
     [
@@ -166,52 +171,4 @@ fn own_families() -> [Family; 5] {
         gauge("start_time_seconds", &[], "When the process started, in seconds since 1970."),
         gauge("build_info", &["version"], "Always 1; the label names the version."),
     ]
-}
-
-/// The page while it is written.
-#[derive(Debug)]
-pub(super) struct Page {
-    text: String,
-}
-
-impl Page {
-    /// Writes a metric, its writers added up.
-    pub(super) fn write<'m, M: Metric + 'm>(&mut self, family: &Family, writers: impl Iterator<Item = &'m M>) {
-        let (mut sums, mut slots) = (Vec::new(), Vec::new());
-        // An idle writer gives the number of slots, and adds nothing.
-        M::default().read(&mut sums);
-        for writer in writers {
-            slots.clear();
-            writer.read(&mut slots);
-            for (sum, slot) in sums.iter_mut().zip(&slots) {
-                *sum = sum.wrapping_add(*slot);
-            }
-        }
-        self.head(family);
-        for sample in M::samples(&sums) {
-            let mut labels = sample.labels;
-            for (label, name) in labels.iter_mut().zip(&family.labels) {
-                label.0 = name;
-            }
-            self.line(&family.name, sample.suffix, &labels, sample.value);
-        }
-    }
-
-    fn head(&mut self, family: &Family) {
-        let Family { name, kind, help, .. } = family;
-        // Writing to a String cannot fail.
-        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {}", kind.as_str());
-    }
-
-    fn line(&mut self, name: &str, suffix: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
-        self.text.push_str(name);
-        self.text.push_str(suffix);
-        for (at, (label, text)) in labels.iter().enumerate() {
-            let open = if at == 0 { '{' } else { ',' };
-            // As above.
-            let _ = write!(self.text, "{open}{label}=\"{text}\"");
-        }
-        // As above.
-        let _ = writeln!(self.text, "{} {value}", if labels.is_empty() { "" } else { "}" });
-    }
 }

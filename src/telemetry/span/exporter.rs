@@ -113,7 +113,7 @@ struct Sink {
 impl SpanSink for Sink {
     fn take(&mut self, span: Span) {
         if self.line.try_send(span).is_err() {
-            self.metrics.spans.inc(SpanOutcome::Dropped);
+            self.metrics.spans[SpanOutcome::Dropped].inc();
         }
     }
 }
@@ -206,8 +206,8 @@ impl Exporter {
             }
             pause *= 2;
         };
-        self.metrics.spans.add(SpanOutcome::Failed, rejected);
-        self.metrics.spans.add(SpanOutcome::Exported, count - rejected);
+        self.metrics.spans[SpanOutcome::Failed].add(rejected);
+        self.metrics.spans[SpanOutcome::Exported].add(count - rejected);
     }
 }
 

@@ -1,6 +1,6 @@
-//! Values of the labels of CoAP and DTLS.
+//! Labels of what workers count of CoAP and DTLS.
 
-use super::label::{Label, label};
+use super::{Label, label};
 use crate::session::coap::{self, TokenError};
 
 label! {

@@ -1,56 +1,13 @@
-//! Values of labels: closed sets, so that no peer can make a series.
+//! Labels of what workers count of devices, their messages and commands.
 
 use std::sync::LazyLock;
 
+use super::{Label, label};
 use crate::protocol::auth::Refusal;
 use crate::protocol::downlink::Code;
 use crate::protocol::envelope::Reason;
 use crate::protocol::topic::{MessageKind, MessageType};
 use crate::session::mqtt::{DropReason, Ending};
-
-/// A closed set of values of a label.
-pub trait Label: Copy + 'static {
-    /// Name of the label.
-    const NAME: &'static str;
-
-    /// Every value, in the order of [`Label::index`].
-    fn all() -> impl Iterator<Item = Self>;
-
-    /// Place of the value among all.
-    fn index(self) -> usize;
-
-    /// The value as shown.
-    fn text(self) -> &'static str;
-}
-
-macro_rules! label {
-    ($(#[$doc:meta])* $label:literal $type:ident { $($(#[$of:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum $type {
-            $($(#[$of])* $variant),+
-        }
-
-        impl Label for $type {
-            const NAME: &'static str = $label;
-
-            fn all() -> impl Iterator<Item = Self> {
-                [$($type::$variant),+].into_iter()
-            }
-
-            fn index(self) -> usize {
-                self as usize
-            }
-
-            fn text(self) -> &'static str {
-                match self {
-                    $($type::$variant => $text),+
-                }
-            }
-        }
-    };
-}
-pub(super) use label;
 
 label! {
     /// How a device is connected.
@@ -220,42 +177,6 @@ impl From<Option<Code>> for CommandOutcome {
             Some(Code::SystemBusy) => CommandOutcome::SystemBusy,
             Some(Code::SystemError) => CommandOutcome::SystemError,
         }
-    }
-}
-
-label! {
-    /// What a certificate is shown for.
-    "use" CertificateUse {
-        /// MQTT over TLS, with WebSocket or without.
-        Mqtt = "mqtt",
-        /// CoAP over DTLS.
-        Dtls = "dtls",
-    }
-}
-
-label! {
-    /// What became of a change of the registry, or of a certificate.
-    "result" ReloadResult {
-        /// In force.
-        Replaced = "replaced",
-        /// It has mistakes, or cannot be read; what was before stays.
-        Refused = "refused",
-    }
-}
-
-label! {
-    /// What the registry behind HTTP answered.
-    "outcome" RegistryAnswer {
-        /// A record.
-        Found = "found",
-        /// 404: no such device.
-        Unknown = "unknown",
-        /// A record with mistakes, or something that is none; nobody is let in by it.
-        Unreadable = "unreadable",
-        /// Another 4xx, which is about this id alone.
-        Refused = "refused",
-        /// No answer in time, or another status.
-        Failed = "failed",
     }
 }
 
