@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod auth;
+pub mod backoff;
 pub mod child;
 pub mod cipher;
 pub mod clock;
@@ -20,6 +21,7 @@ pub mod network;
 pub mod random;
 pub mod secret;
 pub mod shares;
+pub mod throttle;
 pub mod topic;
 pub mod trace;
 pub mod translate;

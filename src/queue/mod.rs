@@ -31,12 +31,10 @@ pub mod nats;
 mod slots;
 pub mod stdio;
 mod stored;
-mod throttle;
 
-pub(crate) use backoff::Backoff;
+pub(crate) use backoff::{backoff, pause_before};
 pub use call::{Answer, CallError};
 pub use immediate_interest::ImmediateInterest;
 pub(crate) use last_trouble::LastTrouble;
 pub(crate) use slots::Slots;
 pub use stored::{Place, ReadError, ReadFrom, Stored};
-pub(crate) use throttle::Throttle;

@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::counters::{Counters, End};
 use super::fleet::{Fleet, Phase, Step};
 use super::plan::Plan;
-use crate::queue::Backoff;
+use crate::queue::backoff;
 
 /// A simulated device, by whatever protocol it speaks.
 pub(super) trait Device {
@@ -62,7 +62,7 @@ pub(super) trait Device {
 
 /// Runs one device until the simulation ends, or until the device is refused and never was connected.
 pub(super) async fn drive<D: Device>(fleet: Rc<Fleet>, index: u32, mut device: D) {
-    let mut backoff = Backoff::new();
+    let mut backoff = backoff();
     let (mut is_done, mut earliest_ns) = (false, 0);
     while wait(&fleet, index, &device, fleet.connect_slot_ns(earliest_ns)).await {
         let end = match device.connect(fleet.plan.address).await {

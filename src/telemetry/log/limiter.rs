@@ -1,4 +1,4 @@
-//! How many lines of a kind may be written.
+//! The bound on lines of one kind.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use tracing::callsite::Identifier;
 use tracing::{Level, Metadata};
+
+use crate::protocol::throttle::Throttle;
 
 /// One line more of a kind may be written after this time: ten a second.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -37,15 +39,8 @@ impl Suppressed {
 /// sources, so what one device causes in a loop hides neither what happens elsewhere nor that it goes on.
 #[derive(Debug, Default)]
 pub struct Limiter {
-    kinds: Mutex<HashMap<Identifier, Kind>>,
+    kinds: Mutex<HashMap<Identifier, Throttle>>,
     suppressed: Suppressed,
-}
-
-#[derive(Debug)]
-struct Kind {
-    /// When as many lines as may come at once will be there again.
-    full_at: Instant,
-    suppressed: u64,
 }
 
 impl Limiter {
@@ -56,17 +51,14 @@ impl Limiter {
             return Some(0);
         }
         let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
-        let kind = kinds.entry(metadata.callsite()).or_insert(Kind { full_at: now, suppressed: 0 });
-        let full_at = kind.full_at.max(now) + PAUSE;
-        if full_at.saturating_duration_since(now) > PAUSE * BURST {
-            kind.suppressed += 1;
+        let kind = kinds.entry(metadata.callsite()).or_insert_with(|| Throttle::with_burst(PAUSE, BURST));
+        let passed = kind.pass(now);
+        if passed.is_none() {
             let counter =
                 if *metadata.level() == Level::ERROR { &self.suppressed.errors } else { &self.suppressed.warnings };
             counter.fetch_add(1, Ordering::Relaxed);
-            return None;
         }
-        kind.full_at = full_at;
-        Some(std::mem::take(&mut kind.suppressed))
+        passed
     }
 
     /// What was left out so far.

@@ -50,8 +50,8 @@ pub enum Format {
 pub enum LogError {
     /// The level is none.
     #[error(
-        "the level is neither off, error, warn, info, debug or trace nor a list with levels of modules, such as \
-                 info,jetlinks_bridge::transport=debug"
+        "the level is neither off, error, warn, info, debug or trace nor a list with levels of modules, \
+        such as info,jetlinks_bridge::transport=debug"
     )]
     Level,
     /// The process has a log already, or none any more.

@@ -13,6 +13,8 @@ use tokio::time::{sleep, timeout};
 
 use super::client::{Collector, Export};
 use super::{ExportError, SpanSettings, otlp};
+use crate::protocol::backoff::Backoff;
+use crate::protocol::throttle::Throttle;
 use crate::protocol::trace::{Span, SpanSink};
 use crate::telemetry::metric::{SpanMetrics, SpanOutcome};
 
@@ -31,7 +33,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How long a batch is offered to a collector that is away, before it is given up for the ones behind it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The pause after the first refusal; each further one is twice as long.
+/// The first pause before a batch is offered again, at its longest; each further one is twice as long.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// How long the last spans may take.
@@ -73,7 +75,10 @@ impl SpanExport {
         let (line, spans) = mpsc::channel(LINE_MAX);
         let (ending, ended) = watch::channel(());
         let stop = Arc::new(Notify::new());
-        let exporter = Exporter { settings, collector, spans, stop: Arc::clone(&stop), metrics, log: Log::default() };
+        // Without randomness there is no jitter, which costs politeness and nothing else.
+        let backoff = Backoff::new(PAUSE, PATIENCE, u128::from(getrandom::u64().unwrap_or(1)));
+        let log = Log { warnings: Throttle::new(QUIET), is_away: false };
+        let exporter = Exporter { settings, collector, spans, stop: Arc::clone(&stop), metrics, backoff, log };
         let run = move || {
             let _ending = ending;
             match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -124,6 +129,7 @@ struct Exporter {
     spans: mpsc::Receiver<Span>,
     stop: Arc<Notify>,
     metrics: Arc<SpanMetrics>,
+    backoff: Backoff,
     log: Log,
 }
 
@@ -181,7 +187,7 @@ impl Exporter {
         let count = batch.len() as u64;
         let body = Bytes::from(otlp::request(&self.settings, batch).encode_to_vec());
         let since = Instant::now();
-        let mut pause = PAUSE;
+        self.backoff.reset();
         let rejected = loop {
             let away = match self.collector.post(body.clone()).await {
                 Export::Taken { rejected } => {
@@ -197,6 +203,7 @@ impl Exporter {
                     false
                 }
             };
+            let pause = self.backoff.pause();
             if !away || *then == Then::Stop || since.elapsed() + pause > PATIENCE {
                 break count;
             }
@@ -204,24 +211,22 @@ impl Exporter {
                 () = sleep(pause) => {}
                 () = self.stop.notified() => *then = Then::Stop,
             }
-            pause *= 2;
         };
         self.metrics.spans[SpanOutcome::Failed].add(rejected);
         self.metrics.spans[SpanOutcome::Exported].add(count - rejected);
     }
 }
 
-/// Says seldom that the collector is away, and that it is back only where the first was said.
-#[derive(Debug, Default)]
+/// Warnings that the collector is away, and the line that it is back where there was a warning.
+#[derive(Debug)]
 struct Log {
-    said: Option<Instant>,
+    warnings: Throttle,
     is_away: bool,
 }
 
 impl Log {
     fn failed(&mut self, cause: &str) {
-        if self.said.is_none_or(|said| said.elapsed() >= QUIET) {
-            self.said = Some(Instant::now());
+        if self.warnings.pass(Instant::now()).is_some() {
             self.is_away = true;
             tracing::warn!(cause, "the collector does not take spans");
         }

@@ -28,7 +28,7 @@ use super::record::CommandRecord;
 use crate::protocol::downlink::DownlinkEvent;
 use crate::protocol::envelope::Encoder;
 use crate::protocol::uplink::Availability;
-use crate::queue::Backoff;
+use crate::queue::backoff;
 use crate::queue::kafka::KafkaCommandStats;
 use crate::queue::kafka::connection::topics::TopicCheck;
 use crate::queue::kafka::connection::{Causes, Subject};
@@ -121,14 +121,14 @@ impl Service {
         let names = [&settings.command_topic, &settings.reply_topic, &settings.kafka.rejected_topic];
         let mut topics = TopicCheck::new(Subject::Commands, &names.map(String::as_str), settings.kafka.create_topics);
         let (client, config) = producer.client();
-        let mut backoff = Backoff::new();
+        let mut backoff = backoff();
         while !self.is_stopped() && !topics.is_ready(client, config, &self.causes, || ()) {
             thread::sleep(backoff.pause());
         }
     }
 
     async fn make_consumer(&self) -> Option<Arc<CommandConsumer>> {
-        let mut backoff = Backoff::new();
+        let mut backoff = backoff();
         loop {
             match consumer::make(&self.config, &self.settings.command_topic, Arc::clone(&self.causes)) {
                 Ok(consumer) => return Some(Arc::new(consumer)),

@@ -11,7 +11,8 @@ use super::Shared;
 use super::client::{Context, Notes, Producer};
 use super::progress::{Progress, Speed, State};
 use crate::protocol::uplink::{Availability, Receipt, Token};
-use crate::queue::Backoff;
+use crate::protocol::backoff::Backoff;
+use crate::queue::backoff;
 use crate::queue::kafka::connection::Subject;
 use crate::queue::kafka::connection::topics::{self, TopicCheck};
 use crate::queue::kafka::producer::ProducerConfig;
@@ -74,7 +75,7 @@ impl Poller {
             question: None,
             asked: Instant::now(),
             producer: None,
-            backoff: Backoff::new(),
+            backoff: backoff(),
             topics,
             is_proved: false,
             stored_before: 0,

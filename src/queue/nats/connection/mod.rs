@@ -23,7 +23,7 @@ use self::credentials::UrlUser;
 use self::violation::Violations;
 use super::headers::unescape;
 use super::{NatsError, NatsSettings};
-use crate::queue::Backoff;
+use crate::queue::pause_before;
 
 pub(super) use self::control::Control;
 pub(super) use self::echo::Echo;
@@ -102,7 +102,7 @@ pub fn options(settings: &NatsSettings) -> Result<(Vec<ServerAddr>, ConnectOptio
         .ping_interval(settings.ping_interval)
         .connection_timeout(CONNECT_TIMEOUT)
         .max_reconnects(None)
-        .reconnect_delay_callback(Backoff::pause_before);
+        .reconnect_delay_callback(pause_before);
     let options = tls::apply(options, &settings.tls)?;
     Ok((servers, options))
 }
@@ -187,7 +187,7 @@ pub(super) async fn connect_once(
 }
 
 fn pause_after_the_first(attempt: usize) -> Duration {
-    if attempt <= 1 { Duration::ZERO } else { Backoff::pause_before(attempt) }
+    if attempt <= 1 { Duration::ZERO } else { pause_before(attempt) }
 }
 
 /// A subject of this connection alone, on which it hears itself: what comes back proves that the server has handled

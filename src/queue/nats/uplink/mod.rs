@@ -42,8 +42,8 @@ use self::in_flight::InFlight;
 use self::outstanding::Outstanding;
 use super::stats::count;
 use super::{NatsError, NatsSettings, NatsStats, connection};
+use crate::protocol::throttle::Throttle;
 use crate::protocol::uplink::{Handover, Inbox, Receipt, Record, Token, Uplink};
-use crate::queue::Throttle;
 
 pub use self::acknowledgement::{Acknowledgement, Answerer, StreamIdentity};
 

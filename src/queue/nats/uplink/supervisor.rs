@@ -13,12 +13,13 @@ use super::acknowledgement::StreamIdentity;
 use super::outstanding::{Loss, STALL};
 use super::reply_subject::ReplySubjects;
 use super::{Shared, Trouble, gatherer, writer};
+use crate::protocol::backoff::Backoff;
 use crate::protocol::uplink::Availability;
 use crate::queue::nats::NatsSettings;
 use crate::queue::nats::connection::{self, Capacity, Connection, Echo, IfRefused, LinkState, Violation};
 use crate::queue::nats::stats::count;
 use crate::queue::nats::stream::{self, Api, ForeignStreams, LEAST_BYTES, StreamInfo, StreamTrouble};
-use crate::queue::{Backoff, LastTrouble};
+use crate::queue::{LastTrouble, backoff};
 
 /// Operations that wait for the connection's task: two of its write buffers at the usual size of an envelope.
 const OPERATIONS: usize = 256;
@@ -70,7 +71,7 @@ pub(super) async fn run(shared: Rc<Shared>, settings: NatsSettings, servers: Vec
 /// Waits for the stream, opens the uplink, waits for trouble, closes it, over and over.
 async fn serve(shared: &Shared, settings: &NatsSettings, connection: &Connection, echo: &Echo, api: &Api) {
     let mut link = connection.link.clone();
-    let mut backoff = Backoff::new();
+    let mut backoff = backoff();
     let mut silence = LastTrouble::default();
     let mut retention = LastTrouble::default();
     let mut silences = 0;
