@@ -1,4 +1,4 @@
-//! Where credentials of devices come from.
+//! Registries: the sources of the credentials of devices.
 //!
 //! A record says of a device its product, its secret, and through which gateway it may speak. Lookups never wait for
 //! anything with a file and with NATS; [`Registry::device`] is async for registries that have to ask somebody.
@@ -10,7 +10,6 @@ mod file;
 mod fingerprint;
 pub mod http;
 mod json;
-mod lines;
 mod mistake;
 pub mod nats;
 mod parse;
@@ -38,7 +37,7 @@ use std::sync::Arc;
 use crate::protocol::child;
 use crate::protocol::network::Source;
 
-/// What a registry says of an id.
+/// Result of looking an id up in a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lookup {
     /// A device, perhaps a disabled one.
@@ -70,7 +69,7 @@ impl Registry {
         }
     }
 
-    /// What was last known of a device, without asking anybody. [`Lookup::Away`]: nothing is known either way.
+    /// The last known record of a device, without asking anybody. [`Lookup::Away`]: nothing is known either way.
     pub fn last_known(&self, id: &str) -> Lookup {
         match self {
             Registry::File(file) => file.device(id),

@@ -13,11 +13,9 @@ mod asking;
 mod cache;
 mod client;
 mod error;
-mod settings;
 
 pub use client::{Answer, HttpClient};
 pub use error::HttpError;
-pub use settings::HttpRegistrySettings;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
@@ -30,6 +28,7 @@ use super::{Change, Lookup};
 use crate::protocol::child;
 use crate::protocol::id::DeviceId;
 use crate::protocol::network::Source;
+use crate::protocol::secret::Secret;
 
 /// Requests under way at once.
 pub const REQUESTS_MAX: usize = 64;
@@ -46,6 +45,25 @@ const POOL_IDLE: Duration = Duration::from_secs(30);
 
 /// The device that the service is asked for to see whether it answers; it may well be unknown.
 pub const PROBE: &str = "jetlinks-bridge";
+
+/// Parameters of the registry behind HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpRegistrySettings {
+    /// `GET {url}/{id}` answers with a record; `http` or `https`, without user, query and fragment.
+    pub url: String,
+    /// Bearer token.
+    pub token: Option<Secret>,
+    /// For one request, and for one device that waits for an answer.
+    pub timeout: Duration,
+    /// How long a record counts.
+    pub cache_ttl: Duration,
+    /// How long "unknown" counts.
+    pub negative_ttl: Duration,
+    /// Records that are kept, at most; some 450 bytes each. More than devices can be connected.
+    pub records_max: usize,
+    /// Largest record that is taken, in bytes.
+    pub record_bytes_max: usize,
+}
 
 /// A registry behind HTTP.
 #[derive(Debug)]

@@ -14,16 +14,17 @@ mod feed;
 mod follow;
 mod key;
 mod known;
-mod settings;
 
 pub use bucket::{Bucket, IfMissing, StoredDevice};
 pub use error::BucketError;
 pub use key::Key;
-pub use settings::{ConnectionObserver, NatsRegistrySettings};
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
+
+use async_nats::{ConnectOptions, Event, ServerAddr};
 
 use self::feed::Entry;
 use self::known::Known;
@@ -38,6 +39,34 @@ const LIVE: u64 = u64::MAX;
 
 /// Nothing was read yet.
 const NEVER: u64 = u64::MAX - 1;
+
+/// Parameters of the registry in NATS KV.
+#[derive(Debug, Clone)]
+pub struct NatsRegistrySettings {
+    /// Servers to start from; at least one.
+    pub servers: Vec<ServerAddr>,
+    /// How to connect: names, certificates, credentials, pauses between attempts.
+    pub options: ConnectOptions,
+    /// JetStream domain of the bucket; `None` is that of the servers themselves.
+    pub domain: Option<String>,
+    /// Hears of the connection's events.
+    pub observer: Option<Arc<dyn ConnectionObserver>>,
+    /// Name of the bucket.
+    pub bucket: String,
+    /// Copies of the bucket in the cluster, where it has to be made.
+    pub replicas: usize,
+    /// Whether secrets of products count.
+    pub product_secrets: bool,
+}
+
+/// Hears of the events of a connection to NATS.
+pub trait ConnectionObserver: fmt::Debug + Send + Sync {
+    /// Takes what the client tells, inside its runtime.
+    fn hear(&self, event: &Event);
+
+    /// The connection will be left for another one, for that cause.
+    fn leaves(&self, cause: &str);
+}
 
 /// A registry in NATS KV. Lookups take a shared lock for the time of one hash look-up.
 #[derive(Debug)]
