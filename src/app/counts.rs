@@ -1,4 +1,4 @@
-//! Numbers that queues, registry and log keep for themselves, on the page of all metrics.
+//! Metrics of counters that queues, registry and log keep for themselves.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +14,7 @@ use crate::telemetry::metric::{
     QueueResult,
 };
 
-/// What the queues count. A queue that is not used counts nothing, so that numbers of the same meaning can be added up.
+/// Counters of the queues. A queue that is not used counts nothing, so that numbers of the same meaning can be added up.
 #[derive(Debug, Clone)]
 pub struct QueueStats {
     /// NATS, for messages of devices.
@@ -29,7 +29,7 @@ pub struct QueueStats {
     pub stdio: Arc<StdioStats>,
 }
 
-/// Shows them whenever the page is read.
+/// Copies the counters into the metrics whenever the page is read.
 pub fn collect(metrics: &Metrics, queues: &Queues, registry: &Registry, log: &LogControl) {
     let stats = queues.stats();
     metrics.read_from(move |process| stats.write(process));

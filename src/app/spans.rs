@@ -1,4 +1,4 @@
-//! Tracing, as the configuration wants it.
+//! Tracing, as it is configured.
 
 use std::sync::Arc;
 
@@ -11,14 +11,14 @@ use crate::protocol::trace::{SampleRatio, Tracer};
 use crate::telemetry::metric::Metrics;
 use crate::telemetry::span::{SpanExport, Spans};
 
-/// Makes the tracers of the process; those are off where tracing is.
+/// Source of the tracers of the process; they are off where tracing is.
 pub struct Tracing {
     spans: Option<Spans>,
     ratio: SampleRatio,
     metrics: Arc<Metrics>,
 }
 
-/// Looks at the settings of the export; `None` where tracing is off.
+/// Checks the settings of the export; `None` where tracing is off.
 pub fn prepare(config: &Config, replica_id: &str) -> anyhow::Result<Option<SpanExport>> {
     let settings = settings::spans(config, replica_id);
     settings.map(SpanExport::new).transpose().context("tracing.endpoint")

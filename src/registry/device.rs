@@ -5,14 +5,14 @@ use crate::protocol::cipher;
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::secret::Secret;
 
-/// What the registry knows of a device.
+/// The record of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
     /// Its id.
     pub id: DeviceId,
     /// Its product.
     pub product: ProductId,
-    /// What it must prove; `None`: it cannot connect itself.
+    /// Its secret; `None`: it cannot connect itself.
     pub credentials: Option<Credentials>,
     /// A disabled device is refused.
     pub enabled: bool,
@@ -31,7 +31,7 @@ pub struct Credentials {
     pub secure_key: Secret,
 }
 
-/// What the registry knows of a product.
+/// The record of a product.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Product {
     /// Its id.
@@ -50,7 +50,7 @@ pub struct Child {
 }
 
 impl Device {
-    /// What [`auth::verify`] compares with. A device without a secret expects one that nothing matches.
+    /// The credentials that [`auth::verify`] compares with. A device without a secret expects some that nothing matches.
     pub fn expected(&self) -> auth::Expected<'_> {
         let credentials = self.credentials.as_ref();
         auth::Expected {

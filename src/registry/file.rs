@@ -23,7 +23,7 @@ pub enum FileError {
     Records(RecordMistakes),
 }
 
-/// What a look at the file found.
+/// Result of a look at the file.
 #[derive(Debug)]
 pub enum Reload {
     /// The same file as before, or one that was written within the last look and may still grow.
@@ -32,7 +32,7 @@ pub enum Reload {
     Replaced {
         /// Devices in it.
         devices: usize,
-        /// Whose sessions must end: removed, disabled, re-keyed, of another product or gateway.
+        /// Devices whose sessions must end: removed, disabled, re-keyed, of another product or gateway.
         ended: Vec<DeviceId>,
     },
     /// Another version that does not count; the one before stays in force. Said once for each version.

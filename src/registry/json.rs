@@ -13,7 +13,7 @@ const DEVICE_KEYS: [&str; 7] = ["id", "product", "secureId", "secureKey", "enabl
 /// Members of a product's record.
 const PRODUCT_KEYS: [&str; 3] = ["id", "secureId", "secureKey"];
 
-/// What becomes of members that no record has.
+/// Handling of members that no record has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strangers {
     /// They are passed over: whoever keeps the records may know more of a device than the bridge.

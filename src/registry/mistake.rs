@@ -1,4 +1,4 @@
-//! What can be wrong with a record.
+//! Mistakes in records.
 
 use std::fmt;
 
@@ -7,14 +7,14 @@ use crate::protocol::id::IdError;
 /// Mistakes shown of one file; a file of 100,000 records may have as many.
 const MISTAKES_SHOWN_MAX: usize = 20;
 
-/// What is wrong with a record.
+/// A mistake in a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecordError {
-    /// The file is no TOML; the parser's words.
+    /// The file is not valid TOML; the parser's words.
     Syntax(String),
-    /// The record is no JSON; the parser's words.
+    /// The record is not valid JSON; the parser's words.
     Json(String),
-    /// The record is JSON and no object.
+    /// The record is JSON, and not an object.
     NoObject,
     /// The file has neither devices nor products, and does not say that there shall be none.
     Empty,
@@ -26,7 +26,7 @@ pub enum RecordError {
     TooLarge,
     /// The key's value is of another type.
     Type(&'static str, &'static str),
-    /// The key's value is no id.
+    /// The key's value is not an id.
     Id(&'static str, IdError),
     /// The record is that of another id than the one asked for.
     OtherId,
@@ -71,7 +71,7 @@ pub struct RecordMistake {
     pub record: String,
     /// Line in the file, from 1.
     pub line: usize,
-    /// What is wrong.
+    /// The mistake.
     pub error: RecordError,
 }
 

@@ -26,7 +26,7 @@ pub struct Records {
     pub devices: Vec<Numbered<Arc<Device>>>,
     /// Products, each id once.
     pub products: Vec<Numbered<Product>>,
-    /// What is wrong, in the order of the text.
+    /// The mistakes, in the order of the text.
     pub mistakes: Vec<RecordMistake>,
 }
 

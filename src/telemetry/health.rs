@@ -132,7 +132,7 @@ pub struct Health {
     pub queue: Part,
     /// The registry.
     pub registry: Part,
-    /// What replicas coordinate through; off unless [`Health::expect_coordination`].
+    /// NATS, through which replicas coordinate; off unless [`Health::expect_coordination`].
     pub coordination: Part,
     /// Where commands come from, one connection for each worker; off unless [`Health::expect_commands`].
     commands: Part,
@@ -149,7 +149,7 @@ pub struct Readiness {
     pub queue: PartState,
     /// The registry.
     pub registry: PartState,
-    /// What replicas coordinate through.
+    /// NATS, through which replicas coordinate.
     pub coordination: PartState,
     /// Where commands come from.
     pub commands: PartState,

@@ -1,4 +1,4 @@
-//! What the process says of itself: log, metrics, health, and the HTTP listener for the last two.
+//! Log, metrics, health, the HTTP listener of operators, and the export of spans.
 
 pub mod admin;
 pub mod health;

@@ -1,4 +1,4 @@
-//! What is known of the service's devices, and how long.
+//! Cache of the service's records.
 //!
 //! Times are us since some moment and come as arguments.
 
@@ -67,7 +67,7 @@ impl Cache {
         self.unknown.len()
     }
 
-    /// What counts of a device at this moment; [`Lookup::Away`]: the service has to be asked.
+    /// The record of a device as long as it counts; [`Lookup::Away`]: the service has to be asked.
     pub(super) fn look(&self, id: &str, now_us: u64) -> Lookup {
         if let Some(entry) = self.entries.get(id)
             && now_us < entry.fetched_us + self.ttl_us
@@ -81,7 +81,7 @@ impl Cache {
         }
     }
 
-    /// What was last known of a device; [`Lookup::Away`]: nothing.
+    /// The last known record of a device; [`Lookup::Away`]: there is none.
     pub(super) fn last_known(&self, id: &str) -> Lookup {
         match self.catalog.device(id) {
             Lookup::Unknown if !self.unknown.contains_key(id) => Lookup::Away,
@@ -89,7 +89,7 @@ impl Cache {
         }
     }
 
-    /// What was last known of a child.
+    /// The last known record of a child.
     pub(super) fn child(&self, id: &str) -> child::Child {
         self.catalog.child(id)
     }

@@ -1,4 +1,4 @@
-//! Asks the service for one record.
+//! Client of the service.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
@@ -46,14 +46,14 @@ impl HttpClient {
     /// [`HttpError::Settings`] and [`HttpError::Certificates`].
     pub fn new(settings: &HttpRegistrySettings) -> Result<Self, HttpError> {
         let base = settings.url.trim_end_matches('/').to_owned();
-        let uri: Uri = base.parse().map_err(|_| HttpError::Settings("the URL is none"))?;
+        let uri: Uri = base.parse().map_err(|_| HttpError::Settings("the URL is not valid"))?;
         let authorization = settings.token.as_ref().map(|token| {
             let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose()))?;
             value.set_sensitive(true);
             Ok::<_, hyper::header::InvalidHeaderValue>(value)
         });
         let authorization =
-            authorization.transpose().map_err(|_| HttpError::Settings("the token does not fit into a header"))?;
+            authorization.transpose().map_err(|_| HttpError::Settings("the token is not valid in a header"))?;
         let limits =
             ConnectionLimits { connect_timeout: settings.timeout, idle_timeout: POOL_IDLE, idle_max: REQUESTS_MAX };
         let client = http::client(&uri, limits).map_err(HttpError::Certificates)?;
@@ -76,7 +76,7 @@ impl HttpClient {
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        let request = request.body(Empty::new()).map_err(|_| HttpError::Settings("the URL is none"))?;
+        let request = request.body(Empty::new()).map_err(|_| HttpError::Settings("the URL is not valid"))?;
         let response = self.client.request(request).await;
         let response = response.map_err(|error| HttpError::Unreachable(http::with_causes(&error)))?;
         let status = response.status();

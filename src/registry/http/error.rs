@@ -1,8 +1,8 @@
-//! Why the service gives no record.
+//! Failures of a request to the service.
 
 use crate::registry::{RecordError, listed};
 
-/// Why one request gave no answer that counts.
+/// A request without an answer that counts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HttpError {
     /// The settings cannot be used.
@@ -20,7 +20,7 @@ pub enum HttpError {
     /// Neither 200 nor 404.
     #[error("status {0}")]
     Status(u16),
-    /// What came for a record is none, has mistakes, or is larger than a record may be.
+    /// The answer is not a record, has mistakes, or is larger than a record may be.
     #[error("the answer is no good record:{}", listed(.0))]
     Record(Vec<RecordError>),
 }

@@ -1,6 +1,6 @@
-//! Why the bucket gives no records.
+//! Failures of the bucket.
 
-/// Why the bucket cannot be used; the texts are the client's.
+/// A failure of the bucket; the texts are the client's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BucketError {
     /// The server does not answer.
@@ -15,14 +15,14 @@ pub enum BucketError {
     /// The bucket does not exist and could not be made: its name, the cause.
     #[error("bucket {0} does not exist and cannot be made: {1}")]
     NotMade(String, String),
-    /// What has the name of the bucket keeps no latest value for each key.
-    #[error("{0} is a stream and no bucket")]
+    /// The stream of that name is not a bucket: it keeps no latest value for each key.
+    #[error("{0} is a stream, and not a bucket")]
     NoBucket(String),
     /// The connection was lost.
     #[error("the connection was lost")]
     Lost,
     /// Records stopped to come.
-    #[error("the bucket does not tell its changes any more: {0}")]
+    #[error("the bucket does not report its changes any more: {0}")]
     Silent(String),
     /// Records were lost on their way.
     #[error("changes of the bucket were lost on their way")]

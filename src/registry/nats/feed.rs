@@ -1,4 +1,4 @@
-//! What is in the bucket, and then what changes there.
+//! The content of the bucket, and then its changes.
 
 use std::time::Duration;
 

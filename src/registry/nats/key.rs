@@ -7,7 +7,7 @@ use crate::protocol::id::{DeviceId, ProductId};
 const DEVICE: &str = "device.";
 const PRODUCT: &str = "product.";
 
-/// What a key of the bucket stands for.
+/// Meaning of a key of the bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Key {
     /// The record of a device.

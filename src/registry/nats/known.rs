@@ -1,4 +1,4 @@
-//! What is known of the bucket.
+//! The records of the bucket as they are known.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -101,7 +101,7 @@ impl Loading {
         }
     }
 
-    /// What is known then, and what cannot be read.
+    /// The records that are known then, and those that cannot be read.
     pub(super) fn finish(self, product_secrets: bool) -> (Known, Vec<Change>) {
         let (mut devices, mut products) = (Vec::new(), Vec::new());
         let mut broken: Vec<Entry> = self.strangers.into_iter().map(Entry::Stranger).collect();

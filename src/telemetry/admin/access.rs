@@ -1,4 +1,4 @@
-//! Who may use `/api`.
+//! Access to `/api`.
 
 use std::net::IpAddr;
 

@@ -36,7 +36,7 @@ const LOOK: Duration = Duration::from_millis(20);
 const JSON: &str = "application/json";
 const PLAIN: &str = "text/plain; charset=utf-8";
 
-/// What the listener shows.
+/// Parts of the process that the listener shows.
 #[derive(Debug, Clone)]
 pub struct Admin {
     /// For `/livez` and `/readyz`.

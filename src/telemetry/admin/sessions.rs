@@ -1,4 +1,4 @@
-//! What operators see of sessions, and may do to them.
+//! Sessions as operators see and end them.
 
 use std::fmt;
 use std::pin::Pin;

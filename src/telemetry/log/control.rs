@@ -1,4 +1,4 @@
-//! The level, and who may change it.
+//! The level of the log, and its change while the process runs.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -70,7 +70,7 @@ impl LogControl {
         self.shared.unread.clone()
     }
 
-    /// What was left out so far, as too much of its kind came at once.
+    /// Lines that were left out so far, as too many of their kind came at once.
     pub fn suppressed(&self) -> &Suppressed {
         self.shared.limiter.suppressed()
     }

@@ -61,7 +61,7 @@ impl Limiter {
         passed
     }
 
-    /// What was left out so far.
+    /// Lines that were left out so far.
     pub fn suppressed(&self) -> &Suppressed {
         &self.suppressed
     }

@@ -15,7 +15,7 @@ use tracing_subscriber::registry::LookupSpan;
 use super::limiter::Limiter;
 use crate::protocol::json::must_be_escaped;
 
-/// What a line looks like.
+/// Format of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
     /// Text.

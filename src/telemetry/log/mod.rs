@@ -48,7 +48,7 @@ pub enum Format {
 /// Why the log cannot start, or its level not change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LogError {
-    /// The level is none.
+    /// The level is not valid.
     #[error(
         "the level is neither off, error, warn, info, debug or trace nor a list with levels of modules, \
         such as info,jetlinks_bridge::transport=debug"
@@ -89,7 +89,7 @@ const FLUSH: Duration = Duration::from_secs(1);
 /// The log of the process. Dropped, it waits until the last lines are written, a second at most.
 #[derive(Debug)]
 pub struct Log {
-    /// What operators may change.
+    /// Level and counters, for operators.
     pub control: LogControl,
     queue: LogQueue,
 }

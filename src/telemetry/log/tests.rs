@@ -9,7 +9,7 @@ use tracing::subscriber::with_default;
 
 use super::*;
 
-/// What was written.
+/// Writes into memory.
 #[derive(Debug, Clone, Default)]
 struct Sink(Arc<Mutex<Vec<u8>>>);
 
@@ -29,7 +29,7 @@ impl Sink {
     }
 }
 
-/// What a log of that shape and level writes.
+/// The text of a log of that shape and level.
 fn written(shape: Shape, level: &str, act: impl FnOnce(&LogControl)) -> String {
     let sink = Sink::default();
     let writer = sink.clone();

@@ -13,7 +13,7 @@ metrics! {
     /// The numbers of the coordination between replicas; its thread alone writes them.
     CoordinationMetrics {
         claims: Family<Counter, ClaimVerdict> = "coordination_claims_total",
-            "Claims of other replicas on devices that are connected here, by what became of them.";
+            "Claims of other replicas on devices that are connected here, by verdict.";
         ignored: Family<Counter, ClaimFault> = "coordination_claims_ignored_total",
             "Messages on the subject of claims that do not count, by reason.";
         outages: Counter = "coordination_outages_total",
@@ -53,7 +53,7 @@ metrics! {
     /// Numbers of the queues, the cache of the registry and the log; whoever reads the page writes them before.
     ProcessMetrics {
         queue_records: Family<Counter, QueueResult> = "queue_records_total",
-            "Records for the queue, presence and repetitions included, by what became of them.";
+            "Records for the queue, presence and repetitions included, by result.";
         queue_outages: Counter = "queue_outages_total",
             "Times that a worker's way to the queue broke after it had been reached.";
         queue_stalls: Counter = "queue_stalls_total",
@@ -63,15 +63,15 @@ metrics! {
         foreign_acknowledgements: Counter = "foreign_acknowledgements_total",
             "Answers to records from another stream or a subscriber of NATS; they are no acknowledgements.";
         command_answers: Family<Counter, AnswerResult> = "command_answers_total",
-            "Outcomes of commands on their way to the caller, by what became of them.";
+            "Outcomes of commands for their callers, by result.";
         unproved_interests: Counter = "commands_unproved_interests_total",
             "Sessions that began without proof that NATS brings their commands.";
         covered: Gauge = "commands_stored_by_stream",
             "1 while a stream of NATS stores commands: its acknowledgement answers callers in the device's place.";
         kafka_commands: Family<Counter, KafkaCommandFate> = "kafka_commands_total",
-            "Records of the topic of commands, by what was done with them.";
+            "Records of the topic of commands, by result.";
         hand_over_failures: Family<Counter, HandOverFailure> = "kafka_hand_over_failures_total",
-            "Commands from Kafka that were handed over in vain, by reason.";
+            "Commands from Kafka whose hand-over failed, by reason.";
         kafka_skipped: Counter = "kafka_batches_skipped_total",
             "Batches of the topic of commands that could not be read and were skipped.";
         kafka_abandoned: Counter = "kafka_commands_abandoned_total",

@@ -18,17 +18,17 @@ metrics! {
     /// The numbers of one worker; that worker alone writes them. Some 4 KiB.
     WorkerMetrics {
         connections: Family<Gauge, (Transport, ConnectionState)> = "connections",
-            "Connections of devices, by how far they have got.";
+            "Connections of devices, by transport and state.";
         sessions: Gauge = "sessions",
             "Sessions of devices.";
         connects: Family<Counter, ConnectOutcome> = "connects_total",
-            "Connections of devices, by what became of them up to CONNACK.";
+            "Connections of devices, by their outcome up to CONNACK.";
         closed: Family<Counter, CloseCause> = "sessions_closed_total",
             "Sessions that ended, by cause.";
         takeovers: Counter = "takeovers_total",
             "Sessions that took the place of an older one of the same device on this replica.";
         registry_lookups: Family<Counter, LookupResult> = "registry_lookups_total",
-            "Devices that were looked up, for a CONNECT or a CoAP request, by what the registry said.";
+            "Devices that were looked up in the registry, for a CONNECT or a CoAP request, by result.";
         received_bytes: Family<Counter, Transport> = "received_bytes_total",
             "Bytes that devices sent, TLS, WebSocket and DTLS included.";
         sent_bytes: Family<Counter, Transport> = "sent_bytes_total",
@@ -42,7 +42,7 @@ metrics! {
         stored: Counter = "stored_total",
             "Messages of devices, rejected ones included, that the queue has acknowledged.";
         dropped: Family<Counter, DropReason> = "dropped_total",
-            "Messages given up that nobody was promised, by reason.";
+            "Messages given up that were not to be acknowledged (QoS 0), by reason.";
         unacknowledged: Counter = "unacknowledged_total",
             "Messages given up without an acknowledgement to their device, which sends them again.";
         acknowledgement: Histogram = "acknowledgement_duration_seconds",

@@ -1,4 +1,4 @@
-//! Posts batches to a collector.
+//! Client of a collector.
 
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ use tokio::time::timeout;
 use super::SpanSettings;
 use crate::http::{self, Client, ConnectionLimits};
 
-/// How long a collector may take for a batch.
+/// Time that a collector may take for a batch.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How much of an answer is read.
+/// Bytes of an answer that are read, at most.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-/// How long a connection is kept open for the next batch.
+/// A connection without a request is closed after this time.
 const POOL_IDLE: Duration = Duration::from_secs(60);
 
-/// Why spans cannot be exported.
+/// A setting or a resource without which spans cannot be exported.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExportError {
     /// A setting cannot be used; the text says which.
@@ -36,7 +36,7 @@ pub enum ExportError {
     Thread(std::io::ErrorKind),
 }
 
-/// What became of a batch.
+/// Answer of a collector to a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Export {
     /// The collector has it, but for so many spans.
@@ -44,9 +44,9 @@ pub(super) enum Export {
         /// Spans that it refused.
         rejected: u64,
     },
-    /// Not this time.
+    /// No answer, or one after which the batch may be sent again; the cause.
     Away(String),
-    /// It never takes this batch.
+    /// An answer after which the batch must not be sent again; the cause.
     Refused(String),
 }
 
@@ -63,12 +63,13 @@ impl Collector {
     /// # Errors
     /// [`ExportError::Settings`] and [`ExportError::Certificates`].
     pub(super) fn new(settings: &SpanSettings) -> Result<Self, ExportError> {
-        let uri: Uri = settings.url.parse().map_err(|_| ExportError::Settings("the URL is none"))?;
+        let uri: Uri = settings.url.parse().map_err(|_| ExportError::Settings("the URL is not valid"))?;
         let mut headers = HeaderMap::new();
         for (name, value) in &settings.headers {
-            let name: HeaderName = name.parse().map_err(|_| ExportError::Settings("a header's name is none"))?;
+            let name: HeaderName =
+                name.parse().map_err(|_| ExportError::Settings("the name of a header is not valid"))?;
             let mut value = HeaderValue::from_str(value.expose())
-                .map_err(|_| ExportError::Settings("a header's value does not fit into one"))?;
+                .map_err(|_| ExportError::Settings("the value of a header is not valid"))?;
             value.set_sensitive(true);
             headers.insert(name, value);
         }
@@ -79,7 +80,7 @@ impl Collector {
         Ok(Self { client, uri, headers })
     }
 
-    /// Offers a batch once.
+    /// Posts a batch once.
     pub(super) async fn post(&self, body: Bytes) -> Export {
         match timeout(TIMEOUT, self.exchange(body)).await {
             Ok(export) => export,

@@ -1,4 +1,4 @@
-//! The line of spans and the thread at its end.
+//! The queue of spans and the thread that exports them.
 #![expect(clippy::disallowed_methods, reason = "waits for batches, deadlines and a collector on a thread of its own")]
 
 use std::mem;
@@ -19,38 +19,38 @@ use crate::protocol::trace::{Span, SpanSink};
 use crate::telemetry::metric::{SpanMetrics, SpanOutcome};
 
 /// Spans that may wait, about 300 bytes each; one more is dropped.
-const LINE_MAX: usize = 4096;
+const WAITING_MAX: usize = 4096;
 
 /// Spans of one batch.
 const BATCH_MAX: usize = 512;
 
-/// How long a batch is gathered.
+/// Time for which a batch is gathered.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// How often more spans are looked for meanwhile.
+/// Interval at which more spans are taken out meanwhile.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// How long a batch is offered to a collector that is away, before it is given up for the ones behind it.
+/// Time for which a batch is offered to a collector that is away, before it is given up for the ones behind it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The first pause before a batch is offered again, at its longest; each further one is twice as long.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// How long the last spans may take.
+/// Time that the last spans may take.
 const FLUSH: Duration = Duration::from_secs(2);
 
-/// At most one line in the log in this time.
+/// At most one warning in this time.
 const QUIET: Duration = Duration::from_secs(300);
 
-/// The way of spans to their collector; cheap to clone.
+/// The export of spans; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Spans {
-    line: mpsc::Sender<Span>,
+    queue: mpsc::Sender<Span>,
     stop: Arc<Notify>,
     ended: watch::Receiver<()>,
 }
 
-/// An exporter that is not started yet.
+/// An export that is not started yet.
 pub struct SpanExport {
     settings: SpanSettings,
     collector: Collector,
@@ -72,7 +72,7 @@ impl SpanExport {
     /// [`ExportError::Thread`].
     pub fn start(self, metrics: Arc<SpanMetrics>) -> Result<Spans, ExportError> {
         let Self { settings, collector } = self;
-        let (line, spans) = mpsc::channel(LINE_MAX);
+        let (queue, spans) = mpsc::channel(WAITING_MAX);
         let (ending, ended) = watch::channel(());
         let stop = Arc::new(Notify::new());
         // Without randomness there is no jitter, which costs politeness and nothing else.
@@ -88,14 +88,14 @@ impl SpanExport {
         };
         let thread = thread::Builder::new().name("spans".to_owned()).spawn(run);
         thread.map_err(|error| ExportError::Thread(error.kind()))?;
-        Ok(Spans { line, stop, ended })
+        Ok(Spans { queue, stop, ended })
     }
 }
 
 impl Spans {
     /// A sink for one thread, which alone writes these `metrics`.
     pub fn sink(&self, metrics: Arc<SpanMetrics>) -> Box<dyn SpanSink + Send> {
-        Box::new(Sink { line: self.line.clone(), metrics })
+        Box::new(Sink { queue: self.queue.clone(), metrics })
     }
 
     /// Exports what is left, two seconds at most. Later spans are dropped.
@@ -109,15 +109,15 @@ impl Spans {
     }
 }
 
-/// Where one thread puts its spans.
+/// The sink of one thread.
 struct Sink {
-    line: mpsc::Sender<Span>,
+    queue: mpsc::Sender<Span>,
     metrics: Arc<SpanMetrics>,
 }
 
 impl SpanSink for Sink {
     fn take(&mut self, span: Span) {
-        if self.line.try_send(span).is_err() {
+        if self.queue.try_send(span).is_err() {
             self.metrics.spans[SpanOutcome::Dropped].inc();
         }
     }
@@ -133,7 +133,7 @@ struct Exporter {
     log: Log,
 }
 
-/// Whether the end was asked for meanwhile.
+/// Whether the export goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Then {
     GoOn,

@@ -1,8 +1,8 @@
-//! What an exporter is told at its start.
+//! Parameters of the export of spans.
 
 use crate::protocol::secret::Secret;
 
-/// Where spans go and what they call this process.
+/// Destination of spans, and the names in them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpanSettings {
     /// The URL that batches are posted to.

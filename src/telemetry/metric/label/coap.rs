@@ -4,7 +4,7 @@ use super::{Label, label};
 use crate::session::coap::{self, TokenError};
 
 label! {
-    /// What a CoAP request was answered with.
+    /// Code of the answer to a CoAP request.
     "code" CoapCode {
         /// Written to the queue.
         Created = "2.01",
@@ -77,7 +77,7 @@ label! {
         KeyLength = "key_length",
         /// The body cannot be decrypted with the device's key.
         Undecryptable = "undecryptable",
-        /// What the body decrypts to is no JSON object.
+        /// The decrypted body is not a JSON object.
         Unproven = "unproven",
         /// The request for a token is signed with something else.
         WrongSignature = "wrong_signature",
@@ -142,7 +142,7 @@ impl From<coap::DropReason> for CoapDrop {
 }
 
 label! {
-    /// What became of a DTLS handshake.
+    /// End of a DTLS handshake.
     "outcome" HandshakeOutcome {
         /// A session began.
         Finished = "finished",

@@ -28,9 +28,9 @@ label! {
 }
 
 label! {
-    /// How far a connection has got.
+    /// Phase of a connection.
     "state" ConnectionState {
-        /// Nobody knows yet who it is.
+        /// The device is not authenticated yet.
         Opening = "opening",
         /// A session began. CoAP without DTLS has none, and no other state.
         Open = "open",
@@ -38,7 +38,7 @@ label! {
 }
 
 label! {
-    /// What became of a connection before its session.
+    /// End of a connection's authentication.
     "outcome" ConnectOutcome {
         /// A session began.
         Accepted = "accepted",
@@ -66,7 +66,7 @@ label! {
         Draining = "draining",
         /// CONNACK 0x03: `limits.connections` is reached.
         ConnectionLimit = "connection_limit",
-        /// Closed without an answer: too many wait to be served, most of them from its network.
+        /// Closed without an answer: too many wait to be served, most of them from its network, or it waited in vain.
         Crowded = "crowded",
         /// CONNACK 0x03: the device was taken over too often of late.
         TakeoverLimit = "takeover_limit",
@@ -76,7 +76,7 @@ label! {
         ProxyHeader = "proxy_header",
         /// Closed: TLS could not be agreed on.
         TlsHandshake = "tls_handshake",
-        /// Closed, with a status of HTTP: no request for a WebSocket that is served.
+        /// Closed, with a status of HTTP: not a request for a WebSocket that is served.
         WebSocketHandshake = "websocket_handshake",
         /// Closed without an answer: no well-formed CONNECT, or none within `mqtt.connect_timeout`.
         Malformed = "malformed",
@@ -133,7 +133,7 @@ impl From<Ending> for CloseCause {
 }
 
 label! {
-    /// What became of a command.
+    /// Outcome of a command.
     "outcome" CommandOutcome {
         /// The device answered.
         Reply = "reply",

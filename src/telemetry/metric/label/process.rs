@@ -3,7 +3,7 @@
 use super::{Label, label};
 
 label! {
-    /// What a certificate is shown for.
+    /// Use of a certificate.
     "use" CertificateUse {
         /// MQTT over TLS, with WebSocket or without.
         Mqtt = "mqtt",
@@ -13,7 +13,7 @@ label! {
 }
 
 label! {
-    /// What became of a change of the registry, or of a certificate.
+    /// Result of a change of the registry, or of a certificate.
     "result" ReloadResult {
         /// In force.
         Replaced = "replaced",
@@ -23,13 +23,13 @@ label! {
 }
 
 label! {
-    /// What the registry behind HTTP answered.
+    /// Answer of the registry behind HTTP.
     "outcome" RegistryAnswer {
         /// A record.
         Found = "found",
         /// 404: no such device.
         Unknown = "unknown",
-        /// A record with mistakes, or something that is none; nobody is let in by it.
+        /// A record with mistakes, or something else than a record; nobody is let in by it.
         Unreadable = "unreadable",
         /// Another 4xx, which is about this id alone.
         Refused = "refused",
@@ -39,7 +39,7 @@ label! {
 }
 
 label! {
-    /// What the registry said of a device.
+    /// Result of looking a device up in the registry.
     "result" LookupResult {
         /// It knows the device.
         Found = "found",
@@ -61,7 +61,7 @@ label! {
 }
 
 label! {
-    /// What the cache remembers.
+    /// Kind of an entry of the cache.
     "kind" CachedRecord {
         /// The record of a device.
         Device = "device",
@@ -71,7 +71,7 @@ label! {
 }
 
 label! {
-    /// What became of another replica's claim on a device that this one holds, too.
+    /// Answer to another replica's claim on a device that this one holds, too.
     "verdict" ClaimVerdict {
         /// It is older, and was told so.
         Insist = "insist",
@@ -85,7 +85,7 @@ label! {
 label! {
     /// Why something on the subject of claims does not count.
     "reason" ClaimFault {
-        /// It is no claim.
+        /// It is not a claim.
         Malformed = "malformed",
         /// It is not signed, and must be.
         Unsigned = "unsigned",
@@ -95,7 +95,7 @@ label! {
 }
 
 label! {
-    /// What became of a record that was to be handed to the queue.
+    /// Result of handing a record to the queue.
     "result" QueueResult {
         /// The queue has acknowledged it.
         Stored = "stored",
@@ -107,7 +107,7 @@ label! {
 }
 
 label! {
-    /// What became of the outcome of a command.
+    /// Result of sending the outcome of a command.
     "result" AnswerResult {
         /// It left; with Kafka: it was acknowledged.
         Sent = "sent",
@@ -119,7 +119,7 @@ label! {
 }
 
 label! {
-    /// What was done with a record of the topic of commands.
+    /// Handling of a record of the topic of commands.
     "result" KafkaCommandFate {
         /// Given to a session of this replica.
         Local = "local",
@@ -131,7 +131,7 @@ label! {
         Stale = "stale",
         /// Answered with what is wrong with it.
         Refused = "refused",
-        /// Rejected: it is no command.
+        /// Rejected: it is not a command.
         Unreadable = "unreadable",
     }
 }
@@ -159,7 +159,7 @@ label! {
 }
 
 label! {
-    /// What became of a span.
+    /// Result of the export of a span.
     "outcome" SpanOutcome {
         /// The collector has it.
         Exported = "exported",
