@@ -55,6 +55,35 @@ struct Done {
 
 type Running = Pin<Box<dyn Future<Output = Done> + Send>>;
 
+/// Requests for those who wait.
+#[derive(Default)]
+struct Lookups {
+    /// Requests under way, by protocol.
+    running: [usize; Protocol::ALL.len()],
+    /// Those for whose devices nobody asks yet, by protocol.
+    waiting: [Waiting<Ask>; Protocol::ALL.len()],
+}
+
+/// Requests for devices that have a session.
+#[derive(Default)]
+struct Renewals {
+    /// Requests under way.
+    running: usize,
+    /// Devices to ask for.
+    due: VecDeque<DeviceId>,
+    /// The same.
+    is_due: HashSet<DeviceId>,
+}
+
+/// The request that shows whether the service answers. What is asked for comes from strangers, too, so it alone tells whether
+/// the service is away.
+struct Probe {
+    is_running: bool,
+    ticks_since: u32,
+    /// Whether something failed since the last one.
+    is_in_doubt: bool,
+}
+
 struct Asking<'r, C, R> {
     registry: &'r HttpRegistry,
     is_connected: C,
@@ -62,22 +91,13 @@ struct Asking<'r, C, R> {
     running: FuturesUnordered<Running>,
     /// Devices that are asked for, without the probe, and who waits for each.
     under_way: HashMap<DeviceId, Vec<oneshot::Sender<Lookup>>>,
-    /// Requests for those who wait, by protocol.
-    lookups: [usize; Protocol::ALL.len()],
-    renewals: usize,
-    /// Those for whose devices nobody asks yet, by protocol.
-    waiting: [Waiting<Ask>; Protocol::ALL.len()],
-    due: VecDeque<DeviceId>,
-    /// The same.
-    is_due: HashSet<DeviceId>,
+    lookups: Lookups,
+    renewals: Renewals,
     /// Mean of the times of answers; zero before the first.
     time: Duration,
-    is_probing: bool,
-    ticks_since_probe: u32,
-    /// Whether something failed since the last probe. What is asked for comes from strangers, too, so the probe alone
-    /// tells whether the service is away.
-    is_in_doubt: bool,
+    probe: Probe,
     availability: Availability,
+    /// The failure in the last line of the log.
     told: Option<HttpError>,
     known: usize,
 }
@@ -95,15 +115,10 @@ pub(super) async fn run(
         report,
         running: FuturesUnordered::new(),
         under_way: HashMap::new(),
-        lookups: Default::default(),
-        renewals: 0,
-        waiting: Default::default(),
-        due: VecDeque::new(),
-        is_due: HashSet::new(),
+        lookups: Lookups::default(),
+        renewals: Renewals::default(),
         time: Duration::ZERO,
-        is_probing: false,
-        ticks_since_probe: PROBE_TICKS,
-        is_in_doubt: false,
+        probe: Probe { is_running: false, ticks_since: PROBE_TICKS, is_in_doubt: false },
         availability: Availability::Starting,
         told: None,
         known: 0,
@@ -126,7 +141,7 @@ impl<C: Fn(&str) -> bool, R: FnMut(Change)> Asking<'_, C, R> {
         let Some(ask) = self.join(ask) else { return };
         let protocol = ask.source.protocol;
         let room = self.room(protocol);
-        let _refused = self.waiting[protocol as usize].push(ask.source.network, ask, room);
+        let _refused = self.lookups.waiting[protocol as usize].push(ask.source.network, ask, room);
     }
 
     /// Answers from what is known meanwhile, or lets somebody wait for a request that is under way; `None`: done.
@@ -155,9 +170,10 @@ impl<C: Fn(&str) -> bool, R: FnMut(Change)> Asking<'_, C, R> {
         if self.time.is_zero() {
             return WAITING_MAX;
         }
-        let competing =
-            Protocol::ALL.iter().filter(|&&other| other == protocol || !self.waiting[other as usize].is_empty());
-        let at_once = REQUESTS_MAX.saturating_sub(self.renewals) / competing.count();
+        let competing = Protocol::ALL
+            .iter()
+            .filter(|&&other| other == protocol || !self.lookups.waiting[other as usize].is_empty());
+        let at_once = REQUESTS_MAX.saturating_sub(self.renewals.running) / competing.count();
         let rounds = self.registry.timeout.as_secs_f64() / self.time.as_secs_f64();
         // A float becomes the nearest number that there is.
         ((at_once as f64 * rounds) as usize).clamp(at_once, WAITING_MAX)
@@ -172,27 +188,27 @@ impl<C: Fn(&str) -> bool, R: FnMut(Change)> Asking<'_, C, R> {
         // The others were put off, and are due again in a while.
         let room = match self.availability {
             Availability::Ok => usize::MAX,
-            _ => RENEWALS_AWAY_MAX.saturating_sub(self.due.len()),
+            _ => RENEWALS_AWAY_MAX.saturating_sub(self.renewals.due.len()),
         };
         for id in due.into_iter().take(room) {
-            if self.is_due.insert(id.clone()) {
-                self.due.push_back(id);
+            if self.renewals.is_due.insert(id.clone()) {
+                self.renewals.due.push_back(id);
             }
         }
-        self.ticks_since_probe = self.ticks_since_probe.saturating_add(1);
-        let needs_probe = self.availability != Availability::Ok || self.is_in_doubt;
-        if needs_probe && !self.is_probing && self.ticks_since_probe >= PROBE_TICKS {
-            self.probe();
+        self.probe.ticks_since = self.probe.ticks_since.saturating_add(1);
+        let needs_probe = self.availability != Availability::Ok || self.probe.is_in_doubt;
+        if needs_probe && !self.probe.is_running && self.probe.ticks_since >= PROBE_TICKS {
+            self.start_probe();
         }
         self.report_known();
     }
 
-    fn probe(&mut self) {
+    fn start_probe(&mut self) {
         // The text is an id, as a test of this file shows.
         let Ok(id) = DeviceId::new(PROBE) else { return };
-        self.is_probing = true;
-        self.is_in_doubt = false;
-        self.ticks_since_probe = 0;
+        self.probe.is_running = true;
+        self.probe.is_in_doubt = false;
+        self.probe.ticks_since = 0;
         self.running.push(self.request(id, Purpose::Probe));
     }
 
@@ -200,8 +216,8 @@ impl<C: Fn(&str) -> bool, R: FnMut(Change)> Asking<'_, C, R> {
         while self.running.len() < REQUESTS_MAX {
             let Some((id, purpose, waiting)) = self.next_request() else { break };
             match purpose {
-                Purpose::Lookup(protocol) => self.lookups[protocol as usize] += 1,
-                Purpose::Renewal => self.renewals += 1,
+                Purpose::Lookup(protocol) => self.lookups.running[protocol as usize] += 1,
+                Purpose::Renewal => self.renewals.running += 1,
                 Purpose::Probe => {}
             }
             self.under_way.insert(id.clone(), waiting);
@@ -213,12 +229,13 @@ impl<C: Fn(&str) -> bool, R: FnMut(Change)> Asking<'_, C, R> {
     fn next_request(&mut self) -> Option<(DeviceId, Purpose, Vec<oneshot::Sender<Lookup>>)> {
         let renewals_max = if self.availability == Availability::Ok { RENEWALS_MAX } else { RENEWALS_AWAY_MAX };
         loop {
-            let waiting = Protocol::ALL.into_iter().filter(|protocol| !self.waiting[*protocol as usize].is_empty());
-            let next = waiting.min_by_key(|protocol| self.lookups[*protocol as usize]);
-            let may_renew = !self.due.is_empty() && self.renewals < renewals_max;
+            let waiting =
+                Protocol::ALL.into_iter().filter(|protocol| !self.lookups.waiting[*protocol as usize].is_empty());
+            let next = waiting.min_by_key(|protocol| self.lookups.running[*protocol as usize]);
+            let may_renew = !self.renewals.due.is_empty() && self.renewals.running < renewals_max;
             match next {
-                Some(protocol) if !may_renew || self.lookups[protocol as usize] <= self.renewals => {
-                    let Some(ask) = self.waiting[protocol as usize].pop() else { continue };
+                Some(protocol) if !may_renew || self.lookups.running[protocol as usize] <= self.renewals.running => {
+                    let Some(ask) = self.lookups.waiting[protocol as usize].pop() else { continue };
                     // Whoever does not wait any more needs no answer.
                     if ask.answer.is_closed() {
                         continue;
@@ -228,8 +245,8 @@ impl<C: Fn(&str) -> bool, R: FnMut(Change)> Asking<'_, C, R> {
                     }
                 }
                 _ if may_renew => {
-                    let Some(id) = self.due.pop_front() else { continue };
-                    self.is_due.remove(&id);
+                    let Some(id) = self.renewals.due.pop_front() else { continue };
+                    self.renewals.is_due.remove(&id);
                     if !self.under_way.contains_key(&id) {
                         return Some((id, Purpose::Renewal, Vec::new()));
                     }
@@ -251,9 +268,9 @@ impl<C: Fn(&str) -> bool, R: FnMut(Change)> Asking<'_, C, R> {
     fn take_answer(&mut self, done: Done) {
         let Done { id, purpose, took, result } = done;
         match purpose {
-            Purpose::Probe => self.is_probing = false,
-            Purpose::Renewal => self.renewals -= 1,
-            Purpose::Lookup(protocol) => self.lookups[protocol as usize] -= 1,
+            Purpose::Probe => self.probe.is_running = false,
+            Purpose::Renewal => self.renewals.running -= 1,
+            Purpose::Lookup(protocol) => self.lookups.running[protocol as usize] -= 1,
         }
         self.time = match self.time {
             Duration::ZERO => took,
@@ -326,7 +343,7 @@ impl<C: Fn(&str) -> bool, R: FnMut(Change)> Asking<'_, C, R> {
     fn put_off(&mut self, id: &DeviceId, purpose: Purpose, error: HttpError) {
         let now_us = self.registry.now_us();
         self.registry.cache.write().unwrap_or_else(PoisonError::into_inner).put_off(id, now_us);
-        self.is_in_doubt = true;
+        self.probe.is_in_doubt = true;
         let device = id.as_str();
         match error {
             HttpError::Record(mistakes) => {
