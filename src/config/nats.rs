@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::material::Material;
 use super::reader::Reader;
 use super::url::Url;
+use crate::protocol::address::is_subject_prefix;
 use crate::protocol::secret::Secret;
 
 /// How to reach NATS, its subjects and its stream.
@@ -48,15 +49,6 @@ pub struct StreamConfig {
     pub max_bytes: Option<u64>,
 }
 
-fn is_prefix(text: &str) -> bool {
-    is_subject(text) && !text.starts_with("_INBOX")
-}
-
-fn is_subject(text: &str) -> bool {
-    text.split('.')
-        .all(|token| !token.is_empty() && token.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')))
-}
-
 fn is_stream(text: &str) -> bool {
     (1..=255).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
 }
@@ -77,13 +69,13 @@ impl NatsConfig {
                 "nats.prefix",
                 "jetlinks",
                 "tokens of letters, digits, _ and -, with dots between",
-                is_prefix,
+                |text| is_subject_prefix(text) && !text.starts_with("_INBOX"),
             ),
             inbox_prefix: r.checked(
                 "nats.inbox_prefix",
                 "_INBOX",
                 "tokens of letters, digits, _ and -, with dots between",
-                is_subject,
+                is_subject_prefix,
             ),
             domain: Some(r.checked("nats.domain", "", "a domain's name, of letters, digits, _ and -", is_domain))
                 .filter(|domain| !domain.is_empty()),

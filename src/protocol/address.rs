@@ -55,6 +55,13 @@ pub fn from_token(token: &str) -> Option<Cow<'_, str>> {
     String::from_utf8(id).ok().map(Cow::Owned)
 }
 
+/// Whether a text can stand in front of the bridge's subjects: tokens of letters, digits, `_` and `-`, with dots between. So it
+/// holds no wildcard, and is not below `$`, where the servers have subjects of their own.
+pub fn is_subject_prefix(text: &str) -> bool {
+    text.split('.')
+        .all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte)))
+}
+
 /// Nearly every id is plain, and every message writes several.
 fn write_encoded(out: &mut impl BufMut, id: &str, encoded: &'static AsciiSet, plain: impl Fn(u8) -> bool) {
     if id.bytes().all(plain) {
@@ -89,6 +96,16 @@ mod tests {
             write_token(&mut written, &id);
             write_segment(&mut segment_written, &id);
             assert_eq!((written, segment_written), (token(&id).into_bytes(), segment(&id).into_bytes()), "{id:?}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_of_subjects_is_tokens_without_wildcards() {
+        for prefix in ["jetlinks", "a.b-c", "_INBOX", "_INBOX.bridge_1"] {
+            assert!(is_subject_prefix(prefix), "{prefix}");
+        }
+        for text in ["", ".", "a.", ".a", "a..b", "a.*", ">", "a b", "$JS", "a.$b", "a/b", "度", "a%2E"] {
+            assert!(!is_subject_prefix(text), "{text}");
         }
     }
 

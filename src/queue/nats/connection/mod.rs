@@ -23,6 +23,7 @@ use self::credentials::UrlUser;
 use self::violation::Violations;
 use super::headers::unescape;
 use super::{NatsError, NatsSettings};
+use crate::protocol::address;
 use crate::queue::pause_before;
 
 pub(super) use self::control::Control;
@@ -85,7 +86,8 @@ pub fn options(settings: &NatsSettings) -> Result<(Vec<ServerAddr>, ConnectOptio
     for url in &settings.servers {
         servers.push(url.parse().map_err(|_| NatsError::Server(redacted(url)))?);
     }
-    if let Some(wrong) = [&settings.prefix, &settings.inbox_prefix].into_iter().find(|prefix| !is_prefix(prefix)) {
+    let prefixes = [&settings.prefix, &settings.inbox_prefix];
+    if let Some(wrong) = prefixes.into_iter().find(|prefix| !address::is_subject_prefix(prefix)) {
         return Err(NatsError::Prefix(wrong.clone()));
     }
     let user = servers.iter().find_map(user_of);
@@ -283,12 +285,6 @@ fn without_user(server: ServerAddr) -> ServerAddr {
     // Neither can fail for an address with a host, which every one has.
     let _named = (url.set_username(""), url.set_password(None));
     ServerAddr::from_url(url).unwrap_or(server)
-}
-
-fn is_prefix(prefix: &str) -> bool {
-    prefix.split('.').all(|token| {
-        !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'*' | b'>'))
-    }) && !prefix.starts_with('$')
 }
 
 /// The URL without the user and password that it may hold.
