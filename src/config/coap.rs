@@ -47,13 +47,18 @@ impl CoapConfig {
 
 impl DtlsConfig {
     pub(super) fn read(r: &mut Reader<'_>) -> Self {
-        Self {
+        let dtls = Self {
             listen: r.listen("dtls.listen", ""),
             certificate: r.material("dtls.certificate"),
             private_key: r.material("dtls.private_key"),
             token_secret: r.secrets("dtls.token_secret", 2),
             token_ttl: r.duration("dtls.token_ttl", "24h"),
             idle_timeout: r.duration("dtls.idle_timeout", "24h"),
+        };
+        if !dtls.listen.is_empty() {
+            r.missing("dtls.certificate", dtls.certificate.is_some(), "dtls.listen needs it");
+            r.missing("dtls.private_key", dtls.private_key.is_some(), "dtls.listen needs it");
         }
+        dtls
     }
 }

@@ -97,14 +97,18 @@ impl UplinkConfig {
 
 impl CommandsConfig {
     pub(super) fn read(r: &mut Reader<'_>) -> Self {
-        Self {
+        let commands = Self {
             queue: r.choice("commands.queue", "none"),
             timeout: r.duration("commands.timeout", "10s"),
             timeout_max: r.duration("commands.timeout_max", "10m"),
             pending_per_device: r.number("commands.pending_per_device", 64, 1..=65_536),
             pending: r.number("commands.pending", 65_536, 1..=10_000_000),
             max_age: r.duration("commands.max_age", "60s"),
+        };
+        if commands.timeout > commands.timeout_max {
+            r.invalid("commands.timeout_max", "must not be shorter than commands.timeout");
         }
+        commands
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::reader::Reader;
 use super::url::is_host;
+use crate::protocol::librdkafka::{canonical, reason_against};
 use crate::protocol::secret::Secret;
 
 /// How to reach Kafka, and its topics.
@@ -56,7 +57,7 @@ impl KafkaConfig {
             r#"brokers with commas between, such as "kafka-1:9092,kafka-2:9092""#,
             |text| text.is_empty() || are_brokers(text),
         );
-        Self {
+        let kafka = Self {
             brokers: Some(brokers).filter(|text| !text.is_empty()),
             uplink_topic: r.checked("kafka.uplink_topic", "jetlinks.device", topic, is_topic),
             rejected_topic: r.checked("kafka.rejected_topic", "jetlinks.rejected", topic, is_topic),
@@ -65,7 +66,22 @@ impl KafkaConfig {
             group: r.checked("kafka.group", "jetlinks-bridge", "a text that is not empty", |text| !text.is_empty()),
             create_topics: r.flag("kafka.create_topics", false),
             properties: r.properties("kafka.properties", is_secret),
+        };
+        if [&kafka.uplink_topic, &kafka.rejected_topic, &kafka.reply_topic].contains(&&kafka.command_topic) {
+            let reason = "must differ from kafka.uplink_topic, kafka.rejected_topic and kafka.reply_topic: the bridge \
+                          would read what it writes";
+            r.invalid("kafka.command_topic", reason);
         }
+        for (at, (name, _)) in kafka.properties.iter().enumerate() {
+            let key = format!("kafka.properties.{name}");
+            let mut earlier = kafka.properties[..at].iter().map(|(earlier, _)| earlier);
+            if let Some(reason) = reason_against(name) {
+                r.invalid(&key, reason);
+            } else if let Some(other) = earlier.find(|earlier| canonical(earlier) == canonical(name)) {
+                r.invalid(&key, format!("the same as {other}, which is set too"));
+            }
+        }
+        kafka
     }
 }
 

@@ -1,42 +1,20 @@
-//! What can be wrong with a configuration, and what is merely odd about it.
+//! Mistakes and warnings about a configuration.
 
 use std::fmt;
-use std::path::PathBuf;
 
-/// Where a setting came from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    /// The configuration for development that is part of the program.
-    BuiltIn,
-    /// A file and, where known, the line in it.
-    File(PathBuf, Option<usize>),
-    /// This environment variable.
-    Environment(String),
-    /// `--set` with this key.
-    Set(String),
-}
+use thiserror::Error;
 
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Origin::BuiltIn => f.write_str("the built-in configuration for development"),
-            Origin::File(path, Some(line)) => write!(f, "{}:{line}", path.display()),
-            Origin::File(path, None) => write!(f, "{}", path.display()),
-            Origin::Environment(name) => f.write_str(name),
-            Origin::Set(key) => write!(f, "--set {key}"),
-        }
-    }
-}
-
-/// What is wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The reason why a key, or a source, cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Problem {
-    /// No such key, or no such section; with the name that was probably meant.
+    /// No such key or section; the name that was probably meant, if one is near.
+    #[error("unknown key{}", .suggestion.as_ref().map(|name| format!(", did you mean {name}?")).unwrap_or_default())]
     Unknown {
         /// The nearest key or section.
         suggestion: Option<String>,
     },
-    /// The value does not fit.
+    /// The value has a wrong type, unit or range.
+    #[error("{given} given, expected {expected}")]
     Wrong {
         /// As given; secrets are redacted.
         given: String,
@@ -44,67 +22,50 @@ pub enum Problem {
         expected: String,
     },
     /// The key is needed and not set.
+    #[error("not set, but {needed}")]
     Missing {
-        /// What for.
+        /// The setting that needs it.
         needed: String,
     },
-    /// Two settings contradict each other.
-    Conflict {
+    /// Any other reason, such as a contradiction between two settings, or a file that cannot be read.
+    #[error("{reason}")]
+    Invalid {
         /// In one sentence.
-        reason: String,
-    },
-    /// A file cannot be read, or is no TOML.
-    Source {
-        /// The system's or the parser's words.
         reason: String,
     },
 }
 
-/// One mistake. The text names the key, what was given, what is expected, and where it was set.
+/// One mistake. Its text names the key, what was given, what is expected, and where it was set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
     /// Full name of the key or section; for a source that cannot be read, its name.
     pub key: String,
-    /// What is wrong with it.
+    /// The reason.
     pub problem: Problem,
-    /// Where it was set; `None` when it was not.
-    pub origin: Option<Origin>,
+    /// File and line, environment variable or argument that sets the key; `None` when nothing does.
+    pub origin: Option<String>,
 }
 
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.key)?;
-        match &self.problem {
-            Problem::Unknown { suggestion: Some(name) } => write!(f, "unknown key, did you mean {name}?")?,
-            Problem::Unknown { suggestion: None } => f.write_str("unknown key")?,
-            Problem::Wrong { given, expected } => write!(f, "{given} given, expected {expected}")?,
-            Problem::Missing { needed } => write!(f, "not set, but {needed}")?,
-            Problem::Conflict { reason } | Problem::Source { reason } => f.write_str(reason)?,
-        }
-        match &self.origin {
-            Some(origin) => write!(f, " ({origin})"),
-            None => Ok(()),
-        }
+        write!(f, "{}: {}", self.key, self.problem)?;
+        self.origin.as_ref().map_or(Ok(()), |origin| write!(f, " ({origin})"))
     }
 }
 
-/// Everything that is wrong with a configuration; one per line when shown. Never empty.
+/// All mistakes of a configuration, one a line when shown. Never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistakes(pub Vec<Mistake>);
 
 impl fmt::Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, mistake) in self.0.iter().enumerate() {
-            let separator = if at == 0 { "" } else { "\n" };
-            write!(f, "{separator}{mistake}")?;
-        }
-        Ok(())
+        f.write_str(&self.0.iter().map(Mistake::to_string).collect::<Vec<_>>().join("\n"))
     }
 }
 
 impl std::error::Error for Mistakes {}
 
-/// Something that works, and probably is not what was meant.
+/// A setting that works, and probably is not what was meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
     /// Full name of the key.

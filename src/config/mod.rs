@@ -8,20 +8,20 @@ mod cross;
 mod flow;
 mod kafka;
 mod limits;
-mod load;
 mod material;
 mod mistake;
 mod mqtt;
 mod nats;
 mod network;
-mod node;
 pub mod parse;
 mod process;
 mod reader;
 mod registry;
 mod resolved;
-mod suggest;
+mod setting;
+mod sources;
 mod tracing;
+mod unknown;
 mod url;
 
 #[cfg(test)]
@@ -32,15 +32,15 @@ pub use coap::{CoapConfig, DtlsConfig};
 pub use flow::{CommandQueue, CommandsConfig, EnvelopeConfig, EnvelopeMode, PresenceConfig, UplinkConfig, UplinkQueue};
 pub use kafka::KafkaConfig;
 pub use limits::LimitsConfig;
-pub use load::{BUILT_IN, ENVIRONMENT_PREFIX, Sources, load};
 pub use material::Material;
-pub use mistake::{Mistake, Mistakes, Origin, Problem, Warning};
+pub use mistake::{Mistake, Mistakes, Problem, Warning};
 pub use mqtt::{MqttConfig, MqttTlsConfig, WebSocketConfig};
 pub use nats::{NatsConfig, StreamConfig};
 pub use network::Network;
 pub use process::{AdminConfig, DrainConfig, LogConfig, LogFormat, RuntimeConfig, is_log_level};
 pub use registry::{HttpRegistryConfig, RegistryConfig, RegistrySource};
 pub use resolved::Resolved;
+pub use sources::{BUILT_IN, ENVIRONMENT_PREFIX, Sources, load};
 pub use tracing::TracingConfig;
 pub use url::Url;
 
@@ -98,7 +98,7 @@ pub struct Loaded {
 
 impl Config {
     fn read(r: &mut Reader<'_>) -> Self {
-        Self {
+        let config = Self {
             mqtt: MqttConfig::read(r),
             coap: CoapConfig::read(r),
             dtls: DtlsConfig::read(r),
@@ -115,7 +115,9 @@ impl Config {
             admin: AdminConfig::read(r),
             log: LogConfig::read(r),
             tracing: TracingConfig::read(r),
-        }
+        };
+        cross::check(&config, r);
+        config
     }
 
     /// Whether any part uses Kafka.

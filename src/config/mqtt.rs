@@ -53,7 +53,7 @@ pub struct WebSocketConfig {
 
 impl MqttConfig {
     pub(super) fn read(r: &mut Reader<'_>) -> Self {
-        Self {
+        let mqtt = Self {
             listen: r.listen("mqtt.listen", "0.0.0.0:1883"),
             connect_timeout: r.duration("mqtt.connect_timeout", "10s"),
             keep_alive_max: r.duration("mqtt.keep_alive_max", "20m"),
@@ -70,7 +70,16 @@ impl MqttConfig {
             },
             websocket: WebSocketConfig::read(r, "mqtt.websocket"),
             websocket_tls: WebSocketConfig::read(r, "mqtt.websocket_tls"),
-        }
+        };
+        let tls = &mqtt.tls;
+        let listener = [("mqtt.tls.listen", &tls.listen), ("mqtt.websocket_tls.listen", &mqtt.websocket_tls.listen)]
+            .into_iter()
+            .find_map(|(key, listen)| (!listen.is_empty()).then_some(key));
+        r.needs_both(
+            [("mqtt.tls.certificate", tls.certificate.is_some()), ("mqtt.tls.private_key", tls.private_key.is_some())],
+            listener,
+        );
+        mqtt
     }
 }
 

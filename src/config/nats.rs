@@ -53,6 +53,11 @@ fn is_stream(text: &str) -> bool {
     (1..=255).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
 }
 
+/// Whether a prefix of NATS subjects is another one, or begins with it.
+fn is_below(prefix: &str, other: &str) -> bool {
+    prefix.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
 /// One token between `$JS` and `API` of the subjects of JetStream.
 fn is_domain(text: &str) -> bool {
     text.is_empty() || is_stream(text)
@@ -60,7 +65,7 @@ fn is_domain(text: &str) -> bool {
 
 impl NatsConfig {
     pub(super) fn read(r: &mut Reader<'_>) -> Self {
-        Self {
+        let nats = Self {
             servers: r.list("nats.servers", r#"a list of servers, such as ["nats://nats:4222"]"#, |text| {
                 Url::parse(text, &["nats", "tls", "ws", "wss"], true)
             }),
@@ -95,6 +100,19 @@ impl NatsConfig {
                 max_age: r.duration_or_zero("nats.stream.max_age", "7d"),
                 max_bytes: r.optional_size("nats.stream.max_bytes"),
             },
+        };
+        let (subjects, inboxes) = (&nats.prefix, &nats.inbox_prefix);
+        if is_below(subjects, inboxes) || is_below(inboxes, subjects) {
+            let reason = "must not be nats.prefix, nor above or below it: answers would be taken for messages";
+            r.invalid("nats.inbox_prefix", reason);
         }
+        r.needs_both(
+            [
+                ("nats.tls.certificate", nats.tls_certificate.is_some()),
+                ("nats.tls.private_key", nats.tls_private_key.is_some()),
+            ],
+            None,
+        );
+        nats
     }
 }

@@ -54,7 +54,7 @@ pub struct HttpRegistryConfig {
 
 impl RegistryConfig {
     pub(super) fn read(r: &mut Reader<'_>) -> Self {
-        Self {
+        let registry = Self {
             source: r.choice("registry.source", "file"),
             product_secrets: r.flag("registry.product_secrets", false),
             file: r.path("registry.file.path"),
@@ -71,6 +71,22 @@ impl RegistryConfig {
                 cache_ttl: r.duration("registry.http.cache_ttl", "15m"),
                 negative_ttl: r.duration("registry.http.negative_ttl", "10s"),
             },
+        };
+        match registry.source {
+            RegistrySource::File => {
+                let needed = "registry.source = \"file\" needs the file of the devices";
+                r.missing("registry.file.path", registry.file.is_some(), needed);
+            }
+            RegistrySource::Http => {
+                r.missing("registry.http.url", registry.http.url.is_some(), "registry.source = \"http\" needs it");
+            }
+            RegistrySource::Nats => {}
         }
+        if registry.http.url.as_ref().is_some_and(|url| !url.is_base()) {
+            let reason = "must not carry a user, a query or a fragment: the id of the device follows it, and \
+                          registry.http.token is the way to say who asks";
+            r.invalid("registry.http.url", reason);
+        }
+        registry
     }
 }

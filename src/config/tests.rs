@@ -139,8 +139,8 @@ fn the_documentation_names_every_key_and_no_other() {
 
 /// The names of all keys that the configuration asks for.
 fn known_keys() -> std::collections::BTreeSet<String> {
-    let tree = node::Table::new();
-    let mut reader = Reader::new(&tree);
+    let (figment, tree) = (figment::Figment::new(), figment::value::Dict::new().into());
+    let mut reader = Reader::new(&figment, &tree);
     Config::read(&mut reader);
     reader.known().map(str::to_owned).collect()
 }
@@ -191,7 +191,7 @@ fn all_mistakes_are_reported_at_once_each_by_name() {
     let environment = BTreeMap::from([("JETLINKS_BRIDGE__ADMIN".to_owned(), "x".to_owned())]);
     let shown = load(&Sources { files: vec![file.clone()], environment, settings }).unwrap_err().to_string();
     let expected = [
-        "JETLINKS_BRIDGE__ADMIN: no name of a key given, expected JETLINKS_BRIDGE__SECTION__KEY".to_owned(),
+        "JETLINKS_BRIDGE__ADMIN: not the name of a key, which is JETLINKS_BRIDGE__SECTION__KEY".to_owned(),
         "--set: \"nonsense\" given, expected section.key=value".to_owned(),
         format!(
             "mqtt.listen: \"localhost:1883\" given, expected an IP address with a port, such as \"0.0.0.0:1883\" or \
@@ -199,6 +199,7 @@ fn all_mistakes_are_reported_at_once_each_by_name() {
             file.display()
         ),
         format!("mqtt.connect_timeout: 10 given, expected {}, more than 0 ({}:3)", parse::DURATION, file.display()),
+        "registry.file.path: not set, but registry.source = \"file\" needs the file of the devices".to_owned(),
         format!("uplink.queue: \"kafak\" given, expected one of \"stdio\", \"kafka\", \"nats\" ({}:9)", file.display()),
         format!(
             "limits.packet_bytes: \"256\" given, expected {}, from 1B to 63MiB ({}:6)",
@@ -215,7 +216,6 @@ fn all_mistakes_are_reported_at_once_each_by_name() {
              as \"info,async_nats=debug\" ({}:13)",
             file.display()
         ),
-        "registry.file.path: not set, but registry.source = \"file\" needs the file of the devices".to_owned(),
         format!("lgo: unknown key, did you mean log? ({}:11)", file.display()),
         "limits.conections: unknown key, did you mean limits.connections? (--set limits.conections)".to_owned(),
         format!("mqtt.listen_backlog: unknown key ({}:4)", file.display()),
@@ -224,15 +224,53 @@ fn all_mistakes_are_reported_at_once_each_by_name() {
 }
 
 #[test]
-fn a_file_that_is_no_toml_is_reported_by_line_without_its_content() {
+fn a_file_that_is_not_toml_is_reported_by_line_without_its_content() {
     let scratch = Scratch::new("syntax");
     let file = scratch.write("bridge.toml", "[admin]\ntoken = 'hush\n");
     let gone = scratch.0.join("gone.toml");
     let shown =
         load(&Sources { files: vec![file.clone(), gone.clone()], ..Sources::default() }).unwrap_err().to_string();
-    assert!(shown.starts_with(&format!("{}:2: no TOML: ", file.display())), "{shown}");
+    assert!(shown.starts_with(&format!("{}:2: not valid TOML: ", file.display())), "{shown}");
     assert!(shown.contains(&format!("{}: cannot be read: ", gone.display())), "{shown}");
     assert!(!shown.contains("hush"), "{shown}");
+}
+
+#[test]
+fn a_file_that_is_not_toml_counts_up_to_its_first_error_and_may_set_what_nothing_else_does() {
+    let scratch = Scratch::new("recovered");
+    for rest in [
+        "[mqtt\nlisten = 'x'\n",
+        "connect_timeout = [\nlisen = 1\n",
+        "listen = 'a' 'b'\nlisen = 1\n",
+        "listen\nlisen = 1\n",
+        "rate = 1\nrate = 0\n[lgo]\na = 1\n",
+        "= 1\n[lgo]\na = 1\n",
+    ] {
+        let file = scratch.write("a.toml", &format!("[drain]\nrte = 1\n{rest}"));
+        let shown = load(&Sources { files: vec![file], ..Sources::default() }).unwrap_err().to_string();
+        let mut told = shown.lines().filter(|line| !line.contains(": not valid TOML: "));
+        assert!(told.next().is_some_and(|line| line.starts_with("drain.rte: unknown key")), "{rest}: {shown}");
+        assert_eq!(told.next(), None, "{rest}: {shown}");
+    }
+}
+
+#[test]
+fn values_and_names_that_no_key_has_are_told_as_they_are_written() {
+    let scratch = Scratch::new("odd");
+    let text = "[registry.file]\npath = 'd'\n[log]\nlevel = 2020-01-01\n'' = 1\n[drain]\nrate = 18446744073709551617\n\
+         timeout = 1.5\n[mqtt]\nlisten = [{ port = 1 }]\n";
+    let file = scratch.write("a.toml", text);
+    let shown = load(&Sources { files: vec![file], ..Sources::default() }).unwrap_err().to_string();
+    for (start, end) in [
+        ("log.level: \"2020-01-01\" given, expected", "a.toml:4)"),
+        ("log.: unknown key", "a.toml:5)"),
+        ("drain.rate: 18446744073709551617 given, expected", "a.toml:7)"),
+        ("drain.timeout: 1.5 given, expected", "a.toml:8)"),
+        ("mqtt.listen: [a table] given, expected", "a.toml:10)"),
+    ] {
+        assert!(shown.lines().any(|line| line.starts_with(start) && line.ends_with(end)), "{start}: {shown}");
+    }
+    assert_eq!(shown.lines().count(), 5, "{shown}");
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! Section `tracing`.
 
-use super::mistake::Problem;
 use super::reader::Reader;
 use super::url::Url;
 use crate::protocol::secret::Secret;
@@ -29,15 +28,15 @@ impl TracingConfig {
         let endpoint = "tracing.endpoint";
         let url =
             r.url(endpoint, "a URL with http:// or https://, such as http://otel-collector:4318", &["http", "https"]);
-        if url.as_ref().is_some_and(|url| url.expose().contains(['@', '?', '#'])) {
+        if url.as_ref().is_some_and(|url| !url.is_base()) {
             let reason = "must not carry a user, a query or a fragment; tracing.headers is the way to say who exports";
-            r.mistake(endpoint, Problem::Conflict { reason: reason.to_owned() });
+            r.invalid(endpoint, reason);
         }
         let headers = r.properties("tracing.headers", |_| true);
         for (name, value) in &headers {
             if !is_header(name, value.expose()) {
-                let reason = "no header of HTTP: the name is letters, digits and hyphens, the value printable ASCII";
-                r.mistake(&format!("tracing.headers.{name}"), Problem::Conflict { reason: reason.to_owned() });
+                let reason = "not an HTTP header: the name is letters, digits and hyphens, the value printable ASCII";
+                r.invalid(&format!("tracing.headers.{name}"), reason);
             }
         }
         Self {

@@ -23,6 +23,11 @@ impl Url {
         well_formed.then(|| Self(format!("{scheme}://{rest}")))
     }
 
+    /// Whether a path can be appended: there is no user, no query and no fragment.
+    pub(super) fn is_base(&self) -> bool {
+        !self.0.contains(['@', '?', '#'])
+    }
+
     /// The URL with user and password; for the client that connects, never for a message.
     pub fn expose(&self) -> &str {
         &self.0

@@ -53,7 +53,61 @@ fn all_mistakes_are_named_at_once_before_a_port_is_bound() {
 }
 
 #[test]
-fn a_file_that_is_absent_or_no_toml_is_a_configuration_mistake_that_names_it() {
+fn mistakes_of_every_kind_and_source_are_told_in_one_go_each_with_its_place() {
+    let folder = Folder::new("config");
+    let first = "[registry.file]\npath = 'devices.toml'\n\
+         [registry.http]\ntoken_file = 'absent'\n\
+         [mqtt]\nlisten = '127.0.0.1:1883'\nlisen = '127.0.0.1:0'\nconnect_timeout = '10 minutes'\n\
+         [admin]\nlisten = '127.0.0.1:1883'\ntoken = 'secret-of-the-page'\ntoken_file = 'token'\n\
+         [limits]\npacket_bytes = true\ninflight_per_connection = 20000\n";
+    let first = folder.write("first.toml", first).display().to_string();
+    let second = "[drain]\nrate = 'many'\ntimeout = \nlevel = 'hidden'\n";
+    let second = folder.write("second.toml", second).display().to_string();
+    let third = folder.path().join("absent.toml").display().to_string();
+    let absent = folder.path().join("absent").display().to_string();
+    let expected = [
+        (format!("{second}:3: not valid TOML: "), String::new()),
+        (format!("{third}: cannot be read: "), String::new()),
+        ("JETLINKS_BRIDGE__ADMIN: not the name of a key".to_owned(), String::new()),
+        ("--set: \"nonsense\" given, expected section.key=value".to_owned(), String::new()),
+        (
+            "mqtt.connect_timeout: \"10 minutes\" given, expected a duration with a unit".to_owned(),
+            format!("({first}:8)"),
+        ),
+        ("limits.packet_bytes: true given, expected a size with a unit".to_owned(), format!("({first}:14)")),
+        (
+            "limits.inflight_per_connection: 20000 given, expected a whole number from 1 to 16384".to_owned(),
+            format!("({first}:15)"),
+        ),
+        (format!("registry.http.token_file: {absent} cannot be read: "), format!("({first}:4)")),
+        ("admin.token: set together with admin.token_file".to_owned(), format!("({first}:11)")),
+        ("drain.rate: \"many\" given, expected a whole number".to_owned(), format!("({second}:2)")),
+        ("log.level: \"loud\" given, expected one of off".to_owned(), "(JETLINKS_BRIDGE__LOG__LEVEL)".to_owned()),
+        ("coap.direct: \"perhaps\" given, expected true or false".to_owned(), "(--set coap.direct)".to_owned()),
+        ("admin.listen: 127.0.0.1:1883 is that of mqtt.listen".to_owned(), format!("({first}:10)")),
+        ("mqtt.lisen: unknown key, did you mean mqtt.listen?".to_owned(), format!("({first}:7)")),
+    ];
+    for subcommand in ["check", "run"] {
+        let mut call = command();
+        call.arg(subcommand);
+        call.args(["--config", &first, "--config", &second, "--config", &third]);
+        call.args(["--set", "coap.direct=perhaps", "--set", "nonsense"]);
+        call.env("JETLINKS_BRIDGE__LOG__LEVEL", "loud").env("JETLINKS_BRIDGE__ADMIN", "x");
+        let finished = run_command(&mut call, "", PATIENCE);
+        assert_eq!(finished.code, 78, "{finished:?}");
+        let told: Vec<&str> = finished.stderr.lines().collect();
+        for (start, end) in &expected {
+            let is_it = |line: &&&str| line.starts_with(start.as_str()) && line.ends_with(end.as_str());
+            assert_eq!(told.iter().filter(is_it).count(), 1, "{subcommand}: {start} … {end}: {}", finished.stderr);
+        }
+        assert_eq!(told.len(), expected.len(), "{subcommand} tells more: {}", finished.stderr);
+        assert!(!finished.stderr.contains("secret-of"), "{}", finished.stderr);
+        assert!(finished.stdout.is_empty(), "{}", finished.stdout);
+    }
+}
+
+#[test]
+fn a_file_that_is_absent_or_not_toml_is_a_configuration_mistake_that_names_it() {
     let folder = Folder::new("config");
     let broken = write(&folder, "mqtt = [");
     let absent = folder.path().join("absent.toml").display().to_string();
