@@ -10,7 +10,7 @@ use crate::protocol::secret::Secret;
 /// CoAP over UDP, each payload encrypted with the device's key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CoapConfig {
-    /// Empty is off. Default `0.0.0.0:5683`.
+    /// Addresses; empty is off. Default `0.0.0.0:5683`.
     pub listen: Vec<SocketAddr>,
     /// Oldest timestamp of a body that is taken; `None`, the default: any.
     pub max_age: Option<Duration>,
@@ -21,17 +21,17 @@ pub struct CoapConfig {
 /// CoAP over DTLS 1.2.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DtlsConfig {
-    /// Empty is off, the default.
+    /// Addresses; empty, the default, is off.
     pub listen: Vec<SocketAddr>,
-    /// Chain of the server.
+    /// Certificate chain of the server.
     pub certificate: Option<Material>,
-    /// Its key.
+    /// Private key of the certificate.
     pub private_key: Option<Material>,
-    /// What tokens are signed with; a second one is the previous, still accepted. At most two.
+    /// Secrets that sign tokens; a second one is the previous, still accepted. At most two.
     pub token_secret: Vec<Secret>,
-    /// How long a token is valid. Default 24 h.
+    /// Lifetime of a token. Default 24 h.
     pub token_ttl: Duration,
-    /// When a silent DTLS session is forgotten. Default 24 h.
+    /// Longest silence of a DTLS session before it is dropped. Default 24 h.
     pub idle_timeout: Duration,
 }
 

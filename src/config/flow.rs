@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::reader::{Choice, Reader};
 
-/// Where messages of devices go.
+/// Queue of messages from devices.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UplinkConfig {
     /// Default `stdio`.
@@ -27,14 +27,14 @@ impl Choice for UplinkQueue {
         &[("stdio", Self::Stdio), ("kafka", Self::Kafka), ("nats", Self::Nats)];
 }
 
-/// Where commands come from, and how many may wait.
+/// Queue of commands, and the bounds of those that wait.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandsConfig {
     /// Default `none`.
     pub queue: CommandQueue,
-    /// How long a reply is waited for, unless the command says otherwise. Default 10 s.
+    /// Longest wait for a reply, unless the command says otherwise. Default 10 s.
     pub timeout: Duration,
-    /// The longest that a command may ask for. Default 10 min.
+    /// Longest `timeout` that a command may ask for. Default 10 min.
     pub timeout_max: Duration,
     /// Commands of one device that wait for their reply. Default 64.
     pub pending_per_device: usize,
@@ -62,7 +62,7 @@ impl Choice for CommandQueue {
         &[("none", Self::None), ("stdio", Self::Stdio), ("kafka", Self::Kafka), ("nats", Self::Nats)];
 }
 
-/// How envelopes are written.
+/// Encoding of envelopes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnvelopeConfig {
     /// Default `structured`.
@@ -82,10 +82,10 @@ impl Choice for EnvelopeMode {
     const ALL: &'static [(&'static str, Self)] = &[("structured", Self::Structured), ("binary", Self::Binary)];
 }
 
-/// What the bridge says of itself.
+/// Heartbeats of the bridge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PresenceConfig {
-    /// How often a replica says that it lives. Default 30 s.
+    /// Interval of a replica's heartbeats. Default 30 s.
     pub heartbeat: Duration,
 }
 

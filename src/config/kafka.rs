@@ -5,14 +5,14 @@ use super::url::is_host;
 use crate::protocol::librdkafka::{canonical, reason_against};
 use crate::protocol::secret::Secret;
 
-/// How to reach Kafka, and its topics.
+/// Brokers, topics and client properties of Kafka.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KafkaConfig {
-    /// Comma-separated; always set when Kafka is used.
+    /// Addresses with commas between; always set when Kafka is used.
     pub brokers: Option<String>,
     /// Messages of devices, presence and heartbeats. Default `jetlinks.device`.
     pub uplink_topic: String,
-    /// What could not be understood. Default `jetlinks.rejected`.
+    /// Messages that could not be decoded. Default `jetlinks.rejected`.
     pub rejected_topic: String,
     /// Commands. Default `jetlinks.command`.
     pub command_topic: String,

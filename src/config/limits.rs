@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::reader::Reader;
 
-/// What bounds the memory and the work of the process.
+/// Bounds of the process's memory and work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitsConfig {
     /// Connections of devices; more get CONNACK 0x03. Default 100,000.
@@ -17,9 +17,9 @@ pub struct LimitsConfig {
     pub inflight_per_connection: usize,
     /// Bytes of all messages that the queue has not acknowledged. Default 256 MiB.
     pub inflight_bytes: usize,
-    /// How long an acknowledgement of the queue is waited for before the connection closes. Default 10 s.
+    /// Longest wait for an acknowledgement of the queue before the connection closes. Default 10 s.
     pub ack_timeout: Duration,
-    /// Children that one gateway speaks for. Default 1,000.
+    /// Children of one gateway. Default 1,000.
     pub children_per_gateway: usize,
 }
 

@@ -21,14 +21,14 @@ impl Material {
     /// The PEM text.
     ///
     /// # Errors
-    /// Whatever reading the file ends in; a file of more than 1 MiB, or what is no file at all.
+    /// The error of reading the file; one of more than 1 MiB, or not a regular file, is refused.
     pub fn read(&self) -> io::Result<Secret> {
         match self {
             Material::File(path) => {
-                // Reading a pipe would wait for whoever writes into it.
+                // Reading a pipe would wait for its writer.
                 let metadata = fs::metadata(path)?;
                 if !metadata.is_file() {
-                    return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"));
+                    return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
                 }
                 if metadata.len() > FILE_BYTES_MAX {
                     return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1 MiB"));

@@ -1,7 +1,7 @@
-//! The configuration: what can be set, where it comes from, and what is wrong with it.
+//! The configuration: its sections, its sources, and its mistakes.
 //!
-//! [`load`] merges files, environment and `--set` into one tree; each section takes its keys out of it by name, so that
-//! every mistake is found in one go and a key that no section asked for is known to be one.
+//! [`load`] merges files, environment and `--set` by Figment. Each section takes its keys out of the result by name, one at a
+//! time: every mistake is found in one go, and a key that no section asks for is unknown.
 
 mod coap;
 mod cross;
@@ -55,31 +55,31 @@ pub struct Config {
     pub coap: CoapConfig,
     /// CoAP over DTLS.
     pub dtls: DtlsConfig,
-    /// Where credentials of devices come from.
+    /// Source of the devices' credentials.
     pub registry: RegistryConfig,
-    /// Where messages of devices go.
+    /// Queue of messages from devices.
     pub uplink: UplinkConfig,
-    /// Where commands come from.
+    /// Queue of commands to devices.
     pub commands: CommandsConfig,
-    /// How envelopes are written.
+    /// Encoding of envelopes.
     pub envelope: EnvelopeConfig,
-    /// What the bridge says of itself.
+    /// Heartbeats of the bridge.
     pub presence: PresenceConfig,
-    /// Kafka.
+    /// Brokers and topics of Kafka.
     pub kafka: KafkaConfig,
-    /// NATS.
+    /// Servers, subjects and stream of NATS.
     pub nats: NatsConfig,
-    /// What bounds memory and work.
+    /// Bounds of memory and work.
     pub limits: LimitsConfig,
-    /// Threads.
+    /// Worker threads.
     pub runtime: RuntimeConfig,
-    /// How the process ends.
+    /// Pace and limit of a shutdown.
     pub drain: DrainConfig,
     /// Probes, metrics, sessions.
     pub admin: AdminConfig,
-    /// What is logged.
+    /// Levels and format of the log.
     pub log: LogConfig,
-    /// Where spans go.
+    /// Export of spans.
     pub tracing: TracingConfig,
 }
 
@@ -88,9 +88,9 @@ pub struct Config {
 pub struct Loaded {
     /// The settings.
     pub config: Config,
-    /// What works, and probably is not what was meant.
+    /// Settings that work, and probably are not what was meant.
     pub warnings: Vec<Warning>,
-    /// The settings in words, secrets redacted.
+    /// The settings as TOML, secrets redacted.
     pub resolved: Resolved,
     /// Whether the built-in configuration for development was the base: no file and no variable configured anything.
     pub built_in: bool,

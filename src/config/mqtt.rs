@@ -17,7 +17,7 @@ pub struct MqttConfig {
     pub connect_timeout: Duration,
     /// Longest silence of a device that asks for keep-alive 0. Default 20 min.
     pub keep_alive_max: Duration,
-    /// Who is believed in a PROXY protocol header; empty is nobody.
+    /// Networks whose PROXY protocol headers are trusted; empty is none.
     pub proxy_protocol_from: Vec<Network>,
     /// TLS over TCP.
     pub tls: MqttTlsConfig,
@@ -30,24 +30,24 @@ pub struct MqttConfig {
 /// MQTT over TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MqttTlsConfig {
-    /// Empty is off, the default.
+    /// Addresses; empty, the default, is off.
     pub listen: Vec<SocketAddr>,
-    /// Chain of the server.
+    /// Certificate chain of the server.
     pub certificate: Option<Material>,
-    /// Its key.
+    /// Private key of the certificate.
     pub private_key: Option<Material>,
-    /// Who signs certificates of devices; when set, each device must show one.
+    /// Authority that signs certificates of devices; when set, each device must show one.
     pub client_ca: Option<Material>,
 }
 
 /// MQTT over WebSocket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebSocketConfig {
-    /// Empty is off, the default.
+    /// Addresses; empty, the default, is off.
     pub listen: Vec<SocketAddr>,
     /// Path of the request. Default `/mqtt`.
     pub path: String,
-    /// Pages of which origins may ask, in lower case; empty is all, the default.
+    /// Origins whose pages may connect, in lower case; empty is all, the default.
     pub origins: Vec<String>,
 }
 

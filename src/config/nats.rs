@@ -8,25 +8,25 @@ use super::url::Url;
 use crate::protocol::address::is_subject_prefix;
 use crate::protocol::secret::Secret;
 
-/// How to reach NATS, its subjects and its stream.
+/// Servers of NATS, subjects and stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NatsConfig {
-    /// Never empty when NATS is used; replicas coordinate exactly when it is not empty.
+    /// Servers; never empty when NATS is used. Replicas coordinate exactly when it is not empty.
     pub servers: Vec<Url>,
     /// A credentials file (`.creds`) or its text.
     pub credentials: Option<Material>,
     /// First tokens of every subject. Default `jetlinks`.
     pub prefix: String,
-    /// First tokens of the subjects on which answers come. Default `_INBOX`; never below `prefix`, nor above it.
+    /// First tokens of the reply subjects. Default `_INBOX`; never below `prefix`, nor above it.
     pub inbox_prefix: String,
     /// JetStream domain of the stream and the registry's bucket; `None`, the default: that of the servers themselves.
     pub domain: Option<String>,
-    /// What claims of replicas are signed with; a second one is the previous, still accepted. At most two; empty, the
-    /// default: they are not signed.
+    /// Secrets that sign claims of replicas; a second one is the previous, still accepted. At most two; empty, the
+    /// default: claims are not signed.
     pub claim_secret: Vec<Secret>,
-    /// How often a silent server is asked whether it lives. Default 5 s.
+    /// Interval of PINGs to a silent server. Default 5 s.
     pub ping_interval: Duration,
-    /// Authority of the servers; `None`: those of the system.
+    /// Certificate authority of the servers; `None`: those of the system.
     pub tls_ca: Option<Material>,
     /// Own certificate; only together with `tls_private_key`.
     pub tls_certificate: Option<Material>,
@@ -36,16 +36,16 @@ pub struct NatsConfig {
     pub stream: StreamConfig,
 }
 
-/// The stream and its settings, which count only at its creation.
+/// The stream and its settings, which apply only at its creation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamConfig {
-    /// Default `JETLINKS_DEVICE`.
+    /// Name of the stream. Default `JETLINKS_DEVICE`.
     pub name: String,
     /// Copies, 1 to 5. Default 1.
     pub replicas: usize,
-    /// How long messages are kept; 0 is for ever. Default 7 days.
+    /// Longest age of messages; 0 is no limit. Default 7 days.
     pub max_age: Duration,
-    /// How many bytes are kept; `None`, the default: no limit.
+    /// Most bytes of messages; `None`, the default: no limit.
     pub max_bytes: Option<u64>,
 }
 

@@ -16,11 +16,11 @@ const SIZES: [(&str, u64); 9] = [
     ("B", 1),
 ];
 
-/// What a duration looks like, for messages.
+/// Description of a duration, for messages.
 pub const DURATION: &str = r#"a duration with a unit (ms, s, m, h, d), such as "10s" or "1h30m""#;
-/// What a size looks like, for messages.
+/// Description of a size, for messages.
 pub const SIZE: &str = r#"a size with a unit (B, KB, KiB, MB, MiB, GB, GiB), such as "256KiB""#;
-/// What addresses to listen on look like, for messages.
+/// Description of listen addresses, for messages.
 pub const ADDRESSES: &str =
     r#"an IP address with a port, such as "0.0.0.0:1883" or "[::]:1883", several with commas between, or "" for off"#;
 

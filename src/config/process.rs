@@ -6,32 +6,32 @@ use std::time::Duration;
 use super::reader::{Choice, Reader};
 use crate::protocol::secret::Secret;
 
-/// Threads.
+/// Worker threads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimeConfig {
     /// Threads that serve devices, 1 to 1,024. Default 1.
     pub workers: usize,
 }
 
-/// How the process ends.
+/// Pace and limit of a shutdown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DrainConfig {
     /// Connections closed in one second. Default 1,000.
     pub rate: u32,
-    /// How long outstanding acknowledgements are waited for after the last batch. Default 20 s.
+    /// Longest wait for outstanding acknowledgements after the last batch. Default 20 s.
     pub timeout: Duration,
 }
 
 /// The HTTP listener for probes, metrics and sessions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdminConfig {
-    /// Empty is off. Default `127.0.0.1:9090`.
+    /// Addresses; empty is off. Default `127.0.0.1:9090`.
     pub listen: Vec<SocketAddr>,
     /// Bearer token of `/api`; without one `/api` is closed on every address that is not loopback.
     pub token: Option<Secret>,
 }
 
-/// What is logged, and how. The log goes to stderr.
+/// Levels and format of the log, which goes to stderr.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogConfig {
     /// A level, or a level and levels of modules (`info,jetlinks_bridge::transport=debug`). Default `info`.
@@ -40,10 +40,10 @@ pub struct LogConfig {
     pub format: LogFormat,
 }
 
-/// Shape of a log line.
+/// Format of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Readable text.
     Text,
     /// One JSON object in each line.
     Json,

@@ -7,10 +7,10 @@ use super::reader::{Choice, Reader};
 use super::url::Url;
 use crate::protocol::secret::Secret;
 
-/// Where credentials of devices come from.
+/// Source of the devices' credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegistryConfig {
-    /// Which of the following sections counts. Default `file`.
+    /// The section that is used. Default `file`.
     pub source: RegistrySource,
     /// Whether a device without its own secret may use its product's. Default no.
     pub product_secrets: bool,
@@ -22,7 +22,7 @@ pub struct RegistryConfig {
     pub http: HttpRegistryConfig,
 }
 
-/// Which registry is asked.
+/// Kind of the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RegistrySource {
     /// A TOML file.
@@ -44,11 +44,11 @@ pub struct HttpRegistryConfig {
     pub url: Option<Url>,
     /// Bearer token.
     pub token: Option<Secret>,
-    /// For one request. Default 2 s.
+    /// Timeout of one request. Default 2 s.
     pub timeout: Duration,
-    /// How long a record counts. Default 15 min.
+    /// Lifetime of a cached record. Default 15 min.
     pub cache_ttl: Duration,
-    /// How long "unknown" counts. Default 10 s.
+    /// Lifetime of a cached "unknown". Default 10 s.
     pub negative_ttl: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! The resolved configuration, in words.
+//! The resolved configuration, as TOML.
 
 use std::fmt;
 

@@ -9,7 +9,7 @@ use super::*;
 use crate::protocol::librdkafka::{RESERVED, Reserved};
 use crate::protocol::trace::SampleRatio;
 
-/// Where samples are.
+/// Folder of the samples.
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config");
 
 /// A directory of its own for each test, gone with it.

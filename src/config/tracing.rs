@@ -5,22 +5,23 @@ use super::url::Url;
 use crate::protocol::secret::Secret;
 use crate::protocol::trace::SampleRatio;
 
-/// Where spans go, and how many.
+/// Export of spans, and its sampling.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TracingConfig {
     /// OTLP over HTTP; `None` turns tracing off.
     pub endpoint: Option<Url>,
-    /// Share of the traces that begin here whose spans are exported. Default 0.01.
+    /// Share of the traces that begin here whose spans are exported. Default 0.001.
     pub sample_ratio: SampleRatio,
     /// Sent with every export.
     pub headers: Vec<(String, Secret)>,
-    /// What the spans call the bridge. Default `jetlinks-bridge`.
+    /// `service.name` of the spans. Default `jetlinks-bridge`.
     pub service_name: String,
 }
 
 /// The path of traces below a base URL (OTLP specification, "OTLP/HTTP Request").
 const TRACES_PATH: &str = "/v1/traces";
 
+/// Default of `tracing.sample_ratio`.
 const DEFAULT_SHARE: f64 = 0.001;
 
 impl TracingConfig {

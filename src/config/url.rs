@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A URL as configured. `Debug` and `Display` hide what stands before `@`.
+/// A URL as configured. `Debug` and `Display` hide user and password, before `@`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Url(String);
 
