@@ -1,7 +1,6 @@
 //! CoAP: from the configuration to the ports of each worker.
 
 use std::net::UdpSocket;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +10,8 @@ use super::listeners;
 use crate::config::Config;
 use crate::protocol::limit::Now;
 use crate::session::coap::{Endpoint, FingerprintKey, Security, Settings, TokenSecrets};
-use crate::transport::Gate;
-use crate::transport::coap::Port;
 use crate::transport::dtls::{self, Bounds, CookieSecret, Sessions};
+use crate::transport::{CoapPort, Gate};
 
 /// Ports of one worker at most: a token names one in 7 bits, and the last number is not used.
 const PORTS_MAX: usize = 126;
@@ -75,8 +73,13 @@ pub fn bind(config: &Config, dtls: Option<&Dtls>, workers: usize) -> anyhow::Res
 }
 
 impl PortPlan {
-    /// The port, on its worker's thread.
-    pub fn open(self, config: &PortConfig, gate: &Arc<Gate>, now: Now) -> anyhow::Result<Rc<Port>> {
+    /// The port and its socket, on its worker's thread.
+    pub fn open(
+        self,
+        config: &PortConfig,
+        gate: &Arc<Gate>,
+        now: Now,
+    ) -> anyhow::Result<(tokio::net::UdpSocket, CoapPort)> {
         let security = match &self.dtls {
             None => Security::Aes,
             Some(dtls) => {
@@ -91,7 +94,7 @@ impl PortPlan {
         };
         let sessions = self.dtls.map(|dtls| Sessions::new(dtls.server, dtls.cookies, gate.clone(), config.bounds, now));
         let socket = tokio::net::UdpSocket::from_std(self.socket)?;
-        Ok(Port::new(socket, Endpoint::new(settings), sessions))
+        Ok((socket, CoapPort::new(Endpoint::new(settings), sessions)))
     }
 }
 

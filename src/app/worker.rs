@@ -24,7 +24,10 @@ use crate::protocol::uplink::Inbox;
 use crate::replica::{Directory, Mail, Mailbox, Notice};
 use crate::telemetry::health::Health;
 use crate::telemetry::metric::WorkerMetrics;
-use crate::transport::{Clock, Core, Drained, Gate, Listening, Proxies, Settings, Worker};
+use crate::transport::{
+    Channels, Clock, CoreSettings, Drained, Environment, Gate, Listening, Proxies, ReplicaHandle, Settings, Worker,
+    WorkerCore, serve,
+};
 
 /// What a worker is made of.
 pub struct Plan {
@@ -71,21 +74,22 @@ pub fn spawn(plan: Plan, config: &Config) -> anyhow::Result<thread::JoinHandle<a
     let limits = limits(config);
     let heartbeats = config.uplink.queue != UplinkQueue::Stdio && plan.index == 0;
     let settings = Settings {
-        index: plan.index,
         connect_timeout: config.mqtt.connect_timeout,
         connects_per_second: u64::from(config.limits.connect_rate).div_ceil(config.runtime.workers as u64),
         proxies: proxies(config),
-        drain_timeout: config.drain.timeout,
         children_max: config.limits.children_per_gateway,
-        heartbeat: heartbeats.then_some(config.presence.heartbeat),
     };
+    let heartbeat_us = heartbeats.then(|| us(config.presence.heartbeat));
+    let drain_timeout_us = us(config.drain.timeout);
     let mode = settings::mode(config);
     let port_config = PortConfig::new(config);
     let name = format!("worker-{}", plan.index);
     let (index, health) = (plan.index, plan.health.clone());
     Ok(thread::Builder::new().name(name).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let drained = LocalSet::new().block_on(&runtime, serve(plan, settings, limits, mode, port_config));
+        let core_settings = CoreSettings { heartbeat_us, drain_timeout_us, seed: seed()? };
+        let running = run(plan, settings, core_settings, limits, mode, port_config);
+        let drained = LocalSet::new().block_on(&runtime, running);
         health.ended(index);
         // The look-up of a name that does not come to its end must not keep the process from ending.
         runtime.shutdown_background();
@@ -98,9 +102,10 @@ fn proxies(config: &Config) -> Proxies {
     Proxies::new(move |address| networks.iter().any(|network| network.contains(address)))
 }
 
-async fn serve(
+async fn run(
     plan: Plan,
     settings: Settings,
+    core_settings: CoreSettings,
     limits: Limits,
     mode: Mode,
     port_config: PortConfig,
@@ -109,7 +114,7 @@ async fn serve(
     let uplink = plan.queues.uplink(inbox.clone())?;
     let downlink = plan.queues.downlink(plan.events)?;
     let clock = plan.clock;
-    let core = Core {
+    let environment = Environment {
         limits,
         load: Load::default(),
         encoder: Encoder::new(mode, plan.queues.addressing(), plan.replica_id, seed()?).with_tracer(plan.tracer),
@@ -117,7 +122,6 @@ async fn serve(
         downlink,
         registry: plan.registry,
         meter: Box::new(WorkerMeter::new(plan.index, plan.metrics, plan.health)),
-        clock,
         latest: clock.now(),
         message_ids: plan.message_ids,
     };
@@ -126,13 +130,26 @@ async fn serve(
     };
     let listeners = plan.listeners.into_iter().map(listen).collect::<anyhow::Result<_>>()?;
     let open = |port: PortPlan| port.open(&port_config, &plan.gate, clock.now());
-    let ports = plan.ports.into_iter().map(open).collect::<anyhow::Result<_>>()?;
-    let worker = Worker::new(settings, core, plan.directory, plan.gate, plan.mailboxes, plan.notices, seed()?);
-    Ok(worker.run(listeners, ports, inbox, plan.commands, plan.letters).await)
+    let ports: Vec<_> = plan.ports.into_iter().map(open).collect::<anyhow::Result<_>>()?;
+    let (datagrams, ports) = ports.into_iter().unzip();
+    let replica = ReplicaHandle {
+        index: plan.index,
+        directory: plan.directory,
+        gate: plan.gate,
+        mailboxes: plan.mailboxes,
+        notices: plan.notices,
+    };
+    let core = WorkerCore::new(&core_settings, environment, replica, ports);
+    let worker = Worker::new(settings, core, clock, datagrams);
+    let channels = Channels { inbox, commands: plan.commands, letters: plan.letters };
+    Ok(serve(worker, listeners, channels).await)
+}
+
+fn us(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn limits(config: &Config) -> Limits {
-    let us = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     let workers = config.runtime.workers;
     let copies = match config.uplink.queue {
         UplinkQueue::Kafka => settings::kafka_buffer_bytes(config),

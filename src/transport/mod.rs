@@ -1,34 +1,42 @@
 //! The device side: listeners, connections, and the workers that drive sessions.
 //!
 //! A [`Worker`] is one thread with its own runtime, listener, encoder and queue connection; a session never leaves it.
-//! What workers share is the [`Directory`], touched when a session begins and ends.
+//! What workers share is the [`Directory`](crate::replica::Directory), touched when a session begins and ends.
 //!
-//! One batch of work looks the same everywhere: read the clock, lend the [`Core`] to the sessions concerned, write what
-//! they left for their devices once each, tell the queue that the batch is over.
+//! One batch of work looks the same everywhere: read the clock, lend the [`Environment`] to the sessions concerned, write
+//! what they left for their devices once each, tell the queue that the batch is over. All of that is [`WorkerCore`], which
+//! neither reads the clock nor knows a socket.
 
 mod clock;
-pub mod coap;
+mod coap;
 mod connects;
-mod core;
 pub mod dtls;
+mod environment;
 mod gate;
 mod mqtt;
 mod pauses;
-mod port;
 mod proxies;
 mod room;
+mod serve;
 mod slots;
+mod socket;
 pub mod tls;
 mod traffic;
+mod traits;
 mod turn;
 mod worker;
 
-pub use self::core::Core;
 pub use clock::Clock;
+pub use environment::Environment;
 pub use gate::{Gate, SocketBounds};
 pub use mqtt::{Door, Listening, Upgrade, upgrade};
 pub use pauses::Pauses;
-pub use port::{Handshake, Identity, Lookup, Meter, Peers, Refused, Registry, Way};
 pub use proxies::Proxies;
+pub use serve::{Channels, serve};
+pub use socket::{ByteStream, Counters};
 pub use traffic::Traffic;
-pub use worker::{Drained, Settings, Worker};
+pub use traits::{Handshake, Identity, Lookup, Meter, Peers, Refused, Registry, Way};
+pub use worker::{
+    CoapPort, Connect, CoreSettings, DrainProgress, Drained, Progress, ReplicaHandle, Settings, State, TakenIn, Worker,
+    WorkerCore,
+};

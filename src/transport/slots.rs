@@ -46,9 +46,14 @@ impl<T> Slots<T> {
         self.slots.get(token.slot as usize).filter(|slot| slot.generation == token.generation)?.item.as_ref()
     }
 
+    /// The same, to be changed.
+    pub fn find_mut(&mut self, token: Token) -> Option<&mut T> {
+        self.slots.get_mut(token.slot as usize).filter(|slot| slot.generation == token.generation)?.item.as_mut()
+    }
+
     /// The tenant of a place, whichever it is.
-    pub fn at(&self, index: usize) -> Option<&T> {
-        self.slots.get(index)?.item.as_ref()
+    pub fn at_mut(&mut self, index: usize) -> Option<&mut T> {
+        self.slots.get_mut(index)?.item.as_mut()
     }
 
     /// Gives the place up.
@@ -68,6 +73,11 @@ impl<T> Slots<T> {
     /// All tenants.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.slots.iter().filter_map(|slot| slot.item.as_ref())
+    }
+
+    /// All tenants, to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.slots.iter_mut().filter_map(|slot| slot.item.as_mut())
     }
 }
 

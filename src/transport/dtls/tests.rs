@@ -15,7 +15,7 @@ use super::{Bounds, CookieSecret, Server, Sessions};
 use crate::protocol::limit::Now;
 use crate::session::coap::PeerKey;
 use crate::transport::gate::{Admission, Gate, SocketBounds};
-use crate::transport::port::Handshake;
+use crate::transport::traits::Handshake;
 
 const SECOND: u64 = 1_000_000;
 

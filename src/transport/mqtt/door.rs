@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::transport::port::Way;
 use crate::transport::tls::TlsServer;
+use crate::transport::traits::Way;
 
 /// See the module. Cheap to clone.
 #[derive(Debug, Clone, Default)]

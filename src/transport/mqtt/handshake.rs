@@ -6,9 +6,8 @@ use std::net::SocketAddr;
 use tokio::net::TcpStream;
 
 use super::door::Door;
-use super::socket::Socket;
-use super::{input, opening};
-use crate::codec::mqtt::{self, Frame, Packet, Version};
+use super::opening;
+use crate::codec::mqtt::{self, Frame, Malformed, Packet};
 use crate::protocol::auth::{self, Expected, Refusal};
 use crate::protocol::id::DeviceId;
 use crate::protocol::limit::Limits;
@@ -16,24 +15,17 @@ use crate::protocol::network::{Network, Protocol, Source};
 use crate::protocol::uplink::Availability;
 use crate::session::mqtt::StoredWill;
 use crate::transport::gate::{Admission, Place, SocketPermit};
-use crate::transport::port::{Identity, Lookup, Refused};
 use crate::transport::room::RoomPermit;
+use crate::transport::socket::Socket;
 use crate::transport::tls;
-use crate::transport::worker::Worker;
+use crate::transport::traits::{Lookup, Refused};
+use crate::transport::worker::{Connect, Worker};
 
 /// A CONNECT that was authenticated.
 pub struct Authenticated {
-    /// The device.
-    pub device: DeviceId,
-    /// What the registry says of it.
-    pub identity: Identity,
-    /// Version that it speaks.
-    pub version: Version,
-    /// Its keep-alive in seconds.
-    pub keep_alive_secs: u16,
-    /// Its will.
-    pub will: Option<StoredWill>,
-    /// What followed the CONNECT.
+    /// The CONNECT.
+    pub connect: Connect,
+    /// Bytes that followed it.
     pub rest: Vec<u8>,
     /// The room that a large CONNECT takes.
     pub room: Option<RoomPermit>,
@@ -64,11 +56,11 @@ pub struct Received {
     /// The place of the connection.
     pub place: Place,
     /// The packet, and what followed it.
-    pub connect: Connect,
+    pub packet: ConnectPacket,
 }
 
 /// A CONNECT, and what followed it so far.
-pub struct Connect {
+pub struct ConnectPacket {
     bytes: Vec<u8>,
     frame: Frame,
     network: Network,
@@ -104,14 +96,14 @@ pub async fn receive(
             return Err(Refused::ConnectionLimit);
         }
         let mut socket = opening::open(worker, door, socket, early).await?;
-        let connect = read_connect(worker, &mut socket, network, &waits).await?;
-        Ok((network, socket, place, connect))
+        let packet = read_connect(worker, &mut socket, network, &waits).await?;
+        Ok((network, socket, place, packet))
     };
     let late = |_| Err(if waits.get() { Refused::Crowded } else { Refused::TimedOut });
     let read = tokio::time::timeout(worker.settings.connect_timeout, read).await.unwrap_or_else(late);
     match read {
-        Ok((network, socket, place, connect)) => {
-            Ok(Received { peer: client.to_string(), network, socket, place, connect })
+        Ok((network, socket, place, packet)) => {
+            Ok(Received { peer: client.to_string(), network, socket, place, packet })
         }
         Err(reason) => Err((client, reason)),
     }
@@ -122,17 +114,17 @@ async fn read_connect(
     socket: &mut Socket,
     network: Network,
     waits: &Cell<bool>,
-) -> Result<Connect, Refused> {
-    let limits = worker.core.borrow().limits;
+) -> Result<ConnectPacket, Refused> {
+    let limits = worker.core.borrow().environment().limits;
     let mut bytes = Vec::new();
     let mut room = None;
     loop {
-        match input::connect_frame(&bytes, &limits) {
-            Ok(Some(frame)) => return Ok(Connect { bytes, frame, network, room }),
+        match connect_frame(&bytes, &limits) {
+            Ok(Some(frame)) => return Ok(ConnectPacket { bytes, frame, network, room }),
             Ok(None) => {}
             Err(_) => return Err(Refused::Malformed),
         }
-        let needed = input::connect_bytes(&bytes);
+        let needed = connect_bytes(&bytes);
         if needed > Limits::FREE_BYTES && room.is_none() {
             waits.set(true);
             let taken = worker.opening.take(network, needed).await;
@@ -147,11 +139,12 @@ async fn read_connect(
 /// Judges a CONNECT. With `certificate`, what the client showed must name the device besides.
 pub async fn authenticate(
     worker: &Worker,
-    connect: Connect,
+    packet: ConnectPacket,
+    peer: &str,
     certificate: Option<&[u8]>,
     admission: Admission,
 ) -> Result<Authenticated, Refusing> {
-    let Connect { bytes, frame, network, room } = connect;
+    let ConnectPacket { bytes, frame, network, room } = packet;
     let end = frame.total_bytes();
     let connect = match mqtt::decode_connect(frame.first_byte, &bytes[frame.header_bytes..end]) {
         Ok(Packet::Connect(connect)) => connect,
@@ -171,7 +164,7 @@ pub async fn authenticate(
     if worker.queue() != Availability::Ok {
         return refuse(Refused::QueueAway);
     }
-    let registry = worker.core.borrow().registry.clone();
+    let registry = worker.core.borrow().environment().registry.clone();
     let identity = match registry.device(connect.client_id, Source { protocol: Protocol::Mqtt, network }).await {
         Lookup::Found(identity) => Some(identity),
         Lookup::Unknown => None,
@@ -182,7 +175,7 @@ pub async fn authenticate(
         secure_key: &identity.secure_key,
         enabled: identity.enabled,
     });
-    let now_ms = worker.core.borrow().clock.now().unix_ms;
+    let now_ms = worker.clock.now().unix_ms;
     let credentials = connect.credentials;
     if let Err(reason) = auth::verify(credentials.username, credentials.password, expected.as_ref(), now_ms) {
         return refuse(Refused::Identity(reason));
@@ -198,13 +191,31 @@ pub async fn authenticate(
         tracing::warn!(device = device.as_str(), bound, "a gateway has more children than it may have");
         identity.children = identity.children.into_iter().take(worker.settings.children_max).collect();
     }
-    Ok(Authenticated {
+    let connect = Connect {
         device,
         identity,
         version: connect.version,
         keep_alive_secs: connect.keep_alive_secs,
         will: connect.will.map(|will| StoredWill { topic: will.topic.into(), payload: will.payload.into() }),
-        rest: bytes[end..].to_vec(),
-        room,
-    })
+        network,
+        peer: peer.into(),
+    };
+    Ok(Authenticated { connect, rest: bytes[end..].to_vec(), room })
+}
+
+/// Bytes that the CONNECT at the front needs; 0 when that is not known yet.
+fn connect_bytes(bytes: &[u8]) -> usize {
+    mqtt::frame(bytes).ok().flatten().map_or(0, |frame| frame.total_bytes())
+}
+
+/// Whether the bytes so far could still become a CONNECT within the limit.
+fn connect_frame(bytes: &[u8], limits: &Limits) -> Result<Option<mqtt::Frame>, Malformed> {
+    if bytes.first().is_some_and(|&first_byte| first_byte >> 4 != 1) {
+        return Err(Malformed::PacketType);
+    }
+    match mqtt::frame(bytes)? {
+        Some(frame) if frame.total_bytes() > limits.packet_bytes => Err(Malformed::Body),
+        Some(frame) if frame.total_bytes() <= bytes.len() => Ok(Some(frame)),
+        _ => Ok(None),
+    }
 }

@@ -1,6 +1,5 @@
 //! Accepts connections and takes each to its session.
 
-use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,21 +8,15 @@ use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 
 use super::Listening;
-use super::connection::{self, Connection, State};
+use super::connection;
 use super::door::Door;
 use super::handshake::{self, Authenticated, Received, Refusing};
-use super::socket::Socket;
 use crate::codec::mqtt::encode;
-use crate::protocol::auth::Refusal;
 use crate::protocol::network::Network;
 use crate::protocol::uplink::Token;
-use crate::replica::Mail;
-use crate::replica::claim::Word;
-use crate::replica::{Entered, Entry};
-use crate::session::mqtt::{Ending, Opening, Session};
 use crate::transport::gate::{Bucket, Place, SocketPermit};
-use crate::transport::port::{Identity, Refused, Way};
-use crate::transport::room::RoomPermit;
+use crate::transport::socket::{ByteStream as _, Socket};
+use crate::transport::traits::Refused;
 use crate::transport::worker::Worker;
 
 /// Connections that are accepted in a second at least, twice as many as wait in the system's line: there, nobody can be told
@@ -37,7 +30,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Accepts until the future is dropped.
 pub async fn accept(worker: Rc<Worker>, listening: Listening) {
     let Listening { listener, door } = listening;
-    let clock = worker.core.borrow().clock;
+    let clock = worker.clock;
     let per_second = worker.settings.connects_per_second.max(ACCEPTS_PER_SECOND);
     let mut bucket = Bucket::new(per_second, clock.now().us);
     loop {
@@ -51,8 +44,8 @@ pub async fn accept(worker: Rc<Worker>, listening: Listening) {
                 // Closed before another one is accepted: the last descriptors belong to probes and queues.
                 None => {
                     drop(socket);
-                    let meter = &mut worker.core.borrow_mut().meter;
-                    meter.refused("", &peer.to_string(), Refused::ConnectionLimit);
+                    let mut core = worker.core.borrow_mut();
+                    core.meter().refused("", &peer.to_string(), Refused::ConnectionLimit);
                 }
             },
             Err(error) => {
@@ -66,15 +59,15 @@ pub async fn accept(worker: Rc<Worker>, listening: Listening) {
 /// Serves a connection until it is closed; its permit is given back after that.
 async fn serve(worker: Rc<Worker>, door: Door, permit: SocketPermit, socket: TcpStream, peer: SocketAddr) {
     let way = door.way();
-    worker.core.borrow_mut().meter.opened(way);
+    worker.core.borrow_mut().meter().opened(way);
     let mut has_session = false;
     // Without it acknowledgements wait for the peer's delayed ACK; where it cannot be set they still arrive.
     let _unset = socket.set_nodelay(true);
     match open(&worker, &door, &permit, socket, peer).await {
-        Opened::Session(connection, place) => {
+        Opened::Session(session, place) => {
             has_session = true;
             drop(door);
-            connection::drive(&worker, &connection, place).await;
+            connection::drive(&worker, session, place).await;
         }
         Opened::Refused(mut socket, place) => {
             // Whoever sees the connection closed may count on its place.
@@ -83,13 +76,13 @@ async fn serve(worker: Rc<Worker>, door: Door, permit: SocketPermit, socket: Tcp
         }
         Opened::Nothing => {}
     }
-    worker.core.borrow_mut().meter.closed(way, has_session);
+    worker.core.borrow_mut().meter().closed(way, has_session);
 }
 
 /// What came of a connection.
 enum Opened {
     /// A session.
-    Session(Rc<Connection>, Place),
+    Session(Token, Place),
     /// An answer that says no; the connection is still to be closed.
     Refused(Socket, Place),
     /// Nothing; it is closed.
@@ -98,7 +91,7 @@ enum Opened {
 
 /// Takes a connection to its session.
 async fn open(worker: &Rc<Worker>, door: &Door, permit: &SocketPermit, socket: TcpStream, peer: SocketAddr) -> Opened {
-    let refused = |device: &str, peer: &str, reason| worker.core.borrow_mut().meter.refused(device, peer, reason);
+    let refused = |device: &str, peer: &str, reason| worker.core.borrow_mut().meter().refused(device, peer, reason);
     let received = match handshake::receive(worker, door, permit, socket, peer).await {
         Ok(received) => received,
         Err((peer, reason)) => {
@@ -109,17 +102,26 @@ async fn open(worker: &Rc<Worker>, door: &Door, permit: &SocketPermit, socket: T
             return Opened::Nothing;
         }
     };
-    let Received { peer, network, mut socket, place, connect } = received;
+    let Received { peer, network, mut socket, place, packet } = received;
     let certificate = socket.client_certificate();
-    let claimed = match handshake::authenticate(worker, connect, certificate, place.admission).await {
-        Ok(authenticated) => claim(worker, &authenticated, network, &peer).map(|claim| (authenticated, claim)),
+    let claimed = match handshake::authenticate(worker, packet, &peer, certificate, place.admission).await {
+        Ok(Authenticated { connect, rest, room }) => {
+            let device = connect.device.clone();
+            let claimed = worker.core.borrow_mut().claim(worker.clock.now(), connect);
+            match claimed {
+                Ok(session) => Ok((session, device, rest, room)),
+                Err(reason) => Err(Refusing { device: device.to_string(), reason }),
+            }
+        }
         Err(refusing) => Err(refusing),
     };
     match claimed {
-        Ok((authenticated, claim)) => {
+        Ok((session, device, rest, room)) => {
             worker.connects.note(network, true);
-            let begun = begin(worker, authenticated, claim, (socket, door.way()), &peer).await;
-            begun.map_or(Opened::Nothing, |connection| Opened::Session(connection, place))
+            worker.attach(session, &device).await;
+            let begins = worker.core.borrow_mut().begin(worker.clock.now(), session, door.way(), socket, rest);
+            drop(room);
+            if begins { Opened::Session(session, place) } else { Opened::Nothing }
         }
         Err(Refusing { device, reason }) => {
             refused(&device, &peer, reason);
@@ -156,146 +158,5 @@ fn is_fault(reason: Refused) -> bool {
         | Refused::Crowded
         | Refused::TakeoverLimit
         | Refused::ReconnectLimit => false,
-    }
-}
-
-/// What a session begins with besides its device.
-struct Claim {
-    token: Token,
-    id: Box<str>,
-    /// The room that a large will takes.
-    will_room: Option<RoomPermit>,
-}
-
-/// Makes the device's session this one, which gets a place and an id; the older one ends.
-fn claim(worker: &Worker, authenticated: &Authenticated, network: Network, peer: &str) -> Result<Claim, Refusing> {
-    let device = &authenticated.device;
-    let will_bytes = authenticated.will.as_ref().map_or(0, |will| will.topic.len() + will.payload.len());
-    let will_room = match connection::will_charge(will_bytes) {
-        0 => None,
-        charge => match worker.wills.try_take(network, charge) {
-            Some(room) => Some(room),
-            None => return Err(Refusing { device: device.to_string(), reason: Refused::ConnectionLimit }),
-        },
-    };
-    let token = worker.slots.borrow_mut().reserve();
-    let now = worker.core.borrow_mut().now();
-    let id: Box<str> = worker.session_id(now).into();
-    let entry = Entry {
-        worker: worker.settings.index,
-        token,
-        product: authenticated.identity.product.clone(),
-        session: id.clone(),
-        peer: peer.into(),
-        connected_ms: now.unix_ms,
-        since: 0,
-        replaces: false,
-    };
-    let refuse = |reason| {
-        worker.slots.borrow_mut().release(token);
-        Err(Refusing { device: device.to_string(), reason })
-    };
-    let older = match worker.directory.enter(device.clone(), entry, now) {
-        Entered::Fresh => None,
-        Entered::TookOver(older) => Some(older),
-        Entered::ReconnectsTooOften => return refuse(Refused::ReconnectLimit),
-        Entered::TakenOverTooOften { is_first } => {
-            if is_first {
-                worker.say(Word::Refused, device, &id);
-            }
-            return refuse(Refused::TakeoverLimit);
-        }
-    };
-    let registry = worker.core.borrow().registry.clone();
-    let is_permitted = registry.permits(device.as_str(), &authenticated.identity);
-    let takes_over = older.is_some();
-    if let Some(older) = older {
-        // Without a session to follow it the older one does not give way, it is ended, and says so.
-        let ending = if is_permitted { Ending::TakenOver } else { Ending::Kicked };
-        worker.core.borrow_mut().meter.took_over(device.as_str());
-        worker.end_anywhere(&older, ending);
-    }
-    if !is_permitted {
-        worker.directory.remove(device, worker.settings.index, token, now.us);
-        return refuse(Refused::Identity(Refusal::Wrong));
-    }
-    worker.say(Word::Begun, device, &id);
-    if takes_over {
-        worker.say(Word::Yielded, device, &id);
-    }
-    Ok(Claim { token, id, will_room })
-}
-
-/// Gives the device its session; `None` when a newer CONNECT of the device came in between.
-async fn begin(
-    worker: &Rc<Worker>,
-    authenticated: Authenticated,
-    Claim { token, id, will_room }: Claim,
-    (socket, way): (Socket, Way),
-    peer: &str,
-) -> Option<Rc<Connection>> {
-    let Authenticated { device, identity, version, keep_alive_secs, will, rest, room } = authenticated;
-    let Identity { product, children, .. } = identity;
-    let mut addresses = vec![(product.clone(), device.clone())];
-    addresses.extend(children.iter().map(|child| (child.product.clone(), child.id.clone())));
-    worker.keep_commands(token);
-    let ending = worker.attach(token, &addresses).await;
-    if !worker.directory.holds(device.as_str(), worker.settings.index, token) {
-        worker.core.borrow_mut().downlink.detach(token);
-        worker.slots.borrow_mut().release(token);
-        worker.release_commands(token);
-        return None;
-    }
-    let mut send = Vec::new();
-    let session = {
-        let core = &mut *worker.core.borrow_mut();
-        let now = core.now();
-        core.meter.connected(way, device.as_str(), peer);
-        let opening = Opening {
-            slot: token.slot,
-            generation: token.generation,
-            product,
-            device: device.clone(),
-            id,
-            version,
-            keep_alive_secs,
-            will,
-            children,
-            peer,
-        };
-        core.with(now, device.as_str(), peer, &mut send, |ctx| Session::start(opening, ctx))
-    };
-    let mut state = State::new(session, socket, rest);
-    if worker.directory.replaces(device.as_str(), token) {
-        state.session.replaces_another();
-    }
-    state.write(&mut send);
-    let connection = Rc::new(Connection { token, device, peer: peer.into(), state: RefCell::new(state) });
-    {
-        let state = &mut *connection.state.borrow_mut();
-        state.keep_will_room(will_room);
-        state.charge_will(&mut worker.core.borrow_mut().load);
-    }
-    drop(room);
-    worker.slots.borrow_mut().fill(token, connection.clone());
-    worker.release_commands(token);
-    worker.core.borrow_mut().uplink.flush();
-    if let Some(ending) = ending {
-        worker.end(token, ending);
-    } else if worker.gate.is_draining() {
-        // The drain may have gone by the sessions that had not begun.
-        worker.act(&connection, |state, ctx| state.session.drain(ctx));
-    }
-    Some(connection)
-}
-
-impl Worker {
-    /// Ends the session that another of the same device replaces, wherever in this replica it is.
-    fn end_anywhere(&self, older: &Entry, ending: Ending) {
-        if older.worker == self.settings.index {
-            self.end(older.token, ending);
-        } else if let Some(mailbox) = self.mailboxes.get(older.worker) {
-            mailbox.send(Mail::End(older.token, ending));
-        }
     }
 }

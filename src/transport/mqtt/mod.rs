@@ -2,14 +2,11 @@
 //!
 //! A connection goes through [`opening`] and [`handshake`] to a session, which [`connection`] then drives until it ends.
 
-pub mod connection;
+mod connection;
 mod door;
 mod handshake;
-mod input;
 pub mod listener;
-mod liveness;
 mod opening;
-mod socket;
 pub mod upgrade;
 
 use tokio::net::TcpListener;

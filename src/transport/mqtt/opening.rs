@@ -8,12 +8,12 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::door::{Door, Upgrade};
-use super::socket::{Socket, Stream, WebSocket, Wire};
 use super::upgrade::{Answer, REQUEST_BYTES_MAX, answer};
 use crate::codec::proxy::{self, Origin};
 use crate::protocol::limit::Limits;
-use crate::transport::port::Refused;
+use crate::transport::socket::{CountedStream, Socket, Stream, WebSocket};
 use crate::transport::tls::TlsServer;
+use crate::transport::traits::Refused;
 use crate::transport::worker::Worker;
 
 /// Bytes that a client may send until TLS is agreed on, certificates included; whoever sends more is nobody's device,
@@ -51,10 +51,10 @@ pub async fn identify(
 /// # Errors
 /// Why it cannot be opened. It is closed then; a request for something else than MQTT was answered.
 pub async fn open(worker: &Worker, door: &Door, socket: TcpStream, early: Vec<u8>) -> Result<Socket, Refused> {
-    let wire = Wire::new(socket, early, worker.traffic(door.way()).clone());
+    let tcp = CountedStream::new(socket, early, worker.traffic(door.way()).clone());
     let stream = match &door.tls {
-        None => Stream::Tcp(wire),
-        Some(server) => encrypt(server, wire).await?,
+        None => Stream::Tcp(tcp),
+        Some(server) => encrypt(server, tcp).await?,
     };
     match &door.websocket {
         None => Ok(Socket::Bare(stream)),
@@ -87,12 +87,12 @@ pub async fn read_more(
     }
 }
 
-async fn encrypt(server: &TlsServer, wire: Wire) -> Result<Stream, Refused> {
+async fn encrypt(server: &TlsServer, tcp: CountedStream) -> Result<Stream, Refused> {
     let acceptor = TlsAcceptor::from(server.config());
-    match acceptor.accept(wire.bound(TLS_HANDSHAKE_BYTES_MAX)).await {
+    match acceptor.accept(tcp.bound(TLS_HANDSHAKE_BYTES_MAX)).await {
         Ok(mut tls) => {
-            let (wire, session) = tls.get_mut();
-            wire.unbound();
+            let (tcp, session) = tls.get_mut();
+            tcp.unbound();
             session.set_buffer_limit(Some(TLS_UNSENT_BYTES_MAX));
             Ok(Stream::Tls(Box::new(tls)))
         }

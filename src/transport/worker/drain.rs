@@ -1,88 +1,265 @@
-//! The end of a worker.
+//! The end of a worker, step by step: sessions drain in batches, then the last records, answers, commands and outcomes
+//! get where they belong.
 
-use std::rc::Rc;
-use std::time::Duration;
+use std::collections::VecDeque;
 
-use tokio::sync::mpsc;
-use tokio::time::{Instant, interval, timeout};
+use super::barriers::Barriers;
+use crate::protocol::uplink::Token;
 
-use super::{Drained, LOOK, Worker};
-use crate::replica::Mail;
-
-/// How long the last commands and outcomes may take at the end, inside the time of the drain: of a drain that takes
+/// How long the last commands and outcomes may take at the end, inside the time of the drain, us: of a drain that takes
 /// all of its time it is the last part, a quarter at most.
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
+const SETTLE_US: u64 = 2_000_000;
+
+/// How long a drain waits for devices to acknowledge answers of CoAP, us; what is in the queue is there either way.
+const FAREWELL_US: u64 = 3_000_000;
+
+/// How often it is looked whether something has come to its end, us.
+const LOOK_US: u64 = 10_000;
 
 /// Batches of a drain in one second at most.
-const DRAIN_BATCHES_PER_SECOND: u64 = 20;
+const BATCHES_PER_SECOND: u64 = 20;
 
-impl Worker {
-    /// Drains while letters are still read: takeovers by other replicas and kicks go on.
-    pub(super) async fn drain_reading(
-        &self,
-        draining: impl Future<Output = Drained>,
-        letters: &mut mpsc::UnboundedReceiver<Mail>,
-    ) -> Drained {
-        let mut draining = std::pin::pin!(draining);
+/// Times that the commands under way, and then their outcomes, are waited for: behind the last unsubscription comes the
+/// last command, and behind its outcome the second barrier.
+const SETTLE_ROUNDS: u32 = 2;
+
+/// How a worker ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Records that the queue had not acknowledged when the time was over; 0: all went well.
+    pub unacknowledged: usize,
+}
+
+/// State of a worker that drains, as far as the drain depends on it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Left<'a> {
+    /// Whether a session is there, be it one that has ended and waits for its records.
+    pub(super) has_sessions: bool,
+    /// Requests of CoAP whose answer the queue or the registry holds up.
+    pub(super) unanswered: usize,
+    /// Whether answers of CoAP are not acknowledged yet.
+    pub(super) has_unheard: bool,
+    /// Whether no command can come for sessions that have ended, and every outcome is on its way.
+    pub(super) is_settled: bool,
+    /// The barriers in the stream of commands.
+    pub(super) barriers: &'a Barriers,
+}
+
+/// The next thing to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Drain these sessions.
+    Sessions(Vec<Token>),
+    /// Send a barrier; [`Drain::note_barrier`] must follow.
+    Barrier,
+    /// Look again at that time, us of the worker's clock.
+    Wait(u64),
+    /// The drain has ended.
+    Over,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Sessions are told to drain, a batch at a time.
+    Batches,
+    /// The queue has to take the last records.
+    Emptying,
+    /// Devices have to acknowledge their last answers, until that time.
+    Farewell(u64),
+    /// Commands under way, then their outcomes, have to arrive until that time. So many rounds are left; the barrier of
+    /// this one.
+    Settling { until_us: u64, rounds: u32, barrier: Option<u64> },
+    /// Nothing is left to wait for.
+    Over,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Drain {
+    phase: Phase,
+    sessions: VecDeque<Token>,
+    batch: usize,
+    /// Pause from one batch to the next, ns.
+    pause_ns: u64,
+    /// Batches so far.
+    batches: u64,
+    /// When the phase of batches began; once that is over, when it ended, us.
+    began_us: u64,
+    /// How long the drain may go on after its last batch, us.
+    timeout_us: u64,
+}
+
+impl Drain {
+    /// A drain of these sessions, so many a second.
+    pub(super) fn new(sessions: VecDeque<Token>, per_second: u64, timeout_us: u64, now_us: u64) -> Self {
+        let (batch, pause_ns) = pace(per_second);
+        Self { phase: Phase::Batches, sessions, batch, pause_ns, batches: 0, began_us: now_us, timeout_us }
+    }
+
+    /// What is to be done at that time.
+    pub(super) fn step(&mut self, now_us: u64, left: &Left<'_>) -> Step {
         loop {
-            tokio::select! {
-                drained = &mut draining => return drained,
-                Some(letter) = letters.recv() => {
-                    self.read_letter(letter);
+            match self.phase {
+                Phase::Batches => {
+                    if self.sessions.is_empty() {
+                        (self.phase, self.began_us) = (Phase::Emptying, now_us);
+                        continue;
+                    }
+                    let next_us = self.began_us.saturating_add(self.batches.saturating_mul(self.pause_ns) / 1_000);
+                    if now_us < next_us {
+                        return Step::Wait(next_us);
+                    }
+                    self.batches += 1;
+                    let batch = self.batch.min(self.sessions.len());
+                    return Step::Sessions(self.sessions.drain(..batch).collect());
                 }
+                Phase::Emptying => {
+                    let until_us = self.emptied_until_us();
+                    if !left.has_sessions && left.unanswered == 0 {
+                        self.phase = Phase::Farewell(until_us.min(now_us.saturating_add(FAREWELL_US)));
+                    } else if now_us < until_us {
+                        return Step::Wait(until_us.min(now_us + LOOK_US));
+                    } else {
+                        self.settle(now_us);
+                    }
+                }
+                Phase::Farewell(until_us) => {
+                    if left.has_unheard && now_us < until_us {
+                        return Step::Wait(until_us.min(now_us + LOOK_US));
+                    }
+                    self.settle(now_us);
+                }
+                Phase::Settling { until_us, rounds, barrier } => {
+                    let is_reached = match barrier {
+                        None => left.is_settled,
+                        Some(number) => left.barriers.has_returned(number),
+                    };
+                    match (is_reached, barrier) {
+                        (true, None) => return Step::Barrier,
+                        (true, Some(_)) if rounds > 1 => {
+                            self.phase = Phase::Settling { until_us, rounds: rounds - 1, barrier: None };
+                        }
+                        (true, Some(_)) => self.phase = Phase::Over,
+                        (false, _) if now_us < until_us => return Step::Wait(until_us.min(now_us + LOOK_US)),
+                        (false, _) => self.phase = Phase::Over,
+                    }
+                }
+                Phase::Over => return Step::Over,
             }
         }
     }
 
-    pub(super) async fn drain(self: Rc<Self>, per_second: u64) -> Drained {
-        self.drain_ports();
-        let (batch, pause) = drain_pace(per_second);
-        let mut pace = interval(pause);
-        let mut connections = self.connections();
-        connections.retain(|connection| connection.state.borrow().session.ending().is_none());
-        for batch in connections.chunks(batch) {
-            pace.tick().await;
-            for connection in batch {
-                self.act(connection, |state, ctx| state.session.drain(ctx));
+    /// Notes the number of the barrier that was sent; `None`: the queue of commands has none.
+    pub(super) fn note_barrier(&mut self, number: Option<u64>) {
+        self.phase = match self.phase {
+            Phase::Settling { until_us, rounds, .. } if number.is_some() => {
+                Phase::Settling { until_us, rounds, barrier: number }
             }
-        }
-        let emptied = async {
-            let mut look = interval(LOOK);
-            while self.slots.borrow().iter().next().is_some() || self.unanswered() > 0 {
-                look.tick().await;
-            }
-            self.say_farewell().await;
+            _ => Phase::Over,
         };
-        let (begin, drain_timeout) = (Instant::now(), self.settings.drain_timeout);
-        let _late = timeout(drain_timeout - SETTLE_TIMEOUT.min(drain_timeout / 4), emptied).await;
-        let left = drain_timeout.saturating_sub(begin.elapsed());
-        let _late = timeout(left.min(SETTLE_TIMEOUT), self.settle_commands()).await;
-        let left = self.connections();
-        let unacknowledged: usize = left.iter().map(|connection| connection.state.borrow().session.in_flight()).sum();
-        self.close_ports();
-        Drained { unacknowledged: unacknowledged + self.unanswered() }
+    }
+
+    /// Until when sessions and answers may take, us: a part of the time is left for commands and outcomes.
+    fn emptied_until_us(&self) -> u64 {
+        self.began_us.saturating_add(self.timeout_us - SETTLE_US.min(self.timeout_us / 4))
+    }
+
+    fn settle(&mut self, now_us: u64) {
+        let left_us = self.began_us.saturating_add(self.timeout_us).saturating_sub(now_us);
+        let until_us = now_us.saturating_add(left_us.min(SETTLE_US));
+        self.phase = Phase::Settling { until_us, rounds: SETTLE_ROUNDS, barrier: None };
     }
 }
 
-/// Sessions of one batch of a drain, and the pause from one batch to the next.
-fn drain_pace(per_second: u64) -> (usize, Duration) {
+/// Sessions of one batch of a drain, and the pause from one batch to the next, ns.
+fn pace(per_second: u64) -> (usize, u64) {
     let per_second = per_second.max(1);
-    let batch = per_second.div_ceil(DRAIN_BATCHES_PER_SECOND);
-    (usize::try_from(batch).unwrap_or(usize::MAX), Duration::from_nanos(1_000_000_000 * batch / per_second))
+    let batch = per_second.div_ceil(BATCHES_PER_SECOND);
+    (usize::try_from(batch).unwrap_or(usize::MAX), 1_000_000_000 * batch / per_second)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn session(slot: u32) -> Token {
+        Token { slot, generation: 0, sequence: 0 }
+    }
+
+    /// The state in which nothing is left.
+    fn nothing(barriers: &Barriers) -> Left<'_> {
+        Left { has_sessions: false, unanswered: 0, has_unheard: false, is_settled: true, barriers }
+    }
+
     #[test]
     fn a_drain_keeps_the_rate_that_was_asked_for_and_makes_at_most_20_batches_a_second() {
         for per_second in [1, 2, 19, 20, 21, 30, 39, 40, 41, 333, 1_000, 1_019, 10_000_000] {
-            let (batch, pause) = drain_pace(per_second);
-            let rate = batch as f64 / pause.as_secs_f64();
+            let (batch, pause_ns) = pace(per_second);
+            let rate = batch as f64 * 1e9 / pause_ns as f64;
             assert!((rate / per_second as f64 - 1.0).abs() < 0.001, "{rate} a second instead of {per_second}");
-            assert!(pause >= Duration::from_millis(47), "{per_second}: a batch each {pause:?}");
+            assert!(pause_ns >= 47_000_000, "{per_second}: a batch each {pause_ns} ns");
         }
-        assert_eq!(drain_pace(0), drain_pace(1));
+        assert_eq!(pace(0), pace(1));
+    }
+
+    #[test]
+    fn batches_come_at_their_times_and_all_that_are_due_at_once() {
+        let mut drain = Drain::new((0..9).map(session).collect(), 40, 1_000_000, 500_000);
+        let barriers = Barriers::default();
+        let left = Left { has_sessions: true, ..nothing(&barriers) };
+        assert_eq!(drain.step(500_000, &left), Step::Sessions(vec![session(0), session(1)]));
+        assert_eq!(drain.step(500_000, &left), Step::Wait(550_000));
+        assert_eq!(drain.step(605_000, &left), Step::Sessions(vec![session(2), session(3)]));
+        assert_eq!(drain.step(605_000, &left), Step::Sessions(vec![session(4), session(5)]));
+        assert_eq!(drain.step(605_000, &left), Step::Wait(650_000));
+        assert_eq!(drain.step(700_000, &left), Step::Sessions(vec![session(6), session(7)]));
+        assert_eq!(drain.step(700_000, &left), Step::Sessions(vec![session(8)]));
+        assert_eq!(drain.step(700_000, &left), Step::Wait(700_000 + LOOK_US), "now it waits for records");
+    }
+
+    #[test]
+    fn a_drain_without_anything_left_ends_behind_two_barriers_or_at_once_without_any() {
+        let mut barriers = Barriers::default();
+        let mut drain = Drain::new(VecDeque::new(), 1, 10_000_000, 0);
+        for _ in 0..SETTLE_ROUNDS {
+            assert_eq!(drain.step(0, &nothing(&barriers)), Step::Barrier);
+            let number = barriers.send();
+            drain.note_barrier(Some(number));
+            assert_eq!(drain.step(0, &nothing(&barriers)), Step::Wait(LOOK_US));
+            barriers.note_returned(number);
+            let left = Left { is_settled: false, ..nothing(&barriers) };
+            if number == 1 {
+                assert_eq!(drain.step(0, &left), Step::Wait(LOOK_US), "outcomes are on their way");
+            } else {
+                assert_eq!(drain.step(0, &left), Step::Over);
+            }
+        }
+        let mut without = Drain::new(VecDeque::new(), 1, 10_000_000, 0);
+        assert_eq!(without.step(0, &nothing(&barriers)), Step::Barrier);
+        without.note_barrier(None);
+        assert_eq!(without.step(0, &nothing(&barriers)), Step::Over);
+    }
+
+    #[test]
+    fn each_part_of_a_drain_has_its_time() {
+        let barriers = Barriers::default();
+        let stuck = Left { has_sessions: true, is_settled: false, ..nothing(&barriers) };
+        let mut drain = Drain::new(VecDeque::new(), 1, 10_000_000, 0);
+        assert_eq!(drain.step(0, &stuck), Step::Wait(LOOK_US));
+        assert_eq!(drain.step(7_999_999, &stuck), Step::Wait(8_000_000));
+        assert_eq!(drain.step(8_000_000, &stuck), Step::Wait(8_000_000 + LOOK_US), "the last part of it");
+        assert_eq!(drain.step(10_000_000, &stuck), Step::Over);
+
+        let unheard = Left { has_unheard: true, is_settled: false, ..nothing(&barriers) };
+        let mut drain = Drain::new(VecDeque::new(), 1, 10_000_000, 0);
+        assert_eq!(drain.step(1_000, &Left { unanswered: 1, ..unheard }), Step::Wait(1_000 + LOOK_US));
+        assert_eq!(drain.step(2_000, &unheard), Step::Wait(2_000 + LOOK_US));
+        assert_eq!(drain.step(2_000 + FAREWELL_US, &unheard), Step::Wait(2_000 + FAREWELL_US + LOOK_US));
+        assert_eq!(drain.step(2_000 + FAREWELL_US + SETTLE_US, &unheard), Step::Over);
+
+        let mut drain = Drain::new(VecDeque::new(), 1, 4_000_000, 0);
+        assert_eq!(drain.step(0, &stuck), Step::Wait(LOOK_US));
+        assert_eq!(drain.step(2_999_999, &stuck), Step::Wait(3_000_000), "a quarter is for the commands");
+        assert_eq!(Drain::new(VecDeque::new(), 1, 0, 5).step(5, &stuck), Step::Over);
     }
 }

@@ -9,7 +9,7 @@ use crate::session::coap::PeerKey;
 use crate::transport::dtls::engine::{Engine, Progress};
 use crate::transport::dtls::flight::{Flight, Unfit};
 use crate::transport::dtls::hello::Hello;
-use crate::transport::port::Handshake;
+use crate::transport::traits::Handshake;
 
 impl Sessions {
     pub(super) fn hello(&mut self, now: Now, from: SocketAddr, place: Place, hello: &Hello<'_>) {

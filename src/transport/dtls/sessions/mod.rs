@@ -21,7 +21,7 @@ use crate::protocol::network::Network;
 use crate::protocol::shares::Rate;
 use crate::session::coap::{Outbox, PeerKey};
 use crate::transport::gate::{Bucket, Gate};
-use crate::transport::port::Handshake;
+use crate::transport::traits::Handshake;
 
 /// Where the place of a session ends in its number; above it stands a count, so no number comes twice.
 const PLACE_BITS: u32 = 24;

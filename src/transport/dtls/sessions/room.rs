@@ -6,7 +6,7 @@ use super::{PLACE_BITS, Sessions, place_of};
 use crate::protocol::limit::Now;
 use crate::protocol::network::Network;
 use crate::session::coap::PeerKey;
-use crate::transport::port::Handshake;
+use crate::transport::traits::Handshake;
 
 /// Age at which a handshake makes room for another one when too many are half open. A good one takes a few round trips.
 const YIELD_US: u64 = 5_000_000;

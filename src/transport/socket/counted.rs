@@ -13,7 +13,7 @@ use crate::transport::traffic::Traffic;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Wire {
+pub struct CountedStream {
     socket: TcpStream,
     /// What was read behind the header of a proxy, and is to be read first.
     early: Vec<u8>,
@@ -22,7 +22,7 @@ pub struct Wire {
     traffic: Rc<Traffic>,
 }
 
-impl Wire {
+impl CountedStream {
     /// A connection of which that was read already. `traffic` counts its bytes, but not those.
     pub fn new(socket: TcpStream, early: Vec<u8>, traffic: Rc<Traffic>) -> Self {
         Self { socket, early, allowance: usize::MAX, traffic }
@@ -84,7 +84,7 @@ impl Wire {
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for CountedStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.allowance == usize::MAX {
@@ -100,7 +100,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for CountedStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         Pin::new(&mut this.socket).poll_write(cx, bytes).map_ok(|written| this.count_sent(written))

@@ -1,9 +1,9 @@
-//! What a device is connected by: TCP or TLS, with or without WebSocket.
+//! The connection of a device: TCP or TLS, with or without WebSocket.
 
+mod counted;
 mod counters;
 mod stream;
 mod websocket;
-mod wire;
 
 use std::io;
 use std::pin::Pin;
@@ -11,10 +11,10 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite as _, ReadBuf};
 
+pub use counted::CountedStream;
 pub use counters::Counters;
 pub use stream::Stream;
 pub use websocket::WebSocket;
-pub use wire::Wire;
 
 /// See the module.
 #[derive(Debug)]
@@ -25,10 +25,33 @@ pub enum Socket {
     WebSocket(Box<WebSocket>),
 }
 
-impl Socket {
-    /// Writes without waiting; 0 when nothing is taken at the moment. Of what was taken some may still wait: see
-    /// [`Socket::has_unsent`].
-    pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+/// The writing side of a connection, as far as a session's output needs it. Nothing here waits.
+pub trait ByteStream {
+    /// Writes; 0 when nothing is taken at the moment. Some of what was taken may still wait: see
+    /// [`ByteStream::has_unsent`].
+    ///
+    /// # Errors
+    /// The connection is broken.
+    fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Whether bytes were taken that the system does not have yet: they must be flushed. Never with plain TCP.
+    fn has_unsent(&self) -> bool {
+        false
+    }
+
+    /// Bytes that wait here, as far as is known.
+    fn held_bytes(&self) -> usize {
+        0
+    }
+
+    /// Counters of the system for the TCP connection below; `None` where there are none.
+    fn counters(&self) -> Option<Counters> {
+        None
+    }
+}
+
+impl ByteStream for Socket {
+    fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Socket::Bare(stream) => stream.try_write(bytes),
             Socket::WebSocket(socket) => match socket.poll_write(&mut Context::from_waker(Waker::noop()), bytes) {
@@ -38,31 +61,29 @@ impl Socket {
         }
     }
 
-    /// Whether bytes were taken that the system does not have yet: [`Socket::poll_flush`] must be called until it is
-    /// ready. Never with plain TCP.
-    pub fn has_unsent(&self) -> bool {
+    fn has_unsent(&self) -> bool {
         match self {
             Socket::Bare(stream) => stream.has_unsent(),
             Socket::WebSocket(socket) => socket.has_unsent(),
         }
     }
 
-    /// Bytes that wait here, as far as is known.
-    pub fn held_bytes(&self) -> usize {
+    fn held_bytes(&self) -> usize {
         match self {
             Socket::Bare(_) => 0,
             Socket::WebSocket(socket) => socket.held_bytes(),
         }
     }
 
-    /// What the system counts of the connection below all; `None` where it does not tell.
-    pub fn counters(&self) -> Option<Counters> {
+    fn counters(&self) -> Option<Counters> {
         match self {
-            Socket::Bare(stream) => stream.wire().counters(),
-            Socket::WebSocket(socket) => socket.stream().wire().counters(),
+            Socket::Bare(stream) => stream.tcp().counters(),
+            Socket::WebSocket(socket) => socket.stream().tcp().counters(),
         }
     }
+}
 
+impl Socket {
     /// The certificate that the client showed, in DER.
     pub fn client_certificate(&self) -> Option<&[u8]> {
         match self {
@@ -106,8 +127,8 @@ impl Socket {
     /// Takes what the client still sends until it says that nothing follows; nobody looks at it.
     pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Socket::Bare(stream) => stream.wire_mut().poll_end(cx),
-            Socket::WebSocket(socket) => socket.stream_mut().wire_mut().poll_end(cx),
+            Socket::Bare(stream) => stream.tcp_mut().poll_end(cx),
+            Socket::WebSocket(socket) => socket.stream_mut().tcp_mut().poll_end(cx),
         }
     }
 }

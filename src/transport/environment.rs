@@ -1,9 +1,8 @@
-//! What the sessions of one worker share.
+//! The surroundings of a worker's sessions: what each of them is lent with every call.
 
 use std::sync::Arc;
 
-use super::clock::Clock;
-use super::port::{Meter, Registry};
+use super::traits::{Meter, Registry};
 use crate::protocol::child::{Child, Children};
 use crate::protocol::command::MessageIds;
 use crate::protocol::downlink::Downlink;
@@ -12,40 +11,36 @@ use crate::protocol::limit::{Limits, Load, Now};
 use crate::protocol::uplink::Uplink;
 use crate::session::mqtt::{Context, Event, Observer};
 
-/// Lent to a session with every call.
-pub struct Core {
+/// See the module.
+pub struct Environment {
     /// Bounds of each session.
     pub limits: Limits,
-    /// What the sessions hold together.
+    /// Memory that the sessions hold together.
     pub load: Load,
-    /// Makes envelopes.
+    /// Maker of envelopes.
     pub encoder: Encoder,
-    /// Where records go.
+    /// Destination of records.
     pub uplink: Box<dyn Uplink>,
-    /// Where outcomes go.
+    /// Destination of outcomes.
     pub downlink: Box<dyn Downlink>,
-    /// Where credentials come from.
+    /// Source of credentials.
     pub registry: Arc<dyn Registry>,
-    /// Counts and logs.
+    /// Counters and log.
     pub meter: Box<dyn Meter>,
-    /// The worker's clocks.
-    pub clock: Clock,
     /// The time of the batch of work under way, for what need not be exact: at most a tick old.
     pub latest: Now,
-    /// Gives ids to commands that have none.
+    /// Ids of commands that have none.
     pub message_ids: MessageIds,
 }
 
-impl Core {
-    /// The time at this moment, told to the encoder.
-    pub fn now(&mut self) -> Now {
-        let now = self.clock.now();
+impl Environment {
+    /// Sets the time of the batch of work that begins.
+    pub fn set_now(&mut self, now: Now) {
         self.encoder.set_now(now.unix_ms);
         self.latest = now;
-        now
     }
 
-    /// Runs `act` with a context for the session of that device; its words for the device are appended to `send`.
+    /// Runs `act` with a context for the session of that device; bytes for the device are appended to `send`.
     pub fn with<R>(
         &mut self,
         now: Now,
@@ -69,6 +64,11 @@ impl Core {
             message_ids: &mut self.message_ids,
         };
         act(&mut ctx)
+    }
+
+    /// Runs `act` with a context that belongs to no session.
+    pub fn without_session(&mut self, now: Now, act: impl FnOnce(&mut Context<'_>)) {
+        self.with(now, "", "", &mut Vec::new(), act);
     }
 }
 

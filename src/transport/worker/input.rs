@@ -1,6 +1,6 @@
 //! From bytes to packets: many packets of one read, and packets that no read holds whole.
 
-use crate::codec::mqtt::{self, Malformed};
+use crate::codec::mqtt;
 use crate::protocol::limit::Limits;
 use crate::session::mqtt::{Context, Ending, Session};
 use crate::transport::turn::TURN_BYTES;
@@ -150,22 +150,5 @@ pub fn answer_pings(input: &mut Vec<u8>, session: &mut Session, ctx: &mut Contex
     }
     if kept < at {
         input.drain(kept..at);
-    }
-}
-
-/// Bytes that the CONNECT at the front needs; 0 when that is not known yet.
-pub fn connect_bytes(bytes: &[u8]) -> usize {
-    mqtt::frame(bytes).ok().flatten().map_or(0, |frame| frame.total_bytes())
-}
-
-/// Whether the bytes so far could still become a CONNECT within the limit.
-pub fn connect_frame(bytes: &[u8], limits: &Limits) -> Result<Option<mqtt::Frame>, Malformed> {
-    if bytes.first().is_some_and(|&first_byte| first_byte >> 4 != 1) {
-        return Err(Malformed::PacketType);
-    }
-    match mqtt::frame(bytes)? {
-        Some(frame) if frame.total_bytes() > limits.packet_bytes => Err(Malformed::Body),
-        Some(frame) if frame.total_bytes() <= bytes.len() => Ok(Some(frame)),
-        _ => Ok(None),
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! [`Session::heard`]: crate::session::mqtt::Session::heard
 
-use super::socket::Counters;
+use crate::transport::socket::Counters;
 
 /// See the module.
 #[derive(Debug, Default)]

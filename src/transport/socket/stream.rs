@@ -7,15 +7,15 @@ use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
-use super::wire::Wire;
+use super::counted::CountedStream;
 
 /// See the module.
 #[derive(Debug)]
 pub enum Stream {
     /// Plain TCP.
-    Tcp(Wire),
+    Tcp(CountedStream),
     /// TLS over TCP.
-    Tls(Box<TlsStream<Wire>>),
+    Tls(Box<TlsStream<CountedStream>>),
 }
 
 impl Stream {
@@ -23,7 +23,7 @@ impl Stream {
     /// [`Stream::has_unsent`].
     pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Stream::Tcp(wire) => match wire.try_write(bytes) {
+            Stream::Tcp(tcp) => match tcp.try_write(bytes) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
                 other => other,
             },
@@ -46,17 +46,17 @@ impl Stream {
     }
 
     /// What is below all.
-    pub fn wire(&self) -> &Wire {
+    pub fn tcp(&self) -> &CountedStream {
         match self {
-            Stream::Tcp(wire) => wire,
+            Stream::Tcp(tcp) => tcp,
             Stream::Tls(tls) => tls.get_ref().0,
         }
     }
 
     /// What is below all.
-    pub fn wire_mut(&mut self) -> &mut Wire {
+    pub fn tcp_mut(&mut self) -> &mut CountedStream {
         match self {
-            Stream::Tcp(wire) => wire,
+            Stream::Tcp(tcp) => tcp,
             Stream::Tls(tls) => tls.get_mut().0,
         }
     }
@@ -73,7 +73,7 @@ impl Stream {
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Stream::Tcp(wire) => Pin::new(wire).poll_read(cx, buffer),
+            Stream::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buffer),
             Stream::Tls(tls) => Pin::new(tls).poll_read(cx, buffer),
         }
     }
@@ -82,7 +82,7 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Stream::Tcp(wire) => Pin::new(wire).poll_write(cx, bytes),
+            Stream::Tcp(tcp) => Pin::new(tcp).poll_write(cx, bytes),
             Stream::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
         }
     }
@@ -93,7 +93,7 @@ impl AsyncWrite for Stream {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Stream::Tcp(wire) => Pin::new(wire).poll_write_vectored(cx, parts),
+            Stream::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, parts),
             Stream::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, parts),
         }
     }
@@ -104,14 +104,14 @@ impl AsyncWrite for Stream {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Stream::Tcp(wire) => Pin::new(wire).poll_flush(cx),
+            Stream::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
             Stream::Tls(tls) => Pin::new(tls).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Stream::Tcp(wire) => Pin::new(wire).poll_shutdown(cx),
+            Stream::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Stream::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
         }
     }

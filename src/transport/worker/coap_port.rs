@@ -1,0 +1,178 @@
+//! One port of CoAP without its UDP socket: the endpoint, the DTLS sessions below it, and the datagrams to be sent.
+
+use std::net::SocketAddr;
+
+use crate::protocol::limit::Now;
+use crate::protocol::network::{Network, Protocol, Source};
+use crate::protocol::uplink::Availability;
+use crate::session::coap::{Context, Endpoint, Event, Observer, Outbox, Parked, PeerKey};
+use crate::transport::dtls::Sessions;
+use crate::transport::environment::Environment;
+use crate::transport::traffic::Traffic;
+use crate::transport::traits::{Meter, Peers};
+
+/// See the module.
+#[derive(Debug)]
+pub struct CoapPort {
+    pub(super) endpoint: Endpoint,
+    outbox: Outbox,
+    /// `None` on a port without DTLS.
+    sessions: Option<Sessions>,
+    /// Sessions over which a device has authenticated since [`CoapPort::send`].
+    proven: Vec<PeerKey>,
+    /// Bytes of datagrams.
+    traffic: Traffic,
+}
+
+/// Numbers of all ports of a worker.
+#[derive(Debug, Default)]
+pub(super) struct PortTotals {
+    pub(super) peers: Peers,
+    pub(super) plain: Traffic,
+    pub(super) secured: Traffic,
+}
+
+impl CoapPort {
+    /// A port; with `sessions` its datagrams are DTLS.
+    pub fn new(endpoint: Endpoint, sessions: Option<Sessions>) -> Self {
+        Self { endpoint, outbox: Outbox::default(), sessions, proven: Vec::new(), traffic: Traffic::default() }
+    }
+
+    /// Runs `act` with everything that an endpoint needs.
+    pub(super) fn with<R>(
+        &mut self,
+        environment: &mut Environment,
+        now: Now,
+        queue: Availability,
+        act: impl FnOnce(&mut Endpoint, &mut Context<'_>) -> R,
+    ) -> R {
+        let registry = environment.registry.clone();
+        let mut observer = PortObserver { meter: &mut *environment.meter, proven: &mut self.proven };
+        let mut ctx = Context {
+            now,
+            limits: &environment.limits,
+            load: &mut environment.load,
+            encoder: &mut environment.encoder,
+            uplink: &mut *environment.uplink,
+            queue,
+            children: &*registry,
+            observer: &mut observer,
+            send: &mut self.outbox,
+        };
+        act(&mut self.endpoint, &mut ctx)
+    }
+
+    /// Takes a datagram in. Requests whose devices are to be looked up are added to `parked`.
+    pub(super) fn take(
+        &mut self,
+        environment: &mut Environment,
+        (now, queue): (Now, Availability),
+        from: SocketAddr,
+        datagram: &[u8],
+        parked: &mut Vec<(Parked, Source)>,
+    ) {
+        self.traffic.note_received(datagram.len());
+        let network = Network::of(from.ip());
+        // The sessions are moved out, so that what they decrypt can be lent to the endpoint.
+        let Some(mut sessions) = self.sessions.take() else {
+            let (peer, source) = (PeerKey::Address(from), Source { protocol: Protocol::Coap, network });
+            let begun = self.with(environment, now, queue, |endpoint, ctx| endpoint.feed(peer, datagram, ctx));
+            parked.extend(begun.map(|parked| (parked, source)));
+            return;
+        };
+        let source = Source { protocol: Protocol::Dtls, network };
+        sessions.feed(now, from, datagram);
+        self.with(environment, now, queue, |endpoint, ctx| {
+            for (peer, plain) in sessions.received().iter() {
+                parked.extend(endpoint.feed(peer, plain, ctx).map(|parked| (parked, source)));
+            }
+            for peer in sessions.take_ended() {
+                endpoint.forget(peer, ctx);
+            }
+        });
+        sessions.clear_received();
+        self.sessions = Some(sessions);
+    }
+
+    /// Looks at the deadlines of sessions and requests, and adds its numbers to those of the other ports.
+    pub(super) fn tick(
+        &mut self,
+        environment: &mut Environment,
+        now: Now,
+        queue: Availability,
+        totals: &mut PortTotals,
+    ) {
+        let mut sessions = self.sessions.take();
+        let ended = sessions.as_mut().map(|sessions| {
+            sessions.tick(now);
+            sessions.take_ended()
+        });
+        self.with(environment, now, queue, |endpoint, ctx| {
+            for peer in ended.into_iter().flatten() {
+                endpoint.forget(peer, ctx);
+            }
+            endpoint.tick(ctx);
+        });
+        match &sessions {
+            Some(sessions) => {
+                totals.secured.add(&self.traffic);
+                totals.peers.sessions += sessions.open();
+                totals.peers.handshakes += sessions.half_open();
+            }
+            None => {
+                totals.plain.add(&self.traffic);
+                totals.peers.addresses += self.endpoint.held().peers;
+            }
+        }
+        self.sessions = sessions;
+    }
+
+    /// Tells the peers of DTLS sessions that they end, so that they begin anew elsewhere without a time-out.
+    pub(super) fn close(&mut self) {
+        if let Some(sessions) = &mut self.sessions {
+            sessions.close();
+        }
+    }
+
+    /// Sends what was left for peers by `send`, which gives the number of bytes that the socket took. A datagram that it
+    /// does not take is lost, as it may be on the way: the message layer repeats what matters.
+    pub(super) fn send(&mut self, environment: &mut Environment, mut send: impl FnMut(SocketAddr, &[u8]) -> usize) {
+        let traffic = &self.traffic;
+        let mut send = |peer: PeerKey, datagram: &[u8]| {
+            if let PeerKey::Address(address) = peer {
+                traffic.note_sent(send(address, datagram));
+            }
+        };
+        match &mut self.sessions {
+            None => self.outbox.iter().for_each(|(peer, datagram)| send(peer, datagram)),
+            Some(sessions) => {
+                for (peer, datagram) in self.outbox.iter() {
+                    sessions.send(peer, datagram);
+                }
+                for peer in self.proven.drain(..) {
+                    sessions.prove(environment.latest, peer);
+                }
+                sessions.sent().iter().for_each(|(peer, datagram)| send(peer, datagram));
+                sessions.clear_sent();
+                for (peer, outcome) in sessions.take_outcomes() {
+                    environment.meter.handshake(peer, outcome);
+                }
+            }
+        }
+        self.outbox.clear();
+    }
+}
+
+struct PortObserver<'a> {
+    meter: &'a mut dyn Meter,
+    proven: &'a mut Vec<PeerKey>,
+}
+
+impl Observer for PortObserver<'_> {
+    fn event(&mut self, peer: PeerKey, device: &str, event: Event<'_>) {
+        if matches!(event, Event::Granted | Event::Vouched) {
+            self.proven.push(peer);
+        }
+        self.meter.coap(peer, device, event);
+    }
+}

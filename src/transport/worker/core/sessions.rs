@@ -1,0 +1,279 @@
+//! Sessions from their CONNECT to the end of their connection, and the bytes in between.
+
+use std::task::{Poll, Waker};
+
+use super::WorkerCore;
+use crate::protocol::auth::Refusal;
+use crate::protocol::limit::Now;
+use crate::protocol::uplink::Token;
+use crate::replica::claim::Word;
+use crate::replica::{Entered, Entry};
+use crate::session::mqtt::{Ending, Opening, Session};
+use crate::transport::environment::Environment;
+use crate::transport::socket::ByteStream;
+use crate::transport::traits::{Identity, Refused, Way};
+use crate::transport::worker::connection::{Connection, Progress, Readiness, State, will_charge};
+use crate::transport::worker::input::{self, Fed};
+use crate::transport::worker::starting::{Connect, StartingSession};
+
+/// Number of bytes that were taken in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TakenIn {
+    /// The bytes.
+    pub bytes: usize,
+    /// Whether there is more, which must wait until others had their turn.
+    pub is_cut: bool,
+}
+
+impl<S: ByteStream> WorkerCore<S> {
+    /// Makes the device's session the one that this CONNECT asks for, which gets a slot and an id; the older one ends. The
+    /// interest in the device's commands is declared. [`WorkerCore::begin`] must follow, whatever happens meanwhile.
+    ///
+    /// # Errors
+    /// Why there is no session.
+    pub fn claim(&mut self, now: Now, connect: Connect) -> Result<Token, Refused> {
+        let will_bytes = connect.will.as_ref().map_or(0, |will| will.topic.len() + will.payload.len());
+        let will_room = match will_charge(will_bytes) {
+            0 => None,
+            bytes => match self.starting.take_will_room(connect.network, bytes) {
+                None => return Err(Refused::ConnectionLimit),
+                room => room,
+            },
+        };
+        self.environment.set_now(now);
+        let session = self.connections.slots.reserve();
+        let id = self.starting.next_id(now.unix_ms);
+        if let Err(reason) = self.enter(now, session, &connect, &id) {
+            self.connections.slots.release(session);
+            return Err(reason);
+        }
+        let Identity { product, children, .. } = &connect.identity;
+        let mut addresses = vec![(product.clone(), connect.device.clone())];
+        addresses.extend(children.iter().map(|child| (child.product.clone(), child.id.clone())));
+        self.starting.add(session, connect, id, will_room);
+        self.environment.downlink.attach(session, &addresses);
+        Ok(session)
+    }
+
+    /// Puts the session into the directory, and ends the one that it replaces.
+    fn enter(&mut self, now: Now, session: Token, connect: &Connect, id: &str) -> Result<(), Refused> {
+        let Connect { device, identity, peer, .. } = connect;
+        let index = self.replica.index;
+        let entry = Entry {
+            worker: index,
+            token: session,
+            product: identity.product.clone(),
+            session: id.into(),
+            peer: peer.clone(),
+            connected_ms: now.unix_ms,
+            since: 0,
+            replaces: false,
+        };
+        let older = match self.replica.directory.enter(device.clone(), entry, now) {
+            Entered::Fresh => None,
+            Entered::TookOver(older) => Some(older),
+            Entered::ReconnectsTooOften => return Err(Refused::ReconnectLimit),
+            Entered::TakenOverTooOften { is_first } => {
+                if is_first {
+                    self.replica.say(Word::Refused, device, id);
+                }
+                return Err(Refused::TakeoverLimit);
+            }
+        };
+        let is_permitted = self.environment.registry.permits(device.as_str(), identity);
+        if let Some(older) = &older {
+            // Without a session to follow it the older one does not give way, it is ended, and says so.
+            let ending = if is_permitted { Ending::TakenOver } else { Ending::Kicked };
+            self.environment.meter.took_over(device.as_str());
+            if older.worker == index {
+                self.end(now, older.token, ending);
+            } else {
+                self.replica.end_elsewhere(older, ending);
+            }
+        }
+        if !is_permitted {
+            self.replica.directory.remove(device, index, session, now.us);
+            return Err(Refused::Identity(Refusal::Wrong));
+        }
+        self.replica.say(Word::Begun, device, id);
+        if older.is_some() {
+            self.replica.say(Word::Yielded, device, id);
+        }
+        Ok(())
+    }
+
+    /// Whether the session's interest in commands is in place; if not, the waker is told when it is.
+    pub fn poll_attached(&mut self, session: Token, waker: &Waker) -> Poll<()> {
+        self.starting.poll_attached(session, waker)
+    }
+
+    /// Begins a session that was claimed: its connection came by `kind` and writes to `socket`; `input` is what followed
+    /// the CONNECT. False: a newer CONNECT of the device came in between, and the connection is to be closed.
+    pub fn begin(&mut self, now: Now, session: Token, kind: Way, socket: S, input: Vec<u8>) -> bool {
+        let Some(starting) = self.starting.take(session) else { return false };
+        self.environment.set_now(now);
+        let StartingSession { connect, id, will_room, ending, commands, .. } = starting;
+        let Connect { device, identity, version, keep_alive_secs, will, peer, .. } = connect;
+        let Identity { product, children, .. } = identity;
+        let begins = self.replica.directory.holds(device.as_str(), self.replica.index, session);
+        if begins {
+            let Environment { meter, .. } = &mut self.environment;
+            meter.connected(kind, device.as_str(), &peer);
+            let opening = Opening {
+                slot: session.slot,
+                generation: session.generation,
+                product,
+                device: device.clone(),
+                id,
+                version,
+                keep_alive_secs,
+                will,
+                children,
+                peer: &peer,
+            };
+            let send = &mut self.connections.send;
+            let begun = self.environment.with(now, device.as_str(), &peer, send, |ctx| Session::start(opening, ctx));
+            let mut state = State::new(begun, socket, input);
+            if self.replica.directory.replaces(device.as_str(), session) {
+                state.session.replaces_another();
+            }
+            state.write(send);
+            state.keep_will_room(will_room);
+            state.charge_will(&mut self.environment.load);
+            self.connections.slots.fill(session, Box::new(Connection { token: session, device, peer, state }));
+        } else {
+            self.environment.downlink.detach(session);
+            self.connections.slots.release(session);
+        }
+        for (ticket, command) in commands.take(&mut self.environment.load) {
+            self.command_of(now, session, ticket, command);
+        }
+        if begins {
+            self.environment.uplink.flush();
+            if let Some(ending) = ending {
+                self.end(now, session, ending);
+            } else if self.replica.gate.is_draining() {
+                // The drain may have gone by the sessions that had not begun.
+                self.act_alone(now, session, |state, ctx| state.session.drain(ctx));
+            }
+        }
+        begins
+    }
+
+    /// Ends a session, if it is still there; one that is about to begin ends as soon as it has.
+    pub fn end(&mut self, now: Now, session: Token, ending: Ending) {
+        let ended = self.act_alone(now, session, |state, ctx| state.session.end(ending, ctx));
+        if ended.is_none() {
+            self.starting.end(session, ending);
+        }
+    }
+
+    /// Why a session has ended; `None`: it has not.
+    pub fn ending(&self, session: Token) -> Option<Ending> {
+        self.connections.slots.find(session)?.state.session.ending()
+    }
+
+    /// Takes in bytes that were read before and had to wait. The clock is read if there are any.
+    pub fn take_waiting(&mut self, now: impl FnOnce() -> Now, session: Token) -> TakenIn {
+        let Some(connection) = self.connections.slots.find_mut(session) else { return TakenIn::default() };
+        if connection.state.input.bytes.is_empty() {
+            return TakenIn::default();
+        }
+        let mut waiting = std::mem::take(&mut connection.state.input.bytes);
+        let fed = self.feed(now(), session, &waiting);
+        waiting.drain(..fed.used);
+        if waiting.len() <= waiting.capacity() / 2 {
+            waiting.shrink_to_fit();
+        }
+        if let Some(connection) = self.connections.slots.find_mut(session) {
+            connection.state.input.bytes = waiting;
+        }
+        self.charge(session, if fed.used > 0 { Progress::Made } else { Progress::None });
+        TakenIn { bytes: fed.used, is_cut: fed.is_cut }
+    }
+
+    /// Whether the connection may be read; if not, it is woken when it may. The clock is read if it was read until now.
+    pub fn may_read(&mut self, now: impl FnOnce() -> Now, session: Token) -> bool {
+        let Some(connection) = self.connections.slots.find_mut(session) else { return true };
+        let readiness = connection.state.look_at_session(&self.environment.limits, &self.environment.load);
+        if readiness == Readiness::JustPaused {
+            self.pause(session);
+            self.act_alone(now(), session, |state, ctx| {
+                input::answer_pings(&mut state.input.bytes, &mut state.session, ctx);
+            });
+        }
+        readiness == Readiness::Readable
+    }
+
+    /// Number of bytes that the connection may read; `None`: it is woken when there is room.
+    pub fn reserve(&mut self, session: Token) -> Option<usize> {
+        let Environment { limits, load, latest, .. } = &mut self.environment;
+        let connection = self.connections.slots.find_mut(session)?;
+        let room = connection.state.reserve(limits, load, *latest);
+        if room.is_none() {
+            self.connections.paused.note_crowded(latest.us);
+            self.pause(session);
+        }
+        room
+    }
+
+    /// Takes in bytes that were read; what the session does not take waits. The clock is read if nothing waited before.
+    pub fn received(&mut self, now: impl FnOnce() -> Now, session: Token, bytes: &[u8]) -> TakenIn {
+        let Some(connection) = self.connections.slots.find_mut(session) else { return TakenIn::default() };
+        let input = &mut connection.state.input;
+        input.has_news = true;
+        if !input.bytes.is_empty() {
+            let len = input.bytes.len();
+            // Not twice as much, as a vector that grows by itself would take.
+            input.bytes.reserve_exact(input.needed.max(len + bytes.len()) - len);
+            input.bytes.extend_from_slice(bytes);
+            return TakenIn::default();
+        }
+        let fed = self.feed(now(), session, bytes);
+        if fed.used < bytes.len() {
+            if let Some(connection) = self.connections.slots.find_mut(session) {
+                connection.state.input.bytes = bytes[fed.used..].to_vec();
+            }
+            self.charge(session, Progress::Made);
+        }
+        TakenIn { bytes: fed.used, is_cut: fed.is_cut }
+    }
+
+    fn feed(&mut self, now: Now, session: Token, bytes: &[u8]) -> Fed {
+        let fed = self.act_alone(now, session, |state, ctx| {
+            if std::mem::take(&mut state.input.has_news) {
+                state.session.heard(ctx.now.us);
+            }
+            let fed = input::feed(bytes, &mut state.input.oversize, &mut state.session, ctx);
+            state.input.needed = fed.needed;
+            if fed.used > 0 {
+                state.release_reserved();
+            }
+            fed
+        });
+        // A connection has its slot until it is closed.
+        fed.unwrap_or(Fed { used: bytes.len(), needed: 0, is_cut: false })
+    }
+
+    /// Ends the session of a connection that is broken, or whose device has closed it.
+    pub fn lost(&mut self, now: Now, session: Token) {
+        self.act_alone(now, session, |state, ctx| state.session.end(Ending::ConnectionLost, ctx));
+    }
+
+    /// Notes that the connection of a session that has ended is closed. Its slot is given up once its records are stored.
+    pub fn closed(&mut self, now: Now, session: Token) {
+        if let Some(connection) = self.connections.slots.find_mut(session) {
+            connection.state.close();
+        }
+        self.charge(session, Progress::None);
+        self.settle(now, session);
+    }
+
+    /// Remembers a connection that is not read; it is woken when its session takes input again.
+    fn pause(&mut self, session: Token) {
+        let Some(connection) = self.connections.slots.find_mut(session) else { return };
+        if connection.state.note_listed() {
+            self.connections.paused.add(session, self.environment.latest.us);
+        }
+    }
+}
