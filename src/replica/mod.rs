@@ -6,7 +6,6 @@
 pub mod claim;
 mod coordination;
 mod directory;
-mod freeze;
 #[cfg(feature = "bridge")]
 mod hand_over;
 mod late;
@@ -23,7 +22,6 @@ mod takeovers;
 pub use self::coordination::{ChannelEvent, ClaimChannel, coordinate};
 pub use self::coordination::{Coordination, Output, Report};
 pub use self::directory::{Directory, Entered, Entry};
-pub use self::freeze::Freeze;
 #[cfg(feature = "bridge")]
 pub use self::hand_over::{ForeignOutcome, HandOver, HandOverAnswer, HandOverRequest, HandOverSettings};
 #[cfg(feature = "bridge")]

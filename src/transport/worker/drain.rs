@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::barriers::Barriers;
+use super::suspension::Barriers;
 use crate::protocol::uplink::Token;
 
 /// How long the last commands and outcomes may take at the end, inside the time of the drain, us: of a drain that takes

@@ -4,7 +4,6 @@
 //! moves bytes. Four tasks share it besides those of the connections: receipts of the queue, commands, letters from the
 //! rest of the replica, and the tick that looks at deadlines.
 
-mod barriers;
 mod coap_port;
 mod connection;
 mod core;

@@ -163,7 +163,7 @@ impl<S: ByteStream> WorkerCore<S> {
         );
         self.replica.ask_for_claims();
         if !self.environment.downlink.fence(barrier) {
-            self.suspension.guard.commands_are_here(barrier);
+            self.suspension.guard.note_barrier(barrier);
         }
     }
 }

@@ -21,6 +21,8 @@ mod coap;
 mod commands;
 mod queue;
 mod sessions;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 
@@ -185,7 +187,7 @@ impl<S: ByteStream> WorkerCore<S> {
                 self.environment.downlink.reassert(session);
             }
             Mail::Reassert(_) => {}
-            Mail::CaughtUp { settled_us } => self.suspension.guard.claims_are_here(settled_us),
+            Mail::CaughtUp { settled_us } => self.suspension.guard.note_claims(settled_us),
             Mail::Drain { per_second } => self.start_drain(now, per_second),
         }
     }
@@ -321,21 +323,39 @@ impl<S: ByteStream> WorkerCore<S> {
         session: Token,
         act: impl FnOnce(&mut State<S>, &mut Context<'_>) -> R,
     ) -> Option<R> {
-        let connection = self.connections.slots.find_mut(session)?;
-        let result = connection.act(&mut self.environment, &mut self.connections.send, now, act);
-        self.settle(now, session);
+        let Self { environment, replica, connections, deadlines, .. } = self;
+        let connection = connections.slots.find_mut(session)?;
+        let result = connection.act(environment, &mut connections.send, now, act);
+        if connection.settle(environment, replica, deadlines, now) {
+            connections.slots.release(session);
+        }
         Some(result)
     }
 
-    /// Does what presence that came late and the end of a session ask for.
-    fn settle(&mut self, now: Now, session: Token) {
-        let Self { environment, replica, connections, deadlines, .. } = self;
-        let Some(connection) = connections.slots.find_mut(session) else { return };
-        let Connection { token, device, state, .. } = &mut **connection;
+    /// Tells the load what a connection holds beyond its free share.
+    pub fn charge(&mut self, session: Token, progress: Progress) {
+        let Environment { load, latest, .. } = &mut self.environment;
+        if let Some(connection) = self.connections.slots.find_mut(session) {
+            connection.state.charge(load, *latest, progress);
+        }
+    }
+}
+
+impl<S: ByteStream> Connection<S> {
+    /// Does what presence that came late and the end of a session ask for. True: nothing of it is left, and its slot is
+    /// to be given up.
+    fn settle(
+        &mut self,
+        environment: &mut Environment,
+        replica: &ReplicaHandle,
+        deadlines: &mut Deadlines,
+        now: Now,
+    ) -> bool {
+        let Self { token, device, state, .. } = self;
         if let Some(late) = state.session.take_late_presence() {
             replica.tell_late(device, *token, state.session.id(), late);
         }
-        let Some(ending) = state.session.ending() else { return };
+        let Some(ending) = state.session.ending() else { return false };
         if !state.is_retired {
             state.is_retired = true;
             state.charge_will(&mut environment.load);
@@ -355,18 +375,7 @@ impl<S: ByteStream> WorkerCore<S> {
             environment.downlink.detach(*token);
             state.wake();
         }
-        if state.is_closed && state.session.is_finished() {
-            let token = *token;
-            connections.slots.release(token);
-        }
-    }
-
-    /// Tells the load what a connection holds beyond its free share.
-    pub fn charge(&mut self, session: Token, progress: Progress) {
-        let Environment { load, latest, .. } = &mut self.environment;
-        if let Some(connection) = self.connections.slots.find_mut(session) {
-            connection.state.charge(load, *latest, progress);
-        }
+        state.is_closed && state.session.is_finished()
     }
 }
 

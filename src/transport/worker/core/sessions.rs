@@ -262,11 +262,13 @@ impl<S: ByteStream> WorkerCore<S> {
 
     /// Notes that the connection of a session that has ended is closed. Its slot is given up once its records are stored.
     pub fn closed(&mut self, now: Now, session: Token) {
-        if let Some(connection) = self.connections.slots.find_mut(session) {
-            connection.state.close();
+        let Self { environment, replica, connections, deadlines, .. } = self;
+        let Some(connection) = connections.slots.find_mut(session) else { return };
+        connection.state.close();
+        connection.state.charge(&mut environment.load, now, Progress::None);
+        if connection.settle(environment, replica, deadlines, now) {
+            connections.slots.release(session);
         }
-        self.charge(session, Progress::None);
-        self.settle(now, session);
     }
 
     /// Remembers a connection that is not read; it is woken when its session takes input again.

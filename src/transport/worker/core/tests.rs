@@ -1,0 +1,468 @@
+//! A worker's core and its surroundings; the test owns the clock.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::{Future, pending};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+
+use tokio::sync::mpsc;
+
+use super::{CoreSettings, DrainProgress, WorkerCore};
+use crate::codec::mqtt::Version;
+use crate::protocol::child::{Child, Children};
+use crate::protocol::command::{Command, MessageIds};
+use crate::protocol::downlink::{Code, Downlink, DownlinkEvent, Outcome, Recipient, Ticket};
+use crate::protocol::envelope::{Encoder, Mode};
+use crate::protocol::id::{DeviceId, ProductId};
+use crate::protocol::limit::{Limits, Load, Now};
+use crate::protocol::network::{Network, Source};
+use crate::protocol::uplink::{Addressing, Availability, Handover, Receipt, Record, Report, Token, Uplink};
+use crate::replica::{Directory, Mail, Mailbox, Notice};
+use crate::session::coap::{self, PeerKey};
+use crate::session::mqtt::{Ending, Event};
+use crate::transport::environment::Environment;
+use crate::transport::gate::{Gate, SocketBounds};
+use crate::transport::pauses::Pauses;
+use crate::transport::socket::ByteStream;
+use crate::transport::traffic::Traffic;
+use crate::transport::traits::{Handshake, Identity, Lookup, Meter, Peers, Refused, Registry, Way};
+use crate::transport::worker::drain::Drained;
+use crate::transport::worker::replica::ReplicaHandle;
+use crate::transport::worker::starting::Connect;
+
+const CONNACK: &[u8] = &[0x20, 2, 0, 0];
+
+/// Everything that left the core.
+#[derive(Default)]
+struct Outside {
+    published: VecDeque<(Token, String)>,
+    outcomes: Vec<(u64, Option<Code>)>,
+    detached: Vec<Token>,
+    barriers: Vec<u64>,
+    has_barriers: bool,
+    refuses: bool,
+}
+
+struct Handle(Rc<RefCell<Outside>>);
+
+impl Uplink for Handle {
+    fn publish(&mut self, token: Token, record: &Record) -> Handover {
+        let outside = &mut *self.0.borrow_mut();
+        if outside.refuses {
+            return Handover::Refused;
+        }
+        let envelope: serde_json::Value = serde_json::from_slice(&record.payload).expect("an envelope is JSON");
+        let name = envelope["type"].as_str().unwrap_or_default().trim_start_matches("org.jetlinks.").to_owned();
+        outside.published.push_back((token, name));
+        Handover::Taken
+    }
+
+    fn flush(&mut self) {}
+}
+
+impl Downlink for Handle {
+    fn attach(&mut self, _: Token, _: &[(ProductId, DeviceId)]) {}
+
+    fn detach(&mut self, token: Token) {
+        self.0.borrow_mut().detached.push(token);
+    }
+
+    fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
+        self.0.borrow_mut().outcomes.push((ticket.0, outcome.failure.map(|(code, _)| code)));
+    }
+
+    fn fence(&mut self, number: u64) -> bool {
+        let outside = &mut *self.0.borrow_mut();
+        outside.barriers.push(number);
+        outside.has_barriers
+    }
+}
+
+/// Permits everybody.
+struct FakeRegistry;
+
+impl Children for FakeRegistry {
+    fn child(&self, _: &str) -> Child {
+        Child::Unknown
+    }
+}
+
+impl Registry for FakeRegistry {
+    fn device<'a>(&'a self, _: &'a str, _: Source) -> Pin<Box<dyn Future<Output = Lookup> + 'a>> {
+        Box::pin(pending())
+    }
+
+    fn permits(&self, _: &str, _: &Identity) -> bool {
+        true
+    }
+}
+
+struct FakeMeter;
+
+impl Meter for FakeMeter {
+    fn opened(&mut self, _: Way) {}
+    fn closed(&mut self, _: Way, _: bool) {}
+    fn connected(&mut self, _: Way, _: &str, _: &str) {}
+    fn refused(&mut self, _: &str, _: &str, _: Refused) {}
+    fn took_over(&mut self, _: &str) {}
+    fn session(&mut self, _: &str, _: &str, _: Event<'_>) {}
+    fn reply_subject_refused(&mut self) {}
+    fn commands_lost(&mut self, _: u64) {}
+    fn load(&mut self, _: &Load, _: Availability, _: Availability) {}
+    fn coap(&mut self, _: PeerKey, _: &str, _: coap::Event<'_>) {}
+    fn handshake(&mut self, _: SocketAddr, _: Handshake) {}
+    fn peers(&mut self, _: &Peers) {}
+    fn mqtt_traffic(&mut self, _: Way, _: &Traffic) {}
+    fn coap_traffic(&mut self, _: &Traffic, _: &Traffic) {}
+    fn pauses(&mut self, _: Pauses) {}
+}
+
+/// The device's end of a connection.
+#[derive(Clone, Default)]
+struct Pipe(Rc<RefCell<Vec<u8>>>);
+
+impl ByteStream for Pipe {
+    fn try_write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.borrow_mut().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+}
+
+impl Pipe {
+    /// Bytes that the device got since the last call.
+    fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut self.0.borrow_mut())
+    }
+}
+
+struct Rig {
+    core: WorkerCore<Pipe>,
+    outside: Rc<RefCell<Outside>>,
+    now: Now,
+    notices: mpsc::UnboundedReceiver<Notice>,
+    letters: mpsc::UnboundedReceiver<Mail>,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let outside = Rc::new(RefCell::new(Outside { has_barriers: true, ..Outside::default() }));
+        let now = Now { unix_ms: 1_700_000_000_000, us: 1_000_000 };
+        let environment = Environment {
+            limits: Limits {
+                packet_bytes: 1024,
+                inflight_per_connection: 2,
+                inflight_bytes: 1 << 20,
+                ack_timeout_us: 10_000_000,
+                keep_alive_max_us: 1_200_000_000,
+                command_timeout_ms: 5_000,
+                command_timeout_max_ms: 600_000,
+                commands_per_device: 3,
+                commands: 100,
+            },
+            load: Load::default(),
+            encoder: Encoder::new(Mode::Structured, Addressing::Key, "replica1".to_owned(), 7),
+            uplink: Box::new(Handle(outside.clone())),
+            downlink: Box::new(Handle(outside.clone())),
+            registry: Arc::new(FakeRegistry),
+            meter: Box::new(FakeMeter),
+            latest: now,
+            message_ids: MessageIds::new(1024, 0, 1),
+        };
+        let (sender, notices) = mpsc::unbounded_channel();
+        let (mailbox, letters) = Mailbox::new();
+        let replica = ReplicaHandle {
+            index: 0,
+            directory: Arc::new(Directory::default()),
+            gate: Arc::new(Gate::new(100, SocketBounds::new(100))),
+            mailboxes: [mailbox].into(),
+            notices: Some(sender),
+        };
+        let settings = CoreSettings { heartbeat_us: None, drain_timeout_us: 10_000_000, seed: 7 };
+        let mut core = WorkerCore::new(&settings, environment, replica, Vec::new());
+        core.receipts(now, &mut Vec::new(), Report { availability: Availability::Ok, epoch: 1, wants_proof: false });
+        Self { core, outside, now, notices, letters }
+    }
+
+    fn claim(&mut self, device: &str) -> Token {
+        let connect = Connect {
+            device: DeviceId::new(device).expect("a valid id"),
+            identity: Identity {
+                product: ProductId::new("product1").expect("a valid id"),
+                secure_id: "".into(),
+                secure_key: "".into(),
+                enabled: true,
+                children: [].into(),
+            },
+            version: Version::V311,
+            keep_alive_secs: 60,
+            will: None,
+            network: Network::of([10, 0, 0, 1].into()),
+            peer: "10.0.0.1:40000".into(),
+        };
+        self.core.claim(self.now, connect).expect("it may have a session")
+    }
+
+    /// A session whose `online` is stored.
+    fn session(&mut self, device: &str) -> (Token, Pipe) {
+        let (session, pipe) = (self.claim(device), Pipe::default());
+        self.event(DownlinkEvent::Attached(session));
+        assert!(self.core.poll_attached(session, Waker::noop()).is_ready());
+        assert!(self.core.begin(self.now, session, Way::Tcp, pipe.clone(), Vec::new()));
+        assert_eq!(pipe.take(), CONNACK);
+        self.store_all();
+        (session, pipe)
+    }
+
+    fn event(&mut self, event: DownlinkEvent) {
+        self.core.command_events(self.now, &mut [event].into_iter());
+    }
+
+    fn command(&mut self, to: Recipient, ticket: u64) {
+        let command = Command::from_json(
+            br#"{"messageType":"READ_PROPERTY","productId":"product1","deviceId":"device1","messageId":"m1"}"#,
+        );
+        self.event(DownlinkEvent::Command { to, ticket: Some(Ticket(ticket)), command });
+    }
+
+    /// Reads from a device, as the shell does; the number of bytes that were taken in.
+    fn read(&mut self, session: Token, bytes: &[u8]) -> Option<usize> {
+        let now = self.now;
+        self.core.take_waiting(|| now, session);
+        if !self.core.may_read(|| now, session) {
+            return None;
+        }
+        let room = self.core.reserve(session)?;
+        Some(self.core.received(|| now, session, &bytes[..room.min(bytes.len())]).bytes)
+    }
+
+    fn report(&mut self, availability: Availability, epoch: u64, receipts: Vec<Receipt>) {
+        let mut receipts = receipts;
+        self.core.receipts(self.now, &mut receipts, Report { availability, epoch, wants_proof: false });
+    }
+
+    /// Stores everything that was published; the types of it.
+    fn store_all(&mut self) -> Vec<String> {
+        let published = std::mem::take(&mut self.outside.borrow_mut().published);
+        let (tokens, names): (Vec<_>, Vec<_>) = published.into_iter().unzip();
+        self.report(Availability::Ok, 1, tokens.into_iter().map(Receipt::Stored).collect());
+        names
+    }
+
+    /// Lets time pass in ticks.
+    fn pass(&mut self, ms: u64) {
+        for _ in 0..ms / 100 {
+            self.leap(100);
+        }
+    }
+
+    /// Lets time pass without a tick until its end.
+    fn leap(&mut self, ms: u64) {
+        self.now = Now { unix_ms: self.now.unix_ms + ms, us: self.now.us + ms * 1_000 };
+        self.core.tick(self.now);
+    }
+
+    fn outcomes(&self) -> Vec<(u64, Option<Code>)> {
+        std::mem::take(&mut self.outside.borrow_mut().outcomes)
+    }
+
+    fn drain(&mut self) -> Drained {
+        loop {
+            match self.core.drain_step(self.now) {
+                DrainProgress::Over(drained) => return drained,
+                DrainProgress::Continues { at_us } => {
+                    let us = at_us - self.now.us;
+                    self.now = Now { unix_ms: self.now.unix_ms + us / 1_000, us: at_us };
+                }
+            }
+            let barriers = std::mem::take(&mut self.outside.borrow_mut().barriers);
+            barriers.into_iter().for_each(|number| self.event(DownlinkEvent::Fenced(number)));
+            self.store_all();
+            let ended: Vec<Token> = self.core.sessions().collect();
+            for session in ended.into_iter().filter(|&session| self.core.ending(session).is_some()).collect::<Vec<_>>()
+            {
+                self.core.closed(self.now, session);
+            }
+        }
+    }
+}
+
+fn publish(device: &str, id: u8) -> Vec<u8> {
+    let (topic, body) = (format!("/product1/{device}/properties/report"), br#"{"properties":{"n":1}}"#);
+    let mut packet = vec![0x32, u8::try_from(2 + topic.len() + 2 + body.len()).expect("it is short")];
+    packet.extend([0, u8::try_from(topic.len()).expect("it is short")]);
+    packet.extend(topic.as_bytes());
+    packet.extend([0, id]);
+    packet.extend(body);
+    packet
+}
+
+#[test]
+fn a_message_is_acknowledged_when_the_queue_has_it_and_not_before() {
+    let mut rig = Rig::new();
+    let (session, pipe) = rig.session("device1");
+    let packet = publish("device1", 7);
+    assert_eq!(rig.read(session, &packet), Some(packet.len()));
+    assert_eq!(pipe.take(), b"");
+    assert_eq!(rig.store_all(), ["device.properties.report"]);
+    assert_eq!(pipe.take(), [0x40, 2, 0, 7]);
+}
+
+#[test]
+fn a_device_with_a_full_window_is_not_read_until_the_queue_answers() {
+    let mut rig = Rig::new();
+    let (session, pipe) = rig.session("device1");
+    let packets = [publish("device1", 1), publish("device1", 2), publish("device1", 3), vec![0xc0, 0]].concat();
+    let taken = rig.read(session, &packets).expect("it is read");
+    assert_eq!(taken, 2 * publish("device1", 1).len());
+    assert_eq!(rig.read(session, b""), None, "two records are on their way");
+    assert_eq!(pipe.take(), [0xd0, 0], "the queue is slow, and the bridge is there");
+    rig.store_all();
+    assert_eq!(pipe.take(), [0x40, 2, 0, 1, 0x40, 2, 0, 2]);
+    assert_eq!(rig.read(session, b""), Some(0));
+    rig.store_all();
+    assert_eq!(pipe.take(), [0x40, 2, 0, 3]);
+}
+
+#[test]
+fn what_is_not_stored_is_sent_once_more_in_each_epoch_in_the_order_of_sessions() {
+    let mut rig = Rig::new();
+    let sessions = ["device2", "device1"].map(|device| rig.session(device).0);
+    for session in sessions.into_iter().rev() {
+        let device = if session == sessions[0] { "device2" } else { "device1" };
+        rig.read(session, &publish(device, 1));
+    }
+    rig.outside.borrow_mut().published.clear();
+    rig.report(Availability::Away, 1, Vec::new());
+    assert!(rig.outside.borrow().published.is_empty());
+    rig.report(Availability::Ok, 2, Vec::new());
+    let slots = |rig: &Rig| rig.outside.borrow().published.iter().map(|(token, _)| token.slot).collect::<Vec<_>>();
+    assert_eq!(slots(&rig), sessions.map(|session| session.slot));
+    rig.report(Availability::Ok, 2, Vec::new());
+    assert_eq!(slots(&rig).len(), 2, "the epoch is the same");
+}
+
+#[test]
+fn a_newer_connect_ends_the_session_of_the_device_and_one_that_was_about_to_begin() {
+    let mut rig = Rig::new();
+    let (older, _) = rig.session("device1");
+    let newer = rig.claim("device1");
+    assert_eq!(rig.core.ending(older), Some(Ending::TakenOver));
+    let newest = rig.claim("device1");
+    assert!(!rig.core.begin(rig.now, newer, Way::Tcp, Pipe::default(), Vec::new()));
+    assert!(rig.core.begin(rig.now, newest, Way::Tcp, Pipe::default(), Vec::new()));
+    assert_eq!(rig.outside.borrow().detached, [older, newer]);
+    rig.core.closed(rig.now, older);
+    assert_eq!(rig.core.sessions().collect::<Vec<_>>(), [newest]);
+    assert_eq!(rig.store_all(), ["device.online"]);
+    assert!(rig.letters.try_recv().is_err(), "all of them are of this worker");
+}
+
+#[test]
+fn a_session_that_is_told_to_end_before_it_began_ends_at_once_and_says_so() {
+    let mut rig = Rig::new();
+    let session = rig.claim("device1");
+    rig.core.mail(rig.now, Mail::End(session, Ending::Kicked));
+    assert!(rig.core.begin(rig.now, session, Way::Tcp, Pipe::default(), Vec::new()));
+    assert_eq!(rig.core.ending(session), Some(Ending::Kicked));
+    assert_eq!(rig.outside.borrow().detached, [session]);
+}
+
+#[test]
+fn a_command_that_comes_before_its_session_is_written_behind_connack() {
+    let mut rig = Rig::new();
+    let (session, pipe) = (rig.claim("device1"), Pipe::default());
+    rig.command(Recipient::Session(session), 1);
+    assert_eq!((pipe.take(), rig.outcomes()), (vec![], vec![]));
+    assert!(rig.core.begin(rig.now, session, Way::Tcp, pipe.clone(), Vec::new()));
+    let sent = pipe.take();
+    assert!(sent.starts_with(CONNACK) && sent[CONNACK.len()] == 0x30, "{sent:?}");
+    rig.command(Recipient::Session(Token { generation: 9, ..session }), 2);
+    rig.command(Recipient::Device(DeviceId::new("device2").expect("a valid id")), 3);
+    rig.command(Recipient::Ended, 4);
+    let refused = [Code::ConnectionLost, Code::ClientOffline, Code::ConnectionLost].map(Some);
+    assert_eq!(rig.outcomes().into_iter().map(|(_, code)| code).collect::<Vec<_>>(), refused);
+}
+
+#[test]
+fn a_command_without_a_reply_ends_at_its_deadline_also_when_its_session_was_taken_over() {
+    let mut rig = Rig::new();
+    let (session, _pipe) = rig.session("device1");
+    rig.command(Recipient::Session(session), 1);
+    rig.pass(4_900);
+    assert_eq!(rig.outcomes(), []);
+    rig.pass(100);
+    assert_eq!(rig.outcomes(), [(1, Some(Code::TimeOut))]);
+
+    rig.command(Recipient::Device(DeviceId::new("device1").expect("a valid id")), 2);
+    rig.claim("device1");
+    rig.pass(4_900);
+    assert_eq!(rig.outcomes(), []);
+    rig.pass(100);
+    assert_eq!(rig.outcomes(), [(2, Some(Code::TimeOut))]);
+}
+
+#[test]
+fn after_a_suspension_no_command_is_delivered_until_claims_and_commands_have_caught_up() {
+    let mut rig = Rig::new();
+    let (session, pipe) = rig.session("device1");
+    rig.pass(100);
+    while rig.notices.try_recv().is_ok() {}
+    rig.leap(3_000);
+    assert_eq!(rig.notices.try_recv(), Ok(Notice::CatchUp { worker: 0 }));
+    rig.command(Recipient::Session(session), 1);
+    assert_eq!((rig.outcomes(), pipe.take()), (vec![(1, Some(Code::TimeOut))], vec![]));
+    rig.core.mail(rig.now, Mail::CaughtUp { settled_us: 0 });
+    rig.pass(100);
+    rig.command(Recipient::Session(session), 2);
+    assert_eq!(rig.outcomes(), [(2, Some(Code::TimeOut))], "the barrier is not back");
+    let barriers = rig.outside.borrow().barriers.clone();
+    barriers.into_iter().for_each(|number| rig.event(DownlinkEvent::Fenced(number)));
+    rig.pass(100);
+    rig.command(Recipient::Session(session), 3);
+    assert_eq!(rig.outcomes(), []);
+    assert_eq!(pipe.take().first(), Some(&0x30));
+}
+
+#[test]
+fn time_in_which_nothing_was_read_is_no_silence_of_the_device() {
+    let mut rig = Rig::new();
+    let (session, _pipe) = rig.session("device1");
+    rig.pass(1_000);
+    rig.leap(120_000);
+    rig.pass(1_000);
+    assert_eq!(rig.core.ending(session), None);
+    rig.pass(90_000);
+    assert_eq!(rig.core.ending(session), Some(Ending::KeepAlive));
+}
+
+#[test]
+fn a_drain_ends_when_the_last_offline_is_stored() {
+    let mut rig = Rig::new();
+    let (first, _pipe) = rig.session("device1");
+    let (second, _pipe) = rig.session("device2");
+    rig.core.lost(rig.now, first);
+    rig.core.mail(rig.now, Mail::Drain { per_second: 1_000 });
+    assert_eq!(rig.drain(), Drained { unacknowledged: 0 });
+    assert_eq!((rig.core.ending(second), rig.core.sessions().count()), (None, 0));
+    assert_eq!(rig.core.environment().load.held_records, 0);
+}
+
+#[test]
+fn a_drain_that_the_queue_does_not_answer_tells_how_many_records_are_left() {
+    let mut rig = Rig::new();
+    let (session, _pipe) = rig.session("device1");
+    rig.core.lost(rig.now, session);
+    rig.core.mail(rig.now, Mail::Drain { per_second: 1_000 });
+    let begun_us = rig.now.us;
+    let drained = loop {
+        match rig.core.drain_step(rig.now) {
+            DrainProgress::Continues { at_us } => rig.now.us = at_us,
+            DrainProgress::Over(drained) => break drained,
+        }
+    };
+    assert_eq!((drained, rig.now.us - begun_us), (Drained { unacknowledged: 1 }, 10_000_000));
+}
