@@ -1,4 +1,4 @@
-//! Who goes on from an accepted connection to its CONNECT, and when: `limits.connect_rate`.
+//! The order in which accepted connections go on to their CONNECT: `limits.connect_rate`.
 //!
 //! Connections are accepted faster than they go on, for in the system's line nobody can be told from anybody else. Here the
 //! networks take turns. Those that failed more often than not of late get what the others leave, and every eighth turn.
@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
+use super::bucket::Bucket;
 use super::clock::Clock;
-use super::gate::Bucket;
 use crate::protocol::network::Network;
 use crate::protocol::shares::{Failures, Waiting};
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::traits::{Meter, Registry};
-use crate::protocol::child::{Child, Children};
 use crate::protocol::command::MessageIds;
 use crate::protocol::downlink::Downlink;
 use crate::protocol::envelope::Encoder;
@@ -49,7 +48,6 @@ impl Environment {
         send: &mut Vec<u8>,
         act: impl FnOnce(&mut Context<'_>) -> R,
     ) -> R {
-        let children = RegistryChildren(&*self.registry);
         let mut observer = SessionObserver { meter: &mut *self.meter, device, peer };
         let mut ctx = Context {
             now,
@@ -58,7 +56,7 @@ impl Environment {
             encoder: &mut self.encoder,
             uplink: &mut *self.uplink,
             downlink: &mut *self.downlink,
-            children: &children,
+            children: &*self.registry,
             observer: &mut observer,
             send,
             message_ids: &mut self.message_ids,
@@ -69,14 +67,6 @@ impl Environment {
     /// Runs `act` with a context that belongs to no session.
     pub fn without_session(&mut self, now: Now, act: impl FnOnce(&mut Context<'_>)) {
         self.with(now, "", "", &mut Vec::new(), act);
-    }
-}
-
-struct RegistryChildren<'a>(&'a dyn Registry);
-
-impl Children for RegistryChildren<'_> {
-    fn child(&self, id: &str) -> Child {
-        self.0.child(id)
     }
 }
 

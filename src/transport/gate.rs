@@ -1,10 +1,10 @@
-//! Who may come in: the limits of connections, and whether newcomers are served at all.
+//! The limits of connections, and whether new ones are served at all.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Connections above the limit that are still accepted, to be told 0x03 in good order; further ones are closed at once.
-const COURTESY: usize = 1_000;
+const OVERFLOW: usize = 1_000;
 
 /// Sockets of devices over TCP that the process may have open. Those that are still being closed count, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct SocketBounds {
 impl SocketBounds {
     /// Of that many open ones a tenth, at most as many as are told 0x03 above the limit of connections, is never served.
     pub fn new(open: usize) -> Self {
-        Self { served: open - (open / 10).clamp(1, COURTESY).min(open), open }
+        Self { served: open - (open / 10).clamp(1, OVERFLOW).min(open), open }
     }
 }
 
@@ -34,15 +34,15 @@ pub struct Gate {
     draining: AtomicBool,
 }
 
-/// What becomes of a connection at the listener.
+/// Decision about a connection at the listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
     /// It may ask for a session.
-    Welcome,
+    Admitted,
     /// It may ask, and gets 0x03.
     Full,
     /// It is closed without a word.
-    Overrun,
+    Rejected,
 }
 
 impl Gate {
@@ -62,11 +62,11 @@ impl Gate {
     pub fn enter(&self) -> Admission {
         let before = self.connections.fetch_add(1, Ordering::Relaxed);
         if before < self.connections_max {
-            Admission::Welcome
-        } else if before < self.connections_max.saturating_add(COURTESY) {
+            Admission::Admitted
+        } else if before < self.connections_max.saturating_add(OVERFLOW) {
             Admission::Full
         } else {
-            Admission::Overrun
+            Admission::Rejected
         }
     }
 
@@ -94,7 +94,7 @@ impl Gate {
     /// Makes a connection of a peer that has shown its credential now; false, and it stays what it is, when there are as
     /// many as there may be.
     pub fn prove(&self) -> bool {
-        let has_room = self.enter() == Admission::Welcome;
+        let has_room = self.enter() == Admission::Admitted;
         if has_room {
             self.leave_unproven()
         } else {
@@ -143,63 +143,28 @@ impl Drop for SocketPermit {
     }
 }
 
-/// A connection's place, given back when dropped, whatever became of the connection.
+/// A connection within the limit, given back when dropped, whatever became of the connection.
 #[derive(Debug)]
-pub struct Place {
+pub struct ConnectionPermit {
     gate: Arc<Gate>,
-    /// What becomes of the connection.
+    /// The decision about the connection.
     pub admission: Admission,
 }
 
-impl Place {
+impl ConnectionPermit {
     /// Counts the connection of a socket in.
     pub fn take(permit: &SocketPermit) -> Self {
         let admission = match permit.gate.enter() {
-            Admission::Welcome if !permit.is_served => Admission::Full,
+            Admission::Admitted if !permit.is_served => Admission::Full,
             admission => admission,
         };
         Self { gate: permit.gate.clone(), admission }
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.gate.leave();
-    }
-}
-
-/// A bucket of CONNECTs: so many a second, with a burst of a tenth of a second's worth.
-#[derive(Debug)]
-pub struct Bucket {
-    per_second: u64,
-    tokens_us: u64,
-    filled_us: u64,
-}
-
-impl Bucket {
-    /// A full bucket; a rate of 0 counts as 1.
-    pub fn new(per_second: u64, now_us: u64) -> Self {
-        let per_second = per_second.max(1);
-        Self { per_second, tokens_us: Self::burst_us(per_second), filled_us: now_us }
-    }
-
-    /// Takes one, or says after how many us one will be there.
-    pub fn take(&mut self, now_us: u64) -> Result<(), u64> {
-        let cost_us = 1_000_000 / self.per_second;
-        let gained_us = now_us.saturating_sub(self.filled_us);
-        self.filled_us = now_us;
-        self.tokens_us = (self.tokens_us + gained_us).min(Self::burst_us(self.per_second));
-        match self.tokens_us.checked_sub(cost_us) {
-            Some(rest) => {
-                self.tokens_us = rest;
-                Ok(())
-            }
-            None => Err(cost_us - self.tokens_us),
-        }
-    }
-
-    fn burst_us(per_second: u64) -> u64 {
-        (1_000_000 / per_second).max(100_000)
     }
 }
 
@@ -210,30 +175,30 @@ mod tests {
     #[test]
     fn above_the_limit_a_connection_is_told_and_far_above_it_is_closed() {
         let gate = Gate::new(1, SocketBounds::new(usize::MAX));
-        assert_eq!(gate.enter(), Admission::Welcome);
+        assert_eq!(gate.enter(), Admission::Admitted);
         assert_eq!(gate.enter(), Admission::Full);
-        for _ in 2..=COURTESY {
+        for _ in 2..=OVERFLOW {
             gate.enter();
         }
-        assert_eq!(gate.enter(), Admission::Overrun);
-        for _ in 0..COURTESY + 2 {
+        assert_eq!(gate.enter(), Admission::Rejected);
+        for _ in 0..OVERFLOW + 2 {
             gate.leave();
         }
-        assert_eq!(gate.enter(), Admission::Welcome);
+        assert_eq!(gate.enter(), Admission::Admitted);
     }
 
     #[test]
     fn who_has_shown_no_credential_makes_room_for_every_connection_and_takes_none() {
         let gate = Gate::new(2, SocketBounds::new(0));
         assert!(gate.enter_unproven() && gate.enter_unproven() && !gate.enter_unproven());
-        assert_eq!((gate.enter(), gate.excess()), (Admission::Welcome, 1));
+        assert_eq!((gate.enter(), gate.excess()), (Admission::Admitted, 1));
         gate.leave_unproven();
         assert!(!gate.enter_unproven() && gate.prove() && !gate.enter_unproven());
         assert_eq!((gate.enter(), gate.excess()), (Admission::Full, 0));
         gate.leave();
         gate.leave();
         assert!(gate.enter_unproven());
-        assert_eq!((gate.enter(), gate.excess()), (Admission::Welcome, 1));
+        assert_eq!((gate.enter(), gate.excess()), (Admission::Admitted, 1));
         assert!(!gate.prove());
         gate.leave();
         assert!(gate.prove());
@@ -246,24 +211,15 @@ mod tests {
         assert_eq!(SocketBounds::new(20), SocketBounds { served: 18, open: 20 });
         assert_eq!(SocketBounds::new(1_000_000), SocketBounds { served: 999_000, open: 1_000_000 });
         let gate = Arc::new(Gate::new(100, SocketBounds { served: 1, open: 2 }));
-        let admission = |permit: &SocketPermit| Place::take(permit).admission;
+        let admission = |permit: &SocketPermit| ConnectionPermit::take(permit).admission;
         let first = SocketPermit::take(&gate).expect("there is room");
         let second = SocketPermit::take(&gate).expect("there is room");
-        assert_eq!((admission(&first), admission(&second)), (Admission::Welcome, Admission::Full));
+        assert_eq!((admission(&first), admission(&second)), (Admission::Admitted, Admission::Full));
         assert!(SocketPermit::take(&gate).is_none() && SocketPermit::take(&gate).is_none());
         drop(first);
         let third = SocketPermit::take(&gate).expect("one is closed");
         assert_eq!(admission(&third), Admission::Full);
         drop((second, third));
-        assert_eq!(SocketPermit::take(&gate).map(|permit| admission(&permit)), Some(Admission::Welcome));
-    }
-
-    #[test]
-    fn a_bucket_lets_its_rate_through_and_no_more() {
-        let mut bucket = Bucket::new(1000, 0);
-        let taken = (0..1_000_000).filter(|&now_us| bucket.take(now_us).is_ok()).count();
-        assert!((1_000..=1_101).contains(&taken), "{taken} in a second at 1,000 a second");
-        let refused = (0..2).filter_map(|_| bucket.take(1_000_000).err()).next_back();
-        assert!(refused.is_some_and(|wait_us| (1..=1_000).contains(&wait_us)), "{refused:?}");
+        assert_eq!(SocketPermit::take(&gate).map(|permit| admission(&permit)), Some(Admission::Admitted));
     }
 }

@@ -1,12 +1,13 @@
 //! The device side: listeners, connections, and the workers that drive sessions.
 //!
 //! A [`Worker`] is one thread with its own runtime, listener, encoder and queue connection; a session never leaves it.
-//! What workers share is the [`Directory`](crate::replica::Directory), touched when a session begins and ends.
+//! Workers share the [`Directory`](crate::replica::Directory), touched when a session begins and ends.
 //!
 //! One batch of work looks the same everywhere: read the clock, lend the [`Environment`] to the sessions concerned, write
 //! what they left for their devices once each, tell the queue that the batch is over. All of that is [`WorkerCore`], which
 //! neither reads the clock nor knows a socket.
 
+mod bucket;
 mod clock;
 mod coap;
 mod connects;
@@ -14,7 +15,6 @@ pub mod dtls;
 mod environment;
 mod gate;
 mod mqtt;
-mod pauses;
 mod proxies;
 mod room;
 mod serve;
@@ -30,12 +30,11 @@ pub use clock::Clock;
 pub use environment::Environment;
 pub use gate::{Gate, SocketBounds};
 pub use mqtt::{Door, Listening, Upgrade, upgrade};
-pub use pauses::Pauses;
 pub use proxies::Proxies;
 pub use serve::{Channels, serve};
 pub use socket::{ByteStream, Counters};
 pub use traffic::Traffic;
-pub use traits::{Handshake, Identity, Lookup, Meter, Peers, Refused, Registry, Way};
+pub use traits::{Handshake, Identity, Lookup, Meter, Pauses, Peers, Refused, Registry, Way};
 pub use worker::{
     CoapPort, Connect, CoreSettings, DrainProgress, Drained, Progress, ReplicaHandle, Settings, State, TakenIn, Worker,
     WorkerCore,

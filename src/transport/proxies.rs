@@ -1,4 +1,4 @@
-//! Who is believed about the address of a client.
+//! Balancers that are believed about the address of a client.
 
 use std::fmt;
 use std::net::IpAddr;

@@ -29,7 +29,7 @@ pub enum TlsError {
     ClientCa(String),
 }
 
-/// What a listener negotiates with. Cheap to clone; all clones see a replacement.
+/// The TLS configuration of a listener. Cheap to clone; all clones see a replacement.
 #[derive(Clone)]
 pub struct TlsServer {
     config: Arc<RwLock<Arc<ServerConfig>>>,

@@ -1,4 +1,4 @@
-//! What the device side needs of the rest of the bridge.
+//! Traits by which the device side uses the rest of the bridge.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -13,10 +13,9 @@ use crate::protocol::network::Source;
 use crate::protocol::uplink::Availability;
 use crate::session::coap::{self, PeerKey};
 use crate::session::mqtt::{BoundChild, Event};
-use crate::transport::pauses::Pauses;
 use crate::transport::traffic::Traffic;
 
-/// What a device must prove, and whose it is.
+/// A device's record in the registry: its credentials, its product and its children.
 #[derive(Clone)]
 pub struct Identity {
     /// Its product.
@@ -31,7 +30,7 @@ pub struct Identity {
     pub children: Box<[BoundChild]>,
 }
 
-/// What the registry answered.
+/// The registry's answer.
 pub enum Lookup {
     /// It knows the device.
     Found(Identity),
@@ -47,9 +46,9 @@ pub trait Registry: Children + Send + Sync {
     fn device<'a>(&'a self, id: &'a str, source: Source) -> Pin<Box<dyn Future<Output = Lookup> + 'a>>;
 
     /// Whether a device that was found so may still begin a session, as far as is known without asking: same product,
-    /// same secret, enabled. Whoever ends
-    /// sessions for a change looks for them once the change is in force: asked after a session can be found, one of the
-    /// two sees the other. Must not block.
+    /// same secret, enabled. It is asked once the session is in the directory, and a change of the registry ends sessions
+    /// of the directory once it is in force: so a session that the change forbids is either refused here or ended there.
+    /// Must not block.
     fn permits(&self, id: &str, identity: &Identity) -> bool;
 }
 
@@ -93,7 +92,7 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// What the device is told; `None`: nothing, the connection just closes.
+    /// The code that the device is told; `None`: the connection just closes.
     pub fn code(self) -> Option<ConnectCode> {
         match self {
             Refused::Version => Some(ConnectCode::UnacceptableProtocolVersion),
@@ -116,7 +115,7 @@ impl Refused {
     }
 }
 
-/// What became of a datagram that belongs to no DTLS session, or of a handshake.
+/// The outcome of a datagram that belongs to no DTLS session, or of a handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Handshake {
     /// It belongs to no session, or no handshake needs it.
@@ -135,7 +134,7 @@ pub enum Handshake {
     Unauthenticated,
 }
 
-/// Whom a worker speaks CoAP with.
+/// Numbers of a worker's peers of CoAP.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Peers {
     /// Addresses without DTLS that something is remembered of.
@@ -164,6 +163,33 @@ impl Way {
     pub const ALL: [Way; 4] = [Way::Tcp, Way::Tls, Way::WebSocket, Way::WebSocketTls];
 }
 
+/// Connections that are not read, and the time of all of them added up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pauses {
+    connections: u64,
+    since_us: u64,
+    total_us: u64,
+}
+
+impl Pauses {
+    /// Notes how many there are from now on.
+    pub fn set(&mut self, connections: usize, now_us: u64) {
+        self.total_us += self.connections * now_us.saturating_sub(self.since_us);
+        self.since_us = now_us;
+        self.connections = connections as u64;
+    }
+
+    /// How many there are.
+    pub fn connections(self) -> u64 {
+        self.connections
+    }
+
+    /// Their time until the last [`Pauses::set`], us: two connections for a second are two seconds.
+    pub fn total_us(self) -> u64 {
+        self.total_us
+    }
+}
+
 /// Counts and logs what one worker does. Must not block.
 pub trait Meter {
     /// A connection was accepted by a listener.
@@ -182,13 +208,13 @@ pub trait Meter {
     fn reply_subject_refused(&mut self);
     /// At least so many commands were lost on their way to the worker.
     fn commands_lost(&mut self, count: u64);
-    /// What the worker holds, the state of its queue, and whether commands can come; about ten times a second.
+    /// The worker's load, the state of its queue, and whether commands can come; about ten times a second.
     fn load(&mut self, load: &Load, queue: Availability, commands: Availability);
     /// Something happened on a CoAP port; `device` is empty where it is not known.
     fn coap(&mut self, peer: PeerKey, device: &str, event: coap::Event<'_>);
     /// Something happened before a DTLS session.
     fn handshake(&mut self, peer: SocketAddr, outcome: Handshake);
-    /// Whom the worker speaks CoAP with; about ten times a second.
+    /// The worker's peers of CoAP; about ten times a second.
     fn peers(&mut self, peers: &Peers);
     /// Bytes of MQTT on that way so far; about ten times a second.
     fn mqtt_traffic(&mut self, way: Way, traffic: &Traffic);
@@ -196,4 +222,20 @@ pub trait Meter {
     fn coap_traffic(&mut self, plain: &Traffic, secured: &Traffic);
     /// How connections are held back; about ten times a second.
     fn pauses(&mut self, pauses: Pauses);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_each_connection_counts() {
+        let mut pauses = Pauses::default();
+        pauses.set(0, 1_000);
+        pauses.set(2, 2_000);
+        pauses.set(3, 2_500);
+        pauses.set(0, 2_700);
+        pauses.set(0, 9_000);
+        assert_eq!((pauses.connections(), pauses.total_us()), (0, 2 * 500 + 3 * 200));
+    }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use openssl::error::ErrorStack;
 use openssl::ssl::{SslContext, SslMethod, SslMode, SslOptions, SslVerifyMode, SslVersion};
 
-/// What all sessions of a tool share. Cheap to clone.
+/// The context that all sessions of a tool share. Cheap to clone.
 #[derive(Clone)]
 pub struct Client {
     context: SslContext,

@@ -13,7 +13,7 @@ pub(super) const COOKIE_BYTES: usize = 16;
 /// How long one key makes cookies; the one before is still accepted.
 const PERIOD_MS: u64 = 60_000;
 
-/// What cookies are made from; random, one for the process. Never shown.
+/// The key of cookies; random, one for the process. Never shown.
 #[derive(Clone)]
 pub struct CookieSecret([u8; 32]);
 

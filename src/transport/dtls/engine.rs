@@ -25,7 +25,7 @@ pub enum Progress {
     Failed,
 }
 
-/// What was read.
+/// The outcome of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plain {
     /// That many bytes.
@@ -36,7 +36,7 @@ pub enum Plain {
     Ended,
 }
 
-/// What an engine has to send lies in its [`Wire`] after every call.
+/// Bytes that an engine has to send lie in its [`Wire`] after every call.
 #[derive(Debug)]
 pub struct Engine {
     stream: SslStream<Wire>,

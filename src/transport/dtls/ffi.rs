@@ -1,4 +1,4 @@
-//! What OpenSSL offers for datagrams and the `openssl` crate does not.
+//! Functions of OpenSSL for datagrams that the `openssl` crate does not wrap.
 //!
 //! Every function borrows the stream mutably, so the pointer to its session is valid and nobody else uses the session
 //! during the call: OpenSSL asks for no more than that.

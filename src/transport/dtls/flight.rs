@@ -29,7 +29,7 @@ const ENCRYPTED_MAX: usize = 4;
 /// Longest encrypted record of a handshake; Finished needs up to 48 bytes with the suites that are served.
 const ENCRYPTED_BYTES_MAX: usize = 64;
 
-/// What OpenSSL may have had, and what it may have next.
+/// The messages that OpenSSL may have had, and those that it may have next.
 #[derive(Debug)]
 pub(super) struct Flight {
     /// Message number of the hello that began the handshake.
@@ -46,7 +46,7 @@ pub(super) struct Parts<'a> {
     pub(super) clear: &'a [u8],
     /// The first encrypted one.
     pub(super) encrypted: Option<&'a [u8]>,
-    /// What follows it, which means something when the handshake is finished.
+    /// The bytes behind it, which mean something when the handshake is finished.
     pub(super) rest: &'a [u8],
 }
 
@@ -183,7 +183,7 @@ mod tests {
         SslStream::new(ssl, Link::default()).unwrap()
     }
 
-    /// What a client of OpenSSL sends behind its hello.
+    /// The flight that a client of OpenSSL sends behind its hello.
     fn flight(mtu: u32, shows_certificate: bool) -> Vec<Vec<u8>> {
         let (certificate, key) = certificate();
         let mut server = SslContext::builder(SslMethod::dtls_server()).unwrap();

@@ -1,4 +1,4 @@
-//! What all sessions share: certificate, key, and what is negotiated.
+//! Certificate, key and the parameters of negotiation, which all sessions share.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};

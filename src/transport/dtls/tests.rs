@@ -182,7 +182,7 @@ impl Rig {
         }
     }
 
-    /// What the client says; who says it, as the sessions tell it.
+    /// The client's plaintexts, each with its sender as the sessions tell it.
     fn say(&mut self, client: &mut Client, plain: &[u8]) -> Option<PeerKey> {
         let datagram = client.encrypt(plain);
         self.hear(client.address, &datagram, plain)
@@ -524,12 +524,12 @@ fn at_the_limit_of_connections_who_has_not_authenticated_makes_room_for_everybod
         rig.shake(client);
     }
     // A connection of MQTT, in the place of the oldest.
-    assert_eq!(rig.gate.enter(), Admission::Welcome);
+    assert_eq!(rig.gate.enter(), Admission::Admitted);
     rig.pass_ticking(1000);
     assert_eq!((rig.sessions.open(), rig.say(&mut silent[0], b"gone")), (2, None));
     let mut device = rig.device(SocketAddr::from(([198, 51, 100, 1], 1)));
     assert_eq!((rig.sessions.open(), rig.say(&mut silent[1], b"gone")), (2, None));
-    assert_eq!(rig.gate.enter(), Admission::Welcome);
+    assert_eq!(rig.gate.enter(), Admission::Admitted);
     rig.pass_ticking(1000);
     assert_eq!((rig.sessions.open(), rig.count(Handshake::Unauthenticated)), (1, 3));
     // Now all three are taken by who has shown a credential.
@@ -539,7 +539,7 @@ fn at_the_limit_of_connections_who_has_not_authenticated_makes_room_for_everybod
     rig.gate.leave();
     rig.gate.leave();
     drop(rig.sessions);
-    assert!((0..3).all(|_| rig.gate.enter() == Admission::Welcome), "places are lost");
+    assert!((0..3).all(|_| rig.gate.enter() == Admission::Admitted), "places are lost");
 }
 
 #[test]
@@ -548,7 +548,7 @@ fn who_authenticates_when_every_place_is_taken_has_no_session() {
     let mut client = Client::new(1);
     rig.shake(&mut client);
     let peer = rig.say(&mut client, b"token").expect("it was heard");
-    assert_eq!((rig.gate.enter(), rig.gate.enter()), (Admission::Welcome, Admission::Welcome));
+    assert_eq!((rig.gate.enter(), rig.gate.enter()), (Admission::Admitted, Admission::Admitted));
     rig.sessions.prove(rig.now, peer);
     assert_eq!((rig.sessions.open(), rig.sessions.take_ended()), (0, vec![peer]));
 }
@@ -566,5 +566,5 @@ fn at_the_limit_of_connections_only_a_session_left_behind_makes_room() {
     assert!(rig.say(&mut clients[0], b"still alive").is_some());
     assert_eq!(rig.sessions.open(), 2);
     drop(rig.sessions);
-    assert_eq!(rig.gate.enter(), Admission::Welcome);
+    assert_eq!(rig.gate.enter(), Admission::Admitted);
 }

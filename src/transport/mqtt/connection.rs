@@ -10,7 +10,7 @@ use tokio::io::ReadBuf;
 
 use crate::protocol::uplink::Token;
 use crate::session::mqtt::Ending;
-use crate::transport::gate::Place;
+use crate::transport::gate::ConnectionPermit;
 use crate::transport::socket::{ByteStream as _, Socket};
 use crate::transport::turn::{TURN_BYTES, poll_again_behind_others};
 use crate::transport::worker::{Progress, State, TakenIn, Worker, WorkerCore};
@@ -28,7 +28,7 @@ const TAKEN_OVER: Duration = Duration::from_millis(200);
 const LINGER: Duration = Duration::from_millis(500);
 
 /// Drives the connection until its session has ended, then closes it.
-pub async fn drive(worker: &Rc<Worker>, session: Token, place: Place) {
+pub async fn drive(worker: &Rc<Worker>, session: Token, permit: ConnectionPermit) {
     poll_fn(|cx| poll(worker, session, cx)).await;
     let is_taken_over = worker.core.borrow().ending(session) == Some(Ending::TakenOver);
     // Late or broken, the connection closes all the same.
@@ -39,8 +39,8 @@ pub async fn drive(worker: &Rc<Worker>, session: Token, place: Place) {
         });
         matches!(tokio::time::timeout(FAREWELL, flushed).await, Ok(Ok(())))
     };
-    // Whoever sees the connection closed may count on its place.
-    drop(place);
+    // Whoever sees the connection closed may count on its room.
+    drop(permit);
     let socket = worker.core.borrow_mut().connection(session).and_then(|state| state.socket.take());
     // What TLS or WebSocket still holds of a session that was taken over was answered as lost: it must not arrive.
     let is_orderly = |socket: &Socket| is_flushed && !(is_taken_over && socket.has_unsent());

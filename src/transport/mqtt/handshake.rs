@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use tokio::net::TcpStream;
 
-use super::door::Door;
+use super::Door;
 use super::opening;
 use crate::codec::mqtt::{self, Frame, Malformed, Packet};
 use crate::protocol::auth::{self, Expected, Refusal};
@@ -14,7 +14,7 @@ use crate::protocol::limit::Limits;
 use crate::protocol::network::{Network, Protocol, Source};
 use crate::protocol::uplink::Availability;
 use crate::session::mqtt::StoredWill;
-use crate::transport::gate::{Admission, Place, SocketPermit};
+use crate::transport::gate::{Admission, ConnectionPermit, SocketPermit};
 use crate::transport::room::RoomPermit;
 use crate::transport::socket::Socket;
 use crate::transport::tls;
@@ -51,10 +51,10 @@ pub struct Received {
     pub peer: String,
     /// The network of that address.
     pub network: Network,
-    /// What it came by.
+    /// The connection.
     pub socket: Socket,
-    /// The place of the connection.
-    pub place: Place,
+    /// The connection within the limit.
+    pub permit: ConnectionPermit,
     /// The packet, and what followed it.
     pub packet: ConnectPacket,
 }
@@ -75,7 +75,7 @@ pub struct ConnectPacket {
 pub async fn receive(
     worker: &Worker,
     door: &Door,
-    permit: &SocketPermit,
+    socket_permit: &SocketPermit,
     mut socket: TcpStream,
     peer: SocketAddr,
 ) -> Result<Received, (SocketAddr, Refused)> {
@@ -91,19 +91,19 @@ pub async fn receive(
         if !has_entered {
             return Err(Refused::Crowded);
         }
-        let place = Place::take(permit);
-        if place.admission == Admission::Overrun {
+        let permit = ConnectionPermit::take(socket_permit);
+        if permit.admission == Admission::Rejected {
             return Err(Refused::ConnectionLimit);
         }
         let mut socket = opening::open(worker, door, socket, early).await?;
         let packet = read_connect(worker, &mut socket, network, &waits).await?;
-        Ok((network, socket, place, packet))
+        Ok((network, socket, permit, packet))
     };
     let late = |_| Err(if waits.get() { Refused::Crowded } else { Refused::TimedOut });
     let read = tokio::time::timeout(worker.settings.connect_timeout, read).await.unwrap_or_else(late);
     match read {
-        Ok((network, socket, place, packet)) => {
-            Ok(Received { peer: client.to_string(), network, socket, place, packet })
+        Ok((network, socket, permit, packet)) => {
+            Ok(Received { peer: client.to_string(), network, socket, permit, packet })
         }
         Err(reason) => Err((client, reason)),
     }
@@ -158,7 +158,7 @@ pub async fn authenticate(
     if worker.gate.is_draining() {
         return refuse(Refused::Draining);
     }
-    if admission != Admission::Welcome {
+    if admission != Admission::Admitted {
         return refuse(Refused::ConnectionLimit);
     }
     if worker.queue() != Availability::Ok {

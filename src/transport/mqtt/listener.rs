@@ -7,14 +7,13 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 
-use super::Listening;
-use super::connection;
-use super::door::Door;
 use super::handshake::{self, Authenticated, Received, Refusing};
+use super::{Door, Listening, connection};
 use crate::codec::mqtt::encode;
 use crate::protocol::network::Network;
 use crate::protocol::uplink::Token;
-use crate::transport::gate::{Bucket, Place, SocketPermit};
+use crate::transport::bucket::Bucket;
+use crate::transport::gate::{ConnectionPermit, SocketPermit};
 use crate::transport::socket::{ByteStream as _, Socket};
 use crate::transport::traits::Refused;
 use crate::transport::worker::Worker;
@@ -40,7 +39,9 @@ pub async fn accept(worker: Rc<Worker>, listening: Listening) {
         }
         match listener.accept().await {
             Ok((socket, peer)) => match SocketPermit::take(&worker.gate) {
-                Some(permit) => drop(spawn_local(serve(worker.clone(), door.clone(), permit, socket, peer))),
+                Some(socket_permit) => {
+                    drop(spawn_local(serve(worker.clone(), door.clone(), socket_permit, socket, peer)))
+                }
                 // Closed before another one is accepted: the last descriptors belong to probes and queues.
                 None => {
                     drop(socket);
@@ -57,21 +58,21 @@ pub async fn accept(worker: Rc<Worker>, listening: Listening) {
 }
 
 /// Serves a connection until it is closed; its permit is given back after that.
-async fn serve(worker: Rc<Worker>, door: Door, permit: SocketPermit, socket: TcpStream, peer: SocketAddr) {
+async fn serve(worker: Rc<Worker>, door: Door, socket_permit: SocketPermit, socket: TcpStream, peer: SocketAddr) {
     let way = door.way();
     worker.core.borrow_mut().meter().opened(way);
     let mut has_session = false;
     // Without it acknowledgements wait for the peer's delayed ACK; where it cannot be set they still arrive.
     let _unset = socket.set_nodelay(true);
-    match open(&worker, &door, &permit, socket, peer).await {
-        Opened::Session(session, place) => {
+    match open(&worker, &door, &socket_permit, socket, peer).await {
+        Opened::Session(session, permit) => {
             has_session = true;
             drop(door);
-            connection::drive(&worker, session, place).await;
+            connection::drive(&worker, session, permit).await;
         }
-        Opened::Refused(mut socket, place) => {
-            // Whoever sees the connection closed may count on its place.
-            drop(place);
+        Opened::Refused(mut socket, permit) => {
+            // Whoever sees the connection closed may count on its room.
+            drop(permit);
             connection::close(&mut socket, connection::FAREWELL).await;
         }
         Opened::Nothing => {}
@@ -79,20 +80,26 @@ async fn serve(worker: Rc<Worker>, door: Door, permit: SocketPermit, socket: Tcp
     worker.core.borrow_mut().meter().closed(way, has_session);
 }
 
-/// What came of a connection.
+/// The outcome of a connection.
 enum Opened {
     /// A session.
-    Session(Token, Place),
+    Session(Token, ConnectionPermit),
     /// An answer that says no; the connection is still to be closed.
-    Refused(Socket, Place),
+    Refused(Socket, ConnectionPermit),
     /// Nothing; it is closed.
     Nothing,
 }
 
 /// Takes a connection to its session.
-async fn open(worker: &Rc<Worker>, door: &Door, permit: &SocketPermit, socket: TcpStream, peer: SocketAddr) -> Opened {
+async fn open(
+    worker: &Rc<Worker>,
+    door: &Door,
+    socket_permit: &SocketPermit,
+    socket: TcpStream,
+    peer: SocketAddr,
+) -> Opened {
     let refused = |device: &str, peer: &str, reason| worker.core.borrow_mut().meter().refused(device, peer, reason);
-    let received = match handshake::receive(worker, door, permit, socket, peer).await {
+    let received = match handshake::receive(worker, door, socket_permit, socket, peer).await {
         Ok(received) => received,
         Err((peer, reason)) => {
             refused("", &peer.to_string(), reason);
@@ -102,9 +109,9 @@ async fn open(worker: &Rc<Worker>, door: &Door, permit: &SocketPermit, socket: T
             return Opened::Nothing;
         }
     };
-    let Received { peer, network, mut socket, place, packet } = received;
+    let Received { peer, network, mut socket, permit, packet } = received;
     let certificate = socket.client_certificate();
-    let claimed = match handshake::authenticate(worker, packet, &peer, certificate, place.admission).await {
+    let claimed = match handshake::authenticate(worker, packet, &peer, certificate, permit.admission).await {
         Ok(Authenticated { connect, rest, room }) => {
             let device = connect.device.clone();
             let claimed = worker.core.borrow_mut().claim(worker.clock.now(), connect);
@@ -121,7 +128,7 @@ async fn open(worker: &Rc<Worker>, door: &Door, permit: &SocketPermit, socket: T
             worker.attach(session, &device).await;
             let begins = worker.core.borrow_mut().begin(worker.clock.now(), session, door.way(), socket, rest);
             drop(room);
-            if begins { Opened::Session(session, place) } else { Opened::Nothing }
+            if begins { Opened::Session(session, permit) } else { Opened::Nothing }
         }
         Err(Refusing { device, reason }) => {
             refused(&device, &peer, reason);
@@ -132,7 +139,7 @@ async fn open(worker: &Rc<Worker>, door: &Door, permit: &SocketPermit, socket: T
                 // A client that does not take its refusal is closed without it.
                 let _unread = socket.try_write(&encode::connack(code));
             }
-            Opened::Refused(socket, place)
+            Opened::Refused(socket, permit)
         }
     }
 }

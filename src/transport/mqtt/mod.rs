@@ -3,21 +3,53 @@
 //! A connection goes through [`opening`] and [`handshake`] to a session, which [`connection`] then drives until it ends.
 
 mod connection;
-mod door;
 mod handshake;
 pub mod listener;
 mod opening;
 pub mod upgrade;
 
+use std::sync::Arc;
+
 use tokio::net::TcpListener;
 
-pub use door::{Door, Upgrade};
+use crate::transport::tls::TlsServer;
+use crate::transport::traits::Way;
 
-/// A listener, and what it speaks below MQTT.
+/// A listener with the protocols that it speaks.
 #[derive(Debug)]
 pub struct Listening {
-    /// Where connections are accepted.
+    /// The listener.
     pub listener: TcpListener,
-    /// What they speak.
+    /// The protocols.
     pub door: Door,
+}
+
+/// The protocols of a listener below MQTT. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Door {
+    /// TLS, when it does.
+    pub tls: Option<TlsServer>,
+    /// WebSocket, when it does.
+    pub websocket: Option<Arc<Upgrade>>,
+}
+
+/// The requests for a WebSocket that are granted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upgrade {
+    /// Their path.
+    pub path: Box<str>,
+    /// The origins that their pages may have, in lower case; none: any. A request without one is of no page.
+    pub origins: Box<[Box<str>]>,
+}
+
+impl Door {
+    /// How devices come that use it.
+    pub fn way(&self) -> Way {
+        match (&self.tls, &self.websocket) {
+            (None, None) => Way::Tcp,
+            (Some(_), None) => Way::Tls,
+            (None, Some(_)) => Way::WebSocket,
+            (Some(_), Some(_)) => Way::WebSocketTls,
+        }
+    }
 }

@@ -7,8 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use super::door::{Door, Upgrade};
 use super::upgrade::{Answer, REQUEST_BYTES_MAX, answer};
+use super::{Door, Upgrade};
 use crate::codec::proxy::{self, Origin};
 use crate::protocol::limit::Limits;
 use crate::transport::socket::{CountedStream, Socket, Stream, WebSocket};

@@ -6,7 +6,7 @@ use tungstenite::handshake::machine::TryParse;
 use tungstenite::handshake::server::{Request, Response, create_response, write_response};
 use tungstenite::http::{HeaderValue, StatusCode};
 
-use super::door::Upgrade;
+use super::Upgrade;
 
 /// Longest request for a WebSocket, in bytes.
 pub const REQUEST_BYTES_MAX: usize = 8 * 1024;

@@ -15,7 +15,7 @@ use crate::transport::traffic::Traffic;
 #[derive(Debug)]
 pub struct CountedStream {
     socket: TcpStream,
-    /// What was read behind the header of a proxy, and is to be read first.
+    /// Bytes that were read behind the header of a proxy, to be read first.
     early: Vec<u8>,
     /// How much more may be read; `usize::MAX` is no bound.
     allowance: usize,
@@ -44,7 +44,7 @@ impl CountedStream {
         self.socket.try_write(bytes).inspect(|written| self.traffic.note_sent(*written))
     }
 
-    /// What the system counts of the connection.
+    /// The system's counters of the connection.
     pub fn counters(&self) -> Option<Counters> {
         counters::counters(&self.socket)
     }

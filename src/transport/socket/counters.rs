@@ -1,4 +1,4 @@
-//! What the system counts of a TCP connection.
+//! Counters of the system for a TCP connection.
 #![expect(unsafe_code, reason = "asks for a socket option that no crate in use wraps")]
 
 use std::mem;

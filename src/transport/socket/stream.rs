@@ -45,7 +45,7 @@ impl Stream {
         }
     }
 
-    /// What is below all.
+    /// The TCP connection below.
     pub fn tcp(&self) -> &CountedStream {
         match self {
             Stream::Tcp(tcp) => tcp,
@@ -53,7 +53,7 @@ impl Stream {
         }
     }
 
-    /// What is below all.
+    /// The TCP connection below.
     pub fn tcp_mut(&mut self) -> &mut CountedStream {
         match self {
             Stream::Tcp(tcp) => tcp,

@@ -21,7 +21,7 @@ const PONG_UNSENT_BYTES_MAX: usize = 1024;
 pub struct WebSocket {
     stream: Stream,
     decoder: Decoder,
-    /// What was read behind the request, and is to be taken first.
+    /// Bytes that were read behind the request, to be taken first.
     early: Vec<u8>,
     /// The rest of frames that the system did not take whole.
     unsent: Vec<u8>,
@@ -36,12 +36,12 @@ impl WebSocket {
         Self { stream, decoder: Decoder::default(), early, unsent: Vec::new(), has_ended: false, is_closing: false }
     }
 
-    /// What is below.
+    /// The stream below.
     pub fn stream(&self) -> &Stream {
         &self.stream
     }
 
-    /// What is below.
+    /// The stream below.
     pub fn stream_mut(&mut self) -> &mut Stream {
         &mut self.stream
     }

@@ -46,7 +46,6 @@ impl CoapPort {
         queue: Availability,
         act: impl FnOnce(&mut Endpoint, &mut Context<'_>) -> R,
     ) -> R {
-        let registry = environment.registry.clone();
         let mut observer = PortObserver { meter: &mut *environment.meter, proven: &mut self.proven };
         let mut ctx = Context {
             now,
@@ -55,7 +54,7 @@ impl CoapPort {
             encoder: &mut environment.encoder,
             uplink: &mut *environment.uplink,
             queue,
-            children: &*registry,
+            children: &*environment.registry,
             observer: &mut observer,
             send: &mut self.outbox,
         };

@@ -96,7 +96,7 @@ impl Drain {
         Self { phase: Phase::Batches, sessions, batch, pause_ns, batches: 0, began_us: now_us, timeout_us }
     }
 
-    /// What is to be done at that time.
+    /// The next thing to do at that time.
     pub(super) fn step(&mut self, now_us: u64, left: &Left<'_>) -> Step {
         loop {
             match self.phase {

@@ -16,7 +16,7 @@ pub struct Oversize {
 }
 
 impl Oversize {
-    /// What keeping it costs.
+    /// Bytes that it keeps.
     pub fn held_bytes(&self) -> usize {
         self.head.len()
     }
@@ -25,7 +25,7 @@ impl Oversize {
 /// Packets taken in at once, before other connections get their turn.
 const PACKETS_PER_TURN: usize = 256;
 
-/// What became of bytes.
+/// Numbers of bytes that were taken in, and that are missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fed {
     /// How many were taken.
@@ -36,7 +36,7 @@ pub struct Fed {
     pub is_cut: bool,
 }
 
-/// What the next bytes begin with.
+/// The beginning of the next bytes.
 enum Next {
     /// Nothing whole; what is there must grow to so many bytes, if that is known.
     Incomplete(usize),

@@ -1,7 +1,7 @@
 //! Connections that are not read: their sessions take no input, or there is no room for more of it.
 
 use crate::protocol::uplink::Token;
-use crate::transport::pauses::Pauses;
+use crate::transport::traits::Pauses;
 
 /// A connection that found no room shows again within this time, us.
 const CROWDED_US: u64 = 3_000_000;

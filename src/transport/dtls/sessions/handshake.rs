@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Opening, PLACE_BITS, Place, Session, Sessions, place_of};
+use super::{AddressEntry, INDEX_BITS, Opening, Session, Sessions};
 use crate::protocol::limit::Now;
 use crate::protocol::network::Network;
 use crate::session::coap::PeerKey;
@@ -12,48 +12,48 @@ use crate::transport::dtls::hello::Hello;
 use crate::transport::traits::Handshake;
 
 impl Sessions {
-    pub(super) fn hello(&mut self, now: Now, from: SocketAddr, place: Place, hello: &Hello<'_>) {
-        if !self.cookies.is_good(from, hello.cookie, now.unix_ms) {
-            let cookie = self.cookies.make(from, now.unix_ms);
-            self.sent.push(PeerKey::Address(from), &hello.request_cookie(&cookie));
-            self.outcomes.push((from, Handshake::CookieRequested));
+    pub(super) fn hello(&mut self, now: Now, from: SocketAddr, entry: AddressEntry, hello: &Hello<'_>) {
+        if !self.tls.cookies.is_good(from, hello.cookie, now.unix_ms) {
+            let cookie = self.tls.cookies.make(from, now.unix_ms);
+            self.output.sent.push(PeerKey::Address(from), &hello.request_cookie(&cookie));
+            self.output.outcomes.push((from, Handshake::CookieRequested));
             return;
         }
         // A hello that comes again begins nothing: the flight that it asks for goes out again by its timer.
-        let mut known = [place.live, place.pending].into_iter().flatten();
+        let mut known = [entry.live, entry.pending].into_iter().flatten();
         if known.any(|id| self.find(id).is_some_and(|session| session.random == hello.random)) {
             return;
         }
-        if let Some(id) = place.pending {
+        if let Some(id) = entry.pending {
             self.fail(id, Handshake::Failed);
         }
         if !self.make_room(now, Network::of(from.ip())) {
-            self.outcomes.push((from, Handshake::Refused));
+            self.output.outcomes.push((from, Handshake::Refused));
             return;
         }
         self.begin(now, from, hello);
     }
 
     fn begin(&mut self, now: Now, from: SocketAddr, hello: &Hello<'_>) {
-        let engine = Engine::accept(&self.server, &self.wire, hello.record);
+        let engine = Engine::accept(&self.tls.server, &self.tls.wire, hello.record);
         let Some(engine) = engine else {
-            self.wire.drain(|_| {});
+            self.tls.wire.drain(|_| {});
             self.gate.leave_unproven();
-            self.outcomes.push((from, Handshake::Failed));
+            self.output.outcomes.push((from, Handshake::Failed));
             return;
         };
-        self.count += 1;
-        let entry = self.sessions.vacant_entry();
-        // The caller has seen that there is a place.
-        let id = self.count << PLACE_BITS | entry.key() as u64;
+        self.table.count += 1;
+        let entry = self.table.sessions.vacant_entry();
+        // The caller has seen that there is room.
+        let id = self.table.count << INDEX_BITS | entry.key() as u64;
         let opening = Opening { flight: Flight::behind(hello.message), early: None };
         let (random, opening) = (hello.random, Some(Box::new(opening)));
         let (is_proven, begun_us, heard_us) = (false, now.us, now.us);
         entry.insert(Session { id, address: from, engine, random, opening, is_proven, begun_us, heard_us });
-        self.half_open.push_back(id);
-        self.half_open_len += 1;
-        *self.networks.entry(Network::of(from.ip())).or_default() += 1;
-        self.places.entry(from).or_default().pending = Some(id);
+        self.unproven.half_open.push_back(id);
+        self.unproven.half_open_len += 1;
+        *self.unproven.networks.entry(Network::of(from.ip())).or_default() += 1;
+        self.table.addresses.entry(from).or_default().pending = Some(id);
         self.advance(now, id);
     }
 
@@ -64,7 +64,7 @@ impl Sessions {
         let parts = match opening.flight.admit(datagram) {
             Ok(parts) => parts,
             Err(Unfit::Needless) => {
-                self.outcomes.push((address, Handshake::Noise));
+                self.output.outcomes.push((address, Handshake::Noise));
                 return false;
             }
             Err(Unfit::Exhausted) => {
@@ -76,7 +76,7 @@ impl Sessions {
             opening.early = Some(encrypted.into());
         }
         if !parts.clear.is_empty() {
-            self.wire.fill(parts.clear);
+            self.tls.wire.fill(parts.clear);
             self.advance(now, id);
         }
         // Until OpenSSL can decrypt it, it would keep it in a buffer for the longest record that there is.
@@ -87,12 +87,12 @@ impl Sessions {
             self.fail(id, Handshake::Failed);
             return false;
         }
-        self.wire.fill(&encrypted);
+        self.tls.wire.fill(&encrypted);
         if !self.advance(now, id) {
             return false;
         }
         if !parts.rest.is_empty() {
-            self.wire.fill(parts.rest);
+            self.tls.wire.fill(parts.rest);
             self.read(now, id);
         }
         true
@@ -123,13 +123,13 @@ impl Sessions {
         (session.begun_us, session.heard_us) = (now.us, now.us);
         session.engine.rest();
         let address = session.address;
-        self.half_open_len -= 1;
-        self.unproven_len += 1;
-        self.unproven.push_back(id);
-        self.outcomes.push((address, Handshake::Finished));
-        let place = self.places.entry(address).or_default();
-        let older = place.live.replace(id);
-        place.pending = None;
+        self.unproven.half_open_len -= 1;
+        self.unproven.finished_len += 1;
+        self.unproven.finished.push_back(id);
+        self.output.outcomes.push((address, Handshake::Finished));
+        let entry = self.table.addresses.entry(address).or_default();
+        let older = entry.live.replace(id);
+        entry.pending = None;
         if let Some(older) = older {
             // Its peer has forgotten it: it is told nothing.
             self.end(older);
@@ -140,14 +140,14 @@ impl Sessions {
     pub(super) fn fail(&mut self, id: u64, outcome: Handshake) {
         if let Some(session) = self.find(id) {
             let address = session.address;
-            self.outcomes.push((address, outcome));
+            self.output.outcomes.push((address, outcome));
             self.end(id);
         }
     }
 
     /// When the handshake of a session began; `None` when it is no longer half open.
     pub(super) fn began_us(&self, id: u64) -> Option<u64> {
-        let session = self.sessions.get(place_of(id)).filter(|session| session.id == id)?;
+        let session = self.table.get(id)?;
         session.opening.as_ref().map(|_| session.begun_us)
     }
 }

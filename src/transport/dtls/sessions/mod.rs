@@ -20,11 +20,12 @@ use crate::protocol::limit::Now;
 use crate::protocol::network::Network;
 use crate::protocol::shares::Rate;
 use crate::session::coap::{Outbox, PeerKey};
-use crate::transport::gate::{Bucket, Gate};
+use crate::transport::bucket::Bucket;
+use crate::transport::gate::Gate;
 use crate::transport::traits::Handshake;
 
-/// Where the place of a session ends in its number; above it stands a count, so no number comes twice.
-const PLACE_BITS: u32 = 24;
+/// Bits of a session's number that are its index; above them stands a count, so no number comes twice.
+const INDEX_BITS: u32 = 24;
 
 /// Bytes of a record's plaintext at most.
 const PLAIN_BYTES_MAX: usize = 16 * 1024;
@@ -44,7 +45,7 @@ const GIVE_BACK_US: u64 = 5_000_000;
 /// Ticks in which every session is looked at once.
 pub(super) const TICKS_PER_ROUND: usize = 64;
 
-/// What sessions are held to.
+/// Bounds of the sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     /// Handshakes that may be half open; less than 64 KiB each.
@@ -84,135 +85,179 @@ struct Opening {
 
 /// The sessions at one address.
 #[derive(Debug, Clone, Copy, Default)]
-struct Place {
+struct AddressEntry {
     live: Option<u64>,
     /// A handshake, perhaps of a device that began anew.
     pending: Option<u64>,
 }
 
-/// Every session is counted at the gate, half-open ones included.
+/// OpenSSL's part: certificate, cookies, and the buffers that all engines use in turn.
 #[derive(Debug)]
-pub struct Sessions {
+struct Tls {
     server: Server,
     cookies: Cookies,
-    gate: Arc<Gate>,
-    bucket: Bucket,
-    /// What of the bucket each network may take.
-    shares: Rate,
-    bounds: Bounds,
     wire: Wire,
+    plain: Box<[u8]>,
+}
+
+/// All sessions, by number and by address.
+#[derive(Debug, Default)]
+struct Table {
     sessions: Slab<Session>,
-    places: HashMap<SocketAddr, Place>,
+    addresses: HashMap<SocketAddr, AddressEntry>,
+    /// Sessions so far.
     count: u64,
-    /// Half-open ones in the order of their beginning, and some that are no longer.
+    /// The index at which the next look begins.
+    hand: usize,
+}
+
+impl Table {
+    fn get(&self, id: u64) -> Option<&Session> {
+        self.sessions.get(index_of(id)).filter(|session| session.id == id)
+    }
+
+    fn get_mut(&mut self, id: u64) -> Option<&mut Session> {
+        self.sessions.get_mut(index_of(id)).filter(|session| session.id == id)
+    }
+
+    /// The index to look at next: all come in turn.
+    fn next_index(&mut self) -> usize {
+        self.hand = if self.hand + 1 < self.sessions.capacity() { self.hand + 1 } else { 0 };
+        self.hand
+    }
+}
+
+/// Handshakes, and sessions over which no device has authenticated.
+#[derive(Debug, Default)]
+struct Unproven {
+    /// Handshakes in the order of their beginning, and some that are no longer half open.
     half_open: VecDeque<u64>,
     half_open_len: usize,
-    /// Sessions over which no device has authenticated, in the order in which they were finished, and some that are no longer.
-    unproven: VecDeque<u64>,
-    unproven_len: usize,
-    /// Handshakes and sessions over which no device has authenticated, by address.
+    /// Sessions in the order in which their handshakes were finished, and some over which a device has authenticated.
+    finished: VecDeque<u64>,
+    finished_len: usize,
+    /// Both together, by network.
     networks: HashMap<Network, usize>,
-    hand: usize,
-    /// Sessions that ended since memory was given back, and when it was.
-    given_up: usize,
-    given_back_us: u64,
-    plain: Box<[u8]>,
+}
+
+/// The rate of handshakes.
+#[derive(Debug)]
+struct HandshakeRate {
+    bucket: Bucket,
+    /// The part of the bucket that each network may take.
+    shares: Rate,
+}
+
+/// Results that the caller takes out.
+#[derive(Debug, Default)]
+struct Output {
     received: Outbox,
     sent: Outbox,
     ended: Vec<PeerKey>,
     outcomes: Vec<(SocketAddr, Handshake)>,
 }
 
+/// The memory of sessions that have ended.
+#[derive(Debug)]
+struct GivenBack {
+    /// Sessions that ended since memory was given back.
+    sessions: usize,
+    /// When it was, us.
+    at_us: u64,
+}
+
+/// Every session is counted at the gate, half-open ones included.
+#[derive(Debug)]
+pub struct Sessions {
+    tls: Tls,
+    gate: Arc<Gate>,
+    bounds: Bounds,
+    rate: HandshakeRate,
+    table: Table,
+    unproven: Unproven,
+    given_back: GivenBack,
+    output: Output,
+}
+
 impl Sessions {
     /// None yet.
     pub fn new(server: Server, secret: CookieSecret, gate: Arc<Gate>, bounds: Bounds, now: Now) -> Self {
+        let plain = vec![0; PLAIN_BYTES_MAX].into();
         Self {
-            server,
-            cookies: Cookies::new(secret),
+            tls: Tls { server, cookies: Cookies::new(secret), wire: Wire::default(), plain },
             gate,
-            bucket: Bucket::new(bounds.handshakes_per_second, now.us),
-            shares: Rate::new(bounds.handshakes_per_second, now.us),
             bounds,
-            wire: Wire::default(),
-            sessions: Slab::new(),
-            places: HashMap::new(),
-            count: 0,
-            half_open: VecDeque::new(),
-            half_open_len: 0,
-            unproven: VecDeque::new(),
-            unproven_len: 0,
-            networks: HashMap::new(),
-            hand: 0,
-            given_up: 0,
-            given_back_us: now.us,
-            plain: vec![0; PLAIN_BYTES_MAX].into(),
-            received: Outbox::default(),
-            sent: Outbox::default(),
-            ended: Vec::new(),
-            outcomes: Vec::new(),
+            rate: HandshakeRate {
+                bucket: Bucket::new(bounds.handshakes_per_second, now.us),
+                shares: Rate::new(bounds.handshakes_per_second, now.us),
+            },
+            table: Table::default(),
+            unproven: Unproven::default(),
+            given_back: GivenBack { sessions: 0, at_us: now.us },
+            output: Output::default(),
         }
     }
 
     /// Sessions whose handshake is finished.
     pub fn open(&self) -> usize {
-        self.sessions.len() - self.half_open_len
+        self.table.sessions.len() - self.unproven.half_open_len
     }
 
     /// Handshakes.
     pub fn half_open(&self) -> usize {
-        self.half_open_len
+        self.unproven.half_open_len
     }
 
-    /// What was decrypted, by session; [`Sessions::clear_received`] must follow.
+    /// The plaintexts, by session; [`Sessions::clear_received`] must follow.
     pub fn received(&self) -> &Outbox {
-        &self.received
+        &self.output.received
     }
 
     /// Forgets what was decrypted.
     pub fn clear_received(&mut self) {
-        self.received.clear();
+        self.output.received.clear();
     }
 
-    /// What must be sent, by address; [`Sessions::clear_sent`] must follow.
+    /// The datagrams to be sent, by address; [`Sessions::clear_sent`] must follow.
     pub fn sent(&self) -> &Outbox {
-        &self.sent
+        &self.output.sent
     }
 
     /// Forgets what was sent.
     pub fn clear_sent(&mut self) {
-        self.sent.clear();
+        self.output.sent.clear();
     }
 
     /// The sessions that ended since the last call.
     pub fn take_ended(&mut self) -> Vec<PeerKey> {
-        std::mem::take(&mut self.ended)
+        std::mem::take(&mut self.output.ended)
     }
 
-    /// What became of handshakes since the last call.
+    /// The outcomes of handshakes since the last call.
     pub fn take_outcomes(&mut self) -> Vec<(SocketAddr, Handshake)> {
-        std::mem::take(&mut self.outcomes)
+        std::mem::take(&mut self.output.outcomes)
     }
 
     /// Takes a datagram in.
     pub fn feed(&mut self, now: Now, from: SocketAddr, datagram: &[u8]) {
-        let mut place = self.places.get(&from).copied().unwrap_or_default();
+        let mut entry = self.table.addresses.get(&from).copied().unwrap_or_default();
         if datagram.is_empty() {
             // To OpenSSL it would be the end of the stream.
-            place = Place::default();
+            entry = AddressEntry::default();
         }
         if let Some(hello) = Hello::read(datagram) {
-            return self.hello(now, from, place, &hello);
+            return self.hello(now, from, entry, &hello);
         }
-        match place {
-            Place { live: None, pending: None } => self.outcomes.push((from, Handshake::Noise)),
-            Place { live: Some(id), pending: None } | Place { live: None, pending: Some(id) } => {
+        match entry {
+            AddressEntry { live: None, pending: None } => self.output.outcomes.push((from, Handshake::Noise)),
+            AddressEntry { live: Some(id), pending: None } | AddressEntry { live: None, pending: Some(id) } => {
                 self.drive(now, id, datagram);
             }
-            Place { live: Some(_), pending: Some(id) } if is_unencrypted(datagram) => {
+            AddressEntry { live: Some(_), pending: Some(id) } if is_unencrypted(datagram) => {
                 self.drive(now, id, datagram);
             }
             // Only one of the two can decrypt it; to the other it is noise.
-            Place { live: Some(live), pending: Some(pending) } => {
+            AddressEntry { live: Some(live), pending: Some(pending) } => {
                 if !self.drive(now, live, datagram) {
                     self.drive(now, pending, datagram);
                 }
@@ -235,14 +280,14 @@ impl Sessions {
 
     /// Looks at the times; to be called about ten times a second.
     pub fn tick(&mut self, now: Now) {
-        for _ in 0..self.half_open.len() {
-            let Some(id) = self.half_open.pop_front() else { break };
+        for _ in 0..self.unproven.half_open.len() {
+            let Some(id) = self.unproven.half_open.pop_front() else { break };
             let Some(began_us) = self.began_us(id) else { continue };
             if began_us + HANDSHAKE_US <= now.us {
                 self.fail(id, Handshake::TimedOut);
                 continue;
             }
-            self.half_open.push_back(id);
+            self.unproven.half_open.push_back(id);
             let Some(session) = self.find(id) else { continue };
             if session.engine.timeout_us() == Some(0) {
                 let is_well = session.engine.on_timeout();
@@ -253,10 +298,10 @@ impl Sessions {
             }
         }
         self.end_unproven(now);
-        let round = self.sessions.capacity().div_ceil(TICKS_PER_ROUND);
+        let round = self.table.sessions.capacity().div_ceil(TICKS_PER_ROUND);
         for _ in 0..round {
-            self.hand = if self.hand + 1 < self.sessions.capacity() { self.hand + 1 } else { 0 };
-            let Some(session) = self.sessions.get_mut(self.hand).filter(|session| session.opening.is_none()) else {
+            let index = self.table.next_index();
+            let Some(session) = self.table.sessions.get_mut(index).filter(|session| session.opening.is_none()) else {
                 continue;
             };
             if session.heard_us + self.bounds.idle_us <= now.us {
@@ -266,15 +311,15 @@ impl Sessions {
                 session.engine.rest();
             }
         }
-        if self.given_up >= GIVE_BACK_SESSIONS && self.given_back_us + GIVE_BACK_US <= now.us {
+        if self.given_back.sessions >= GIVE_BACK_SESSIONS && self.given_back.at_us + GIVE_BACK_US <= now.us {
             memory::give_back();
-            (self.given_up, self.given_back_us) = (0, now.us);
+            (self.given_back.sessions, self.given_back.at_us) = (0, now.us);
         }
     }
 
     /// Ends all sessions and tells their peers.
     pub fn close(&mut self) {
-        let ids: Vec<u64> = self.sessions.iter().map(|(_, session)| session.id).collect();
+        let ids: Vec<u64> = self.table.sessions.iter().map(|(_, session)| session.id).collect();
         ids.into_iter().for_each(|id| self.close_one(id));
     }
 
@@ -283,7 +328,7 @@ impl Sessions {
         if self.find(id).is_some_and(|session| session.opening.is_some()) {
             return self.shake(now, id, datagram);
         }
-        self.wire.fill(datagram);
+        self.tls.wire.fill(datagram);
         self.read(now, id)
     }
 
@@ -291,14 +336,14 @@ impl Sessions {
     fn read(&mut self, now: Now, id: u64) -> bool {
         let mut is_message = false;
         loop {
-            let Some(session) = self.sessions.get_mut(place_of(id)).filter(|session| session.id == id) else {
+            let Some(session) = self.table.get_mut(id) else {
                 return is_message;
             };
-            match session.engine.read(&mut self.plain) {
+            match session.engine.read(&mut self.tls.plain) {
                 Plain::Bytes(bytes) => {
                     session.heard_us = now.us;
                     is_message = true;
-                    self.received.push(PeerKey::Session(id), &self.plain[..bytes]);
+                    self.output.received.push(PeerKey::Session(id), &self.tls.plain[..bytes]);
                 }
                 Plain::Nothing => {
                     self.collect(id);
@@ -327,8 +372,8 @@ impl Sessions {
         if self.find(id).is_none() {
             return;
         }
-        let session = self.sessions.remove(place_of(id));
-        self.given_up += 1;
+        let session = self.table.sessions.remove(index_of(id));
+        self.given_back.sessions += 1;
         if session.is_proven {
             self.gate.leave();
         } else {
@@ -336,42 +381,42 @@ impl Sessions {
             self.count_out(session.address);
         }
         match (&session.opening, session.is_proven) {
-            (Some(_), _) => self.half_open_len -= 1,
+            (Some(_), _) => self.unproven.half_open_len -= 1,
             (None, true) => {}
-            (None, false) => self.unproven_len -= 1,
+            (None, false) => self.unproven.finished_len -= 1,
         }
         if session.opening.is_none() {
-            self.ended.push(PeerKey::Session(id));
+            self.output.ended.push(PeerKey::Session(id));
         }
-        if let Some(place) = self.places.get_mut(&session.address) {
-            let other = |place: Option<u64>| place.filter(|other| *other != id);
-            *place = Place { live: other(place.live), pending: other(place.pending) };
-            if place.live.is_none() && place.pending.is_none() {
-                self.places.remove(&session.address);
+        if let Some(entry) = self.table.addresses.get_mut(&session.address) {
+            let other = |entry: Option<u64>| entry.filter(|other| *other != id);
+            *entry = AddressEntry { live: other(entry.live), pending: other(entry.pending) };
+            if entry.live.is_none() && entry.pending.is_none() {
+                self.table.addresses.remove(&session.address);
             }
         }
     }
 
     /// Moves what a session wrote to what must be sent.
     fn collect(&mut self, id: u64) {
-        let Some(session) = self.sessions.get(place_of(id)).filter(|session| session.id == id) else { return };
-        let (peer, sent) = (PeerKey::Address(session.address), &mut self.sent);
-        self.wire.drain(|datagram| sent.push(peer, datagram));
+        let Some(session) = self.table.get(id) else { return };
+        let (peer, sent) = (PeerKey::Address(session.address), &mut self.output.sent);
+        self.tls.wire.drain(|datagram| sent.push(peer, datagram));
     }
 
     fn find(&mut self, id: u64) -> Option<&mut Session> {
-        self.sessions.get_mut(place_of(id)).filter(|session| session.id == id)
+        self.table.get_mut(id)
     }
 }
 
 impl Drop for Sessions {
     fn drop(&mut self) {
-        for (_, session) in &self.sessions {
+        for (_, session) in &self.table.sessions {
             if session.is_proven { self.gate.leave() } else { self.gate.leave_unproven() }
         }
     }
 }
 
-fn place_of(id: u64) -> usize {
-    (id & ((1 << PLACE_BITS) - 1)) as usize
+fn index_of(id: u64) -> usize {
+    (id & ((1 << INDEX_BITS) - 1)) as usize
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{PLACE_BITS, Sessions, place_of};
+use super::{INDEX_BITS, Sessions};
 use crate::protocol::limit::Now;
 use crate::protocol::network::Network;
 use crate::session::coap::PeerKey;
@@ -25,27 +25,27 @@ impl Sessions {
     /// Whether a handshake may begin; it is counted at the gate then.
     pub(super) fn make_room(&mut self, now: Now, network: Network) -> bool {
         // First what concerns its network alone, so that it takes nothing from the others.
-        if self.networks.get(&network).is_some_and(|unproven| *unproven >= self.bounds.unproven_per_network)
-            || !self.shares.take(network, now.us)
-            || self.bucket.take(now.us).is_err()
+        if self.unproven.networks.get(&network).is_some_and(|unproven| *unproven >= self.bounds.unproven_per_network)
+            || !self.rate.shares.take(network, now.us)
+            || self.rate.bucket.take(now.us).is_err()
         {
             return false;
         }
-        while self.half_open_len >= self.bounds.half_open {
-            let Some(id) = self.half_open.pop_front() else { return false };
+        while self.unproven.half_open_len >= self.bounds.half_open {
+            let Some(id) = self.unproven.half_open.pop_front() else { return false };
             match self.began_us(id) {
                 None => {}
                 Some(began_us) if began_us + YIELD_US <= now.us => self.fail(id, Handshake::TimedOut),
                 Some(_) => {
-                    self.half_open.push_front(id);
+                    self.unproven.half_open.push_front(id);
                     return false;
                 }
             }
         }
-        if self.sessions.len() >= 1 << PLACE_BITS {
+        if self.table.sessions.len() >= 1 << INDEX_BITS {
             return false;
         }
-        while self.half_open_len + self.unproven_len >= self.bounds.unproven {
+        while self.unproven.half_open_len + self.unproven.finished_len >= self.bounds.unproven {
             if !self.end_oldest_unproven() {
                 return false;
             }
@@ -68,22 +68,22 @@ impl Sessions {
         if !self.gate.prove() {
             let has_room = self.end_longest_silent(now) && self.gate.prove();
             if !has_room {
-                self.outcomes.push((address, Handshake::Refused));
+                self.output.outcomes.push((address, Handshake::Refused));
                 return self.close_one(id);
             }
         }
         if let Some(session) = self.find(id) {
             session.is_proven = true;
-            self.unproven_len -= 1;
+            self.unproven.finished_len -= 1;
             self.count_out(address);
         }
     }
 
     /// Ends sessions over which nobody has authenticated in time, and those whose places others need.
     pub(super) fn end_unproven(&mut self, now: Now) {
-        while let Some(&id) = self.unproven.front() {
+        while let Some(&id) = self.unproven.finished.front() {
             match self.unproven_since_us(id) {
-                None => drop(self.unproven.pop_front()),
+                None => drop(self.unproven.finished.pop_front()),
                 Some(since_us) if since_us + PROOF_US <= now.us => self.give_up(id),
                 Some(_) => break,
             }
@@ -93,14 +93,14 @@ impl Sessions {
 
     /// Ends the oldest session or handshake over which nobody has authenticated; false when there is none.
     fn end_oldest_unproven(&mut self) -> bool {
-        while self.unproven.front().is_some_and(|id| self.unproven_since_us(*id).is_none()) {
-            self.unproven.pop_front();
+        while self.unproven.finished.front().is_some_and(|id| self.unproven_since_us(*id).is_none()) {
+            self.unproven.finished.pop_front();
         }
-        while self.half_open.front().is_some_and(|id| self.began_us(*id).is_none()) {
-            self.half_open.pop_front();
+        while self.unproven.half_open.front().is_some_and(|id| self.began_us(*id).is_none()) {
+            self.unproven.half_open.pop_front();
         }
-        let finished = self.unproven.front().map(|id| (self.unproven_since_us(*id), *id));
-        let half_open = self.half_open.front().map(|id| (self.began_us(*id), *id));
+        let finished = self.unproven.finished.front().map(|id| (self.unproven_since_us(*id), *id));
+        let half_open = self.unproven.half_open.front().map(|id| (self.began_us(*id), *id));
         match finished.into_iter().chain(half_open).min() {
             None => return false,
             Some((_, id)) if self.began_us(id).is_some() => self.fail(id, Handshake::TimedOut),
@@ -113,14 +113,14 @@ impl Sessions {
     fn give_up(&mut self, id: u64) {
         if let Some(session) = self.find(id) {
             let address = session.address;
-            self.outcomes.push((address, Handshake::Unauthenticated));
+            self.output.outcomes.push((address, Handshake::Unauthenticated));
             self.close_one(id);
         }
     }
 
     /// When the handshake of a session was finished over which nobody has authenticated.
     fn unproven_since_us(&self, id: u64) -> Option<u64> {
-        let session = self.sessions.get(place_of(id)).filter(|session| session.id == id)?;
+        let session = self.table.get(id)?;
         (session.opening.is_none() && !session.is_proven).then_some(session.begun_us)
     }
 
@@ -134,9 +134,9 @@ impl Sessions {
     /// Of a handful of sessions the one that was silent longest, if that is long enough.
     fn longest_silent(&mut self, now: Now) -> Option<u64> {
         let mut oldest: Option<(u64, u64)> = None;
-        for _ in 0..CANDIDATES.min(self.sessions.capacity()) {
-            self.hand = if self.hand + 1 < self.sessions.capacity() { self.hand + 1 } else { 0 };
-            let Some(session) = self.sessions.get(self.hand) else { continue };
+        for _ in 0..CANDIDATES.min(self.table.sessions.capacity()) {
+            let index = self.table.next_index();
+            let Some(session) = self.table.sessions.get(index) else { continue };
             let is_silent = session.is_proven && session.heard_us + SPARE_US <= now.us;
             if is_silent && oldest.is_none_or(|(heard_us, _)| session.heard_us < heard_us) {
                 oldest = Some((session.heard_us, session.id));
@@ -148,10 +148,10 @@ impl Sessions {
     /// One less of those that have shown nothing.
     pub(super) fn count_out(&mut self, address: SocketAddr) {
         let network = Network::of(address.ip());
-        if let Some(unproven) = self.networks.get_mut(&network) {
+        if let Some(unproven) = self.unproven.networks.get_mut(&network) {
             *unproven -= 1;
             if *unproven == 0 {
-                self.networks.remove(&network);
+                self.unproven.networks.remove(&network);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! A worker's core and its surroundings; the test owns the clock.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::{Future, pending};
 use std::net::SocketAddr;
@@ -24,15 +24,10 @@ use crate::protocol::uplink::{Addressing, Availability, Handover, Receipt, Recor
 use crate::replica::{Directory, Mail, Mailbox, Notice};
 use crate::session::coap::{self, PeerKey};
 use crate::session::mqtt::{Ending, Event};
-use crate::transport::environment::Environment;
-use crate::transport::gate::{Gate, SocketBounds};
-use crate::transport::pauses::Pauses;
-use crate::transport::socket::ByteStream;
-use crate::transport::traffic::Traffic;
-use crate::transport::traits::{Handshake, Identity, Lookup, Meter, Peers, Refused, Registry, Way};
-use crate::transport::worker::drain::Drained;
-use crate::transport::worker::replica::ReplicaHandle;
-use crate::transport::worker::starting::Connect;
+use crate::transport::{
+    ByteStream, Connect, Drained, Environment, Gate, Handshake, Identity, Lookup, Meter, Pauses, Peers, Refused,
+    Registry, ReplicaHandle, SocketBounds, Traffic, Way,
+};
 
 const CONNACK: &[u8] = &[0x20, 2, 0, 0];
 
@@ -43,8 +38,6 @@ struct Outside {
     outcomes: Vec<(u64, Option<Code>)>,
     detached: Vec<Token>,
     barriers: Vec<u64>,
-    has_barriers: bool,
-    refuses: bool,
 }
 
 struct Handle(Rc<RefCell<Outside>>);
@@ -52,9 +45,6 @@ struct Handle(Rc<RefCell<Outside>>);
 impl Uplink for Handle {
     fn publish(&mut self, token: Token, record: &Record) -> Handover {
         let outside = &mut *self.0.borrow_mut();
-        if outside.refuses {
-            return Handover::Refused;
-        }
         let envelope: serde_json::Value = serde_json::from_slice(&record.payload).expect("an envelope is JSON");
         let name = envelope["type"].as_str().unwrap_or_default().trim_start_matches("org.jetlinks.").to_owned();
         outside.published.push_back((token, name));
@@ -76,9 +66,8 @@ impl Downlink for Handle {
     }
 
     fn fence(&mut self, number: u64) -> bool {
-        let outside = &mut *self.0.borrow_mut();
-        outside.barriers.push(number);
-        outside.has_barriers
+        self.0.borrow_mut().barriers.push(number);
+        true
     }
 }
 
@@ -123,11 +112,17 @@ impl Meter for FakeMeter {
 
 /// The device's end of a connection.
 #[derive(Clone, Default)]
-struct Pipe(Rc<RefCell<Vec<u8>>>);
+struct Pipe {
+    bytes: Rc<RefCell<Vec<u8>>>,
+    is_full: Rc<Cell<bool>>,
+}
 
 impl ByteStream for Pipe {
     fn try_write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.borrow_mut().extend_from_slice(bytes);
+        if self.is_full.get() {
+            return Ok(0);
+        }
+        self.bytes.borrow_mut().extend_from_slice(bytes);
         Ok(bytes.len())
     }
 }
@@ -135,7 +130,7 @@ impl ByteStream for Pipe {
 impl Pipe {
     /// Bytes that the device got since the last call.
     fn take(&self) -> Vec<u8> {
-        std::mem::take(&mut self.0.borrow_mut())
+        std::mem::take(&mut self.bytes.borrow_mut())
     }
 }
 
@@ -149,7 +144,7 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
-        let outside = Rc::new(RefCell::new(Outside { has_barriers: true, ..Outside::default() }));
+        let outside = Rc::new(RefCell::new(Outside::default()));
         let now = Now { unix_ms: 1_700_000_000_000, us: 1_000_000 };
         let environment = Environment {
             limits: Limits {
@@ -239,8 +234,7 @@ impl Rig {
         Some(self.core.received(|| now, session, &bytes[..room.min(bytes.len())]).bytes)
     }
 
-    fn report(&mut self, availability: Availability, epoch: u64, receipts: Vec<Receipt>) {
-        let mut receipts = receipts;
+    fn report(&mut self, availability: Availability, epoch: u64, mut receipts: Vec<Receipt>) {
         self.core.receipts(self.now, &mut receipts, Report { availability, epoch, wants_proof: false });
     }
 
@@ -269,7 +263,8 @@ impl Rig {
         std::mem::take(&mut self.outside.borrow_mut().outcomes)
     }
 
-    fn drain(&mut self) -> Drained {
+    /// Drains to the end, with a queue that answers or does not.
+    fn drain(&mut self, answers: bool) -> Drained {
         loop {
             match self.core.drain_step(self.now) {
                 DrainProgress::Over(drained) => return drained,
@@ -280,11 +275,14 @@ impl Rig {
             }
             let barriers = std::mem::take(&mut self.outside.borrow_mut().barriers);
             barriers.into_iter().for_each(|number| self.event(DownlinkEvent::Fenced(number)));
-            self.store_all();
-            let ended: Vec<Token> = self.core.sessions().collect();
-            for session in ended.into_iter().filter(|&session| self.core.ending(session).is_some()).collect::<Vec<_>>()
-            {
-                self.core.closed(self.now, session);
+            if answers {
+                self.store_all();
+            }
+            let sessions: Vec<Token> = self.core.sessions().collect();
+            for session in sessions {
+                if self.core.ending(session).is_some() {
+                    self.core.closed(self.now, session);
+                }
             }
         }
     }
@@ -446,7 +444,7 @@ fn a_drain_ends_when_the_last_offline_is_stored() {
     let (second, _pipe) = rig.session("device2");
     rig.core.lost(rig.now, first);
     rig.core.mail(rig.now, Mail::Drain { per_second: 1_000 });
-    assert_eq!(rig.drain(), Drained { unacknowledged: 0 });
+    assert_eq!(rig.drain(true), Drained { unacknowledged: 0 });
     assert_eq!((rig.core.ending(second), rig.core.sessions().count()), (None, 0));
     assert_eq!(rig.core.environment().load.held_records, 0);
 }
@@ -458,11 +456,40 @@ fn a_drain_that_the_queue_does_not_answer_tells_how_many_records_are_left() {
     rig.core.lost(rig.now, session);
     rig.core.mail(rig.now, Mail::Drain { per_second: 1_000 });
     let begun_us = rig.now.us;
-    let drained = loop {
-        match rig.core.drain_step(rig.now) {
-            DrainProgress::Continues { at_us } => rig.now.us = at_us,
-            DrainProgress::Over(drained) => break drained,
-        }
-    };
-    assert_eq!((drained, rig.now.us - begun_us), (Drained { unacknowledged: 1 }, 10_000_000));
+    assert_eq!(rig.drain(false), Drained { unacknowledged: 1 });
+    assert_eq!(rig.now.us - begun_us, 8_020_000, "the rest of its time is for commands, and none is under way");
+}
+
+#[test]
+fn a_device_that_does_not_read_gets_no_more_commands_than_there_is_room_for() {
+    let mut rig = Rig::new();
+    let (session, pipe) = rig.session("device1");
+    pipe.is_full.set(true);
+    for ticket in 1..=2 {
+        let command = format!(
+            r#"{{"messageType":"WRITE_PROPERTY","productId":"product1","deviceId":"device1","properties":{{"a":"{}"}}}}"#,
+            "x".repeat(150_000)
+        );
+        let (to, command) = (Recipient::Session(session), Command::from_json(command.as_bytes()));
+        rig.event(DownlinkEvent::Command { to, ticket: Some(Ticket(ticket)), command });
+    }
+    assert_eq!(rig.outcomes(), [(2, Some(Code::SystemBusy))]);
+    assert!(rig.core.environment().load.buffered_bytes >= 150_000 - Limits::FREE_BYTES);
+    rig.claim("device1");
+    assert_eq!(rig.outcomes(), [(1, Some(Code::ConnectionLost))], "nothing of it was written");
+    rig.core.closed(rig.now, session);
+    assert_eq!(rig.core.environment().load.buffered_bytes, 0);
+}
+
+#[test]
+fn what_is_half_read_counts_until_it_is_whole() {
+    let mut rig = Rig::new();
+    let (session, _pipe) = rig.session("device1");
+    let packet = publish("device1", 1);
+    assert_eq!(rig.read(session, &packet[..10]), Some(0));
+    assert_eq!(rig.core.environment().load.buffered_bytes, 0, "a little of it is free");
+    assert_eq!(rig.read(session, &packet[10..]), Some(0));
+    assert_eq!(rig.store_all(), Vec::<String>::new(), "it is taken in with the next look");
+    assert_eq!(rig.read(session, b""), Some(0));
+    assert_eq!(rig.store_all(), ["device.properties.report"]);
 }
