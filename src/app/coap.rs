@@ -26,7 +26,7 @@ const UNPROVEN_MAX: usize = 4096;
 /// Of them those of one address: many devices may stand behind one, and one must not use up all.
 const UNPROVEN_PER_NETWORK_MAX: usize = 256;
 
-/// What DTLS needs besides a socket; shared by all workers.
+/// The parts of DTLS besides a socket; shared by all workers.
 #[derive(Debug, Clone)]
 pub struct Dtls {
     server: dtls::Server,
@@ -34,7 +34,7 @@ pub struct Dtls {
     cookies: CookieSecret,
 }
 
-/// What a port is made of, before its worker's thread runs.
+/// The parts of a port, before its worker's thread runs.
 #[derive(Debug)]
 pub struct PortPlan {
     socket: UdpSocket,
@@ -43,7 +43,7 @@ pub struct PortPlan {
     dtls: Option<Dtls>,
 }
 
-/// What DTLS needs besides its server.
+/// Makes the parts of DTLS besides its server.
 pub fn prepare(config: &Config, server: dtls::Server) -> anyhow::Result<Dtls> {
     let dtls = &config.dtls;
     let secrets = match &dtls.token_secret[..] {
@@ -98,7 +98,7 @@ impl PortPlan {
     }
 }
 
-/// What a worker's ports are told.
+/// Parameters of a worker's ports.
 #[derive(Debug, Clone, Copy)]
 pub struct PortConfig {
     max_age_ms: Option<u64>,

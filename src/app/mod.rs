@@ -50,7 +50,7 @@ use crate::telemetry::health::Health;
 use crate::telemetry::log::LogControl;
 use crate::telemetry::metric::Metrics;
 use crate::telemetry::span::SpanExport;
-use crate::transport::{Clock, Drained, Gate, SocketBounds};
+use crate::transport::{Clock, Drained, Gate, ReplicaHandle, SocketBounds};
 
 /// Capacity of the channel from the queue of commands to a worker.
 const COMMANDS_WAITING: usize = 1024;
@@ -137,6 +137,8 @@ fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> a
         health.expect_commands();
     }
     let clock = Clock::new();
+    let shared =
+        worker::Shared { queues: queues.clone(), health: health.clone(), replica_id: replica_id.to_owned(), clock };
     let metrics = Arc::new(Metrics::new(health.clone(), clock.now().unix_ms));
     counts::collect(&metrics, &queues, &registry, &log);
     let directory = Arc::new(Directory::default());
@@ -175,22 +177,20 @@ fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> a
     let mut threads = Vec::new();
     for (index, ((listeners, letters), commands)) in listeners.into_iter().zip(letters).zip(commands).enumerate() {
         let plan = worker::Plan {
-            index,
+            replica: ReplicaHandle {
+                index,
+                directory: directory.clone(),
+                gate: gate.clone(),
+                mailboxes: mailboxes.clone(),
+                notices: notices.clone(),
+            },
+            shared: shared.clone(),
             listeners,
             ports: ports.next().unwrap_or_default(),
             letters,
-            events: senders[index].clone(),
-            commands,
-            queues: queues.clone(),
+            commands: (senders[index].clone(), commands),
             registry: Arc::new(RegistryPort { registry: registry.clone(), metrics: metrics.worker(index) }),
-            directory: directory.clone(),
-            gate: gate.clone(),
-            mailboxes: mailboxes.clone(),
-            notices: notices.clone(),
             metrics: metrics.worker(index),
-            health: health.clone(),
-            replica_id: replica_id.to_owned(),
-            clock,
             tracer: tracing.tracer()?,
             message_ids: MessageIds::new(first_id, index, workers),
         };

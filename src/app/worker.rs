@@ -21,58 +21,55 @@ use crate::protocol::envelope::{Encoder, Mode};
 use crate::protocol::limit::{Limits, Load};
 use crate::protocol::trace::Tracer;
 use crate::protocol::uplink::Inbox;
-use crate::replica::{Directory, Mail, Mailbox, Notice};
+use crate::replica::Mail;
 use crate::telemetry::health::Health;
 use crate::telemetry::metric::WorkerMetrics;
 use crate::transport::{
-    Channels, Clock, CoreSettings, Drained, Environment, Gate, Listening, Proxies, ReplicaHandle, Settings, Worker,
+    Channels, Clock, CoreSettings, Drained, Environment, Listening, Proxies, ReplicaHandle, Settings, Worker,
     WorkerCore, serve,
 };
 
-/// What a worker is made of.
+/// The parts of a worker.
 pub struct Plan {
-    /// Which one it is.
-    pub index: usize,
+    /// The rest of the replica, and the number of the worker.
+    pub replica: ReplicaHandle,
+    /// Parts that all workers have.
+    pub shared: Shared,
     /// Its listeners.
     pub listeners: Vec<ListenerPlan>,
     /// Its ports of CoAP.
     pub ports: Vec<PortPlan>,
-    /// Its letters.
+    /// Its mailbox.
     pub letters: mpsc::UnboundedReceiver<Mail>,
-    /// Where its queue of commands puts them.
-    pub events: mpsc::Sender<DownlinkEvent>,
-    /// Where it takes them from.
-    pub commands: mpsc::Receiver<DownlinkEvent>,
-    /// How to reach the queues.
-    pub queues: Queues,
-    /// The registry.
+    /// The channel of its commands: the end of their queue, and its own.
+    pub commands: (mpsc::Sender<DownlinkEvent>, mpsc::Receiver<DownlinkEvent>),
+    /// The registry, whose answers are counted as its own.
     pub registry: Arc<RegistryPort>,
-    /// Shared by all workers.
-    pub directory: Arc<Directory>,
-    /// Shared by all workers.
-    pub gate: Arc<Gate>,
-    /// Shared by all workers.
-    pub mailboxes: Arc<[Mailbox]>,
-    /// Where it tells what other replicas must know.
-    pub notices: Option<mpsc::UnboundedSender<Notice>>,
     /// Its numbers.
     pub metrics: Arc<WorkerMetrics>,
+    /// Its part in tracing.
+    pub tracer: Tracer,
+    /// Ids of commands that have none.
+    pub message_ids: MessageIds,
+}
+
+/// Parts that all workers have. Cheap to clone.
+#[derive(Clone)]
+pub struct Shared {
+    /// Makers of the ends of the queues.
+    pub queues: Queues,
     /// The process' health.
     pub health: Arc<Health>,
     /// The replica.
     pub replica_id: String,
-    /// The process' clock: what the workers note in the directory must be of one.
+    /// The process' clock: the times that workers note in the directory must be of one.
     pub clock: Clock,
-    /// Its part in tracing.
-    pub tracer: Tracer,
-    /// Gives ids to commands that have none.
-    pub message_ids: MessageIds,
 }
 
 /// Starts the thread of a worker.
 pub fn spawn(plan: Plan, config: &Config) -> anyhow::Result<thread::JoinHandle<anyhow::Result<Drained>>> {
     let limits = limits(config);
-    let heartbeats = config.uplink.queue != UplinkQueue::Stdio && plan.index == 0;
+    let heartbeats = config.uplink.queue != UplinkQueue::Stdio && plan.replica.index == 0;
     let settings = Settings {
         connect_timeout: config.mqtt.connect_timeout,
         connects_per_second: u64::from(config.limits.connect_rate).div_ceil(config.runtime.workers as u64),
@@ -83,8 +80,8 @@ pub fn spawn(plan: Plan, config: &Config) -> anyhow::Result<thread::JoinHandle<a
     let drain_timeout_us = us(config.drain.timeout);
     let mode = settings::mode(config);
     let port_config = PortConfig::new(config);
-    let name = format!("worker-{}", plan.index);
-    let (index, health) = (plan.index, plan.health.clone());
+    let (index, health) = (plan.replica.index, plan.shared.health.clone());
+    let name = format!("worker-{index}");
     Ok(thread::Builder::new().name(name).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let core_settings = CoreSettings { heartbeat_us, drain_timeout_us, seed: seed()? };
@@ -110,18 +107,19 @@ async fn run(
     mode: Mode,
     port_config: PortConfig,
 ) -> anyhow::Result<Drained> {
+    let Shared { queues, health, replica_id, clock } = plan.shared;
+    let (events, commands) = plan.commands;
     let inbox = Arc::new(Inbox::new());
-    let uplink = plan.queues.uplink(inbox.clone())?;
-    let downlink = plan.queues.downlink(plan.events)?;
-    let clock = plan.clock;
+    let uplink = queues.uplink(inbox.clone())?;
+    let downlink = queues.downlink(events)?;
     let environment = Environment {
         limits,
         load: Load::default(),
-        encoder: Encoder::new(mode, plan.queues.addressing(), plan.replica_id, seed()?).with_tracer(plan.tracer),
+        encoder: Encoder::new(mode, queues.addressing(), replica_id, seed()?).with_tracer(plan.tracer),
         uplink,
         downlink,
         registry: plan.registry,
-        meter: Box::new(WorkerMeter::new(plan.index, plan.metrics, plan.health)),
+        meter: Box::new(WorkerMeter::new(plan.replica.index, plan.metrics, health)),
         latest: clock.now(),
         message_ids: plan.message_ids,
     };
@@ -129,19 +127,12 @@ async fn run(
         Ok(Listening { listener: TcpListener::from_std(listener)?, door })
     };
     let listeners = plan.listeners.into_iter().map(listen).collect::<anyhow::Result<_>>()?;
-    let open = |port: PortPlan| port.open(&port_config, &plan.gate, clock.now());
+    let open = |port: PortPlan| port.open(&port_config, &plan.replica.gate, clock.now());
     let ports: Vec<_> = plan.ports.into_iter().map(open).collect::<anyhow::Result<_>>()?;
     let (datagrams, ports) = ports.into_iter().unzip();
-    let replica = ReplicaHandle {
-        index: plan.index,
-        directory: plan.directory,
-        gate: plan.gate,
-        mailboxes: plan.mailboxes,
-        notices: plan.notices,
-    };
-    let core = WorkerCore::new(&core_settings, environment, replica, ports);
+    let core = WorkerCore::new(&core_settings, environment, plan.replica, ports);
     let worker = Worker::new(settings, core, clock, datagrams);
-    let channels = Channels { inbox, commands: plan.commands, letters: plan.letters };
+    let channels = Channels { inbox, commands, letters: plan.letters };
     Ok(serve(worker, listeners, channels).await)
 }
 
