@@ -71,19 +71,23 @@ pub struct ConnectPacket {
 /// Waits for the connection's turn, opens it and reads a CONNECT.
 ///
 /// # Errors
-/// Why there is none, with the address of the client as far as it is known; the connection is closed.
+/// Why there is none, with the address of the client as far as it is known. The connection is closed, unless it is still
+/// in `socket`.
 pub async fn receive(
     worker: &Worker,
     door: &Door,
     socket_permit: &SocketPermit,
-    mut socket: TcpStream,
+    socket: &mut Option<TcpStream>,
     peer: SocketAddr,
 ) -> Result<Received, (SocketAddr, Refused)> {
     let mut client = peer;
     // Whether it waits for its turn or for room: time that is not its own, and no fault of its network.
     let waits = Cell::new(false);
     let read = async {
-        let early = opening::identify(worker, door, &mut socket, &mut client).await?;
+        let early = match socket.as_mut() {
+            Some(socket) => opening::identify(worker, door, socket, &mut client).await?,
+            None => return Err(Refused::ConnectionLost),
+        };
         let network = Network::of(client.ip());
         waits.set(true);
         let has_entered = worker.connects.enter(network).await;
@@ -95,7 +99,8 @@ pub async fn receive(
         if permit.admission == Admission::Rejected {
             return Err(Refused::ConnectionLimit);
         }
-        let mut socket = opening::open(worker, door, socket, early).await?;
+        let opened = socket.take().ok_or(Refused::ConnectionLost)?;
+        let mut socket = opening::open(worker, door, opened, early).await?;
         let packet = read_connect(worker, &mut socket, network, &waits).await?;
         Ok((network, socket, permit, packet))
     };

@@ -99,7 +99,9 @@ async fn open(
     peer: SocketAddr,
 ) -> Opened {
     let refused = |device: &str, peer: &str, reason| worker.core.borrow_mut().meter().refused(device, peer, reason);
-    let received = match handshake::receive(worker, door, socket_permit, socket, peer).await {
+    // Kept until its refusal is counted: whoever sees the connection closed may count on that.
+    let mut socket = Some(socket);
+    let received = match handshake::receive(worker, door, socket_permit, &mut socket, peer).await {
         Ok(received) => received,
         Err((peer, reason)) => {
             refused("", &peer.to_string(), reason);

@@ -266,7 +266,7 @@ impl<S: ByteStream> State<S> {
     }
 
     /// Whether a packet of so many bytes may be added to what waits for the device. To a device that has read everything it
-    /// may be larger than [`UNREAD_BYTES_MAX`]; in any case there must be room for all of it, as the device may read none.
+    /// may be larger than 256 KiB; in any case there must be room for all of it, as the device may read none.
     pub fn may_send(&self, bytes: usize, limits: &Limits, load: &Load) -> bool {
         let unread = self.output.unsent.len();
         let unread_after = unread.saturating_add(bytes);
