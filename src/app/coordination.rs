@@ -70,6 +70,7 @@ fn note(health: &Health, metrics: &CoordinationMetrics, news: Report) {
             ClaimError::Malformed => ClaimFault::Malformed,
             ClaimError::Unsigned => ClaimFault::Unsigned,
             ClaimError::WrongSignature => ClaimFault::WrongSignature,
-        }].inc(),
+        }]
+        .inc(),
     }
 }
