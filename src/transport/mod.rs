@@ -18,7 +18,6 @@ mod mqtt;
 mod proxies;
 mod room;
 mod serve;
-mod slots;
 mod socket;
 pub mod tls;
 mod traffic;

@@ -42,8 +42,8 @@ use crate::protocol::uplink::{Availability, Token};
 use crate::replica::Mail;
 use crate::replica::claim::Word;
 use crate::session::mqtt::{Context, Ending};
+use crate::session::slots::Slots;
 use crate::transport::environment::Environment;
-use crate::transport::slots::Slots;
 use crate::transport::socket::ByteStream;
 use crate::transport::traits::Meter;
 
