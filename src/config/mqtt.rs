@@ -1,10 +1,12 @@
 //! Sections `mqtt`, `mqtt.tls`, `mqtt.websocket` and `mqtt.websocket_tls`.
 
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::material::Material;
-use super::network::Network;
 use super::reader::Reader;
 use super::url;
 
@@ -105,4 +107,51 @@ fn origin(text: &str) -> Option<String> {
     let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
         && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
     (is_scheme && url::is_host(host)).then(|| text.to_lowercase())
+}
+
+/// A network such as `10.0.0.0/8`; a bare address is the network of that address alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network(IpNet);
+
+impl Network {
+    /// Takes an address with an optional `/prefix`. `None`: not such a text.
+    pub fn parse(text: &str) -> Option<Self> {
+        text.parse().ok().or_else(|| Some(IpNet::from(text.parse::<IpAddr>().ok()?))).map(Self)
+    }
+
+    /// Whether the address lies in the network. An IPv4 address mapped into IPv6 counts as the IPv4 address.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.0.contains(&address.to_canonical())
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holds(network: &str, address: &str) -> bool {
+        Network::parse(network).unwrap().contains(address.parse().unwrap())
+    }
+
+    #[test]
+    fn a_network_holds_its_own_addresses_only() {
+        assert!(holds("10.0.0.0/8", "10.255.0.1") && !holds("10.0.0.0/8", "11.0.0.1"));
+        assert!(holds("0.0.0.0/0", "11.0.0.1") && !holds("0.0.0.0/0", "::1"));
+        assert!(holds("fd00::/8", "fd12::1") && !holds("fd00::/8", "fe80::1"));
+        assert!(holds("127.0.0.1", "127.0.0.1") && !holds("127.0.0.1", "127.0.0.2"));
+        assert!(holds("10.0.0.0/8", "::ffff:10.0.0.1"));
+    }
+
+    #[test]
+    fn prefixes_beyond_the_address_and_names_are_refused() {
+        for text in ["10.0.0.0/33", "::/129", "localhost", "10.0.0.0/", "10.0.0/8", ""] {
+            assert_eq!(Network::parse(text), None, "{text}");
+        }
+    }
 }
