@@ -1,6 +1,6 @@
 //! Bytes of a peer as a CoAP message.
 
-use jetlinks_bridge::codec::coap::{Draft, decode};
+use jetlinks_bridge::codec::coap::{MessageBuilder, decode};
 
 /// Holds what was read to the bytes that it was read of, and to what is written from it.
 pub fn check(data: &[u8]) {
@@ -11,7 +11,7 @@ pub fn check(data: &[u8]) {
     assert!(data.ends_with(message.payload()));
     let numbers: Vec<u16> = message.options().map(|(number, _)| number).collect();
     assert!(numbers.is_sorted(), "options are out of order");
-    let mut draft = Draft::new(message.kind(), message.code(), message.id(), message.token());
+    let mut draft = MessageBuilder::new(message.kind(), message.code(), message.id(), message.token());
     for (number, value) in message.options() {
         draft = draft.option(number, value);
     }

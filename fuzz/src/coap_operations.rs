@@ -8,12 +8,12 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use jetlinks_bridge::codec::coap::{Code, Draft, decode};
+use jetlinks_bridge::codec::coap::{Code, MessageBuilder, decode};
 use jetlinks_bridge::protocol::cipher;
 use jetlinks_bridge::protocol::envelope::{Encoder, Mode};
 use jetlinks_bridge::protocol::id::ProductId;
 use jetlinks_bridge::protocol::limit::{Limits, Load, Now};
-use jetlinks_bridge::protocol::uplink::{Addressing, Availability, Handover, Record, Token, Uplink};
+use jetlinks_bridge::protocol::uplink::{Addressing, Availability, DeliveryId, Handover, Record, Uplink};
 use jetlinks_bridge::session::coap::{
     Context, Endpoint, Event, FingerprintKey, Found, Identity, Observer, Outbox, Parked, PeerKey, Security, Settings,
     TokenSecrets,
@@ -39,12 +39,12 @@ const LIMITS: Limits = Limits {
 #[derive(Default)]
 struct Queue {
     is_away: bool,
-    line: VecDeque<Token>,
+    line: VecDeque<DeliveryId>,
     stored: usize,
 }
 
 impl Uplink for Queue {
-    fn publish(&mut self, token: Token, _: &Record) -> Handover {
+    fn publish(&mut self, token: DeliveryId, _: &Record) -> Handover {
         if self.is_away {
             return Handover::Refused;
         }
@@ -148,7 +148,7 @@ impl Run {
             // The body as it would be if the device had encrypted it.
             4 => {
                 if let Ok(message) = decode(datagram) {
-                    let mut draft = Draft::new(message.kind(), message.code(), message.id(), message.token());
+                    let mut draft = MessageBuilder::new(message.kind(), message.code(), message.id(), message.token());
                     for (number, value) in message.options() {
                         draft = draft.option(number, value);
                     }

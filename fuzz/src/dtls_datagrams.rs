@@ -9,7 +9,7 @@ use std::sync::Arc;
 use jetlinks_bridge::protocol::limit::Now;
 use jetlinks_bridge::session::coap::PeerKey;
 use jetlinks_bridge::transport::dtls::{Bounds, CookieSecret, Server, Sessions};
-use jetlinks_bridge::transport::{Gate, SocketBounds};
+use jetlinks_bridge::transport::{ConnectionLimit, SocketBounds};
 
 /// Made for this and known nowhere.
 const CERTIFICATE: &str = "\
@@ -60,9 +60,9 @@ thread_local! {
 pub fn check(data: &[u8]) {
     let server =
         SERVER.with(|server| server.get_or_init(|| Server::new(CERTIFICATE, KEY).expect("the pair is good")).clone());
-    let gate = Arc::new(Gate::new(SESSIONS, SocketBounds::new(0)));
+    let connection_limit = Arc::new(ConnectionLimit::new(SESSIONS, SocketBounds::new(0)));
     let mut now = Now { unix_ms: 1_700_000_000_000, us: 1_000_000 };
-    let mut sessions = Sessions::new(server, CookieSecret::new([7; 32]), Arc::clone(&gate), BOUNDS, now);
+    let mut sessions = Sessions::new(server, CookieSecret::new([7; 32]), Arc::clone(&connection_limit), BOUNDS, now);
     let mut cookies: [Vec<u8>; PEERS] = Default::default();
     let mut has_shown = [false; PEERS];
     let mut rest = data;
@@ -103,7 +103,7 @@ pub fn check(data: &[u8]) {
     now.us += 3_600_000_000;
     sessions.tick(now);
     assert_eq!(sessions.half_open(), 0);
-    assert!((0..SESSIONS).all(|_| gate.enter_unproven()), "a place was not given back");
+    assert!((0..SESSIONS).all(|_| connection_limit.enter_unproven()), "a place was not given back");
 }
 
 /// Puts a cookie into a hello without one; whether it was one.

@@ -8,7 +8,7 @@ use jetlinks_bridge::protocol::downlink::{Downlink, Outcome, Ticket};
 use jetlinks_bridge::protocol::envelope::{Encoder, Mode};
 use jetlinks_bridge::protocol::id::{DeviceId, ProductId};
 use jetlinks_bridge::protocol::limit::{Limits, Load, Now};
-use jetlinks_bridge::protocol::uplink::{Addressing, Handover, Record, Token, Uplink};
+use jetlinks_bridge::protocol::uplink::{Addressing, DeliveryId, Handover, Record, Uplink};
 use jetlinks_bridge::session::mqtt::{Context, Event, Observer};
 
 /// Messages are numbered; their number stands between two of these in topic or payload.
@@ -30,8 +30,8 @@ pub struct Queue {
     pub taken: Vec<Option<u32>>,
     /// Every record that was stored, copies included, in stored order.
     pub stored: Vec<Option<u32>>,
-    line: VecDeque<(Token, Option<u32>)>,
-    receipts: Vec<(Token, bool)>,
+    line: VecDeque<(DeliveryId, Option<u32>)>,
+    receipts: Vec<(DeliveryId, bool)>,
 }
 
 impl Queue {
@@ -61,14 +61,14 @@ impl Queue {
     }
 
     /// Takes a receipt that was not delivered yet.
-    pub fn receipt(&mut self, index: usize) -> Option<(Token, bool)> {
+    pub fn receipt(&mut self, index: usize) -> Option<(DeliveryId, bool)> {
         let index = index.checked_rem(self.receipts.len())?;
         Some(self.receipts.remove(index))
     }
 }
 
 impl Uplink for Queue {
-    fn publish(&mut self, token: Token, record: &Record) -> Handover {
+    fn publish(&mut self, token: DeliveryId, record: &Record) -> Handover {
         if self.is_away {
             return Handover::Refused;
         }
@@ -103,9 +103,9 @@ impl Callers {
 }
 
 impl Downlink for Callers {
-    fn attach(&mut self, _: Token, _: &[(ProductId, DeviceId)]) {}
+    fn attach(&mut self, _: DeliveryId, _: &[(ProductId, DeviceId)]) {}
 
-    fn detach(&mut self, _: Token) {}
+    fn detach(&mut self, _: DeliveryId) {}
 
     fn answer(&mut self, ticket: Ticket, _: Outcome) {
         assert!((1..=self.asked).contains(&ticket.0), "an outcome for nobody");

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::protocol::limit::Now;
 use crate::session::coap::{Endpoint, FingerprintKey, Security, Settings, TokenSecrets};
 use crate::transport::dtls::{self, Bounds, CookieSecret, Sessions};
-use crate::transport::{CoapPort, Gate};
+use crate::transport::{CoapPort, ConnectionLimit};
 
 /// Ports of one worker at most: a token names one in 7 bits, and the last number is not used.
 const PORTS_MAX: usize = 126;
@@ -77,7 +77,7 @@ impl PortPlan {
     pub fn open(
         self,
         config: &PortConfig,
-        gate: &Arc<Gate>,
+        connection_limit: &Arc<ConnectionLimit>,
         now: Now,
     ) -> anyhow::Result<(tokio::net::UdpSocket, CoapPort)> {
         let security = match &self.dtls {
@@ -92,7 +92,9 @@ impl PortPlan {
             exchanges_per_peer: config.exchanges_per_peer,
             ..Settings::new(self.number, security, FingerprintKey::new(random()?))
         };
-        let sessions = self.dtls.map(|dtls| Sessions::new(dtls.server, dtls.cookies, gate.clone(), config.bounds, now));
+        let sessions = self
+            .dtls
+            .map(|dtls| Sessions::new(dtls.server, dtls.cookies, connection_limit.clone(), config.bounds, now));
         let socket = tokio::net::UdpSocket::from_std(self.socket)?;
         Ok((socket, CoapPort::new(Endpoint::new(settings), sessions)))
     }

@@ -9,7 +9,7 @@ use tokio::task::LocalSet;
 
 use crate::queue::nats::{NatsClaims, NatsSettings};
 use crate::replica::claim::ClaimError;
-use crate::replica::{Coordination, Directory, Mailbox, Notice, Report, coordinate};
+use crate::replica::{ClusterEvent, Coordination, Directory, Report, WorkerSender, coordinate};
 use crate::telemetry::health::{Health, PartState};
 use crate::telemetry::metric::{ClaimFault, ClaimVerdict, CoordinationMetrics};
 use crate::transport::Clock;
@@ -23,7 +23,7 @@ pub struct CoordinationThread {
     /// Its sessions.
     pub directory: Arc<Directory>,
     /// The ways to its workers.
-    pub mailboxes: Arc<[Mailbox]>,
+    pub worker_senders: Arc<[WorkerSender]>,
     /// Takes the state of the connection.
     pub health: Arc<Health>,
     /// Takes the numbers.
@@ -34,24 +34,24 @@ pub struct CoordinationThread {
 
 impl CoordinationThread {
     /// Starts the thread; the workers tell it through the sender. It ends with the process.
-    pub fn spawn(self) -> anyhow::Result<mpsc::UnboundedSender<Notice>> {
-        let (sender, notices) = mpsc::unbounded_channel();
+    pub fn spawn(self) -> anyhow::Result<mpsc::UnboundedSender<ClusterEvent>> {
+        let (sender, cluster_events) = mpsc::unbounded_channel();
         thread::Builder::new()
             .name("coordination".to_owned())
             .spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                LocalSet::new().block_on(&runtime, self.run(notices))
+                LocalSet::new().block_on(&runtime, self.run(cluster_events))
             })
             .context("the thread for coordination")?;
         Ok(sender)
     }
 
-    async fn run(self, notices: mpsc::UnboundedReceiver<Notice>) -> anyhow::Result<()> {
-        let Self { settings, replica_id, directory, mailboxes, health, metrics, clock } = self;
+    async fn run(self, cluster_events: mpsc::UnboundedReceiver<ClusterEvent>) -> anyhow::Result<()> {
+        let Self { settings, replica_id, directory, worker_senders, health, metrics, clock } = self;
         let claims = NatsClaims::start(&settings).await?;
         let coordination = Coordination::new(&replica_id, directory);
         let report = |news| note(&health, &metrics, news);
-        coordinate(coordination, claims, notices, &mailboxes, || clock.now(), report).await;
+        coordinate(coordination, claims, cluster_events, &worker_senders, || clock.now(), report).await;
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::{MqttConfig, WebSocketConfig};
 use crate::transport::tls::TlsServer;
-use crate::transport::{Door, Upgrade};
+use crate::transport::{ListenerProtocol, Upgrade};
 
 /// Backlog of a listening socket, in connections.
 const BACKLOG: i32 = 4096;
@@ -25,7 +25,7 @@ pub struct ListenerPlan {
     /// The socket.
     pub listener: TcpListener,
     /// Its protocol.
-    pub door: Door,
+    pub protocol: ListenerProtocol,
 }
 
 /// Binds every address of MQTT once for each worker; the result is by worker. `tls` must be given when a listener needs it.
@@ -43,11 +43,11 @@ pub fn bind_all(
     ];
     let mut plans: Vec<Vec<ListenerPlan>> = (0..workers).map(|_| Vec::new()).collect();
     for (name, addresses, tls, websocket) in doors {
-        let door = Door { tls, websocket: websocket.map(upgrade).map(Arc::new) };
+        let protocol = ListenerProtocol { tls, websocket: websocket.map(upgrade).map(Arc::new) };
         for &address in addresses {
             let bound = bind(name, address, workers).with_context(|| format!("{name}.listen"))?;
             for (plan, listener) in plans.iter_mut().zip(bound) {
-                plan.push(ListenerPlan { listener, door: door.clone() });
+                plan.push(ListenerPlan { listener, protocol: protocol.clone() });
             }
         }
     }

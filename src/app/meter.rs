@@ -11,7 +11,7 @@ use crate::telemetry::health::Health;
 use crate::telemetry::metric::{
     CommandOutcome, ConnectOutcome, ConnectionState, HandshakeOutcome, Transport, WorkerMetrics,
 };
-use crate::transport::{Handshake, Meter, Pauses, Peers, Refused, Traffic, Way};
+use crate::transport::{Handshake, Meter, Pauses, Peers, Refused, Traffic, TransportKind};
 
 /// Bytes of a peer's text in a line of the log: as long as a topic may be.
 const SHOWN_BYTES_MAX: usize = 512;
@@ -62,12 +62,12 @@ impl WorkerMeter {
                 tracing::debug!(device, ?peer, reason = reason.as_str(), topic, "a message was rejected");
             }
             coap::Event::Dropped(reason) => tracing::debug!(device, ?peer, ?reason, "a message was dropped"),
-            coap::Event::Granted => tracing::debug!(device, ?peer, "a device was given a token"),
+            coap::Event::TokenIssued => tracing::debug!(device, ?peer, "a device was given a token"),
             coap::Event::Answered(code) => tracing::trace!(?peer, %code, "a request was answered"),
             coap::Event::Message(_)
             | coap::Event::Noise
             | coap::Event::Duplicate
-            | coap::Event::Vouched
+            | coap::Event::TokenAccepted
             | coap::Event::Retransmitted => {}
         }
     }
@@ -98,29 +98,29 @@ fn outcome(reason: Refused) -> ConnectOutcome {
     }
 }
 
-fn transport(way: Way) -> Transport {
-    match way {
-        Way::Tcp => Transport::Mqtt,
-        Way::Tls => Transport::MqttTls,
-        Way::WebSocket => Transport::WebSocket,
-        Way::WebSocketTls => Transport::WebSocketTls,
+fn transport(kind: TransportKind) -> Transport {
+    match kind {
+        TransportKind::Tcp => Transport::Mqtt,
+        TransportKind::Tls => Transport::MqttTls,
+        TransportKind::WebSocket => Transport::WebSocket,
+        TransportKind::WebSocketTls => Transport::WebSocketTls,
     }
 }
 
 impl Meter for WorkerMeter {
-    fn opened(&mut self, way: Way) {
-        self.metrics.connections[(transport(way), ConnectionState::Opening)].inc();
+    fn opened(&mut self, kind: TransportKind) {
+        self.metrics.connections[(transport(kind), ConnectionState::Opening)].inc();
     }
 
-    fn closed(&mut self, way: Way, had_session: bool) {
+    fn closed(&mut self, kind: TransportKind, had_session: bool) {
         let state = if had_session { ConnectionState::Open } else { ConnectionState::Opening };
-        self.metrics.connections[(transport(way), state)].dec();
+        self.metrics.connections[(transport(kind), state)].dec();
     }
 
-    fn connected(&mut self, way: Way, device: &str, peer: &str) {
+    fn connected(&mut self, kind: TransportKind, device: &str, peer: &str) {
         self.metrics.accept();
-        self.metrics.connections[(transport(way), ConnectionState::Opening)].dec();
-        self.metrics.connections[(transport(way), ConnectionState::Open)].inc();
+        self.metrics.connections[(transport(kind), ConnectionState::Opening)].dec();
+        self.metrics.connections[(transport(kind), ConnectionState::Open)].inc();
         tracing::debug!(device, peer, "a session began");
     }
 
@@ -141,7 +141,7 @@ impl Meter for WorkerMeter {
             | Event::Stored { .. }
             | Event::Outcome { .. }
             | Event::Unreadable
-            | Event::Unasked
+            | Event::NoCaller
             | Event::Unacknowledged => {}
             Event::Rejected { reason, topic, .. } => {
                 tracing::debug!(device, peer, reason = reason.as_str(), topic = shown(topic), "a message was rejected");
@@ -209,8 +209,8 @@ impl Meter for WorkerMeter {
         self.metrics.dtls_sessions.set(peers.sessions as u64);
     }
 
-    fn mqtt_traffic(&mut self, way: Way, traffic: &Traffic) {
-        self.set_traffic(transport(way), traffic);
+    fn mqtt_traffic(&mut self, kind: TransportKind, traffic: &Traffic) {
+        self.set_traffic(transport(kind), traffic);
     }
 
     fn coap_traffic(&mut self, plain: &Traffic, secured: &Traffic) {

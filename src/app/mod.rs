@@ -37,20 +37,20 @@ use self::coordination::CoordinationThread;
 pub use self::descriptors::raise_limit as raise_open_files;
 use self::queues::Queues;
 pub use self::queues::{check_kafka, check_nats};
-use self::registry::RegistryPort;
+use self::registry::RegistryAdapter;
 use self::sessions::ReplicaSessions;
 pub use self::signals::{Signals, Startup};
 use self::spans::Tracing;
 use crate::config::{CommandQueue, Config, DrainConfig};
 use crate::protocol::command::MessageIds;
 use crate::registry::Registry;
-use crate::replica::{Directory, Mail, Mailbox};
+use crate::replica::{Directory, WorkerMessage, WorkerSender};
 use crate::telemetry::admin::{self, Admin};
 use crate::telemetry::health::Health;
 use crate::telemetry::log::LogControl;
 use crate::telemetry::metric::Metrics;
 use crate::telemetry::span::SpanExport;
-use crate::transport::{Clock, Drained, Gate, ReplicaHandle, SocketBounds};
+use crate::transport::{Clock, ConnectionLimit, Drained, ReplicaHandle, SocketBounds};
 
 /// Capacity of the channel from the queue of commands to a worker.
 const COMMANDS_WAITING: usize = 1024;
@@ -142,10 +142,10 @@ fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> a
     let metrics = Arc::new(Metrics::new(health.clone(), clock.now().unix_ms));
     counts::collect(&metrics, &queues, &registry, &log);
     let directory = Arc::new(Directory::default());
-    let gate = Arc::new(Gate::new(config.limits.connections, sockets(config)?));
-    let (mailboxes, letters): (Vec<_>, Vec<_>) = (0..workers).map(|_| Mailbox::new()).unzip();
-    let mailboxes: Arc<[Mailbox]> = mailboxes.into();
-    let sessions = ReplicaSessions { directory: directory.clone(), mailboxes: mailboxes.clone() };
+    let connection_limit = Arc::new(ConnectionLimit::new(config.limits.connections, sockets(config)?));
+    let (worker_senders, messages): (Vec<_>, Vec<_>) = (0..workers).map(|_| WorkerSender::new()).unzip();
+    let worker_senders: Arc<[WorkerSender]> = worker_senders.into();
+    let sessions = ReplicaSessions { directory: directory.clone(), worker_senders: worker_senders.clone() };
 
     let listeners = listeners::bind_all(&config.mqtt, certificates.tls.as_ref(), workers)?;
     let dtls = certificates.dtls.clone().map(|server| coap::prepare(config, server)).transpose()?;
@@ -157,12 +157,12 @@ fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> a
     let _watch = watch::start(&registry, handler, runtime.handle())?;
     runtime.spawn(certificates.follow(metrics.certificates(), clock));
     let tracing = Tracing::start(export, config.tracing.sample_ratio, &metrics)?;
-    let notices = if config.coordinates() {
+    let cluster_events = if config.coordinates() {
         let coordination = CoordinationThread {
             settings: queues.nats().clone(),
             replica_id: replica_id.to_owned(),
             directory: directory.clone(),
-            mailboxes: mailboxes.clone(),
+            worker_senders: worker_senders.clone(),
             health: health.clone(),
             metrics: metrics.coordination(),
             clock,
@@ -175,21 +175,21 @@ fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> a
     // A random start, so that message ids of two runs differ; see `MessageIds`.
     let first_id = getrandom::u64()?;
     let mut threads = Vec::new();
-    for (index, ((listeners, letters), commands)) in listeners.into_iter().zip(letters).zip(commands).enumerate() {
+    for (index, ((listeners, messages), commands)) in listeners.into_iter().zip(messages).zip(commands).enumerate() {
         let plan = worker::Plan {
             replica: ReplicaHandle {
                 index,
                 directory: directory.clone(),
-                gate: gate.clone(),
-                mailboxes: mailboxes.clone(),
-                notices: notices.clone(),
+                connection_limit: connection_limit.clone(),
+                worker_senders: worker_senders.clone(),
+                cluster_events: cluster_events.clone(),
             },
             shared: shared.clone(),
             listeners,
             ports: ports.next().unwrap_or_default(),
-            letters,
+            messages,
             commands: (senders[index].clone(), commands),
-            registry: Arc::new(RegistryPort { registry: registry.clone(), metrics: metrics.worker(index) }),
+            registry: Arc::new(RegistryAdapter { registry: registry.clone(), metrics: metrics.worker(index) }),
             metrics: metrics.worker(index),
             tracer: tracing.tracer()?,
             message_ids: MessageIds::new(first_id, index, workers),
@@ -200,7 +200,7 @@ fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> a
     health.set_listening();
     tracing::info!(replica = replica_id, version = env!("CARGO_PKG_VERSION"), workers, "the bridge runs");
 
-    let serving = Serving { config, health, metrics, sessions, gate, mailboxes, queues, log, tracing };
+    let serving = Serving { config, health, metrics, sessions, connection_limit, worker_senders, queues, log, tracing };
     let ended = runtime.block_on(serving.until_signal(admin, threads, signals));
     // A blocked file system call must not keep the process from ending.
     runtime.shutdown_background();
@@ -212,8 +212,8 @@ struct Serving<'a> {
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     sessions: ReplicaSessions,
-    gate: Arc<Gate>,
-    mailboxes: Arc<[Mailbox]>,
+    connection_limit: Arc<ConnectionLimit>,
+    worker_senders: Arc<[WorkerSender]>,
     queues: Queues,
     log: LogControl,
     tracing: Tracing,
@@ -248,7 +248,7 @@ impl Serving<'_> {
         }
         tracing::info!("shutting down: sessions are closed once their messages are acknowledged");
         self.health.set_draining();
-        self.gate.drain();
+        self.connection_limit.drain();
         self.queues.stop_commands();
         let latest = self.drain();
         tokio::select! {
@@ -267,9 +267,9 @@ impl Serving<'_> {
     /// Starts the drain of all workers and returns the deadline of the whole shutdown.
     fn drain(&self) -> Instant {
         let DrainConfig { rate, timeout } = self.config.drain;
-        let counts = self.sessions.directory.count_by_worker(self.mailboxes.len());
-        for (mailbox, per_second) in self.mailboxes.iter().zip(drain_rates(u64::from(rate), &counts)) {
-            mailbox.send(Mail::Drain { per_second });
+        let counts = self.sessions.directory.count_by_worker(self.worker_senders.len());
+        for (worker_sender, per_second) in self.worker_senders.iter().zip(drain_rates(u64::from(rate), &counts)) {
+            worker_sender.send(WorkerMessage::Drain { per_second });
         }
         let batches = Duration::from_secs(counts.iter().sum::<usize>().div_ceil(rate.max(1) as usize) as u64);
         // `Instant` overflows with more; this is 136 years.

@@ -13,7 +13,7 @@ use crate::protocol::downlink::{Downlink, DownlinkEvent, Outcome, Recipient, Tic
 use crate::protocol::envelope::{Encoder, Mode};
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::trace::Tracer;
-use crate::protocol::uplink::{Addressing, Inbox, Token, Uplink};
+use crate::protocol::uplink::{Addressing, DeliveryId, Inbox, Uplink};
 use crate::queue::ImmediateInterest;
 use crate::queue::kafka::{
     HandOverDownlink, KafkaCommandStats, KafkaCommands, KafkaDownlink, KafkaSettings, KafkaStats, KafkaUplink,
@@ -234,11 +234,11 @@ struct NoCommands {
 }
 
 impl Downlink for NoCommands {
-    fn attach(&mut self, token: Token, _addresses: &[(ProductId, DeviceId)]) {
+    fn attach(&mut self, token: DeliveryId, _addresses: &[(ProductId, DeviceId)]) {
         self.interest.attach(token);
     }
 
-    fn detach(&mut self, _token: Token) {}
+    fn detach(&mut self, _token: DeliveryId) {}
 
     fn answer(&mut self, _ticket: Ticket, _outcome: Outcome) {}
 }

@@ -12,20 +12,20 @@ use crate::transport::{self, Identity};
 
 /// The registry behind the device side's port, for one worker.
 #[derive(Debug)]
-pub struct RegistryPort {
+pub struct RegistryAdapter {
     /// The registry.
     pub registry: Registry,
     /// The worker's numbers.
     pub metrics: Arc<WorkerMetrics>,
 }
 
-impl Children for RegistryPort {
+impl Children for RegistryAdapter {
     fn child(&self, id: &str) -> Child {
         self.registry.child(id)
     }
 }
 
-impl transport::Registry for RegistryPort {
+impl transport::Registry for RegistryAdapter {
     fn device<'a>(&'a self, id: &'a str, source: Source) -> Pin<Box<dyn Future<Output = transport::Lookup> + 'a>> {
         Box::pin(async move {
             let (result, lookup) = match self.registry.device(id, source).await {
@@ -84,7 +84,7 @@ mod tests {
         let renamed = Identity { secure_id: "another".into(), ..device.clone() };
         let moved = Identity { product: found("child1").product, ..device.clone() };
         let with_children = Identity { children: found("gw1").children, ..device.clone() };
-        let port = RegistryPort { registry: Registry::File(Arc::new(file)), metrics: Arc::default() };
+        let port = RegistryAdapter { registry: Registry::File(Arc::new(file)), metrics: Arc::default() };
         assert!(port.permits("device1", &device) && port.permits("device1", &with_children));
         for changed in [rekeyed, renamed, moved] {
             assert!(!port.permits("device1", &changed));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::protocol::id::DeviceId;
-use crate::replica::{Directory, Entry, Mail, Mailbox};
+use crate::replica::{Directory, Entry, WorkerMessage, WorkerSender};
 use crate::session::mqtt::Ending;
 use crate::telemetry::admin::{SessionInfo, Sessions, Waiting};
 
@@ -13,15 +13,15 @@ pub struct ReplicaSessions {
     /// The sessions by device.
     pub directory: Arc<Directory>,
     /// By worker.
-    pub mailboxes: Arc<[Mailbox]>,
+    pub worker_senders: Arc<[WorkerSender]>,
 }
 
 impl ReplicaSessions {
     /// Ends the session of a device; whether there was one.
     pub fn end(&self, device: &str, ending: Ending) -> bool {
         let Some(entry) = self.directory.find(device) else { return false };
-        let Some(mailbox) = self.mailboxes.get(entry.worker) else { return false };
-        mailbox.send(Mail::End(entry.token, ending));
+        let Some(worker_sender) = self.worker_senders.get(entry.worker) else { return false };
+        worker_sender.send(WorkerMessage::End(entry.token, ending));
         true
     }
 }

@@ -12,7 +12,7 @@ use super::coap::{PortConfig, PortPlan};
 use super::listeners::ListenerPlan;
 use super::meter::WorkerMeter;
 use super::queues::{Queues, seed};
-use super::registry::RegistryPort;
+use super::registry::RegistryAdapter;
 use super::settings;
 use crate::config::{Config, UplinkQueue};
 use crate::protocol::command::MessageIds;
@@ -21,7 +21,7 @@ use crate::protocol::envelope::{Encoder, Mode};
 use crate::protocol::limit::{Limits, Load};
 use crate::protocol::trace::Tracer;
 use crate::protocol::uplink::Inbox;
-use crate::replica::Mail;
+use crate::replica::WorkerMessage;
 use crate::telemetry::health::Health;
 use crate::telemetry::metric::WorkerMetrics;
 use crate::transport::{
@@ -39,12 +39,12 @@ pub struct Plan {
     pub listeners: Vec<ListenerPlan>,
     /// Its ports of CoAP.
     pub ports: Vec<PortPlan>,
-    /// Its mailbox.
-    pub letters: mpsc::UnboundedReceiver<Mail>,
+    /// Messages for it.
+    pub messages: mpsc::UnboundedReceiver<WorkerMessage>,
     /// The channel of its commands: the end of their queue, and its own.
     pub commands: (mpsc::Sender<DownlinkEvent>, mpsc::Receiver<DownlinkEvent>),
     /// The registry, whose answers are counted as its own.
-    pub registry: Arc<RegistryPort>,
+    pub registry: Arc<RegistryAdapter>,
     /// Its numbers.
     pub metrics: Arc<WorkerMetrics>,
     /// Its part in tracing.
@@ -123,16 +123,16 @@ async fn run(
         latest: clock.now(),
         message_ids: plan.message_ids,
     };
-    let listen = |ListenerPlan { listener, door }: ListenerPlan| -> anyhow::Result<Listening> {
-        Ok(Listening { listener: TcpListener::from_std(listener)?, door })
+    let listen = |ListenerPlan { listener, protocol }: ListenerPlan| -> anyhow::Result<Listening> {
+        Ok(Listening { listener: TcpListener::from_std(listener)?, protocol })
     };
     let listeners = plan.listeners.into_iter().map(listen).collect::<anyhow::Result<_>>()?;
-    let open = |port: PortPlan| port.open(&port_config, &plan.replica.gate, clock.now());
+    let open = |port: PortPlan| port.open(&port_config, &plan.replica.connection_limit, clock.now());
     let ports: Vec<_> = plan.ports.into_iter().map(open).collect::<anyhow::Result<_>>()?;
     let (datagrams, ports) = ports.into_iter().unzip();
     let core = WorkerCore::new(&core_settings, environment, plan.replica, ports);
     let worker = Worker::new(settings, core, clock, datagrams);
-    let channels = Channels { inbox, commands, letters: plan.letters };
+    let channels = Channels { inbox, commands, messages: plan.messages };
     Ok(serve(worker, listeners, channels).await)
 }
 

@@ -14,7 +14,7 @@ use crate::protocol::address::segment;
 use crate::protocol::auth::{self, TIMESTAMP_WINDOW_MS};
 use crate::protocol::cipher;
 use crate::registry::Device;
-use crate::session::coap::sign_grant;
+use crate::session::coap::sign_token_request;
 
 /// Prints user name and password of a device for now, and commands that speak as the device
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
@@ -136,7 +136,7 @@ fn describe_coap(config: &Config, device: &Device, body: &str, now_ms: u64) -> S
     }
     if let Some(address) = config.dtls.listen.first() {
         let request = format!("{{\"timestamp\":\"{now_ms}\"}}");
-        let signature = String::from_utf8_lossy(&sign_grant(request.as_bytes(), secure_key)).into_owned();
+        let signature = String::from_utf8_lossy(&sign_token_request(request.as_bytes(), secure_key)).into_owned();
         let client = format!("coap-client-openssl -n {option}");
         let server = authority(*address);
         text.push_str(&format!(

@@ -161,11 +161,11 @@ impl Source {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::Place;
+    use crate::queue::Position;
 
     fn stored(text: &str) -> Stored {
         Stored {
-            place: Place::Sequence(1),
+            place: Position::Sequence(1),
             address: String::new(),
             payload: text.to_owned().into(),
             content_type: None,

@@ -24,7 +24,7 @@ use crate::protocol::trace::SampleRatio;
 
 /// A set of words, each standing for a value.
 pub(super) trait Choice: Sized + Copy + 'static {
-    /// Word and value, in the order in which messages name them.
+    /// ClaimKind and value, in the order in which messages name them.
     const ALL: &'static [(&'static str, Self)];
 }
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::command::{Command, CommandError};
 use super::id::{DeviceId, ProductId};
 use super::trace::TraceContext;
-use super::uplink::{Availability, Token};
+use super::uplink::{Availability, DeliveryId};
 
 /// Number of a command at the queue that delivered it; only that queue knows what it stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -15,7 +15,7 @@ pub struct Ticket(pub u64);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recipient {
     /// The session whose subscription received it.
-    Session(Token),
+    Session(DeliveryId),
     /// The session of the device in this worker, if there is one.
     Device(DeviceId),
     /// A session that ended while the command was on its way.
@@ -27,9 +27,9 @@ pub enum Recipient {
 #[derive(Debug)]
 pub enum DownlinkEvent {
     /// The interest that [`Downlink::attach`] declared is in place.
-    Attached(Token),
-    /// All commands that were sent before the [`Downlink::fence`] of that number, and those of lower ones, are here.
-    Fenced(u64),
+    Attached(DeliveryId),
+    /// All commands that were sent before the [`Downlink::send_barrier`] of that number, and those of lower ones, are here.
+    BarrierReached(u64),
     /// A command, or what could not be read as one.
     Command {
         /// Its recipient.
@@ -120,10 +120,10 @@ pub struct Outcome {
 pub trait Downlink {
     /// Declares interest in the commands of a device and of the children that the registry binds to it;
     /// [`DownlinkEvent::Attached`] follows once, when all of it is in place.
-    fn attach(&mut self, token: Token, addresses: &[(ProductId, DeviceId)]);
+    fn attach(&mut self, token: DeliveryId, addresses: &[(ProductId, DeviceId)]);
 
     /// Withdraws the interest of that session.
-    fn detach(&mut self, token: Token);
+    fn detach(&mut self, token: DeliveryId);
 
     /// Bytes that are kept of the caller until its outcome comes.
     fn held_bytes(&self, _ticket: Ticket) -> usize {
@@ -133,15 +133,15 @@ pub trait Downlink {
     /// Gives the caller its outcome. Never blocks.
     fn answer(&mut self, ticket: Ticket, outcome: Outcome);
 
-    /// Asks for [`DownlinkEvent::Fenced`]; false when this queue does not support it. Numbers rise. For a replica that was
+    /// Asks for [`DownlinkEvent::BarrierReached`]; false when this queue does not support it. Numbers rise. For a replica that was
     /// suspended: commands that come before the event may be stale.
-    fn fence(&mut self, _number: u64) -> bool {
+    fn send_barrier(&mut self, _number: u64) -> bool {
         false
     }
 
     /// Declares the interest of a session once more: its older session on another replica has withdrawn the same one, and
     /// a server may have mixed up the two.
-    fn reassert(&mut self, _token: Token) {}
+    fn reassert(&mut self, _token: DeliveryId) {}
 
     /// Whether no command can come any more for detached sessions, and every outcome is on its way.
     fn is_settled(&self) -> bool {

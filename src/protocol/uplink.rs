@@ -1,6 +1,6 @@
 //! The interface between sessions and the queue: records go out, receipts come back.
 //!
-//! A session hands over [`Record`]s under a [`Token`]; the queue answers each token with one [`Receipt`]. Nothing here
+//! A session hands over [`Record`]s under a [`DeliveryId`]; the queue answers each token with one [`Receipt`]. Nothing here
 //! does I/O: a worker drives both sides on its own thread.
 
 use std::mem;
@@ -14,7 +14,7 @@ use super::trace::TraceContext;
 /// Names one copy of one record on its way: the connection's slot, the slot's generation (slots are reused) and a
 /// sequence number that the session gives anew with each sending, so a late receipt of an earlier copy is recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Token {
+pub struct DeliveryId {
     /// Slot of the connection in its worker.
     pub slot: u32,
     /// Generation of the slot, which grows each time that the slot is released, modulo 2^16.
@@ -23,7 +23,7 @@ pub struct Token {
     pub sequence: u16,
 }
 
-impl Token {
+impl DeliveryId {
     /// Of a record that no session waits for: the bridge's own. Its receipt tells of the queue and of nothing else.
     pub const NOBODY: Self = Self { slot: u32::MAX, generation: 0, sequence: 0 };
 
@@ -32,7 +32,7 @@ impl Token {
         u64::from(self.slot) << 32 | u64::from(self.generation) << 16 | u64::from(self.sequence)
     }
 
-    /// The inverse of [`Token::to_u64`].
+    /// The inverse of [`DeliveryId::to_u64`].
     #[expect(clippy::cast_possible_truncation, reason = "takes the number apart on purpose")]
     pub fn from_u64(number: u64) -> Self {
         Self { slot: (number >> 32) as u32, generation: (number >> 16) as u16, sequence: number as u16 }
@@ -115,12 +115,12 @@ impl Refusal {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Receipt {
     /// The queue has the record.
-    Stored(Token),
+    Stored(DeliveryId),
     /// The queue does not have this record for now, as far as can be told. Its session alone waits: it sends its window
     /// again about once a second, until its time for acknowledgements is over.
-    Failed(Token),
+    Failed(DeliveryId),
     /// The queue will never store this record: a rejected envelope takes its place.
-    Refused(Token, Box<Refusal>),
+    Refused(DeliveryId, Box<Refusal>),
 }
 
 /// Whether a record can be handed over at this moment.
@@ -135,7 +135,7 @@ pub enum Handover {
 /// One worker's way to the queue. Used by that worker's thread alone.
 pub trait Uplink {
     /// Hands one record over. Records are stored in the order in which they were taken. Never blocks.
-    fn publish(&mut self, token: Token, record: &Record) -> Handover;
+    fn publish(&mut self, token: DeliveryId, record: &Record) -> Handover;
 
     /// Ends a tick: what was taken since the last call should leave now.
     fn flush(&mut self);
@@ -166,7 +166,7 @@ struct State {
     receipts: Vec<Receipt>,
     availability: Availability,
     epoch: u64,
-    wants_proof: bool,
+    wants_heartbeat: bool,
     changed: bool,
     waker: Option<Waker>,
 }
@@ -180,7 +180,7 @@ pub struct Report {
     /// it has not seen stored once more.
     pub epoch: u64,
     /// Whether the queue asks for a record of the bridge itself, whose receipt proves that records are stored.
-    pub wants_proof: bool,
+    pub wants_heartbeat: bool,
 }
 
 impl Default for Inbox {
@@ -197,7 +197,7 @@ impl Inbox {
                 receipts: Vec::new(),
                 availability: Availability::Starting,
                 epoch: 0,
-                wants_proof: false,
+                wants_heartbeat: false,
                 changed: false,
                 waker: None,
             }),
@@ -237,15 +237,15 @@ impl Inbox {
     pub fn begin_epoch(&self) {
         let mut state = self.lock();
         state.epoch += 1;
-        state.wants_proof = true;
+        state.wants_heartbeat = true;
         state.changed = true;
         wake(state);
     }
 
     /// Asks for a record of the bridge itself, within the epoch.
-    pub fn ask_for_proof(&self) {
+    pub fn ask_for_heartbeat(&self) {
         let mut state = self.lock();
-        state.wants_proof = true;
+        state.wants_heartbeat = true;
         state.changed = true;
         wake(state);
     }
@@ -276,8 +276,8 @@ impl Inbox {
         state.changed = false;
         receipts.shrink_to(RECEIPTS_KEPT);
         mem::swap(&mut state.receipts, receipts);
-        let wants_proof = mem::take(&mut state.wants_proof);
-        Poll::Ready(Report { availability: state.availability, epoch: state.epoch, wants_proof })
+        let wants_heartbeat = mem::take(&mut state.wants_heartbeat);
+        Poll::Ready(Report { availability: state.availability, epoch: state.epoch, wants_heartbeat })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -299,8 +299,8 @@ mod tests {
 
     #[test]
     fn a_token_survives_its_number() {
-        let token = Token { slot: u32::MAX, generation: 7, sequence: u16::MAX };
-        assert_eq!(Token::from_u64(token.to_u64()), token);
+        let token = DeliveryId { slot: u32::MAX, generation: 7, sequence: u16::MAX };
+        assert_eq!(DeliveryId::from_u64(token.to_u64()), token);
     }
 
     #[test]
@@ -309,10 +309,10 @@ mod tests {
         let mut cx = Context::from_waker(Waker::noop());
         let mut taken = Vec::new();
         assert!(inbox.poll_take(&mut cx, &mut taken).is_pending());
-        let receipt = Receipt::Stored(Token { slot: 1, generation: 2, sequence: 3 });
+        let receipt = Receipt::Stored(DeliveryId { slot: 1, generation: 2, sequence: 3 });
         inbox.post_one(receipt.clone());
         inbox.report(Availability::Ok);
-        let expected = Report { availability: Availability::Ok, epoch: 1, wants_proof: false };
+        let expected = Report { availability: Availability::Ok, epoch: 1, wants_heartbeat: false };
         assert_eq!(inbox.poll_take(&mut cx, &mut taken), Poll::Ready(expected));
         assert_eq!(taken, [receipt]);
         taken.clear();
@@ -324,13 +324,13 @@ mod tests {
         let inbox = Inbox::new();
         let mut cx = Context::from_waker(Waker::noop());
         let (mut gathered, mut taken) = (Vec::new(), Vec::new());
-        gathered.resize(100_000, Receipt::Stored(Token::NOBODY));
+        gathered.resize(100_000, Receipt::Stored(DeliveryId::NOBODY));
         inbox.post(&mut gathered);
         assert!(gathered.capacity() <= RECEIPTS_KEPT);
         for _ in 0..2 {
             assert!(inbox.poll_take(&mut cx, &mut taken).is_ready());
             taken.clear();
-            inbox.post_one(Receipt::Stored(Token::NOBODY));
+            inbox.post_one(Receipt::Stored(DeliveryId::NOBODY));
         }
         assert!(taken.capacity() <= RECEIPTS_KEPT && inbox.lock().receipts.capacity() <= RECEIPTS_KEPT);
     }
@@ -341,7 +341,7 @@ mod tests {
         let mut cx = Context::from_waker(Waker::noop());
         let mut taken = Vec::new();
         let mut take = || match inbox.poll_take(&mut cx, &mut taken) {
-            Poll::Ready(report) => Some((report.availability, report.epoch, report.wants_proof)),
+            Poll::Ready(report) => Some((report.availability, report.epoch, report.wants_heartbeat)),
             Poll::Pending => None,
         };
         inbox.report(Availability::Away);
@@ -350,7 +350,7 @@ mod tests {
         assert_eq!(take(), None);
         inbox.confirm();
         assert_eq!(take(), Some((Availability::Ok, 1, false)));
-        inbox.ask_for_proof();
+        inbox.ask_for_heartbeat();
         assert_eq!(take(), Some((Availability::Ok, 1, true)));
     }
 }

@@ -4,12 +4,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::protocol::downlink::DownlinkEvent;
-use crate::protocol::uplink::Token;
+use crate::protocol::uplink::DeliveryId;
 
 /// Tells a worker of each session that its interest is in place.
 #[derive(Debug)]
 pub struct ImmediateInterest {
-    tokens: mpsc::UnboundedSender<Token>,
+    tokens: mpsc::UnboundedSender<DeliveryId>,
     task: JoinHandle<()>,
 }
 
@@ -32,7 +32,7 @@ impl ImmediateInterest {
     }
 
     /// Has [`DownlinkEvent::Attached`] follow.
-    pub fn attach(&self, token: Token) {
+    pub fn attach(&self, token: DeliveryId) {
         // Fails only when the worker has stopped taking events.
         let _ended = self.tokens.send(token);
     }

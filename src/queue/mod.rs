@@ -37,4 +37,4 @@ pub use call::{Answer, CallError};
 pub use immediate_interest::ImmediateInterest;
 pub(crate) use last_trouble::LastTrouble;
 pub(crate) use slots::Slots;
-pub use stored::{Place, ReadError, ReadFrom, Stored};
+pub use stored::{Position, ReadError, ReadFrom, Stored};

@@ -13,7 +13,7 @@ pub enum ReadFrom {
 
 /// Where an envelope is stored. Places compare within one partition, and on NATS altogether.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum Position {
     /// In a partition of a Kafka topic.
     Partition {
         /// The partition.
@@ -29,7 +29,7 @@ pub enum Place {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
     /// Where.
-    pub place: Place,
+    pub place: Position,
     /// The Kafka key or the NATS subject; empty where there is no key.
     pub address: String,
     /// The value: the envelope, or in binary mode its `data`.

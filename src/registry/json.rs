@@ -15,7 +15,7 @@ const PRODUCT_KEYS: [&str; 3] = ["id", "secureId", "secureKey"];
 
 /// Handling of members that no record has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Strangers {
+pub enum UnknownMembers {
     /// They are passed over: whoever keeps the records may know more of a device than the bridge.
     Tolerated,
     /// Each is a mistake: a person wrote the record for the bridge.
@@ -26,7 +26,7 @@ pub enum Strangers {
 ///
 /// # Errors
 /// All mistakes; none shows a value of the record, which may be a secret.
-pub fn read_device(text: &[u8], strangers: Strangers) -> Result<Device, Vec<RecordError>> {
+pub fn read_device(text: &[u8], strangers: UnknownMembers) -> Result<Device, Vec<RecordError>> {
     let mut object = Object::read(text, strangers, &DEVICE_KEYS)?;
     let id = object.id("id", DeviceId::new);
     let product = object.id("product", ProductId::new);
@@ -49,7 +49,7 @@ pub fn read_device(text: &[u8], strangers: Strangers) -> Result<Device, Vec<Reco
 ///
 /// # Errors
 /// As [`read_device`].
-pub fn read_product(text: &[u8], strangers: Strangers) -> Result<Product, Vec<RecordError>> {
+pub fn read_product(text: &[u8], strangers: UnknownMembers) -> Result<Product, Vec<RecordError>> {
     let mut object = Object::read(text, strangers, &PRODUCT_KEYS)?;
     let id = object.id("id", ProductId::new);
     let credentials = object.credentials();
@@ -98,7 +98,7 @@ struct Object {
 }
 
 impl Object {
-    fn read(text: &[u8], strangers: Strangers, known: &[&str]) -> Result<Self, Vec<RecordError>> {
+    fn read(text: &[u8], strangers: UnknownMembers, known: &[&str]) -> Result<Self, Vec<RecordError>> {
         let members = match serde_json::from_slice(text) {
             Ok(Value::Object(members)) => members,
             Ok(_) => return Err(vec![RecordError::NoObject]),
@@ -106,8 +106,8 @@ impl Object {
             Err(error) => return Err(vec![RecordError::Json(error.to_string())]),
         };
         let mistakes = match strangers {
-            Strangers::Tolerated => Vec::new(),
-            Strangers::Refused => {
+            UnknownMembers::Tolerated => Vec::new(),
+            UnknownMembers::Refused => {
                 let unknown = members.keys().filter(|key| !known.contains(&key.as_str()));
                 unknown.map(|key| RecordError::UnknownKey(key.clone())).collect()
             }
@@ -203,7 +203,7 @@ mod tests {
     use super::*;
 
     fn device(text: &str) -> Result<Device, Vec<String>> {
-        read_device(text.as_bytes(), Strangers::Refused)
+        read_device(text.as_bytes(), UnknownMembers::Refused)
             .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect())
     }
 
@@ -224,7 +224,7 @@ mod tests {
         let read = device(text).unwrap();
         let children: Vec<_> = read.children.iter().map(|child| (child.id.as_str(), child.product.as_str())).collect();
         assert_eq!(children, [("child1", "product2")]);
-        assert_eq!(read_device(&write_device(&read), Strangers::Refused), Ok(read));
+        assert_eq!(read_device(&write_device(&read), UnknownMembers::Refused), Ok(read));
     }
 
     #[test]
@@ -232,9 +232,10 @@ mod tests {
         let text =
             r#"{"id":"度\"1","product":"product1","secureId":"a","secureKey":"b c","enabled":false,"gateway":"gw1"}"#;
         let read = device(text).unwrap();
-        assert_eq!(read_device(&write_device(&read), Strangers::Refused), Ok(read));
-        let product = read_product(br#"{"id":"product1","secureId":"a","secureKey":"b"}"#, Strangers::Refused).unwrap();
-        assert_eq!(read_product(&write_product(&product), Strangers::Refused), Ok(product));
+        assert_eq!(read_device(&write_device(&read), UnknownMembers::Refused), Ok(read));
+        let product =
+            read_product(br#"{"id":"product1","secureId":"a","secureKey":"b"}"#, UnknownMembers::Refused).unwrap();
+        assert_eq!(read_product(&write_product(&product), UnknownMembers::Refused), Ok(product));
     }
 
     #[test]
@@ -272,7 +273,7 @@ mod tests {
     #[test]
     fn members_that_the_bridge_does_not_know_are_tolerated_from_a_service() {
         let text = br#"{"id":"device1","product":"product1","name":"Pump 7"}"#;
-        assert!(read_device(text, Strangers::Tolerated).is_ok());
-        assert_eq!(read_device(text, Strangers::Refused), Err(vec![RecordError::UnknownKey("name".to_owned())]));
+        assert!(read_device(text, UnknownMembers::Tolerated).is_ok());
+        assert_eq!(read_device(text, UnknownMembers::Refused), Err(vec![RecordError::UnknownKey("name".to_owned())]));
     }
 }

@@ -25,7 +25,7 @@ pub use change::{Asked, Change};
 pub use device::{Child, Credentials, Device, Product};
 pub use file::{FileError, FileRegistry, Reload};
 pub use http::{HttpRegistry, HttpRegistrySettings};
-pub use json::{Strangers, read_device, read_product, write_device, write_product};
+pub use json::{UnknownMembers, read_device, read_product, write_device, write_product};
 pub(crate) use mistake::listed;
 pub use mistake::{RecordError, RecordMistake, RecordMistakes};
 pub use nats::{ConnectionObserver, NatsRegistry, NatsRegistrySettings};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::catalog::Catalog;
-use super::json::{self, Strangers};
+use super::json::{self, UnknownMembers};
 use super::mistake::{RecordError, RecordMistake, RecordMistakes};
 use super::parse::{self, Part};
 use super::{Device, Product};
@@ -46,7 +46,7 @@ impl Records {
         let mut records = Self::default();
         let mut lines: HashMap<DeviceId, usize> = HashMap::new();
         for (line, text) in (1..).zip(text.lines()).filter(|(_, text)| !text.trim().is_empty()) {
-            let device = match json::read_device(text.as_bytes(), Strangers::Refused) {
+            let device = match json::read_device(text.as_bytes(), UnknownMembers::Refused) {
                 Ok(device) => device,
                 Err(errors) => {
                     let mistake = |error| RecordMistake { record: String::new(), line, error };

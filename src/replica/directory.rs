@@ -7,8 +7,8 @@ use super::reconnects::Reconnects;
 use super::takeovers::{Admission, Takeovers};
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::limit::Now;
-use crate::protocol::uplink::Token;
-use crate::replica::claim::{self, Claim, ClaimClock, Holding, Verdict, Word};
+use crate::protocol::uplink::DeliveryId;
+use crate::replica::claim::{self, Claim, ClaimClock, ClaimKind, Decision, OwnSession};
 
 /// A claim that presence was late counts for so long after it was said, us: recorded ones shall not be repeated for ever.
 const LATE_CLAIM_US: u64 = 60_000_000;
@@ -19,7 +19,7 @@ pub struct Entry {
     /// Index of the worker.
     pub worker: usize,
     /// The connection within the worker.
-    pub token: Token,
+    pub token: DeliveryId,
     /// The device's product.
     pub product: ProductId,
     /// ULID of the session.
@@ -91,7 +91,7 @@ impl Directory {
 
     /// Takes a session out; nothing happens when a newer one has taken its place. What it gives is the session if other
     /// replicas must know that it has ended.
-    pub fn remove(&self, device: &DeviceId, worker: usize, token: Token, now_us: u64) -> Option<Box<str>> {
+    pub fn remove(&self, device: &DeviceId, worker: usize, token: DeliveryId, now_us: u64) -> Option<Box<str>> {
         let state = &mut *self.lock();
         if !state.sessions.get(device).is_some_and(|entry| entry.worker == worker && entry.token == token) {
             return None;
@@ -106,40 +106,42 @@ impl Directory {
     }
 
     /// Whether that is the device's session.
-    pub fn holds(&self, device: &str, worker: usize, token: Token) -> bool {
+    pub fn holds(&self, device: &str, worker: usize, token: DeliveryId) -> bool {
         self.lock().sessions.get(device).is_some_and(|entry| entry.worker == worker && entry.token == token)
     }
 
     /// Whether that is the device's session, and an older one gives way to it.
-    pub fn replaces(&self, device: &str, token: Token) -> bool {
+    pub fn replaces(&self, device: &str, token: DeliveryId) -> bool {
         self.lock().sessions.get(device).is_some_and(|entry| entry.replaces && entry.token == token)
     }
 
     /// Applies another replica's claim: what it means for the session that is here; `None` when there is nothing to do. A
     /// session that yields is out, and must be ended.
-    pub fn hear(&self, claim: &Claim, now: Now) -> Option<(Verdict, Entry)> {
+    pub fn hear(&self, claim: &Claim, now: Now) -> Option<(Decision, Entry)> {
         let state = &mut *self.lock();
         state.clock.hear(claim.said, now);
         let age_us = state.clock.now(now).saturating_sub(claim.said);
-        match claim.word {
-            Word::Begun | Word::Held | Word::Lives => state.takeovers.note_elsewhere(&claim.device, &claim.session),
-            Word::Ended => state.takeovers.note_ended(&claim.device, &claim.session),
-            Word::Yielded => {
+        match claim.kind {
+            ClaimKind::Begun | ClaimKind::Held | ClaimKind::Lives => {
+                state.takeovers.note_elsewhere(&claim.device, &claim.session)
+            }
+            ClaimKind::Ended => state.takeovers.note_ended(&claim.device, &claim.session),
+            ClaimKind::Yielded => {
                 let device = DeviceId::new(&claim.device).ok()?;
                 state.takeovers.note(&device, &claim.session, age_us, now.us);
             }
-            Word::Refused => {
+            ClaimKind::Refused => {
                 let device = DeviceId::new(&claim.device).ok()?;
                 state.takeovers.note_refused(&device, age_us, now.us);
             }
-            Word::Late if age_us > LATE_CLAIM_US => return None,
-            Word::Asked | Word::Late | Word::Time => {}
+            ClaimKind::Late if age_us > LATE_CLAIM_US => return None,
+            ClaimKind::Asked | ClaimKind::Late | ClaimKind::Time => {}
         }
         let entry = state.sessions.get(&*claim.device)?;
-        let verdict = claim::judge(Holding { session: &entry.session, since: entry.since }, claim, now.us)?;
-        if verdict != Verdict::Yield {
+        let verdict = claim::decide(OwnSession { session: &entry.session, since: entry.since }, claim, now.us)?;
+        if verdict != Decision::Yield {
             let entry = entry.clone();
-            if let (Verdict::Answer(_), Some(entry)) = (&verdict, state.sessions.get_mut(&*claim.device)) {
+            if let (Decision::Answer(_), Some(entry)) = (&verdict, state.sessions.get_mut(&*claim.device)) {
                 entry.replaces = true;
             }
             return Some((verdict, entry));
@@ -217,7 +219,7 @@ mod tests {
     fn entry(slot: u32) -> Entry {
         Entry {
             worker: 0,
-            token: Token { slot, generation: 0, sequence: 0 },
+            token: DeliveryId { slot, generation: 0, sequence: 0 },
             product: ProductId::new("product1").expect("a valid id"),
             session: format!("session{slot:02}").into(),
             peer: "".into(),
@@ -234,18 +236,23 @@ mod tests {
     const NOW: Now = Now { unix_ms: 1_700_000_000_000, us: 0 };
 
     /// Hears a claim of another replica about a session that is newer than all so far.
-    fn hear(directory: &Directory, word: Word, session: &str, question: Option<Question>) -> Option<(Verdict, Entry)> {
+    fn hear(
+        directory: &Directory,
+        kind: ClaimKind,
+        session: &str,
+        question: Option<Question>,
+    ) -> Option<(Decision, Entry)> {
         let (device, replica) = ("device1".into(), "replica2".into());
         let since = directory.time(NOW) + 1;
-        let claim = Claim { word, device, session: session.into(), replica, since, said: since, question };
+        let claim = Claim { kind, device, session: session.into(), replica, since, said: since, question };
         directory.hear(&claim, NOW)
     }
 
     /// Lets the session that is here give way to that one.
-    fn give_way(directory: &Directory, session: &str) -> Option<(Verdict, Entry)> {
-        let (verdict, _) = hear(directory, Word::Begun, session, None)?;
-        let Verdict::Ask(question) = verdict else { panic!("{verdict:?}") };
-        hear(directory, Word::Lives, session, Some(question))
+    fn give_way(directory: &Directory, session: &str) -> Option<(Decision, Entry)> {
+        let (verdict, _) = hear(directory, ClaimKind::Begun, session, None)?;
+        let Decision::Ask(question) = verdict else { panic!("{verdict:?}") };
+        hear(directory, ClaimKind::Lives, session, Some(question))
     }
 
     #[test]
@@ -265,9 +272,9 @@ mod tests {
         let directory = Directory::default();
         directory.enter(device(), entry(1), NOW);
         let own = directory.find("device1").expect("it has just begun");
-        assert_eq!(give_way(&directory, "session02"), Some((Verdict::Yield, own)));
+        assert_eq!(give_way(&directory, "session02"), Some((Decision::Yield, own)));
         assert!(!directory.holds("device1", 0, entry(1).token));
-        assert_eq!(hear(&directory, Word::Begun, "session02", None), None);
+        assert_eq!(hear(&directory, ClaimKind::Begun, "session02", None), None);
     }
 
     #[test]
@@ -302,7 +309,7 @@ mod tests {
                 (number, format!("session{number:02}"))
             };
             for way in ways {
-                let hear = |word, session: &str| hear(&directory, word, session, None).map(|(verdict, _)| verdict);
+                let hear = |kind, session: &str| hear(&directory, kind, session, None).map(|(verdict, _)| verdict);
                 match way {
                     Here => {
                         directory.enter(device(), entry(next().0), NOW);
@@ -312,23 +319,23 @@ mod tests {
                         directory.enter(device(), entry(next().0), NOW);
                         let (_, newer) = next();
                         let verdict = give_way(&directory, &newer).map(|(verdict, _)| verdict);
-                        assert_eq!(verdict, Some(Verdict::Yield));
+                        assert_eq!(verdict, Some(Decision::Yield));
                     }
                     ToHere => {
                         let (own, session) = next();
                         directory.enter(device(), entry(own), NOW);
-                        assert_eq!(hear(Word::Yielded, &session), Some(Verdict::Won));
+                        assert_eq!(hear(ClaimKind::Yielded, &session), Some(Decision::Won));
                     }
                     ElsewhereAlone => {
-                        hear(Word::Begun, &next().1);
-                        hear(Word::Yielded, &next().1);
+                        hear(ClaimKind::Begun, &next().1);
+                        hear(ClaimKind::Yielded, &next().1);
                     }
                 }
                 if let Some(entry) = directory.find("device1") {
                     directory.remove(&device(), 0, entry.token, 0);
                 }
             }
-            hear(&directory, Word::Begun, "session98", None);
+            hear(&directory, ClaimKind::Begun, "session98", None);
             assert_eq!(
                 directory.enter(device(), entry(99), NOW),
                 Entered::TakenOverTooOften { is_first: true },

@@ -1,48 +1,48 @@
 //! Messages between the workers and the rest of the replica.
 
 use crate::protocol::id::DeviceId;
-use crate::protocol::uplink::Token;
-use crate::replica::claim::Word;
+use crate::protocol::uplink::DeliveryId;
+use crate::replica::claim::ClaimKind;
 use crate::session::mqtt::Ending;
 
 /// A message to a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mail {
+pub enum WorkerMessage {
     /// End that session.
-    End(Token, Ending),
-    /// Say once more that the device of that session is online: presence of an earlier session may stand behind it.
-    Announce(Token),
+    End(DeliveryId, Ending),
+    /// Write `online` of that session once more: presence of an earlier session may be stored behind it.
+    Announce(DeliveryId),
     /// A session on another replica is about to give way to that session.
-    Replaces(Token),
+    Replaces(DeliveryId),
     /// Declare the interest of that session in its commands once more.
-    Reassert(Token),
-    /// All claims that other replicas made before [`Notice::CatchUp`] are known.
-    CaughtUp {
-        /// When they are applied, too, us of the worker's clock.
+    Reassert(DeliveryId),
+    /// All claims that other replicas made before [`ClusterEvent::AwaitBarrier`] are known.
+    BarrierReached {
+        /// Time at which they are applied, too, us of the worker's clock.
         settled_us: u64,
     },
-    /// Stop accepting, and end every session once its messages are acknowledged; so many a second.
+    /// Stop accepting, and drain the sessions at a rate.
     Drain {
         /// Sessions that start to drain each second.
         per_second: u64,
     },
 }
 
-/// A message of a worker to the part that speaks with other replicas.
+/// A message of a worker to the coordination of the replicas.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Notice {
-    /// Something about a session that other replicas must hear.
-    Say {
+pub enum ClusterEvent {
+    /// Publish a claim about a session to the other replicas.
+    Claim {
         /// The kind of the claim.
-        word: Word,
+        kind: ClaimKind,
         /// The device.
         device: DeviceId,
         /// ULID of the session.
         session: Box<str>,
     },
-    /// The worker was frozen, and wants to hear [`Mail::CaughtUp`].
-    CatchUp {
-        /// Which one it is.
+    /// The worker was suspended, and waits for [`WorkerMessage::BarrierReached`].
+    AwaitBarrier {
+        /// Index of the worker.
         worker: usize,
     },
 }

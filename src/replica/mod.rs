@@ -9,14 +9,14 @@ mod directory;
 #[cfg(feature = "bridge")]
 mod hand_over;
 mod late;
-#[cfg(feature = "bridge")]
-mod mailbox;
 mod message;
 #[cfg(test)]
 mod presence;
 mod recent;
 mod reconnects;
 mod takeovers;
+#[cfg(feature = "bridge")]
+mod worker_sender;
 
 #[cfg(feature = "bridge")]
 pub use self::coordination::{ChannelEvent, ClaimChannel, coordinate};
@@ -24,6 +24,6 @@ pub use self::coordination::{Coordination, Output, Report};
 pub use self::directory::{Directory, Entered, Entry};
 #[cfg(feature = "bridge")]
 pub use self::hand_over::{ForeignOutcome, HandOver, HandOverAnswer, HandOverRequest, HandOverSettings};
+pub use self::message::{ClusterEvent, WorkerMessage};
 #[cfg(feature = "bridge")]
-pub use self::mailbox::Mailbox;
-pub use self::message::{Mail, Notice};
+pub use self::worker_sender::WorkerSender;

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use crate::protocol::random::Random;
-use crate::replica::claim::{Claim, Holding, Verdict, Word, judge};
+use crate::replica::claim::{Claim, ClaimKind, Decision, OwnSession, decide};
 use crate::session::mqtt::fake::{Rig, field, parse};
 use crate::session::mqtt::{Ending, SETTLED_US};
 
@@ -148,9 +148,9 @@ impl Play {
             }
             Step::Hear(at) => {
                 let claim = self.claims[at].pop_front().expect("it is possible");
-                let own = Holding { session: NAMES[at], since: since(at) };
+                let own = OwnSession { session: NAMES[at], since: since(at) };
                 if self.lives(at)
-                    && judge(own, &claim, 0) == Some(Verdict::Announce)
+                    && decide(own, &claim, 0) == Some(Decision::Announce)
                     && let Some(side) = &mut self.sides[at]
                 {
                     side.rig.act(|session, ctx| session.announce("127.0.0.1:40001", ctx));
@@ -179,7 +179,7 @@ impl Play {
         if side.rig.session.take_late_presence().is_some() {
             let since = if side.rig.ending().is_none() { since(at) } else { 0 };
             let (device, session, replica) = ("device1".into(), NAMES[at].into(), "".into());
-            let claim = Claim { word: Word::Late, device, session, replica, since, said: 0, question: None };
+            let claim = Claim { kind: ClaimKind::Late, device, session, replica, since, said: 0, question: None };
             self.claims[1 - at].push_back(claim);
         }
     }

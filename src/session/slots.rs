@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::protocol::uplink::Token;
+use crate::protocol::uplink::DeliveryId;
 
 #[derive(Debug)]
 struct Slot<T> {
@@ -32,36 +32,36 @@ impl<T> Slots<T> {
     }
 
     /// Reserves a slot; the item comes with [`Slots::fill`].
-    pub fn reserve(&mut self) -> Token {
+    pub fn reserve(&mut self) -> DeliveryId {
         let slot = self.free.pop_front().unwrap_or_else(|| {
             self.slots.push(Slot { generation: 0, item: None });
             u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
         });
         let generation = self.slots.get(slot as usize).map_or(0, |slot| slot.generation);
-        Token { slot, generation, sequence: 0 }
+        DeliveryId { slot, generation, sequence: 0 }
     }
 
     /// Puts the item into its reserved slot.
-    pub fn fill(&mut self, token: Token, item: T) {
+    pub fn fill(&mut self, token: DeliveryId, item: T) {
         if let Some(slot) = self.slots.get_mut(token.slot as usize) {
             slot.item = Some(item);
         }
     }
 
     /// Puts the item into a slot.
-    pub fn insert(&mut self, item: T) -> Token {
+    pub fn insert(&mut self, item: T) -> DeliveryId {
         let token = self.reserve();
         self.fill(token, item);
         token
     }
 
     /// The item that the token names, not a later one in its slot.
-    pub fn find(&self, token: Token) -> Option<&T> {
+    pub fn find(&self, token: DeliveryId) -> Option<&T> {
         self.slots.get(token.slot as usize).filter(|slot| slot.generation == token.generation)?.item.as_ref()
     }
 
     /// The same, to be changed.
-    pub fn find_mut(&mut self, token: Token) -> Option<&mut T> {
+    pub fn find_mut(&mut self, token: DeliveryId) -> Option<&mut T> {
         self.slot_mut(token)?.item.as_mut()
     }
 
@@ -76,7 +76,7 @@ impl<T> Slots<T> {
     }
 
     /// Frees the slot that the token names; its item, if it was filled.
-    pub fn release(&mut self, token: Token) -> Option<T> {
+    pub fn release(&mut self, token: DeliveryId) -> Option<T> {
         let slot = self.slot_mut(token)?;
         slot.generation = slot.generation.wrapping_add(1);
         let item = slot.item.take();
@@ -110,15 +110,15 @@ impl<T> Slots<T> {
     }
 
     /// All items with their tokens.
-    pub fn entries(&self) -> impl Iterator<Item = (Token, &T)> {
+    pub fn entries(&self) -> impl Iterator<Item = (DeliveryId, &T)> {
         let slots = (0..).zip(&self.slots);
         slots.filter_map(|(number, slot)| {
-            let token = Token { slot: number, generation: slot.generation, sequence: 0 };
+            let token = DeliveryId { slot: number, generation: slot.generation, sequence: 0 };
             slot.item.as_ref().map(|item| (token, item))
         })
     }
 
-    fn slot_mut(&mut self, token: Token) -> Option<&mut Slot<T>> {
+    fn slot_mut(&mut self, token: DeliveryId) -> Option<&mut Slot<T>> {
         self.slots.get_mut(token.slot as usize).filter(|slot| slot.generation == token.generation)
     }
 }

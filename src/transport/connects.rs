@@ -59,7 +59,7 @@ impl Connects {
                 return true;
             }
             let (enter, entered) = oneshot::channel();
-            let line = usize::from(state.failures.puts_back(network, now_us));
+            let line = usize::from(state.failures.is_served_last(network, now_us));
             // Whoever is refused learns it when its sender is dropped.
             drop(state.waiting[line].push(network, enter, self.room));
             entered

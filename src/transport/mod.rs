@@ -10,10 +10,10 @@
 mod bucket;
 mod clock;
 mod coap;
+mod connection_limit;
 mod connects;
 pub mod dtls;
 mod environment;
-mod gate;
 mod mqtt;
 mod proxies;
 mod room;
@@ -26,14 +26,14 @@ mod turn;
 mod worker;
 
 pub use clock::Clock;
+pub use connection_limit::{ConnectionLimit, SocketBounds};
 pub use environment::Environment;
-pub use gate::{Gate, SocketBounds};
-pub use mqtt::{Door, Listening, Upgrade, upgrade};
+pub use mqtt::{ListenerProtocol, Listening, Upgrade, upgrade};
 pub use proxies::Proxies;
 pub use serve::{Channels, serve};
 pub use socket::{ByteStream, Counters};
 pub use traffic::Traffic;
-pub use traits::{Handshake, Identity, Lookup, Meter, Pauses, Peers, Refused, Registry, Way};
+pub use traits::{Handshake, Identity, Lookup, Meter, Pauses, Peers, Refused, Registry, TransportKind};
 pub use worker::{
     CoapPort, Connect, CoreSettings, DrainProgress, Drained, Progress, ReplicaHandle, Settings, State, TakenIn, Worker,
     WorkerCore,

@@ -14,7 +14,7 @@ use super::mqtt::{Listening, listener};
 use super::worker::{Drained, Worker};
 use crate::protocol::downlink::DownlinkEvent;
 use crate::protocol::uplink::Inbox;
-use crate::replica::Mail;
+use crate::replica::WorkerMessage;
 
 /// Channels by which the rest of the replica reaches a worker.
 pub struct Channels {
@@ -23,12 +23,12 @@ pub struct Channels {
     /// Commands.
     pub commands: mpsc::Receiver<DownlinkEvent>,
     /// Letters.
-    pub letters: mpsc::UnboundedReceiver<Mail>,
+    pub messages: mpsc::UnboundedReceiver<WorkerMessage>,
 }
 
-/// Serves until a letter says to drain, and the drain has ended. Inside a `LocalSet`.
+/// Serves until [`WorkerMessage::Drain`] and the end of the drain. Inside a `LocalSet`.
 pub async fn serve(worker: Rc<Worker>, listeners: Vec<Listening>, channels: Channels) -> Drained {
-    let Channels { inbox, commands, mut letters } = channels;
+    let Channels { inbox, commands, mut messages } = channels;
     let accepting: Vec<_> =
         listeners.into_iter().map(|listener| spawn_local(listener::accept(worker.clone(), listener))).collect();
     let mut tasks = vec![
@@ -40,31 +40,31 @@ pub async fn serve(worker: Rc<Worker>, listeners: Vec<Listening>, channels: Chan
     tasks.extend((0..worker.datagrams.len()).map(|number| spawn_local(coap::serve(worker.clone(), number))));
     let mut panicked = std::pin::pin!(poll_fn(move |cx| first_panic(&mut tasks, cx)));
     loop {
-        let letter = tokio::select! {
-            letter = letters.recv() => letter,
+        let message = tokio::select! {
+            message = messages.recv() => message,
             // Without any of them devices would wait for ever; the thread ends, and the process with it.
             panic = &mut panicked => std::panic::resume_unwind(panic),
         };
-        match letter {
+        match message {
             None => return Drained { unacknowledged: 0 },
-            Some(Mail::Drain { per_second }) => {
+            Some(WorkerMessage::Drain { per_second }) => {
                 accepting.iter().for_each(JoinHandle::abort);
-                return drain(&worker, per_second, &mut letters).await;
+                return drain(&worker, per_second, &mut messages).await;
             }
-            Some(other) => worker.take_letter(other),
+            Some(other) => worker.take_message(other),
         }
     }
 }
 
-/// Drains while letters are still read: takeovers by other replicas and kicks go on.
-async fn drain(worker: &Worker, per_second: u64, letters: &mut mpsc::UnboundedReceiver<Mail>) -> Drained {
+/// Drains while messages are still read: takeovers by other replicas and kicks go on.
+async fn drain(worker: &Worker, per_second: u64, messages: &mut mpsc::UnboundedReceiver<WorkerMessage>) -> Drained {
     let mut draining = std::pin::pin!(worker.drain(per_second));
     loop {
         tokio::select! {
             drained = &mut draining => return drained,
-            Some(letter) = letters.recv() => match letter {
-                Mail::Drain { .. } => {}
-                other => worker.take_letter(other),
+            Some(message) = messages.recv() => match message {
+                WorkerMessage::Drain { .. } => {}
+                other => worker.take_message(other),
             },
         }
     }

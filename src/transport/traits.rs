@@ -147,7 +147,7 @@ pub struct Peers {
 
 /// How an MQTT device is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum TransportKind {
     /// TCP alone.
     Tcp,
     /// TLS.
@@ -158,9 +158,10 @@ pub enum Way {
     WebSocketTls,
 }
 
-impl Way {
+impl TransportKind {
     /// Every way, in order.
-    pub const ALL: [Way; 4] = [Way::Tcp, Way::Tls, Way::WebSocket, Way::WebSocketTls];
+    pub const ALL: [TransportKind; 4] =
+        [TransportKind::Tcp, TransportKind::Tls, TransportKind::WebSocket, TransportKind::WebSocketTls];
 }
 
 /// Connections that are not read, and the time of all of them added up.
@@ -193,11 +194,11 @@ impl Pauses {
 /// Counts and logs what one worker does. Must not block.
 pub trait Meter {
     /// A connection was accepted by a listener.
-    fn opened(&mut self, way: Way);
+    fn opened(&mut self, kind: TransportKind);
     /// A connection is gone, and whether it had a session.
-    fn closed(&mut self, way: Way, had_session: bool);
+    fn closed(&mut self, kind: TransportKind, had_session: bool);
     /// A CONNECT was accepted.
-    fn connected(&mut self, way: Way, device: &str, peer: &str);
+    fn connected(&mut self, kind: TransportKind, device: &str, peer: &str);
     /// A CONNECT was refused.
     fn refused(&mut self, device: &str, peer: &str, reason: Refused);
     /// A CONNECT takes over from an older session of the device.
@@ -217,7 +218,7 @@ pub trait Meter {
     /// The worker's peers of CoAP; about ten times a second.
     fn peers(&mut self, peers: &Peers);
     /// Bytes of MQTT on that way so far; about ten times a second.
-    fn mqtt_traffic(&mut self, way: Way, traffic: &Traffic);
+    fn mqtt_traffic(&mut self, kind: TransportKind, traffic: &Traffic);
     /// Bytes of CoAP without DTLS and of DTLS so far; about ten times a second.
     fn coap_traffic(&mut self, plain: &Traffic, secured: &Traffic);
     /// How connections are held back; about ten times a second.

@@ -7,7 +7,7 @@ use jetlinks_bridge::protocol::downlink::{Downlink, Outcome};
 use jetlinks_bridge::protocol::envelope::Mode;
 use jetlinks_bridge::queue::kafka::{KafkaCommandSettings, KafkaCommands, KafkaSettings};
 use jetlinks_bridge::queue::nats::NatsSettings;
-use jetlinks_bridge::queue::{Place, Stored};
+use jetlinks_bridge::queue::{Position, Stored};
 use serde_json::{Value, json};
 
 use super::kafka_stage::{
@@ -49,7 +49,7 @@ fn a_command_reaches_the_worker_of_its_device_and_its_outcome_the_caller() {
 
 /// A header of a stored outcome, which the reader of envelopes does not show.
 fn header(kafka: &Kafka, topic: &str, stored: &Stored, name: &str) -> String {
-    let Place::Partition { partition, offset } = stored.place else { panic!("{:?}", stored.place) };
+    let Position::Partition { partition, offset } = stored.place else { panic!("{:?}", stored.place) };
     let (partition, offset) = (partition.to_string(), offset.to_string());
     let arguments = ["-C", "-t", topic, "-p", &partition, "-o", &offset, "-c", "1", "-q", "-f", "%h"];
     let output = kafka.run_kcat(&arguments);

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::sync::atomic::Ordering;
 
-use jetlinks_bridge::protocol::uplink::{Availability, Receipt, Record, Refusal, Token, Uplink};
+use jetlinks_bridge::protocol::uplink::{Availability, DeliveryId, Receipt, Record, Refusal, Uplink};
 
 use super::kafka_stage::{self, Caller, REPLIES, Replica};
 use super::kafka_uplink::{Fixture, TOPICS, payloads, settings, start, stored};
@@ -81,7 +81,7 @@ fn a_record_above_the_limit_is_refused_alone_and_a_raised_limit_counts_soon() {
             let Fixture { mut uplink, mut sessions, stats, .. } = start(settings, 10, 20);
             sessions.until_available(&mut uplink).await;
             let stored = stats.stored.load(Ordering::Relaxed);
-            let (large, token) = (large(30_000), Token { slot: 77, generation: 9, sequence: 9 });
+            let (large, token) = (large(30_000), DeliveryId { slot: 77, generation: 9, sequence: 9 });
             uplink.publish(token, &large);
             sessions.send_until_stored(&mut uplink, 20).await;
             while sessions.unstorable.is_empty() {
@@ -100,7 +100,7 @@ fn a_record_above_the_limit_is_refused_alone_and_a_raised_limit_counts_soon() {
         })
         .await;
         // Above what librdkafka takes by itself, too.
-        let (large, token) = (large(3_000_000), Token { slot: 0, generation: 9, sequence: 9 });
+        let (large, token) = (large(3_000_000), DeliveryId { slot: 0, generation: 9, sequence: 9 });
         loop {
             uplink.publish(token, &large);
             let mut receipts = Vec::new();

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use jetlinks_bridge::queue::kafka::{KafkaReader, KafkaSettings};
-use jetlinks_bridge::queue::{Place, ReadError, ReadFrom};
+use jetlinks_bridge::queue::{Position, ReadError, ReadFrom};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
 
@@ -106,8 +106,8 @@ fn a_reader_names_what_it_cannot_read_and_goes_on_behind_it() {
         loop {
             match reader.next().await {
                 Ok(Some(stored)) => match stored.place {
-                    Place::Partition { partition, offset } => places.push((partition, offset)),
-                    Place::Sequence(_) => panic!("{:?}", stored.place),
+                    Position::Partition { partition, offset } => places.push((partition, offset)),
+                    Position::Sequence(_) => panic!("{:?}", stored.place),
                 },
                 Ok(None) => break,
                 Err(ReadError::Unreadable(part)) => parts.push(part),

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use jetlinks_bridge::protocol::uplink::{Availability, Channel, Inbox, Token, Uplink};
+use jetlinks_bridge::protocol::uplink::{Availability, Channel, DeliveryId, Inbox, Uplink};
 use jetlinks_bridge::queue::kafka::{KafkaError, KafkaReader, KafkaSettings, KafkaStats, KafkaUplink};
-use jetlinks_bridge::queue::{Place, ReadError, ReadFrom, Stored};
+use jetlinks_bridge::queue::{Position, ReadError, ReadFrom, Stored};
 
 use super::sessions::{Sessions, assert_stored_in_order};
 use super::support::Kafka;
@@ -56,7 +56,7 @@ fn a_record_is_in_its_topic_when_its_receipt_says_so() {
         let mut binary = Sessions::record(0, 0);
         binary.channel = Channel::Rejected;
         binary.attributes = vec![("subject", "温度".to_owned()), ("id", "01J".to_owned())];
-        uplink.publish(Token { slot: 0, generation: 1, sequence: 999 }, &binary);
+        uplink.publish(DeliveryId { slot: 0, generation: 1, sequence: 999 }, &binary);
         while stats.stored.load(Ordering::Relaxed) < 201 {
             sessions.turn(&mut uplink).await;
         }
@@ -64,8 +64,8 @@ fn a_record_is_in_its_topic_when_its_receipt_says_so() {
         assert_eq!(device.len(), 200);
         assert!(device.iter().all(|stored| stored.content_type.as_deref() == Some("application/cloudevents+json")));
         let partitions = |stored: &Stored| match stored.place {
-            Place::Partition { partition, .. } => partition,
-            Place::Sequence(_) => panic!("{:?}", stored.place),
+            Position::Partition { partition, .. } => partition,
+            Position::Sequence(_) => panic!("{:?}", stored.place),
         };
         let mut used: Vec<i32> = device.iter().map(partitions).collect();
         used.sort_unstable();

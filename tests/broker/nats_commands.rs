@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use jetlinks_bridge::protocol::command::{Command, CommandError};
 use jetlinks_bridge::protocol::downlink::{Code, Downlink, DownlinkEvent, Outcome, Recipient, Ticket};
 use jetlinks_bridge::protocol::id::{DeviceId, ProductId};
-use jetlinks_bridge::protocol::uplink::{Availability, Token};
+use jetlinks_bridge::protocol::uplink::{Availability, DeliveryId};
 use jetlinks_bridge::queue::nats::{NatsDownlink, NatsSettings, NatsStats};
 use tokio::sync::mpsc;
 
@@ -40,8 +40,8 @@ fn start(url: String) -> Fixture {
     Fixture { downlink: downlink.expect("the settings are right"), events, stats }
 }
 
-fn token(slot: u32) -> Token {
-    Token { slot, generation: 0, sequence: 0 }
+fn token(slot: u32) -> DeliveryId {
+    DeliveryId { slot, generation: 0, sequence: 0 }
 }
 
 fn outcome(failure: Option<(Code, &str)>) -> Outcome {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures_util::StreamExt;
-use jetlinks_bridge::protocol::uplink::{Availability, Inbox, Receipt, Refusal, Token, Uplink};
+use jetlinks_bridge::protocol::uplink::{Availability, DeliveryId, Inbox, Receipt, Refusal, Uplink};
 use jetlinks_bridge::queue::nats::{NatsReader, NatsSettings, NatsStats, NatsUplink};
-use jetlinks_bridge::queue::{Place, ReadError, ReadFrom};
+use jetlinks_bridge::queue::{Position, ReadError, ReadFrom};
 
 use super::sessions::{Sessions, assert_stored_in_order};
 use super::support::Nats;
@@ -185,7 +185,7 @@ fn a_record_above_the_servers_limit_is_refused_alone() {
         sessions.until_available(&mut uplink).await;
         let mut record = Sessions::record(0, 0);
         record.payload = vec![b'x'; 2 * 1024 * 1024].into();
-        let token = Token { slot: 0, generation: 9, sequence: 9 };
+        let token = DeliveryId { slot: 0, generation: 9, sequence: 9 };
         uplink.publish(token, &record);
         while sessions.unstorable.is_empty() {
             sessions.turn(&mut uplink).await;
@@ -196,10 +196,10 @@ fn a_record_above_the_servers_limit_is_refused_alone() {
         assert_eq!(sessions.report.availability, Availability::Ok);
         assert_eq!(sessions.report.epoch, 1);
         let other = Sessions::record(1, 0);
-        uplink.publish(Token { slot: 1, generation: 9, sequence: 9 }, &other);
+        uplink.publish(DeliveryId { slot: 1, generation: 9, sequence: 9 }, &other);
         let mut receipts = Vec::new();
         std::future::poll_fn(|cx| sessions.inbox.poll_take(cx, &mut receipts)).await;
-        assert_eq!(receipts, [Receipt::Stored(Token { slot: 1, generation: 9, sequence: 9 })]);
+        assert_eq!(receipts, [Receipt::Stored(DeliveryId { slot: 1, generation: 9, sequence: 9 })]);
     });
 }
 
@@ -211,7 +211,7 @@ fn binary_mode_puts_the_attributes_into_headers() {
         sessions.until_available(&mut uplink).await;
         let mut record = Sessions::record(0, 0);
         record.attributes = vec![("id", "01J".to_owned()), ("subject", "温度".to_owned())];
-        uplink.publish(Token { slot: 0, generation: 1, sequence: 0 }, &record);
+        uplink.publish(DeliveryId { slot: 0, generation: 1, sequence: 0 }, &record);
         while stats.stored.load(Ordering::Relaxed) <= sessions.proofs as u64 {
             sessions.turn(&mut uplink).await;
         }
@@ -247,7 +247,7 @@ fn a_reader_gives_what_is_stored_in_order_and_then_what_comes() {
         let mut one = NatsReader::open(&settings, "device.product1.device1.>", ReadFrom::Beginning).await.expect("it");
         for sequence in 1..=1200 {
             let stored = reader.next().await.expect("the stream stays").expect("there is more");
-            assert_eq!(stored.place, Place::Sequence(proofs + sequence));
+            assert_eq!(stored.place, Position::Sequence(proofs + sequence));
             assert_eq!(stored.content_type.as_deref(), Some("application/cloudevents+json"));
         }
         assert_eq!(reader.next().await, Ok(None));
@@ -260,7 +260,7 @@ fn a_reader_gives_what_is_stored_in_order_and_then_what_comes() {
         sessions.send_until_stored(&mut uplink, 601).await;
         assert_eq!(
             live.next().await.map(|stored| stored.map(|stored| stored.place)),
-            Ok(Some(Place::Sequence(proofs + 1201)))
+            Ok(Some(Position::Sequence(proofs + 1201)))
         );
         let away = NatsSettings::new(vec!["nats://127.0.0.1:9".to_owned()]);
         assert!(matches!(NatsReader::open(&away, "", ReadFrom::Now).await, Err(ReadError::Unreachable(_))));

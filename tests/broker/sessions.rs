@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jetlinks_bridge::protocol::uplink::{
-    Availability, Channel, Handover, Inbox, Receipt, Record, Refusal, Report, Token, Uplink,
+    Availability, Channel, DeliveryId, Handover, Inbox, Receipt, Record, Refusal, Report, Uplink,
 };
 
 use super::worker::PATIENCE;
@@ -18,7 +18,7 @@ pub(crate) struct Sessions {
     pub(crate) refused: usize,
     pub(crate) failed: usize,
     /// Records that the queue never stores.
-    pub(crate) unstorable: Vec<(Token, Refusal)>,
+    pub(crate) unstorable: Vec<(DeliveryId, Refusal)>,
     /// Sendings beyond the first one of each record.
     pub(crate) repeated: usize,
     /// Records of no session that the queue has asked for.
@@ -31,7 +31,7 @@ pub(crate) struct Sessions {
 }
 
 /// Of no session.
-const PROOF: Token = Token::NOBODY;
+const PROOF: DeliveryId = DeliveryId::NOBODY;
 
 fn proof() -> Record {
     Record {
@@ -58,7 +58,7 @@ struct Waiting {
 
 impl Sessions {
     pub(crate) fn new(inbox: Arc<Inbox>, count: usize, window_max: usize) -> Self {
-        let report = Report { availability: inbox.availability(), epoch: 0, wants_proof: false };
+        let report = Report { availability: inbox.availability(), epoch: 0, wants_heartbeat: false };
         let windows = (0..count).map(|_| Window::default()).collect();
         let (unstorable, scratch) = (Vec::new(), Vec::new());
         Self {
@@ -146,7 +146,7 @@ impl Sessions {
             uplink.flush();
         }
         // As a worker does: where no session has a record that could prove that the queue stores any.
-        if report.wants_proof && self.windows.iter().all(|window| window.waiting.is_empty()) {
+        if report.wants_heartbeat && self.windows.iter().all(|window| window.waiting.is_empty()) {
             self.proofs += usize::from(uplink.publish(PROOF, &proof()) == Handover::Taken);
             uplink.flush();
         }
@@ -172,7 +172,7 @@ impl Sessions {
         let sequence = window.next_sequence;
         window.next_sequence = sequence.wrapping_add(1);
         window.waiting[place].sequence = Some(sequence);
-        let token = Token { slot: slot as u32, generation: 1, sequence };
+        let token = DeliveryId { slot: slot as u32, generation: 1, sequence };
         let mut record = Self::record(slot, window.waiting[place].number);
         if self.padding > 0 {
             let payload = String::from_utf8_lossy(&record.payload).replace('}', "");
@@ -187,7 +187,7 @@ impl Sessions {
         }
     }
 
-    fn stored(&mut self, token: Token) {
+    fn stored(&mut self, token: DeliveryId) {
         if token == PROOF {
             return;
         }

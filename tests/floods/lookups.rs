@@ -1,10 +1,10 @@
-//! Strangers that ask for devices that there are none of, while the service takes its time.
+//! UnknownMembers that ask for devices that there are none of, while the service takes its time.
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use jetlinks_bridge::codec::coap::{Code, Draft, Kind, MessageToken, option};
+use jetlinks_bridge::codec::coap::{Code, Kind, MessageBuilder, MessageToken, option};
 
 use crate::flood::{Beside, Flood, dial_through_proxy, per_second, proxies};
 use crate::support::bridge::by_build;
@@ -142,8 +142,8 @@ fn datagrams_with_invented_ids_keep_no_device_of_another_address_or_over_mqtt_wa
         let ask = move |number: usize| {
             let token = MessageToken::new(&[]).unwrap();
             let id = (number % 65_536) as u16;
-            let request =
-                Draft::new(Kind::NonConfirmable, Code::POST, id, token).path("/product1/invented/properties/report");
+            let request = MessageBuilder::new(Kind::NonConfirmable, Code::POST, id, token)
+                .path("/product1/invented/properties/report");
             let request = request.option(option::DEVICE_ID, format!("invented{number}").as_bytes()).payload(&[7; 32]);
             sockets[number % sockets.len()].send(&request.encode()).unwrap();
         };

@@ -1,11 +1,11 @@
-//! Strangers of one network who take all that they can get of what is bounded, and a device of another one.
+//! UnknownMembers of one network who take all that they can get of what is bounded, and a device of another one.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use jetlinks_bridge::codec::coap::{Block, Code, Draft, Kind, MessageToken, option};
+use jetlinks_bridge::codec::coap::{Block, Code, Kind, MessageBuilder, MessageToken, option};
 use jetlinks_bridge::protocol::cipher;
 
 use crate::datagrams::{hello, with_cookie};
@@ -230,14 +230,14 @@ fn first_blocks_of_one_network_push_no_upload_of_another_out() {
     let coap = bridge.listener("coap");
     let draft = |id: u16, token: u16, suffix: &str| {
         let token = MessageToken::new(&token.to_be_bytes()).unwrap();
-        let draft = Draft::new(Kind::Confirmable, Code::POST, id, token).path(&device.topic(suffix));
+        let draft = MessageBuilder::new(Kind::Confirmable, Code::POST, id, token).path(&device.topic(suffix));
         draft.option(option::DEVICE_ID, device.id.as_bytes())
     };
     let first = Block { number: 0, more: true, size_exponent: 2 }.to_uint();
     // Two of each port may be open, and 1,024 of all.
     let ports: Vec<UdpSocket> = (0..600).map(|_| socket(any_port(STRANGERS), coap)).collect();
     let mut requests = ["event/0", "event/1"].map(|suffix| {
-        let request = Draft::new(Kind::NonConfirmable, Code::POST, 0, MessageToken::new(&[0; 2]).unwrap());
+        let request = MessageBuilder::new(Kind::NonConfirmable, Code::POST, 0, MessageToken::new(&[0; 2]).unwrap());
         let request = request.path(&device.topic(suffix)).option(option::DEVICE_ID, device.id.as_bytes());
         request.uint(option::BLOCK1, first).payload(&[7; BLOCK_BYTES]).encode()
     });

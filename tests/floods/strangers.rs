@@ -1,4 +1,4 @@
-//! Strangers without any credential, and what everybody needs: memory, and places for connections.
+//! UnknownMembers without any credential, and what everybody needs: memory, and places for connections.
 
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};

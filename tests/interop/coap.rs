@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use jetlinks_bridge::protocol::cipher;
-use jetlinks_bridge::session::coap::sign_grant;
+use jetlinks_bridge::session::coap::sign_token_request;
 use serde_json::json;
 
 use crate::support::registry::now_ms;
@@ -85,7 +85,7 @@ impl Stage {
     /// A token that a client of libcoap gets for a device.
     fn token(&self, client: &str, device: &Registration) -> String {
         let payload = format!("{{\"timestamp\":\"{}\"}}", now_ms());
-        let signature = sign_grant(payload.as_bytes(), &device.secure_key);
+        let signature = sign_token_request(payload.as_bytes(), &device.secure_key);
         let signature = format!("2110,{}", String::from_utf8_lossy(&signature));
         let options = vec![format!("2100,{}", device.id), signature];
         let request = Request { client, method: "post", path: "/auth", options, body: payload.into_bytes() };
@@ -267,7 +267,7 @@ fn libcoap_gets_its_token_and_the_time_in_blocks_as_small_as_it_wants() {
     let time = stage.encrypted("/product1/device1/time-sync", r#"{"messageId":"m7"}"#);
     let client = "coap-client-openssl";
     let payload = format!("{{\"timestamp\":\"{}\"}}", now_ms());
-    let signature = sign_grant(payload.as_bytes(), &stage.devices[0].secure_key);
+    let signature = sign_token_request(payload.as_bytes(), &stage.devices[0].secure_key);
     let options = vec!["2100,device1".to_owned(), format!("2110,{}", String::from_utf8_lossy(&signature))];
     let auth = Request { client, method: "post", path: "/auth", options, body: payload.into_bytes() };
     for request in [time, auth] {

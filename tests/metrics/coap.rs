@@ -3,8 +3,8 @@
 use std::io::{self, Read, Write};
 use std::net::UdpSocket;
 
-use jetlinks_bridge::codec::coap::{Code, Draft, Kind, MessageToken, decode, option};
-use jetlinks_bridge::session::coap::sign_grant;
+use jetlinks_bridge::codec::coap::{Code, Kind, MessageBuilder, MessageToken, decode, option};
+use jetlinks_bridge::session::coap::sign_token_request;
 use openssl::ssl::{Ssl, SslContext, SslMethod, SslOptions, SslVerifyMode};
 
 use crate::page::Seen;
@@ -50,7 +50,7 @@ fn plain(seen: &mut Seen) {
     let bridge = Bridge::start(&settings.text("limits.packet_bytes", "4KiB"));
     let mut device = CoapDevice::plain(bridge.listener("coap"));
     #[track_caller]
-    fn expect(device: &mut CoapDevice, request: Draft, code: Code) {
+    fn expect(device: &mut CoapDevice, request: MessageBuilder, code: Code) {
         assert_eq!(device.request(&request).code(), code);
     }
     let report = device.encrypted(&good, "properties/report", REPORT);
@@ -85,12 +85,12 @@ fn plain(seen: &mut Seen) {
     expect(&mut device, cbor, Code::UNSUPPORTED_CONTENT_FORMAT);
     let id = device.message_id();
     let token = MessageToken::new(&id.to_be_bytes()).unwrap();
-    let get = Draft::new(Kind::Confirmable, Code::GET, id, token).path(&good.topic("tags"));
+    let get = MessageBuilder::new(Kind::Confirmable, Code::GET, id, token).path(&good.topic("tags"));
     expect(&mut device, get.option(option::DEVICE_ID, good.id.as_bytes()), Code::METHOD_NOT_ALLOWED);
 
     let id = device.message_id();
     let token = MessageToken::new(&id.to_be_bytes()).unwrap();
-    let nameless = Draft::new(Kind::Confirmable, Code::POST, id, token).path(&good.topic("tags"));
+    let nameless = MessageBuilder::new(Kind::Confirmable, Code::POST, id, token).path(&good.topic("tags"));
     expect(&mut device, nameless, Code::UNAUTHORIZED);
     for registration in [&other, &disabled] {
         let request = device.encrypted(registration, "tags", "{}");
@@ -129,7 +129,7 @@ fn secured(seen: &mut Seen, certificate: &Certificate) {
     let mut asking = CoapDevice::dtls(bridge.listener("dtls"));
     let mut grant = |timestamp: i64, key: &str| {
         let payload = format!(r#"{{"timestamp":{timestamp}}}"#);
-        let signature = sign_grant(payload.as_bytes(), key);
+        let signature = sign_token_request(payload.as_bytes(), key);
         let request = asking.post(&good.id, "/auth").option(option::SIGNATURE, &signature).payload(payload.as_bytes());
         assert_eq!(asking.request(&request).code(), Code::UNAUTHORIZED);
     };

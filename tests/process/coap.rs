@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use jetlinks_bridge::codec::coap::{Block, Code, Draft, Kind, MessageToken, decode, empty, option};
+use jetlinks_bridge::codec::coap::{Block, Code, Kind, MessageBuilder, MessageToken, decode, empty, option};
 use jetlinks_bridge::protocol::cipher;
 
 use crate::relay::Relay;
@@ -234,9 +234,9 @@ fn every_confirmed_message_is_written_once_whatever_the_way_loses_doubles_and_re
 }
 
 /// A CON of a device that begins with the same message id and token each time it starts.
-fn restarting(device: &Registration, id: u16, suffix: &str) -> Draft {
+fn restarting(device: &Registration, id: u16, suffix: &str) -> MessageBuilder {
     let token = MessageToken::new(&[1]).unwrap();
-    let draft = Draft::new(Kind::Confirmable, Code::POST, id, token).path(&device.topic(suffix));
+    let draft = MessageBuilder::new(Kind::Confirmable, Code::POST, id, token).path(&device.topic(suffix));
     draft.option(option::DEVICE_ID, device.id.as_bytes())
 }
 

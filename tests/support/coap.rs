@@ -4,9 +4,9 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use jetlinks_bridge::codec::coap::{Code, Draft, Kind, Message, MessageToken, decode, option};
+use jetlinks_bridge::codec::coap::{Code, Kind, Message, MessageBuilder, MessageToken, decode, option};
 use jetlinks_bridge::protocol::cipher;
-use jetlinks_bridge::session::coap::sign_grant;
+use jetlinks_bridge::session::coap::sign_token_request;
 use openssl::ssl::{Ssl, SslContext, SslMethod, SslOptions, SslStream, SslVerifyMode};
 
 use super::registry::now_ms;
@@ -126,14 +126,16 @@ impl CoapDevice {
     }
 
     /// A CON POST to a path in the device's name.
-    pub(crate) fn post(&mut self, device: &str, path: &str) -> Draft {
+    pub(crate) fn post(&mut self, device: &str, path: &str) -> MessageBuilder {
         let id = self.message_id();
         let token = MessageToken::new(&id.to_be_bytes()).expect("2 bytes are few");
-        Draft::new(Kind::Confirmable, Code::POST, id, token).path(path).option(option::DEVICE_ID, device.as_bytes())
+        MessageBuilder::new(Kind::Confirmable, Code::POST, id, token)
+            .path(path)
+            .option(option::DEVICE_ID, device.as_bytes())
     }
 
     /// A report whose body is encrypted with the device's key.
-    pub(crate) fn encrypted(&mut self, device: &Registration, suffix: &str, json: &str) -> Draft {
+    pub(crate) fn encrypted(&mut self, device: &Registration, suffix: &str, json: &str) -> MessageBuilder {
         let key = cipher::key(&device.secure_key).expect("16 bytes");
         self.post(&device.id, &device.topic(suffix)).payload(&cipher::encrypt(key, json.as_bytes()))
     }
@@ -141,7 +143,7 @@ impl CoapDevice {
     /// Asks for a token.
     pub(crate) fn authenticate(&mut self, device: &Registration) -> Message {
         let payload = format!("{{\"timestamp\":\"{}\"}}", now_ms());
-        let signature = sign_grant(payload.as_bytes(), &device.secure_key);
+        let signature = sign_token_request(payload.as_bytes(), &device.secure_key);
         let request = self.post(&device.id, "/auth").option(option::SIGNATURE, &signature);
         self.request(&request.payload(payload.as_bytes()))
     }
@@ -155,7 +157,13 @@ impl CoapDevice {
     }
 
     /// A request with a token and a plain body.
-    pub(crate) fn with_token(&mut self, device: &Registration, token: &str, suffix: &str, json: &str) -> Draft {
+    pub(crate) fn with_token(
+        &mut self,
+        device: &Registration,
+        token: &str,
+        suffix: &str,
+        json: &str,
+    ) -> MessageBuilder {
         let request = self.post(&device.id, &device.topic(suffix));
         request.option(option::TOKEN, token.as_bytes()).payload(json.as_bytes())
     }
@@ -184,7 +192,7 @@ impl CoapDevice {
     }
 
     /// Sends a request and gives its answer, which must come in the ACK.
-    pub(crate) fn request(&mut self, request: &Draft) -> Message {
+    pub(crate) fn request(&mut self, request: &MessageBuilder) -> Message {
         let datagram = request.encode();
         self.send(&datagram);
         let answer = self.receive().expect("an answer in time");

@@ -31,7 +31,7 @@ const RETIRED: &[(&str, &str)] = &[
     ("Misfit", "a wrong length"),
     ("Seen", "recent requests"),
     ("Grant", "a request for a token"),
-    ("Strangers", "unknown fields"),
+    ("UnknownMembers", "unknown fields"),
     ("strangers", "clients, unauthenticated peers"),
     ("door", "an interface, a function"),
     ("vouched", "authenticated"),

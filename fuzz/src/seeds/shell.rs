@@ -1,6 +1,6 @@
 //! Seeds of CoAP and of what lies beyond the core.
 
-use jetlinks_bridge::codec::coap::{Code, Draft, Kind, MessageToken, option};
+use jetlinks_bridge::codec::coap::{Code, Kind, MessageBuilder, MessageToken, option};
 use jetlinks_bridge::replica::claim::{Claim, ClaimSecrets};
 
 use super::super::claim;
@@ -15,9 +15,9 @@ pub fn all() -> Vec<Seed> {
     seeds
 }
 
-fn post(kind: Kind, id: u16, path: &str) -> Draft {
+fn post(kind: Kind, id: u16, path: &str) -> MessageBuilder {
     let token = MessageToken::new(&[7, 7]).expect("2 bytes are few");
-    Draft::new(kind, Code::POST, id, token).path(path).option(option::DEVICE_ID, b"device1")
+    MessageBuilder::new(kind, Code::POST, id, token).path(path).option(option::DEVICE_ID, b"device1")
 }
 
 fn coap() -> Vec<Seed> {

@@ -72,10 +72,10 @@ mod tests {
     use super::*;
     use crate::protocol::id::DeviceId;
     use crate::registry::nats::Key;
-    use crate::registry::{RecordError, Strangers, read_device};
+    use crate::registry::{RecordError, UnknownMembers, read_device};
 
     fn devices() -> Vec<StoredDevice> {
-        let read = |text: &str| StoredDevice::Device(read_device(text.as_bytes(), Strangers::Refused).unwrap());
+        let read = |text: &str| StoredDevice::Device(read_device(text.as_bytes(), UnknownMembers::Refused).unwrap());
         vec![
             read(r#"{"id":"child1","product":"product2","gateway":"gw1","enabled":false}"#),
             StoredDevice::Unreadable(Key::Device(DeviceId::new("d.1").unwrap()), vec![RecordError::NoObject]),

@@ -74,12 +74,12 @@ fn extended(nibble: u8, bytes: &[u8]) -> Option<(usize, &[u8])> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Draft, option};
+    use super::super::{MessageBuilder, option};
     use super::*;
 
-    fn post(kind: Kind) -> Draft {
+    fn post(kind: Kind) -> MessageBuilder {
         let token = MessageToken::new(&[1, 2]).expect("short");
-        Draft::new(kind, Code::POST, 0x1234, token)
+        MessageBuilder::new(kind, Code::POST, 0x1234, token)
     }
 
     #[test]

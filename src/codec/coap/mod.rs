@@ -5,9 +5,9 @@
 //! datagram, however many options it claims.
 
 mod block;
+mod builder;
 mod code;
 mod decode;
-mod draft;
 pub mod option;
 
 use std::fmt;
@@ -15,9 +15,9 @@ use std::fmt;
 use coap_lite::{CoapOption, Packet};
 
 pub use block::{Block, ReservedSize};
+pub use builder::{MessageBuilder, empty};
 pub use code::Code;
 pub use decode::{Malformed, OPTIONS_MAX, decode};
-pub use draft::{Draft, empty};
 
 /// The token of a message: up to 8 bytes that the client chose (RFC 7252 section 5.3.1).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]

@@ -56,7 +56,7 @@ impl Failures {
     }
 
     /// Whether the network is served after the others.
-    pub fn puts_back(&self, network: Network, now_us: u64) -> bool {
+    pub fn is_served_last(&self, network: Network, now_us: u64) -> bool {
         self.until_us.get(&network).is_some_and(|until_us| *until_us > now_us + FAILURES_MAX * FORGIVEN_US)
     }
 }
@@ -76,21 +76,21 @@ mod tests {
     fn a_network_is_put_back_while_it_fails_more_often_than_not() {
         let mut failures = Failures::default();
         (0..10).for_each(|_| failures.note_failure(network(1), 0));
-        assert!(!failures.puts_back(network(1), 0));
+        assert!(!failures.is_served_last(network(1), 0));
         failures.note_failure(network(1), 0);
-        assert!(failures.puts_back(network(1), 0) && !failures.puts_back(network(2), 0));
+        assert!(failures.is_served_last(network(1), 0) && !failures.is_served_last(network(2), 0));
         failures.note_success(network(1), 0);
-        assert!(!failures.puts_back(network(1), 0), "it made up for one");
+        assert!(!failures.is_served_last(network(1), 0), "it made up for one");
         (0..1_000).for_each(|_| failures.note_failure(network(1), 0));
-        assert!(failures.puts_back(network(1), 49 * SECOND));
-        assert!(!failures.puts_back(network(1), 50 * SECOND), "it is forgiven however often it failed");
+        assert!(failures.is_served_last(network(1), 49 * SECOND));
+        assert!(!failures.is_served_last(network(1), 50 * SECOND), "it is forgiven however often it failed");
         (0..100).for_each(|_| failures.note_success(network(1), 50 * SECOND));
         assert!(failures.until_us.is_empty());
         // A site of thousand devices of which one has a wrong key.
         for second in 0..1000 {
             failures.note_failure(network(3), second * SECOND);
             failures.note_success(network(3), second * SECOND);
-            assert!(!failures.puts_back(network(3), second * SECOND));
+            assert!(!failures.is_served_last(network(3), second * SECOND));
         }
     }
 

@@ -10,7 +10,7 @@ use async_nats::jetstream::{self, Message};
 use futures_util::StreamExt;
 
 use super::{NatsError, NatsSettings, connection, headers, stream};
-use crate::queue::{Place, ReadError, ReadFrom, Stored};
+use crate::queue::{Position, ReadError, ReadFrom, Stored};
 
 /// How long the server may take to be reached, and for each answer.
 const QUESTION: Duration = Duration::from_secs(10);
@@ -112,7 +112,7 @@ fn stored(message: &Message, sequence: u64) -> Stored {
     }
     attributes.sort_unstable();
     Stored {
-        place: Place::Sequence(sequence),
+        place: Position::Sequence(sequence),
         address: message.subject.as_str().to_owned(),
         payload: message.payload.clone(),
         content_type,

@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 use super::StdioWriter;
 use crate::protocol::downlink::{Downlink, DownlinkEvent, Outcome, Ticket};
 use crate::protocol::id::{DeviceId, ProductId};
-use crate::protocol::uplink::Token;
+use crate::protocol::uplink::DeliveryId;
 use crate::queue::ImmediateInterest;
 
 /// One worker's side of stdin. Interest needs no declaration: the reader finds the worker of a device itself.
@@ -30,11 +30,11 @@ impl StdioDownlink {
 }
 
 impl Downlink for StdioDownlink {
-    fn attach(&mut self, token: Token, _addresses: &[(ProductId, DeviceId)]) {
+    fn attach(&mut self, token: DeliveryId, _addresses: &[(ProductId, DeviceId)]) {
         self.interest.attach(token);
     }
 
-    fn detach(&mut self, _token: Token) {}
+    fn detach(&mut self, _token: DeliveryId) {}
 
     fn answer(&mut self, _ticket: Ticket, outcome: Outcome) {
         self.writer.print(outcome.payload);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::StdioWriter;
-use crate::protocol::uplink::{Handover, Inbox, Record, Token, Uplink};
+use crate::protocol::uplink::{DeliveryId, Handover, Inbox, Record, Uplink};
 
 /// One worker's way to stdout. A receipt means that the line was written and flushed, so a pipe's reader or the file has
 /// it as far as the system keeps what it took.
@@ -22,7 +22,7 @@ impl StdioUplink {
 }
 
 impl Uplink for StdioUplink {
-    fn publish(&mut self, token: Token, record: &Record) -> Handover {
+    fn publish(&mut self, token: DeliveryId, record: &Record) -> Handover {
         match self.writer.push(&record.payload, token, &self.inbox) {
             true => Handover::Taken,
             false => Handover::Refused,

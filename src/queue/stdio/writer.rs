@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::{StdioStats, add};
-use crate::protocol::uplink::{Availability, Inbox, Receipt, Token};
+use crate::protocol::uplink::{Availability, DeliveryId, Inbox, Receipt};
 
 /// Lines that may wait. Envelopes are shared with the sessions that hold them, so one costs about 80 bytes here, 80 MiB
 /// in all at worst; outcomes come on top and are bounded by the commands that wait for one.
@@ -41,7 +41,7 @@ struct Queue {
 #[derive(Debug)]
 struct Line {
     payload: Bytes,
-    receipt: Option<(Token, Arc<Inbox>)>,
+    receipt: Option<(DeliveryId, Arc<Inbox>)>,
 }
 
 impl StdioWriter {
@@ -93,7 +93,7 @@ impl StdioWriter {
     }
 
     /// Takes an envelope; false when it was not taken.
-    pub(super) fn push(&self, payload: &Bytes, token: Token, inbox: &Arc<Inbox>) -> bool {
+    pub(super) fn push(&self, payload: &Bytes, token: DeliveryId, inbox: &Arc<Inbox>) -> bool {
         let mut queue = self.shared.lock();
         if queue.is_gone || queue.is_closed {
             add(&self.shared.stats.refused, 1);
@@ -259,7 +259,7 @@ mod tests {
         let inbox = Arc::new(Inbox::new());
         writer.register(&inbox);
         assert_eq!(next(&inbox).await, (Availability::Ok, Vec::new()));
-        let token = Token { slot: 1, generation: 1, sequence: 1 };
+        let token = DeliveryId { slot: 1, generation: 1, sequence: 1 };
         assert!(writer.push(&Bytes::from_static(b"{\"a\":11}"), token, &inbox));
         assert_eq!(next(&inbox).await, (Availability::Ok, vec![Receipt::Stored(token)]));
         assert_eq!(*taken.lock().unwrap(), b"{\"a\":11}\n");

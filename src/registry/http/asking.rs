@@ -363,7 +363,7 @@ impl<C: Fn(&str) -> bool, R: FnMut(Change)> Asking<'_, C, R> {
             tracing::warn!(%error, "lost the registry: devices that are not known are told to come later");
             (self.report)(Change::Availability(Availability::Away));
         } else if self.told.as_ref() != Some(&error) {
-            if error.needs_a_human() {
+            if error.is_permanent() {
                 tracing::error!(%error, "the registry cannot be used");
             } else {
                 tracing::warn!(%error, "waiting for the registry");

@@ -11,7 +11,7 @@ use super::{HttpError, HttpRegistrySettings, POOL_IDLE, REQUESTS_MAX};
 use crate::http::{self, Client, ConnectionLimits};
 use crate::protocol::address;
 use crate::protocol::id::DeviceId;
-use crate::registry::json::{self, Strangers};
+use crate::registry::json::{self, UnknownMembers};
 use crate::registry::{Device, RecordError};
 
 /// An answer that counts.
@@ -88,7 +88,7 @@ impl HttpClient {
         if status == StatusCode::NOT_FOUND {
             return Ok(Answer::Unknown);
         }
-        match json::read_device(&body, Strangers::Tolerated) {
+        match json::read_device(&body, UnknownMembers::Tolerated) {
             Ok(device) if device.id == *id => Ok(Answer::Found(device)),
             Ok(_) => Err(HttpError::Record(vec![RecordError::OtherId])),
             Err(mistakes) => Err(HttpError::Record(mistakes)),

@@ -33,7 +33,7 @@ impl HttpError {
     }
 
     /// Whether waiting alone does not help.
-    pub(super) fn needs_a_human(&self) -> bool {
+    pub(super) fn is_permanent(&self) -> bool {
         match self {
             HttpError::Settings(_) | HttpError::Certificates(_) | HttpError::Record(_) => true,
             HttpError::Status(code) => matches!(code, 300..=499) && !matches!(code, 408 | 429),

@@ -10,7 +10,7 @@ use async_nats::jetstream::{self, Context, ErrorCode};
 
 use super::feed::{Entry, Feed};
 use super::{BucketError, Key, NatsRegistrySettings};
-use crate::registry::json::{self, Strangers};
+use crate::registry::json::{self, UnknownMembers};
 use crate::registry::{Device, Product, RecordError};
 
 /// An answer of the server that takes longer counts as none.
@@ -157,7 +157,7 @@ impl Bucket {
     /// [`BucketError`] when the server does not answer.
     pub async fn device(&self, key: &Key) -> Result<Option<StoredDevice>, BucketError> {
         let Some(text) = self.get(key).await? else { return Ok(None) };
-        Ok(Some(match json::read_device(&text, Strangers::Tolerated) {
+        Ok(Some(match json::read_device(&text, UnknownMembers::Tolerated) {
             Ok(device) => StoredDevice::Device(device),
             Err(mistakes) => StoredDevice::Unreadable(key.clone(), mistakes),
         }))
@@ -169,7 +169,7 @@ impl Bucket {
     /// [`BucketError`] when the server does not answer.
     pub async fn product(&self, key: &Key) -> Result<Option<Product>, BucketError> {
         let text = self.get(key).await?;
-        Ok(text.and_then(|text| json::read_product(&text, Strangers::Tolerated).ok()))
+        Ok(text.and_then(|text| json::read_product(&text, UnknownMembers::Tolerated).ok()))
     }
 
     async fn get(&self, key: &Key) -> Result<Option<bytes::Bytes>, BucketError> {

@@ -31,7 +31,7 @@ pub enum BucketError {
 
 impl BucketError {
     /// Whether waiting alone does not help.
-    pub(super) fn needs_a_human(&self) -> bool {
+    pub(super) fn is_permanent(&self) -> bool {
         matches!(
             self,
             BucketError::Refused(_) | BucketError::Missing(_) | BucketError::NotMade(..) | BucketError::NoBucket(_)

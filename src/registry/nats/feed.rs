@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 
 use super::{BucketError, Key};
 use crate::protocol::id::{DeviceId, ProductId};
-use crate::registry::json::{self, Strangers};
+use crate::registry::json::{self, UnknownMembers};
 use crate::registry::{Device, Product, RecordError};
 
 /// Records asked for at once: what may wait here at most, some 500 bytes each.
@@ -107,13 +107,13 @@ fn read(prefix: &str, message: &jetstream::Message) -> Entry {
         Key::Device(id) if is_deleted => Entry::Device(id, None),
         Key::Product(id) if is_deleted => Entry::Product(id, None),
         Key::Device(id) => {
-            let record = json::read_device(&message.payload, Strangers::Tolerated);
+            let record = json::read_device(&message.payload, UnknownMembers::Tolerated);
             let record =
                 record.and_then(|device| if device.id == id { Ok(device) } else { Err(vec![RecordError::OtherId]) });
             Entry::Device(id, Some(record))
         }
         Key::Product(id) => {
-            let record = json::read_product(&message.payload, Strangers::Tolerated);
+            let record = json::read_product(&message.payload, UnknownMembers::Tolerated);
             let record =
                 record.and_then(|product| if product.id == id { Ok(product) } else { Err(vec![RecordError::OtherId]) });
             Entry::Product(id, Some(record))

@@ -55,7 +55,7 @@ pub(super) async fn follow(registry: &NatsRegistry, mut report: impl FnMut(Chang
             tracing::warn!(%error, "lost the registry: no new device is let in until it is back");
             report(Change::Availability(Availability::Away));
         } else if told.as_ref() != Some(&error) {
-            if error.needs_a_human() {
+            if error.is_permanent() {
                 tracing::error!(%error, "the registry cannot be used");
             } else {
                 tracing::warn!(%error, "waiting for the registry");

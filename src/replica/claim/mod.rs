@@ -27,7 +27,7 @@ pub use self::text::ClaimError;
 
 /// Something that a replica says of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Word {
+pub enum ClaimKind {
     /// It has just begun.
     Begun,
     /// It is there: said after an outage, and to a replica that claims the device with an older session.
@@ -52,10 +52,10 @@ pub enum Word {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     /// The kind of claim.
-    pub word: Word,
-    /// The device; empty with [`Word::Time`].
+    pub kind: ClaimKind,
+    /// The device; empty with [`ClaimKind::Time`].
     pub device: Box<str>,
-    /// The session that the word is about; empty with [`Word::Time`].
+    /// The session that the word is about; empty with [`ClaimKind::Time`].
     pub session: Box<str>,
     /// The replica that speaks.
     pub replica: Box<str>,
@@ -63,13 +63,13 @@ pub struct Claim {
     pub since: u64,
     /// When the word was said, by the [`ClaimClock`].
     pub said: u64,
-    /// With [`Word::Asked`] and [`Word::Lives`]: the question.
+    /// With [`ClaimKind::Asked`] and [`ClaimKind::Lives`]: the question.
     pub question: Option<Question>,
 }
 
 /// A session as claims compare it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Holding<'a> {
+pub struct OwnSession<'a> {
     /// Its id.
     pub session: &'a str,
     /// When it began, by the [`ClaimClock`].
@@ -78,7 +78,7 @@ pub struct Holding<'a> {
 
 /// The consequence of another replica's claim for the holder of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Decision {
     /// It says that it holds a newer one.
     Insist,
     /// It asks whether the other one lives.
@@ -94,19 +94,19 @@ pub enum Verdict {
 }
 
 /// Judges another replica's claim about a device of which this one holds a session; `None` when there is nothing to do.
-pub fn judge(own: Holding<'_>, claim: &Claim, now_us: u64) -> Option<Verdict> {
+pub fn decide(own: OwnSession<'_>, claim: &Claim, now_us: u64) -> Option<Decision> {
     let is_own = *claim.session == *own.session;
     let is_newer = (claim.since, &*claim.session) > (own.since, own.session);
-    match (claim.word, &claim.question) {
-        (Word::Begun | Word::Held, _) if is_newer => Some(Verdict::Ask(Question::new(own.session, now_us))),
-        (Word::Begun | Word::Held, _) => Some(Verdict::Insist),
-        (Word::Asked, Some(question)) => is_own.then(|| Verdict::Answer(question.clone())),
-        (Word::Lives, Some(question)) if is_newer && *question.asker == *own.session => {
-            Some(question.again(now_us).map_or(Verdict::Yield, Verdict::Ask))
+    match (claim.kind, &claim.question) {
+        (ClaimKind::Begun | ClaimKind::Held, _) if is_newer => Some(Decision::Ask(Question::new(own.session, now_us))),
+        (ClaimKind::Begun | ClaimKind::Held, _) => Some(Decision::Insist),
+        (ClaimKind::Asked, Some(question)) => is_own.then(|| Decision::Answer(question.clone())),
+        (ClaimKind::Lives, Some(question)) if is_newer && *question.asker == *own.session => {
+            Some(question.again(now_us).map_or(Decision::Yield, Decision::Ask))
         }
-        (Word::Yielded, _) => is_own.then_some(Verdict::Won),
-        (Word::Late, _) => (!is_own && !is_newer).then_some(Verdict::Announce),
-        (Word::Asked | Word::Lives | Word::Ended | Word::Refused | Word::Time, _) => None,
+        (ClaimKind::Yielded, _) => is_own.then_some(Decision::Won),
+        (ClaimKind::Late, _) => (!is_own && !is_newer).then_some(Decision::Announce),
+        (ClaimKind::Asked | ClaimKind::Lives | ClaimKind::Ended | ClaimKind::Refused | ClaimKind::Time, _) => None,
     }
 }
 
@@ -114,11 +114,11 @@ pub fn judge(own: Holding<'_>, claim: &Claim, now_us: u64) -> Option<Verdict> {
 mod tests {
     use super::*;
 
-    const OWN: Holding<'_> = Holding { session: "m", since: 100 };
+    const OWN: OwnSession<'_> = OwnSession { session: "m", since: 100 };
 
-    fn claim(word: Word, session: &str, since: u64, question: Option<Question>) -> Claim {
+    fn claim(kind: ClaimKind, session: &str, since: u64, question: Option<Question>) -> Claim {
         let (device, replica) = ("device1".into(), "replica2".into());
-        Claim { word, device, session: session.into(), replica, since, said: since, question }
+        Claim { kind, device, session: session.into(), replica, since, said: since, question }
     }
 
     fn question(asker: &str, asked_us: u64, until_us: u64) -> Option<Question> {
@@ -127,45 +127,53 @@ mod tests {
 
     #[test]
     fn a_session_yields_to_a_newer_one_alone_and_only_when_that_has_just_said_that_it_lives() {
-        let ask = |now_us| Some(Verdict::Ask(Question::new("m", now_us)));
+        let ask = |now_us| Some(Decision::Ask(Question::new("m", now_us)));
         let in_time = || question("m", 0, 10);
         let table = [
-            ("a newer one begins", Word::Begun, "a", 101, None, 7, ask(7)),
-            ("a newer one is held", Word::Held, "a", 101, None, 7, ask(7)),
-            ("an older one begins", Word::Begun, "z", 99, None, 7, Some(Verdict::Insist)),
-            ("an older one is held", Word::Held, "z", 99, None, 7, Some(Verdict::Insist)),
-            ("one of the same moment, and a later name", Word::Begun, "n", 100, None, 7, ask(7)),
-            ("one of the same moment, and an earlier name", Word::Begun, "l", 100, None, 7, Some(Verdict::Insist)),
-            ("the newer one lives", Word::Lives, "a", 101, in_time(), 10, Some(Verdict::Yield)),
+            ("a newer one begins", ClaimKind::Begun, "a", 101, None, 7, ask(7)),
+            ("a newer one is held", ClaimKind::Held, "a", 101, None, 7, ask(7)),
+            ("an older one begins", ClaimKind::Begun, "z", 99, None, 7, Some(Decision::Insist)),
+            ("an older one is held", ClaimKind::Held, "z", 99, None, 7, Some(Decision::Insist)),
+            ("one of the same moment, and a later name", ClaimKind::Begun, "n", 100, None, 7, ask(7)),
+            (
+                "one of the same moment, and an earlier name",
+                ClaimKind::Begun,
+                "l",
+                100,
+                None,
+                7,
+                Some(Decision::Insist),
+            ),
+            ("the newer one lives", ClaimKind::Lives, "a", 101, in_time(), 10, Some(Decision::Yield)),
             (
                 "the newer one lived, which was long in coming",
-                Word::Lives,
+                ClaimKind::Lives,
                 "a",
                 101,
                 in_time(),
                 11,
-                Some(Verdict::Ask(Question { asker: "m".into(), asked_us: 11, until_us: 33 })),
+                Some(Decision::Ask(Question { asker: "m".into(), asked_us: 11, until_us: 33 })),
             ),
-            ("an older one lives", Word::Lives, "z", 99, in_time(), 1, None),
-            ("it lives, in answer to another session", Word::Lives, "a", 101, question("l", 0, 10), 1, None),
-            ("a question about another session", Word::Asked, "l", 0, question("a", 0, 10), 1, None),
+            ("an older one lives", ClaimKind::Lives, "z", 99, in_time(), 1, None),
+            ("it lives, in answer to another session", ClaimKind::Lives, "a", 101, question("l", 0, 10), 1, None),
+            ("a question about another session", ClaimKind::Asked, "l", 0, question("a", 0, 10), 1, None),
             (
                 "a question about the own one",
-                Word::Asked,
+                ClaimKind::Asked,
                 "m",
                 0,
                 question("a", 0, 10),
                 99,
-                Some(Verdict::Answer(Question { asker: "a".into(), asked_us: 0, until_us: 10 })),
+                Some(Decision::Answer(Question { asker: "a".into(), asked_us: 0, until_us: 10 })),
             ),
-            ("the own one took over", Word::Yielded, "m", 0, None, 1, Some(Verdict::Won)),
-            ("another one took over", Word::Yielded, "a", 0, None, 1, None),
-            ("the other one has ended", Word::Ended, "a", 101, None, 1, None),
-            ("the other one was refused", Word::Refused, "a", 101, None, 1, None),
-            ("the time", Word::Time, "", 101, None, 1, None),
+            ("the own one took over", ClaimKind::Yielded, "m", 0, None, 1, Some(Decision::Won)),
+            ("another one took over", ClaimKind::Yielded, "a", 0, None, 1, None),
+            ("the other one has ended", ClaimKind::Ended, "a", 101, None, 1, None),
+            ("the other one was refused", ClaimKind::Refused, "a", 101, None, 1, None),
+            ("the time", ClaimKind::Time, "", 101, None, 1, None),
         ];
-        for (case, word, session, since, question, now_us, expected) in table {
-            assert_eq!(judge(OWN, &claim(word, session, since, question), now_us), expected, "{case}");
+        for (case, kind, session, since, question, now_us, expected) in table {
+            assert_eq!(decide(OWN, &claim(kind, session, since, question), now_us), expected, "{case}");
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::{Claim, ClaimClock, Holding, PATIENCE_US, Verdict, Word, judge};
+use super::{Claim, ClaimClock, ClaimKind, Decision, OwnSession, PATIENCE_US, decide};
 use crate::protocol::limit::Now;
 use crate::protocol::random::Random;
 
@@ -106,19 +106,19 @@ impl World {
         Now { unix_ms: START_MS + self.replicas[replica].ahead_ms + self.now_us / 1000, us }
     }
 
-    fn say(&mut self, replica: usize, word: Word, session: &str, question: Option<super::Question>) {
+    fn say(&mut self, replica: usize, kind: ClaimKind, session: &str, question: Option<super::Question>) {
         let now = self.now(replica);
         let said = self.replicas[replica].clock.now(now);
-        let since = match word {
-            Word::Begun | Word::Held | Word::Lives => {
+        let since = match kind {
+            ClaimKind::Begun | ClaimKind::Held | ClaimKind::Lives => {
                 let own = self.replicas[replica].holds.expect("it says so of what it holds");
                 self.sessions[own].since
             }
             _ => 0,
         };
         let name = format!("r{replica}").into();
-        let device = if word == Word::Time { "" } else { "device1" }.into();
-        let claim = Claim { word, device, session: session.into(), replica: name, since, said, question };
+        let device = if kind == ClaimKind::Time { "" } else { "device1" }.into();
+        let claim = Claim { kind, device, session: session.into(), replica: name, since, said, question };
         assert_eq!(Claim::decode(claim.encode(None).as_bytes(), None).as_ref(), Ok(&claim));
         self.replicas[replica].outgoing.push_back(Rc::new(claim));
     }
@@ -144,7 +144,7 @@ impl World {
                 let name = format!("s{:02}", 99 - self.sessions.len());
                 replica.holds = Some(self.sessions.len());
                 self.sessions.push(Session { name: name.clone(), replica: at, since, ended: None, heard });
-                self.say(at, Word::Begun, &name, None);
+                self.say(at, ClaimKind::Begun, &name, None);
             }
             Act::Leave(at) => {
                 if let Some(own) = self.replicas[at].holds {
@@ -156,10 +156,10 @@ impl World {
 
     /// The replica loses the server and has it back: nothing is heard twice, and all that is there is claimed.
     fn claim_all(&mut self, at: usize) {
-        self.say(at, Word::Time, "", None);
+        self.say(at, ClaimKind::Time, "", None);
         if let Some(own) = self.replicas[at].holds {
             let name = self.sessions[own].name.clone();
-            self.say(at, Word::Held, &name, None);
+            self.say(at, ClaimKind::Held, &name, None);
         }
     }
 
@@ -167,26 +167,26 @@ impl World {
         self.story.push((self.now_us, Event::Heard(at, claim.clone())));
         let now = self.now(at);
         let replica = &mut self.replicas[at];
-        if claim.word == Word::Time && replica.clock.is_ahead_of(claim.said, now) {
-            return self.say(at, Word::Time, "", None);
+        if claim.kind == ClaimKind::Time && replica.clock.is_ahead_of(claim.said, now) {
+            return self.say(at, ClaimKind::Time, "", None);
         }
         replica.clock.hear(claim.said, now);
         replica.heard.push(claim.session.to_string());
         let Some(own) = replica.holds else { return };
         let name = self.sessions[own].name.clone();
-        let holding = Holding { session: &name, since: self.sessions[own].since };
-        match judge(holding, claim, now.us) {
-            None | Some(Verdict::Won | Verdict::Announce) => {}
-            Some(Verdict::Insist) => self.say(at, Word::Held, &name, None),
-            Some(Verdict::Ask(question)) => self.say(at, Word::Asked, &claim.session, Some(question)),
-            Some(Verdict::Answer(question)) => self.say(at, Word::Lives, &name, Some(question)),
-            Some(Verdict::Yield) => {
+        let holding = OwnSession { session: &name, since: self.sessions[own].since };
+        match decide(holding, claim, now.us) {
+            None | Some(Decision::Won | Decision::Announce) => {}
+            Some(Decision::Insist) => self.say(at, ClaimKind::Held, &name, None),
+            Some(Decision::Ask(question)) => self.say(at, ClaimKind::Asked, &claim.session, Some(question)),
+            Some(Decision::Answer(question)) => self.say(at, ClaimKind::Lives, &name, Some(question)),
+            Some(Decision::Yield) => {
                 let winner = self.sessions.iter().find(|session| *session.name == *claim.session);
                 let ended = winner.expect("only sessions are talked about").ended;
                 let is_fresh = ended.is_none_or(|(at_us, _)| at_us + PATIENCE_US >= self.now_us);
                 assert!(is_fresh, "{name} gave way to one that had ended: {:?}", self.story);
                 self.end(own, true);
-                self.say(at, Word::Yielded, &claim.session, None);
+                self.say(at, ClaimKind::Yielded, &claim.session, None);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Claims as text: a line for each member, and one for the signature. Ids hold no control characters.
 
 use super::secrets::{ClaimSecrets, SIGNATURE_DIGITS};
-use super::{Claim, Question, Word};
+use super::{Claim, ClaimKind, Question};
 use crate::protocol::id::ID_BYTES_MAX;
 
 /// Why something is no claim that counts.
@@ -24,33 +24,33 @@ const CLAIM_BYTES_MAX: usize = 512;
 /// The text before a signature, at the start of the last line; that of any other claim is a number.
 const SIGNED: &str = "signed ";
 
-const WORDS: [(&str, Word); 9] = [
-    ("begun", Word::Begun),
-    ("held", Word::Held),
-    ("asked", Word::Asked),
-    ("lives", Word::Lives),
-    ("yielded", Word::Yielded),
-    ("ended", Word::Ended),
-    ("late", Word::Late),
-    ("refused", Word::Refused),
-    ("time", Word::Time),
+const WORDS: [(&str, ClaimKind); 9] = [
+    ("begun", ClaimKind::Begun),
+    ("held", ClaimKind::Held),
+    ("asked", ClaimKind::Asked),
+    ("lives", ClaimKind::Lives),
+    ("yielded", ClaimKind::Yielded),
+    ("ended", ClaimKind::Ended),
+    ("late", ClaimKind::Late),
+    ("refused", ClaimKind::Refused),
+    ("time", ClaimKind::Time),
 ];
 
-impl Word {
+impl ClaimKind {
     fn as_str(self) -> &'static str {
-        WORDS.iter().find(|(_, word)| *word == self).map_or("", |(text, _)| text)
+        WORDS.iter().find(|(_, kind)| *kind == self).map_or("", |(text, _)| text)
     }
 
     fn has_question(self) -> bool {
-        matches!(self, Word::Asked | Word::Lives)
+        matches!(self, ClaimKind::Asked | ClaimKind::Lives)
     }
 }
 
 impl Claim {
     /// The claim as text, signed if there is something to sign with.
     pub fn encode(&self, secrets: Option<&ClaimSecrets>) -> String {
-        let Self { word, device, session, replica, since, said, question } = self;
-        let mut text = format!("{}\n{device}\n{session}\n{replica}\n{since}\n{said}", word.as_str());
+        let Self { kind, device, session, replica, since, said, question } = self;
+        let mut text = format!("{}\n{device}\n{session}\n{replica}\n{since}\n{said}", kind.as_str());
         if let Some(Question { asker, asked_us, until_us }) = question {
             text.push_str(&format!("\n{asker}\n{asked_us}\n{until_us}"));
         }
@@ -88,20 +88,20 @@ impl Claim {
             return None;
         }
         let mut lines = text.split('\n');
-        let word = lines.next()?;
-        let (_, word) = WORDS.into_iter().find(|(known, _)| *known == word)?;
+        let kind = lines.next()?;
+        let (_, kind) = WORDS.into_iter().find(|(known, _)| *known == kind)?;
         let lines = &mut lines;
-        let (device, session) = match word {
-            Word::Time => (next_if(lines, str::is_empty)?, next_if(lines, str::is_empty)?),
+        let (device, session) = match kind {
+            ClaimKind::Time => (next_if(lines, str::is_empty)?, next_if(lines, str::is_empty)?),
             // Replicas remember both of many devices.
             _ => (name_within(lines, ID_BYTES_MAX)?, name_within(lines, SESSION_BYTES_MAX)?),
         };
         let (replica, since, said) = (name(lines)?, number(lines)?, number(lines)?);
-        let question = match word.has_question() {
+        let question = match kind.has_question() {
             true => Some(Question { asker: name(lines)?, asked_us: number(lines)?, until_us: number(lines)? }),
             false => None,
         };
-        lines.next().is_none().then_some(Self { word, device, session, replica, since, said, question })
+        lines.next().is_none().then_some(Self { kind, device, session, replica, since, said, question })
     }
 }
 
@@ -132,16 +132,16 @@ mod tests {
 
     fn begun() -> Claim {
         let (device, session, replica) = ("device1".into(), "01J".into(), "replica1".into());
-        Claim { word: Word::Begun, device, session, replica, since: 1, said: 2, question: None }
+        Claim { kind: ClaimKind::Begun, device, session, replica, since: 1, said: 2, question: None }
     }
 
     #[test]
     fn a_claim_survives_its_text() {
-        for (_, word) in WORDS {
+        for (_, kind) in WORDS {
             let question =
-                word.has_question().then(|| Question { asker: "02J".into(), asked_us: 7, until_us: u64::MAX });
-            let [device, session] = if word == Word::Time { ["", ""] } else { ["device1", "01J"] }.map(Box::from);
-            let claim = Claim { word, device, session, replica: "r".into(), since: 0, said: u64::MAX, question };
+                kind.has_question().then(|| Question { asker: "02J".into(), asked_us: 7, until_us: u64::MAX });
+            let [device, session] = if kind == ClaimKind::Time { ["", ""] } else { ["device1", "01J"] }.map(Box::from);
+            let claim = Claim { kind, device, session, replica: "r".into(), since: 0, said: u64::MAX, question };
             for secrets in [None, Some(secrets("secret-of-the-claims", None))] {
                 let text = claim.encode(secrets.as_ref());
                 assert_eq!(Claim::decode(text.as_bytes(), secrets.as_ref()).as_ref(), Ok(&claim));

@@ -17,9 +17,9 @@ use std::sync::Arc;
 
 #[cfg(feature = "bridge")]
 pub use self::run::{ChannelEvent, ClaimChannel, coordinate};
-use super::claim::{Claim, ClaimError, PATIENCE_US, Question, Verdict, Word};
+use super::claim::{Claim, ClaimError, ClaimKind, Decision, PATIENCE_US, Question};
 use super::late::LateSessions;
-use super::{Directory, Mail, Notice};
+use super::{ClusterEvent, Directory, WorkerMessage};
 use crate::protocol::id::DeviceId;
 use crate::protocol::limit::Now;
 use crate::session::mqtt::Ending;
@@ -36,7 +36,7 @@ pub enum Output {
     /// replicas have published until then.
     SendBarrier(u64),
     /// Send this to the worker of that index.
-    Mail(usize, Mail),
+    WorkerMessage(usize, WorkerMessage),
     /// Tell operators.
     Report(Report),
 }
@@ -72,7 +72,7 @@ pub struct Coordination {
     /// When a question was asked last, us.
     asked_us: u64,
     /// Sessions to be claimed anew.
-    unclaimed: VecDeque<(Word, DeviceId, Box<str>)>,
+    unclaimed: VecDeque<(ClaimKind, DeviceId, Box<str>)>,
     late: LateSessions,
     barriers: Barriers,
     /// Reasons that operators have heard of; there are three.
@@ -111,32 +111,32 @@ impl Coordination {
         if *claim.replica == *self.replica_id {
             return;
         }
-        if claim.word == Word::Time && self.directory.is_ahead_of(claim.said, now) {
+        if claim.kind == ClaimKind::Time && self.directory.is_ahead_of(claim.said, now) {
             return self.publish_time(now);
         }
         let Some((verdict, entry)) = self.directory.hear(claim, now) else { return };
-        let (device, mail) = (&*claim.device, |mail| Output::Mail(entry.worker, mail));
+        let (device, mail) = (&*claim.device, |mail| Output::WorkerMessage(entry.worker, mail));
         match verdict {
-            Verdict::Insist => {
+            Decision::Insist => {
                 self.outputs.push_back(Output::Report(Report::Insisted));
-                self.publish(Word::Held, device, &entry.session, None, now);
+                self.publish(ClaimKind::Held, device, &entry.session, None, now);
             }
-            Verdict::Ask(question) => {
+            Decision::Ask(question) => {
                 self.asked_us = now.us;
                 self.outputs.push_back(Output::Report(Report::Asked));
-                self.publish(Word::Asked, device, &claim.session, Some(question), now);
+                self.publish(ClaimKind::Asked, device, &claim.session, Some(question), now);
             }
-            Verdict::Answer(question) => {
-                self.outputs.push_back(mail(Mail::Replaces(entry.token)));
-                self.publish(Word::Lives, device, &entry.session, Some(question), now);
+            Decision::Answer(question) => {
+                self.outputs.push_back(mail(WorkerMessage::Replaces(entry.token)));
+                self.publish(ClaimKind::Lives, device, &entry.session, Some(question), now);
             }
-            Verdict::Yield => {
+            Decision::Yield => {
                 self.outputs.push_back(Output::Report(Report::Yielded));
-                self.outputs.push_back(mail(Mail::End(entry.token, Ending::TakenOver)));
-                self.publish(Word::Yielded, device, &claim.session, None, now);
+                self.outputs.push_back(mail(WorkerMessage::End(entry.token, Ending::TakenOver)));
+                self.publish(ClaimKind::Yielded, device, &claim.session, None, now);
             }
-            Verdict::Won => self.outputs.push_back(mail(Mail::Reassert(entry.token))),
-            Verdict::Announce => self.outputs.push_back(mail(Mail::Announce(entry.token))),
+            Decision::Won => self.outputs.push_back(mail(WorkerMessage::Reassert(entry.token))),
+            Decision::Announce => self.outputs.push_back(mail(WorkerMessage::Announce(entry.token))),
         }
     }
 
@@ -150,15 +150,15 @@ impl Coordination {
     }
 
     /// Takes what a worker of this replica tells.
-    pub fn handle_notice(&mut self, notice: Notice, now: Now) {
-        match notice {
-            Notice::Say { word, device, session } => {
-                self.publish(word, device.as_str(), &session, None, now);
-                if word == Word::Late {
+    pub fn handle_event(&mut self, event: ClusterEvent, now: Now) {
+        match event {
+            ClusterEvent::Claim { kind, device, session } => {
+                self.publish(kind, device.as_str(), &session, None, now);
+                if kind == ClaimKind::Late {
                     self.late.note(device, session, self.is_connected, now.us);
                 }
             }
-            Notice::CatchUp { worker } => {
+            ClusterEvent::AwaitBarrier { worker } => {
                 let number = self.barriers.send(worker);
                 self.outputs.push_back(Output::SendBarrier(number));
             }
@@ -170,8 +170,8 @@ impl Coordination {
         self.is_connected = true;
         self.outputs.push_back(Output::Report(Report::Connected));
         self.publish_time(now);
-        let held = self.directory.all().into_iter().map(|(device, session)| (Word::Held, device, session));
-        let late = self.late.republish_all(now.us).map(|(device, session)| (Word::Late, device, session));
+        let held = self.directory.all().into_iter().map(|(device, session)| (ClaimKind::Held, device, session));
+        let late = self.late.republish_all(now.us).map(|(device, session)| (ClaimKind::Late, device, session));
         self.unclaimed = held.chain(late).collect();
     }
 
@@ -188,35 +188,37 @@ impl Coordination {
         if let Some(worker) = self.barriers.take(number) {
             // Missed claims are known by now, but a question about one of them may not be answered yet.
             let settled_us = self.asked_us + PATIENCE_US;
-            self.outputs.push_back(Output::Mail(worker, Mail::CaughtUp { settled_us }));
+            self.outputs.push_back(Output::WorkerMessage(worker, WorkerMessage::BarrierReached { settled_us }));
         }
     }
 
     /// Claims the next sessions after an outage.
     pub fn handle_tick(&mut self, now: Now) {
         for _ in 0..BATCH {
-            let Some((word, device, session)) = self.unclaimed.pop_front() else { return };
-            self.publish(word, device.as_str(), &session, None, now);
+            let Some((kind, device, session)) = self.unclaimed.pop_front() else { return };
+            self.publish(kind, device.as_str(), &session, None, now);
         }
     }
 
     /// Publishes a claim about a session, unless it says that the session is here and that is not so any more.
-    fn publish(&mut self, word: Word, device: &str, session: &str, question: Option<Question>, now: Now) {
-        let (since, said) = match word {
-            Word::Begun | Word::Held | Word::Lives => match self.directory.since(device, session, now) {
+    fn publish(&mut self, kind: ClaimKind, device: &str, session: &str, question: Option<Question>, now: Now) {
+        let (since, said) = match kind {
+            ClaimKind::Begun | ClaimKind::Held | ClaimKind::Lives => match self.directory.since(device, session, now) {
                 Some(times) => times,
                 None => return,
             },
             // One that has ended is older than any that is there.
-            Word::Late => self.directory.since(device, session, now).unwrap_or_else(|| (0, self.directory.time(now))),
+            ClaimKind::Late => {
+                self.directory.since(device, session, now).unwrap_or_else(|| (0, self.directory.time(now)))
+            }
             _ => (0, self.directory.time(now)),
         };
         let (device, session, replica) = (device.into(), session.into(), self.replica_id.clone());
-        self.outputs.push_back(Output::Publish(Claim { word, device, session, replica, since, said, question }));
+        self.outputs.push_back(Output::Publish(Claim { kind, device, session, replica, since, said, question }));
     }
 
     fn publish_time(&mut self, now: Now) {
-        self.publish(Word::Time, "", "", None, now);
+        self.publish(ClaimKind::Time, "", "", None, now);
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::{Coordination, Output, Report};
 use crate::protocol::limit::Now;
 use crate::replica::claim::{Claim, ClaimError};
-use crate::replica::{Mailbox, Notice};
+use crate::replica::{ClusterEvent, WorkerSender};
 
 /// Pause between two batches of claims after an outage.
 const TICK: Duration = Duration::from_millis(10);
@@ -45,8 +45,8 @@ pub trait ClaimChannel {
 pub async fn coordinate(
     mut coordination: Coordination,
     mut channel: impl ClaimChannel,
-    mut notices: mpsc::UnboundedReceiver<Notice>,
-    mailboxes: &[Mailbox],
+    mut cluster_events: mpsc::UnboundedReceiver<ClusterEvent>,
+    worker_senders: &[WorkerSender],
     now: impl Fn() -> Now,
     mut report: impl FnMut(Report),
 ) {
@@ -62,9 +62,9 @@ pub async fn coordinate(
                 Some(ChannelEvent::Disconnected) => coordination.handle_disconnected(now()),
                 Some(ChannelEvent::Barrier(number)) => coordination.handle_barrier(number),
             },
-            notice = notices.recv() => match notice {
+            event = cluster_events.recv() => match event {
                 None => return,
-                Some(notice) => coordination.handle_notice(notice, now()),
+                Some(event) => coordination.handle_event(event, now()),
             },
             _ = ticks.tick(), if coordination.wants_tick() => coordination.handle_tick(now()),
         }
@@ -72,9 +72,9 @@ pub async fn coordinate(
             match output {
                 Output::Publish(claim) => channel.publish(&claim).await,
                 Output::SendBarrier(number) => channel.send_barrier(number).await,
-                Output::Mail(worker, mail) => {
-                    if let Some(mailbox) = mailboxes.get(worker) {
-                        mailbox.send(mail);
+                Output::WorkerMessage(worker, mail) => {
+                    if let Some(worker_sender) = worker_senders.get(worker) {
+                        worker_sender.send(mail);
                     }
                 }
                 Output::Report(news) => {

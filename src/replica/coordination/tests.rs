@@ -1,6 +1,6 @@
 use super::*;
 use crate::protocol::id::ProductId;
-use crate::protocol::uplink::Token;
+use crate::protocol::uplink::DeliveryId;
 use crate::replica::{Entered, Entry};
 
 const NOW: Now = Now { unix_ms: 1_700_000_000_000, us: 5_000_000 };
@@ -13,8 +13,8 @@ fn device(number: u32) -> DeviceId {
     DeviceId::new(&format!("device{number}")).expect("a valid id")
 }
 
-fn token(number: u32) -> Token {
-    Token { slot: number, generation: 0, sequence: 0 }
+fn token(number: u32) -> DeliveryId {
+    DeliveryId { slot: number, generation: 0, sequence: 0 }
 }
 
 /// One replica with its sessions.
@@ -42,12 +42,12 @@ impl Replica {
             replaces: false,
         };
         assert_eq!(self.directory.enter(device(number), entry, now), Entered::Fresh);
-        self.say(Word::Begun, number, session, now);
+        self.say(ClaimKind::Begun, number, session, now);
     }
 
-    fn say(&mut self, word: Word, number: u32, session: &str, now: Now) {
-        let notice = Notice::Say { word, device: device(number), session: session.into() };
-        self.coordination.handle_notice(notice, now);
+    fn say(&mut self, kind: ClaimKind, number: u32, session: &str, now: Now) {
+        let event = ClusterEvent::Claim { kind, device: device(number), session: session.into() };
+        self.coordination.handle_event(event, now);
     }
 
     fn outputs(&mut self) -> Vec<Output> {
@@ -55,9 +55,9 @@ impl Replica {
     }
 
     /// The claims among the outputs: word and session.
-    fn claims(&mut self) -> Vec<(Word, String)> {
+    fn claims(&mut self) -> Vec<(ClaimKind, String)> {
         let claim = |output| match output {
-            Output::Publish(claim) => Some((claim.word, claim.session.into())),
+            Output::Publish(claim) => Some((claim.kind, claim.session.into())),
             _ => None,
         };
         self.outputs().into_iter().filter_map(claim).collect()
@@ -94,10 +94,10 @@ fn a_device_that_moves_is_ended_where_it_was_once_the_newer_session_has_said_tha
     let rest = settle(&mut replicas, later(1_000_000));
     let expected = [
         (0, Output::Report(Report::Asked)),
-        (1, Output::Mail(3, Mail::Replaces(token(1)))),
+        (1, Output::WorkerMessage(3, WorkerMessage::Replaces(token(1)))),
         (0, Output::Report(Report::Yielded)),
-        (0, Output::Mail(3, Mail::End(token(1), Ending::TakenOver))),
-        (1, Output::Mail(3, Mail::Reassert(token(1)))),
+        (0, Output::WorkerMessage(3, WorkerMessage::End(token(1), Ending::TakenOver))),
+        (1, Output::WorkerMessage(3, WorkerMessage::Reassert(token(1)))),
     ];
     assert_eq!(rest, expected);
     assert!(replicas[0].directory.is_empty() && replicas[1].directory.len() == 1);
@@ -114,7 +114,7 @@ fn an_older_session_that_is_claimed_late_hears_of_the_newer_one() {
     replicas[1].coordination.handle_claim(claim, later(1_000_001));
     assert_eq!(replicas[1].coordination.outputs[0], Output::Report(Report::Insisted));
     let rest = settle(&mut replicas, later(1_000_002));
-    assert!(rest.contains(&(0, Output::Mail(3, Mail::End(token(1), Ending::TakenOver)))), "{rest:?}");
+    assert!(rest.contains(&(0, Output::WorkerMessage(3, WorkerMessage::End(token(1), Ending::TakenOver)))), "{rest:?}");
 }
 
 #[test]
@@ -130,11 +130,11 @@ fn a_claim_of_the_replica_itself_has_no_effect() {
 #[test]
 fn a_session_that_has_ended_is_not_claimed() {
     let mut replica = Replica::new("replica1");
-    for word in [Word::Begun, Word::Held, Word::Lives] {
-        replica.say(word, 1, "ended", NOW);
+    for kind in [ClaimKind::Begun, ClaimKind::Held, ClaimKind::Lives] {
+        replica.say(kind, 1, "ended", NOW);
     }
-    replica.say(Word::Ended, 1, "ended", NOW);
-    assert_eq!(replica.claims(), [(Word::Ended, "ended".to_owned())]);
+    replica.say(ClaimKind::Ended, 1, "ended", NOW);
+    assert_eq!(replica.claims(), [(ClaimKind::Ended, "ended".to_owned())]);
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn every_session_is_claimed_anew_a_batch_a_tick_when_the_channel_is_back() {
     while replica.coordination.wants_tick() {
         replica.coordination.handle_tick(NOW);
         let claims = replica.claims();
-        assert!(claims.iter().all(|(word, session)| *word == Word::Held && session != "s7"));
+        assert!(claims.iter().all(|(kind, session)| *kind == ClaimKind::Held && session != "s7"));
         batches.push(claims.len());
     }
     assert_eq!((batches.len(), batches.iter().sum::<usize>()), (3, 1_199), "{batches:?}");
@@ -166,17 +166,17 @@ fn every_session_is_claimed_anew_a_batch_a_tick_when_the_channel_is_back() {
 #[test]
 fn late_presence_that_may_not_have_been_heard_is_told_again_when_the_channel_is_back() {
     let mut replica = Replica::new("replica1");
-    replica.say(Word::Late, 1, "before", NOW);
+    replica.say(ClaimKind::Late, 1, "before", NOW);
     replica.coordination.handle_connected(NOW);
     replica.coordination.handle_tick(NOW);
-    let late = |session: &str| (Word::Late, session.to_owned());
-    assert_eq!(replica.claims(), [late("before"), (Word::Time, String::new()), late("before")]);
-    replica.say(Word::Late, 1, "told", NOW);
+    let late = |session: &str| (ClaimKind::Late, session.to_owned());
+    assert_eq!(replica.claims(), [late("before"), (ClaimKind::Time, String::new()), late("before")]);
+    replica.say(ClaimKind::Late, 1, "told", NOW);
     replica.coordination.handle_disconnected(later(1_000_000));
     replica.outputs();
     replica.coordination.handle_connected(later(900_000_000));
     replica.coordination.handle_tick(later(900_000_000));
-    assert_eq!(replica.claims(), [(Word::Time, String::new()), late("before"), late("told")]);
+    assert_eq!(replica.claims(), [(ClaimKind::Time, String::new()), late("before"), late("told")]);
     replica.coordination.handle_connected(later(961_000_000));
     assert!(!replica.coordination.wants_tick(), "it was heard");
 }
@@ -186,7 +186,7 @@ fn a_replica_whose_clock_is_behind_hears_the_time() {
     let mut replica = Replica::new("replica1");
     let mut other = Replica::new("replica2");
     let behind = Now { unix_ms: NOW.unix_ms - 10_000, us: 0 };
-    for (now, expected) in [(behind, vec![(Word::Time, String::new())]), (NOW, vec![])] {
+    for (now, expected) in [(behind, vec![(ClaimKind::Time, String::new())]), (NOW, vec![])] {
         other.coordination.handle_connected(now);
         for output in other.outputs() {
             if let Output::Publish(claim) = output {
@@ -217,13 +217,13 @@ fn a_worker_that_catches_up_waits_for_the_answers_to_what_was_asked_meanwhile() 
     let claims = replicas[1].outputs();
     let [Output::Publish(claim)] = &claims[..] else { panic!("{claims:?}") };
     replicas[0].outputs();
-    replicas[0].coordination.handle_notice(Notice::CatchUp { worker: 3 }, later(2_000_000));
+    replicas[0].coordination.handle_event(ClusterEvent::AwaitBarrier { worker: 3 }, later(2_000_000));
     assert_eq!(replicas[0].outputs(), [Output::SendBarrier(1)]);
     replicas[0].coordination.handle_claim(claim, later(3_000_000));
     replicas[0].outputs();
     replicas[0].coordination.handle_barrier(1);
     let settled_us = later(3_000_000).us + PATIENCE_US;
-    assert_eq!(replicas[0].outputs(), [Output::Mail(3, Mail::CaughtUp { settled_us })]);
+    assert_eq!(replicas[0].outputs(), [Output::WorkerMessage(3, WorkerMessage::BarrierReached { settled_us })]);
     replicas[0].coordination.handle_barrier(1);
     assert_eq!(replicas[0].outputs(), []);
 }

@@ -52,7 +52,7 @@ pub enum Refusal {
     /// Option 2111 is missing.
     TokenMissing,
     /// The token is not the device's, or no longer.
-    Token(TokenError),
+    DeliveryId(TokenError),
     /// The timestamp of the body is older than is taken.
     TooOld,
 }
@@ -70,9 +70,9 @@ impl Refusal {
             Refusal::Signature => "signature",
             Refusal::Stale => "stale_timestamp",
             Refusal::TokenMissing => "token_missing",
-            Refusal::Token(TokenError::Form) => "token_malformed",
-            Refusal::Token(TokenError::Wrong) => "token_wrong",
-            Refusal::Token(TokenError::Expired) => "token_expired",
+            Refusal::DeliveryId(TokenError::Form) => "token_malformed",
+            Refusal::DeliveryId(TokenError::Wrong) => "token_wrong",
+            Refusal::DeliveryId(TokenError::Expired) => "token_expired",
             Refusal::TooOld => "too_old",
         }
     }
@@ -105,9 +105,9 @@ pub enum Event<'a> {
     /// A request was not authenticated.
     Refused(Refusal),
     /// A device was given a token.
-    Granted,
+    TokenIssued,
     /// A request had the token of its device.
-    Vouched,
+    TokenAccepted,
     /// A NON is lost.
     Dropped(DropReason),
     /// A request has its answer.

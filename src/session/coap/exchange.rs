@@ -3,10 +3,10 @@
 use super::PeerKey;
 use super::dedup::RequestKey;
 use super::request::Request;
-use crate::codec::coap::{Block, Code, Draft, Kind, option};
+use crate::codec::coap::{Block, Code, Kind, MessageBuilder, option};
 use crate::protocol::id::DeviceId;
 use crate::protocol::trace::Span;
-use crate::protocol::uplink::{Record, Token};
+use crate::protocol::uplink::{DeliveryId, Record};
 use crate::session::slots::Slots;
 
 /// Names an open request, and not a later one in its slot.
@@ -16,13 +16,13 @@ pub(super) struct ExchangeId {
     pub(super) generation: u16,
 }
 
-impl From<Token> for ExchangeId {
-    fn from(token: Token) -> Self {
+impl From<DeliveryId> for ExchangeId {
+    fn from(token: DeliveryId) -> Self {
         Self { slot: token.slot, generation: token.generation }
     }
 }
 
-impl From<ExchangeId> for Token {
+impl From<ExchangeId> for DeliveryId {
     fn from(id: ExchangeId) -> Self {
         Self { slot: id.slot, generation: id.generation, sequence: 0 }
     }
@@ -75,7 +75,7 @@ impl Caller {
 
     /// The answer as a datagram; in an ACK its message id must be that of the request.
     pub(super) fn encode(&self, kind: Kind, id: u16, answer: &Answer) -> Vec<u8> {
-        let mut draft = Draft::new(kind, answer.code, id, self.key.token);
+        let mut draft = MessageBuilder::new(kind, answer.code, id, self.key.token);
         if let Some(block) = answer.block1 {
             draft = draft.uint(option::BLOCK1, block.to_uint());
         }
@@ -185,7 +185,7 @@ impl Exchanges {
 
     /// Their ids, in the order of their arrival.
     pub(super) fn ids(&self) -> Vec<ExchangeId> {
-        let mut open: Vec<(u64, Token)> =
+        let mut open: Vec<(u64, DeliveryId)> =
             self.slots.entries().map(|(token, exchange)| (exchange.number, token)).collect();
         open.sort_unstable_by_key(|(number, _)| *number);
         open.into_iter().map(|(_, token)| token.into()).collect()

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use super::{Context, Endpoint, Event, FingerprintKey, Found, Identity, Observer, Outbox, Parked, PeerKey, Security};
 use super::{Settings, TokenSecrets};
-use crate::codec::coap::{Code, Draft, Kind, Message, MessageToken, decode, option};
+use crate::codec::coap::{Code, Kind, Message, MessageBuilder, MessageToken, decode, option};
 use crate::protocol::child::{Child, Children};
 use crate::protocol::cipher;
 use crate::protocol::envelope::{Encoder, Mode};
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::limit::{Limits, Load, Now};
-use crate::protocol::uplink::{Addressing, Availability, Handover, Record, Refusal, Token, Uplink};
+use crate::protocol::uplink::{Addressing, Availability, DeliveryId, Handover, Record, Refusal, Uplink};
 
 pub(super) const KEY: &str = "testtesttesttest";
 pub(super) const NOW_MS: u64 = 1_700_000_000_000;
@@ -19,12 +19,12 @@ pub(super) const NOW_MS: u64 = 1_700_000_000_000;
 /// An uplink that remembers.
 #[derive(Default)]
 pub(super) struct FakeUplink {
-    pub(super) published: Vec<(Token, Record)>,
+    pub(super) published: Vec<(DeliveryId, Record)>,
     pub(super) refuses: bool,
 }
 
 impl Uplink for FakeUplink {
-    fn publish(&mut self, token: Token, record: &Record) -> Handover {
+    fn publish(&mut self, token: DeliveryId, record: &Record) -> Handover {
         if self.refuses {
             return Handover::Refused;
         }
@@ -98,8 +98,10 @@ pub(super) fn message_token(byte: u8) -> MessageToken {
 }
 
 /// A CON POST with option 2100.
-pub(super) fn post(id: u16, path: &str) -> Draft {
-    Draft::new(Kind::Confirmable, Code::POST, id, message_token(7)).path(path).option(option::DEVICE_ID, b"device1")
+pub(super) fn post(id: u16, path: &str) -> MessageBuilder {
+    MessageBuilder::new(Kind::Confirmable, Code::POST, id, message_token(7))
+        .path(path)
+        .option(option::DEVICE_ID, b"device1")
 }
 
 /// A CON with an encrypted body.

@@ -103,11 +103,11 @@ impl RequestHandler<'_, '_> {
             let secure_key = identity.map_or("", |identity| identity.secure_key);
             let expiry_secs = (self.ctx.now.unix_ms / 1000).saturating_add(*token_ttl_secs);
             let token = secrets.issue(self.device, secure_key, expiry_secs);
-            self.ctx.observer.event(self.peer, self.device, Event::Granted);
+            self.ctx.observer.event(self.peer, self.device, Event::TokenIssued);
             return Handled::Content(topic, [b"{\"token\":\"", &token[..], b"\"}"].concat());
         }
         if matches!(self.settings.security, Security::Dtls { .. }) {
-            self.ctx.observer.event(self.peer, self.device, Event::Vouched);
+            self.ctx.observer.event(self.peer, self.device, Event::TokenAccepted);
         }
         let wrong = has_slash_in_segment.then_some("a segment of the path has a slash in it");
         self.take_in(&source, &topic, wrong, &body, accepts_json)
@@ -158,7 +158,7 @@ impl RequestHandler<'_, '_> {
         let secure_key = identity.map_or("", |identity| identity.secure_key);
         let verified = secrets.verify(token, self.device, secure_key, self.ctx.now.unix_ms / 1000);
         let identity = enabled(identity)?;
-        verified.map_err(Refusal::Token)?;
+        verified.map_err(Refusal::DeliveryId)?;
         Ok((identity.product, body))
     }
 

@@ -45,4 +45,4 @@ pub use handle::{Found, Identity};
 pub use peer::{Outbox, PeerKey};
 pub use settings::{Security, Settings};
 pub use token::{TOKEN_BYTES, TokenError, TokenSecrets};
-pub use token_request::sign as sign_grant;
+pub use token_request::sign as sign_token_request;

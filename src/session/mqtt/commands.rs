@@ -51,7 +51,7 @@ impl Session {
                     let outcome = ctx.encoder.disconnected(&identity);
                     ctx.answer(ticket, outcome, Code::RequestHandling);
                 }
-                None => ctx.observer.event(Event::Unasked),
+                None => ctx.observer.event(Event::NoCaller),
             }
             self.end(Ending::Kicked, ctx);
             return None;
@@ -65,7 +65,7 @@ impl Session {
         encode::publish(ctx.send, &Publish { head, payload: &packet.body });
 
         let Some(ticket) = ticket else {
-            ctx.observer.event(Event::Unasked);
+            ctx.observer.event(Event::NoCaller);
             ctx.encoder.tracer.end(span, 0, None);
             return None;
         };
@@ -191,7 +191,7 @@ impl Context<'_> {
         let outcome = self.encoder.refused(&error);
         let code = outcome.failure.as_ref().map_or(Code::ParameterError, |(code, _)| *code);
         self.encoder.tracer.end(span, 0, Some(code.as_str()));
-        let Some(ticket) = ticket else { return self.observer.event(Event::Unasked) };
+        let Some(ticket) = ticket else { return self.observer.event(Event::NoCaller) };
         if let CommandError::Unreadable(..) = error {
             self.observer.event(Event::Unreadable);
             return self.downlink.answer(ticket, outcome);
@@ -204,7 +204,7 @@ impl Context<'_> {
         let (trace, span) = self.begin_command(identity.trace, || identity.clone());
         identity.trace = trace;
         self.encoder.tracer.end(span, 0, Some(code.as_str()));
-        let Some(ticket) = ticket else { return self.observer.event(Event::Unasked) };
+        let Some(ticket) = ticket else { return self.observer.event(Event::NoCaller) };
         let outcome = self.encoder.failure(&identity, code, text);
         self.answer(ticket, outcome, code);
     }

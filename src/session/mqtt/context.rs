@@ -91,7 +91,7 @@ pub enum Event<'a> {
     /// A command could not be read, and its caller is told so.
     Unreadable,
     /// A command has no outcome, as nobody waits for one; it was carried out or not.
-    Unasked,
+    NoCaller,
     /// The session ended.
     Ended(Ending),
 }

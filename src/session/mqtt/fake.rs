@@ -11,12 +11,12 @@ use crate::protocol::envelope::{Encoder, Mode};
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::limit::{Limits, Load, Now};
 use crate::protocol::trace::fake;
-use crate::protocol::uplink::{Addressing, Channel, Handover, Record, Refusal, Token, Uplink};
+use crate::protocol::uplink::{Addressing, Channel, DeliveryId, Handover, Record, Refusal, Uplink};
 
 /// An uplink that remembers.
 #[derive(Debug, Default)]
 pub(crate) struct FakeUplink {
-    pub(crate) published: Vec<(Token, Record)>,
+    pub(crate) published: Vec<(DeliveryId, Record)>,
     pub(crate) refuses: bool,
 }
 
@@ -31,7 +31,7 @@ impl FakeUplink {
 }
 
 impl Uplink for FakeUplink {
-    fn publish(&mut self, token: Token, record: &Record) -> Handover {
+    fn publish(&mut self, token: DeliveryId, record: &Record) -> Handover {
         if self.refuses {
             return Handover::Refused;
         }
@@ -67,9 +67,9 @@ pub(crate) struct FakeDownlink {
 }
 
 impl Downlink for FakeDownlink {
-    fn attach(&mut self, _: Token, _: &[(ProductId, DeviceId)]) {}
+    fn attach(&mut self, _: DeliveryId, _: &[(ProductId, DeviceId)]) {}
 
-    fn detach(&mut self, _: Token) {}
+    fn detach(&mut self, _: DeliveryId) {}
 
     fn held_bytes(&self, _: Ticket) -> usize {
         CALLER_BYTES

@@ -398,7 +398,7 @@ impl Session {
     }
 
     /// Subtracts `unread_us` from the silence until now: time in which no connection was read.
-    pub fn excuse(&mut self, unread_us: u64, now: Now) {
+    pub fn extend_keep_alive(&mut self, unread_us: u64, now: Now) {
         self.keep_alive.heard_us = self.keep_alive.heard_us.saturating_add(unread_us).min(now.us);
     }
 

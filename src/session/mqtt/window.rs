@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 
 use crate::codec::mqtt::PacketId;
 use crate::protocol::trace::Span;
-use crate::protocol::uplink::{Handover, Record, Token, Uplink};
+use crate::protocol::uplink::{DeliveryId, Handover, Record, Uplink};
 
 /// Most entries that a new buffer has room for; it grows from there.
 const USUAL_MAX: u16 = 64;
@@ -272,10 +272,10 @@ impl Window {
         (index < self.sent).then_some(index)
     }
 
-    fn token(&self, index: usize) -> Token {
+    fn token(&self, index: usize) -> DeliveryId {
         #[expect(clippy::cast_possible_truncation, reason = "sequence numbers are modulo 2^16")]
         let sequence = self.base.wrapping_add(index as u16);
-        Token { slot: self.slot, generation: self.generation, sequence }
+        DeliveryId { slot: self.slot, generation: self.generation, sequence }
     }
 
     fn hand_over(&mut self, now_us: u64, uplink: &mut dyn Uplink) {

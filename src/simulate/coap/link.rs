@@ -8,7 +8,7 @@ use tokio::net::UdpSocket;
 
 use super::Security;
 use crate::simulate::counters::End;
-use crate::transport::dtls::{Engine, Plain, Progress, Wire};
+use crate::transport::dtls::{DatagramBuffer, Engine, Plain, Progress};
 
 /// A datagram that arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub(super) struct Link {
 #[derive(Debug)]
 struct Session {
     engine: Engine,
-    wire: Wire,
+    wire: DatagramBuffer,
     is_open: bool,
 }
 

@@ -12,7 +12,7 @@ pub(super) use device::Device;
 use openssl::error::ErrorStack;
 
 use super::plan::Transport;
-use crate::transport::dtls::{self, Wire};
+use crate::transport::dtls::{self, DatagramBuffer};
 
 /// How devices prove who they are; cheap to clone.
 #[derive(Debug, Clone)]
@@ -20,7 +20,7 @@ pub(super) enum Security {
     /// The body is encrypted.
     Aes,
     /// A DTLS session and a token.
-    Dtls(dtls::Client, Wire),
+    Dtls(dtls::Client, DatagramBuffer),
 }
 
 impl Security {
@@ -32,7 +32,7 @@ impl Security {
         Ok(match transport {
             Transport::Mqtt | Transport::Mqtts => None,
             Transport::Coap => Some(Security::Aes),
-            Transport::Dtls => Some(Security::Dtls(dtls::Client::new()?, Wire::default())),
+            Transport::Dtls => Some(Security::Dtls(dtls::Client::new()?, DatagramBuffer::default())),
         })
     }
 }

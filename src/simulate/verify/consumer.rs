@@ -47,7 +47,7 @@ mod tests {
     use super::*;
     use crate::codec::mqtt::PacketId;
     use crate::protocol::random::Random;
-    use crate::protocol::uplink::{Handover, Record, Token, Uplink};
+    use crate::protocol::uplink::{DeliveryId, Handover, Record, Uplink};
     use crate::session::mqtt::fake::record;
     use crate::session::mqtt::window::{Acknowledgement, Window};
 
@@ -83,13 +83,13 @@ mod tests {
     #[derive(Default)]
     struct Queue {
         /// Records in each connection, the present one last; the others are of servers that hang.
-        connections: Vec<VecDeque<(Token, Record)>>,
+        connections: Vec<VecDeque<(DeliveryId, Record)>>,
         stored: Vec<String>,
-        receipts: Vec<(Token, bool)>,
+        receipts: Vec<(DeliveryId, bool)>,
     }
 
     impl Uplink for Queue {
-        fn publish(&mut self, token: Token, record: &Record) -> Handover {
+        fn publish(&mut self, token: DeliveryId, record: &Record) -> Handover {
             self.connections.last_mut().expect("there is one").push_back((token, record.clone()));
             Handover::Taken
         }

@@ -118,7 +118,7 @@ impl WorkerMetrics {
                 self.command.observe_us(latency_us);
             }
             Event::Unreadable => self.commands[CommandOutcome::Unreadable].inc(),
-            Event::Unasked => self.commands[CommandOutcome::Unasked].inc(),
+            Event::NoCaller => self.commands[CommandOutcome::NoCaller].inc(),
             Event::Ended(ending) => {
                 self.sessions.dec();
                 self.closed[ending.into()].inc();
@@ -133,10 +133,10 @@ impl WorkerMetrics {
             coap::Event::Noise => self.coap_noise.inc(),
             coap::Event::Duplicate => self.coap_duplicates.inc(),
             coap::Event::Refused(refusal) => self.coap_refused[refusal.into()].inc(),
-            coap::Event::Granted => self.coap_tokens.inc(),
+            coap::Event::TokenIssued => self.coap_tokens.inc(),
             coap::Event::Dropped(reason) => self.coap_dropped[reason.into()].inc(),
             coap::Event::Answered(code) => self.coap_requests[code.into()].inc(),
-            coap::Event::Vouched => {}
+            coap::Event::TokenAccepted => {}
             coap::Event::Retransmitted => self.coap_retransmissions.inc(),
         }
     }

@@ -2,11 +2,11 @@
 
 use openssl::ssl::{ErrorCode, ShutdownState, Ssl, SslStream};
 
+use super::buffer::DatagramBuffer;
 use super::client::Client;
 use super::ffi;
 use super::flight::MESSAGE_BYTES_MAX;
 use super::server::Server;
-use super::wire::Wire;
 
 /// Bytes of a datagram that reaches every device without being fragmented on the way.
 const MTU: u32 = 1200;
@@ -36,16 +36,16 @@ pub enum Plain {
     Ended,
 }
 
-/// Bytes that an engine has to send lie in its [`Wire`] after every call.
+/// Bytes that an engine has to send lie in its [`DatagramBuffer`] after every call.
 #[derive(Debug)]
 pub struct Engine {
-    stream: SslStream<Wire>,
+    stream: SslStream<DatagramBuffer>,
     has_buffers: bool,
 }
 
 impl Engine {
     /// Begins a handshake with a ClientHello whose cookie is good; `None` when OpenSSL does not take it.
-    pub fn accept(server: &Server, wire: &Wire, hello: &[u8]) -> Option<Self> {
+    pub fn accept(server: &Server, wire: &DatagramBuffer, hello: &[u8]) -> Option<Self> {
         let mut ssl = Ssl::new(&server.context()).ok()?;
         ssl.set_mtu(MTU).ok()?;
         ssl.set_accept_state();
@@ -57,7 +57,7 @@ impl Engine {
     }
 
     /// Prepares a handshake with a server; [`Engine::shake`] begins it. `None` when there is no memory.
-    pub fn connect(client: &Client, wire: &Wire) -> Option<Self> {
+    pub fn connect(client: &Client, wire: &DatagramBuffer) -> Option<Self> {
         let mut ssl = Ssl::new(client.context()).ok()?;
         ssl.set_mtu(MTU).ok()?;
         ssl.set_connect_state();

@@ -11,7 +11,7 @@ use foreign_types::ForeignTypeRef;
 use openssl::ssl::SslStream;
 use openssl_sys::{SSL, SSL_ctrl};
 
-use super::wire::Wire;
+use super::buffer::DatagramBuffer;
 
 /// `DTLS_CTRL_GET_TIMEOUT` of ssl.h.
 const GET_TIMEOUT: c_int = 73;
@@ -40,7 +40,7 @@ unsafe extern "C" {
 
 /// Takes in a ClientHello that waits in the session's input; whether the handshake goes on behind it. The session must
 /// be fresh, and its context must have callbacks for cookies.
-pub(super) fn listen(stream: &mut SslStream<Wire>) -> bool {
+pub(super) fn listen(stream: &mut SslStream<DatagramBuffer>) -> bool {
     // SAFETY: BIO_ADDR_new has no precondition; DTLSv1_listen gets a live session (see the module) and a live address,
     // which it only writes to; the address is freed once, and nothing keeps it.
     unsafe {
@@ -55,14 +55,14 @@ pub(super) fn listen(stream: &mut SslStream<Wire>) -> bool {
 }
 
 /// Bounds the messages of a handshake that a session takes in; OpenSSL takes those of 16 KiB all the same.
-pub(super) fn limit_messages(stream: &mut SslStream<Wire>, bytes: usize) {
+pub(super) fn limit_messages(stream: &mut SslStream<DatagramBuffer>, bytes: usize) {
     let bytes = c_long::try_from(bytes).unwrap_or(c_long::MAX);
     // SAFETY: the session is live (see the module), and this command takes a number alone.
     unsafe { SSL_ctrl(stream.ssl().as_ptr(), SET_MAX_CERT_LIST, bytes, ptr::null_mut()) };
 }
 
 /// How long until the last flight must be sent again, in us; `None` when nothing is to be sent again.
-pub(super) fn timeout_us(stream: &mut SslStream<Wire>) -> Option<u64> {
+pub(super) fn timeout_us(stream: &mut SslStream<DatagramBuffer>) -> Option<u64> {
     let mut left = libc::timeval { tv_sec: 0, tv_usec: 0 };
     // SAFETY: the session is live (see the module), and this command writes one timeval to its argument.
     let is_set = unsafe { SSL_ctrl(stream.ssl().as_ptr(), GET_TIMEOUT, 0, ptr::from_mut(&mut left).cast()) } == 1;
@@ -71,20 +71,20 @@ pub(super) fn timeout_us(stream: &mut SslStream<Wire>) -> Option<u64> {
 }
 
 /// Sends the last flight again if its time is over; false when the handshake has failed.
-pub(super) fn on_timeout(stream: &mut SslStream<Wire>) -> bool {
+pub(super) fn on_timeout(stream: &mut SslStream<DatagramBuffer>) -> bool {
     // SAFETY: the session is live (see the module), and this command takes no argument.
     unsafe { SSL_ctrl(stream.ssl().as_ptr(), HANDLE_TIMEOUT, 0, ptr::null_mut()) >= 0 }
 }
 
 /// Frees the buffers of records; false when something is in them. Without [`alloc_buffers`] before it, the next read or
 /// write would be on no buffer.
-pub(super) fn free_buffers(stream: &mut SslStream<Wire>) -> bool {
+pub(super) fn free_buffers(stream: &mut SslStream<DatagramBuffer>) -> bool {
     // SAFETY: the session is live (see the module); OpenSSL refuses when the buffers are in use.
     unsafe { SSL_free_buffers(stream.ssl().as_ptr()) == 1 }
 }
 
 /// Makes the buffers that [`free_buffers`] took; false when there is no memory.
-pub(super) fn alloc_buffers(stream: &mut SslStream<Wire>) -> bool {
+pub(super) fn alloc_buffers(stream: &mut SslStream<DatagramBuffer>) -> bool {
     // SAFETY: the session is live (see the module).
     unsafe { SSL_alloc_buffers(stream.ssl().as_ptr()) == 1 }
 }

@@ -10,6 +10,7 @@
 //! 4. What a session decrypts is [`Sessions::received`], what must be sent is [`Sessions::sent`].
 //! 5. [`Sessions::tick`] sends flights again and ends what was silent for too long.
 
+mod buffer;
 mod client;
 mod cookie;
 mod engine;
@@ -19,14 +20,13 @@ mod hello;
 mod record;
 mod server;
 mod sessions;
-mod wire;
 
 #[cfg(test)]
 mod tests;
 
+pub use buffer::DatagramBuffer;
 pub use client::Client;
 pub use cookie::CookieSecret;
 pub use engine::{Engine, Plain, Progress};
 pub use server::{MaterialError, Server};
 pub use sessions::{Bounds, Sessions};
-pub use wire::Wire;

@@ -14,7 +14,7 @@ use super::record::Record;
 use super::{Bounds, CookieSecret, Server, Sessions};
 use crate::protocol::limit::Now;
 use crate::session::coap::PeerKey;
-use crate::transport::gate::{Admission, Gate, SocketBounds};
+use crate::transport::connection_limit::{Admission, ConnectionLimit, SocketBounds};
 use crate::transport::traits::Handshake;
 
 const SECOND: u64 = 1_000_000;
@@ -92,7 +92,7 @@ fn address(port: u16) -> SocketAddr {
 
 struct Rig {
     sessions: Sessions,
-    gate: Arc<Gate>,
+    connection_limit: Arc<ConnectionLimit>,
     now: Now,
     outcomes: Vec<Handshake>,
 }
@@ -115,7 +115,7 @@ impl Rig {
     }
 
     fn with(connections: usize) -> Self {
-        let gate = Arc::new(Gate::new(connections, SocketBounds::new(0)));
+        let connection_limit = Arc::new(ConnectionLimit::new(connections, SocketBounds::new(0)));
         let now = Now { unix_ms: 1_700_000_000_000, us: SECOND };
         let bounds = Bounds {
             half_open: 8,
@@ -124,8 +124,8 @@ impl Rig {
             handshakes_per_second: 1000,
             idle_us: 3600 * SECOND,
         };
-        let sessions = Sessions::new(server(), CookieSecret::new([7; 32]), gate.clone(), bounds, now);
-        Self { sessions, gate, now, outcomes: Vec::new() }
+        let sessions = Sessions::new(server(), CookieSecret::new([7; 32]), connection_limit.clone(), bounds, now);
+        Self { sessions, connection_limit, now, outcomes: Vec::new() }
     }
 
     fn pass(&mut self, us: u64) {
@@ -524,22 +524,22 @@ fn at_the_limit_of_connections_who_has_not_authenticated_makes_room_for_everybod
         rig.shake(client);
     }
     // A connection of MQTT, in the place of the oldest.
-    assert_eq!(rig.gate.enter(), Admission::Admitted);
+    assert_eq!(rig.connection_limit.enter(), Admission::Admitted);
     rig.pass_ticking(1000);
     assert_eq!((rig.sessions.open(), rig.say(&mut silent[0], b"gone")), (2, None));
     let mut device = rig.device(SocketAddr::from(([198, 51, 100, 1], 1)));
     assert_eq!((rig.sessions.open(), rig.say(&mut silent[1], b"gone")), (2, None));
-    assert_eq!(rig.gate.enter(), Admission::Admitted);
+    assert_eq!(rig.connection_limit.enter(), Admission::Admitted);
     rig.pass_ticking(1000);
     assert_eq!((rig.sessions.open(), rig.count(Handshake::Unauthenticated)), (1, 3));
     // Now all three are taken by who has shown a credential.
     rig.half_open(address(9));
     assert_eq!((rig.sessions.half_open(), rig.count(Handshake::Refused)), (0, 1));
     assert!(rig.say(&mut device, b"heard").is_some());
-    rig.gate.leave();
-    rig.gate.leave();
+    rig.connection_limit.leave();
+    rig.connection_limit.leave();
     drop(rig.sessions);
-    assert!((0..3).all(|_| rig.gate.enter() == Admission::Admitted), "places are lost");
+    assert!((0..3).all(|_| rig.connection_limit.enter() == Admission::Admitted), "places are lost");
 }
 
 #[test]
@@ -548,7 +548,10 @@ fn who_authenticates_when_every_place_is_taken_has_no_session() {
     let mut client = Client::new(1);
     rig.shake(&mut client);
     let peer = rig.say(&mut client, b"token").expect("it was heard");
-    assert_eq!((rig.gate.enter(), rig.gate.enter()), (Admission::Admitted, Admission::Admitted));
+    assert_eq!(
+        (rig.connection_limit.enter(), rig.connection_limit.enter()),
+        (Admission::Admitted, Admission::Admitted)
+    );
     rig.sessions.prove(rig.now, peer);
     assert_eq!((rig.sessions.open(), rig.sessions.take_ended()), (0, vec![peer]));
 }
@@ -566,5 +569,5 @@ fn at_the_limit_of_connections_only_a_session_left_behind_makes_room() {
     assert!(rig.say(&mut clients[0], b"still alive").is_some());
     assert_eq!(rig.sessions.open(), 2);
     drop(rig.sessions);
-    assert_eq!(rig.gate.enter(), Admission::Admitted);
+    assert_eq!(rig.connection_limit.enter(), Admission::Admitted);
 }

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tokio::io::ReadBuf;
 
-use crate::protocol::uplink::Token;
+use crate::protocol::uplink::DeliveryId;
 use crate::session::mqtt::Ending;
-use crate::transport::gate::ConnectionPermit;
+use crate::transport::connection_limit::ConnectionPermit;
 use crate::transport::socket::{ByteStream as _, Socket};
 use crate::transport::turn::{TURN_BYTES, poll_again_behind_others};
 use crate::transport::worker::{Progress, State, TakenIn, Worker, WorkerCore};
@@ -28,7 +28,7 @@ const TAKEN_OVER: Duration = Duration::from_millis(200);
 const LINGER: Duration = Duration::from_millis(500);
 
 /// Drives the connection until its session has ended, then closes it.
-pub async fn drive(worker: &Rc<Worker>, session: Token, permit: ConnectionPermit) {
+pub async fn drive(worker: &Rc<Worker>, session: DeliveryId, permit: ConnectionPermit) {
     poll_fn(|cx| poll(worker, session, cx)).await;
     let is_taken_over = worker.core.borrow().ending(session) == Some(Ending::TakenOver);
     // Late or broken, the connection closes all the same.
@@ -62,7 +62,7 @@ pub async fn close(socket: &mut Socket, farewell: Duration) {
     }
 }
 
-fn poll(worker: &Worker, session: Token, cx: &mut Context<'_>) -> Poll<()> {
+fn poll(worker: &Worker, session: DeliveryId, cx: &mut Context<'_>) -> Poll<()> {
     let core = &mut *worker.core.borrow_mut();
     let now = || worker.clock.now();
     let mut reads = 0;
@@ -115,7 +115,7 @@ fn poll(worker: &Worker, session: Token, cx: &mut Context<'_>) -> Poll<()> {
 fn poll_read(
     worker: &Worker,
     core: &mut WorkerCore<Socket>,
-    session: Token,
+    session: DeliveryId,
     room: usize,
     cx: &mut Context<'_>,
 ) -> Poll<TakenIn> {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use tokio::net::TcpStream;
 
-use super::Door;
+use super::ListenerProtocol;
 use super::opening;
 use crate::codec::mqtt::{self, Frame, Malformed, Packet};
 use crate::protocol::auth::{self, Expected, Refusal};
@@ -14,7 +14,7 @@ use crate::protocol::limit::Limits;
 use crate::protocol::network::{Network, Protocol, Source};
 use crate::protocol::uplink::Availability;
 use crate::session::mqtt::StoredWill;
-use crate::transport::gate::{Admission, ConnectionPermit, SocketPermit};
+use crate::transport::connection_limit::{Admission, ConnectionPermit, SocketPermit};
 use crate::transport::room::RoomPermit;
 use crate::transport::socket::Socket;
 use crate::transport::tls;
@@ -75,7 +75,7 @@ pub struct ConnectPacket {
 /// in `socket`.
 pub async fn receive(
     worker: &Worker,
-    door: &Door,
+    protocol: &ListenerProtocol,
     socket_permit: &SocketPermit,
     socket: &mut Option<TcpStream>,
     peer: SocketAddr,
@@ -85,7 +85,7 @@ pub async fn receive(
     let waits = Cell::new(false);
     let read = async {
         let early = match socket.as_mut() {
-            Some(socket) => opening::identify(worker, door, socket, &mut client).await?,
+            Some(socket) => opening::identify(worker, protocol, socket, &mut client).await?,
             None => return Err(Refused::ConnectionLost),
         };
         let network = Network::of(client.ip());
@@ -100,7 +100,7 @@ pub async fn receive(
             return Err(Refused::ConnectionLimit);
         }
         let opened = socket.take().ok_or(Refused::ConnectionLost)?;
-        let mut socket = opening::open(worker, door, opened, early).await?;
+        let mut socket = opening::open(worker, protocol, opened, early).await?;
         let packet = read_connect(worker, &mut socket, network, &waits).await?;
         Ok((network, socket, permit, packet))
     };
@@ -160,7 +160,7 @@ pub async fn authenticate(
     if connect.client_id.is_empty() {
         return refuse(Refused::ClientId);
     }
-    if worker.gate.is_draining() {
+    if worker.connection_limit.is_draining() {
         return refuse(Refused::Draining);
     }
     if admission != Admission::Admitted {

@@ -8,12 +8,12 @@ use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 
 use super::handshake::{self, Authenticated, Received, Refusing};
-use super::{Door, Listening, connection};
+use super::{ListenerProtocol, Listening, connection};
 use crate::codec::mqtt::encode;
 use crate::protocol::network::Network;
-use crate::protocol::uplink::Token;
+use crate::protocol::uplink::DeliveryId;
 use crate::transport::bucket::Bucket;
-use crate::transport::gate::{ConnectionPermit, SocketPermit};
+use crate::transport::connection_limit::{ConnectionPermit, SocketPermit};
 use crate::transport::socket::{ByteStream as _, Socket};
 use crate::transport::traits::Refused;
 use crate::transport::worker::Worker;
@@ -28,7 +28,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts until the future is dropped.
 pub async fn accept(worker: Rc<Worker>, listening: Listening) {
-    let Listening { listener, door } = listening;
+    let Listening { listener, protocol } = listening;
     let clock = worker.clock;
     let per_second = worker.settings.connects_per_second.max(ACCEPTS_PER_SECOND);
     let mut bucket = Bucket::new(per_second, clock.now().us);
@@ -38,9 +38,9 @@ pub async fn accept(worker: Rc<Worker>, listening: Listening) {
             continue;
         }
         match listener.accept().await {
-            Ok((socket, peer)) => match SocketPermit::take(&worker.gate) {
+            Ok((socket, peer)) => match SocketPermit::take(&worker.connection_limit) {
                 Some(socket_permit) => {
-                    drop(spawn_local(serve(worker.clone(), door.clone(), socket_permit, socket, peer)))
+                    drop(spawn_local(serve(worker.clone(), protocol.clone(), socket_permit, socket, peer)))
                 }
                 // Closed before another one is accepted: the last descriptors belong to probes and queues.
                 None => {
@@ -58,16 +58,22 @@ pub async fn accept(worker: Rc<Worker>, listening: Listening) {
 }
 
 /// Serves a connection until it is closed; its permit is given back after that.
-async fn serve(worker: Rc<Worker>, door: Door, socket_permit: SocketPermit, socket: TcpStream, peer: SocketAddr) {
-    let way = door.way();
-    worker.core.borrow_mut().meter().opened(way);
+async fn serve(
+    worker: Rc<Worker>,
+    protocol: ListenerProtocol,
+    socket_permit: SocketPermit,
+    socket: TcpStream,
+    peer: SocketAddr,
+) {
+    let kind = protocol.kind();
+    worker.core.borrow_mut().meter().opened(kind);
     let mut has_session = false;
     // Without it acknowledgements wait for the peer's delayed ACK; where it cannot be set they still arrive.
     let _unset = socket.set_nodelay(true);
-    match open(&worker, &door, &socket_permit, socket, peer).await {
+    match open(&worker, &protocol, &socket_permit, socket, peer).await {
         Opened::Session(session, permit) => {
             has_session = true;
-            drop(door);
+            drop(protocol);
             connection::drive(&worker, session, permit).await;
         }
         Opened::Refused(mut socket, permit) => {
@@ -77,13 +83,13 @@ async fn serve(worker: Rc<Worker>, door: Door, socket_permit: SocketPermit, sock
         }
         Opened::Nothing => {}
     }
-    worker.core.borrow_mut().meter().closed(way, has_session);
+    worker.core.borrow_mut().meter().closed(kind, has_session);
 }
 
 /// The outcome of a connection.
 enum Opened {
     /// A session.
-    Session(Token, ConnectionPermit),
+    Session(DeliveryId, ConnectionPermit),
     /// An answer that says no; the connection is still to be closed.
     Refused(Socket, ConnectionPermit),
     /// Nothing; it is closed.
@@ -93,7 +99,7 @@ enum Opened {
 /// Takes a connection to its session.
 async fn open(
     worker: &Rc<Worker>,
-    door: &Door,
+    protocol: &ListenerProtocol,
     socket_permit: &SocketPermit,
     socket: TcpStream,
     peer: SocketAddr,
@@ -101,7 +107,7 @@ async fn open(
     let refused = |device: &str, peer: &str, reason| worker.core.borrow_mut().meter().refused(device, peer, reason);
     // Kept until its refusal is counted: whoever sees the connection closed may count on that.
     let mut socket = Some(socket);
-    let received = match handshake::receive(worker, door, socket_permit, &mut socket, peer).await {
+    let received = match handshake::receive(worker, protocol, socket_permit, &mut socket, peer).await {
         Ok(received) => received,
         Err((peer, reason)) => {
             refused("", &peer.to_string(), reason);
@@ -128,7 +134,7 @@ async fn open(
         Ok((session, device, rest, room)) => {
             worker.connects.note(network, true);
             worker.attach(session, &device).await;
-            let begins = worker.core.borrow_mut().begin(worker.clock.now(), session, door.way(), socket, rest);
+            let begins = worker.core.borrow_mut().begin(worker.clock.now(), session, protocol.kind(), socket, rest);
             drop(room);
             if begins { Opened::Session(session, permit) } else { Opened::Nothing }
         }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 
 use crate::transport::tls::TlsServer;
-use crate::transport::traits::Way;
+use crate::transport::traits::TransportKind;
 
 /// A listener with the protocols that it speaks.
 #[derive(Debug)]
@@ -21,12 +21,12 @@ pub struct Listening {
     /// The listener.
     pub listener: TcpListener,
     /// The protocols.
-    pub door: Door,
+    pub protocol: ListenerProtocol,
 }
 
 /// The protocols of a listener below MQTT. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Door {
+pub struct ListenerProtocol {
     /// TLS, when it does.
     pub tls: Option<TlsServer>,
     /// WebSocket, when it does.
@@ -42,14 +42,14 @@ pub struct Upgrade {
     pub origins: Box<[Box<str>]>,
 }
 
-impl Door {
+impl ListenerProtocol {
     /// How devices come that use it.
-    pub fn way(&self) -> Way {
+    pub fn kind(&self) -> TransportKind {
         match (&self.tls, &self.websocket) {
-            (None, None) => Way::Tcp,
-            (Some(_), None) => Way::Tls,
-            (None, Some(_)) => Way::WebSocket,
-            (Some(_), Some(_)) => Way::WebSocketTls,
+            (None, None) => TransportKind::Tcp,
+            (Some(_), None) => TransportKind::Tls,
+            (None, Some(_)) => TransportKind::WebSocket,
+            (Some(_), Some(_)) => TransportKind::WebSocketTls,
         }
     }
 }

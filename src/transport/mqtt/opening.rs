@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::upgrade::{Answer, REQUEST_BYTES_MAX, answer};
-use super::{Door, Upgrade};
+use super::{ListenerProtocol, Upgrade};
 use crate::codec::proxy::{self, Origin};
 use crate::protocol::limit::Limits;
 use crate::transport::socket::{CountedStream, Socket, Stream, WebSocket};
@@ -29,14 +29,14 @@ const TLS_UNSENT_BYTES_MAX: usize = 16 * 1024;
 /// [`Refused::ProxyHeader`], [`Refused::ConnectionLost`].
 pub async fn identify(
     worker: &Worker,
-    door: &Door,
+    protocol: &ListenerProtocol,
     socket: &mut TcpStream,
     client: &mut SocketAddr,
 ) -> Result<Vec<u8>, Refused> {
     let mut early = Vec::new();
     if worker.settings.proxies.contains(client.ip()) {
         let header = read_header(socket, &mut early).await;
-        worker.traffic(door.way()).note_received(early.len());
+        worker.traffic(protocol.kind()).note_received(early.len());
         let header = header?;
         if let Origin::Client(address) = header.origin {
             *client = address;
@@ -50,13 +50,18 @@ pub async fn identify(
 ///
 /// # Errors
 /// Why it cannot be opened. It is closed then; a request for something else than MQTT was answered.
-pub async fn open(worker: &Worker, door: &Door, socket: TcpStream, early: Vec<u8>) -> Result<Socket, Refused> {
-    let tcp = CountedStream::new(socket, early, worker.traffic(door.way()).clone());
-    let stream = match &door.tls {
+pub async fn open(
+    worker: &Worker,
+    protocol: &ListenerProtocol,
+    socket: TcpStream,
+    early: Vec<u8>,
+) -> Result<Socket, Refused> {
+    let tcp = CountedStream::new(socket, early, worker.traffic(protocol.kind()).clone());
+    let stream = match &protocol.tls {
         None => Stream::Tcp(tcp),
         Some(server) => encrypt(server, tcp).await?,
     };
-    match &door.websocket {
+    match &protocol.websocket {
         None => Ok(Socket::Bare(stream)),
         Some(granted) => upgrade(granted, stream).await,
     }

@@ -169,7 +169,7 @@ struct PortObserver<'a> {
 
 impl Observer for PortObserver<'_> {
     fn event(&mut self, peer: PeerKey, device: &str, event: Event<'_>) {
-        if matches!(event, Event::Granted | Event::Vouched) {
+        if matches!(event, Event::TokenIssued | Event::TokenAccepted) {
             self.proven.push(peer);
         }
         self.meter.coap(peer, device, event);

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use crate::protocol::uplink::Token;
+use crate::protocol::uplink::DeliveryId;
 use crate::session::mqtt::Pending;
 
 /// Deadlines of commands that were answered, kept before they are looked for.
@@ -21,23 +21,23 @@ pub(super) struct Deadlines {
 impl Deadlines {
     /// Remembers when a session's commands are looked at. True: most deadlines belong to answered commands, of the
     /// `waiting` ones there are so few; [`Deadlines::replace`] must follow.
-    pub(super) fn note(&mut self, deadline_us: u64, session: Token, waiting: usize) -> bool {
+    pub(super) fn note(&mut self, deadline_us: u64, session: DeliveryId, waiting: usize) -> bool {
         self.sessions.push(Reverse((deadline_us, session.to_u64())));
         self.sessions.len() > 2 * waiting + ANSWERED_MAX
     }
 
     /// Takes the deadlines of all commands that wait in the place of those that are there.
-    pub(super) fn replace(&mut self, waiting: impl Iterator<Item = (u64, Token)>) {
+    pub(super) fn replace(&mut self, waiting: impl Iterator<Item = (u64, DeliveryId)>) {
         self.sessions = waiting.map(|(deadline_us, session)| Reverse((deadline_us, session.to_u64()))).collect();
     }
 
     /// A session whose commands are to be looked at, for a deadline of it is over.
-    pub(super) fn due(&mut self, now_us: u64) -> Option<Token> {
+    pub(super) fn due(&mut self, now_us: u64) -> Option<DeliveryId> {
         let Reverse((deadline_us, _)) = self.sessions.peek()?;
         if *deadline_us > now_us {
             return None;
         }
-        self.sessions.pop().map(|Reverse((_, session))| Token::from_u64(session))
+        self.sessions.pop().map(|Reverse((_, session))| DeliveryId::from_u64(session))
     }
 
     /// Keeps commands whose session was taken over after they were written.
@@ -55,8 +55,8 @@ impl Deadlines {
 mod tests {
     use super::*;
 
-    fn session(slot: u32) -> Token {
-        Token { slot, generation: 3, sequence: 0 }
+    fn session(slot: u32) -> DeliveryId {
+        DeliveryId { slot, generation: 3, sequence: 0 }
     }
 
     #[test]

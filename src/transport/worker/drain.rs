@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::suspension::Barriers;
-use crate::protocol::uplink::Token;
+use crate::protocol::uplink::DeliveryId;
 
 /// How long the last commands and outcomes may take at the end, inside the time of the drain, us: of a drain that takes
 /// all of its time it is the last part, a quarter at most.
@@ -49,7 +49,7 @@ pub(super) struct Left<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Drain these sessions.
-    Sessions(Vec<Token>),
+    Sessions(Vec<DeliveryId>),
     /// Send a barrier; [`Drain::note_barrier`] must follow.
     Barrier,
     /// Look again at that time, us of the worker's clock.
@@ -77,7 +77,7 @@ enum Phase {
 #[derive(Debug)]
 pub(super) struct Drain {
     phase: Phase,
-    sessions: VecDeque<Token>,
+    sessions: VecDeque<DeliveryId>,
     batch: usize,
     /// Pause from one batch to the next, ns.
     pause_ns: u64,
@@ -91,7 +91,7 @@ pub(super) struct Drain {
 
 impl Drain {
     /// A drain of these sessions, so many a second.
-    pub(super) fn new(sessions: VecDeque<Token>, per_second: u64, timeout_us: u64, now_us: u64) -> Self {
+    pub(super) fn new(sessions: VecDeque<DeliveryId>, per_second: u64, timeout_us: u64, now_us: u64) -> Self {
         let (batch, pause_ns) = pace(per_second);
         Self { phase: Phase::Batches, sessions, batch, pause_ns, batches: 0, began_us: now_us, timeout_us }
     }
@@ -182,8 +182,8 @@ fn pace(per_second: u64) -> (usize, u64) {
 mod tests {
     use super::*;
 
-    fn session(slot: u32) -> Token {
-        Token { slot, generation: 0, sequence: 0 }
+    fn session(slot: u32) -> DeliveryId {
+        DeliveryId { slot, generation: 0, sequence: 0 }
     }
 
     /// The state in which nothing is left.

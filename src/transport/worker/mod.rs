@@ -1,7 +1,7 @@
 //! One thread's worth of sessions.
 //!
 //! [`WorkerCore`] decides everything, without I/O. A [`Worker`] is the shell around it: it reads the clock, waits, and
-//! moves bytes. Four tasks share it besides those of the connections: receipts of the queue, commands, letters from the
+//! moves bytes. Four tasks share it besides those of the connections: receipts of the queue, commands, messages from the
 //! rest of the replica, and the tick that looks at deadlines.
 
 mod coap_port;
@@ -36,18 +36,18 @@ pub use self::drain::Drained;
 pub use self::replica::ReplicaHandle;
 pub use self::starting::Connect;
 use super::clock::Clock;
+use super::connection_limit::ConnectionLimit;
 use super::connects::Connects;
-use super::gate::Gate;
 use super::proxies::Proxies;
 use super::room::SharedRoom;
 use super::socket::Socket;
 use super::traffic::Traffic;
-use super::traits::Way;
+use super::traits::TransportKind;
 use crate::protocol::downlink::DownlinkEvent;
 use crate::protocol::id::DeviceId;
 use crate::protocol::limit::Limits;
-use crate::protocol::uplink::{Availability, Inbox, Token};
-use crate::replica::Mail;
+use crate::protocol::uplink::{Availability, DeliveryId, Inbox};
+use crate::replica::WorkerMessage;
 
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(100);
@@ -79,7 +79,7 @@ pub struct Settings {
 pub struct Worker {
     pub(super) settings: Settings,
     pub(super) clock: Clock,
-    pub(super) gate: Arc<Gate>,
+    pub(super) connection_limit: Arc<ConnectionLimit>,
     pub(super) core: RefCell<WorkerCore<Socket>>,
     /// Sockets of CoAP; that with number `n` is at place `n`.
     pub(super) datagrams: Vec<UdpSocket>,
@@ -90,7 +90,7 @@ pub struct Worker {
     /// Room for CONNECTs that are larger than usual: nobody knows yet who sends them.
     pub(super) opening: SharedRoom,
     /// Bytes of MQTT, by transport.
-    traffic: [Rc<Traffic>; Way::ALL.len()],
+    traffic: [Rc<Traffic>; TransportKind::ALL.len()],
 }
 
 impl Worker {
@@ -102,7 +102,7 @@ impl Worker {
             opening: SharedRoom::new(packet_bytes.saturating_mul(3).max(OPENING_BYTES)),
             settings,
             clock,
-            gate: core.replica().gate.clone(),
+            connection_limit: core.replica().connection_limit.clone(),
             core: RefCell::new(core),
             datagrams,
             read_buffer: RefCell::new(vec![0; Limits::READ_BYTES]),
@@ -111,7 +111,7 @@ impl Worker {
     }
 
     /// Waits until a session's interest in commands is in place, but not for ever.
-    pub(super) async fn attach(&self, session: Token, device: &DeviceId) {
+    pub(super) async fn attach(&self, session: DeliveryId, device: &DeviceId) {
         let attached = poll_fn(|cx| self.core.borrow_mut().poll_attached(session, cx.waker()));
         if timeout(ATTACH_TIMEOUT, attached).await.is_err() {
             let device = device.as_str();
@@ -125,8 +125,8 @@ impl Worker {
     }
 
     /// Counts the bytes of MQTT on that transport.
-    pub(super) fn traffic(&self, way: Way) -> &Rc<Traffic> {
-        &self.traffic[way as usize]
+    pub(super) fn traffic(&self, kind: TransportKind) -> &Rc<Traffic> {
+        &self.traffic[kind as usize]
     }
 
     /// Sends the datagrams that were left to be sent by a port. What its socket does not take is lost.
@@ -182,22 +182,22 @@ impl Worker {
             {
                 let core = &mut *self.core.borrow_mut();
                 core.tick(self.clock.now());
-                for way in Way::ALL {
-                    core.meter().mqtt_traffic(way, self.traffic(way));
+                for kind in TransportKind::ALL {
+                    core.meter().mqtt_traffic(kind, self.traffic(kind));
                 }
             }
             self.send_all_datagrams();
         }
     }
 
-    /// Takes a letter other than [`Mail::Drain`].
-    pub(super) fn take_letter(&self, letter: Mail) {
-        self.core.borrow_mut().mail(self.clock.now(), letter);
+    /// Takes a message other than [`WorkerMessage::Drain`].
+    pub(super) fn take_message(&self, message: WorkerMessage) {
+        self.core.borrow_mut().mail(self.clock.now(), message);
     }
 
     /// Drains until that is over.
     pub(super) async fn drain(&self, per_second: u64) -> Drained {
-        self.core.borrow_mut().mail(self.clock.now(), Mail::Drain { per_second });
+        self.core.borrow_mut().mail(self.clock.now(), WorkerMessage::Drain { per_second });
         loop {
             let now = self.clock.now();
             let progress = self.core.borrow_mut().drain_step(now);

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     fn report(availability: Availability, epoch: u64) -> Report {
-        Report { availability, epoch, wants_proof: false }
+        Report { availability, epoch, wants_heartbeat: false }
     }
 
     #[test]

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::protocol::id::DeviceId;
-use crate::protocol::uplink::Token;
-use crate::replica::claim::Word;
-use crate::replica::{Directory, Entry, Mail, Mailbox, Notice};
+use crate::protocol::uplink::DeliveryId;
+use crate::replica::claim::ClaimKind;
+use crate::replica::{ClusterEvent, Directory, Entry, WorkerMessage, WorkerSender};
 use crate::session::mqtt::{Ending, LatePresence};
-use crate::transport::gate::Gate;
+use crate::transport::connection_limit::ConnectionLimit;
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -19,49 +19,50 @@ pub struct ReplicaHandle {
     /// The sessions of the replica; its clock and that of all workers must be the same.
     pub directory: Arc<Directory>,
     /// The limit of connections, and whether the replica shuts down.
-    pub gate: Arc<Gate>,
+    pub connection_limit: Arc<ConnectionLimit>,
     /// Mailboxes of all workers, by number.
-    pub mailboxes: Arc<[Mailbox]>,
-    /// Way to the other replicas; `None`: this one stands alone.
-    pub notices: Option<mpsc::UnboundedSender<Notice>>,
+    pub worker_senders: Arc<[WorkerSender]>,
+    /// TransportKind to the other replicas; `None`: this one stands alone.
+    pub cluster_events: Option<mpsc::UnboundedSender<ClusterEvent>>,
 }
 
 impl ReplicaHandle {
     /// Tells other replicas something about a session.
-    pub(super) fn say(&self, word: Word, device: &DeviceId, session: &str) {
-        if let Some(notices) = &self.notices {
+    pub(super) fn say(&self, kind: ClaimKind, device: &DeviceId, session: &str) {
+        if let Some(cluster_events) = &self.cluster_events {
             // The part that speaks with other replicas outlives the workers.
-            let _ended = notices.send(Notice::Say { word, device: device.clone(), session: session.into() });
+            let _ended =
+                cluster_events.send(ClusterEvent::Claim { kind, device: device.clone(), session: session.into() });
         }
     }
 
-    /// Asks for [`Mail::CaughtUp`].
+    /// Asks for [`WorkerMessage::BarrierReached`].
     pub(super) fn ask_for_claims(&self) {
-        if let Some(notices) = &self.notices {
+        if let Some(cluster_events) = &self.cluster_events {
             // The part that speaks with other replicas outlives the workers.
-            let _ended = notices.send(Notice::CatchUp { worker: self.index });
+            let _ended = cluster_events.send(ClusterEvent::AwaitBarrier { worker: self.index });
         }
     }
 
     /// Makes newer sessions of the device say `online` once more: here, and on other replicas.
-    pub(super) fn tell_late(&self, device: &DeviceId, token: Token, session: &str, late: LatePresence) {
+    pub(super) fn tell_late(&self, device: &DeviceId, token: DeliveryId, session: &str, late: LatePresence) {
         let entry = self.directory.find(device.as_str());
         if let Some(newer) = entry.filter(|entry| (entry.worker, entry.token) != (self.index, token)) {
             // What this worker handed over in order and saw stored is in order.
             if late == LatePresence::Stored && newer.worker == self.index {
                 return;
             }
-            if let Some(mailbox) = self.mailboxes.get(newer.worker) {
-                mailbox.send(Mail::Announce(newer.token));
+            if let Some(worker_sender) = self.worker_senders.get(newer.worker) {
+                worker_sender.send(WorkerMessage::Announce(newer.token));
             }
         }
-        self.say(Word::Late, device, session);
+        self.say(ClaimKind::Late, device, session);
     }
 
     /// Ends a session of another worker.
     pub(super) fn end_elsewhere(&self, session: &Entry, ending: Ending) {
-        if let Some(mailbox) = self.mailboxes.get(session.worker) {
-            mailbox.send(Mail::End(session.token, ending));
+        if let Some(worker_sender) = self.worker_senders.get(session.worker) {
+            worker_sender.send(WorkerMessage::End(session.token, ending));
         }
     }
 }

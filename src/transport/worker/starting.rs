@@ -10,7 +10,7 @@ use crate::protocol::id::DeviceId;
 use crate::protocol::limit::{Limits, Load};
 use crate::protocol::network::Network;
 use crate::protocol::ulid::UlidGenerator;
-use crate::protocol::uplink::Token;
+use crate::protocol::uplink::DeliveryId;
 use crate::session::mqtt::{Ending, StoredWill};
 use crate::transport::room::{RoomPermit, SharedRoom};
 use crate::transport::traits::Identity;
@@ -54,7 +54,7 @@ pub(super) struct StartingSession {
 
 /// See the module. Less than 1 KiB a session besides its will, its children and its commands.
 pub(super) struct Starting {
-    sessions: HashMap<Token, StartingSession>,
+    sessions: HashMap<DeliveryId, StartingSession>,
     ids: UlidGenerator,
     /// Room for wills that are larger than usual. They stay, so they get half of what else comes and goes.
     wills: SharedRoom,
@@ -81,7 +81,7 @@ impl Starting {
     }
 
     /// Adds a session. Its commands are kept from now on.
-    pub(super) fn add(&mut self, session: Token, connect: Connect, id: Box<str>, will_room: Option<RoomPermit>) {
+    pub(super) fn add(&mut self, session: DeliveryId, connect: Connect, id: Box<str>, will_room: Option<RoomPermit>) {
         let commands = EarlyCommands::default();
         let starting =
             StartingSession { connect, id, will_room, ending: None, commands, is_attached: false, waker: None };
@@ -89,7 +89,7 @@ impl Starting {
     }
 
     /// Notes that the session's interest in commands is in place.
-    pub(super) fn note_attached(&mut self, session: Token) {
+    pub(super) fn note_attached(&mut self, session: DeliveryId) {
         // The CONNECT may have been given up.
         let Some(starting) = self.sessions.get_mut(&session) else { return };
         starting.is_attached = true;
@@ -99,7 +99,7 @@ impl Starting {
     }
 
     /// Whether the session's interest in commands is in place; if not, the waker is told when it is.
-    pub(super) fn poll_attached(&mut self, session: Token, waker: &Waker) -> Poll<()> {
+    pub(super) fn poll_attached(&mut self, session: DeliveryId, waker: &Waker) -> Poll<()> {
         match self.sessions.get_mut(&session) {
             Some(starting) if !starting.is_attached => {
                 starting.waker = Some(waker.clone());
@@ -110,19 +110,19 @@ impl Starting {
     }
 
     /// Lets a session end as soon as it has begun; the first ending counts.
-    pub(super) fn end(&mut self, session: Token, ending: Ending) {
+    pub(super) fn end(&mut self, session: DeliveryId, ending: Ending) {
         if let Some(starting) = self.sessions.get_mut(&session) {
             starting.ending.get_or_insert(ending);
         }
     }
 
     /// The commands of a session that is about to begin.
-    pub(super) fn commands(&mut self, session: Token) -> Option<&mut EarlyCommands> {
+    pub(super) fn commands(&mut self, session: DeliveryId) -> Option<&mut EarlyCommands> {
         self.sessions.get_mut(&session).map(|starting| &mut starting.commands)
     }
 
     /// Takes a session out: it begins, or never will.
-    pub(super) fn take(&mut self, session: Token) -> Option<StartingSession> {
+    pub(super) fn take(&mut self, session: DeliveryId) -> Option<StartingSession> {
         self.sessions.remove(&session)
     }
 }
@@ -174,7 +174,7 @@ mod tests {
         commands: 0,
     };
 
-    const SESSION: Token = Token { slot: 7, generation: 1, sequence: 0 };
+    const SESSION: DeliveryId = DeliveryId { slot: 7, generation: 1, sequence: 0 };
 
     fn connect() -> Connect {
         Connect {
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn a_session_waits_until_its_interest_is_in_place_and_no_longer_when_it_is_gone() {
         let mut starting = Starting::new(&LIMITS, 7);
-        let later = Token { generation: 2, ..SESSION };
+        let later = DeliveryId { generation: 2, ..SESSION };
         starting.add(SESSION, connect(), "01J".into(), None);
         assert!(starting.poll_attached(SESSION, Waker::noop()).is_pending());
         starting.note_attached(later);

@@ -91,7 +91,7 @@ impl Barriers {
         self.sent + 1
     }
 
-    /// Takes the next number, for [`Downlink::fence`](crate::protocol::downlink::Downlink::fence).
+    /// Takes the next number, for [`Downlink::send_barrier`](crate::protocol::downlink::Downlink::send_barrier).
     pub(super) fn send(&mut self) -> u64 {
         self.sent += 1;
         self.sent

@@ -4,7 +4,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::protocol::downlink::{Downlink, DownlinkEvent, Outcome, Ticket};
 use crate::protocol::id::{DeviceId, ProductId};
-use crate::protocol::uplink::{Availability, Token};
+use crate::protocol::uplink::{Availability, DeliveryId};
 use crate::queue::ImmediateInterest;
 
 /// Marks the tickets of commands from Kafka, in workers that have commands from NATS too; NATS leaves it clear.
@@ -79,11 +79,11 @@ impl KafkaDownlink {
 }
 
 impl Downlink for KafkaDownlink {
-    fn attach(&mut self, token: Token, _addresses: &[(ProductId, DeviceId)]) {
+    fn attach(&mut self, token: DeliveryId, _addresses: &[(ProductId, DeviceId)]) {
         self.interest.attach(token);
     }
 
-    fn detach(&mut self, _token: Token) {}
+    fn detach(&mut self, _token: DeliveryId) {}
 
     fn availability(&self) -> Availability {
         self.answers.availability()
@@ -112,11 +112,11 @@ impl<D: Downlink> HandOverDownlink<D> {
 }
 
 impl<D: Downlink> Downlink for HandOverDownlink<D> {
-    fn attach(&mut self, token: Token, addresses: &[(ProductId, DeviceId)]) {
+    fn attach(&mut self, token: DeliveryId, addresses: &[(ProductId, DeviceId)]) {
         self.other.attach(token, addresses);
     }
 
-    fn detach(&mut self, token: Token) {
+    fn detach(&mut self, token: DeliveryId) {
         self.other.detach(token);
     }
 
@@ -142,11 +142,11 @@ impl<D: Downlink> Downlink for HandOverDownlink<D> {
         }
     }
 
-    fn fence(&mut self, number: u64) -> bool {
-        self.other.fence(number)
+    fn send_barrier(&mut self, number: u64) -> bool {
+        self.other.send_barrier(number)
     }
 
-    fn reassert(&mut self, token: Token) {
+    fn reassert(&mut self, token: DeliveryId) {
         self.other.reassert(token);
     }
 

@@ -19,7 +19,7 @@ use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 use self::unreadable::{Unreadable, is_about_a_batch};
 use super::connection::{Causes, cause_of, properties};
 use super::{KafkaError, KafkaSettings};
-use crate::queue::{Place, ReadError, ReadFrom, Stored};
+use crate::queue::{Position, ReadError, ReadFrom, Stored};
 
 /// How long one question to the brokers may take.
 const QUESTION: Duration = Duration::from_secs(5);
@@ -226,7 +226,7 @@ fn stored(message: &BorrowedMessage<'_>) -> Stored {
         }
     }
     Stored {
-        place: Place::Partition { partition: message.partition(), offset: message.offset() },
+        place: Position::Partition { partition: message.partition(), offset: message.offset() },
         address: message.key().map(text).unwrap_or_default(),
         payload: Bytes::copy_from_slice(message.payload().unwrap_or_default()),
         content_type,

@@ -8,7 +8,7 @@ use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::producer::{BaseProducer, DeliveryResult, ProducerContext};
 
-use crate::protocol::uplink::{Inbox, Receipt, Token};
+use crate::protocol::uplink::{DeliveryId, Inbox, Receipt};
 use crate::queue::kafka::KafkaStats;
 use crate::queue::kafka::connection::{Subject, log_line};
 use crate::queue::kafka::producer::Watch;
@@ -66,7 +66,7 @@ impl Context {
         Self { inbox, stats, notes, watch }
     }
 
-    fn failed(&self, token: Token, error: &ClientError, message: &BorrowedMessage<'_>) {
+    fn failed(&self, token: DeliveryId, error: &ClientError, message: &BorrowedMessage<'_>) {
         match failure::of(error, limits::batch_bytes(message), self.notes.batch_bytes) {
             Failure::Permanent(refusal) => {
                 count(&self.stats.failed);
@@ -117,7 +117,7 @@ impl ProducerContext for Context {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
-        let token = Token::from_u64(u64::try_from(opaque).unwrap_or_default());
+        let token = DeliveryId::from_u64(u64::try_from(opaque).unwrap_or_default());
         self.notes.outstanding.fetch_sub(1, Ordering::Relaxed);
         // The inbox wakes its worker for the first receipt only; the rest of the batch is there before it has woken.
         match result {

@@ -36,7 +36,7 @@ use super::producer::failure;
 use super::producer::limits::Limits;
 use super::stats::count;
 use super::{KafkaError, KafkaSettings, KafkaStats, headers};
-use crate::protocol::uplink::{Channel, Handover, Inbox, Receipt, Record, Token, Uplink};
+use crate::protocol::uplink::{Channel, DeliveryId, Handover, Inbox, Receipt, Record, Uplink};
 
 /// Records that may wait for room in librdkafka. They are shared with the sessions that hold them until their receipt,
 /// so one costs about 150 bytes here, 150 MiB in all at worst.
@@ -62,7 +62,7 @@ struct Shared {
 #[derive(Default)]
 struct RecordQueue {
     open: Option<Open>,
-    waiting: VecDeque<(Token, Record)>,
+    waiting: VecDeque<(DeliveryId, Record)>,
     overflowed: bool,
     /// Whether records wait for the next producer, although none is open.
     is_held: bool,
@@ -137,7 +137,7 @@ impl Drop for KafkaUplink {
 }
 
 impl Uplink for KafkaUplink {
-    fn publish(&mut self, token: Token, record: &Record) -> Handover {
+    fn publish(&mut self, token: DeliveryId, record: &Record) -> Handover {
         let mut queue = self.shared.lock();
         if queue.open.is_none() && !queue.is_held {
             count(&self.shared.stats.refused);
@@ -228,7 +228,7 @@ impl Shared {
         has_room
     }
 
-    fn send(&self, open: &Open, token: Token, record: &Record) -> Sent {
+    fn send(&self, open: &Open, token: DeliveryId, record: &Record) -> Sent {
         let (topic, max) = match record.channel {
             Channel::Device | Channel::Replica => (&self.uplink_topic, open.uplink_max),
             Channel::Rejected => (&self.rejected_topic, open.rejected_max),

@@ -11,7 +11,7 @@ use super::Shared;
 use super::client::{Context, Notes, Producer};
 use super::progress::{Progress, Speed, State};
 use crate::protocol::backoff::Backoff;
-use crate::protocol::uplink::{Availability, Receipt, Token};
+use crate::protocol::uplink::{Availability, DeliveryId, Receipt};
 use crate::queue::backoff;
 use crate::queue::kafka::connection::Subject;
 use crate::queue::kafka::connection::topics::{self, TopicCheck};
@@ -219,14 +219,14 @@ impl Poller {
             if is_partial && told.is_none_or(|told| told.elapsed() >= TELL_AGAIN) {
                 // The worker hears that this is no silence of the queue.
                 told = Some(Instant::now());
-                self.shared.inbox.post_one(Receipt::Failed(Token::NOBODY));
+                self.shared.inbox.post_one(Receipt::Failed(DeliveryId::NOBODY));
             }
             match progress.look(notes, Instant::now()) {
                 State::Well => {}
                 // Perhaps it is the partition of one record that does not get on. A record of the bridge itself tells,
                 // unless it is in such a partition, too, while the others can be written to.
                 State::Doubtful => {
-                    self.shared.inbox.ask_for_proof();
+                    self.shared.inbox.ask_for_heartbeat();
                 }
                 State::Stalled if is_partial => {
                     progress = Progress::new(self.settings.message_timeout);

@@ -5,19 +5,19 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 use super::subscription::Subscription;
-use crate::protocol::uplink::Token;
+use crate::protocol::uplink::DeliveryId;
 
 /// The interests of one worker: at most one session per subject, so that a command is delivered once although an older
 /// and a newer session of a device may overlap; the newer one has it.
 #[derive(Debug)]
 pub(super) struct Interests<S = Subscription> {
     by_subject: HashMap<Bytes, Interest<S>>,
-    by_token: HashMap<Token, Declaration>,
+    by_token: HashMap<DeliveryId, Declaration>,
 }
 
 #[derive(Debug)]
 struct Interest<S> {
-    token: Token,
+    token: DeliveryId,
     subscription: Option<S>,
     is_confirmed: bool,
 }
@@ -46,7 +46,7 @@ impl<S> Default for Interests<S> {
 
 impl<S> Interests<S> {
     /// Gives the subjects to this session.
-    pub(super) fn declare(&mut self, token: Token, subjects: Vec<Bytes>) -> Declared {
+    pub(super) fn declare(&mut self, token: DeliveryId, subjects: Vec<Bytes>) -> Declared {
         let mut declared = Declared::default();
         let mut unconfirmed = 0;
         for subject in &subjects {
@@ -90,7 +90,7 @@ impl<S> Interests<S> {
     }
 
     /// Notes that the server has the subject. The session that is to be told, if that was the last one it waited for.
-    pub(super) fn confirm(&mut self, subject: &Bytes) -> Option<Token> {
+    pub(super) fn confirm(&mut self, subject: &Bytes) -> Option<DeliveryId> {
         let interest = self.by_subject.get_mut(subject)?;
         if std::mem::replace(&mut interest.is_confirmed, true) {
             return None;
@@ -101,12 +101,12 @@ impl<S> Interests<S> {
     }
 
     /// The session that has the subject.
-    pub(super) fn session(&self, subject: &Bytes) -> Option<Token> {
+    pub(super) fn session(&self, subject: &Bytes) -> Option<DeliveryId> {
         self.by_subject.get(subject).map(|interest| interest.token)
     }
 
     /// Takes the subscriptions of a session, which are to be ended; the subjects need new ones.
-    pub(super) fn reassert(&mut self, token: Token) -> (Vec<S>, Vec<Bytes>) {
+    pub(super) fn reassert(&mut self, token: DeliveryId) -> (Vec<S>, Vec<Bytes>) {
         let subjects = self.by_token.get(&token).map(|declaration| declaration.subjects.clone()).unwrap_or_default();
         let interests = &mut self.by_subject;
         let ended = subjects.iter().filter_map(|subject| interests.get_mut(subject)?.subscription.take()).collect();
@@ -124,7 +124,7 @@ impl<S> Interests<S> {
     }
 
     /// Withdraws what this session has, not what a newer one took over; the subscriptions that are to be ended.
-    pub(super) fn withdraw(&mut self, token: Token) -> Vec<S> {
+    pub(super) fn withdraw(&mut self, token: DeliveryId) -> Vec<S> {
         let Some(declaration) = self.by_token.remove(&token) else { return Vec::new() };
         let interests = &mut self.by_subject;
         declaration.subjects.iter().filter_map(|subject| interests.remove(subject)?.subscription).collect()
@@ -135,8 +135,8 @@ impl<S> Interests<S> {
 mod tests {
     use super::*;
 
-    const OLD: Token = Token { slot: 1, generation: 0, sequence: 0 };
-    const NEW: Token = Token { slot: 2, generation: 0, sequence: 0 };
+    const OLD: DeliveryId = DeliveryId { slot: 1, generation: 0, sequence: 0 };
+    const NEW: DeliveryId = DeliveryId { slot: 2, generation: 0, sequence: 0 };
 
     #[test]
     fn a_newer_session_takes_the_subject_over_and_the_older_cannot_withdraw_it() {

@@ -43,7 +43,7 @@ use crate::protocol::address;
 use crate::protocol::command::{Command, with_fields_of_raw, with_headers};
 use crate::protocol::downlink::{Code, Downlink, DownlinkEvent, Outcome, Recipient, Ticket};
 use crate::protocol::id::{DeviceId, ProductId};
-use crate::protocol::uplink::{Availability, Token};
+use crate::protocol::uplink::{Availability, DeliveryId};
 use crate::queue::Slots;
 
 /// Operations that wait for the connection's task.
@@ -116,7 +116,7 @@ enum Request {
     /// The server has refused this subscription, or taken it away.
     Again(Bytes),
     /// The interest is in place already; its session only waits to hear so.
-    Tell(Token),
+    Tell(DeliveryId),
     /// The worker wants to know when all commands until now are here.
     Fence(u64),
 }
@@ -166,7 +166,7 @@ impl Drop for NatsDownlink {
 }
 
 impl Downlink for NatsDownlink {
-    fn attach(&mut self, token: Token, addresses: &[(ProductId, DeviceId)]) {
+    fn attach(&mut self, token: DeliveryId, addresses: &[(ProductId, DeviceId)]) {
         let prefix = &self.shared.prefix;
         let subject = |(product, device): &(ProductId, DeviceId)| {
             Bytes::from(format!("{prefix}{}.{}.>", address::token(product.as_str()), address::token(device.as_str())))
@@ -181,12 +181,12 @@ impl Downlink for NatsDownlink {
         }
     }
 
-    fn fence(&mut self, number: u64) -> bool {
+    fn send_barrier(&mut self, number: u64) -> bool {
         self.shared.requests.push(Request::Fence(number));
         true
     }
 
-    fn reassert(&mut self, token: Token) {
+    fn reassert(&mut self, token: DeliveryId) {
         let (ended, subjects) = self.shared.interests.borrow_mut().reassert(token);
         self.shared.end(ended);
         for subject in subjects {
@@ -194,7 +194,7 @@ impl Downlink for NatsDownlink {
         }
     }
 
-    fn detach(&mut self, token: Token) {
+    fn detach(&mut self, token: DeliveryId) {
         let ended = self.shared.interests.borrow_mut().withdraw(token);
         self.shared.end(ended);
     }
@@ -311,7 +311,7 @@ async fn deliver(shared: Rc<Shared>) {
         poll_fn(|cx| shared.answers.poll_room(ANSWERS_BACKLOG, cx)).await;
         let event = match poll_fn(|cx| shared.backlog.poll_pop(cx)).await {
             Next::Command(command) => event(&shared, command),
-            Next::Fence(number) => Some(DownlinkEvent::Fenced(number)),
+            Next::Fence(number) => Some(DownlinkEvent::BarrierReached(number)),
             Next::Lost(count) => Some(DownlinkEvent::Lost(count)),
         };
         let Some(event) = event else { continue };

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::Subject;
 
-use crate::protocol::uplink::Token;
+use crate::protocol::uplink::DeliveryId;
 
 /// Records that may be on their way: as many as a number in a reply subject tells apart. One costs some 60 bytes here,
 /// 60 MiB in all at worst.
@@ -26,7 +26,7 @@ pub(super) enum AckState {
 #[derive(Debug)]
 pub(super) struct Sending {
     /// The record.
-    pub(super) token: Token,
+    pub(super) token: DeliveryId,
     /// When it was sent, as [`Outstanding`](super::outstanding::Outstanding) counts.
     pub(super) second: u8,
     pub(super) state: AckState,
@@ -43,7 +43,7 @@ pub(super) struct InFlight {
     on_connection: usize,
     sendings: VecDeque<Sending>,
     /// The latest that were refused, number and token, for [`InFlight::was_refused`].
-    refused: VecDeque<(usize, Token)>,
+    refused: VecDeque<(usize, DeliveryId)>,
     /// When the last of them was.
     refused_at: Option<Instant>,
 }
@@ -76,7 +76,7 @@ impl InFlight {
     }
 
     /// Notes a sending; its number, below [`IN_FLIGHT_MAX`]. `None` when too many are on their way.
-    pub(super) fn send(&mut self, token: Token, second: u8, subject: &Subject, bytes: usize) -> Option<usize> {
+    pub(super) fn send(&mut self, token: DeliveryId, second: u8, subject: &Subject, bytes: usize) -> Option<usize> {
         if self.sendings.len() >= IN_FLIGHT_MAX {
             return None;
         }
@@ -87,7 +87,7 @@ impl InFlight {
     }
 
     /// The sending of that number, if it is this token's: `None` for one from before the restart, or long ago.
-    pub(super) fn get_mut(&mut self, number: usize, token: Token) -> Option<&mut Sending> {
+    pub(super) fn get_mut(&mut self, number: usize, token: DeliveryId) -> Option<&mut Sending> {
         let place = number.wrapping_sub(self.base) % IN_FLIGHT_MAX;
         self.sendings.get_mut(place).filter(|sending| sending.token == token)
     }
@@ -100,7 +100,7 @@ impl InFlight {
     }
 
     /// Forgets a sending that did not take place.
-    pub(super) fn give_up(&mut self, number: usize, token: Token) {
+    pub(super) fn give_up(&mut self, number: usize, token: DeliveryId) {
         if let Some(sending) = self.get_mut(number, token) {
             sending.state = AckState::Failed;
         }
@@ -108,9 +108,9 @@ impl InFlight {
     }
 
     /// Fails everything open on that subject: the token and the second of each.
-    pub(super) fn fail(&mut self, subject: &str) -> Vec<(Token, u8)> {
+    pub(super) fn fail(&mut self, subject: &str) -> Vec<(DeliveryId, u8)> {
         let concerned = |sending: &&mut Sending| sending.state == AckState::Open && sending.subject.as_str() == subject;
-        let failed: Vec<(Token, u8)> = self
+        let failed: Vec<(DeliveryId, u8)> = self
             .sendings
             .iter_mut()
             .filter(concerned)
@@ -124,7 +124,7 @@ impl InFlight {
     }
 
     /// Remembers a refusal: whether the stream stores that record after all tells whose refusal it was.
-    pub(super) fn note_refusal(&mut self, number: usize, token: Token, now: Instant) {
+    pub(super) fn note_refusal(&mut self, number: usize, token: DeliveryId, now: Instant) {
         self.refused_at = Some(now);
         if self.refused.len() == REFUSED_MAX {
             self.refused.pop_front();
@@ -140,7 +140,7 @@ impl InFlight {
     }
 
     /// Whether that sending was refused lately, also before the restart.
-    pub(super) fn was_refused(&self, number: usize, token: Token) -> bool {
+    pub(super) fn was_refused(&self, number: usize, token: DeliveryId) -> bool {
         self.refused.contains(&(number, token))
     }
 
@@ -158,8 +158,8 @@ impl InFlight {
 mod tests {
     use super::*;
 
-    fn token(sequence: u16) -> Token {
-        Token { slot: 1, generation: 2, sequence }
+    fn token(sequence: u16) -> DeliveryId {
+        DeliveryId { slot: 1, generation: 2, sequence }
     }
 
     fn filled(base: usize, subjects: &[&'static str]) -> (InFlight, Vec<usize>) {

@@ -43,7 +43,7 @@ use self::outstanding::Outstanding;
 use super::stats::count;
 use super::{NatsError, NatsSettings, NatsStats, connection};
 use crate::protocol::throttle::Throttle;
-use crate::protocol::uplink::{Handover, Inbox, Receipt, Record, Token, Uplink};
+use crate::protocol::uplink::{DeliveryId, Handover, Inbox, Receipt, Record, Uplink};
 
 pub use self::acknowledgement::{Acknowledgement, Answerer, StreamIdentity};
 
@@ -96,7 +96,7 @@ struct Shared {
 struct RecordQueue {
     open: bool,
     overflowed: bool,
-    records: VecDeque<(Token, Record)>,
+    records: VecDeque<(DeliveryId, Record)>,
     writer: Option<Waker>,
 }
 
@@ -170,7 +170,7 @@ impl Drop for NatsUplink {
 }
 
 impl Uplink for NatsUplink {
-    fn publish(&mut self, token: Token, record: &Record) -> Handover {
+    fn publish(&mut self, token: DeliveryId, record: &Record) -> Handover {
         let mut queue = self.shared.queue.borrow_mut();
         if !queue.open || queue.records.len() >= RECORDS_MAX {
             queue.overflowed |= queue.open;
@@ -265,7 +265,7 @@ impl Shared {
     }
 
     /// Takes the next record, or leaves the waker for when there is one.
-    fn poll_next(&self, cx: &mut Context<'_>) -> Poll<(Token, Record)> {
+    fn poll_next(&self, cx: &mut Context<'_>) -> Poll<(DeliveryId, Record)> {
         let mut queue = self.queue.borrow_mut();
         let Some(next) = queue.records.pop_front() else {
             queue.writer = Some(cx.waker().clone());

@@ -3,7 +3,7 @@
 use async_nats::Subject;
 use bytes::{Bytes, BytesMut};
 
-use crate::protocol::uplink::Token;
+use crate::protocol::uplink::DeliveryId;
 
 /// Characters of the number of a sending: 4 digits to base 32 hold its 20 bits.
 const NUMBER_DIGITS: usize = 4;
@@ -32,7 +32,7 @@ impl ReplySubjects {
     }
 
     /// The subject that the acknowledgement of this sending comes back on; `number` is below 2^20.
-    pub(super) fn subject(&mut self, token: Token, number: usize) -> Subject {
+    pub(super) fn subject(&mut self, token: DeliveryId, number: usize) -> Subject {
         let length = self.prefix.len() + DIGITS;
         if self.block.capacity() < length {
             self.block = BytesMut::with_capacity(BLOCK.max(length));
@@ -45,7 +45,7 @@ impl ReplySubjects {
     }
 }
 
-fn encode(token: Token, number: usize) -> [u8; DIGITS] {
+fn encode(token: DeliveryId, number: usize) -> [u8; DIGITS] {
     let mut digits = [0; DIGITS];
     let (first, last) = digits.split_at_mut(NUMBER_DIGITS);
     // On no machine is a pointer longer.
@@ -62,9 +62,9 @@ fn write(digits: &mut [u8], mut rest: u64) {
 }
 
 /// The token and the number in the last characters of a reply subject.
-pub(super) fn decode(subject: &str) -> Option<(Token, usize)> {
+pub(super) fn decode(subject: &str) -> Option<(DeliveryId, usize)> {
     let (number, token) = subject.as_bytes().last_chunk::<DIGITS>()?.split_at(NUMBER_DIGITS);
-    Some((Token::from_u64(read(token)?), usize::try_from(read(number)?).ok()?))
+    Some((DeliveryId::from_u64(read(token)?), usize::try_from(read(number)?).ok()?))
 }
 
 fn read(digits: &[u8]) -> Option<u64> {
@@ -87,9 +87,9 @@ mod tests {
     fn a_reply_subject_gives_back_token_and_number() {
         let mut subjects = ReplySubjects::new("_INBOX.abc");
         for token in [
-            Token { slot: 0, generation: 0, sequence: 0 },
-            Token { slot: 99_999, generation: 7, sequence: 65_535 },
-            Token { slot: u32::MAX, generation: u16::MAX, sequence: u16::MAX },
+            DeliveryId { slot: 0, generation: 0, sequence: 0 },
+            DeliveryId { slot: 99_999, generation: 7, sequence: 65_535 },
+            DeliveryId { slot: u32::MAX, generation: u16::MAX, sequence: u16::MAX },
         ] {
             for number in [0, 1, 31, (1 << 20) - 1] {
                 let subject = subjects.subject(token, number);

@@ -249,7 +249,7 @@ async fn watch_for_trouble(
         if !is_doubtful || silence < STALL / 2 {
             is_asked = false;
         } else if !std::mem::replace(&mut is_asked, true) {
-            shared.inbox.ask_for_proof();
+            shared.inbox.ask_for_heartbeat();
         }
         let is_unconfirmed = (is_doubtful || !shared.is_confirmed.get()) && silence >= STALL;
         match loss {

@@ -7,7 +7,7 @@ use async_nats::{Client, PublishErrorKind, Subject};
 
 use super::reply_subject::ReplySubjects;
 use super::{Shared, Trouble};
-use crate::protocol::uplink::{Receipt, Refusal, Token};
+use crate::protocol::uplink::{DeliveryId, Receipt, Refusal};
 use crate::queue::nats::connection::Control;
 use crate::queue::nats::headers;
 use crate::queue::nats::stats::count;
@@ -68,13 +68,13 @@ fn too_large(bytes: usize, limit: usize) -> Refusal {
 }
 
 /// A record that cannot be sent for now.
-fn fail(shared: &Shared, token: Token) {
+fn fail(shared: &Shared, token: DeliveryId) {
     count(&shared.stats.failed);
     shared.inbox.post_one(Receipt::Failed(token));
 }
 
 /// A record that no attempt will get through.
-fn refuse(shared: &Shared, token: Token, refusal: Refusal) {
+fn refuse(shared: &Shared, token: DeliveryId, refusal: Refusal) {
     count(&shared.stats.failed);
     shared.inbox.post_one(Receipt::Refused(token, Box::new(refusal)));
 }

@@ -2,7 +2,7 @@
 
 use super::{ENDPOINT_BIT, Endpoint, NUMBER_SHIFT};
 use crate::codec::coap::{Code, Kind};
-use crate::protocol::uplink::{Handover, Token};
+use crate::protocol::uplink::{DeliveryId, Handover};
 use crate::session::coap::dedup::RequestState;
 use crate::session::coap::exchange::{Answer, Caller, Exchange, ExchangeId, Queued, SeparateResponse, Stage};
 use crate::session::coap::request::Request;
@@ -189,9 +189,9 @@ impl Endpoint {
     }
 }
 
-pub(super) fn token(number: u8, exchange_id: ExchangeId, sequence: u16) -> Token {
+pub(super) fn token(number: u8, exchange_id: ExchangeId, sequence: u16) -> DeliveryId {
     let slot = ENDPOINT_BIT | u32::from(number & 0x7f) << NUMBER_SHIFT | exchange_id.slot;
-    Token { slot, generation: exchange_id.generation, sequence }
+    DeliveryId { slot, generation: exchange_id.generation, sequence }
 }
 
 pub(super) fn unavailable() -> Answer {

@@ -16,7 +16,7 @@ use crate::codec::coap::{Block, Code, Kind, Malformed, decode, empty};
 use crate::protocol::envelope::Replacement;
 use crate::protocol::id::DeviceId;
 use crate::protocol::random::Random;
-use crate::protocol::uplink::{Handover, Refusal, Token};
+use crate::protocol::uplink::{DeliveryId, Handover, Refusal};
 use crate::session::mqtt::Event as MessageEvent;
 
 /// Time after which a request without an answer gets an empty ACK, us. Below the 2 s after which clients send it again.
@@ -29,7 +29,7 @@ const ENDPOINT_BIT: u32 = 1 << 31;
 const NUMBER_SHIFT: u32 = 24;
 
 /// The number of the endpoint that a token belongs to; `None` for tokens of sessions.
-pub fn endpoint_of(token: Token) -> Option<u8> {
+pub fn endpoint_of(token: DeliveryId) -> Option<u8> {
     // 7 bits are left.
     (token.slot & ENDPOINT_BIT != 0).then_some((token.slot >> NUMBER_SHIFT) as u8 & 0x7f)
 }
@@ -231,7 +231,7 @@ impl Endpoint {
     }
 
     /// Applies a receipt of the queue. One of another endpoint, or of a request that was given up, changes nothing.
-    pub fn receipt(&mut self, token: Token, stored: bool, ctx: &mut Context<'_>) {
+    pub fn receipt(&mut self, token: DeliveryId, stored: bool, ctx: &mut Context<'_>) {
         let Some((exchange_id, _)) = self.queued(token) else { return };
         if !stored {
             return self.give_up(exchange_id, DropReason::QueueAway, ctx);
@@ -249,7 +249,7 @@ impl Endpoint {
 
     /// Replaces a record that the queue refuses for good by a rejected envelope; its device gets 4.13 or 4.00 once that is
     /// stored. A record that has no replacement is given up.
-    pub fn refused(&mut self, token: Token, refusal: &Refusal, ctx: &mut Context<'_>) {
+    pub fn refused(&mut self, token: DeliveryId, refusal: &Refusal, ctx: &mut Context<'_>) {
         let Some((exchange_id, queued)) = self.queued(token) else { return };
         let Some(replacement) = ctx.encoder.replacement(&queued.record, refusal) else {
             return self.give_up(exchange_id, DropReason::QueueAway, ctx);
@@ -273,7 +273,7 @@ impl Endpoint {
     }
 
     /// The request whose record was handed over under that token, unless it was handed over again since.
-    fn queued(&mut self, token: Token) -> Option<(ExchangeId, &mut Queued)> {
+    fn queued(&mut self, token: DeliveryId) -> Option<(ExchangeId, &mut Queued)> {
         if endpoint_of(token) != Some(self.settings.number) {
             return None;
         }

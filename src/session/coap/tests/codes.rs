@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::super::fake::{KEY, NOW_MS, Rig, encrypted, key, message_token, non, only, post, report, secrets};
-use super::super::{Refusal, Security, Settings, TokenError, sign_grant};
-use crate::codec::coap::{Block, Code, Draft, Kind, Message, option};
+use super::super::{Refusal, Security, Settings, TokenError, sign_token_request};
+use crate::codec::coap::{Block, Code, Kind, Message, MessageBuilder, option};
 use crate::protocol::cipher;
 use crate::protocol::random::Random;
 use crate::protocol::uplink::{Availability, Channel};
@@ -31,7 +31,7 @@ fn answer(rig: &mut Rig, datagram: &[u8]) -> (Message, Option<Channel>) {
     (message, written)
 }
 
-fn expect(rig: &mut Rig, what: &str, draft: &Draft, code: Code, written: Option<Channel>) -> Message {
+fn expect(rig: &mut Rig, what: &str, draft: &MessageBuilder, code: Code, written: Option<Channel>) -> Message {
     let (message, was_written) = answer(rig, &draft.encode());
     assert_eq!((message.code(), was_written), (code, written), "{what}");
     assert_eq!(message.token(), message_token(7), "{what}");
@@ -67,7 +67,7 @@ fn a_body_may_begin_with_a_byte_order_mark_and_white_space() {
 #[test]
 fn put_and_the_listed_formats_are_as_good_as_post() {
     let mut rig = Rig::new();
-    let put = Draft::new(Kind::Confirmable, Code::PUT, 1, message_token(7)).path(REPORT);
+    let put = MessageBuilder::new(Kind::Confirmable, Code::PUT, 1, message_token(7)).path(REPORT);
     let put = put.option(option::DEVICE_ID, b"device1").payload(&sealed(BODY));
     expect(&mut rig, "PUT", &put, Code::CREATED, Some(Channel::Device));
     for (id, format) in (2..).zip([0, 42, 50]) {
@@ -120,12 +120,13 @@ fn what_is_authentic_and_no_message_is_written_as_rejected() {
 fn whoever_cannot_encrypt_gets_the_same_answer() {
     let mut rig = Rig::new();
     let named = |id: u16, device: &[u8], body: &[u8]| {
-        Draft::new(Kind::Confirmable, Code::POST, id, message_token(7))
+        MessageBuilder::new(Kind::Confirmable, Code::POST, id, message_token(7))
             .path(REPORT)
             .option(option::DEVICE_ID, device)
             .payload(body)
     };
-    let nameless = Draft::new(Kind::Confirmable, Code::POST, 1, message_token(7)).path(REPORT).payload(&sealed(BODY));
+    let nameless =
+        MessageBuilder::new(Kind::Confirmable, Code::POST, 1, message_token(7)).path(REPORT).payload(&sealed(BODY));
     let other_key = cipher::encrypt(b"0123456789ABCDEF", BODY);
     let rows = [
         (nameless, Refusal::Nameless),
@@ -185,7 +186,7 @@ fn of_thousands_of_bodies_without_a_key_none_is_written_and_no_answer_tells_of_a
         for (number, path) in PATHS.into_iter().cycle().take(5_120).enumerate() {
             let body: Vec<u8> = (0..2).flat_map(|_| noise.draw().to_be_bytes()).collect();
             let id = u16::try_from(number).expect("few");
-            let draft = Draft::new(Kind::Confirmable, Code::POST, id, message_token(7)).path(path);
+            let draft = MessageBuilder::new(Kind::Confirmable, Code::POST, id, message_token(7)).path(path);
             let sent = rig.feed(&draft.option(option::DEVICE_ID, device.as_bytes()).payload(&body).encode());
             *answers.entry((path, only(&sent).code().to_byte())).or_default() += 1;
         }
@@ -202,7 +203,7 @@ fn direct_is_not_taken_whatever_the_device_unless_it_is_switched_on() {
     for device in ["device1", "stranger", "disabled1", "keyless1"] {
         for (id, path) in (1..).zip(paths) {
             let path = format!("/product1/{device}/{path}");
-            let draft = Draft::new(Kind::Confirmable, Code::POST, id, message_token(7)).path(&path);
+            let draft = MessageBuilder::new(Kind::Confirmable, Code::POST, id, message_token(7)).path(&path);
             let draft = draft.option(option::DEVICE_ID, device.as_bytes()).payload(&sealed(b"raw"));
             let message = expect(&mut rig, &path, &draft, Code::METHOD_NOT_ALLOWED, None);
             assert_eq!((message.payload(), message.options().count()), (&b"direct is off"[..], 0));
@@ -269,7 +270,7 @@ fn over_dtls_a_token_or_a_signature_is_given_once() {
     let twice = post(1, REPORT).option(option::TOKEN, &good).option(option::TOKEN, &good).payload(BODY);
     expect(&mut rig, "two tokens", &twice, Code::BAD_OPTION, None);
     let payload = format!(r#"{{"timestamp":"{NOW_MS}"}}"#);
-    let signature = sign_grant(payload.as_bytes(), KEY);
+    let signature = sign_token_request(payload.as_bytes(), KEY);
     let twice = post(2, "/auth").option(option::SIGNATURE, &signature).option(option::SIGNATURE, b"x");
     expect(&mut rig, "two signatures", &twice.payload(payload.as_bytes()), Code::BAD_OPTION, None);
 }
@@ -283,7 +284,7 @@ fn whoever_asks_for_a_proxy_finds_none() {
         expect(&mut rig, "proxy", &draft, Code::PROXYING_NOT_SUPPORTED, None);
         let sent = rig.feed(&non(draft.encode()));
         assert_eq!((only(&sent).kind(), only(&sent).code()), (Kind::NonConfirmable, Code::PROXYING_NOT_SUPPORTED));
-        let get = Draft::new(Kind::Confirmable, Code::GET, id + 100, message_token(7)).option(number, value);
+        let get = MessageBuilder::new(Kind::Confirmable, Code::GET, id + 100, message_token(7)).option(number, value);
         expect(&mut rig, "GET by proxy", &get, Code::PROXYING_NOT_SUPPORTED, None);
     }
 }
@@ -292,8 +293,8 @@ fn whoever_asks_for_a_proxy_finds_none() {
 fn a_segment_of_the_path_is_one_level_whatever_is_in_it() {
     let mut rig = Rig::new();
     let at = |id: u16, segments: &[&str]| {
-        let named =
-            Draft::new(Kind::Confirmable, Code::POST, id, message_token(7)).option(option::DEVICE_ID, b"device1");
+        let named = MessageBuilder::new(Kind::Confirmable, Code::POST, id, message_token(7))
+            .option(option::DEVICE_ID, b"device1");
         let named = segments.iter().fold(named, |draft, one| draft.option(option::URI_PATH, one.as_bytes()));
         named.payload(&sealed(BODY))
     };
@@ -334,7 +335,7 @@ fn a_path_of_another_product_or_device_is_forbidden_once_the_device_is_known() {
 fn other_methods_are_not_allowed() {
     let mut rig = Rig::new();
     for (id, code) in (1..).zip([Code::GET, Code::new(0, 4), Code::new(0, 5), Code::new(0, 31)]) {
-        let draft = Draft::new(Kind::Confirmable, code, id, message_token(7)).path("/.well-known/core");
+        let draft = MessageBuilder::new(Kind::Confirmable, code, id, message_token(7)).path("/.well-known/core");
         expect(&mut rig, "method", &draft, Code::METHOD_NOT_ALLOWED, None);
     }
 }
@@ -415,7 +416,7 @@ fn a_token_is_given_for_a_signature_and_opens_the_door() {
     let mut rig = Rig::dtls();
     let payload = format!(r#"{{"timestamp":"{NOW_MS}"}}"#);
     let request = |id: u16, path: &str| {
-        let signature = sign_grant(payload.as_bytes(), KEY);
+        let signature = sign_token_request(payload.as_bytes(), KEY);
         post(id, path).option(option::SIGNATURE, &signature).payload(payload.as_bytes())
     };
     let mut given = Vec::new();
@@ -424,7 +425,7 @@ fn a_token_is_given_for_a_signature_and_opens_the_door() {
         let json: serde_json::Value = serde_json::from_slice(message.payload()).expect("JSON");
         given = json["token"].as_str().expect("a token").as_bytes().to_vec();
         assert_eq!(given.len(), 32);
-        assert!(rig.told("device1 Granted"));
+        assert!(rig.told("device1 TokenIssued"));
     }
     let draft = post(10, REPORT).option(option::TOKEN, &given).payload(BODY);
     let message = expect(&mut rig, "report", &draft, Code::CREATED, Some(Channel::Device));
@@ -439,10 +440,10 @@ fn a_token_is_given_for_a_signature_and_opens_the_door() {
 fn whoever_cannot_sign_gets_no_token() {
     let mut rig = Rig::dtls();
     let auth = |id: u16, device: &str, payload: &str, key: &str| {
-        Draft::new(Kind::Confirmable, Code::POST, id, message_token(7))
+        MessageBuilder::new(Kind::Confirmable, Code::POST, id, message_token(7))
             .path("/auth")
             .option(option::DEVICE_ID, device.as_bytes())
-            .option(option::SIGNATURE, &sign_grant(payload.as_bytes(), key))
+            .option(option::SIGNATURE, &sign_token_request(payload.as_bytes(), key))
             .payload(payload.as_bytes())
     };
     let fresh = format!(r#"{{"timestamp":"{NOW_MS}"}}"#);
@@ -461,7 +462,7 @@ fn whoever_cannot_sign_gets_no_token() {
         expect(&mut rig, refusal.as_str(), &draft, Code::UNAUTHORIZED, None);
         assert!(rig.told(&format!("Refused({refusal:?})")), "{refusal:?}");
     }
-    assert!(!rig.told("Granted"));
+    assert!(!rig.told("TokenIssued"));
     let unreadable = auth(8, "device1", "now", KEY);
     expect(&mut rig, "unreadable", &unreadable, Code::BAD_REQUEST, Some(Channel::Rejected));
 }
@@ -471,10 +472,10 @@ fn each_wrong_token_is_refused() {
     let mut rig = Rig::dtls();
     let rows: [(Option<&[u8]>, Refusal); 5] = [
         (None, Refusal::TokenMissing),
-        (Some(b"x"), Refusal::Token(TokenError::Form)),
-        (Some(&token("device2")), Refusal::Token(TokenError::Wrong)),
-        (Some(&secrets().issue("device1", "0123456789ABCDEF", u64::MAX)), Refusal::Token(TokenError::Wrong)),
-        (Some(&secrets().issue("device1", KEY, NOW_MS / 1000)), Refusal::Token(TokenError::Expired)),
+        (Some(b"x"), Refusal::DeliveryId(TokenError::Form)),
+        (Some(&token("device2")), Refusal::DeliveryId(TokenError::Wrong)),
+        (Some(&secrets().issue("device1", "0123456789ABCDEF", u64::MAX)), Refusal::DeliveryId(TokenError::Wrong)),
+        (Some(&secrets().issue("device1", KEY, NOW_MS / 1000)), Refusal::DeliveryId(TokenError::Expired)),
     ];
     for (id, (given, refusal)) in (1..).zip(rows) {
         rig.forget_events();
@@ -482,11 +483,11 @@ fn each_wrong_token_is_refused() {
         let draft = given.map_or(draft.clone(), |given| draft.option(option::TOKEN, given));
         expect(&mut rig, refusal.as_str(), &draft, Code::UNAUTHORIZED, None);
         assert!(rig.told(&format!("Refused({refusal:?})")), "{refusal:?}");
-        assert!(!rig.told("Vouched"), "{refusal:?}");
+        assert!(!rig.told("TokenAccepted"), "{refusal:?}");
     }
     let draft = post(20, REPORT).option(option::TOKEN, &token("device1")).payload(BODY);
     expect(&mut rig, "good", &draft, Code::CREATED, Some(Channel::Device));
-    assert!(rig.told("Vouched"));
+    assert!(rig.told("TokenAccepted"));
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Answers in blocks (RFC 7959, Block2).
 
 use super::super::fake::{KEY, NOW_MS, Rig, message_token, non, only, peer, post, secrets};
-use super::super::{PeerKey, sign_grant};
-use crate::codec::coap::{Block, Code, Draft, Kind, Message, decode, option};
+use super::super::{PeerKey, sign_token_request};
+use crate::codec::coap::{Block, Code, Kind, Message, MessageBuilder, decode, option};
 use crate::protocol::cipher;
 
 const TIME_SYNC: &str = "/product1/device1/time-sync";
@@ -12,18 +12,18 @@ fn block2(number: u32, size_exponent: u8) -> u32 {
 }
 
 /// A request for a token.
-fn auth(id: u16) -> Draft {
+fn auth(id: u16) -> MessageBuilder {
     let payload = format!(r#"{{"timestamp":"{NOW_MS}"}}"#);
-    let signature = sign_grant(payload.as_bytes(), KEY);
+    let signature = sign_token_request(payload.as_bytes(), KEY);
     post(id, "/auth").option(option::SIGNATURE, &signature).payload(payload.as_bytes())
 }
 
 /// A request for the time.
-fn time_sync(id: u16, json: &[u8]) -> Draft {
+fn time_sync(id: u16, json: &[u8]) -> MessageBuilder {
     post(id, TIME_SYNC).payload(&cipher::encrypt(cipher::key(KEY).expect("16 bytes"), json))
 }
 
-fn ask(rig: &mut Rig, draft: &Draft) -> Message {
+fn ask(rig: &mut Rig, draft: &MessageBuilder) -> Message {
     only(&rig.feed(&draft.encode())).clone()
 }
 
@@ -121,14 +121,14 @@ fn blocks_that_nobody_holds_are_not_given() {
     let second = |id: u16, path: &str| post(id, path).uint(option::BLOCK2, block2(1, 0));
     let incomplete = Code::REQUEST_ENTITY_INCOMPLETE;
     assert_eq!(ask(&mut rig, &second(2, "/product1/device1/request-token")).code(), incomplete);
-    let other = Draft::new(Kind::Confirmable, Code::POST, 3, message_token(7)).path("/auth");
+    let other = MessageBuilder::new(Kind::Confirmable, Code::POST, 3, message_token(7)).path("/auth");
     let other = other.option(option::DEVICE_ID, b"device2").uint(option::BLOCK2, block2(1, 0));
     assert_eq!(ask(&mut rig, &other).code(), incomplete, "another device");
     let foreign = rig.feed_raw(peer(2), &second(4, "/auth").encode());
     assert_eq!(decode(&foreign[0].1).map(|answer| answer.code()), Ok(incomplete), "another peer");
     assert_eq!(ask(&mut rig, &post(5, "/auth").uint(option::BLOCK2, block2(3, 0))).code(), Code::BAD_REQUEST);
     assert_eq!(ask(&mut rig, &post(6, "/auth").uint(option::BLOCK2, 7)).code(), Code::BAD_REQUEST, "reserved size");
-    let get = Draft::new(Kind::Confirmable, Code::GET, 7, message_token(7)).path("/auth");
+    let get = MessageBuilder::new(Kind::Confirmable, Code::GET, 7, message_token(7)).path("/auth");
     assert_eq!(ask(&mut rig, &get.uint(option::BLOCK2, block2(1, 0))).code(), Code::METHOD_NOT_ALLOWED);
     let report = post(8, "/product1/device1/properties/report").uint(option::BLOCK2, block2(1, 0)).payload(b"{}");
     assert_eq!(ask(&mut rig, &report).code(), incomplete);

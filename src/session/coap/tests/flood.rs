@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::fake::{KEY, NOW_MS, Rig, encrypted, key, message_token, non, peer, report, secrets};
 use super::super::{PeerKey, Security, Settings};
-use crate::codec::coap::{Block, Code, Draft, Kind, empty, option};
+use crate::codec::coap::{Block, Code, Kind, MessageBuilder, empty, option};
 use crate::protocol::cipher;
 
 const DATAGRAMS: u32 = 1_000_000;
@@ -31,7 +31,7 @@ impl Random {
 
 fn seeds() -> Vec<Vec<u8>> {
     let path = "/product1/device1/properties/report";
-    let named = |id| Draft::new(Kind::Confirmable, Code::POST, id, message_token(1)).path(path);
+    let named = |id| MessageBuilder::new(Kind::Confirmable, Code::POST, id, message_token(1)).path(path);
     let block = |number, more| Block { number, more, size_exponent: 0 }.to_uint();
     let whole = cipher::encrypt(cipher::key(KEY).expect("16 bytes"), b"{}");
     vec![
@@ -47,7 +47,7 @@ fn seeds() -> Vec<Vec<u8>> {
         named(7).option(option::DEVICE_ID, b"device1").uint(option::BLOCK1, block(0, false)).payload(&whole).encode(),
         named(8).option(option::DEVICE_ID, b"stranger").uint(option::CONTENT_FORMAT, 50).payload(&whole).encode(),
         named(9).option(option::DEVICE_ID, b"device1").option(option::TOKEN, &[b'0'; 32]).payload(b"{}").encode(),
-        Draft::new(Kind::Confirmable, Code::POST, 10, message_token(2)).path("/auth").payload(b"{}").encode(),
+        MessageBuilder::new(Kind::Confirmable, Code::POST, 10, message_token(2)).path("/auth").payload(b"{}").encode(),
         with_token(12, "/product1/device1/properties/report"),
         with_token(13, "/product1/device1/nosuch"),
         empty(Kind::Confirmable, 11).to_vec(),
@@ -57,8 +57,8 @@ fn seeds() -> Vec<Vec<u8>> {
 }
 
 /// A request for the time in blocks of 16 bytes.
-fn in_blocks(id: u16, number: u32) -> Draft {
-    Draft::new(Kind::Confirmable, Code::POST, id, message_token(4))
+fn in_blocks(id: u16, number: u32) -> MessageBuilder {
+    MessageBuilder::new(Kind::Confirmable, Code::POST, id, message_token(4))
         .path("/product1/device1/time-sync")
         .option(option::DEVICE_ID, b"device1")
         .uint(option::BLOCK2, number << 4)
@@ -67,7 +67,7 @@ fn in_blocks(id: u16, number: u32) -> Draft {
 /// Datagrams that an endpoint behind DTLS accepts.
 fn with_token(id: u16, path: &str) -> Vec<u8> {
     let token = secrets().issue("device1", KEY, NOW_MS);
-    Draft::new(Kind::Confirmable, Code::POST, id, message_token(3))
+    MessageBuilder::new(Kind::Confirmable, Code::POST, id, message_token(3))
         .path(path)
         .option(option::DEVICE_ID, b"device1")
         .option(option::TOKEN, &token)

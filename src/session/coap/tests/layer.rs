@@ -2,10 +2,10 @@
 
 use super::super::fake::{KEY, Rig, encrypted, key, message_token, non, only, peer, post, report};
 use super::super::{PeerKey, Security, Settings, endpoint_of};
-use crate::codec::coap::{Block, Code, Draft, Kind, empty, option};
+use crate::codec::coap::{Block, Code, Kind, MessageBuilder, empty, option};
 use crate::protocol::cipher;
 use crate::protocol::uplink::Refusal;
-use crate::protocol::uplink::{Channel, Token};
+use crate::protocol::uplink::{Channel, DeliveryId};
 use crate::session::mqtt::Event;
 
 #[test]
@@ -24,7 +24,7 @@ fn a_con_is_answered_in_its_acknowledgement_and_a_non_by_a_non() {
 #[test]
 fn pings_and_answers_that_nobody_asked_for_are_reset() {
     let mut rig = Rig::new();
-    let answer = |kind| Draft::new(kind, Code::CONTENT, 5, message_token(1)).encode();
+    let answer = |kind| MessageBuilder::new(kind, Code::CONTENT, 5, message_token(1)).encode();
     for datagram in [empty(Kind::Confirmable, 5).to_vec(), answer(Kind::Confirmable), vec![0x40, 2, 0, 5, 0xff]] {
         let sent = rig.feed(&datagram);
         assert_eq!((only(&sent).kind(), only(&sent).id(), only(&sent).code()), (Kind::Reset, 5, Code::EMPTY));
@@ -256,10 +256,10 @@ fn tokens_of_records_are_told_from_those_of_sessions_and_other_endpoints() {
     rig.feed(&report(1));
     let token = rig.world.uplink.published[0].0;
     assert_eq!(endpoint_of(token), Some(3));
-    assert_eq!(endpoint_of(Token { slot: 5, ..token }), None);
-    let other = Token { slot: token.slot ^ (1 << 24), ..token };
+    assert_eq!(endpoint_of(DeliveryId { slot: 5, ..token }), None);
+    let other = DeliveryId { slot: token.slot ^ (1 << 24), ..token };
     assert!(rig.act(|endpoint, ctx| endpoint.receipt(other, true, ctx)).1.is_empty());
-    let later = Token { generation: 1, ..token };
+    let later = DeliveryId { generation: 1, ..token };
     assert!(rig.act(|endpoint, ctx| endpoint.receipt(later, true, ctx)).1.is_empty());
     assert_eq!(only(&rig.receipt(0, true)).code(), Code::CREATED);
 }

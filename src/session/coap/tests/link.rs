@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::super::PeerKey;
 use super::super::fake::{KEY, Rig, peer};
-use crate::codec::coap::{Block, Code, Draft, Kind, Message, MessageToken, decode, empty, option};
+use crate::codec::coap::{Block, Code, Kind, Message, MessageBuilder, MessageToken, decode, empty, option};
 use crate::protocol::cipher;
 
 const SECOND: u64 = 1_000_000;
@@ -114,7 +114,7 @@ impl Client {
         self.next_id = self.next_id.wrapping_add(1);
         let id = self.next_id;
         let token = MessageToken::new(&id.to_be_bytes()).expect("short");
-        let mut draft = Draft::new(Kind::Confirmable, Code::POST, id, token)
+        let mut draft = MessageBuilder::new(Kind::Confirmable, Code::POST, id, token)
             .path("/product1/device1/properties/report")
             .option(option::DEVICE_ID, b"device1");
         let start = self.block as usize * BLOCK_BYTES;

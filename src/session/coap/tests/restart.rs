@@ -3,16 +3,16 @@
 use std::collections::HashSet;
 
 use super::super::fake::{KEY, Rig, message_token, only, report, secrets};
-use crate::codec::coap::{Block, Code, Draft, Kind, Message, empty, option};
+use crate::codec::coap::{Block, Code, Kind, Message, MessageBuilder, empty, option};
 use crate::protocol::cipher;
-use crate::protocol::uplink::{Record, Token};
+use crate::protocol::uplink::{DeliveryId, Record};
 
 const BLOCK_BYTES: usize = 16;
 
 /// A CON whose token is that of every other one of these tests.
 fn encrypted(id: u16, json: &str) -> Vec<u8> {
     let body = cipher::encrypt(cipher::key(KEY).expect("16 bytes"), json.as_bytes());
-    Draft::new(Kind::Confirmable, Code::POST, id, message_token(7))
+    MessageBuilder::new(Kind::Confirmable, Code::POST, id, message_token(7))
         .path("/product1/device1/properties/report")
         .option(option::DEVICE_ID, b"device1")
         .payload(&body)
@@ -29,7 +29,7 @@ fn block(id: u16, number: usize, body: &[u8]) -> Vec<u8> {
     let end = body.len().min((number + 1) * BLOCK_BYTES);
     let place = Block { number: number as u32, more: end < body.len(), size_exponent: 0 };
     let token = secrets().issue("device1", KEY, u64::MAX);
-    Draft::new(Kind::Confirmable, Code::POST, id, message_token(7))
+    MessageBuilder::new(Kind::Confirmable, Code::POST, id, message_token(7))
         .path("/product1/device1/direct")
         .option(option::DEVICE_ID, b"device1")
         .option(option::TOKEN, &token)
@@ -56,7 +56,7 @@ fn send(rig: &mut Rig, body: &[u8], blocks: std::ops::Range<usize>) -> Vec<Code>
 
 /// The payloads that were written, but for so many.
 fn written(rig: &Rig, skip: usize) -> Vec<String> {
-    let payload = |(_, record): &(Token, Record)| {
+    let payload = |(_, record): &(DeliveryId, Record)| {
         let envelope: serde_json::Value = serde_json::from_slice(&record.payload).expect("an envelope is JSON");
         envelope["data"]["payload"].as_str().expect("direct").to_owned()
     };

@@ -160,7 +160,7 @@ label! {
         /// More came at once than may wait: it was dropped without an answer.
         Lost = "lost",
         /// Nobody waits for an outcome; it was carried out or not.
-        Unasked = "unasked",
+        NoCaller = "unasked",
     }
 }
 

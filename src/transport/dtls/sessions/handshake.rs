@@ -38,7 +38,7 @@ impl Sessions {
         let engine = Engine::accept(&self.tls.server, &self.tls.wire, hello.record);
         let Some(engine) = engine else {
             self.tls.wire.drain(|_| {});
-            self.gate.leave_unproven();
+            self.connection_limit.leave_unproven();
             self.output.outcomes.push((from, Handshake::Failed));
             return;
         };

@@ -9,19 +9,19 @@ use std::sync::Arc;
 
 use slab::Slab;
 
+use super::buffer::DatagramBuffer;
 use super::cookie::{CookieSecret, Cookies};
 use super::engine::{Engine, Plain};
 use super::flight::Flight;
 use super::hello::{Hello, RANDOM_BYTES, is_unencrypted};
 use super::server::Server;
-use super::wire::Wire;
 use crate::memory;
 use crate::protocol::limit::Now;
 use crate::protocol::network::Network;
 use crate::protocol::shares::Rate;
 use crate::session::coap::{Outbox, PeerKey};
 use crate::transport::bucket::Bucket;
-use crate::transport::gate::Gate;
+use crate::transport::connection_limit::ConnectionLimit;
 use crate::transport::traits::Handshake;
 
 /// Bits of a session's number that are its index; above them stands a count, so no number comes twice.
@@ -96,7 +96,7 @@ struct AddressEntry {
 struct Tls {
     server: Server,
     cookies: Cookies,
-    wire: Wire,
+    wire: DatagramBuffer,
     plain: Box<[u8]>,
 }
 
@@ -170,7 +170,7 @@ struct GivenBack {
 #[derive(Debug)]
 pub struct Sessions {
     tls: Tls,
-    gate: Arc<Gate>,
+    connection_limit: Arc<ConnectionLimit>,
     bounds: Bounds,
     rate: HandshakeRate,
     table: Table,
@@ -181,11 +181,17 @@ pub struct Sessions {
 
 impl Sessions {
     /// None yet.
-    pub fn new(server: Server, secret: CookieSecret, gate: Arc<Gate>, bounds: Bounds, now: Now) -> Self {
+    pub fn new(
+        server: Server,
+        secret: CookieSecret,
+        connection_limit: Arc<ConnectionLimit>,
+        bounds: Bounds,
+        now: Now,
+    ) -> Self {
         let plain = vec![0; PLAIN_BYTES_MAX].into();
         Self {
-            tls: Tls { server, cookies: Cookies::new(secret), wire: Wire::default(), plain },
-            gate,
+            tls: Tls { server, cookies: Cookies::new(secret), wire: DatagramBuffer::default(), plain },
+            connection_limit,
             bounds,
             rate: HandshakeRate {
                 bucket: Bucket::new(bounds.handshakes_per_second, now.us),
@@ -375,9 +381,9 @@ impl Sessions {
         let session = self.table.sessions.remove(index_of(id));
         self.given_back.sessions += 1;
         if session.is_proven {
-            self.gate.leave();
+            self.connection_limit.leave();
         } else {
-            self.gate.leave_unproven();
+            self.connection_limit.leave_unproven();
             self.count_out(session.address);
         }
         match (&session.opening, session.is_proven) {
@@ -412,7 +418,7 @@ impl Sessions {
 impl Drop for Sessions {
     fn drop(&mut self) {
         for (_, session) in &self.table.sessions {
-            if session.is_proven { self.gate.leave() } else { self.gate.leave_unproven() }
+            if session.is_proven { self.connection_limit.leave() } else { self.connection_limit.leave_unproven() }
         }
     }
 }

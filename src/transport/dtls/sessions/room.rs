@@ -50,14 +50,14 @@ impl Sessions {
                 return false;
             }
         }
-        if self.gate.enter_unproven() {
+        if self.connection_limit.enter_unproven() {
             return true;
         }
         // A device that moved to another address left a session behind; it is the one that is silent longest.
         if !self.end_oldest_unproven() && !self.end_longest_silent(now) {
             return false;
         }
-        self.gate.enter_unproven()
+        self.connection_limit.enter_unproven()
     }
 
     /// A device has authenticated over a session, which is a connection from now on.
@@ -65,8 +65,8 @@ impl Sessions {
         let PeerKey::Session(id) = peer else { return };
         let Some(session) = self.find(id).filter(|session| !session.is_proven) else { return };
         let address = session.address;
-        if !self.gate.prove() {
-            let has_room = self.end_longest_silent(now) && self.gate.prove();
+        if !self.connection_limit.prove() {
+            let has_room = self.end_longest_silent(now) && self.connection_limit.prove();
             if !has_room {
                 self.output.outcomes.push((address, Handshake::Refused));
                 return self.close_one(id);
@@ -88,7 +88,7 @@ impl Sessions {
                 Some(_) => break,
             }
         }
-        while self.gate.excess() > 0 && self.end_oldest_unproven() {}
+        while self.connection_limit.excess() > 0 && self.end_oldest_unproven() {}
     }
 
     /// Ends the oldest session or handshake over which nobody has authenticated; false when there is none.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::WorkerCore;
 use crate::protocol::limit::Now;
 use crate::protocol::network::Source;
-use crate::protocol::uplink::{Availability, Refusal, Token};
+use crate::protocol::uplink::{Availability, DeliveryId, Refusal};
 use crate::session::coap::{Context, Endpoint, Found, Identity, Parked};
 use crate::transport::socket::ByteStream;
 use crate::transport::traits::Lookup;
@@ -68,13 +68,13 @@ impl<S: ByteStream> WorkerCore<S> {
     }
 
     /// Applies a receipt for the endpoint of that number.
-    pub(super) fn port_receipt(&mut self, now: Now, number: u8, token: Token, stored: bool) {
+    pub(super) fn port_receipt(&mut self, now: Now, number: u8, token: DeliveryId, stored: bool) {
         let queue = self.queue.reported();
         self.with_port(now, queue, number.into(), |endpoint, ctx| endpoint.receipt(token, stored, ctx));
     }
 
     /// Replaces a record of the endpoint of that number, which the queue will never store.
-    pub(super) fn port_refused(&mut self, now: Now, number: u8, token: Token, refusal: &Refusal) {
+    pub(super) fn port_refused(&mut self, now: Now, number: u8, token: DeliveryId, refusal: &Refusal) {
         let queue = self.queue.reported();
         self.with_port(now, queue, number.into(), |endpoint, ctx| endpoint.refused(token, refusal, ctx));
     }

@@ -4,7 +4,7 @@ use super::WorkerCore;
 use crate::protocol::command::{Command, CommandError};
 use crate::protocol::downlink::{Code, DownlinkEvent, Recipient, Ticket};
 use crate::protocol::limit::Now;
-use crate::protocol::uplink::Token;
+use crate::protocol::uplink::DeliveryId;
 use crate::transport::socket::ByteStream;
 use crate::transport::turn::TURN_BYTES;
 
@@ -18,7 +18,7 @@ impl<S: ByteStream> WorkerCore<S> {
             let Some(event) = events.next() else { break };
             match event {
                 DownlinkEvent::Attached(session) => self.starting.note_attached(session),
-                DownlinkEvent::Fenced(number) => self.suspension.note_barrier(number),
+                DownlinkEvent::BarrierReached(number) => self.suspension.note_barrier(number),
                 DownlinkEvent::Command { to, ticket, command } => {
                     taken_bytes += command.as_ref().map_or(0, Command::packet_bytes_max);
                     self.command(now, &to, ticket, command);
@@ -64,7 +64,7 @@ impl<S: ByteStream> WorkerCore<S> {
     pub(super) fn command_of(
         &mut self,
         now: Now,
-        session: Token,
+        session: DeliveryId,
         ticket: Option<Ticket>,
         command: Result<Command, CommandError>,
     ) {
@@ -111,7 +111,7 @@ impl<S: ByteStream> WorkerCore<S> {
     }
 
     /// Why a command is not written to a device that is connected, as far as memory goes.
-    fn refusal(&self, session: Token, command: &Command) -> Option<(Code, &'static str)> {
+    fn refusal(&self, session: DeliveryId, command: &Command) -> Option<(Code, &'static str)> {
         if command.closes() {
             return None;
         }
@@ -130,7 +130,7 @@ impl<S: ByteStream> WorkerCore<S> {
     }
 
     /// Remembers when a session's commands are looked at.
-    fn note_deadline(&mut self, deadline_us: u64, session: Token) {
+    fn note_deadline(&mut self, deadline_us: u64, session: DeliveryId) {
         if self.deadlines.note(deadline_us, session, self.environment.load.commands) {
             let connections = self.connections.slots.iter();
             self.deadlines.replace(connections.flat_map(|connection| {
@@ -153,7 +153,7 @@ impl<S: ByteStream> WorkerCore<S> {
 
     /// Notices that the process was suspended; commands are held back then.
     pub(super) fn look_for_suspension(&mut self, now: Now) {
-        if self.replica.notices.is_none() {
+        if self.replica.cluster_events.is_none() {
             return;
         }
         let Some(barrier) = self.suspension.look(now.us) else { return };
@@ -162,7 +162,7 @@ impl<S: ByteStream> WorkerCore<S> {
             "the process stood still: no command is delivered until what was missed is known"
         );
         self.replica.ask_for_claims();
-        if !self.environment.downlink.fence(barrier) {
+        if !self.environment.downlink.send_barrier(barrier) {
             self.suspension.guard.note_barrier(barrier);
         }
     }

@@ -15,7 +15,7 @@
 //! 6. [`WorkerCore::lost`]: the connection is broken. [`WorkerCore::ending`] says when a session has ended; its
 //!    connection is flushed and closed then, and [`WorkerCore::closed`] told. The slot is given up once the last records
 //!    are stored.
-//! 7. [`Mail::Drain`], then [`WorkerCore::drain_step`] until it is over.
+//! 7. [`WorkerMessage::Drain`], then [`WorkerCore::drain_step`] until it is over.
 
 mod coap;
 mod commands;
@@ -38,9 +38,9 @@ use super::replica::ReplicaHandle;
 use super::starting::Starting;
 use super::suspension::Suspension;
 use crate::protocol::limit::Now;
-use crate::protocol::uplink::{Availability, Token};
-use crate::replica::Mail;
-use crate::replica::claim::Word;
+use crate::protocol::uplink::{Availability, DeliveryId};
+use crate::replica::WorkerMessage;
+use crate::replica::claim::ClaimKind;
 use crate::session::mqtt::{Context, Ending};
 use crate::session::slots::Slots;
 use crate::transport::environment::Environment;
@@ -86,7 +86,7 @@ struct Connections<S> {
     /// Bytes for the device of the call under way.
     send: Vec<u8>,
     /// Connections of the receipts under way.
-    touched: Vec<Token>,
+    touched: Vec<DeliveryId>,
     /// Tick within its round.
     turn: usize,
     ticked_us: Option<u64>,
@@ -159,36 +159,36 @@ impl<S: ByteStream> WorkerCore<S> {
     }
 
     /// The state of a connection; `None` once its slot was given up.
-    pub fn connection(&mut self, session: Token) -> Option<&mut State<S>> {
+    pub fn connection(&mut self, session: DeliveryId) -> Option<&mut State<S>> {
         self.connections.slots.find_mut(session).map(|connection| &mut connection.state)
     }
 
     /// Sessions that have a slot, those that have ended and wait for the queue among them.
-    pub fn sessions(&self) -> impl Iterator<Item = Token> {
+    pub fn sessions(&self) -> impl Iterator<Item = DeliveryId> {
         self.connections.slots.iter().map(|connection| connection.token)
     }
 
-    /// Takes a letter from the rest of the replica. After [`Mail::Drain`], [`WorkerCore::drain_step`] must follow.
-    pub fn mail(&mut self, now: Now, mail: Mail) {
+    /// Takes a message from the rest of the replica. After [`WorkerMessage::Drain`], [`WorkerCore::drain_step`] must follow.
+    pub fn mail(&mut self, now: Now, mail: WorkerMessage) {
         match mail {
-            Mail::End(session, ending) => self.end(now, session, ending),
-            Mail::Announce(session) => {
+            WorkerMessage::End(session, ending) => self.end(now, session, ending),
+            WorkerMessage::Announce(session) => {
                 if let Some(connection) = self.connections.slots.find(session) {
                     let peer = connection.peer.clone();
                     self.act_alone(now, session, |state, ctx| state.session.announce(&peer, ctx));
                 }
             }
-            Mail::Replaces(session) => {
+            WorkerMessage::Replaces(session) => {
                 if let Some(state) = self.connection(session) {
                     state.session.replaces_another();
                 }
             }
-            Mail::Reassert(session) if self.connections.slots.find(session).is_some() => {
+            WorkerMessage::Reassert(session) if self.connections.slots.find(session).is_some() => {
                 self.environment.downlink.reassert(session);
             }
-            Mail::Reassert(_) => {}
-            Mail::CaughtUp { settled_us } => self.suspension.guard.note_claims(settled_us),
-            Mail::Drain { per_second } => self.start_drain(now, per_second),
+            WorkerMessage::Reassert(_) => {}
+            WorkerMessage::BarrierReached { settled_us } => self.suspension.guard.note_claims(settled_us),
+            WorkerMessage::Drain { per_second } => self.start_drain(now, per_second),
         }
     }
 
@@ -199,7 +199,7 @@ impl<S: ByteStream> WorkerCore<S> {
         let gap_us = ticked_us.replace(now.us).map_or(0, |ticked_us| now.us.saturating_sub(ticked_us));
         if gap_us > STALL_US {
             let unread_us = gap_us - STALL_US;
-            slots.iter_mut().for_each(|connection| connection.state.session.excuse(unread_us, now));
+            slots.iter_mut().for_each(|connection| connection.state.session.extend_keep_alive(unread_us, now));
         }
         *turn = (*turn + 1) % TICKS_PER_ROUND;
         let (turn, places) = (*turn, slots.places());
@@ -261,11 +261,11 @@ impl<S: ByteStream> WorkerCore<S> {
         self.ports.iter_mut().for_each(|port| port.endpoint.drain());
         let connections = self.connections.slots.iter();
         let open = connections.filter(|connection| connection.state.session.ending().is_none());
-        let sessions: VecDeque<Token> = open.map(|connection| connection.token).collect();
+        let sessions: VecDeque<DeliveryId> = open.map(|connection| connection.token).collect();
         self.drain.running = Some(Drain::new(sessions, per_second, self.drain.timeout_us, now.us));
     }
 
-    /// Goes on with the drain that [`Mail::Drain`] began. A worker that does not drain has ended. Datagrams are left to be
+    /// Goes on with the drain that [`WorkerMessage::Drain`] began. A worker that does not drain has ended. Datagrams are left to be
     /// sent.
     pub fn drain_step(&mut self, now: Now) -> DrainProgress {
         loop {
@@ -286,7 +286,7 @@ impl<S: ByteStream> WorkerCore<S> {
                 }
                 Step::Barrier => {
                     let number = self.suspension.barriers.send();
-                    let is_sent = self.environment.downlink.fence(number);
+                    let is_sent = self.environment.downlink.send_barrier(number);
                     if let Some(drain) = &mut self.drain.running {
                         drain.note_barrier(is_sent.then_some(number));
                     }
@@ -306,7 +306,7 @@ impl<S: ByteStream> WorkerCore<S> {
     fn act_alone<R>(
         &mut self,
         now: Now,
-        session: Token,
+        session: DeliveryId,
         act: impl FnOnce(&mut State<S>, &mut Context<'_>) -> R,
     ) -> Option<R> {
         self.environment.set_now(now);
@@ -320,7 +320,7 @@ impl<S: ByteStream> WorkerCore<S> {
     fn act<R>(
         &mut self,
         now: Now,
-        session: Token,
+        session: DeliveryId,
         act: impl FnOnce(&mut State<S>, &mut Context<'_>) -> R,
     ) -> Option<R> {
         let Self { environment, replica, connections, deadlines, .. } = self;
@@ -333,7 +333,7 @@ impl<S: ByteStream> WorkerCore<S> {
     }
 
     /// Tells the load what a connection holds beyond its free share.
-    pub fn charge(&mut self, session: Token, progress: Progress) {
+    pub fn charge(&mut self, session: DeliveryId, progress: Progress) {
         let Environment { load, latest, .. } = &mut self.environment;
         if let Some(connection) = self.connections.slots.find_mut(session) {
             connection.state.charge(load, *latest, progress);
@@ -370,7 +370,7 @@ impl<S: ByteStream> Connection<S> {
                 environment.without_session(now, |ctx| unsent.into_iter().for_each(|command| ctx.lose(command)));
             }
             if let Some(session) = replica.directory.remove(device, replica.index, *token, now.us) {
-                replica.say(Word::Ended, device, &session);
+                replica.say(ClaimKind::Ended, device, &session);
             }
             environment.downlink.detach(*token);
             state.wake();

@@ -2,7 +2,7 @@
 
 use super::WorkerCore;
 use crate::protocol::limit::Now;
-use crate::protocol::uplink::{Handover, Receipt, Refusal, Report, Token};
+use crate::protocol::uplink::{DeliveryId, Handover, Receipt, Refusal, Report};
 use crate::session::coap::endpoint_of;
 use crate::transport::socket::ByteStream;
 
@@ -40,7 +40,7 @@ impl<S: ByteStream> WorkerCore<S> {
         if begins_epoch {
             self.resend(now);
         }
-        if report.wants_proof {
+        if report.wants_heartbeat {
             self.write_heartbeat(now);
         }
         self.resume();
@@ -48,7 +48,7 @@ impl<S: ByteStream> WorkerCore<S> {
     }
 
     /// Replaces a record that the queue will never store.
-    fn refused(&mut self, now: Now, token: Token, refusal: &Refusal) {
+    fn refused(&mut self, now: Now, token: DeliveryId, refusal: &Refusal) {
         match endpoint_of(token) {
             Some(number) => self.port_refused(now, number, token, refusal),
             None => {
@@ -61,7 +61,7 @@ impl<S: ByteStream> WorkerCore<S> {
     fn resend(&mut self, now: Now) {
         // By sessions: the presence of an earlier one must not be sent again behind that of a later one.
         let connections = self.connections.slots.iter();
-        let mut sessions: Vec<(String, Token)> =
+        let mut sessions: Vec<(String, DeliveryId)> =
             connections.map(|connection| (connection.state.session.id().to_owned(), connection.token)).collect();
         sessions.sort_by(|(id, _), (other, _)| id.cmp(other));
         for (_, session) in sessions {
@@ -74,7 +74,7 @@ impl<S: ByteStream> WorkerCore<S> {
     /// stores any. A record that the queue does not take is tried again a tick later.
     pub(super) fn write_heartbeat(&mut self, now: Now) {
         let record = self.environment.encoder.replica(self.replica.directory.len() as u64);
-        if self.environment.uplink.publish(Token::NOBODY, &record) == Handover::Taken {
+        if self.environment.uplink.publish(DeliveryId::NOBODY, &record) == Handover::Taken {
             self.heartbeat.note_written(now.us);
         }
     }

@@ -5,13 +5,13 @@ use std::task::{Poll, Waker};
 use super::WorkerCore;
 use crate::protocol::auth::Refusal;
 use crate::protocol::limit::Now;
-use crate::protocol::uplink::Token;
-use crate::replica::claim::Word;
+use crate::protocol::uplink::DeliveryId;
+use crate::replica::claim::ClaimKind;
 use crate::replica::{Entered, Entry};
 use crate::session::mqtt::{Ending, Opening, Session};
 use crate::transport::environment::Environment;
 use crate::transport::socket::ByteStream;
-use crate::transport::traits::{Identity, Refused, Way};
+use crate::transport::traits::{Identity, Refused, TransportKind};
 use crate::transport::worker::connection::{Connection, Progress, Readiness, State, will_charge};
 use crate::transport::worker::input::{self, Fed};
 use crate::transport::worker::starting::{Connect, StartingSession};
@@ -31,7 +31,7 @@ impl<S: ByteStream> WorkerCore<S> {
     ///
     /// # Errors
     /// Why there is no session.
-    pub fn claim(&mut self, now: Now, connect: Connect) -> Result<Token, Refused> {
+    pub fn claim(&mut self, now: Now, connect: Connect) -> Result<DeliveryId, Refused> {
         let will_bytes = connect.will.as_ref().map_or(0, |will| will.topic.len() + will.payload.len());
         let will_room = match will_charge(will_bytes) {
             0 => None,
@@ -56,7 +56,7 @@ impl<S: ByteStream> WorkerCore<S> {
     }
 
     /// Puts the session into the directory, and ends the one that it replaces.
-    fn enter(&mut self, now: Now, session: Token, connect: &Connect, id: &str) -> Result<(), Refused> {
+    fn enter(&mut self, now: Now, session: DeliveryId, connect: &Connect, id: &str) -> Result<(), Refused> {
         let Connect { device, identity, peer, .. } = connect;
         let index = self.replica.index;
         let entry = Entry {
@@ -75,7 +75,7 @@ impl<S: ByteStream> WorkerCore<S> {
             Entered::ReconnectsTooOften => return Err(Refused::ReconnectLimit),
             Entered::TakenOverTooOften { is_first } => {
                 if is_first {
-                    self.replica.say(Word::Refused, device, id);
+                    self.replica.say(ClaimKind::Refused, device, id);
                 }
                 return Err(Refused::TakeoverLimit);
             }
@@ -95,21 +95,21 @@ impl<S: ByteStream> WorkerCore<S> {
             self.replica.directory.remove(device, index, session, now.us);
             return Err(Refused::Identity(Refusal::Wrong));
         }
-        self.replica.say(Word::Begun, device, id);
+        self.replica.say(ClaimKind::Begun, device, id);
         if older.is_some() {
-            self.replica.say(Word::Yielded, device, id);
+            self.replica.say(ClaimKind::Yielded, device, id);
         }
         Ok(())
     }
 
     /// Whether the session's interest in commands is in place; if not, the waker is told when it is.
-    pub fn poll_attached(&mut self, session: Token, waker: &Waker) -> Poll<()> {
+    pub fn poll_attached(&mut self, session: DeliveryId, waker: &Waker) -> Poll<()> {
         self.starting.poll_attached(session, waker)
     }
 
     /// Begins a session that was claimed: its connection came by `kind` and writes to `socket`; `input` is what followed
     /// the CONNECT. False: a newer CONNECT of the device came in between, and the connection is to be closed.
-    pub fn begin(&mut self, now: Now, session: Token, kind: Way, socket: S, input: Vec<u8>) -> bool {
+    pub fn begin(&mut self, now: Now, session: DeliveryId, kind: TransportKind, socket: S, input: Vec<u8>) -> bool {
         let Some(starting) = self.starting.take(session) else { return false };
         self.environment.set_now(now);
         let StartingSession { connect, id, will_room, ending, commands, .. } = starting;
@@ -152,7 +152,7 @@ impl<S: ByteStream> WorkerCore<S> {
             self.environment.uplink.flush();
             if let Some(ending) = ending {
                 self.end(now, session, ending);
-            } else if self.replica.gate.is_draining() {
+            } else if self.replica.connection_limit.is_draining() {
                 // The drain may have gone by the sessions that had not begun.
                 self.act_alone(now, session, |state, ctx| state.session.drain(ctx));
             }
@@ -161,7 +161,7 @@ impl<S: ByteStream> WorkerCore<S> {
     }
 
     /// Ends a session, if it is still there; one that is about to begin ends as soon as it has.
-    pub fn end(&mut self, now: Now, session: Token, ending: Ending) {
+    pub fn end(&mut self, now: Now, session: DeliveryId, ending: Ending) {
         let ended = self.act_alone(now, session, |state, ctx| state.session.end(ending, ctx));
         if ended.is_none() {
             self.starting.end(session, ending);
@@ -169,12 +169,12 @@ impl<S: ByteStream> WorkerCore<S> {
     }
 
     /// Why a session has ended; `None`: it has not.
-    pub fn ending(&self, session: Token) -> Option<Ending> {
+    pub fn ending(&self, session: DeliveryId) -> Option<Ending> {
         self.connections.slots.find(session)?.state.session.ending()
     }
 
     /// Takes in bytes that were read before and had to wait. The clock is read if there are any.
-    pub fn take_waiting(&mut self, now: impl FnOnce() -> Now, session: Token) -> TakenIn {
+    pub fn take_waiting(&mut self, now: impl FnOnce() -> Now, session: DeliveryId) -> TakenIn {
         let Some(connection) = self.connections.slots.find_mut(session) else { return TakenIn::default() };
         if connection.state.input.bytes.is_empty() {
             return TakenIn::default();
@@ -193,7 +193,7 @@ impl<S: ByteStream> WorkerCore<S> {
     }
 
     /// Whether the connection may be read; if not, it is woken when it may. The clock is read if it was read until now.
-    pub fn may_read(&mut self, now: impl FnOnce() -> Now, session: Token) -> bool {
+    pub fn may_read(&mut self, now: impl FnOnce() -> Now, session: DeliveryId) -> bool {
         let Some(connection) = self.connections.slots.find_mut(session) else { return true };
         let readiness = connection.state.look_at_session(&self.environment.limits, &self.environment.load);
         if readiness == Readiness::JustPaused {
@@ -206,7 +206,7 @@ impl<S: ByteStream> WorkerCore<S> {
     }
 
     /// Number of bytes that the connection may read; `None`: it is woken when there is room.
-    pub fn reserve(&mut self, session: Token) -> Option<usize> {
+    pub fn reserve(&mut self, session: DeliveryId) -> Option<usize> {
         let Environment { limits, load, latest, .. } = &mut self.environment;
         let connection = self.connections.slots.find_mut(session)?;
         let room = connection.state.reserve(limits, load, *latest);
@@ -218,7 +218,7 @@ impl<S: ByteStream> WorkerCore<S> {
     }
 
     /// Takes in bytes that were read; what the session does not take waits. The clock is read if nothing waited before.
-    pub fn received(&mut self, now: impl FnOnce() -> Now, session: Token, bytes: &[u8]) -> TakenIn {
+    pub fn received(&mut self, now: impl FnOnce() -> Now, session: DeliveryId, bytes: &[u8]) -> TakenIn {
         let Some(connection) = self.connections.slots.find_mut(session) else { return TakenIn::default() };
         let input = &mut connection.state.input;
         input.has_news = true;
@@ -239,7 +239,7 @@ impl<S: ByteStream> WorkerCore<S> {
         TakenIn { bytes: fed.used, is_cut: fed.is_cut }
     }
 
-    fn feed(&mut self, now: Now, session: Token, bytes: &[u8]) -> Fed {
+    fn feed(&mut self, now: Now, session: DeliveryId, bytes: &[u8]) -> Fed {
         let fed = self.act_alone(now, session, |state, ctx| {
             if std::mem::take(&mut state.input.has_news) {
                 state.session.heard(ctx.now.us);
@@ -256,12 +256,12 @@ impl<S: ByteStream> WorkerCore<S> {
     }
 
     /// Ends the session of a connection that is broken, or whose device has closed it.
-    pub fn lost(&mut self, now: Now, session: Token) {
+    pub fn lost(&mut self, now: Now, session: DeliveryId) {
         self.act_alone(now, session, |state, ctx| state.session.end(Ending::ConnectionLost, ctx));
     }
 
     /// Notes that the connection of a session that has ended is closed. Its slot is given up once its records are stored.
-    pub fn closed(&mut self, now: Now, session: Token) {
+    pub fn closed(&mut self, now: Now, session: DeliveryId) {
         let Self { environment, replica, connections, deadlines, .. } = self;
         let Some(connection) = connections.slots.find_mut(session) else { return };
         connection.state.close();
@@ -272,7 +272,7 @@ impl<S: ByteStream> WorkerCore<S> {
     }
 
     /// Remembers a connection that is not read; it is woken when its session takes input again.
-    fn pause(&mut self, session: Token) {
+    fn pause(&mut self, session: DeliveryId) {
         let Some(connection) = self.connections.slots.find_mut(session) else { return };
         if connection.state.note_listed() {
             self.connections.paused.add(session, self.environment.latest.us);

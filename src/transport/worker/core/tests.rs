@@ -20,13 +20,13 @@ use crate::protocol::envelope::{Encoder, Mode};
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::limit::{Limits, Load, Now};
 use crate::protocol::network::{Network, Source};
-use crate::protocol::uplink::{Addressing, Availability, Handover, Receipt, Record, Report, Token, Uplink};
-use crate::replica::{Directory, Mail, Mailbox, Notice};
+use crate::protocol::uplink::{Addressing, Availability, DeliveryId, Handover, Receipt, Record, Report, Uplink};
+use crate::replica::{ClusterEvent, Directory, WorkerMessage, WorkerSender};
 use crate::session::coap::{self, PeerKey};
 use crate::session::mqtt::{Ending, Event};
 use crate::transport::{
-    ByteStream, Connect, Drained, Environment, Gate, Handshake, Identity, Lookup, Meter, Pauses, Peers, Refused,
-    Registry, ReplicaHandle, SocketBounds, Traffic, Way,
+    ByteStream, Connect, ConnectionLimit, Drained, Environment, Handshake, Identity, Lookup, Meter, Pauses, Peers,
+    Refused, Registry, ReplicaHandle, SocketBounds, Traffic, TransportKind,
 };
 
 const CONNACK: &[u8] = &[0x20, 2, 0, 0];
@@ -34,16 +34,16 @@ const CONNACK: &[u8] = &[0x20, 2, 0, 0];
 /// Everything that left the core.
 #[derive(Default)]
 struct Outside {
-    published: VecDeque<(Token, String)>,
+    published: VecDeque<(DeliveryId, String)>,
     outcomes: Vec<(u64, Option<Code>)>,
-    detached: Vec<Token>,
+    detached: Vec<DeliveryId>,
     barriers: Vec<u64>,
 }
 
 struct Handle(Rc<RefCell<Outside>>);
 
 impl Uplink for Handle {
-    fn publish(&mut self, token: Token, record: &Record) -> Handover {
+    fn publish(&mut self, token: DeliveryId, record: &Record) -> Handover {
         let outside = &mut *self.0.borrow_mut();
         let envelope: serde_json::Value = serde_json::from_slice(&record.payload).expect("an envelope is JSON");
         let name = envelope["type"].as_str().unwrap_or_default().trim_start_matches("org.jetlinks.").to_owned();
@@ -55,9 +55,9 @@ impl Uplink for Handle {
 }
 
 impl Downlink for Handle {
-    fn attach(&mut self, _: Token, _: &[(ProductId, DeviceId)]) {}
+    fn attach(&mut self, _: DeliveryId, _: &[(ProductId, DeviceId)]) {}
 
-    fn detach(&mut self, token: Token) {
+    fn detach(&mut self, token: DeliveryId) {
         self.0.borrow_mut().detached.push(token);
     }
 
@@ -65,7 +65,7 @@ impl Downlink for Handle {
         self.0.borrow_mut().outcomes.push((ticket.0, outcome.failure.map(|(code, _)| code)));
     }
 
-    fn fence(&mut self, number: u64) -> bool {
+    fn send_barrier(&mut self, number: u64) -> bool {
         self.0.borrow_mut().barriers.push(number);
         true
     }
@@ -93,9 +93,9 @@ impl Registry for FakeRegistry {
 struct FakeMeter;
 
 impl Meter for FakeMeter {
-    fn opened(&mut self, _: Way) {}
-    fn closed(&mut self, _: Way, _: bool) {}
-    fn connected(&mut self, _: Way, _: &str, _: &str) {}
+    fn opened(&mut self, _: TransportKind) {}
+    fn closed(&mut self, _: TransportKind, _: bool) {}
+    fn connected(&mut self, _: TransportKind, _: &str, _: &str) {}
     fn refused(&mut self, _: &str, _: &str, _: Refused) {}
     fn took_over(&mut self, _: &str) {}
     fn session(&mut self, _: &str, _: &str, _: Event<'_>) {}
@@ -105,7 +105,7 @@ impl Meter for FakeMeter {
     fn coap(&mut self, _: PeerKey, _: &str, _: coap::Event<'_>) {}
     fn handshake(&mut self, _: SocketAddr, _: Handshake) {}
     fn peers(&mut self, _: &Peers) {}
-    fn mqtt_traffic(&mut self, _: Way, _: &Traffic) {}
+    fn mqtt_traffic(&mut self, _: TransportKind, _: &Traffic) {}
     fn coap_traffic(&mut self, _: &Traffic, _: &Traffic) {}
     fn pauses(&mut self, _: Pauses) {}
 }
@@ -138,8 +138,8 @@ struct Rig {
     core: WorkerCore<Pipe>,
     outside: Rc<RefCell<Outside>>,
     now: Now,
-    notices: mpsc::UnboundedReceiver<Notice>,
-    letters: mpsc::UnboundedReceiver<Mail>,
+    cluster_events: mpsc::UnboundedReceiver<ClusterEvent>,
+    messages: mpsc::UnboundedReceiver<WorkerMessage>,
 }
 
 impl Rig {
@@ -167,22 +167,26 @@ impl Rig {
             latest: now,
             message_ids: MessageIds::new(1024, 0, 1),
         };
-        let (sender, notices) = mpsc::unbounded_channel();
-        let (mailbox, letters) = Mailbox::new();
+        let (sender, cluster_events) = mpsc::unbounded_channel();
+        let (worker_sender, messages) = WorkerSender::new();
         let replica = ReplicaHandle {
             index: 0,
             directory: Arc::new(Directory::default()),
-            gate: Arc::new(Gate::new(100, SocketBounds::new(100))),
-            mailboxes: [mailbox].into(),
-            notices: Some(sender),
+            connection_limit: Arc::new(ConnectionLimit::new(100, SocketBounds::new(100))),
+            worker_senders: [worker_sender].into(),
+            cluster_events: Some(sender),
         };
         let settings = CoreSettings { heartbeat_us: None, drain_timeout_us: 10_000_000, seed: 7 };
         let mut core = WorkerCore::new(&settings, environment, replica, Vec::new());
-        core.receipts(now, &mut Vec::new(), Report { availability: Availability::Ok, epoch: 1, wants_proof: false });
-        Self { core, outside, now, notices, letters }
+        core.receipts(
+            now,
+            &mut Vec::new(),
+            Report { availability: Availability::Ok, epoch: 1, wants_heartbeat: false },
+        );
+        Self { core, outside, now, cluster_events, messages }
     }
 
-    fn claim(&mut self, device: &str) -> Token {
+    fn claim(&mut self, device: &str) -> DeliveryId {
         let connect = Connect {
             device: DeviceId::new(device).expect("a valid id"),
             identity: Identity {
@@ -202,11 +206,11 @@ impl Rig {
     }
 
     /// A session whose `online` is stored.
-    fn session(&mut self, device: &str) -> (Token, Pipe) {
+    fn session(&mut self, device: &str) -> (DeliveryId, Pipe) {
         let (session, pipe) = (self.claim(device), Pipe::default());
         self.event(DownlinkEvent::Attached(session));
         assert!(self.core.poll_attached(session, Waker::noop()).is_ready());
-        assert!(self.core.begin(self.now, session, Way::Tcp, pipe.clone(), Vec::new()));
+        assert!(self.core.begin(self.now, session, TransportKind::Tcp, pipe.clone(), Vec::new()));
         assert_eq!(pipe.take(), CONNACK);
         self.store_all();
         (session, pipe)
@@ -224,7 +228,7 @@ impl Rig {
     }
 
     /// Reads from a device, as the shell does; the number of bytes that were taken in.
-    fn read(&mut self, session: Token, bytes: &[u8]) -> Option<usize> {
+    fn read(&mut self, session: DeliveryId, bytes: &[u8]) -> Option<usize> {
         let now = self.now;
         self.core.take_waiting(|| now, session);
         if !self.core.may_read(|| now, session) {
@@ -235,7 +239,7 @@ impl Rig {
     }
 
     fn report(&mut self, availability: Availability, epoch: u64, mut receipts: Vec<Receipt>) {
-        self.core.receipts(self.now, &mut receipts, Report { availability, epoch, wants_proof: false });
+        self.core.receipts(self.now, &mut receipts, Report { availability, epoch, wants_heartbeat: false });
     }
 
     /// Stores everything that was published; the types of it.
@@ -274,11 +278,11 @@ impl Rig {
                 }
             }
             let barriers = std::mem::take(&mut self.outside.borrow_mut().barriers);
-            barriers.into_iter().for_each(|number| self.event(DownlinkEvent::Fenced(number)));
+            barriers.into_iter().for_each(|number| self.event(DownlinkEvent::BarrierReached(number)));
             if answers {
                 self.store_all();
             }
-            let sessions: Vec<Token> = self.core.sessions().collect();
+            let sessions: Vec<DeliveryId> = self.core.sessions().collect();
             for session in sessions {
                 if self.core.ending(session).is_some() {
                     self.core.closed(self.now, session);
@@ -350,21 +354,21 @@ fn a_newer_connect_ends_the_session_of_the_device_and_one_that_was_about_to_begi
     let newer = rig.claim("device1");
     assert_eq!(rig.core.ending(older), Some(Ending::TakenOver));
     let newest = rig.claim("device1");
-    assert!(!rig.core.begin(rig.now, newer, Way::Tcp, Pipe::default(), Vec::new()));
-    assert!(rig.core.begin(rig.now, newest, Way::Tcp, Pipe::default(), Vec::new()));
+    assert!(!rig.core.begin(rig.now, newer, TransportKind::Tcp, Pipe::default(), Vec::new()));
+    assert!(rig.core.begin(rig.now, newest, TransportKind::Tcp, Pipe::default(), Vec::new()));
     assert_eq!(rig.outside.borrow().detached, [older, newer]);
     rig.core.closed(rig.now, older);
     assert_eq!(rig.core.sessions().collect::<Vec<_>>(), [newest]);
     assert_eq!(rig.store_all(), ["device.online"]);
-    assert!(rig.letters.try_recv().is_err(), "all of them are of this worker");
+    assert!(rig.messages.try_recv().is_err(), "all of them are of this worker");
 }
 
 #[test]
 fn a_session_that_is_told_to_end_before_it_began_ends_at_once_and_says_so() {
     let mut rig = Rig::new();
     let session = rig.claim("device1");
-    rig.core.mail(rig.now, Mail::End(session, Ending::Kicked));
-    assert!(rig.core.begin(rig.now, session, Way::Tcp, Pipe::default(), Vec::new()));
+    rig.core.mail(rig.now, WorkerMessage::End(session, Ending::Kicked));
+    assert!(rig.core.begin(rig.now, session, TransportKind::Tcp, Pipe::default(), Vec::new()));
     assert_eq!(rig.core.ending(session), Some(Ending::Kicked));
     assert_eq!(rig.outside.borrow().detached, [session]);
 }
@@ -375,10 +379,10 @@ fn a_command_that_comes_before_its_session_is_written_behind_connack() {
     let (session, pipe) = (rig.claim("device1"), Pipe::default());
     rig.command(Recipient::Session(session), 1);
     assert_eq!((pipe.take(), rig.outcomes()), (vec![], vec![]));
-    assert!(rig.core.begin(rig.now, session, Way::Tcp, pipe.clone(), Vec::new()));
+    assert!(rig.core.begin(rig.now, session, TransportKind::Tcp, pipe.clone(), Vec::new()));
     let sent = pipe.take();
     assert!(sent.starts_with(CONNACK) && sent[CONNACK.len()] == 0x30, "{sent:?}");
-    rig.command(Recipient::Session(Token { generation: 9, ..session }), 2);
+    rig.command(Recipient::Session(DeliveryId { generation: 9, ..session }), 2);
     rig.command(Recipient::Device(DeviceId::new("device2").expect("a valid id")), 3);
     rig.command(Recipient::Ended, 4);
     let refused = [Code::ConnectionLost, Code::ClientOffline, Code::ConnectionLost].map(Some);
@@ -408,17 +412,17 @@ fn after_a_suspension_no_command_is_delivered_until_claims_and_commands_have_cau
     let mut rig = Rig::new();
     let (session, pipe) = rig.session("device1");
     rig.pass(100);
-    while rig.notices.try_recv().is_ok() {}
+    while rig.cluster_events.try_recv().is_ok() {}
     rig.leap(3_000);
-    assert_eq!(rig.notices.try_recv(), Ok(Notice::CatchUp { worker: 0 }));
+    assert_eq!(rig.cluster_events.try_recv(), Ok(ClusterEvent::AwaitBarrier { worker: 0 }));
     rig.command(Recipient::Session(session), 1);
     assert_eq!((rig.outcomes(), pipe.take()), (vec![(1, Some(Code::TimeOut))], vec![]));
-    rig.core.mail(rig.now, Mail::CaughtUp { settled_us: 0 });
+    rig.core.mail(rig.now, WorkerMessage::BarrierReached { settled_us: 0 });
     rig.pass(100);
     rig.command(Recipient::Session(session), 2);
     assert_eq!(rig.outcomes(), [(2, Some(Code::TimeOut))], "the barrier is not back");
     let barriers = rig.outside.borrow().barriers.clone();
-    barriers.into_iter().for_each(|number| rig.event(DownlinkEvent::Fenced(number)));
+    barriers.into_iter().for_each(|number| rig.event(DownlinkEvent::BarrierReached(number)));
     rig.pass(100);
     rig.command(Recipient::Session(session), 3);
     assert_eq!(rig.outcomes(), []);
@@ -443,7 +447,7 @@ fn a_drain_ends_when_the_last_offline_is_stored() {
     let (first, _pipe) = rig.session("device1");
     let (second, _pipe) = rig.session("device2");
     rig.core.lost(rig.now, first);
-    rig.core.mail(rig.now, Mail::Drain { per_second: 1_000 });
+    rig.core.mail(rig.now, WorkerMessage::Drain { per_second: 1_000 });
     assert_eq!(rig.drain(true), Drained { unacknowledged: 0 });
     assert_eq!((rig.core.ending(second), rig.core.sessions().count()), (None, 0));
     assert_eq!(rig.core.environment().load.held_records, 0);
@@ -454,7 +458,7 @@ fn a_drain_that_the_queue_does_not_answer_tells_how_many_records_are_left() {
     let mut rig = Rig::new();
     let (session, _pipe) = rig.session("device1");
     rig.core.lost(rig.now, session);
-    rig.core.mail(rig.now, Mail::Drain { per_second: 1_000 });
+    rig.core.mail(rig.now, WorkerMessage::Drain { per_second: 1_000 });
     let begun_us = rig.now.us;
     assert_eq!(rig.drain(false), Drained { unacknowledged: 1 });
     assert_eq!(rig.now.us - begun_us, 8_020_000, "the rest of its time is for commands, and none is under way");

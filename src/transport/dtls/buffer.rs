@@ -7,7 +7,7 @@ use std::rc::Rc;
 /// One datagram in, any number out. Shared by all sessions of a port, one of which is driven at a time: an idle session
 /// holds no buffer here. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Wire(Rc<RefCell<Queues>>);
+pub struct DatagramBuffer(Rc<RefCell<Queues>>);
 
 #[derive(Debug, Default)]
 struct Queues {
@@ -17,7 +17,7 @@ struct Queues {
     ends: Vec<usize>,
 }
 
-impl Wire {
+impl DatagramBuffer {
     /// Puts a datagram in; one that nobody has read is dropped.
     pub fn fill(&self, datagram: &[u8]) {
         let queues = &mut *self.0.borrow_mut();
@@ -39,7 +39,7 @@ impl Wire {
     }
 }
 
-impl Read for Wire {
+impl Read for DatagramBuffer {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let queues = &mut *self.0.borrow_mut();
         if !std::mem::take(&mut queues.is_filled) {
@@ -52,7 +52,7 @@ impl Read for Wire {
     }
 }
 
-impl Write for Wire {
+impl Write for DatagramBuffer {
     fn write(&mut self, datagram: &[u8]) -> io::Result<usize> {
         let queues = &mut *self.0.borrow_mut();
         queues.output.extend_from_slice(datagram);

@@ -24,7 +24,7 @@ impl SocketBounds {
 
 /// Shared by all workers.
 #[derive(Debug)]
-pub struct Gate {
+pub struct ConnectionLimit {
     connections_max: usize,
     sockets_max: SocketBounds,
     connections: AtomicUsize,
@@ -45,7 +45,7 @@ pub enum Admission {
     Rejected,
 }
 
-impl Gate {
+impl ConnectionLimit {
     /// A gate for at most that many connections, of which those over TCP have so many sockets.
     pub fn new(connections_max: usize, sockets_max: SocketBounds) -> Self {
         Self {
@@ -58,7 +58,7 @@ impl Gate {
         }
     }
 
-    /// Counts a connection in; [`Gate::leave`] must follow, whatever the answer.
+    /// Counts a connection in; [`ConnectionLimit::leave`] must follow, whatever the answer.
     pub fn enter(&self) -> Admission {
         let before = self.connections.fetch_add(1, Ordering::Relaxed);
         if before < self.connections_max {
@@ -76,7 +76,7 @@ impl Gate {
     }
 
     /// Counts a peer in that has shown no credential; false, and it is not counted, when there is no room.
-    /// [`Gate::leave_unproven`] must follow, or [`Gate::prove`] that counts it.
+    /// [`ConnectionLimit::leave_unproven`] must follow, or [`ConnectionLimit::prove`] that counts it.
     pub fn enter_unproven(&self) -> bool {
         let before = self.unproven.fetch_add(1, Ordering::Relaxed);
         let has_room = before.saturating_add(self.connections.load(Ordering::Relaxed)) < self.connections_max;
@@ -124,29 +124,32 @@ impl Gate {
 /// The socket of a connection over TCP, from accepting it until it is closed; given back when dropped.
 #[derive(Debug)]
 pub struct SocketPermit {
-    gate: Arc<Gate>,
+    connection_limit: Arc<ConnectionLimit>,
     is_served: bool,
 }
 
 impl SocketPermit {
     /// Counts a socket in; `None`: there are too many, and it must be closed.
-    pub fn take(gate: &Arc<Gate>) -> Option<Self> {
-        let before = gate.sockets.fetch_add(1, Ordering::Relaxed);
-        let permit = Self { gate: gate.clone(), is_served: before < gate.sockets_max.served };
-        (before < gate.sockets_max.open).then_some(permit)
+    pub fn take(connection_limit: &Arc<ConnectionLimit>) -> Option<Self> {
+        let before = connection_limit.sockets.fetch_add(1, Ordering::Relaxed);
+        let permit = Self {
+            connection_limit: connection_limit.clone(),
+            is_served: before < connection_limit.sockets_max.served,
+        };
+        (before < connection_limit.sockets_max.open).then_some(permit)
     }
 }
 
 impl Drop for SocketPermit {
     fn drop(&mut self) {
-        self.gate.sockets.fetch_sub(1, Ordering::Relaxed);
+        self.connection_limit.sockets.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// A connection within the limit, given back when dropped, whatever became of the connection.
 #[derive(Debug)]
 pub struct ConnectionPermit {
-    gate: Arc<Gate>,
+    connection_limit: Arc<ConnectionLimit>,
     /// The decision about the connection.
     pub admission: Admission,
 }
@@ -154,17 +157,17 @@ pub struct ConnectionPermit {
 impl ConnectionPermit {
     /// Counts the connection of a socket in.
     pub fn take(permit: &SocketPermit) -> Self {
-        let admission = match permit.gate.enter() {
+        let admission = match permit.connection_limit.enter() {
             Admission::Admitted if !permit.is_served => Admission::Full,
             admission => admission,
         };
-        Self { gate: permit.gate.clone(), admission }
+        Self { connection_limit: permit.connection_limit.clone(), admission }
     }
 }
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        self.gate.leave();
+        self.connection_limit.leave();
     }
 }
 
@@ -174,34 +177,38 @@ mod tests {
 
     #[test]
     fn above_the_limit_a_connection_is_told_and_far_above_it_is_closed() {
-        let gate = Gate::new(1, SocketBounds::new(usize::MAX));
-        assert_eq!(gate.enter(), Admission::Admitted);
-        assert_eq!(gate.enter(), Admission::Full);
+        let connection_limit = ConnectionLimit::new(1, SocketBounds::new(usize::MAX));
+        assert_eq!(connection_limit.enter(), Admission::Admitted);
+        assert_eq!(connection_limit.enter(), Admission::Full);
         for _ in 2..=OVERFLOW {
-            gate.enter();
+            connection_limit.enter();
         }
-        assert_eq!(gate.enter(), Admission::Rejected);
+        assert_eq!(connection_limit.enter(), Admission::Rejected);
         for _ in 0..OVERFLOW + 2 {
-            gate.leave();
+            connection_limit.leave();
         }
-        assert_eq!(gate.enter(), Admission::Admitted);
+        assert_eq!(connection_limit.enter(), Admission::Admitted);
     }
 
     #[test]
     fn who_has_shown_no_credential_makes_room_for_every_connection_and_takes_none() {
-        let gate = Gate::new(2, SocketBounds::new(0));
-        assert!(gate.enter_unproven() && gate.enter_unproven() && !gate.enter_unproven());
-        assert_eq!((gate.enter(), gate.excess()), (Admission::Admitted, 1));
-        gate.leave_unproven();
-        assert!(!gate.enter_unproven() && gate.prove() && !gate.enter_unproven());
-        assert_eq!((gate.enter(), gate.excess()), (Admission::Full, 0));
-        gate.leave();
-        gate.leave();
-        assert!(gate.enter_unproven());
-        assert_eq!((gate.enter(), gate.excess()), (Admission::Admitted, 1));
-        assert!(!gate.prove());
-        gate.leave();
-        assert!(gate.prove());
+        let connection_limit = ConnectionLimit::new(2, SocketBounds::new(0));
+        assert!(
+            connection_limit.enter_unproven()
+                && connection_limit.enter_unproven()
+                && !connection_limit.enter_unproven()
+        );
+        assert_eq!((connection_limit.enter(), connection_limit.excess()), (Admission::Admitted, 1));
+        connection_limit.leave_unproven();
+        assert!(!connection_limit.enter_unproven() && connection_limit.prove() && !connection_limit.enter_unproven());
+        assert_eq!((connection_limit.enter(), connection_limit.excess()), (Admission::Full, 0));
+        connection_limit.leave();
+        connection_limit.leave();
+        assert!(connection_limit.enter_unproven());
+        assert_eq!((connection_limit.enter(), connection_limit.excess()), (Admission::Admitted, 1));
+        assert!(!connection_limit.prove());
+        connection_limit.leave();
+        assert!(connection_limit.prove());
     }
 
     #[test]
@@ -210,16 +217,16 @@ mod tests {
         assert_eq!(SocketBounds::new(1), SocketBounds { served: 0, open: 1 });
         assert_eq!(SocketBounds::new(20), SocketBounds { served: 18, open: 20 });
         assert_eq!(SocketBounds::new(1_000_000), SocketBounds { served: 999_000, open: 1_000_000 });
-        let gate = Arc::new(Gate::new(100, SocketBounds { served: 1, open: 2 }));
+        let connection_limit = Arc::new(ConnectionLimit::new(100, SocketBounds { served: 1, open: 2 }));
         let admission = |permit: &SocketPermit| ConnectionPermit::take(permit).admission;
-        let first = SocketPermit::take(&gate).expect("there is room");
-        let second = SocketPermit::take(&gate).expect("there is room");
+        let first = SocketPermit::take(&connection_limit).expect("there is room");
+        let second = SocketPermit::take(&connection_limit).expect("there is room");
         assert_eq!((admission(&first), admission(&second)), (Admission::Admitted, Admission::Full));
-        assert!(SocketPermit::take(&gate).is_none() && SocketPermit::take(&gate).is_none());
+        assert!(SocketPermit::take(&connection_limit).is_none() && SocketPermit::take(&connection_limit).is_none());
         drop(first);
-        let third = SocketPermit::take(&gate).expect("one is closed");
+        let third = SocketPermit::take(&connection_limit).expect("one is closed");
         assert_eq!(admission(&third), Admission::Full);
         drop((second, third));
-        assert_eq!(SocketPermit::take(&gate).map(|permit| admission(&permit)), Some(Admission::Admitted));
+        assert_eq!(SocketPermit::take(&connection_limit).map(|permit| admission(&permit)), Some(Admission::Admitted));
     }
 }

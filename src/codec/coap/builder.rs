@@ -10,17 +10,17 @@ const VALUE_BYTES_MAX: usize = 65_804;
 /// A message in the making.
 ///
 /// ```
-/// use jetlinks_bridge::codec::coap::{Code, Draft, Kind, MessageToken, option};
+/// use jetlinks_bridge::codec::coap::{Code, MessageBuilder, Kind, MessageToken, option};
 ///
-/// let busy = Draft::new(Kind::Acknowledgement, Code::SERVICE_UNAVAILABLE, 7, MessageToken::default());
+/// let busy = MessageBuilder::new(Kind::Acknowledgement, Code::SERVICE_UNAVAILABLE, 7, MessageToken::default());
 /// assert_eq!(busy.uint(option::MAX_AGE, 5).encode(), [0x60, 0xa3, 0, 7, 0xd1, 1, 5]);
 /// ```
 #[derive(Debug, Clone)]
-pub struct Draft {
+pub struct MessageBuilder {
     packet: Packet,
 }
 
-impl Draft {
+impl MessageBuilder {
     /// A message without options and payload.
     pub fn new(kind: Kind, code: Code, id: u16, token: MessageToken) -> Self {
         let mut packet = Packet::new();
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn numbers_take_as_few_bytes_as_they_need() {
         for (number, bytes) in [(0, 0), (1, 1), (255, 1), (256, 2), (70_000, 3), (u32::MAX, 4)] {
-            let draft = Draft::new(Kind::Confirmable, Code::POST, 1, MessageToken::default());
+            let draft = MessageBuilder::new(Kind::Confirmable, Code::POST, 1, MessageToken::default());
             let message = decode(&draft.uint(option::SIZE1, number).encode()).expect("well formed");
             assert_eq!(message.value(option::SIZE1).map(<[u8]>::len), Some(bytes));
             assert_eq!(message.uint(option::SIZE1), Some(number));
