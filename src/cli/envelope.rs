@@ -1,4 +1,4 @@
-//! Envelopes as tools print and judge them.
+//! Envelopes as tools print and filter them.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

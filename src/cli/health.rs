@@ -71,7 +71,7 @@ mod tests {
 
     use super::*;
 
-    /// What the command says to a server that answers `answer`, and what that server was asked.
+    /// Output of the command for a server that answers `answer`, and the request that the server got.
     fn health(answer: &'static str, ready: bool) -> (String, String, String) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();

@@ -1,7 +1,7 @@
 //! `verify`: a ledger against the queue.
 //!
 //! The messages acknowledged by the ledger and the stored records, one after the other as [`StoredRecord`], go into a
-//! [`Comparison`]; its [`Verdict`] is printed.
+//! [`Comparison`]; its [`Report`] is printed.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
@@ -19,7 +19,7 @@ use crate::queue::kafka::KafkaReader;
 use crate::queue::nats::NatsReader;
 use crate::queue::{ReadError, ReadFrom, Stored};
 use crate::simulate::ledger::Ledger;
-use crate::simulate::verify::{Comparison, Rule, StoredRecord, Verdict};
+use crate::simulate::verify::{Comparison, Report, Rule, StoredRecord};
 
 /// Bytes taken from a file of envelopes at a time.
 const READ_BYTES: usize = 1 << 18;
@@ -47,7 +47,7 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "IDS", value_parser = clap::value_parser!(u16).range(1..=16_384))]
     pub window: Option<u16>,
 
-    /// Judge order by the last copy of each message: more than the bridge promises
+    /// Check order by the last copy of each message: more than the bridge promises
     #[arg(long, conflicts_with = "window")]
     pub last_copies: bool,
 
@@ -65,14 +65,14 @@ pub fn run(args: &VerifyArgs, sources: &Sources) -> ExitCode {
         Err(code) => return code,
     };
     match compare(args, config.as_ref()) {
-        Ok(verdict) => {
+        Ok(report) => {
             let text = match args.output {
-                Output::Text => verdict.to_string(),
-                Output::Json => format!("{}\n", serde_json::json!(verdict)),
+                Output::Text => report.to_string(),
+                Output::Json => format!("{}\n", serde_json::json!(report)),
             };
             // Nobody is left to tell when stdout is closed; the exit code still tells.
             let _ = io::stdout().write_all(output::escaped(&text).as_bytes());
-            if verdict.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            if report.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
             // As above.
@@ -90,7 +90,7 @@ fn rule(args: &VerifyArgs, config: Option<&Config>) -> Rule {
     Rule::ById { window: args.window.map_or(configured, usize::from) }
 }
 
-fn compare(args: &VerifyArgs, config: Option<&Config>) -> anyhow::Result<Verdict> {
+fn compare(args: &VerifyArgs, config: Option<&Config>) -> anyhow::Result<Report> {
     let name = |path: &Path| path.display().to_string();
     let ledger = File::open(&args.ledger).with_context(|| name(&args.ledger))?;
     let ledger = Ledger::read(BufReader::new(ledger)).with_context(|| name(&args.ledger))?;
@@ -106,7 +106,7 @@ fn compare(args: &VerifyArgs, config: Option<&Config>) -> anyhow::Result<Verdict
         }
         (None, config) => read_queue(config.context("no configuration")?, &mut comparison)?,
     }
-    Ok(comparison.verdict())
+    Ok(comparison.report())
 }
 
 /// Takes everything that the queue of device messages holds at this moment.
@@ -133,7 +133,7 @@ fn read_queue(config: &Config, comparison: &mut Comparison) -> anyhow::Result<()
                             let _ = writeln!(io::stderr(), "verify: {error}");
                         }
                         Err(ReadError::Unreadable(part)) => {
-                            // As above; the verdict still counts it.
+                            // As above; the report still counts it.
                             let _ = writeln!(io::stderr(), "verify: {part}");
                             comparison.take(&StoredRecord::structured(b""));
                         }

@@ -16,7 +16,7 @@ impl Network {
     }
 }
 
-/// What a device speaks.
+/// Protocol of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// MQTT.
@@ -32,10 +32,10 @@ impl Protocol {
     pub const ALL: [Protocol; 3] = [Protocol::Mqtt, Protocol::Dtls, Protocol::Coap];
 }
 
-/// Who asks for a device: shares of a registry are by protocol, and below it by network.
+/// Origin of a look-up: shares of a registry are by protocol, and below it by network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Source {
-    /// What it speaks.
+    /// Its protocol.
     pub protocol: Protocol,
     /// Its network; behind a proxy that names its clients, that of the client.
     pub network: Network,

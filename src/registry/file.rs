@@ -45,12 +45,12 @@ pub struct FileRegistry {
     path: PathBuf,
     product_secrets: bool,
     devices: RwLock<Arc<Catalog>>,
-    seen: Mutex<Seen>,
+    seen: Mutex<FileState>,
 }
 
 /// Which version of the file is known, as far as [`FileRegistry::poll`] is concerned.
 #[derive(Debug)]
-struct Seen {
+struct FileState {
     /// The version last read, or refused.
     settled: Option<Fingerprint>,
     /// The version of the last look; read once it is the same at the next.
@@ -70,7 +70,7 @@ impl FileRegistry {
             path: path.to_owned(),
             product_secrets,
             devices: RwLock::new(Arc::new(devices)),
-            seen: Mutex::new(Seen { settled: Some(seen), last: Some(seen) }),
+            seen: Mutex::new(FileState { settled: Some(seen), last: Some(seen) }),
         })
     }
 

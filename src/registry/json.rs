@@ -26,8 +26,8 @@ pub enum UnknownMembers {
 ///
 /// # Errors
 /// All mistakes; none shows a value of the record, which may be a secret.
-pub fn read_device(text: &[u8], strangers: UnknownMembers) -> Result<Device, Vec<RecordError>> {
-    let mut object = Object::read(text, strangers, &DEVICE_KEYS)?;
+pub fn read_device(text: &[u8], unknown: UnknownMembers) -> Result<Device, Vec<RecordError>> {
+    let mut object = Object::read(text, unknown, &DEVICE_KEYS)?;
     let id = object.id("id", DeviceId::new);
     let product = object.id("product", ProductId::new);
     let credentials = object.credentials();
@@ -49,8 +49,8 @@ pub fn read_device(text: &[u8], strangers: UnknownMembers) -> Result<Device, Vec
 ///
 /// # Errors
 /// As [`read_device`].
-pub fn read_product(text: &[u8], strangers: UnknownMembers) -> Result<Product, Vec<RecordError>> {
-    let mut object = Object::read(text, strangers, &PRODUCT_KEYS)?;
+pub fn read_product(text: &[u8], unknown: UnknownMembers) -> Result<Product, Vec<RecordError>> {
+    let mut object = Object::read(text, unknown, &PRODUCT_KEYS)?;
     let id = object.id("id", ProductId::new);
     let credentials = object.credentials();
     match id {
@@ -98,14 +98,14 @@ struct Object {
 }
 
 impl Object {
-    fn read(text: &[u8], strangers: UnknownMembers, known: &[&str]) -> Result<Self, Vec<RecordError>> {
+    fn read(text: &[u8], unknown: UnknownMembers, known: &[&str]) -> Result<Self, Vec<RecordError>> {
         let members = match serde_json::from_slice(text) {
             Ok(Value::Object(members)) => members,
             Ok(_) => return Err(vec![RecordError::NoObject]),
             // The parser tells what it expected and where, never what it found.
             Err(error) => return Err(vec![RecordError::Json(error.to_string())]),
         };
-        let mistakes = match strangers {
+        let mistakes = match unknown {
             UnknownMembers::Tolerated => Vec::new(),
             UnknownMembers::Refused => {
                 let unknown = members.keys().filter(|key| !known.contains(&key.as_str()));

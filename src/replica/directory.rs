@@ -138,18 +138,18 @@ impl Directory {
             ClaimKind::Asked | ClaimKind::Late | ClaimKind::Time => {}
         }
         let entry = state.sessions.get(&*claim.device)?;
-        let verdict = claim::decide(OwnSession { session: &entry.session, since: entry.since }, claim, now.us)?;
-        if verdict != Decision::Yield {
+        let decision = claim::decide(OwnSession { session: &entry.session, since: entry.since }, claim, now.us)?;
+        if decision != Decision::Yield {
             let entry = entry.clone();
-            if let (Decision::Answer(_), Some(entry)) = (&verdict, state.sessions.get_mut(&*claim.device)) {
+            if let (Decision::Answer(_), Some(entry)) = (&decision, state.sessions.get_mut(&*claim.device)) {
                 entry.replaces = true;
             }
-            return Some((verdict, entry));
+            return Some((decision, entry));
         }
         let (device, entry) = state.sessions.remove_entry(&*claim.device)?;
         state.takeovers.note(&device, &claim.session, 0, now.us);
         state.takeovers.note_elsewhere(&claim.device, &claim.session);
-        Some((verdict, entry))
+        Some((decision, entry))
     }
 
     /// When the session began, by the clock that replicas share, and what that clock says now. `None` when the session is
@@ -250,8 +250,8 @@ mod tests {
 
     /// Lets the session that is here give way to that one.
     fn give_way(directory: &Directory, session: &str) -> Option<(Decision, Entry)> {
-        let (verdict, _) = hear(directory, ClaimKind::Begun, session, None)?;
-        let Decision::Ask(question) = verdict else { panic!("{verdict:?}") };
+        let (decision, _) = hear(directory, ClaimKind::Begun, session, None)?;
+        let Decision::Ask(question) = decision else { panic!("{decision:?}") };
         hear(directory, ClaimKind::Lives, session, Some(question))
     }
 
@@ -309,7 +309,7 @@ mod tests {
                 (number, format!("session{number:02}"))
             };
             for way in ways {
-                let hear = |kind, session: &str| hear(&directory, kind, session, None).map(|(verdict, _)| verdict);
+                let hear = |kind, session: &str| hear(&directory, kind, session, None).map(|(decision, _)| decision);
                 match way {
                     Here => {
                         directory.enter(device(), entry(next().0), NOW);
@@ -318,8 +318,8 @@ mod tests {
                     FromHere => {
                         directory.enter(device(), entry(next().0), NOW);
                         let (_, newer) = next();
-                        let verdict = give_way(&directory, &newer).map(|(verdict, _)| verdict);
-                        assert_eq!(verdict, Some(Decision::Yield));
+                        let decision = give_way(&directory, &newer).map(|(decision, _)| decision);
+                        assert_eq!(decision, Some(Decision::Yield));
                     }
                     ToHere => {
                         let (own, session) = next();

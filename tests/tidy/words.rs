@@ -2,18 +2,6 @@
 
 use super::{assert_none, code_only, holds_word, sources};
 
-/// Folders whose words are checked.
-const PLAIN: &[&str] = &["src/session/", "src/protocol/", "src/codec/"];
-
-/// Files in them whose words are not checked yet.
-const NOT_PLAIN_YET: &[&str] = &[
-    "src/protocol/explain.rs",
-    "src/protocol/network.rs",
-    "src/session/coap/context.rs",
-    "src/session/coap/tests/agreement.rs",
-    "src/session/mqtt/context.rs",
-];
-
 /// First words of doc comments that keep their subject from the reader.
 const HIDDEN_SUBJECTS: &[&str] = &["What", "Who", "Whose", "Whom"];
 
@@ -31,17 +19,29 @@ const RETIRED: &[(&str, &str)] = &[
     ("Misfit", "a wrong length"),
     ("Seen", "recent requests"),
     ("Grant", "a request for a token"),
-    ("UnknownMembers", "unknown fields"),
+    ("Strangers", "unknown fields"),
     ("strangers", "clients, unauthenticated peers"),
     ("door", "an interface, a function"),
     ("vouched", "authenticated"),
     ("seam", "an interface"),
+    ("Mail", "a message to a worker"),
+    ("Mailbox", "a sender"),
+    ("Letter", "a message"),
+    ("Gate", "a limit of connections"),
+    ("Door", "the protocol of a listener"),
+    ("Freeze", "a suspension"),
+    ("Fence", "a barrier"),
+    ("Fences", "barriers"),
+    ("Courtesy", "an overflow"),
+    ("Overrun", "a refusal"),
+    ("bury", "to remove"),
+    ("orphans", "commands of a session that has ended"),
 ];
 
 #[test]
 fn doc_comments_name_their_subject() {
     let mut wrong = Vec::new();
-    for (name, text) in plain_sources() {
+    for (name, text) in sources(&["src"]) {
         let mut before = "";
         for (number, line) in text.lines().map(str::trim).enumerate() {
             if let Some(doc) = doc_comment(line).filter(|_| doc_comment(before).is_none_or(str::is_empty)) {
@@ -59,7 +59,7 @@ fn doc_comments_name_their_subject() {
 #[test]
 fn retired_words_do_not_come_back() {
     let mut wrong = Vec::new();
-    for (name, text) in plain_sources() {
+    for (name, text) in sources(&["src"]) {
         for (code, line) in code_only(&text).lines().zip(text.lines()) {
             let words = format!("{code} {}", doc_comment(line.trim()).unwrap_or_default());
             for (retired, instead) in RETIRED.iter().filter(|(retired, _)| holds_word(&words, retired)) {
@@ -68,12 +68,6 @@ fn retired_words_do_not_come_back() {
         }
     }
     assert_none("a retired word", &wrong);
-}
-
-/// Sources whose words are checked.
-fn plain_sources() -> Vec<(String, String)> {
-    let is_plain = |name: &str| PLAIN.iter().any(|folder| name.starts_with(folder)) && !NOT_PLAIN_YET.contains(&name);
-    sources(&["src"]).into_iter().filter(|(name, _)| is_plain(name)).collect()
 }
 
 /// The text of a line that is a doc comment.

@@ -41,7 +41,7 @@ pub struct NatsSettings {
     /// How often streams of others over the bridge's subjects are looked for; 25 s by default, as they are to be found
     /// within a minute.
     pub foreign_streams_every: Duration,
-    /// What claims of replicas are signed with, and the one before it, which is still accepted. Without, they are not
+    /// Secret that signs claims of replicas, and the one before it, which is still accepted. Without, they are not
     /// signed.
     pub claim_secrets: Vec<Secret>,
     /// Name of the connections, as the server's monitoring shows it; the replica's id does well.

@@ -75,7 +75,7 @@ struct Renewals {
     is_due: HashSet<DeviceId>,
 }
 
-/// The request that shows whether the service answers. What is asked for comes from strangers, too, so it alone tells whether
+/// The request that shows whether the service answers. Ids come from unauthenticated peers, too, so it alone tells whether
 /// the service is away.
 struct Probe {
     is_running: bool,

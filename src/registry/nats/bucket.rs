@@ -145,7 +145,7 @@ impl Bucket {
                 Entry::Device(id, Some(Err(mistakes))) => {
                     devices.insert(id.clone(), StoredDevice::Unreadable(Key::Device(id), mistakes));
                 }
-                Entry::Product(..) | Entry::Stranger(_) => {}
+                Entry::Product(..) | Entry::Foreign(_) => {}
             }
         }
         Ok(devices.into_values().collect())

@@ -32,7 +32,7 @@ pub(super) enum Entry {
     /// A product's; `None`: it was deleted.
     Product(ProductId, Option<Result<Product, Vec<RecordError>>>),
     /// Under a key that the bridge would not write.
-    Stranger(String),
+    Foreign(String),
 }
 
 /// Reads a bucket through a consumer that the server forgets by itself.
@@ -97,7 +97,7 @@ impl Feed {
 fn read(prefix: &str, message: &jetstream::Message) -> Entry {
     let text = message.subject.as_str();
     let text = text.strip_prefix(prefix).unwrap_or(text);
-    let Some(key) = Key::parse(text) else { return Entry::Stranger(text.to_owned()) };
+    let Some(key) = Key::parse(text) else { return Entry::Foreign(text.to_owned()) };
     let is_deleted = message.headers.as_ref().is_some_and(|headers| {
         let operation = headers.get("KV-Operation").map(|value| value.as_str());
         // The second is what the server writes where a record has come of age.

@@ -42,7 +42,7 @@ impl Known {
                 self.unreadable_products.insert(id);
                 return Change::Unreadable { record, mistakes };
             }
-            Entry::Stranger(record) => return Change::Unreadable { record, mistakes: vec![RecordError::OtherId] },
+            Entry::Foreign(record) => return Change::Unreadable { record, mistakes: vec![RecordError::OtherId] },
             Entry::Device(id, record) => {
                 self.unreadable.remove(&id);
                 match record.and_then(Result::ok) {
@@ -82,7 +82,7 @@ pub(super) struct Loading {
     devices: HashMap<DeviceId, Result<Arc<Device>, Vec<RecordError>>>,
     product_ids: ProductIds,
     products: HashMap<ProductId, Result<Product, Vec<RecordError>>>,
-    strangers: Vec<String>,
+    foreign: Vec<String>,
 }
 
 impl Loading {
@@ -97,14 +97,14 @@ impl Loading {
             Entry::Device(id, None) => drop(self.devices.remove(&id)),
             Entry::Product(id, Some(record)) => drop(self.products.insert(id, record)),
             Entry::Product(id, None) => drop(self.products.remove(&id)),
-            Entry::Stranger(key) => self.strangers.push(key),
+            Entry::Foreign(key) => self.foreign.push(key),
         }
     }
 
     /// The records that are known then, and those that cannot be read.
     pub(super) fn finish(self, product_secrets: bool) -> (Known, Vec<Change>) {
         let (mut devices, mut products) = (Vec::new(), Vec::new());
-        let mut broken: Vec<Entry> = self.strangers.into_iter().map(Entry::Stranger).collect();
+        let mut broken: Vec<Entry> = self.foreign.into_iter().map(Entry::Foreign).collect();
         for (id, record) in self.devices {
             match record {
                 Ok(device) => devices.push(device),
@@ -144,7 +144,7 @@ mod tests {
         let end = |entries: Vec<Option<Result<Device, Vec<RecordError>>>>| {
             let mut loading = Loading::default();
             entries.into_iter().for_each(|record| loading.take(Entry::Device(id.clone(), record)));
-            loading.take(Entry::Stranger("other".to_owned()));
+            loading.take(Entry::Foreign("other".to_owned()));
             let (known, unreadable) = loading.finish(false);
             (known.device("device1"), unreadable.len())
         };

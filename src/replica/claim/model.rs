@@ -1,6 +1,6 @@
 //! Replicas that tell each other about one device, each link between them as late as it likes.
 //!
-//! A link holds claims back as a socket does, and loses them or not. What the real replicas do with a verdict is done here in
+//! A link holds claims back as a socket does, and loses them or not. What the real replicas do with a decision is done here in
 //! the same words, and everything that happens takes a moment of its own, in an order that is drawn.
 
 use std::collections::VecDeque;

@@ -114,9 +114,9 @@ impl Coordination {
         if claim.kind == ClaimKind::Time && self.directory.is_ahead_of(claim.said, now) {
             return self.publish_time(now);
         }
-        let Some((verdict, entry)) = self.directory.hear(claim, now) else { return };
+        let Some((decision, entry)) = self.directory.hear(claim, now) else { return };
         let (device, mail) = (&*claim.device, |mail| Output::WorkerMessage(entry.worker, mail));
-        match verdict {
+        match decision {
             Decision::Insist => {
                 self.outputs.push_back(Output::Report(Report::Insisted));
                 self.publish(ClaimKind::Held, device, &entry.session, None, now);

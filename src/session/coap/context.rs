@@ -1,4 +1,4 @@
-//! What an endpoint is given with every call, and what it tells.
+//! Context of every call of an endpoint, and the events that it reports.
 
 use super::{Outbox, PeerKey, TokenError};
 use crate::codec::coap::Code;
@@ -14,7 +14,7 @@ pub struct Context<'a> {
     pub now: Now,
     /// The bounds. Of one connection's bounds none applies: a peer has its own in [`Settings`](super::Settings).
     pub limits: &'a Limits,
-    /// What the worker holds. What nobody has vouched for yet counts only as bytes.
+    /// Records and bytes that the worker holds. Bytes of unauthenticated requests count as bytes alone.
     pub load: &'a mut Load,
     /// Makes envelopes; its clock must be set to `now`.
     pub encoder: &'a mut Encoder,
@@ -22,11 +22,11 @@ pub struct Context<'a> {
     pub uplink: &'a mut dyn Uplink,
     /// Whether the queue acknowledges at this moment; if not, requests are answered 5.03 at once.
     pub queue: Availability,
-    /// What the registry knows of children.
+    /// Children in the registry.
     pub children: &'a dyn Children,
-    /// Who counts and logs.
+    /// Counters and log.
     pub observer: &'a mut dyn Observer,
-    /// What must be sent.
+    /// Datagrams to send.
     pub send: &'a mut Outbox,
 }
 
@@ -43,7 +43,7 @@ pub enum Refusal {
     KeyLength,
     /// The body cannot be decrypted with the device's key.
     Undecryptable,
-    /// What the body decrypts to is no JSON object, so nothing shows that it was encrypted with the device's key.
+    /// The decrypted body is no JSON object, so nothing shows that it was encrypted with the device's key.
     Unproven,
     /// The request for a token is signed with something else.
     Signature,
@@ -96,7 +96,7 @@ pub enum DropReason {
 /// Something worth counting; some are worth a line in the log, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event<'a> {
-    /// What sessions tell, too: received, rejected, foreign, stored, given up unacknowledged.
+    /// The events of sessions: received, rejected, foreign, stored, given up unacknowledged.
     Message(mqtt::Event<'a>),
     /// A datagram that is no CoAP message, or one that nobody asked for.
     Noise,

@@ -1,4 +1,4 @@
-//! What a session is given with every call.
+//! Context of every call of a session.
 
 use super::Ending;
 use crate::protocol::child::Children;
@@ -15,7 +15,7 @@ pub struct Context<'a> {
     pub now: Now,
     /// The bounds.
     pub limits: &'a Limits,
-    /// What all sessions of the worker hold.
+    /// Records and bytes of all sessions of the worker.
     pub load: &'a mut Load,
     /// Makes envelopes; its clock must be set to `now`.
     pub encoder: &'a mut Encoder,
@@ -23,9 +23,9 @@ pub struct Context<'a> {
     pub uplink: &'a mut dyn Uplink,
     /// Where outcomes go.
     pub downlink: &'a mut dyn Downlink,
-    /// What the registry knows of children.
+    /// Children in the registry.
     pub children: &'a dyn Children,
-    /// Who counts and logs.
+    /// Counters and log.
     pub observer: &'a mut dyn Observer,
     /// Bytes for the device.
     pub send: &'a mut Vec<u8>,
@@ -47,7 +47,7 @@ pub enum Event<'a> {
     Received(MessageKind),
     /// Something was not, and a rejected envelope says so.
     Rejected {
-        /// What it is.
+        /// Type of the message.
         kind: MessageKind,
         /// The reason.
         reason: Reason,

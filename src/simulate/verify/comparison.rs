@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use super::consumer::Taken;
 use super::record::{StoredCopy, StoredRecord};
-use super::verdict::{Disorder, Loss, Verdict};
+use super::report::{Disorder, Loss, Report};
 use crate::simulate::ledger::{DeviceLedger, Ledger};
 
 /// Rule that says which copy of a message is its place in the order.
@@ -30,7 +30,7 @@ impl fmt::Display for Rule {
     }
 }
 
-/// Comparison of a run with its ledger: takes every record of the queue in the order in which a reader gets them, then gives its verdict.
+/// Comparison of a run with its ledger: takes every record of the queue in the order in which a reader gets them, then gives its report.
 ///
 /// Order is that of docs/wire.md: a consumer that drops copies by [`Rule`] takes the acknowledged messages of a connection
 /// in the order sent. The last copy that it takes of a message is the place of that message. A device sends what a lost
@@ -137,9 +137,9 @@ impl Comparison {
         self.ids.push(IdSeen { hash: self.hasher.hash_one(&*copy.id), device, n: copy.n });
     }
 
-    /// Gives the verdict on all that was taken.
-    pub fn verdict(mut self) -> Verdict {
-        let mut verdict = Verdict {
+    /// Gives the report on all that was taken.
+    pub fn report(mut self) -> Report {
+        let mut report = Report {
             run: std::mem::take(&mut self.ledger.run),
             rule: self.rule.to_string(),
             ledger_ended: self.ledger.ended,
@@ -148,38 +148,38 @@ impl Comparison {
             unexpected: self.unexpected,
             others: self.others,
             unreadable: self.unreadable,
-            ..Verdict::default()
+            ..Report::default()
         };
         for (device, places) in self.ledger.devices.iter().zip(&self.places) {
-            verdict.sent += device.sent_last;
-            verdict.resent += device.resent;
-            verdict.acknowledged += device.acknowledged_count();
+            report.sent += device.sent_last;
+            report.resent += device.resent;
+            report.acknowledged += device.acknowledged_count();
             for place in places.iter().filter(|place| place.copies > 0) {
-                verdict.stored += 1;
-                verdict.duplicates_by_n += u64::from(place.copies) - 1;
+                report.stored += 1;
+                report.duplicates_by_n += u64::from(place.copies) - 1;
             }
-            compare_device(device, places, &mut verdict);
+            compare_device(device, places, &mut report);
         }
         self.ids.sort_unstable();
         for pair in self.ids.windows(2).filter(|pair| pair[0].hash == pair[1].hash) {
             if pair[0] == pair[1] {
-                verdict.duplicates_by_id += 1;
+                report.duplicates_by_id += 1;
             } else {
-                verdict.id_clashes += 1;
+                report.id_clashes += 1;
             }
         }
-        verdict
+        report
     }
 }
 
-fn compare_device(device: &DeviceLedger, places: &[Place], verdict: &mut Verdict) {
+fn compare_device(device: &DeviceLedger, places: &[Place], report: &mut Report) {
     let mut latest = (0, 0);
     for n in device.acknowledged.iter().flat_map(|&(first, last)| first..=last) {
         let place = usize::try_from(n - 1).ok().and_then(|index| places.get(index)).filter(|place| place.copies > 0);
         match place {
-            None => verdict.add_loss(|| Loss { device: device.device.clone(), n }),
+            None => report.add_loss(|| Loss { device: device.device.clone(), n }),
             Some(place) if place.position < latest.0 => {
-                verdict.add_disorder(|| Disorder { device: device.device.clone(), n, ahead_of: latest.1 });
+                report.add_disorder(|| Disorder { device: device.device.clone(), n, ahead_of: latest.1 });
             }
             Some(place) => latest = (place.position, n),
         }
@@ -206,43 +206,43 @@ mod tests {
         StoredRecord::Copy(StoredCopy { id: id.into(), device: "device1".into(), run: "R".into(), n, connection })
     }
 
-    /// The verdict on copies (n, connection), each under an id of its own.
-    fn verdict(acknowledged: u64, stored: &[(u64, u32)]) -> Verdict {
+    /// The report on copies (n, connection), each under an id of its own.
+    fn report(acknowledged: u64, stored: &[(u64, u32)]) -> Report {
         const IDS: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
         let mut comparison = comparison(acknowledged);
         for (&(n, connection), id) in stored.iter().zip(IDS) {
             comparison.take(&copy(n, connection, id));
         }
-        comparison.verdict()
+        comparison.report()
     }
 
     #[test]
     fn what_is_stored_once_and_in_order_is_well() {
-        let verdict = verdict(5, &[(1, 1), (2, 1), (3, 1), (4, 1), (5, 1)]);
-        assert!(verdict.is_well());
-        assert_eq!((verdict.acknowledged, verdict.stored, verdict.duplicates_by_n, verdict.late), (5, 5, 0, 0));
+        let report = report(5, &[(1, 1), (2, 1), (3, 1), (4, 1), (5, 1)]);
+        assert!(report.is_well());
+        assert_eq!((report.acknowledged, report.stored, report.duplicates_by_n, report.late), (5, 5, 0, 0));
     }
 
     #[test]
     fn an_acknowledged_message_that_is_not_stored_is_lost() {
-        let verdict = verdict(5, &[(1, 1), (2, 1), (4, 1), (5, 1)]);
-        assert!(!verdict.is_well());
-        assert_eq!(verdict.lost, 1);
-        assert_eq!(verdict.lost_first, [Loss { device: "device1".to_owned(), n: 3 }]);
-        assert_eq!(verdict.out_of_order, 0);
+        let report = report(5, &[(1, 1), (2, 1), (4, 1), (5, 1)]);
+        assert!(!report.is_well());
+        assert_eq!(report.lost, 1);
+        assert_eq!(report.lost_first, [Loss { device: "device1".to_owned(), n: 3 }]);
+        assert_eq!(report.out_of_order, 0);
     }
 
     #[test]
     fn an_unacknowledged_message_may_be_missing() {
-        assert!(verdict(3, &[(1, 1), (2, 1), (3, 1)]).is_well());
+        assert!(report(3, &[(1, 1), (2, 1), (3, 1)]).is_well());
     }
 
     #[test]
     fn two_messages_that_changed_places_are_out_of_order() {
-        let verdict = verdict(5, &[(1, 1), (3, 1), (2, 1), (4, 1), (5, 1)]);
-        assert!(!verdict.is_well());
-        assert_eq!(verdict.out_of_order, 1);
-        assert_eq!(verdict.out_of_order_first, [Disorder { device: "device1".to_owned(), n: 3, ahead_of: 2 }]);
+        let report = report(5, &[(1, 1), (3, 1), (2, 1), (4, 1), (5, 1)]);
+        assert!(!report.is_well());
+        assert_eq!(report.out_of_order, 1);
+        assert_eq!(report.out_of_order_first, [Disorder { device: "device1".to_owned(), n: 3, ahead_of: 2 }]);
     }
 
     /// The messages out of order, by both rules, among copies of one connection that have the same id where they are of
@@ -254,9 +254,9 @@ mod tests {
             for n in stored {
                 comparison.take(&copy(*n, 1, IDS[usize::try_from(n - 1).expect("small")]));
             }
-            let verdict = comparison.verdict();
-            assert_eq!((verdict.lost, verdict.rule), (0, rule.to_string()));
-            verdict.out_of_order
+            let report = comparison.report();
+            assert_eq!((report.lost, report.rule), (0, rule.to_string()));
+            report.out_of_order
         })
     }
 
@@ -282,27 +282,27 @@ mod tests {
 
     #[test]
     fn a_copy_under_another_id_is_not_dropped() {
-        let verdict = verdict(5, &[(1, 1), (2, 1), (3, 1), (2, 1), (4, 1), (5, 1)]);
-        assert_eq!(verdict.out_of_order, 1);
-        assert_eq!(verdict.out_of_order_first[0].n, 3);
+        let report = report(5, &[(1, 1), (2, 1), (3, 1), (2, 1), (4, 1), (5, 1)]);
+        assert_eq!(report.out_of_order, 1);
+        assert_eq!(report.out_of_order_first[0].n, 3);
     }
 
     #[test]
     fn order_holds_across_connections_too() {
-        let verdict = verdict(5, &[(1, 1), (4, 2), (5, 2), (2, 1), (3, 1)]);
-        assert_eq!(verdict.out_of_order, 2);
+        let report = report(5, &[(1, 1), (4, 2), (5, 2), (2, 1), (3, 1)]);
+        assert_eq!(report.out_of_order, 2);
     }
 
     #[test]
     fn a_late_copy_of_a_lost_connection_is_counted_but_breaks_nothing() {
-        let verdict = verdict(5, &[(1, 1), (2, 2), (3, 2), (4, 2), (5, 2), (2, 1), (3, 1)]);
-        assert!(verdict.is_well());
-        assert_eq!((verdict.late, verdict.duplicates_by_n), (2, 2));
+        let report = report(5, &[(1, 1), (2, 2), (3, 2), (4, 2), (5, 2), (2, 1), (3, 1)]);
+        assert!(report.is_well());
+        assert_eq!((report.late, report.duplicates_by_n), (2, 2));
     }
 
     #[test]
     fn the_copy_of_a_lost_connection_counts_when_it_is_the_only_one() {
-        assert!(verdict(5, &[(1, 1), (2, 1), (3, 1), (4, 2), (5, 2)]).is_well());
+        assert!(report(5, &[(1, 1), (2, 1), (3, 1), (4, 2), (5, 2)]).is_well());
     }
 
     #[test]
@@ -311,9 +311,9 @@ mod tests {
         for stored in [copy(1, 1, "a"), copy(1, 1, "a"), copy(2, 1, "b"), copy(2, 1, "c")] {
             comparison.take(&stored);
         }
-        let verdict = comparison.verdict();
-        assert!(verdict.is_well());
-        assert_eq!((verdict.duplicates_by_n, verdict.duplicates_by_id, verdict.id_clashes), (2, 1, 0));
+        let report = comparison.report();
+        assert!(report.is_well());
+        assert_eq!((report.duplicates_by_n, report.duplicates_by_id, report.id_clashes), (2, 1, 0));
     }
 
     #[test]
@@ -321,9 +321,9 @@ mod tests {
         let mut comparison = comparison(2);
         comparison.take(&copy(1, 1, "a"));
         comparison.take(&copy(2, 1, "a"));
-        let verdict = comparison.verdict();
-        assert!(!verdict.is_well());
-        assert_eq!((verdict.lost, verdict.id_clashes), (0, 1));
+        let report = comparison.report();
+        assert!(!report.is_well());
+        assert_eq!((report.lost, report.id_clashes), (0, 1));
     }
 
     #[test]
@@ -335,8 +335,8 @@ mod tests {
         {
             comparison.take(&stored);
         }
-        let verdict = comparison.verdict();
-        assert_eq!((verdict.stored, verdict.unexpected), (1, 4));
+        let report = comparison.report();
+        assert_eq!((report.stored, report.unexpected), (1, 4));
     }
 
     #[test]
@@ -346,7 +346,7 @@ mod tests {
         for stored in [StoredRecord::Copy(other), StoredRecord::Other, StoredRecord::Unreadable] {
             comparison.take(&stored);
         }
-        let verdict = comparison.verdict();
-        assert_eq!((verdict.stored, verdict.lost, verdict.others, verdict.unreadable), (0, 1, 2, 1));
+        let report = comparison.report();
+        assert_eq!((report.stored, report.lost, report.others, report.unreadable), (0, 1, 2, 1));
     }
 }

@@ -46,7 +46,7 @@ pub async fn identify(
     Ok(early)
 }
 
-/// Opens a connection as its door says; `early` was read from it before.
+/// Opens a connection by the protocol of its listener; `early` was read from it before.
 ///
 /// # Errors
 /// Why it cannot be opened. It is closed then; a request for something else than MQTT was answered.

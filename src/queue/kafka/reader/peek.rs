@@ -25,7 +25,7 @@ const FAILURES: u64 = 3;
 
 /// The contents of a partition at an offset.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Seen {
+pub(super) enum Peeked {
     /// A record, at this offset or behind it.
     Record,
     /// The end of the partition.
@@ -58,7 +58,7 @@ impl Peek {
     ///
     /// # Errors
     /// The client's, where the brokers do not answer.
-    pub(super) fn at(&self, partition: i32, offset: i64) -> Result<Seen, ClientError> {
+    pub(super) fn at(&self, partition: i32, offset: i64) -> Result<Peeked, ClientError> {
         let consumer = BaseConsumer::from_config_and_context(&self.config, ReaderContext::default())?;
         let mut assignment = TopicPartitionList::with_capacity(1);
         assignment.add_partition_offset(&self.topic, partition, Offset::Offset(offset))?;
@@ -70,19 +70,19 @@ impl Peek {
                 return Err(ClientError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut));
             }
             match next(&consumer, left) {
-                Some(Event::Record) => return Ok(Seen::Record),
-                Some(Event::Failure { code: RDKafkaErrorCode::PartitionEOF, .. }) => return Ok(Seen::End),
+                Some(Event::Record) => return Ok(Peeked::Record),
+                Some(Event::Failure { code: RDKafkaErrorCode::PartitionEOF, .. }) => return Ok(Peeked::End),
                 // Behind the end; or the beginning has moved on, and there is no such offset any more.
-                Some(Event::Failure { code: RDKafkaErrorCode::AutoOffsetReset, .. }) => return Ok(Seen::End),
+                Some(Event::Failure { code: RDKafkaErrorCode::AutoOffsetReset, .. }) => return Ok(Peeked::End),
                 Some(Event::Failure { code, base, cause }) if is_batch_code(code) => {
                     // Of these the client only knows where it stands.
                     let is_known =
                         !matches!(code, RDKafkaErrorCode::InvalidMessage | RDKafkaErrorCode::MessageSizeTooLarge);
-                    return Ok(Seen::Unreadable { base: if is_known { base } else { -1 }, cause });
+                    return Ok(Peeked::Unreadable { base: if is_known { base } else { -1 }, cause });
                 }
                 // Of records that are none the client says nothing else.
                 Some(Event::Statistics { partial }) if partial >= FAILURES => {
-                    return Ok(Seen::Unreadable { base: -1, cause: "what is in it is no record".to_owned() });
+                    return Ok(Peeked::Unreadable { base: -1, cause: "what is in it is no record".to_owned() });
                 }
                 Some(Event::Failure { .. } | Event::Statistics { .. } | Event::Other) | None => {}
             }

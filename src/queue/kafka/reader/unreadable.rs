@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 
-use super::peek::{Peek, Seen};
+use super::peek::{Peek, Peeked};
 
 /// How often a batch is read before it counts as one that never can be.
 const ATTEMPTS: usize = 3;
@@ -94,18 +94,18 @@ pub(crate) fn find(
 /// The end of the batch at this position and why it cannot be read; `None` where it can.
 fn stretch(
     position: i64,
-    look: &mut impl FnMut(i64) -> Result<Seen, ClientError>,
+    look: &mut impl FnMut(i64) -> Result<Peeked, ClientError>,
 ) -> Result<Option<(i64, String)>, ClientError> {
     let mut batch = None;
     for _ in 0..ATTEMPTS {
         match look(position)? {
-            Seen::Unreadable { base, cause } => batch = Some((base, cause)),
-            Seen::Record | Seen::End => return Ok(None),
+            Peeked::Unreadable { base, cause } => batch = Some((base, cause)),
+            Peeked::Record | Peeked::End => return Ok(None),
         }
     }
     let Some((base, cause)) = batch else { return Ok(None) };
     let mut is_inside = |offset| -> Result<bool, ClientError> {
-        Ok(matches!(look(offset)?, Seen::Unreadable { base: other, .. } if other == base))
+        Ok(matches!(look(offset)?, Peeked::Unreadable { base: other, .. } if other == base))
     };
     // Most batches are small: the distance doubles.
     let (mut inside, mut step) = (position, 1);
@@ -140,14 +140,14 @@ mod tests {
     }
 
     impl Log {
-        fn look(&mut self, offset: i64) -> Result<Seen, ClientError> {
+        fn look(&mut self, offset: i64) -> Result<Peeked, ClientError> {
             self.looks += 1;
             if offset >= self.end {
-                return Ok(Seen::End);
+                return Ok(Peeked::End);
             }
             match self.batches.iter().rev().find(|(base, _)| *base <= offset) {
-                Some((base, false)) => Ok(Seen::Unreadable { base: *base, cause: "codec 5".to_owned() }),
-                _ => Ok(Seen::Record),
+                Some((base, false)) => Ok(Peeked::Unreadable { base: *base, cause: "codec 5".to_owned() }),
+                _ => Ok(Peeked::Record),
             }
         }
 
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_batch_that_is_read_at_a_second_attempt_is_none() {
-        let mut answers = vec![Seen::Record, Seen::Unreadable { base: 3, cause: String::new() }];
+        let mut answers = vec![Peeked::Record, Peeked::Unreadable { base: 3, cause: String::new() }];
         assert_eq!(stretch(3, &mut |_| Ok(answers.pop().expect("two looks"))), Ok(None));
     }
 }

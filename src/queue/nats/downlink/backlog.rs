@@ -95,8 +95,8 @@ fn kept(text: &str) -> Box<str> {
 pub(super) enum Next {
     /// A command.
     Command(Waiting),
-    /// Everything that was here when [`Backlog::push_fence`] was called with that number has been taken.
-    Fence(u64),
+    /// Everything that was here when [`Backlog::push_barrier`] was called with that number has been taken.
+    Barrier(u64),
     /// So many commands found no room, and have no outcome.
     Lost(u64),
 }
@@ -104,7 +104,7 @@ pub(super) enum Next {
 #[derive(Debug)]
 enum Entry {
     Command(Waiting),
-    Fence(u64),
+    Barrier(u64),
 }
 
 /// The commands that wait for one worker.
@@ -137,9 +137,9 @@ impl Backlog {
     }
 
     /// Adds a mark behind everything that waits.
-    pub(super) fn push_fence(&self, number: u64) {
+    pub(super) fn push_barrier(&self, number: u64) {
         let mut state = self.state();
-        state.entries.push_back(Entry::Fence(number));
+        state.entries.push_back(Entry::Barrier(number));
         wake(state);
     }
 
@@ -175,7 +175,7 @@ impl Backlog {
                 }
                 Poll::Ready(Next::Command(command))
             }
-            Some(Entry::Fence(number)) => Poll::Ready(Next::Fence(number)),
+            Some(Entry::Barrier(number)) => Poll::Ready(Next::Barrier(number)),
             None => {
                 state.waker = Some(cx.waker().clone());
                 Poll::Pending
@@ -288,10 +288,10 @@ mod tests {
     fn a_fence_comes_behind_the_commands_before_it_and_in_front_of_those_after_it() {
         let backlog = Backlog::new(Arc::default());
         backlog.push(command(1));
-        backlog.push_fence(7);
+        backlog.push_barrier(7);
         backlog.push(command(2));
         assert!(matches!(pop(&backlog), Some(Next::Command(command)) if command.payload.len() == 1));
-        assert!(matches!(pop(&backlog), Some(Next::Fence(7))));
+        assert!(matches!(pop(&backlog), Some(Next::Barrier(7))));
         assert!(matches!(pop(&backlog), Some(Next::Command(command)) if command.payload.len() == 2));
         assert!(pop(&backlog).is_none());
     }

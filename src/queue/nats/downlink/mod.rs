@@ -118,7 +118,7 @@ enum Request {
     /// The interest is in place already; its session only waits to hear so.
     Tell(DeliveryId),
     /// The worker wants to know when all commands until now are here.
-    Fence(u64),
+    Barrier(u64),
 }
 
 impl NatsDownlink {
@@ -182,7 +182,7 @@ impl Downlink for NatsDownlink {
     }
 
     fn send_barrier(&mut self, number: u64) -> bool {
-        self.shared.requests.push(Request::Fence(number));
+        self.shared.requests.push(Request::Barrier(number));
         true
     }
 
@@ -311,7 +311,7 @@ async fn deliver(shared: Rc<Shared>) {
         poll_fn(|cx| shared.answers.poll_room(ANSWERS_BACKLOG, cx)).await;
         let event = match poll_fn(|cx| shared.backlog.poll_pop(cx)).await {
             Next::Command(command) => event(&shared, command),
-            Next::Fence(number) => Some(DownlinkEvent::BarrierReached(number)),
+            Next::Barrier(number) => Some(DownlinkEvent::BarrierReached(number)),
             Next::Lost(count) => Some(DownlinkEvent::Lost(count)),
         };
         let Some(event) = event else { continue };

@@ -91,8 +91,8 @@ struct Unconfirmed {
     barrier: u64,
     deadline: Instant,
     subjects: Vec<Bytes>,
-    /// The greatest number of those that the worker waits for.
-    fence: Option<u64>,
+    /// Greatest number of the barriers that the worker waits for.
+    worker_barrier: Option<u64>,
 }
 
 impl Registrar {
@@ -148,7 +148,7 @@ impl Registrar {
     async fn serve(&mut self, first: Request) -> bool {
         let mut subjects = Vec::new();
         let mut unproved = Vec::new();
-        let mut fence: Option<u64> = None;
+        let mut worker_barrier: Option<u64> = None;
         let mut next = Some(first);
         while let Some(request) = next {
             match request {
@@ -157,7 +157,7 @@ impl Registrar {
                         return false;
                     }
                 }
-                Request::Fence(number) => fence = fence.max(Some(number)),
+                Request::Barrier(number) => worker_barrier = worker_barrier.max(Some(number)),
                 Request::Unsubscribe(subscription) => self.unsubscribe(&subscription).await,
                 Request::Again(subject) => self.refused.add(subject),
                 Request::Subscribe(subject) => {
@@ -178,12 +178,12 @@ impl Registrar {
         if !unproved.is_empty() && !self.tell_unproved(unproved, "the server is away").await {
             return false;
         }
-        if subjects.is_empty() && fence.is_none() {
+        if subjects.is_empty() && worker_barrier.is_none() {
             return true;
         }
         self.sent += 1;
         let deadline = Instant::now() + BARRIER_TIMEOUT;
-        self.waiting.push_back(Unconfirmed { barrier: self.sent, deadline, subjects, fence });
+        self.waiting.push_back(Unconfirmed { barrier: self.sent, deadline, subjects, worker_barrier });
         let barrier = Bytes::copy_from_slice(&self.sent.to_be_bytes());
         let (mut link, seen) = (self.link.clone(), self.seen);
         tokio::select! {
@@ -256,7 +256,7 @@ impl Registrar {
             if !self.tell(unconfirmed.subjects).await {
                 return false;
             }
-            self.end_fence(unconfirmed.fence);
+            self.end_worker_barrier(unconfirmed.worker_barrier);
         }
         true
     }
@@ -266,15 +266,15 @@ impl Registrar {
             if !self.tell_unproved(unconfirmed.subjects, cause).await {
                 return false;
             }
-            self.end_fence(unconfirmed.fence);
+            self.end_worker_barrier(unconfirmed.worker_barrier);
         }
         true
     }
 
-    fn end_fence(&self, fence: Option<u64>) {
-        if let Some(number) = fence {
+    fn end_worker_barrier(&self, worker_barrier: Option<u64>) {
+        if let Some(number) = worker_barrier {
             // Commands that came before the barrier may still wait.
-            self.shared.backlog.push_fence(number);
+            self.shared.backlog.push_barrier(number);
         }
     }
 

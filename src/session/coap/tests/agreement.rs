@@ -12,7 +12,7 @@ const VECTORS: &str = include_str!("../../../../tests/golden/vectors.jsonl");
 
 const PACKET_BYTES: usize = 4096;
 
-/// What becomes of a message: its envelope, or the answer to the device.
+/// Result of a message: its envelope, or the answer to the device.
 #[derive(Debug, Default, PartialEq)]
 struct Outcome {
     envelope: Option<Value>,

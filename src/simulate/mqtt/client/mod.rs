@@ -33,7 +33,7 @@ const IN_FLIGHT_MAX: usize = 60_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    Apart,
+    Disconnected,
     Asked { since_ns: u64 },
     Live,
 }
@@ -63,7 +63,7 @@ impl Client {
             index,
             identity,
             report_topic,
-            stage: Stage::Apart,
+            stage: Stage::Disconnected,
             window: Window::default(),
             backlog: VecDeque::new(),
             last_n: 0,
@@ -182,7 +182,7 @@ impl Client {
             return Ok(());
         }
         match self.stage {
-            Stage::Apart => Ok(()),
+            Stage::Disconnected => Ok(()),
             Stage::Asked { .. } => Err(End::NoConnack),
             Stage::Live if self.pinged_ns.is_some() => Err(End::NoPingresp),
             Stage::Live => {
@@ -206,7 +206,7 @@ impl Client {
         if self.is_live() {
             counters.connected -= 1;
         }
-        self.stage = Stage::Apart;
+        self.stage = Stage::Disconnected;
         self.pinged_ns = None;
         self.rest = Vec::new();
         // The backlog is younger than the window: it waited for room in it.
@@ -225,7 +225,7 @@ impl Client {
     fn watch_ns(&self, plan: &Plan) -> u64 {
         let keep_alive_ns = u64::from(plan.keep_alive_secs) * 1_000_000_000;
         match (self.stage, self.pinged_ns) {
-            (Stage::Apart, _) => u64::MAX,
+            (Stage::Disconnected, _) => u64::MAX,
             (Stage::Asked { since_ns }, _) => since_ns + CONNACK_TIMEOUT_NS,
             (Stage::Live, _) if keep_alive_ns == 0 => u64::MAX,
             (Stage::Live, Some(pinged_ns)) => pinged_ns + keep_alive_ns,

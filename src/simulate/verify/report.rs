@@ -4,12 +4,12 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// How many examples a verdict gives of each fault.
+/// How many examples a report gives of each fault.
 pub const EXAMPLES_MAX: usize = 20;
 
 /// The result of a comparison; its fields are those of the JSON output.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Verdict {
+pub struct Report {
     /// The run.
     pub run: String,
     /// Whether the ledger is complete. If not, what its simulation did just before it was killed is not judged.
@@ -70,7 +70,7 @@ pub struct Disorder {
     pub ahead_of: u64,
 }
 
-impl Verdict {
+impl Report {
     /// Whether the promises are kept: nothing lost, nothing out of order, no two messages under one id.
     pub fn is_well(&self) -> bool {
         self.lost == 0 && self.out_of_order == 0 && self.id_clashes == 0
@@ -91,7 +91,7 @@ impl Verdict {
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "run           {} ({} devices)", self.run, self.devices)?;
         if !self.ledger_ended {
