@@ -14,10 +14,10 @@ mod stream;
 mod uplink;
 
 pub use caller::NatsCaller;
-pub use connection::{ConnectionLog, NatsMaterial, options};
+pub use connection::{ConnectionLog, options};
 pub use downlink::NatsDownlink;
 pub use reader::NatsReader;
 pub use replicas::NatsClaims;
-pub use settings::{NatsError, NatsSettings, NatsTlsSettings, StreamDefaults};
+pub use settings::{NatsError, NatsMaterial, NatsSettings, NatsTlsSettings, StreamDefaults};
 pub use stats::NatsStats;
 pub use uplink::{Acknowledgement, Answerer, NatsUplink, StreamIdentity};

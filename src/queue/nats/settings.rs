@@ -1,11 +1,10 @@
 //! Parameters of the NATS queue, and why it cannot be used with them.
 
-use std::fmt;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
+use std::{fmt, fs};
 
-use super::{NatsMaterial, connection};
 use crate::protocol::secret::Secret;
 
 /// A look that fails, with a connection that is lost or a request that stays unanswered, is made good by the next one:
@@ -59,6 +58,36 @@ pub struct NatsTlsSettings {
     pub private_key: Option<NatsMaterial>,
 }
 
+/// PEM text or credentials, or the file that holds them. `Debug` shows no text.
+#[derive(Clone, PartialEq, Eq)]
+pub enum NatsMaterial {
+    /// Read from here.
+    File(PathBuf),
+    /// The text itself.
+    Text(String),
+}
+
+impl NatsMaterial {
+    /// The text.
+    pub(in crate::queue::nats) fn read(&self) -> Result<String, NatsError> {
+        match self {
+            NatsMaterial::File(path) => {
+                fs::read_to_string(path).map_err(|error| NatsError::Unreadable(path.clone(), error.kind()))
+            }
+            NatsMaterial::Text(text) => Ok(text.clone()),
+        }
+    }
+}
+
+impl fmt::Debug for NatsMaterial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NatsMaterial::File(path) => path.fmt(f),
+            NatsMaterial::Text(_) => f.write_str("<redacted>"),
+        }
+    }
+}
+
 /// How a missing stream is made. A stream that exists is never changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamDefaults {
@@ -92,14 +121,6 @@ impl NatsSettings {
             claim_secrets: Vec::new(),
             connection_name: "jetlinks-bridge".to_owned(),
         }
-    }
-
-    /// Checks the settings as a start does, without a connection; reads the files that a start reads.
-    ///
-    /// # Errors
-    /// [`NatsError`] names the setting.
-    pub fn check(&self) -> Result<(), NatsError> {
-        connection::options(self).map(drop)
     }
 }
 
@@ -151,4 +172,14 @@ pub enum NatsError {
     /// A subject cannot begin with this prefix.
     #[error("{0:?} is no prefix of NATS subjects")]
     Prefix(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_does_not_show_itself() {
+        assert_eq!(format!("{:?}", NatsMaterial::Text("seed".to_owned())), "<redacted>");
+    }
 }

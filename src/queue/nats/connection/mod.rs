@@ -5,7 +5,6 @@ mod credentials;
 mod echo;
 mod lasting;
 mod log;
-mod material;
 mod tls;
 mod violation;
 
@@ -30,7 +29,6 @@ pub(super) use self::control::Control;
 pub(super) use self::echo::Echo;
 pub(super) use self::lasting::{IfRefused, Listener};
 pub use self::log::ConnectionLog;
-pub use self::material::NatsMaterial;
 pub(super) use self::violation::Violation;
 
 /// A server that takes a connection and then says nothing is left after this time.
@@ -295,11 +293,22 @@ fn redacted(url: &str) -> String {
     }
 }
 
+impl NatsSettings {
+    /// Checks the settings as a start does, without a connection; reads the files that a start reads.
+    ///
+    /// # Errors
+    /// [`NatsError`] names the setting.
+    pub fn check(&self) -> Result<(), NatsError> {
+        options(self).map(drop)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::queue::nats::NatsMaterial;
 
     fn mistake(change: impl FnOnce(&mut NatsSettings)) -> Option<NatsError> {
         let mut settings = NatsSettings::new(vec!["nats://127.0.0.1:4222".to_owned()]);
