@@ -158,7 +158,7 @@ fn a_terminal_sees_a_bar() {
     script.args(["--quiet", "--return", "--flush", "--command", &line.join(" "), "/dev/null"]);
     let shown = run_command(&mut script, "", PATIENCE);
     assert_eq!(shown.code, 0, "{shown:?}");
-    assert!(shown.stdout.contains("\r[####") && shown.stdout.contains("100% 500/500"), "{shown:?}");
+    assert!(shown.stdout.contains("\r\u{1b}[2K[##") && shown.stdout.contains("100% 500/500"), "{shown:?}");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::{Folder, Process, Settings, eventually, http, wait};
 
 /// How long anything may take that takes milliseconds on an idle machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The log's file in the folder of the bridge.
 const LOG: &str = "bridge.log";
