@@ -196,25 +196,23 @@ impl Window {
         }
     }
 
-    /// Withdraws presence that is not stored yet. Presence that was never handed over is dropped. Presence that was may
-    /// still be stored: its entry leaves when its receipt comes, or when receipts of its copy do not count any more.
+    /// Withdraws presence that has not left the window. Presence that was never handed over is dropped. Presence that was may
+    /// still be stored: its entry leaves when its receipt comes, or when receipts of its copies do not count any more.
+    /// Presence that is stored behind a record that is not is withdrawn as well: it must not be sent again with that record.
     pub fn withdraw_presence(&mut self) {
         for (index, entry) in self.entries.iter_mut().enumerate() {
-            if entry.acknowledgement == Acknowledgement::Presence && !entry.stored {
+            if entry.acknowledgement == Acknowledgement::Presence {
                 entry.withdrawn = true;
                 entry.late = (index < self.sent).then_some(LatePresence::Stored);
-                entry.stored = entry.late.is_none();
+                entry.stored |= entry.late.is_none();
             }
         }
     }
 
-    /// Marks presence that is not stored yet as late; it is sent again like every other record.
+    /// Marks presence that has not left the window as late; it is sent again like every other record.
     pub fn keep_presence(&mut self) {
-        for entry in &mut self.entries {
-            if entry.acknowledgement == Acknowledgement::Presence && !entry.stored {
-                entry.late = Some(LatePresence::Stored);
-            }
-        }
+        let presence = self.entries.iter_mut().filter(|entry| entry.acknowledgement == Acknowledgement::Presence);
+        presence.for_each(|entry| entry.late = Some(LatePresence::Stored));
     }
 
     /// Removes the front entry if it is stored.
@@ -485,5 +483,20 @@ mod tests {
         assert_eq!(window.oldest_us(), Some(9));
         window.settle(uplink.sequence(3), true, 9);
         assert_eq!(popped(&mut window), [Acknowledgement::Presence]);
+    }
+
+    #[test]
+    fn withdrawn_presence_that_was_stored_behind_a_failed_record_is_not_sent_again_with_it() {
+        let mut uplink = FakeUplink::default();
+        let mut window = filled(&mut uplink, 1);
+        window.push(Some(record("online")), None, Acknowledgement::Presence, 2, &mut uplink);
+        window.settle(0, false, 9);
+        window.settle(1, true, 9);
+        window.withdraw_presence();
+        window.resend(10, &mut uplink);
+        assert_eq!(uplink.payloads(), ["1", "online", "1"]);
+        window.settle(uplink.sequence(2), true, 11);
+        let left: Vec<_> = std::iter::from_fn(|| window.pop()).map(|settled| settled.late).collect();
+        assert_eq!(left, [None, Some(LatePresence::Stored)]);
     }
 }
