@@ -73,6 +73,8 @@ struct Entry {
     /// Time of the last handover; once it is stored, the time that storing took.
     queue_us: u64,
     stored: bool,
+    /// Whether the queue took a copy, be it one of an earlier sending.
+    was_taken: bool,
     /// Whether the entry is not sent again.
     withdrawn: bool,
     /// See [`Settled::late`].
@@ -156,6 +158,7 @@ impl Window {
             taken_us,
             queue_us: taken_us,
             stored,
+            was_taken: false,
             withdrawn: false,
             late: None,
         });
@@ -203,8 +206,14 @@ impl Window {
         for (index, entry) in self.entries.iter_mut().enumerate() {
             if entry.acknowledgement == Acknowledgement::Presence {
                 entry.withdrawn = true;
-                entry.late = (index < self.sent).then_some(LatePresence::Stored);
-                entry.stored |= entry.late.is_none();
+                let has_receipt = index < self.sent;
+                entry.late = match (has_receipt, entry.was_taken) {
+                    (true, _) => Some(LatePresence::Stored),
+                    // The queue had no room for the last sending; a copy of an earlier one may still be on its way.
+                    (false, true) => Some(LatePresence::Unknown),
+                    (false, false) => None,
+                };
+                entry.stored |= !has_receipt;
             }
         }
     }
@@ -283,7 +292,8 @@ impl Window {
             entry.queue_us = now_us;
             let record = entry.record.as_ref().filter(|_| !entry.withdrawn);
             match record.map(|record| uplink.publish(token, record)) {
-                None | Some(Handover::Taken) => self.sent += 1,
+                None => self.sent += 1,
+                Some(Handover::Taken) => (self.sent, entry.was_taken) = (self.sent + 1, true),
                 Some(Handover::Refused) => self.stalled = true,
             }
         }
@@ -498,5 +508,17 @@ mod tests {
         window.settle(uplink.sequence(2), true, 11);
         let left: Vec<_> = std::iter::from_fn(|| window.pop()).map(|settled| settled.late).collect();
         assert_eq!(left, [None, Some(LatePresence::Stored)]);
+    }
+
+    #[test]
+    fn withdrawn_presence_of_which_an_earlier_copy_was_taken_may_be_stored_although_the_last_was_refused() {
+        let mut uplink = FakeUplink::default();
+        let mut window = Window::new(3, 4);
+        window.push(Some(record("online")), None, Acknowledgement::Presence, 1, &mut uplink);
+        uplink.refuses = true;
+        window.push(Some(record("1")), None, Acknowledgement::None, 2, &mut uplink);
+        window.resend(3, &mut uplink);
+        window.withdraw_presence();
+        assert_eq!(window.pop().and_then(|settled| settled.late), Some(LatePresence::Unknown));
     }
 }
