@@ -15,6 +15,7 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 BRIDGE := $(TARGET_DIR)/debug/jetlinks-bridge
 FUZZ_SECONDS ?= 60
 ROUNDS ?= 3
+SEEDS ?= 5000
 # The shell counts its own seconds under this name; make hands over only what the command line says.
 SECONDS := 5
 
@@ -81,6 +82,10 @@ test-floods: tools ## floods an optimised bridge (TEST_BRIDGE, or one built for 
 	@test -n '$(TEST_BRIDGE)' || $(CARGO) build --locked --release
 	TEST_BRIDGE='$(abspath $(or $(TEST_BRIDGE),$(TARGET_DIR)/release/jetlinks-bridge))' \
 		$(CARGO) test --locked --test floods -- --test-threads=1 --nocapture
+
+.PHONY: simulate
+simulate: packages-build ## plays SEEDS (5000) runs of replicas, devices and a queue with faults, on a simulated clock; `make test` plays some hundred
+	SIMULATION_SEEDS='$(SEEDS)' $(CARGO) test --locked --test simulation -- whatever
 
 .PHONY: test-chart
 test-chart: tools-chart build ## tests the Helm chart, the recipe of the image and the compose file; part of `make test`

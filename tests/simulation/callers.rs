@@ -1,0 +1,150 @@
+//! Callers of commands, and the server between them and the replicas.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use jetlinks_bridge::protocol::downlink::{Downlink, Outcome, Ticket};
+use jetlinks_bridge::protocol::id::{DeviceId, ProductId};
+use jetlinks_bridge::protocol::uplink::{Availability, DeliveryId};
+
+use crate::node::At;
+
+/// What a replica asked of the server, until the world has done it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// The interest of that session is to be there.
+    Attach(DeliveryId, String),
+    /// It is to be gone.
+    Detach(DeliveryId),
+    /// Everything that was sent before is to be there.
+    Fence(u64),
+    /// A caller gets its outcome.
+    Answer(Ticket, Outcome),
+}
+
+/// The replica's end of the connection to the server.
+#[derive(Debug, Default)]
+pub(crate) struct Desk {
+    requests: Vec<Request>,
+    /// Commands that the replica was given, and those of them that it has answered.
+    given: BTreeSet<u64>,
+    answered: BTreeSet<u64>,
+    /// Commands that it answered twice, or that it never got.
+    wrong: Vec<u64>,
+    is_away: bool,
+}
+
+impl Desk {
+    /// What the replica has asked for since the last call.
+    pub(crate) fn take_requests(&mut self) -> Vec<Request> {
+        std::mem::take(&mut self.requests)
+    }
+
+    /// Notes a command that the replica gets.
+    pub(crate) fn give(&mut self, ticket: Ticket) {
+        self.given.insert(ticket.0);
+    }
+
+    /// Commands that wait for their outcome.
+    pub(crate) fn unanswered(&self) -> impl Iterator<Item = &u64> {
+        self.given.difference(&self.answered)
+    }
+
+    /// Commands with an outcome too many.
+    pub(crate) fn wrong(&self) -> &[u64] {
+        &self.wrong
+    }
+
+    /// Whether the server can be reached.
+    pub(crate) fn set_away(&mut self, is_away: bool) {
+        self.is_away = is_away;
+    }
+}
+
+/// The replica's end.
+#[derive(Debug)]
+pub(crate) struct Server(pub(crate) Rc<RefCell<Desk>>);
+
+impl Downlink for Server {
+    fn attach(&mut self, token: DeliveryId, addresses: &[(ProductId, DeviceId)]) {
+        let device = addresses.first().map_or("", |(_, device)| device.as_str());
+        self.0.borrow_mut().requests.push(Request::Attach(token, device.to_owned()));
+    }
+
+    fn detach(&mut self, token: DeliveryId) {
+        self.0.borrow_mut().requests.push(Request::Detach(token));
+    }
+
+    fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
+        let desk = &mut *self.0.borrow_mut();
+        if !desk.given.contains(&ticket.0) || !desk.answered.insert(ticket.0) {
+            desk.wrong.push(ticket.0);
+        }
+        desk.requests.push(Request::Answer(ticket, outcome));
+    }
+
+    fn send_barrier(&mut self, number: u64) -> bool {
+        let desk = &mut *self.0.borrow_mut();
+        if !desk.is_away {
+            desk.requests.push(Request::Fence(number));
+        }
+        !desk.is_away
+    }
+
+    fn availability(&self) -> Availability {
+        if self.0.borrow().is_away { Availability::Away } else { Availability::Ok }
+    }
+}
+
+/// Which replicas want the commands of which device, and what became of all commands.
+#[derive(Debug, Default)]
+pub(crate) struct Callers {
+    /// The devices, by worker and session.
+    interests: BTreeMap<(At, u64), String>,
+    asked: u64,
+}
+
+impl Callers {
+    /// Another command.
+    pub(crate) fn ask(&mut self) -> Ticket {
+        self.asked += 1;
+        Ticket(self.asked)
+    }
+
+    /// How many commands there were.
+    pub(crate) fn asked(&self) -> u64 {
+        self.asked
+    }
+
+    /// The interest of a session is in place.
+    pub(crate) fn attach(&mut self, at: At, token: DeliveryId, device: String) {
+        self.interests.insert((at, token.to_u64()), device);
+    }
+
+    /// It is gone.
+    pub(crate) fn detach(&mut self, at: At, token: DeliveryId) {
+        self.interests.remove(&(at, token.to_u64()));
+    }
+
+    /// Whether that session still wants commands.
+    pub(crate) fn wants(&self, at: At, token: DeliveryId) -> bool {
+        self.interests.contains_key(&(at, token.to_u64()))
+    }
+
+    /// A replica is gone, with all its interests.
+    pub(crate) fn forget(&mut self, node: usize) {
+        self.interests.retain(|(at, _), _| at.node != node);
+    }
+
+    /// Whether no session wants commands.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.interests.is_empty()
+    }
+
+    /// The sessions that get a command of that device.
+    pub(crate) fn interested(&self, device: &str) -> Vec<(At, DeliveryId)> {
+        let all = self.interests.iter().filter(|(_, of)| *of == device);
+        all.map(|((at, token), _)| (*at, DeliveryId::from_u64(*token))).collect()
+    }
+}

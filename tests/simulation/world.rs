@@ -1,0 +1,303 @@
+//! Devices, replicas, a queue and callers, on one simulated clock.
+//!
+//! Whatever takes time is an event of the [`Schedule`]; whatever is drawn follows from the seed. A replica is called with one
+//! event at a time, and what it did is carried on: bytes to devices, records to the queue, claims to other replicas,
+//! requests to the server.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use jetlinks_bridge::protocol::limit::Now;
+use jetlinks_bridge::replica::claim::Claim;
+
+use crate::callers::Callers;
+use crate::device::Device;
+use crate::dice::Dice;
+use crate::event::{Event, News};
+use crate::faults::Kind;
+use crate::node::{At, LIMITS, Node};
+use crate::replica::{Output, Replica};
+use crate::schedule::{MS, S, Schedule};
+use crate::store::Store;
+use crate::uplink::Acknowledging;
+use crate::violation::Violation;
+use crate::wire::{Direction, Wire};
+
+/// How often a worker looks at its deadlines.
+const TICK_US: u64 = 100 * MS;
+
+/// How often the world looks for devices with two sessions.
+const LOOK_US: u64 = 500 * MS;
+
+/// A mistake that the world is to find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mistake {
+    /// None.
+    None,
+    /// See [`Acknowledging::Early`].
+    EarlyReceipts,
+    /// See [`Acknowledging::Foreign`].
+    ForeignReceipts,
+    /// Claims of new sessions are not passed on.
+    LostClaims,
+    /// A command reaches its session twice.
+    TwiceGiven,
+    /// Commands are lost between the replica's connection and its sessions.
+    NeverGiven,
+    /// `offline` is acknowledged and not stored.
+    LostOffline,
+}
+
+/// See the module.
+pub(crate) struct World {
+    pub(crate) dice: Dice,
+    pub(crate) schedule: Schedule<Event>,
+    pub(crate) nodes: Vec<Node>,
+    /// Workers of each replica.
+    pub(crate) workers: usize,
+    pub(crate) devices: Vec<Device>,
+    pub(crate) store: Store,
+    pub(crate) callers: Callers,
+    pub(crate) mistake: Mistake,
+    /// Faults of this run, and how far apart they are, us.
+    pub(crate) kinds: Vec<Kind>,
+    pub(crate) fault_us: u64,
+    /// Faults and callers go on.
+    pub(crate) is_rough: bool,
+    pub(crate) wires: BTreeMap<usize, Wire>,
+    /// By device the wire that it is connected by.
+    pub(crate) connected: Vec<Option<usize>>,
+    /// Devices whose late presence some replica did not hear of: until their next CONNECT they may be shown wrong.
+    pub(crate) unheard: BTreeSet<String>,
+    /// Since when every replica hears every other one, us.
+    pub(crate) calm_us: u64,
+    /// Since when a device has two sessions, us.
+    pub(crate) doubled_us: BTreeMap<String, u64>,
+    is_traced: bool,
+    /// Of all events so far and their times.
+    pub(crate) digest: u64,
+}
+
+impl World {
+    /// The run of that seed, with a mistake or none.
+    pub(crate) fn new(seed: u64, mistake: Mistake, is_traced: bool) -> Self {
+        let mut dice = Dice::new(seed);
+        let nodes = 2 + dice.below(2);
+        // Mostly the clocks of machines agree.
+        let nodes = (0..nodes).map(|_| Node::new(if dice.happens(800) { 0 } else { dice.between(0, 60_000) }));
+        let nodes: Vec<Node> = nodes.collect();
+        let devices: Vec<Device> = (0..2 + dice.below(3)).map(Device::new).collect();
+        let kinds = Kind::draw(&mut dice);
+        let fault_us = dice.between(300 * MS, 5 * S);
+        let mut world = Self {
+            schedule: Schedule::new(),
+            store: Store::new(LIMITS.inflight_per_connection),
+            callers: Callers::default(),
+            mistake,
+            kinds,
+            fault_us,
+            is_rough: true,
+            wires: BTreeMap::new(),
+            connected: vec![None; devices.len()],
+            unheard: BTreeSet::new(),
+            calm_us: 0,
+            doubled_us: BTreeMap::new(),
+            is_traced,
+            digest: 0,
+            workers: 1 + dice.below(2),
+            dice,
+            nodes,
+            devices,
+        };
+        (0..world.nodes.len()).for_each(|node| world.begin(node));
+        for device in 0..world.devices.len() {
+            let at_us = world.dice.between(0, S);
+            world.schedule.at(at_us, Event::Device(device));
+        }
+        world.schedule.at(0, Event::Look);
+        world.schedule.at(S, Event::Call);
+        world.schedule.at(2 * S, Event::Fault);
+        world
+    }
+
+    /// A replica begins at that place.
+    pub(crate) fn begin(&mut self, node: usize) {
+        let acknowledging = match self.mistake {
+            Mistake::EarlyReceipts => Acknowledging::Early,
+            Mistake::ForeignReceipts => Acknowledging::Foreign,
+            _ => Acknowledging::Rightly,
+        };
+        self.nodes[node].begin(node, self.workers, acknowledging, &mut self.dice);
+        let life = self.nodes[node].life;
+        self.note(format_args!("replica {node} begins"));
+        let server_us = self.dice.between(0, 500 * MS);
+        self.schedule.after(server_us, Event::Server(node, life, true));
+        for worker in 0..self.workers {
+            let at = At { node, worker, life };
+            let queue_us = self.dice.between(0, 500 * MS);
+            self.schedule.after(queue_us, Event::Queue(at, News::Back));
+            self.schedule.after(TICK_US, Event::Tick(at));
+        }
+    }
+
+    /// Whether a replica is there, in that life.
+    pub(crate) fn lives(&self, node: usize, life: u64) -> bool {
+        self.nodes[node].life == life && self.nodes[node].replica.is_some()
+    }
+
+    /// Lets everything happen up to that time.
+    pub(crate) fn run(&mut self, until_us: u64) -> Result<(), Violation> {
+        while let Some(event) = self.schedule.next(until_us) {
+            // FNV-1a.
+            for number in [self.schedule.now_us(), event.kind()] {
+                self.digest = (self.digest ^ number).wrapping_mul(0x0100_0000_01b3);
+            }
+            if let Some(event) = self.defer(event) {
+                self.happen(event)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells what happens, where somebody listens.
+    #[expect(clippy::print_stdout, reason = "the trace of one run, which was asked for")]
+    pub(crate) fn note(&self, what: fmt::Arguments<'_>) {
+        if self.is_traced {
+            let now_us = self.schedule.now_us();
+            println!("{:>4}.{:06}  {what}", now_us / S, now_us % S);
+        }
+    }
+
+    fn happen(&mut self, event: Event) -> Result<(), Violation> {
+        match event {
+            Event::Device(device) => self.device(device)?,
+            Event::Arrive(wire, way) => self.arrive(wire, way)?,
+            Event::Accept(wire) => {
+                if let Some(at) = self.wires.get(&wire).map(|wire| wire.at) {
+                    self.drive(at.node, at.life, |replica, now| replica.accept(at.worker, wire, now))?;
+                }
+            }
+            Event::Tick(at) => {
+                self.drive(at.node, at.life, |replica, now| replica.tick(at.worker, now))?;
+                if self.lives(at.node, at.life) {
+                    self.schedule.after(TICK_US, Event::Tick(at));
+                }
+            }
+            Event::WorkerMessage(node, life) => {
+                if self.lives(node, life) {
+                    self.nodes[node].reads_mail = false;
+                }
+                self.drive(node, life, |replica, now| replica.read_mail(now))?;
+            }
+            Event::Drain(node, life) => self.drain(node, life)?,
+            Event::Turn(at) => self.turn(at)?,
+            Event::Queue(at, news) => self.queue(at, news)?,
+            Event::Claim(node, life, text) => {
+                let claim = Claim::decode(text.as_bytes(), None).expect("a claim can be read");
+                if self.nodes[node].is_cut {
+                    self.miss(&claim);
+                } else if self.lives(node, life) {
+                    self.note(format_args!("replica {node} hears {claim:?}"));
+                    self.drive(node, life, |replica, now| replica.hear(&claim, now))?;
+                }
+            }
+            Event::Server(node, life, is_there) => self.server(node, life, is_there)?,
+            Event::Barrier(node, life, number) => {
+                self.drive(node, life, |replica, _| replica.pass(number))?;
+            }
+            Event::Command(at, event) => self.command(at, *event)?,
+            Event::Look => {
+                self.judge_sessions()?;
+                self.judge_progress()?;
+                self.ask_for_heartbeat();
+                self.schedule.after(LOOK_US, Event::Look);
+            }
+            Event::Call => {
+                if self.is_rough {
+                    self.call();
+                    let pause_us = self.dice.between(20 * MS, 600 * MS);
+                    self.schedule.after(pause_us, Event::Call);
+                }
+            }
+            Event::Fault => {
+                if self.is_rough {
+                    self.fault()?;
+                    let pause_us = self.dice.between(0, 2 * self.fault_us);
+                    self.schedule.after(pause_us, Event::Fault);
+                }
+            }
+            Event::Strike(kind, at) => {
+                if self.is_rough && self.lives(at.node, at.life) {
+                    self.strike(kind, at)?;
+                }
+            }
+            Event::Heal(kind, at) => self.heal(kind, at)?,
+        }
+        Ok(())
+    }
+
+    /// Puts off what a replica that stands still does not see; each kind of it stays in order.
+    fn defer(&mut self, event: Event) -> Option<Event> {
+        let (node, kind) = match &event {
+            Event::Arrive(wire, Direction::Up) => (self.wires.get(wire)?.at.node, 5),
+            Event::Accept(wire) => (self.wires.get(wire)?.at.node, 4),
+            Event::Tick(at) => (at.node, 1),
+            Event::WorkerMessage(node, _) | Event::Drain(node, _) => (*node, 2),
+            Event::Queue(at, _) => (at.node, 3),
+            Event::Claim(node, ..) | Event::Server(node, ..) | Event::Barrier(node, ..) => (*node, 7),
+            Event::Command(at, _) => (at.node, 11),
+            _ => return Some(event),
+        };
+        let Some(until_us) = self.nodes[node].frozen_until_us else { return Some(event) };
+        // In which order the kinds are looked at depends on the moment.
+        let at_us = until_us + (until_us / MS * kind) % 13 * MS;
+        self.schedule.at(at_us, event);
+        None
+    }
+
+    /// Calls a replica, if that life of it is not over, and carries on what it did.
+    pub(crate) fn drive<R>(
+        &mut self,
+        node: usize,
+        life: u64,
+        act: impl FnOnce(&mut Replica, Now) -> R,
+    ) -> Result<Option<R>, Violation> {
+        let place = &mut self.nodes[node];
+        let now = place.now(node, self.schedule.now_us());
+        let Some(replica) = place.replica.as_mut().filter(|_| place.life == life) else { return Ok(None) };
+        let result = act(replica, now);
+        let (outputs, said, has_mail) = (replica.take_outputs(), replica.take_said(), replica.has_mail());
+        if has_mail && !std::mem::replace(&mut place.reads_mail, true) {
+            let soon_us = self.dice.between(0, 3 * MS);
+            self.schedule.after(soon_us, Event::WorkerMessage(node, life));
+        }
+        outputs.into_iter().for_each(|output| self.output(output));
+        said.into_iter().for_each(|said| self.say(node, said));
+        for worker in 0..self.nodes[node].links.len() {
+            self.carry(At { node, worker, life });
+        }
+        self.judge_bounds(node)?;
+        Ok(Some(result))
+    }
+
+    /// Carries bytes of a replica on.
+    fn output(&mut self, output: Output) {
+        let now_us = self.schedule.now_us();
+        let (number, times) = match output {
+            Output::Send(number, bytes) => {
+                let Some(wire) = self.wires.get_mut(&number) else { return };
+                (number, wire.send(Direction::Down, &bytes, now_us, &mut self.dice))
+            }
+            Output::Close(number) => {
+                let Some(wire) = self.wires.get_mut(&number) else { return };
+                (number, wire.close(Direction::Down, now_us, &mut self.dice).into_iter().collect())
+            }
+        };
+        times.into_iter().for_each(|at_us| self.schedule.at(at_us, Event::Arrive(number, Direction::Down)));
+    }
+
+    /// Every session that lives, of every replica: device and session.
+    pub(crate) fn sessions(&mut self) -> Vec<(String, String)> {
+        self.nodes.iter_mut().filter_map(|node| node.replica.as_mut()).flat_map(Replica::sessions).collect()
+    }
+}
