@@ -167,6 +167,12 @@ impl Session {
         self.announce_children(ctx, |encoder, source, child| encoder.child_online(source, child, peer));
     }
 
+    /// Notes when the CONNECT was accepted, us of the worker's clock. From then on the device may have connected to another
+    /// replica, and the `online` of this session may be stored behind that of the other.
+    pub fn note_accepted(&mut self, at_us: u64) {
+        self.presence.note_accepted(at_us);
+    }
+
     /// Notes that an older session was taken over by this one. As the older one writes no `offline`, the `online` of this one
     /// must be stored, even when it has ended by then.
     pub fn replaces_another(&mut self) {

@@ -30,6 +30,11 @@ impl Presence {
         Self { began_us: now_us, online_us: None, is_late: false, replaces: false, late: None }
     }
 
+    /// Notes when the CONNECT was accepted, us of the worker's clock.
+    pub(super) fn note_accepted(&mut self, at_us: u64) {
+        self.began_us = self.began_us.min(at_us);
+    }
+
     /// Notes that an older session gave way to this one.
     pub(super) fn replaces_another(&mut self) {
         self.replaces = true;

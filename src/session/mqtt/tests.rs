@@ -542,3 +542,14 @@ fn number(rig: &Rig, index: usize) -> u16 {
     let envelope = parse(&rig.world.uplink.published[index].1.payload);
     envelope["data"]["properties"]["n"].to_string().parse().expect("a counter")
 }
+
+#[test]
+fn online_is_late_by_the_time_of_its_connect_and_not_of_its_session() {
+    for (accepted_us, expected) in [(1_000_000, None), (0, Some(LatePresence::Stored))] {
+        let mut rig = Rig::new();
+        rig.session.note_accepted(accepted_us);
+        rig.world.now.us += 500_000;
+        rig.store_all();
+        assert_eq!(rig.session.take_late_presence(), expected, "accepted at {accepted_us} us");
+    }
+}

@@ -40,6 +40,8 @@ pub(super) type EarlyCommand = (Option<Ticket>, Result<Command, CommandError>);
 /// A session that is about to begin.
 pub(super) struct StartingSession {
     pub(super) connect: Connect,
+    /// When it was accepted, us of the worker's clock.
+    pub(super) accepted_us: u64,
     /// ULID of the session.
     pub(super) id: Box<str>,
     /// The permit of a large will.
@@ -81,10 +83,23 @@ impl Starting {
     }
 
     /// Adds a session. Its commands are kept from now on.
-    pub(super) fn add(&mut self, session: DeliveryId, connect: Connect, id: Box<str>, will_room: Option<RoomPermit>) {
-        let commands = EarlyCommands::default();
-        let starting =
-            StartingSession { connect, id, will_room, ending: None, commands, is_attached: false, waker: None };
+    pub(super) fn add(
+        &mut self,
+        session: DeliveryId,
+        (connect, accepted_us): (Connect, u64),
+        id: Box<str>,
+        will_room: Option<RoomPermit>,
+    ) {
+        let starting = StartingSession {
+            connect,
+            accepted_us,
+            id,
+            will_room,
+            ending: None,
+            commands: EarlyCommands::default(),
+            is_attached: false,
+            waker: None,
+        };
         self.sessions.insert(session, starting);
     }
 
@@ -202,7 +217,7 @@ mod tests {
     fn a_session_waits_until_its_interest_is_in_place_and_no_longer_when_it_is_gone() {
         let mut starting = Starting::new(&LIMITS, 7);
         let later = DeliveryId { generation: 2, ..SESSION };
-        starting.add(SESSION, connect(), "01J".into(), None);
+        starting.add(SESSION, (connect(), 0), "01J".into(), None);
         assert!(starting.poll_attached(SESSION, Waker::noop()).is_pending());
         starting.note_attached(later);
         assert!(starting.poll_attached(SESSION, Waker::noop()).is_pending(), "that was another session's");
@@ -217,7 +232,7 @@ mod tests {
     fn a_session_ends_for_the_first_reason_that_came_before_it_began() {
         let mut starting = Starting::new(&LIMITS, 7);
         starting.end(SESSION, Ending::Kicked);
-        starting.add(SESSION, connect(), "01J".into(), None);
+        starting.add(SESSION, (connect(), 0), "01J".into(), None);
         starting.end(SESSION, Ending::TakenOver);
         starting.end(SESSION, Ending::Kicked);
         assert_eq!(starting.take(SESSION).and_then(|session| session.ending), Some(Ending::TakenOver));

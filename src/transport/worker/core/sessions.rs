@@ -50,7 +50,7 @@ impl<S: ByteStream> WorkerCore<S> {
         let Identity { product, children, .. } = &connect.identity;
         let mut addresses = vec![(product.clone(), connect.device.clone())];
         addresses.extend(children.iter().map(|child| (child.product.clone(), child.id.clone())));
-        self.starting.add(session, connect, id, will_room);
+        self.starting.add(session, (connect, now.us), id, will_room);
         self.environment.downlink.attach(session, &addresses);
         Ok(session)
     }
@@ -112,7 +112,7 @@ impl<S: ByteStream> WorkerCore<S> {
     pub fn begin(&mut self, now: Now, session: DeliveryId, kind: TransportKind, socket: S, input: Vec<u8>) -> bool {
         let Some(starting) = self.starting.take(session) else { return false };
         self.environment.set_now(now);
-        let StartingSession { connect, id, will_room, ending, commands, .. } = starting;
+        let StartingSession { connect, accepted_us, id, will_room, ending, commands, .. } = starting;
         let Connect { device, identity, version, keep_alive_secs, will, peer, .. } = connect;
         let Identity { product, children, .. } = identity;
         let begins = self.replica.directory.holds(device.as_str(), self.replica.index, session);
@@ -132,7 +132,9 @@ impl<S: ByteStream> WorkerCore<S> {
                 peer: &peer,
             };
             let send = &mut self.connections.send;
-            let begun = self.environment.with(now, device.as_str(), &peer, send, |ctx| Session::start(opening, ctx));
+            let mut begun =
+                self.environment.with(now, device.as_str(), &peer, send, |ctx| Session::start(opening, ctx));
+            begun.note_accepted(accepted_us);
             let mut state = State::new(begun, socket, input);
             if self.replica.directory.replaces(device.as_str(), session) {
                 state.session.replaces_another();
