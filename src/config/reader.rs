@@ -1,5 +1,5 @@
-//! The reader of keys. It takes them out of the merged sources by name, notes mistakes, and knows at its end which keys
-//! are in the sources and were never asked for.
+//! The reader of configuration keys. It reads each key from the merged sources by name, and collects mistakes. Keys that are
+//! set and were never read are mistakes, too.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -22,27 +22,28 @@ use super::url::Url;
 use crate::protocol::secret::{REDACTED, Secret};
 use crate::protocol::trace::SampleRatio;
 
-/// A set of words, each standing for a value.
+/// A type whose values are named by words in the configuration.
 pub(super) trait Choice: Sized + Copy + 'static {
-    /// ClaimKind and value, in the order in which messages name them.
+    /// Words and their values, in the order in which error messages list them.
     const ALL: &'static [(&'static str, Self)];
 }
 
-/// Reads keys. Each one asked for is known; one that is set and was never asked for is a mistake.
+/// Reads keys, and collects mistakes, warnings and the resolved configuration.
 #[derive(Debug)]
 pub(super) struct Reader<'t> {
     figment: &'t Figment,
     tree: &'t Value,
     mistakes: Vec<Mistake>,
     warnings: Vec<Warning>,
+    /// Keys that were read, whether they are set or not.
     known: BTreeSet<String>,
-    /// Sections in which every key is known.
+    /// Sections in which every key counts as known.
     open: BTreeSet<String>,
     resolved: Resolved,
 }
 
 impl<'t> Reader<'t> {
-    /// Reads from these sources; `tree` is what they come to.
+    /// A reader of these sources; `tree` is the result of their merge.
     pub(super) fn new(figment: &'t Figment, tree: &'t Value) -> Self {
         Self {
             figment,
@@ -55,7 +56,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Adds the unknown keys to the mistakes and hands everything over.
+    /// Adds the unknown keys to the mistakes, and returns what was collected.
     pub(super) fn finish(mut self) -> (Vec<Mistake>, Vec<Warning>, Resolved) {
         for (key, problem) in unknown::find(self.tree, &self.known, &self.open) {
             self.mistake(&key, problem);
@@ -63,15 +64,15 @@ impl<'t> Reader<'t> {
         (self.mistakes, self.warnings, self.resolved)
     }
 
-    /// The names of all keys asked for.
+    /// The names of all known keys and open sections.
     #[cfg(test)]
     pub(super) fn known(&self) -> impl Iterator<Item = &str> {
         self.known.iter().chain(&self.open).map(String::as_str)
     }
 
-    /// Text that must satisfy `holds`; `expected` says so in words.
-    pub(super) fn checked(&mut self, key: &str, default: &str, expected: &str, holds: fn(&str) -> bool) -> String {
-        let parse = |setting: &Setting<'_>| setting.text().filter(|text| holds(text)).map(str::to_owned);
+    /// A text that passes `is_valid`; `expected` describes such a text.
+    pub(super) fn checked(&mut self, key: &str, default: &str, expected: &str, is_valid: fn(&str) -> bool) -> String {
+        let parse = |setting: &Setting<'_>| setting.text().filter(|text| is_valid(text)).map(str::to_owned);
         self.read(key, expected, default.to_owned(), parse, |text| quote(text))
     }
 
@@ -80,7 +81,7 @@ impl<'t> Reader<'t> {
         self.read(key, "true or false", default, |setting| setting.flag(), bool::to_string)
     }
 
-    /// A whole number within bounds.
+    /// A whole number within `range`.
     pub(super) fn number<N: TryFrom<u64> + Display>(&mut self, key: &str, default: N, range: RangeInclusive<u64>) -> N {
         let expected = format!("a whole number from {} to {}", range.start(), range.end());
         let parse = |setting: &Setting<'_>| {
@@ -89,14 +90,14 @@ impl<'t> Reader<'t> {
         self.read(key, &expected, default, parse, N::to_string)
     }
 
-    /// A share from 0 to 1.
+    /// A sampling ratio from 0 to 1.
     pub(super) fn share(&mut self, key: &str, default: f64) -> SampleRatio {
         let parse = |setting: &Setting<'_>| {
-            let share: f64 = setting.scalar()?.trim().parse().ok()?;
-            Some((share, SampleRatio::new(share)?))
+            let ratio: f64 = setting.scalar()?.trim().parse().ok()?;
+            Some((ratio, SampleRatio::new(ratio)?))
         };
         let default = (default, SampleRatio::new(default).unwrap_or_default());
-        self.read(key, "a number from 0 to 1", default, parse, |(share, _)| format!("{share:?}")).1
+        self.read(key, "a number from 0 to 1", default, parse, |(ratio, _)| format!("{ratio:?}")).1
     }
 
     /// A duration of at least a millisecond.
@@ -117,7 +118,7 @@ impl<'t> Reader<'t> {
         self.optional(key, &expected, None, duration_above_zero, show_duration)
     }
 
-    /// A size in bytes within bounds.
+    /// A size in bytes within `range`.
     pub(super) fn size(&mut self, key: &str, default: &str, range: RangeInclusive<u64>) -> u64 {
         let [least, most] = [range.start(), range.end()].map(|bytes| parse::show_size(*bytes));
         let expected = format!("{}, from {least} to {most}", parse::SIZE);
@@ -136,7 +137,7 @@ impl<'t> Reader<'t> {
         self.optional(key, expected, None, |text| Url::parse(text, schemes, false), Url::to_string)
     }
 
-    /// Addresses to listen on; none is off.
+    /// Addresses to listen on; an empty list for off.
     pub(super) fn listen(&mut self, key: &str, default: &str) -> Vec<SocketAddr> {
         let default = parse::addresses(default).unwrap_or_default();
         let parse = |setting: &Setting<'_>| match setting.text() {
@@ -149,17 +150,17 @@ impl<'t> Reader<'t> {
         self.read(key, parse::ADDRESSES, default, parse, show)
     }
 
-    /// One of some words.
+    /// A value of `C`, by its word.
     pub(super) fn choice<C: Choice>(&mut self, key: &str, default: &str) -> C {
         let words: Vec<String> = C::ALL.iter().map(|(word, _)| format!("\"{word}\"")).collect();
         let expected = format!("one of {}", words.join(", "));
         let find = |text: &str| C::ALL.iter().find(|(word, _)| *word == text).copied();
-        // The first word is never used: every default is one of the words.
+        // Every default is one of the words, so the first value is never used instead.
         let default = find(default).unwrap_or(C::ALL[0]);
         self.read(key, &expected, default, |setting| find(setting.text()?), |(word, _)| quote(word)).1
     }
 
-    /// A list, each item made by `parse`; the environment gives it with commas between.
+    /// A list whose items are read by `parse`. An environment variable has commas between the items.
     pub(super) fn list<T: ToString>(&mut self, key: &str, expected: &str, parse: impl Fn(&str) -> Option<T>) -> Vec<T> {
         let show = |items: &Vec<T>| {
             format!("[{}]", items.iter().map(|item| quote(&item.to_string())).collect::<Vec<_>>().join(", "))
@@ -168,14 +169,14 @@ impl<'t> Reader<'t> {
         self.read(key, expected, Vec::new(), parse, show)
     }
 
-    /// A path; one from a file is relative to the directory of that file.
+    /// A path. A relative path in a configuration file is relative to the directory of that file.
     pub(super) fn path(&mut self, key: &str) -> Option<PathBuf> {
         let path = self.value(key, "a path", |setting| Some(setting.folder().join(setting.nonempty()?)))?;
-        self.show(key, quote(&path.display().to_string()));
+        self.add_resolved(key, quote(&path.display().to_string()));
         Some(path)
     }
 
-    /// PEM text or its file, from `KEY` or `KEY_file`.
+    /// PEM certificates or keys, or their file: from `KEY`, or from the file that `KEY_file` names.
     pub(super) fn material(&mut self, key: &str) -> Option<Material> {
         let file_key = format!("{key}_file");
         if self.prefers_file(key, &file_key) {
@@ -187,7 +188,7 @@ impl<'t> Reader<'t> {
             Some(if is_pem { Material::Text(Secret::new(text)) } else { Material::File(setting.folder().join(text)) })
         })?;
         let shown = material.path().map_or(REDACTED.to_owned(), |path| path.display().to_string());
-        self.show(key, quote(&shown));
+        self.add_resolved(key, quote(&shown));
         Some(material)
     }
 
@@ -196,13 +197,13 @@ impl<'t> Reader<'t> {
         self.secrets(key, 1).pop()
     }
 
-    /// Up to `most` secrets: a text, a list, or a file with one in each line.
-    pub(super) fn secrets(&mut self, key: &str, most: usize) -> Vec<Secret> {
+    /// Up to `max` secrets: a text, a list, or a file with one secret in each line.
+    pub(super) fn secrets(&mut self, key: &str, max: usize) -> Vec<Secret> {
         let file_key = format!("{key}_file");
         let (origin, texts) = if self.prefers_file(key, &file_key) {
             let Some(path) = self.path(&file_key) else { return Vec::new() };
             let texts = match fs::read_to_string(&path) {
-                Ok(text) if most == 1 => vec![text.trim_end_matches(['\r', '\n']).to_owned()],
+                Ok(text) if max == 1 => vec![text.trim_end_matches(['\r', '\n']).to_owned()],
                 Ok(text) => text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect(),
                 Err(error) => {
                     self.invalid(&file_key, format!("{} cannot be read: {error}", path.display()));
@@ -211,18 +212,18 @@ impl<'t> Reader<'t> {
             };
             (self.origin(&file_key), texts)
         } else {
-            let Some(setting) = self.take(key) else { return Vec::new() };
-            let is_list = most > 1 && setting.is_list();
+            let Some(setting) = self.look_up(key) else { return Vec::new() };
+            let is_list = max > 1 && setting.is_list();
             let shown = quote(REDACTED);
-            self.show(key, if is_list { format!("[{shown}]") } else { shown });
+            self.add_resolved(key, if is_list { format!("[{shown}]") } else { shown });
             let texts = if is_list { setting.list() } else { setting.text().map(|text| vec![text.to_owned()]) };
             (Some(setting.origin()), texts.unwrap_or_default())
         };
-        if texts.is_empty() || texts.len() > most || texts.iter().any(String::is_empty) {
+        if texts.is_empty() || texts.len() > max || texts.iter().any(String::is_empty) {
             let given = if texts.iter().all(String::is_empty) { "nothing" } else { REDACTED }.to_owned();
-            let expected = match most {
+            let expected = match max {
                 1 => "a text that is not empty".to_owned(),
-                most => format!("a text, or a list of at most {most}"),
+                max => format!("a text, or a list of at most {max}"),
             };
             self.add(key, Problem::Wrong { given, expected }, origin);
             return Vec::new();
@@ -230,8 +231,8 @@ impl<'t> Reader<'t> {
         texts.into_iter().map(Secret::new).collect()
     }
 
-    /// Every key below a section, whatever its name; nested names are joined with dots. Values are shown unless
-    /// `is_secret` says otherwise of the name; those may come from `NAME_file`.
+    /// All keys below a section, with any name. Nested names are joined with dots. A value whose name `is_secret` is not
+    /// shown, and may come from the file that `NAME_file` names.
     pub(super) fn properties(&mut self, key: &str, is_secret: fn(&str) -> bool) -> Vec<(String, Secret)> {
         self.open.insert(key.to_owned());
         let names = self.tree.find_ref(key).map(unknown::keys_below).unwrap_or_default();
@@ -245,7 +246,7 @@ impl<'t> Reader<'t> {
             } else {
                 let text = self.value(&full, "a text, a whole number, true or false", |setting| setting.scalar());
                 text.map(|text| {
-                    self.show(&full, quote(&text));
+                    self.add_resolved(&full, quote(&text));
                     Secret::new(text)
                 })
             };
@@ -254,23 +255,24 @@ impl<'t> Reader<'t> {
         all
     }
 
-    /// Whether some source sets this key.
+    /// Whether a source sets this key.
     pub(super) fn is_set(&self, key: &str) -> bool {
         self.find(key).is_some()
     }
 
-    /// Adds a mistake about a key, with the place that set it.
+    /// Adds a mistake about a key, with the origin of its value.
     pub(super) fn mistake(&mut self, key: &str, problem: Problem) {
         let origin = self.origin(key);
         self.add(key, problem, origin);
     }
 
-    /// Adds the mistake that a key cannot be as it is, for this reason.
+    /// Adds the mistake that the value of a key cannot be used, for `reason`.
     pub(super) fn invalid(&mut self, key: &str, reason: impl Into<String>) {
         self.mistake(key, Problem::Invalid { reason: reason.into() });
     }
 
-    /// Adds the mistake that a key is needed, unless it is there. A value that was given and is wrong was reported already.
+    /// Adds the mistake that a key is needed, unless `is_there`. None is added for a value that is set and invalid, as it was
+    /// reported before.
     pub(super) fn missing(&mut self, key: &str, is_there: bool, needed: impl Into<String>) {
         let is_empty = |setting: Setting<'_>| setting.text().is_some_and(|text| text.trim().is_empty());
         if !is_there && self.find(key).is_none_or(is_empty) {
@@ -278,7 +280,8 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Adds the mistake that one of two keys is missing, where the other one is set, or where `user` needs both.
+    /// Adds the mistake that a key is missing, for each of two keys: if the other key is set, or if the setting `user` needs
+    /// both.
     pub(super) fn needs_both(&mut self, keys: [(&str, bool); 2], user: Option<&str>) {
         for ((key, is_there), (other, has_other)) in [(keys[0], keys[1]), (keys[1], keys[0])] {
             if let Some(user) = if has_other { Some(other) } else { user } {
@@ -300,13 +303,14 @@ impl<'t> Reader<'t> {
         Setting::find(self.figment, self.tree, key)
     }
 
-    /// The origin of a key, or of the first key of a section.
+    /// The origin of a key's value, or of the first key in a section.
     fn origin(&self, key: &str) -> Option<String> {
         let first = unknown::keys_below(self.tree.find_ref(key)?).first().map(|below| format!("{key}.{below}"));
         self.find(first.as_deref().unwrap_or(key)).map(|setting| setting.origin())
     }
 
-    fn take(&mut self, key: &str) -> Option<Setting<'t>> {
+    /// The setting of a key, which is known from now on. A table in its place is a mistake.
+    fn look_up(&mut self, key: &str) -> Option<Setting<'t>> {
         self.known.insert(key.to_owned());
         let setting = self.find(key);
         if setting.is_none() && self.tree.find_ref(key).is_some() {
@@ -315,9 +319,9 @@ impl<'t> Reader<'t> {
         setting
     }
 
-    /// The value of a key, if it is set and right.
+    /// The value of a key; `None` if it is not set. An invalid value is a mistake, and `None`, too.
     fn value<T>(&mut self, key: &str, expected: &str, parse: impl Fn(&Setting<'_>) -> Option<T>) -> Option<T> {
-        let setting = self.take(key)?;
+        let setting = self.look_up(key)?;
         let value = parse(&setting);
         if value.is_none() {
             self.mistake(key, Problem::Wrong { given: setting.show(), expected: expected.to_owned() });
@@ -325,7 +329,7 @@ impl<'t> Reader<'t> {
         value
     }
 
-    /// The value of a key, or the default; shown in the resolved configuration.
+    /// The value of a key, or the default. Adds it to the resolved configuration.
     fn read<T>(
         &mut self,
         key: &str,
@@ -335,11 +339,12 @@ impl<'t> Reader<'t> {
         show: impl Fn(&T) -> String,
     ) -> T {
         let value = self.value(key, expected, parse).unwrap_or(default);
-        self.show(key, show(&value));
+        self.add_resolved(key, show(&value));
         value
     }
 
-    /// A text that `parse` takes; without a default "" is none, and none is not shown.
+    /// The value of a key with a text that `parse` reads, or the default. If there is no default, "" means `None`, which is
+    /// not added to the resolved configuration.
     fn optional<T>(
         &mut self,
         key: &str,
@@ -355,12 +360,13 @@ impl<'t> Reader<'t> {
         });
         let value = read.flatten().or(default);
         if let Some(value) = &value {
-            self.show(key, quote(&show(value)));
+            self.add_resolved(key, quote(&show(value)));
         }
         value
     }
 
-    /// Whether `KEY_file` counts rather than `KEY`: it is of a later source. Both in one source are a mistake.
+    /// Whether `KEY_file` is used instead of `KEY`: only it is set, or a later source sets it. Both in one source are a
+    /// mistake.
     fn prefers_file(&mut self, key: &str, file_key: &str) -> bool {
         self.known.extend([key.to_owned(), file_key.to_owned()]);
         let (Some(own), Some(file)) = (self.find(key), self.find(file_key)) else { return self.is_set(file_key) };
@@ -371,8 +377,9 @@ impl<'t> Reader<'t> {
         !is_conflict && own.tag() < file.tag()
     }
 
-    /// Adds a key to the resolved configuration. The names of properties have dots, and share a section.
-    fn show(&mut self, key: &str, value: String) {
+    /// Adds a key to the resolved configuration. The names of properties may have dots, so their section is not the part
+    /// before the last dot.
+    fn add_resolved(&mut self, key: &str, value: String) {
         let property =
             self.open.iter().find_map(|open| Some((open.as_str(), key.strip_prefix(open)?.strip_prefix('.')?)));
         let (section, name) = property.or_else(|| key.rsplit_once('.')).unwrap_or(("", key));

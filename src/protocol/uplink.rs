@@ -1,7 +1,7 @@
 //! The interface between sessions and the queue: records go out, receipts come back.
 //!
-//! A session hands over [`Record`]s under a [`DeliveryId`]; the queue answers each token with one [`Receipt`]. Nothing here
-//! does I/O: a worker drives both sides on its own thread.
+//! A session hands over each [`Record`] with a [`DeliveryId`], and the queue answers with one [`Receipt`] for that id.
+//! Nothing here does I/O: a worker polls both sides on its own thread.
 
 use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,23 +11,23 @@ use bytes::Bytes;
 
 use super::trace::TraceContext;
 
-/// Names one copy of one record on its way: the connection's slot, the slot's generation (slots are reused) and a
-/// sequence number that the session gives anew with each sending, so a late receipt of an earlier copy is recognised.
+/// Id of one copy of a record that was handed over. Slots are reused, so the generation tells their sessions apart. Each
+/// copy of a record has a new sequence number, so a late receipt of an earlier copy is recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DeliveryId {
     /// Slot of the connection in its worker.
     pub slot: u32,
-    /// Generation of the slot, which grows each time that the slot is released, modulo 2^16.
+    /// Generation of the slot. It grows each time the slot is released, modulo 2^16.
     pub generation: u16,
-    /// Number of the sending within the session, modulo 2^16.
+    /// Number of the copy within the session, modulo 2^16.
     pub sequence: u16,
 }
 
 impl DeliveryId {
-    /// Of a record that no session waits for: the bridge's own. Its receipt tells of the queue and of nothing else.
+    /// Id of the bridge's own records (heartbeats). No session waits for the receipt, which only shows that the queue stores.
     pub const NOBODY: Self = Self { slot: u32::MAX, generation: 0, sequence: 0 };
 
-    /// The token in one integer, for queues that carry a number with each message.
+    /// The id as one integer, for clients that carry a number with each message.
     pub fn to_u64(self) -> u64 {
         u64::from(self.slot) << 32 | u64::from(self.generation) << 16 | u64::from(self.sequence)
     }
@@ -39,7 +39,7 @@ impl DeliveryId {
     }
 }
 
-/// Kind of a record; each has its subjects or its topic.
+/// Kind of a record. Each kind has its own NATS subjects or its own Kafka topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Channel {
     /// Device messages and presence.
@@ -50,112 +50,112 @@ pub enum Channel {
     Replica,
 }
 
-/// Addresses of records in the queue; decided once, from the configuration.
+/// Form of a record's address; set once, by the configured queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Addressing {
     /// A NATS subject below this prefix (without a trailing dot).
     Subject(String),
-    /// A key: the id of the device that the record is about.
+    /// A Kafka key: the id of the device that the record is about.
     Key,
 }
 
-/// One envelope, ready for the queue. Cheap to clone: kept until its receipt, for a second sending.
+/// An envelope, encoded for the queue. The session keeps it until its receipt, to send it again; a clone is cheap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// Kind of the record.
     pub channel: Channel,
     /// The NATS subject or the Kafka key, as [`Addressing`] says.
     pub address: Bytes,
-    /// The value: the envelope, or in binary mode its `data`.
+    /// The NATS payload or the Kafka value: the envelope, or in CloudEvents binary mode its `data`.
     pub payload: Bytes,
-    /// Binary mode: the envelope's attributes by their bare names (`id`, `source`, …), values as they are. Empty in
+    /// Attributes of the envelope in binary mode: names without a prefix (`id`, `source`, …), values not escaped. Empty in
     /// structured mode.
     pub attributes: Vec<(&'static str, String)>,
-    /// Time of receipt of the message, ms since 1970.
+    /// Time at which the bridge received the message, ms since 1970.
     pub recorded_ms: u64,
-    /// Header `traceparent` of the record; `None` where the trace is not sampled, with tracing off, and for presence and
-    /// heartbeats. A header for each message would cost twice what the attribute does.
+    /// Header `traceparent` of the record; `None` for presence and heartbeats, when tracing is off, and when the trace is
+    /// not sampled. Then the envelope has only the attribute, which costs half as much as a header.
     pub trace: Option<TraceContext>,
 }
 
 impl Record {
-    /// Memory that the record takes while it is held: its bytes, its attributes, and [`Record::FIXED_BYTES`].
+    /// Memory that the record takes until its receipt: address, payload, attributes, and [`Record::FIXED_BYTES`].
     pub fn held_bytes(&self) -> usize {
         let attributes: usize =
             self.attributes.iter().map(|(_, value)| Self::ATTRIBUTE_BYTES.saturating_add(value.len())).sum();
         Self::FIXED_BYTES + self.address.len() + self.payload.len() + attributes
     }
 
-    /// Bytes that any record takes beside its text: its places in the session's window and in the queue's line.
+    /// Memory of a record besides its contents: its entries in the session's window and in the client's buffer.
     pub const FIXED_BYTES: usize = 400;
 
-    /// Bytes of an attribute beside its text: its place among the others and an allocation of its own.
+    /// Memory of an attribute besides its value: its entry in the vector and the overhead of an allocation.
     const ATTRIBUTE_BYTES: usize = size_of::<(&'static str, String)>() + 24;
 }
 
-/// Reason why the queue refuses a record for good, however often it is sent. The text is the queue's own.
+/// Reason for which the queue will never store a record. The text is the queue's error message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
     /// It is larger than the queue allows.
     TooLarge(String),
-    /// A rule about this record alone: about its subject, its topic or its content.
+    /// It breaks a rule of the queue about its subject, its topic or its content.
     Rule(String),
 }
 
 impl Refusal {
-    /// The queue's words.
+    /// The queue's error message.
     pub fn cause(&self) -> &str {
         let (Refusal::TooLarge(cause) | Refusal::Rule(cause)) = self;
         cause
     }
 }
 
-/// The queue's answer to one token. A failure of the queue as a whole is none of these: it is
-/// [`Availability::Away`], and a new epoch once it is over.
+/// The queue's answer about one copy of a record. An outage of the queue is not a receipt: it is reported as
+/// [`Availability::Away`], and as a new epoch when it is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Receipt {
-    /// The queue has the record.
+    /// The queue has stored the record.
     Stored(DeliveryId),
-    /// The queue does not have this record for now, as far as can be told. Its session alone waits: it sends its window
-    /// again about once a second, until its time for acknowledgements is over.
+    /// The queue has not stored the record, as far as is known, and may store another copy. Only its session is affected:
+    /// it sends its window again about once a second, until its acknowledgement timeout.
     Failed(DeliveryId),
-    /// The queue will never store this record: a rejected envelope takes its place.
+    /// The queue will never store this record. The session replaces it by a rejected envelope.
     Refused(DeliveryId, Box<Refusal>),
 }
 
-/// Whether a record can be handed over at this moment.
+/// Result of [`Uplink::publish`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Handover {
-    /// Taken; a receipt follows, unless the queue goes away, which [`Inbox`] reports as a new epoch.
+    /// Taken. A receipt follows, unless an outage begins first; [`Inbox`] reports a new epoch after it.
     Taken,
-    /// Not taken, and no receipt follows: the queue is away or its buffer is full. Send again when the epoch changes.
+    /// Not taken, and no receipt follows: the queue is away or its buffer is full. Send it again in the next epoch.
     Refused,
 }
 
-/// One worker's way to the queue. Used by that worker's thread alone.
+/// Producer side of the queue for one worker. Used on that worker's thread only.
 pub trait Uplink {
     /// Hands one record over. Records are stored in the order in which they were taken. Never blocks.
-    fn publish(&mut self, token: DeliveryId, record: &Record) -> Handover;
+    fn publish(&mut self, id: DeliveryId, record: &Record) -> Handover;
 
-    /// Ends a tick: what was taken since the last call should leave now.
+    /// Ends a batch: the records that were taken since the last call should be sent now.
     fn flush(&mut self);
 }
 
 /// State of the queue as its client sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Availability {
-    /// Not reached yet.
+    /// Not connected yet.
     Starting,
     /// Taking records.
     Ok,
-    /// Was reached, and is gone.
+    /// Not taking records any more.
     Away,
 }
 
-/// Receipts that a vector keeps room for when it is empty, some 400 KiB: more come behind an outage alone.
-const RECEIPTS_KEPT: usize = 16 * 1024;
+/// Largest capacity that an empty vector of receipts keeps, some 400 KiB. Only after an outage do more come at once.
+const RECEIPTS_CAPACITY_MAX: usize = 16 * 1024;
 
-/// Receipts and state of a queue for its worker; filled from any thread, emptied by the worker.
+/// Channel for receipts and the state of the queue. Any thread may write to it; one task of the worker reads.
 #[derive(Debug)]
 pub struct Inbox {
     state: Mutex<State>,
@@ -171,15 +171,15 @@ struct State {
     waker: Option<Waker>,
 }
 
-/// One emptying of an [`Inbox`].
+/// State of the queue, as [`Inbox::poll_take`] returns it with the receipts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Report {
     /// The state of the queue.
     pub availability: Availability,
-    /// Counts the times that the queue became able to take records again. When it has grown, every session sends what
-    /// it has not seen stored once more.
+    /// Number of times that the queue began to take records again. When it has grown, every session sends all records
+    /// without a receipt again.
     pub epoch: u64,
-    /// Whether the queue asks for a record of the bridge itself, whose receipt proves that records are stored.
+    /// Whether the queue asks for a heartbeat: its receipt shows that records are stored.
     pub wants_heartbeat: bool,
 }
 
@@ -204,7 +204,7 @@ impl Inbox {
         }
     }
 
-    /// Adds receipts; leaves `receipts` empty, with the capacity of a usual batch.
+    /// Moves all receipts out of `receipts`, which keeps the capacity of a normal batch.
     pub fn post(&self, receipts: &mut Vec<Receipt>) {
         if receipts.is_empty() {
             return;
@@ -212,7 +212,7 @@ impl Inbox {
         let mut state = self.lock();
         state.receipts.append(receipts);
         wake(state);
-        receipts.shrink_to(RECEIPTS_KEPT);
+        receipts.shrink_to(RECEIPTS_CAPACITY_MAX);
     }
 
     /// Adds one receipt.
@@ -231,9 +231,9 @@ impl Inbox {
         wake(state);
     }
 
-    /// Starts a new epoch in the state that was: the queue takes records, and whether it stores them is still to be proved.
-    /// Sessions send their windows, and the worker a record of its own, so that there is one when no session has any.
-    /// [`Inbox::confirm`] follows with the first record that is stored.
+    /// Starts a new epoch and leaves the availability as it is: the queue takes records, but has not stored one yet.
+    /// Sessions send their windows again. The worker writes a heartbeat, in case no session has a record. The queue calls
+    /// [`Inbox::confirm`] when the first record is stored.
     pub fn begin_epoch(&self) {
         let mut state = self.lock();
         state.epoch += 1;
@@ -242,7 +242,7 @@ impl Inbox {
         wake(state);
     }
 
-    /// Asks for a record of the bridge itself, within the epoch.
+    /// Asks the worker for a heartbeat. The epoch stays the same.
     pub fn ask_for_heartbeat(&self) {
         let mut state = self.lock();
         state.wants_heartbeat = true;
@@ -250,7 +250,7 @@ impl Inbox {
         wake(state);
     }
 
-    /// Reports that the queue stores records, within the epoch.
+    /// Reports that the queue stores records. The epoch stays the same.
     pub fn confirm(&self) {
         let mut state = self.lock();
         state.availability = Availability::Ok;
@@ -263,8 +263,8 @@ impl Inbox {
         self.lock().availability
     }
 
-    /// Waits until there is something, then moves all receipts into `receipts` (which must be empty: the two vectors
-    /// change places). One task polls.
+    /// Polls for receipts or a change of state, and moves all receipts into `receipts`. That must be empty, as the two
+    /// vectors are swapped. Only one task may poll: there is one waker.
     pub fn poll_take(&self, cx: &mut Context<'_>, receipts: &mut Vec<Receipt>) -> Poll<Report> {
         let mut state = self.lock();
         if state.receipts.is_empty() && !state.changed {
@@ -274,7 +274,7 @@ impl Inbox {
             return Poll::Pending;
         }
         state.changed = false;
-        receipts.shrink_to(RECEIPTS_KEPT);
+        receipts.shrink_to(RECEIPTS_CAPACITY_MAX);
         mem::swap(&mut state.receipts, receipts);
         let wants_heartbeat = mem::take(&mut state.wants_heartbeat);
         Poll::Ready(Report { availability: state.availability, epoch: state.epoch, wants_heartbeat })
@@ -298,9 +298,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_survives_its_number() {
-        let token = DeliveryId { slot: u32::MAX, generation: 7, sequence: u16::MAX };
-        assert_eq!(DeliveryId::from_u64(token.to_u64()), token);
+    fn an_id_survives_the_way_through_an_integer() {
+        let id = DeliveryId { slot: u32::MAX, generation: 7, sequence: u16::MAX };
+        assert_eq!(DeliveryId::from_u64(id.to_u64()), id);
     }
 
     #[test]
@@ -326,17 +326,17 @@ mod tests {
         let (mut gathered, mut taken) = (Vec::new(), Vec::new());
         gathered.resize(100_000, Receipt::Stored(DeliveryId::NOBODY));
         inbox.post(&mut gathered);
-        assert!(gathered.capacity() <= RECEIPTS_KEPT);
+        assert!(gathered.capacity() <= RECEIPTS_CAPACITY_MAX);
         for _ in 0..2 {
             assert!(inbox.poll_take(&mut cx, &mut taken).is_ready());
             taken.clear();
             inbox.post_one(Receipt::Stored(DeliveryId::NOBODY));
         }
-        assert!(taken.capacity() <= RECEIPTS_KEPT && inbox.lock().receipts.capacity() <= RECEIPTS_KEPT);
+        assert!(taken.capacity() <= RECEIPTS_CAPACITY_MAX && inbox.lock().receipts.capacity() <= RECEIPTS_CAPACITY_MAX);
     }
 
     #[test]
-    fn an_epoch_that_nothing_proves_yet_leaves_the_state_and_asks_for_a_proof_once() {
+    fn a_new_epoch_leaves_the_availability_until_it_is_confirmed_and_asks_for_one_heartbeat() {
         let inbox = Inbox::new();
         let mut cx = Context::from_waker(Waker::noop());
         let mut taken = Vec::new();

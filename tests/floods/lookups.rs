@@ -1,4 +1,4 @@
-//! UnknownMembers that ask for devices that there are none of, while the service takes its time.
+//! Unknown clients that ask for devices that there are none of, while the service takes its time.
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, UdpSocket};

@@ -1,4 +1,4 @@
-//! UnknownMembers of one network who take all that they can get of what is bounded, and a device of another one.
+//! Unauthenticated clients of one network who take all that they can get of what is bounded, and a device of another one.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};

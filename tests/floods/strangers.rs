@@ -1,4 +1,4 @@
-//! UnknownMembers without any credential, and what everybody needs: memory, and places for connections.
+//! Clients without any credential, and what everybody needs: memory, and places for connections.
 
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};

@@ -87,7 +87,7 @@ pub enum Packet<'a> {
     Pubcomp(PacketId),
     /// Asks for subscriptions.
     Subscribe(PacketId, Filters<'a>),
-    /// TokenIssued levels, one byte for each filter; 0x80 is a refusal.
+    /// Granted QoS levels, one byte for each filter; 0x80 is a refusal.
     Suback(PacketId, &'a [u8]),
     /// Gives subscriptions up.
     Unsubscribe(PacketId, TopicFilters<'a>),

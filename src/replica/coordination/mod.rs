@@ -1,13 +1,14 @@
-//! The part of a replica that agrees with the others who holds a device: decisions alone, without I/O or a clock.
+//! The agreement of replicas about which of them holds the session of a device. It makes decisions, without I/O or a clock.
 //!
-//! 1. A `handle_*` call brings one input: a claim of another replica, a notice of an own worker, the state of the channel, a
-//!    tick. Each brings the time.
-//! 2. [`Coordination::poll_output`] is called until it gives `None`: claims to publish, barriers to send, mail to workers, and
-//!    what operators are told.
-//! 3. When the channel is connected, again or for the first time, claims were missed: every session that is held is claimed
-//!    anew, [`BATCH`] at each tick while [`Coordination::wants_tick`]. Presence that was late is told again.
+//! 1. Each `handle_*` method takes one input and the time: a claim of another replica, an event of a worker of this replica,
+//!    a change of the channel, or a tick.
+//! 2. [`Coordination::poll_output`] is called until it returns `None`. It returns claims to publish, barriers to send,
+//!    messages to workers, and reports for operators.
+//! 3. While the channel was away, claims were missed. When it connects, also for the first time, all sessions of this
+//!    replica are claimed again, [`CLAIMS_PER_TICK`] at each tick while [`Coordination::wants_tick`]. Claims about late
+//!    presence are published again, too.
 //!
-//! `coordinate` drives it over a `ClaimChannel`, with the feature `bridge`.
+//! With the feature `bridge`, `coordinate` runs it on a `ClaimChannel`.
 
 #[cfg(feature = "bridge")]
 mod run;
@@ -24,37 +25,37 @@ use crate::protocol::id::DeviceId;
 use crate::protocol::limit::Now;
 use crate::session::mqtt::Ending;
 
-/// Sessions that are claimed at a tick after an outage. With the pause between ticks: 50,000 a second.
-const BATCH: usize = 500;
+/// Number of claims at each tick after an outage. A tick comes each 10 ms, so this makes 50,000 a second.
+const CLAIMS_PER_TICK: usize = 500;
 
-/// An act that follows from an input.
+/// An action that the caller must take after an input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
     /// Publish this claim to all replicas.
     Publish(Claim),
-    /// Send the barrier of that number, and bring it back by [`Coordination::handle_barrier`] behind every claim that other
-    /// replicas have published until then.
+    /// Send the barrier with that number. [`Coordination::handle_barrier`] must be called when it comes back, after every
+    /// claim that other replicas have published before.
     SendBarrier(u64),
-    /// Send this to the worker of that index.
+    /// Send this message to the worker with that index.
     WorkerMessage(usize, WorkerMessage),
-    /// Tell operators.
+    /// Report this to operators.
     Report(Report),
 }
 
-/// News for operators.
+/// Event for operators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Report {
     /// The channel is connected.
     Connected,
     /// The channel is away.
     Disconnected,
-    /// Another replica claimed a device with an older session, and hears that this one holds a newer one.
+    /// Another replica claimed a device with an older session. This replica claims its newer one again.
     Insisted,
-    /// Another replica claimed a device with a newer session, and is asked whether that lives.
+    /// Another replica claimed a device with a newer session. This replica asks whether that session still lives.
     Asked,
     /// A session of this replica gave way to one of another replica.
     Yielded,
-    /// A message on the channel was no claim that counts.
+    /// A message on the channel was not a valid claim.
     Ignored {
         /// The reason.
         error: ClaimError,
@@ -63,25 +64,25 @@ pub enum Report {
     },
 }
 
-/// The state of the agreement, of one replica. See the module for its use.
+/// One replica's state of the agreement; the module describes its use.
 #[derive(Debug)]
 pub struct Coordination {
     replica_id: Box<str>,
     directory: Arc<Directory>,
     is_connected: bool,
-    /// When a question was asked last, us.
+    /// Time of the last question to another replica, us.
     asked_us: u64,
-    /// Sessions to be claimed anew.
+    /// Claims that are still to be published after an outage.
     unclaimed: VecDeque<(ClaimKind, DeviceId, Box<str>)>,
     late: LateSessions,
     barriers: Barriers,
-    /// Reasons that operators have heard of; there are three.
+    /// Errors that were reported before. There are three, so this stays small.
     ignored: Vec<ClaimError>,
     outputs: VecDeque<Output>,
 }
 
 impl Coordination {
-    /// The part of the replica of that id, whose sessions are in `directory`.
+    /// The state of the replica with that id. `directory` has its sessions.
     pub fn new(replica_id: &str, directory: Arc<Directory>) -> Self {
         Self {
             replica_id: replica_id.into(),
@@ -96,7 +97,7 @@ impl Coordination {
         }
     }
 
-    /// The next act, in order; `None` when the inputs so far ask for no more.
+    /// The next action, in order; `None` when there are no more for the inputs so far.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
@@ -106,7 +107,7 @@ impl Coordination {
         !self.unclaimed.is_empty()
     }
 
-    /// Applies a claim that came on the channel; those of this replica itself have no effect.
+    /// Applies a claim that came on the channel. Claims of this replica, which come back, are ignored.
     pub fn handle_claim(&mut self, claim: &Claim, now: Now) {
         if *claim.replica == *self.replica_id {
             return;
@@ -115,7 +116,7 @@ impl Coordination {
             return self.publish_time(now);
         }
         let Some((decision, entry)) = self.directory.hear(claim, now) else { return };
-        let (device, mail) = (&*claim.device, |mail| Output::WorkerMessage(entry.worker, mail));
+        let (device, to_worker) = (&*claim.device, |message| Output::WorkerMessage(entry.worker, message));
         match decision {
             Decision::Insist => {
                 self.outputs.push_back(Output::Report(Report::Insisted));
@@ -127,20 +128,20 @@ impl Coordination {
                 self.publish(ClaimKind::Asked, device, &claim.session, Some(question), now);
             }
             Decision::Answer(question) => {
-                self.outputs.push_back(mail(WorkerMessage::Replaces(entry.token)));
+                self.outputs.push_back(to_worker(WorkerMessage::Replaces(entry.token)));
                 self.publish(ClaimKind::Lives, device, &entry.session, Some(question), now);
             }
             Decision::Yield => {
                 self.outputs.push_back(Output::Report(Report::Yielded));
-                self.outputs.push_back(mail(WorkerMessage::End(entry.token, Ending::TakenOver)));
+                self.outputs.push_back(to_worker(WorkerMessage::End(entry.token, Ending::TakenOver)));
                 self.publish(ClaimKind::Yielded, device, &claim.session, None, now);
             }
-            Decision::Won => self.outputs.push_back(mail(WorkerMessage::Reassert(entry.token))),
-            Decision::Announce => self.outputs.push_back(mail(WorkerMessage::Announce(entry.token))),
+            Decision::Won => self.outputs.push_back(to_worker(WorkerMessage::Reassert(entry.token))),
+            Decision::Announce => self.outputs.push_back(to_worker(WorkerMessage::Announce(entry.token))),
         }
     }
 
-    /// Notes a message on the channel that is no claim that counts.
+    /// Reports a message on the channel that is not a valid claim.
     pub fn handle_ignored(&mut self, error: ClaimError) {
         let is_first = !self.ignored.contains(&error);
         if is_first {
@@ -149,7 +150,7 @@ impl Coordination {
         self.outputs.push_back(Output::Report(Report::Ignored { error, is_first }));
     }
 
-    /// Takes what a worker of this replica tells.
+    /// Handles an event of a worker of this replica.
     pub fn handle_event(&mut self, event: ClusterEvent, now: Now) {
         match event {
             ClusterEvent::Claim { kind, device, session } => {
@@ -165,7 +166,7 @@ impl Coordination {
         }
     }
 
-    /// Begins to claim every session anew: the channel is connected, and claims were missed.
+    /// Begins to claim every session again: the channel is connected, and claims were missed while it was not.
     pub fn handle_connected(&mut self, now: Now) {
         self.is_connected = true;
         self.outputs.push_back(Output::Report(Report::Connected));
@@ -175,7 +176,7 @@ impl Coordination {
         self.unclaimed = held.chain(late).collect();
     }
 
-    /// Notes that the channel is away: what is published is lost, also what was published in the last moments.
+    /// Notes that the channel is away. Claims that are published now are lost, and perhaps those of the last moments.
     pub fn handle_disconnected(&mut self, now: Now) {
         self.is_connected = false;
         self.outputs.push_back(Output::Report(Report::Disconnected));
@@ -183,31 +184,32 @@ impl Coordination {
         self.late.disconnected(now.us);
     }
 
-    /// Notes that a barrier came back: every claim published before it was handled. It may come back more than once.
+    /// Notes that a barrier came back, so that every claim that was published before it has been handled. A barrier may
+    /// come back more than once.
     pub fn handle_barrier(&mut self, number: u64) {
         if let Some(worker) = self.barriers.take(number) {
-            // Missed claims are known by now, but a question about one of them may not be answered yet.
+            // All missed claims are known now, but the answer to a question about one of them may still be on its way.
             let settled_us = self.asked_us + PATIENCE_US;
             self.outputs.push_back(Output::WorkerMessage(worker, WorkerMessage::BarrierReached { settled_us }));
         }
     }
 
-    /// Claims the next sessions after an outage.
+    /// Publishes the next claims after an outage.
     pub fn handle_tick(&mut self, now: Now) {
-        for _ in 0..BATCH {
+        for _ in 0..CLAIMS_PER_TICK {
             let Some((kind, device, session)) = self.unclaimed.pop_front() else { return };
             self.publish(kind, device.as_str(), &session, None, now);
         }
     }
 
-    /// Publishes a claim about a session, unless it says that the session is here and that is not so any more.
+    /// Publishes a claim about a session. A claim that the session is here is dropped if the session has ended since.
     fn publish(&mut self, kind: ClaimKind, device: &str, session: &str, question: Option<Question>, now: Now) {
         let (since, said) = match kind {
             ClaimKind::Begun | ClaimKind::Held | ClaimKind::Lives => match self.directory.since(device, session, now) {
                 Some(times) => times,
                 None => return,
             },
-            // One that has ended is older than any that is there.
+            // A session that has ended counts as older than any other.
             ClaimKind::Late => {
                 self.directory.since(device, session, now).unwrap_or_else(|| (0, self.directory.time(now)))
             }
@@ -222,8 +224,8 @@ impl Coordination {
     }
 }
 
-/// The barriers that workers wait for. Each number comes back twice, from the server and after the longest time that it may
-/// take, which may be after the next suspension of the process.
+/// The barriers that workers wait for. Each number can come back twice: from the server, and when its timeout is over. The
+/// second may come after the next suspension of the process, so an old number must not count for a new barrier.
 #[derive(Debug, Default)]
 struct Barriers {
     last: u64,
@@ -232,14 +234,14 @@ struct Barriers {
 }
 
 impl Barriers {
-    /// The number of a worker's next barrier; its earlier ones mean nothing any more.
+    /// Returns the number of a new barrier of a worker. The worker's earlier barriers are forgotten.
     fn send(&mut self, worker: usize) -> u64 {
         self.last += 1;
         self.waiting.insert(worker, self.last);
         self.last
     }
 
-    /// The worker that waits for that barrier, and does not from now on.
+    /// Removes the barrier with that number, and returns the worker that waits for it.
     fn take(&mut self, number: u64) -> Option<usize> {
         let worker = self.waiting.iter().find(|(_, waiting)| **waiting == number).map(|(worker, _)| *worker)?;
         self.waiting.remove(&worker);

@@ -1,14 +1,18 @@
-//! Bodies that arrive in blocks (RFC 7959, Block1).
+//! Request bodies that arrive in blocks (RFC 7959, Block1).
 //!
-//! Their senders are not authenticated, so they have bounds of their own, apart from records on their way to the queue. When
-//! a bound is reached, the network with the most uploads loses the one that has been silent longest; its client gets 4.08
-//! and begins again. Without DTLS a sender can forge its address, and so look like many networks.
+//! Uploads have limits of their own, as their senders are not authenticated. When a limit is reached, the network with the
+//! most uploads loses one: the upload that has gone longest without a new block. Its client gets 4.08 and starts again.
+//! Without DTLS a sender can forge its address, and so appear as many networks.
 //!
-//! A block that came before, byte for byte, is one of three things. It may repeat a block of the open upload, or the last
-//! block of a body that was answered. It may be a late block of an earlier body, and must not become a part of this one. Or
-//! the device has restarted with the same message ids and tokens, and its new body has a block like one of the old body:
-//! then the block is a part of the new one. A restart shows by a message id and token that named other bytes before. Where
-//! none shows, the client gets 4.08 and begins again: no body may be assembled that nobody sent.
+//! A received block can equal an earlier one, byte for byte, for one of three reasons:
+//!
+//! - It is a duplicate: of a block of the open upload, or of the last block of a body that was answered.
+//! - It is a late block of an earlier body, and must not become a part of the open upload.
+//! - The device has restarted and uses the same message ids and tokens again. The block belongs to its new body, which has
+//!   the same bytes there.
+//!
+//! A restart is detected when a message id and token come again with other bytes. If none was detected, the block counts as
+//! late, and the client gets 4.08 and starts again: a body that nobody has sent must never be assembled.
 
 use std::cell::Cell;
 use std::cmp::Ordering;
@@ -20,21 +24,21 @@ use super::request::Part;
 use crate::codec::coap::Block;
 use crate::protocol::network::Network;
 
-/// MAX_TRANSMIT_WAIT (RFC 7252 section 4.8.2), us: a client that got no answer for this long gives its upload up.
+/// MAX_TRANSMIT_WAIT (RFC 7252 section 4.8.2), us: the client abandons its upload when it gets no response for this long.
 const UPLOAD_IDLE_US: u64 = 93_000_000;
 
 /// Result of a received block.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// The block was added to the upload of that number; 2.31.
+    /// The block belongs to the upload of that number; 2.31.
     Continue(u32),
-    /// The body is complete: the upload of that number, 0 for a body of one block.
+    /// The body is complete. The number is that of its upload, 0 for a body of one block.
     Complete(u32, Vec<u8>),
-    /// Blocks before it are missing; 4.08.
+    /// The block does not fit: blocks before it are missing, or its bytes differ from the first copy; 4.08.
     Gap,
-    /// The body is over the limit; 4.13.
+    /// The body is longer than the limit; 4.13.
     TooLarge,
-    /// The payload has not the length of the block; 4.00.
+    /// The payload is longer than the block size, or shorter although more blocks follow; 4.00.
     WrongLength,
 }
 
@@ -70,24 +74,24 @@ pub(super) enum Earlier {
 /// Meaning of a block that came before, byte for byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Repetition {
-    /// A duplicate of a block of the open upload; 2.31 again.
+    /// A duplicate of a block of the open upload; 2.31 is sent again.
     Held,
-    /// A duplicate of the last block of a body that was answered.
+    /// A duplicate of the last block of a body that was answered; the answer is sent again.
     Answered,
-    /// A part of the body that arrives now: [`Uploads::take`] must follow.
+    /// A block of the body that is being sent now. [`Uploads::take`] must be called.
     Part,
-    /// A late block of an earlier body, as far as can be told; 4.08.
+    /// Probably a late block of an earlier body; 4.08.
     Late,
 }
 
-/// Knowledge about the peer from the blocks of an upload.
+/// Origin of the blocks of an upload, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum History {
-    /// Nothing: a block that came before the upload is no part of it.
+    /// The first block was new. A block that equals one from before the upload is late.
     Plain,
-    /// All of them came before, as blocks of one body that is no longer open. The upload has the number of that one.
+    /// All blocks equal blocks of one earlier upload, which is closed. This upload has the number of that one.
     Repeated,
-    /// It has restarted: what came before the upload may be a part of it, too.
+    /// The peer has restarted. A block that equals one from before the upload may belong to it.
     Restarted,
 }
 
@@ -96,18 +100,19 @@ struct Upload {
     number: u32,
     body: Vec<u8>,
     history: History,
+    /// Time of the last new block.
     heard_us: u64,
-    held: Rc<Cell<Held>>,
+    totals: Rc<Cell<Totals>>,
 }
 
-/// Owner of uploads that are counted together. DTLS sessions count alone: handshakes are limited by network already.
+/// Owner of uploads that are counted together. Each DTLS session is counted alone, as handshakes are limited by network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Holder {
+enum Owner {
     Network(Network),
     Session(PeerKey),
 }
 
-impl Holder {
+impl Owner {
     fn of(peer: PeerKey) -> Self {
         match peer {
             PeerKey::Address(address) => Self::Network(Network::of(address.ip())),
@@ -116,15 +121,16 @@ impl Holder {
     }
 }
 
-/// Uploads of one owner.
+/// Number and bytes of the uploads of one owner.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Held {
+struct Totals {
     uploads: usize,
     bytes: usize,
 }
 
 impl Upload {
-    fn holds(&self, received: &ReceivedBlock<'_>) -> bool {
+    /// Whether the body has the bytes of the block at the offset of the block.
+    fn contains(&self, received: &ReceivedBlock<'_>) -> bool {
         let offset = received.part.block.offset();
         self.body.get(offset..offset + received.bytes.len()) == Some(received.bytes)
     }
@@ -134,8 +140,8 @@ impl Upload {
 #[derive(Debug)]
 pub(super) struct Uploads {
     open: HashMap<(PeerKey, [u8; 32]), Upload>,
-    /// Uploads by owner; owners without any are not listed.
-    holders: HashMap<Holder, Rc<Cell<Held>>>,
+    /// Totals of the owners that have uploads.
+    owners: HashMap<Owner, Rc<Cell<Totals>>>,
     held_bytes: usize,
     /// Number of the newest upload.
     last_number: u32,
@@ -148,7 +154,7 @@ impl Uploads {
     pub(super) fn new(count_max: usize, per_peer_max: usize, bytes_max: usize) -> Self {
         Self {
             open: HashMap::new(),
-            holders: HashMap::new(),
+            owners: HashMap::new(),
             held_bytes: 0,
             last_number: 0,
             count_max,
@@ -167,37 +173,39 @@ impl Uploads {
         self.held_bytes
     }
 
-    /// Meaning of a block that came before. Changes nothing.
+    /// Meaning of a block that came before, byte for byte. Changes nothing.
     pub(super) fn repetition(&self, received: &ReceivedBlock<'_>) -> Repetition {
-        let Earlier::Same { upload: number, restarted } = received.earlier else { return Repetition::Part };
-        let Block { number: place, more, .. } = received.part.block;
+        let Earlier::Same { upload: upload_number, restarted } = received.earlier else { return Repetition::Part };
+        let Block { number: block_number, more, .. } = received.part.block;
         match self.open.get(&(received.peer, received.part.key)) {
-            Some(upload) if more && upload.holds(received) => Repetition::Held,
-            Some(upload) if place > 0 && received.part.block.offset() == upload.body.len() => match upload.history {
-                History::Restarted => Repetition::Part,
-                History::Repeated if upload.number != number => Repetition::Late,
-                History::Repeated if more => Repetition::Part,
-                History::Repeated => Repetition::Answered,
-                // It would fit, and may be late all the same.
-                History::Plain => Repetition::Late,
-            },
-            // The peer is in the middle of no body that this could end up in.
-            None if place == 0 && more => Repetition::Part,
+            Some(upload) if more && upload.contains(received) => Repetition::Held,
+            Some(upload) if block_number > 0 && received.part.block.offset() == upload.body.len() => {
+                match upload.history {
+                    History::Restarted => Repetition::Part,
+                    History::Repeated if upload.number != upload_number => Repetition::Late,
+                    History::Repeated if more => Repetition::Part,
+                    History::Repeated => Repetition::Answered,
+                    // The offset fits, but the block may be a late one of another body.
+                    History::Plain => Repetition::Late,
+                }
+            }
+            // No body is open that a late block could become a part of.
+            None if block_number == 0 && more => Repetition::Part,
             None if !more && !restarted => Repetition::Answered,
-            // A body of one block came before as a whole.
-            _ if !more && place == 0 => Repetition::Answered,
+            // The block is a whole body, which was answered.
+            _ if !more && block_number == 0 => Repetition::Answered,
             _ => Repetition::Late,
         }
     }
 
-    /// Adds a block; `body_bytes_max` is the longest body.
+    /// Adds a block to its upload. `body_bytes_max` is the limit for the body.
     pub(super) fn take(&mut self, received: &ReceivedBlock<'_>, body_bytes_max: usize, now_us: u64) -> Step {
         let Part { block, key, announced_bytes } = received.part;
-        let (key, Block { number: place, more, .. }) = ((received.peer, key), block);
+        let (key, Block { number: block_number, more, .. }) = ((received.peer, key), block);
         if received.bytes.len() > block.bytes() || (more && received.bytes.len() < block.bytes()) {
             return Step::WrongLength;
         }
-        if place == 0 {
+        if block_number == 0 {
             self.drop_upload(&key);
             if announced_bytes.is_some_and(|bytes| bytes as usize > body_bytes_max) {
                 return Step::TooLarge;
@@ -210,7 +218,7 @@ impl Uploads {
             self.drop_upload(&key);
             return Step::TooLarge;
         }
-        if place == 0 {
+        if block_number == 0 {
             if !more {
                 return Step::Complete(0, received.bytes.to_vec());
             }
@@ -220,23 +228,23 @@ impl Uploads {
                 Earlier::Same { upload, .. } => (upload, History::Repeated),
                 Earlier::Other => (self.next_number(), History::Restarted),
             };
-            let held = self.holders.entry(Holder::of(received.peer)).or_default().clone();
-            held.update(|held| Held { uploads: held.uploads + 1, ..held });
-            self.open.insert(key, Upload { number, body: Vec::new(), history, heard_us: now_us, held });
+            let totals = self.owners.entry(Owner::of(received.peer)).or_default().clone();
+            totals.update(|totals| Totals { uploads: totals.uploads + 1, ..totals });
+            self.open.insert(key, Upload { number, body: Vec::new(), history, heard_us: now_us, totals });
         }
-        // For a body that is not the one of that number any more.
+        // Needed when this block shows that the body is another one than the upload's number stands for.
         let next_number = self.next_number();
         let Some(upload) = self.open.get_mut(&key) else { return Step::Gap };
         let restarts = received.earlier == Earlier::Other;
         match offset.cmp(&upload.body.len()) {
-            // The client did not see 2.31 for it.
-            Ordering::Less if more && upload.holds(received) => return Step::Continue(upload.number),
-            // The blocks before it were the same before the restart.
+            // A duplicate: the client has not received the 2.31 for it.
+            Ordering::Less if more && upload.contains(received) => return Step::Continue(upload.number),
+            // The new body begins like the old one and differs from here on.
             Ordering::Less if restarts => {
                 upload.body.truncate(offset);
                 upload.number = next_number;
             }
-            // The client did not begin this body.
+            // The blocks so far may all be late ones: nothing shows that the client has started this body.
             Ordering::Equal if upload.history == History::Repeated && received.earlier == Earlier::Nothing => {
                 return Step::Gap;
             }
@@ -247,12 +255,12 @@ impl Uploads {
         if restarts {
             upload.history = History::Restarted;
         }
-        let before = upload.body.capacity();
+        let capacity_before = upload.body.capacity();
         upload.body.extend_from_slice(received.bytes);
         upload.heard_us = now_us;
-        let more_bytes = upload.body.capacity() - before;
-        self.held_bytes += more_bytes;
-        upload.held.update(|held| Held { bytes: held.bytes + more_bytes, ..held });
+        let growth = upload.body.capacity() - capacity_before;
+        self.held_bytes += growth;
+        upload.totals.update(|totals| Totals { bytes: totals.bytes + growth, ..totals });
         let number = upload.number;
         if !more {
             return Step::Complete(number, self.drop_upload(&key));
@@ -261,7 +269,7 @@ impl Uploads {
         Step::Continue(number)
     }
 
-    /// Drops uploads that were silent for too long.
+    /// Drops uploads without a new block for [`UPLOAD_IDLE_US`].
     pub(super) fn expire(&mut self, now_us: u64) {
         let is_over = |upload: &Upload| upload.heard_us + UPLOAD_IDLE_US <= now_us;
         let over: Vec<_> = self.open.iter().filter(|(_, upload)| is_over(upload)).map(|(key, _)| *key).collect();
@@ -273,31 +281,33 @@ impl Uploads {
         while self.drop_oldest(|(other, _), _| *other == peer) {}
     }
 
-    /// A new number, never 0. Before a number is used again, 2^32 uploads have passed.
+    /// The number of a new upload, never 0. Numbers are used again after 2^32 uploads.
     fn next_number(&mut self) -> u32 {
         self.last_number = self.last_number.checked_add(1).unwrap_or(1);
         self.last_number
     }
 
+    /// Drops an upload when the limit of the peer or the limit of all uploads is reached.
     fn make_room(&mut self, peer: PeerKey) {
         let own = self.open.keys().filter(|(other, _)| *other == peer).count();
         if own >= self.per_peer_max {
             self.drop_oldest(|(other, _), _| *other == peer);
         } else if self.open.len() >= self.count_max {
-            let most = self.holders.values().map(|held| held.get().uploads).max();
-            self.drop_oldest(|_, held| Some(held.uploads) == most);
+            let most = self.owners.values().map(|totals| totals.get().uploads).max();
+            self.drop_oldest(|_, totals| Some(totals.uploads) == most);
         }
     }
 
-    /// Drops an upload other than that one, of the owner with the most bytes; false when there is none.
+    /// Drops an upload other than that of `key`, if possible of the owner with the most bytes. False when there is no other.
     fn drop_other(&mut self, key: (PeerKey, [u8; 32])) -> bool {
-        let most = self.holders.values().map(|held| held.get().bytes).max();
-        self.drop_oldest(|other, held| *other != key && Some(held.bytes) == most)
+        let most = self.owners.values().map(|totals| totals.get().bytes).max();
+        self.drop_oldest(|other, totals| *other != key && Some(totals.bytes) == most)
             || self.drop_oldest(|other, _| *other != key)
     }
 
-    fn drop_oldest(&mut self, among: impl Fn(&(PeerKey, [u8; 32]), Held) -> bool) -> bool {
-        let candidates = self.open.iter().filter(|(key, upload)| among(key, upload.held.get()));
+    /// Drops the upload that has gone longest without a new block, of those that `matches` selects. False when there is none.
+    fn drop_oldest(&mut self, matches: impl Fn(&(PeerKey, [u8; 32]), Totals) -> bool) -> bool {
+        let candidates = self.open.iter().filter(|(key, upload)| matches(key, upload.totals.get()));
         let oldest = candidates.min_by_key(|(_, upload)| upload.heard_us);
         let Some(key) = oldest.map(|(key, _)| *key) else { return false };
         self.drop_upload(&key);
@@ -305,11 +315,11 @@ impl Uploads {
     }
 
     fn drop_upload(&mut self, key: &(PeerKey, [u8; 32])) -> Vec<u8> {
-        let Some(Upload { body, held, .. }) = self.open.remove(key) else { return Vec::new() };
+        let Some(Upload { body, totals, .. }) = self.open.remove(key) else { return Vec::new() };
         self.held_bytes -= body.capacity();
-        held.update(|held| Held { uploads: held.uploads - 1, bytes: held.bytes - body.capacity() });
-        if held.get().uploads == 0 {
-            self.holders.remove(&Holder::of(key.0));
+        totals.update(|totals| Totals { uploads: totals.uploads - 1, bytes: totals.bytes - body.capacity() });
+        if totals.get().uploads == 0 {
+            self.owners.remove(&Owner::of(key.0));
         }
         body
     }
@@ -335,7 +345,7 @@ mod tests {
         take_after(uploads, Earlier::Nothing, number, more, bytes)
     }
 
-    /// Without the number of the upload.
+    /// Adds a block, and sets the upload's number in the result to 0.
     fn take_after(uploads: &mut Uploads, earlier: Earlier, number: u32, more: bool, bytes: &[u8]) -> Step {
         match uploads.take(&ReceivedBlock { earlier, ..received(1, 1, number, more, bytes) }, MAX, 0) {
             Step::Continue(_) => CONTINUE,
@@ -344,7 +354,7 @@ mod tests {
         }
     }
 
-    /// Meaning of a block that was one of upload 1.
+    /// Meaning of a block that equals one of upload 1.
     fn repetition(uploads: &Uploads, number: u32, more: bool, bytes: &[u8]) -> Repetition {
         uploads.repetition(&ReceivedBlock { earlier: SAME, ..received(1, 1, number, more, bytes) })
     }
@@ -546,7 +556,7 @@ mod tests {
         }
         uploads.expire(3000 + UPLOAD_IDLE_US);
         assert_eq!((uploads.len(), uploads.held_bytes()), (0, 0));
-        assert!(uploads.holders.is_empty());
+        assert!(uploads.owners.is_empty());
     }
 
     #[test]
@@ -562,7 +572,7 @@ mod tests {
             assert!(matches!(uploads.take(&from(1, port, 0), MAX, u64::from(port)), Step::Continue(_)));
         }
         assert!(matches!(uploads.take(&from(2, 1, 1), MAX, 100), Step::Continue(_)), "it is the oldest");
-        // By bytes: the one that goes on is never dropped, and of the others those of the network with most.
+        // By bytes: the upload that gets the block is never dropped. Of the others, the network with the most bytes loses.
         let mut uploads = Uploads::new(100, 2, 200);
         assert!(matches!(uploads.take(&from(2, 1, 0), 16, 0), Step::Continue(_)));
         for port in 1..50 {

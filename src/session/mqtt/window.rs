@@ -1,20 +1,21 @@
-//! Records that a session has handed to the queue and that are not acknowledged yet.
+//! Records of a session whose acknowledgements the device has not got yet, in the order of their PUBLISH packets.
 //!
-//! 1. A record is added ([`Window::push`]) and handed over at once, unless the window is stalled.
-//! 2. Receipts mark entries ([`Window::settle`]); the stored ones at the front leave, in order ([`Window::pop`]).
-//! 3. A failure stalls the window: nothing more is handed over, later receipts of this epoch still count.
-//! 4. When the queue takes records again, and about once a second while a failure of one record alone stalls the window
-//!    ([`Window::resend`]), everything that is left is sent once more, in order and under new sequence numbers, so that
-//!    receipts of earlier copies do not count.
-//! 5. Presence that a session leaves unacknowledged at its end is withdrawn ([`Window::withdraw_presence`]): it is not sent
-//!    again, since the next session of the device may have been announced in between. Its entry stays until its fate is
-//!    known. Where it must be stored all the same it is kept ([`Window::keep_presence`]).
-//! 6. A record that the queue will never store ([`Window::refused`]) is replaced ([`Window::replace`]); those behind it
-//!    are not sent again for it.
+//! 1. [`Window::push`] adds a record and hands it over to the queue at once, unless the window is stalled.
+//! 2. [`Window::settle`] applies a receipt to its entry. [`Window::pop`] removes entries from the front, in order.
+//! 3. A failed receipt stalls the window: no more records are handed over. Receipts of records that were handed over
+//!    before still count.
+//! 4. [`Window::resend`] ends the stall: all records that are left are handed over again, in order. It is called when the
+//!    queue takes records again. While only this window is stalled, it is called about once a second. The new copies have
+//!    new sequence numbers, so receipts of earlier copies do not count.
+//! 5. [`Window::withdraw_presence`] is called at the end of a session: presence that is not stored is not sent again, as
+//!    the next session of the device may have written `online` since. Its entry stays until its fate is known.
+//!    [`Window::keep_presence`] is called instead where presence must be stored in any case.
+//! 6. [`Window::replace`] replaces a record that the queue will never store ([`Window::refused`]). The records behind it
+//!    are not sent again.
 //!
-//! An entry that was stored behind one that was not is kept and sent again too. So the copies whose receipts counted are stored
-//! in the order in which the device sent, wherever other copies are: consumers rest on that (docs/wire.md, "Order and
-//! duplicates").
+//! A stored record stays in the window while a record before it is not stored, and is sent again with it. So the copies
+//! whose receipts count are stored in the order in which the device sent the messages; other copies may be stored anywhere.
+//! Consumers rely on this order (docs/wire.md, "Order and duplicates").
 
 use std::collections::VecDeque;
 
@@ -22,8 +23,8 @@ use crate::codec::mqtt::PacketId;
 use crate::protocol::trace::Span;
 use crate::protocol::uplink::{DeliveryId, Handover, Record, Uplink};
 
-/// Most entries that a new buffer has room for; it grows from there.
-const USUAL_MAX: u16 = 64;
+/// Largest capacity with which a buffer is allocated. It grows when more entries come.
+const INITIAL_CAPACITY_MAX: u16 = 64;
 
 /// Acknowledgement that the device gets once the entry and all before it are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,16 +35,16 @@ pub enum Acknowledgement {
     Puback(PacketId),
     /// PUBREC.
     Pubrec(PacketId),
-    /// Nothing: presence, which the bridge itself writes about the device. It is kept until it is stored.
+    /// Nothing: presence, which the bridge writes about the device. [`Window::abandon`] does not drop it.
     Presence,
 }
 
 /// Fate of presence that was not acknowledged when its session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LatePresence {
-    /// It is stored: in the order in which this worker handed records over, and perhaps behind those of others.
+    /// It is stored, in order among the records of this worker. Records of other workers may have been stored before it.
     Stored,
-    /// No receipt came. It may be stored, behind any other record.
+    /// No receipt has come. It may still be stored, behind any other record.
     Unknown,
 }
 
@@ -52,15 +53,15 @@ pub enum LatePresence {
 pub struct Settled {
     /// Acknowledgement that the device gets.
     pub acknowledgement: Acknowledgement,
-    /// Time of its receipt from the device, us of the worker's clock.
+    /// Time at which the packet arrived from the device, us of the worker's clock.
     pub taken_us: u64,
-    /// Bytes that it counted for in [`Load::held_bytes`](crate::protocol::limit::Load::held_bytes).
+    /// Memory that the entry counted for in [`Load::held_bytes`](crate::protocol::limit::Load::held_bytes).
     pub held_bytes: usize,
     /// Fate of presence that was not acknowledged when its session ended; `None` for all other entries.
     pub late: Option<LatePresence>,
-    /// Time between the handover of the stored copy and its receipt, us; `None` for a packet without a record.
+    /// Duration from the handover of the stored copy to its receipt, us; `None` for a packet without a record.
     pub queue_us: Option<u64>,
-    /// Span, where the trace is sampled.
+    /// Span of the packet; `None` when its trace is not sampled.
     pub span: Option<Box<Span>>,
 }
 
@@ -70,12 +71,13 @@ struct Entry {
     span: Option<Box<Span>>,
     acknowledgement: Acknowledgement,
     taken_us: u64,
-    /// Time of the last handover; once it is stored, the time that storing took.
+    /// Before `done`: time of the last handover, us. After: see [`Settled::queue_us`].
     queue_us: u64,
-    stored: bool,
+    /// Whether the entry waits for no receipt, and leaves once it is at the front.
+    done: bool,
     /// Whether the queue took a copy, be it one of an earlier sending.
     was_taken: bool,
-    /// Whether the entry is not sent again.
+    /// Whether the entry is presence that is not sent again.
     withdrawn: bool,
     /// See [`Settled::late`].
     late: Option<LatePresence>,
@@ -94,7 +96,7 @@ impl Entry {
     }
 }
 
-/// The window of one session; the module says how it works.
+/// The window of one session; the module describes its use.
 #[derive(Debug)]
 pub struct Window {
     slot: u32,
@@ -105,16 +107,16 @@ pub struct Window {
     sent: usize,
     stalled: bool,
     /// Largest number of entries since the window was last empty.
-    most: u16,
-    /// The same number of the time before that: the capacity of the next buffer.
-    usual: u16,
+    peak: u16,
+    /// Capacity of the next buffer: the last `peak` before the window was empty, at most [`INITIAL_CAPACITY_MAX`].
+    next_capacity: u16,
     entries: VecDeque<Entry>,
 }
 
 impl Window {
-    /// An empty window for the connection in that slot.
+    /// An empty window of the session with that slot and generation.
     pub fn new(slot: u32, generation: u16) -> Self {
-        Self { slot, generation, base: 0, sent: 0, stalled: false, most: 0, usual: 0, entries: VecDeque::new() }
+        Self { slot, generation, base: 0, sent: 0, stalled: false, peak: 0, next_capacity: 0, entries: VecDeque::new() }
     }
 
     /// Number of entries.
@@ -127,7 +129,7 @@ impl Window {
         self.entries.is_empty()
     }
 
-    /// Time of receipt of the oldest entry, us of the worker's clock.
+    /// Time at which the oldest entry arrived from the device, us of the worker's clock.
     pub fn oldest_us(&self) -> Option<u64> {
         self.entries.front().map(|entry| entry.taken_us)
     }
@@ -137,8 +139,8 @@ impl Window {
         self.stalled
     }
 
-    /// Adds a record and hands it over. Without a record the entry only keeps the place of a packet in the order of
-    /// acknowledgements.
+    /// Adds a record that arrived at `taken_us` and hands it over. An entry without a record is for a packet that only
+    /// needs its acknowledgement, in order.
     pub fn push(
         &mut self,
         record: Option<Record>,
@@ -147,9 +149,9 @@ impl Window {
         taken_us: u64,
         uplink: &mut dyn Uplink,
     ) {
-        let stored = record.is_none();
+        let done = record.is_none();
         if self.entries.capacity() == 0 {
-            self.entries.reserve_exact(usize::from(self.usual));
+            self.entries.reserve_exact(usize::from(self.next_capacity));
         }
         self.entries.push_back(Entry {
             record,
@@ -157,50 +159,51 @@ impl Window {
             acknowledgement,
             taken_us,
             queue_us: taken_us,
-            stored,
+            done,
             was_taken: false,
             withdrawn: false,
             late: None,
         });
-        self.most = self.most.max(u16::try_from(self.entries.len()).unwrap_or(u16::MAX));
+        self.peak = self.peak.max(u16::try_from(self.entries.len()).unwrap_or(u16::MAX));
         self.hand_over(taken_us, uplink);
     }
 
-    /// Applies a receipt that came at `now_us`; one of an earlier copy, or of an entry that has left, changes nothing.
+    /// Applies a receipt that came at `now_us`. A receipt of an earlier copy, or of an entry that has left, is ignored.
     pub fn settle(&mut self, sequence: u16, stored: bool, now_us: u64) {
         match self.index(sequence).and_then(|index| self.entries.get_mut(index)) {
-            Some(entry) if !entry.stored && stored => {
-                entry.stored = true;
+            Some(entry) if !entry.done && stored => {
+                entry.done = true;
                 entry.queue_us = now_us.saturating_sub(entry.queue_us);
             }
-            Some(entry) if entry.withdrawn && !entry.stored => (entry.stored, entry.late) = (true, None),
-            Some(entry) if !entry.stored => self.stalled = true,
+            // Not stored and not sent again: it cannot be late.
+            Some(entry) if entry.withdrawn && !entry.done => (entry.done, entry.late) = (true, None),
+            Some(entry) if !entry.done => self.stalled = true,
             _ => {}
         }
     }
 
-    /// The record that was handed over under that number and that the queue refuses for good; `None` for an earlier copy,
-    /// or an entry that has left.
+    /// The record that the queue has refused for good, by its sequence number; `None` for an earlier copy, and for an entry
+    /// that has left.
     pub fn refused(&self, sequence: u16) -> Option<&Record> {
         let entry = self.entries.get(self.index(sequence)?)?;
-        entry.record.as_ref().filter(|_| !entry.stored && !entry.withdrawn)
+        entry.record.as_ref().filter(|_| !entry.done && !entry.withdrawn)
     }
 
-    /// Replaces the record with that number by `record` and hands it over, at `now_us`. The number stays: the refused copy
-    /// has had its only receipt. While the window is stalled the replacement waits like all others.
+    /// Replaces the record with that sequence number by `record`, and hands `record` over. It has the same sequence number:
+    /// the refused copy gets no second receipt. A stalled window hands `record` over at the next [`Window::resend`].
     pub fn replace(&mut self, sequence: u16, record: Record, now_us: u64, uplink: &mut dyn Uplink) {
         let Some(index) = self.index(sequence) else { return };
-        let token = self.token(index);
+        let delivery_id = self.delivery_id(index);
         let Some(entry) = self.entries.get_mut(index) else { return };
         let record = entry.record.insert(record);
         entry.queue_us = now_us;
-        if !self.stalled && uplink.publish(token, record) == Handover::Refused {
+        if !self.stalled && uplink.publish(delivery_id, record) == Handover::Refused {
             self.stalled = true;
         }
     }
 
-    /// Withdraws presence that has not left the window. Presence that was never handed over is dropped. Presence that was may
-    /// still be stored: its entry leaves when its receipt comes, or when receipts of its copies do not count any more.
+    /// Withdraws presence that has not left the window. Presence that was never handed over is done. Presence that was handed
+    /// over may still be stored: it is done when its receipt comes, or when receipts of its copies do not count any more.
     /// Presence that is stored behind a record that is not is withdrawn as well: it must not be sent again with that record.
     pub fn withdraw_presence(&mut self) {
         for (index, entry) in self.entries.iter_mut().enumerate() {
@@ -213,46 +216,46 @@ impl Window {
                     (false, true) => Some(LatePresence::Unknown),
                     (false, false) => None,
                 };
-                entry.stored |= !has_receipt;
+                entry.done |= !has_receipt;
             }
         }
     }
 
-    /// Marks presence that has not left the window as late; it is sent again like every other record.
+    /// Marks presence that has not left the window as late. It is sent again like every other record.
     pub fn keep_presence(&mut self) {
         let presence = self.entries.iter_mut().filter(|entry| entry.acknowledgement == Acknowledgement::Presence);
         presence.for_each(|entry| entry.late = Some(LatePresence::Stored));
     }
 
-    /// Removes the front entry if it is stored.
+    /// Removes the front entry if it waits for no receipt.
     pub fn pop(&mut self) -> Option<Settled> {
-        let mut entry = self.entries.pop_front_if(|entry| entry.stored)?;
+        let mut entry = self.entries.pop_front_if(|entry| entry.done)?;
         self.base = self.base.wrapping_add(1);
         self.sent = self.sent.saturating_sub(1);
         if self.entries.is_empty() {
-            // An idle connection holds no buffer. The next one is made as large as this one was filled.
+            // An idle connection holds no buffer. The next buffer gets the capacity that this one has used.
             self.entries = VecDeque::new();
-            self.usual = std::mem::take(&mut self.most).min(USUAL_MAX);
+            self.next_capacity = std::mem::take(&mut self.peak).min(INITIAL_CAPACITY_MAX);
         }
         Some(entry.settled())
     }
 
-    /// Sends all records that are left once more, at `now_us`: the queue takes records again. Withdrawn presence is not sent,
-    /// and its fate stays unknown, as its copy may still be stored.
+    /// Hands all records that are left over again, at `now_us`. Withdrawn presence is not sent again. Its fate stays
+    /// unknown, as its earlier copy may still be stored.
     pub fn resend(&mut self, now_us: u64, uplink: &mut dyn Uplink) {
         self.forget_copies();
         self.stalled = false;
         for entry in &mut self.entries {
-            if entry.withdrawn && !entry.stored {
+            if entry.withdrawn && !entry.done {
                 entry.late = Some(LatePresence::Unknown);
             }
-            entry.stored = entry.record.is_none() || entry.withdrawn;
+            entry.done = entry.record.is_none() || entry.withdrawn;
         }
         self.hand_over(now_us, uplink);
     }
 
-    /// Drops every record of the device, in order and without acknowledgement. Presence stays: it is sent once more unless it
-    /// is withdrawn, and its time of receipt becomes `now_us`.
+    /// Drops every record of the device, in order and without an acknowledgement, and passes it to `gone`. Presence stays: it
+    /// is sent again unless it is withdrawn, and counts as if it had arrived at `now_us`.
     pub fn abandon(&mut self, now_us: u64, uplink: &mut dyn Uplink, mut gone: impl FnMut(Settled)) {
         self.forget_copies();
         self.entries.retain_mut(|entry| {
@@ -267,19 +270,19 @@ impl Window {
         self.resend(now_us, uplink);
     }
 
-    /// Skips the sequence numbers in use, so that receipts of the copies so far do not count any more.
+    /// Skips the sequence numbers in use, so that receipts of earlier copies do not count.
     fn forget_copies(&mut self) {
         self.base = self.base.wrapping_add(u16::try_from(self.entries.len()).unwrap_or(u16::MAX));
         self.sent = 0;
     }
 
-    /// Index of the entry whose last copy was handed over under that number.
+    /// Index of the entry whose last copy has that sequence number.
     fn index(&self, sequence: u16) -> Option<usize> {
         let index = usize::from(sequence.wrapping_sub(self.base));
         (index < self.sent).then_some(index)
     }
 
-    fn token(&self, index: usize) -> DeliveryId {
+    fn delivery_id(&self, index: usize) -> DeliveryId {
         #[expect(clippy::cast_possible_truncation, reason = "sequence numbers are modulo 2^16")]
         let sequence = self.base.wrapping_add(index as u16);
         DeliveryId { slot: self.slot, generation: self.generation, sequence }
@@ -287,11 +290,11 @@ impl Window {
 
     fn hand_over(&mut self, now_us: u64, uplink: &mut dyn Uplink) {
         while !self.stalled {
-            let token = self.token(self.sent);
+            let delivery_id = self.delivery_id(self.sent);
             let Some(entry) = self.entries.get_mut(self.sent) else { return };
             entry.queue_us = now_us;
             let record = entry.record.as_ref().filter(|_| !entry.withdrawn);
-            match record.map(|record| uplink.publish(token, record)) {
+            match record.map(|record| uplink.publish(delivery_id, record)) {
                 None => self.sent += 1,
                 Some(Handover::Taken) => (self.sent, entry.was_taken) = (self.sent + 1, true),
                 Some(Handover::Refused) => self.stalled = true,

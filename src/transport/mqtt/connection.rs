@@ -1,4 +1,4 @@
-//! Drives the socket of a connection with a session.
+//! The task of an MQTT connection after CONNACK: it reads and writes the socket on behalf of the session.
 
 use std::future::poll_fn;
 use std::io;
@@ -15,23 +15,24 @@ use crate::transport::socket::{ByteStream as _, Socket};
 use crate::transport::turn::{TURN_BYTES, poll_again_behind_others};
 use crate::transport::worker::{Progress, State, TakenIn, Worker, WorkerCore};
 
-/// Reads of one connection before others get their turn.
+/// Number of reads of one connection before the other connections are polled.
 const READS_PER_TURN: usize = 4;
 
-/// How long the last words of a session may take to be written.
+/// Timeout for writing the last packets of a session, and for closing our side of the connection.
 pub const FAREWELL: Duration = Duration::from_secs(2);
 
-/// The same for a session that was taken over: its connection closes within half a second, whatever its device does.
-const TAKEN_OVER: Duration = Duration::from_millis(200);
+/// Timeout for closing our side after a takeover. The device sees the end of its old connection within half a second,
+/// whether it reads or not.
+const TAKEOVER_CLOSE: Duration = Duration::from_millis(200);
 
-/// How long a client may take to close its side once it was told the end.
+/// Timeout for the client to close its side after we have closed ours.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// Drives the connection until its session has ended, then closes it.
+/// Reads and writes the connection until its session has ended, then closes it.
 pub async fn drive(worker: &Rc<Worker>, session: DeliveryId, permit: ConnectionPermit) {
-    poll_fn(|cx| poll(worker, session, cx)).await;
+    poll_fn(|cx| poll_session(worker, session, cx)).await;
     let is_taken_over = worker.core.borrow().ending(session) == Some(Ending::TakenOver);
-    // Late or broken, the connection closes all the same.
+    // The connection is closed even if this flush fails or takes too long.
     let is_flushed = is_taken_over || {
         let flushed = poll_fn(|cx| match worker.core.borrow_mut().connection(session) {
             Some(state) => poll_flush(state, cx),
@@ -39,30 +40,33 @@ pub async fn drive(worker: &Rc<Worker>, session: DeliveryId, permit: ConnectionP
         });
         matches!(tokio::time::timeout(FAREWELL, flushed).await, Ok(Ok(())))
     };
-    // Whoever sees the connection closed may count on its room.
+    // Returned before the socket closes: a client that sees the close may connect again at once, within the limit.
     drop(permit);
     let socket = worker.core.borrow_mut().connection(session).and_then(|state| state.socket.take());
-    // What TLS or WebSocket still holds of a session that was taken over was answered as lost: it must not arrive.
-    let is_orderly = |socket: &Socket| is_flushed && !(is_taken_over && socket.has_unsent());
-    if let Some(mut socket) = socket.filter(is_orderly) {
-        close(&mut socket, if is_taken_over { TAKEN_OVER } else { FAREWELL }).await;
+    // After a takeover the commands that TLS or WebSocket still buffers were answered as lost. They must not reach the
+    // device, so the socket is dropped without a flush.
+    let may_flush = |socket: &Socket| is_flushed && !(is_taken_over && socket.has_unsent());
+    if let Some(mut socket) = socket.filter(may_flush) {
+        close(&mut socket, if is_taken_over { TAKEOVER_CLOSE } else { FAREWELL }).await;
     }
     worker.core.borrow_mut().closed(worker.clock.now(), session);
 }
 
-/// Says the last word, then waits for the client's end, neither for long. A socket that is closed while input waits in
-/// it resets the connection, and the client's system may throw away what it has not read yet: its last acknowledgements.
-pub async fn close(socket: &mut Socket, farewell: Duration) {
+/// Flushes the socket and closes our side within `timeout`, then waits up to half a second until the client closes its
+/// side. Without that wait, input that nobody has read makes the system reset the connection. The client's system may
+/// then discard bytes that the client has not read, its last acknowledgements among them.
+pub async fn close(socket: &mut Socket, timeout: Duration) {
     let closed = poll_fn(|cx| {
         ready!(socket.poll_flush(cx))?;
         socket.poll_close(cx)
     });
-    if let Ok(Ok(())) = tokio::time::timeout(farewell, closed).await {
+    if let Ok(Ok(())) = tokio::time::timeout(timeout, closed).await {
         let _late = tokio::time::timeout(LINGER, poll_fn(|cx| socket.poll_end(cx))).await;
     }
 }
 
-fn poll(worker: &Worker, session: DeliveryId, cx: &mut Context<'_>) -> Poll<()> {
+/// Reads packets for the session and writes its answers. Ready once the session has ended.
+fn poll_session(worker: &Worker, session: DeliveryId, cx: &mut Context<'_>) -> Poll<()> {
     let core = &mut *worker.core.borrow_mut();
     let now = || worker.clock.now();
     let mut reads = 0;
@@ -76,8 +80,9 @@ fn poll(worker: &Worker, session: DeliveryId, cx: &mut Context<'_>) -> Poll<()> 
         let had_output = !state.output.unsent.is_empty();
         match poll_flush(state, cx) {
             Poll::Ready(Ok(())) => {}
+            // The next read fails, too, and ends the session.
             Poll::Ready(Err(_)) => state.output.unsent = Vec::new(),
-            // A device that does not read is not read.
+            // No input is read from a device that does not read its output.
             Poll::Pending => return Poll::Pending,
         }
         if had_output {
@@ -111,7 +116,7 @@ fn poll(worker: &Worker, session: DeliveryId, cx: &mut Context<'_>) -> Poll<()> 
     }
 }
 
-/// Reads and takes in what was read.
+/// Reads at most `room` bytes from the socket and gives them to the session.
 fn poll_read(
     worker: &Worker,
     core: &mut WorkerCore<Socket>,
@@ -137,7 +142,7 @@ fn poll_read(
     }
 }
 
-/// Writes what the socket did not take before.
+/// Writes the unsent bytes, and flushes those that TLS or WebSocket buffers.
 fn poll_flush(state: &mut State<Socket>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
     let State { socket: Some(socket), output, .. } = state else { return Poll::Ready(Ok(())) };
     while !output.unsent.is_empty() {

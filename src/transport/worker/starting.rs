@@ -1,4 +1,4 @@
-//! Sessions that are about to begin: their CONNECT is accepted, and their interest in commands is on its way.
+//! Sessions before CONNACK: their CONNECT is accepted, and their interest in commands is declared but not yet in place.
 
 use std::collections::HashMap;
 use std::task::{Poll, Waker};
@@ -20,7 +20,7 @@ use crate::transport::traits::Identity;
 pub struct Connect {
     /// The device.
     pub device: DeviceId,
-    /// Its record in the registry; its children are those that come and go with it.
+    /// Its record in the registry. The children in it become online and offline together with the device.
     pub identity: Identity,
     /// Protocol version.
     pub version: Version,
@@ -34,36 +34,37 @@ pub struct Connect {
     pub peer: Box<str>,
 }
 
-/// One command, as it came from the queue.
+/// A command of the queue, or the error of one that cannot be read, with the ticket for its outcome.
 pub(super) type EarlyCommand = (Option<Ticket>, Result<Command, CommandError>);
 
-/// A session that is about to begin.
+/// A session before CONNACK.
 pub(super) struct StartingSession {
     pub(super) connect: Connect,
-    /// When it was accepted, us of the worker's clock.
+    /// Time of its acceptance, us of the worker's clock.
     pub(super) accepted_us: u64,
     /// ULID of the session.
     pub(super) id: Box<str>,
-    /// The permit of a large will.
+    /// Permit for the memory of a large will.
     pub(super) will_room: Option<RoomPermit>,
-    /// Set when the session has to end as soon as it has begun.
+    /// Reason to end the session as soon as it has begun.
     pub(super) ending: Option<Ending>,
-    /// Commands that came already: the device has its interest in them before it knows that it is connected.
+    /// Commands that arrived before CONNACK, as the interest is in place before it is sent.
     pub(super) commands: EarlyCommands,
     is_attached: bool,
     waker: Option<Waker>,
 }
 
-/// See the module. Less than 1 KiB a session besides its will, its children and its commands.
+/// The sessions of a worker before CONNACK. Each takes less than 1 KiB, besides its will, its children and its commands.
 pub(super) struct Starting {
     sessions: HashMap<DeliveryId, StartingSession>,
     ids: UlidGenerator,
-    /// Room for wills that are larger than usual. They stay, so they get half of what else comes and goes.
+    /// Memory for large wills. A will is held as long as its session, so wills get only half of
+    /// [`Limits::buffered_bytes`].
     wills: SharedRoom,
 }
 
 impl Starting {
-    /// None yet; `seed` is random.
+    /// An empty set; `seed` is the random seed of the session ids.
     pub(super) fn new(limits: &Limits, seed: u128) -> Self {
         Self {
             sessions: HashMap::new(),
@@ -77,12 +78,12 @@ impl Starting {
         self.ids.generate(unix_ms).to_string().into()
     }
 
-    /// Room for a large will of so many bytes; `None`: there is none.
+    /// Takes memory for a large will of `bytes` bytes; `None` when too little is free.
     pub(super) fn take_will_room(&self, network: Network, bytes: usize) -> Option<RoomPermit> {
         self.wills.try_take(network, bytes)
     }
 
-    /// Adds a session. Its commands are kept from now on.
+    /// Adds a session. Its commands are kept from now on, until [`Starting::take`].
     pub(super) fn add(
         &mut self,
         session: DeliveryId,
@@ -105,7 +106,7 @@ impl Starting {
 
     /// Notes that the session's interest in commands is in place.
     pub(super) fn note_attached(&mut self, session: DeliveryId) {
-        // The CONNECT may have been given up.
+        // The session may have been taken out since its interest was declared.
         let Some(starting) = self.sessions.get_mut(&session) else { return };
         starting.is_attached = true;
         if let Some(waker) = starting.waker.take() {
@@ -113,7 +114,8 @@ impl Starting {
         }
     }
 
-    /// Whether the session's interest in commands is in place; if not, the waker is told when it is.
+    /// Polls whether the session's interest in commands is in place; if not, `waker` is woken when it is. Ready, too, for
+    /// a session that is not here.
     pub(super) fn poll_attached(&mut self, session: DeliveryId, waker: &Waker) -> Poll<()> {
         match self.sessions.get_mut(&session) {
             Some(starting) if !starting.is_attached => {
@@ -124,33 +126,33 @@ impl Starting {
         }
     }
 
-    /// Lets a session end as soon as it has begun; the first ending counts.
+    /// Sets the reason to end a session as soon as it has begun. Only the first reason counts.
     pub(super) fn end(&mut self, session: DeliveryId, ending: Ending) {
         if let Some(starting) = self.sessions.get_mut(&session) {
             starting.ending.get_or_insert(ending);
         }
     }
 
-    /// The commands of a session that is about to begin.
+    /// The commands that are kept for a session.
     pub(super) fn commands(&mut self, session: DeliveryId) -> Option<&mut EarlyCommands> {
         self.sessions.get_mut(&session).map(|starting| &mut starting.commands)
     }
 
-    /// Takes a session out: it begins, or never will.
+    /// Removes a session, which begins now or never.
     pub(super) fn take(&mut self, session: DeliveryId) -> Option<StartingSession> {
         self.sessions.remove(&session)
     }
 }
 
-/// The commands of a session that is about to begin. At most `commands.pending_per_device`, and within the bytes that all
-/// commands of the worker may keep: these are kept whole.
+/// Commands that arrived before CONNACK, with their payloads. Their number is limited by `commands.pending_per_device`,
+/// their bytes by the limit for all commands of the worker.
 #[derive(Debug, Default)]
 pub(super) struct EarlyCommands {
     waiting: Vec<EarlyCommand>,
 }
 
 impl EarlyCommands {
-    /// Keeps a command; gives it back where there is no room.
+    /// Keeps a command; returns it when a limit is reached.
     pub(super) fn push(&mut self, command: EarlyCommand, limits: &Limits, load: &mut Load) -> Option<EarlyCommand> {
         let bytes = held_bytes(&command);
         if self.waiting.len() >= limits.commands_per_device || !load.takes_command(bytes, limits) {
@@ -161,7 +163,7 @@ impl EarlyCommands {
         None
     }
 
-    /// Takes all out.
+    /// Returns all commands, and releases their bytes in `load`.
     pub(super) fn take(self, load: &mut Load) -> Vec<EarlyCommand> {
         load.release_command(self.waiting.iter().map(held_bytes).sum());
         self.waiting
@@ -229,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_ends_for_the_first_reason_that_came_before_it_began() {
+    fn a_session_ends_for_the_first_reason_that_was_set_before_it_began() {
         let mut starting = Starting::new(&LIMITS, 7);
         starting.end(SESSION, Ending::Kicked);
         starting.add(SESSION, (connect(), 0), "01J".into(), None);

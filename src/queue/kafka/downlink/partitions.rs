@@ -1,33 +1,36 @@
-//! How far each partition is answered.
+//! Assigned partitions of the command topic: which of their records are answered, and the offsets to commit.
 
 use std::collections::{HashMap, VecDeque};
 
-/// Records of one partition under way; at this number it is paused, and it goes on at half of it.
+/// Unanswered records of one partition. The partition is paused at this number, and resumed at half of it.
 const UNANSWERED_MAX: usize = 4096;
 
-/// Records of one partition behind the oldest that is not answered; at this number it is paused, so one command with a
-/// very long time-out costs at most this many entries of 16 bytes.
+/// Records of one partition from the oldest unanswered one on. The partition is paused at this number, and resumed at half
+/// of it: one command with a very long timeout costs at most this many entries of 16 bytes.
 const WINDOW_MAX: usize = 65_536;
 
-/// Where a record came from: good for as long as its partition epochs with this replica.
+/// Partition and offset of a record that was read. It is valid until the partition is revoked and removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Origin {
     pub(super) partition: i32,
     pub(super) offset: i64,
-    /// Number of the assignment under which it was read.
+    /// Number of the assignment of the partition under which it was read.
     epoch: u64,
 }
 
-/// The partitions of this replica.
+/// The partitions that are assigned to this replica.
 #[derive(Debug, Default)]
 pub(super) struct Partitions {
     by_number: HashMap<i32, Partition>,
-    epochs: u64,
+    /// Number of the last assignment of a partition.
+    last_epoch: u64,
 }
 
 #[derive(Debug, Default)]
 struct Partition {
+    /// Number of this assignment.
     epoch: u64,
+    /// Records from the oldest unanswered one on, by offset.
     window: VecDeque<Entry>,
     unanswered: usize,
     is_paused: bool,
@@ -40,7 +43,7 @@ struct Entry {
     is_answered: bool,
 }
 
-/// Which partitions change between being read and not.
+/// Partitions to pause and partitions to resume.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Regulation {
     pub(super) pause: Vec<i32>,
@@ -48,15 +51,15 @@ pub(super) struct Regulation {
 }
 
 impl Partitions {
-    /// Notes that these came to this replica.
+    /// Adds partitions that were assigned to this replica.
     pub(super) fn assign(&mut self, numbers: &[i32]) {
         for &number in numbers {
-            self.epochs += 1;
-            self.by_number.insert(number, Partition { epoch: self.epochs, ..Partition::default() });
+            self.last_epoch += 1;
+            self.by_number.insert(number, Partition { epoch: self.last_epoch, ..Partition::default() });
         }
     }
 
-    /// Notes that these are about to leave: nothing of them is taken any more.
+    /// Marks partitions as revoked. [`Partitions::take`] takes no more records of them; answers still count.
     pub(super) fn revoke(&mut self, numbers: &[i32]) {
         for number in numbers {
             if let Some(partition) = self.by_number.get_mut(number) {
@@ -65,27 +68,27 @@ impl Partitions {
         }
     }
 
-    /// Notes that these have left; how many of their records are under way.
+    /// Removes partitions, and returns the number of their unanswered records.
     pub(super) fn remove(&mut self, numbers: &[i32]) -> usize {
         numbers.iter().filter_map(|number| self.by_number.remove(number)).map(|partition| partition.unanswered).sum()
     }
 
-    /// Notes that all have left.
+    /// Removes all partitions.
     pub(super) fn clear(&mut self) {
         self.by_number.clear();
     }
 
-    /// Which partitions there are.
+    /// Numbers of all partitions.
     pub(super) fn numbers(&self) -> Vec<i32> {
         self.by_number.keys().copied().collect()
     }
 
-    /// Records of these that are under way.
+    /// Number of unanswered records of these partitions.
     pub(super) fn unanswered(&self, numbers: &[i32]) -> usize {
         numbers.iter().filter_map(|number| self.by_number.get(number)).map(|partition| partition.unanswered).sum()
     }
 
-    /// Notes that a record was read. `None` when it is not for this replica any more, or was read already.
+    /// Adds a record that was read. `None` when the partition is revoked or not assigned, or when the record was read before.
     pub(super) fn take(&mut self, number: i32, offset: i64) -> Option<Origin> {
         let partition = self.by_number.get_mut(&number).filter(|partition| !partition.is_revoked)?;
         if partition.window.back().is_some_and(|last| last.offset >= offset) {
@@ -96,7 +99,7 @@ impl Partitions {
         Some(Origin { partition: number, offset, epoch: partition.epoch })
     }
 
-    /// Notes that a record has its outcome. The offset from which on to read, when it has grown by that.
+    /// Marks a record as answered. Returns the next offset to commit if it has advanced.
     pub(super) fn answer(&mut self, origin: &Origin) -> Option<i64> {
         let partition = self.by_number.get_mut(&origin.partition)?;
         if partition.epoch != origin.epoch {
@@ -106,15 +109,15 @@ impl Partitions {
         let entry = partition.window.get_mut(index).filter(|entry| !entry.is_answered)?;
         entry.is_answered = true;
         partition.unanswered -= 1;
-        let mut next = None;
+        let mut to_commit = None;
         while let Some(first) = partition.window.front().filter(|first| first.is_answered) {
-            next = Some(first.offset + 1);
+            to_commit = Some(first.offset + 1);
             partition.window.pop_front();
         }
-        next
+        to_commit
     }
 
-    /// Which partitions to stop reading and which to read again; `is_open` is whether anything may be read at all.
+    /// Decides which partitions to pause and which to resume. Unless `is_open`, all are paused.
     pub(super) fn regulate(&mut self, is_open: bool) -> Regulation {
         let mut regulation = Regulation::default();
         for (&number, partition) in self.by_number.iter_mut().filter(|(_, partition)| !partition.is_revoked) {
@@ -155,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn compacted_and_repeated_records_do_not_confuse_it() {
+    fn gaps_in_the_offsets_and_repeated_records_change_nothing() {
         let mut partitions = Partitions::default();
         partitions.assign(&[0]);
         let first = partitions.take(0, 3).expect("the partition is here");

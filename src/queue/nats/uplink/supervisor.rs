@@ -1,4 +1,5 @@
-//! The uplink over time: the stream is looked at, the uplink opened, watched and closed, over and over.
+//! The task that opens and closes the uplink: it waits for the stream, opens the uplink, watches it, and closes it when
+//! records can no longer be stored. Then it starts again.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,31 +22,32 @@ use crate::queue::nats::stats::count;
 use crate::queue::nats::stream::{self, Api, ForeignStreams, LEAST_BYTES, StreamInfo, StreamTrouble};
 use crate::queue::{LastTrouble, backoff};
 
-/// Operations that wait for the connection's task: two of its write buffers at the usual size of an envelope.
+/// Capacity of the client's channel of operations: publishes of a normal size that fill its write buffer twice.
 const OPERATIONS: usize = 256;
 
-/// Acknowledgements that may wait for the gatherer: as many as records can be under way.
+/// Capacity of the subscription that receives acknowledgements: the largest number of records in flight.
 const ACKNOWLEDGEMENTS: usize = 1 << 20;
 
-/// How often it is looked whether a limit that is too small has grown.
+/// Interval of the checks whether a `max_payload` that was too small has grown.
 const LIMIT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often lost records are looked for.
+/// Interval of the checks for records whose acknowledgements are overdue.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Connects, and keeps the uplink open as long as the stream takes records.
+/// Connects, starts the tasks of the uplink, and keeps it open while the stream takes records.
 pub(super) async fn run(shared: Rc<Shared>, settings: NatsSettings, servers: Vec<ServerAddr>, options: ConnectOptions) {
     let capacity = Capacity { operations: OPERATIONS, subscription: ACKNOWLEDGEMENTS };
-    let foreign = ForeignStreams::over_messages(&settings, Arc::clone(&shared.stats));
-    let (judging, looking) = (Rc::clone(&shared), Rc::clone(&foreign));
-    let attend = move |violation| match violation {
-        violation if looking.was_refused(&violation) => {}
-        Violation::Publish(subject) => judging.forbid(&subject),
-        Violation::Payload => judging.note_payload_violation(),
+    // Other streams that store the subjects of device messages, too.
+    let foreign_streams = ForeignStreams::over_messages(&settings, Arc::clone(&shared.stats));
+    let (for_violations, lookups) = (Rc::clone(&shared), Rc::clone(&foreign_streams));
+    let on_violation = move |violation| match violation {
+        violation if lookups.was_refused(&violation) => {}
+        Violation::Publish(subject) => for_violations.forbid(&subject),
+        Violation::Payload => for_violations.note_payload_violation(),
         Violation::Subscription(_) => {}
     };
     let Some(connection) =
-        connection::connect_attended(servers, options, capacity, "uplink", settings.ping_interval, attend).await
+        connection::connect_attended(servers, options, capacity, "uplink", settings.ping_interval, on_violation).await
     else {
         return;
     };
@@ -55,7 +57,7 @@ pub(super) async fn run(shared: Rc<Shared>, settings: NatsSettings, servers: Vec
     let Some(acknowledgements) = connection.control.listen(format!("{inbox}.*"), IfRefused::Leave).await else {
         return;
     };
-    // Tasks of their own, so that neither spends the other's share of the scheduler; they end with this one.
+    // Separate tasks, so that each has a cooperative budget of its own. They end when this task ends.
     let mut tasks = JoinSet::new();
     tasks.spawn_local(writer::write(
         Rc::clone(&shared),
@@ -64,18 +66,19 @@ pub(super) async fn run(shared: Rc<Shared>, settings: NatsSettings, servers: Vec
         ReplySubjects::new(&inbox),
     ));
     tasks.spawn_local(gatherer::gather(Rc::clone(&shared), acknowledgements));
-    tasks.spawn_local(foreign.watch(Rc::clone(&api), connection.link.clone()));
+    tasks.spawn_local(foreign_streams.watch(Rc::clone(&api), connection.link.clone()));
     serve(&shared, &settings, &connection, &echo, &api).await;
 }
 
-/// Waits for the stream, opens the uplink, waits for trouble, closes it, over and over.
+/// Waits for the stream, opens the uplink, waits for trouble and closes the uplink, in a loop. Returns when the client has
+/// ended.
 async fn serve(shared: &Shared, settings: &NatsSettings, connection: &Connection, echo: &Echo, api: &Api) {
     let mut link = connection.link.clone();
     let mut backoff = backoff();
-    let mut silence = LastTrouble::default();
-    let mut retention = LastTrouble::default();
+    let mut logged_stall = LastTrouble::default();
+    let mut logged_retention = LastTrouble::default();
     let mut silences = 0;
-    let mut limit = LastTrouble::default();
+    let mut logged_limit = LastTrouble::default();
     let mut connects = 0;
     loop {
         let Some(seen) = connection::connected(&mut link).await else { return };
@@ -85,10 +88,11 @@ async fn serve(shared: &Shared, settings: &NatsSettings, connection: &Connection
             shared.is_disputed.set(false);
             shared.in_flight.borrow_mut().disconnect();
         }
-        // Where the server's own limit explains why the last connection ended, the user's is none.
+        // The user's limit was derived from the end of an earlier connection. It is dropped where the server's limit
+        // explains that end.
         shared.allowance.set(shared.allowance.get().filter(|(bytes, _)| *bytes < max_payload));
         if max_payload < LEAST_BYTES {
-            if limit.is_news(&()) {
+            if logged_limit.is_news(&()) {
                 tracing::error!(
                     max_payload,
                     needed = LEAST_BYTES,
@@ -102,21 +106,22 @@ async fn serve(shared: &Shared, settings: &NatsSettings, connection: &Connection
             }
             continue;
         }
-        limit.clear();
+        logged_limit.clear();
         let Some(info) = prepare(shared, settings, connection, (echo, api), seen, &mut backoff).await else {
             hold_back_after_silence(shared, settings, &link, &mut silences);
             continue;
         };
-        warn_of_retention(&info, settings, &mut retention);
+        warn_of_retention(&info, settings, &mut logged_retention);
         shared.identity.replace(StreamIdentity::new(&settings.stream, info.domain.as_deref()));
-        // Acknowledgements that are already here spare their records a second sending.
+        // Lets the gatherer handle the acknowledgements that have arrived: their records need not be sent again.
         tokio::task::yield_now().await;
+        // After an overflow of the local queue a new epoch is enough: sessions send what was refused.
         let mut trouble = Trouble::Overflowed;
         while trouble == Trouble::Overflowed {
             shared.close();
             shared.open();
             shared.inbox.begin_epoch();
-            trouble = watch_for_trouble(shared, &mut link, seen, &mut silence).await;
+            trouble = watch_for_trouble(shared, &mut link, seen, &mut logged_stall).await;
         }
         shared.close();
         hold_back_after_silence(shared, settings, &link, &mut silences);
@@ -128,15 +133,15 @@ async fn serve(shared: &Shared, settings: &NatsSettings, connection: &Connection
         if shared.is_confirmed.get() || trouble == Trouble::Disconnected {
             backoff.reset();
         }
-        // A stream that refuses what it just promised to take must not make every session send in a tight loop.
+        // A stream may refuse records right after it was ready. The pause keeps sessions from sending in a tight loop.
         if trouble != Trouble::Disconnected {
             tokio::time::sleep(backoff.pause()).await;
         }
     }
 }
 
-/// Leaves a connection on which JetStream does not answer. One that hangs and is the only one there is does no better on
-/// another connection, and goes on with this one when it wakes.
+/// Leaves a connection on which JetStream does not answer. A server that hangs (`is_hung`) is left only for another server:
+/// a new connection to the same server would hang, too, and this one continues when the server does.
 async fn leave(shared: &Shared, settings: &NatsSettings, connection: &Connection, is_hung: bool) {
     let control = &connection.control;
     if is_hung && !control.knows_others().await {
@@ -147,7 +152,8 @@ async fn leave(shared: &Shared, settings: &NatsSettings, connection: &Connection
     }
 }
 
-/// Holds records back that a server may still have which fell silent until the connection was lost.
+/// Holds records back after a connection was lost because its server fell silent. That server may still have copies of
+/// them. `known` is the number of such losses that were handled.
 fn hold_back_after_silence(
     shared: &Shared,
     settings: &NatsSettings,
@@ -160,7 +166,7 @@ fn hold_back_after_silence(
     }
 }
 
-/// Asks for the stream until it is ready; `None` when the connection was lost meanwhile.
+/// Asks for the stream until it is ready. `None` when the connection was lost first.
 async fn prepare(
     shared: &Shared,
     settings: &NatsSettings,
@@ -203,6 +209,7 @@ async fn prepare(
     }
 }
 
+/// Warns when the stream acknowledges records and drops them, once until that changes.
 fn warn_of_retention(info: &StreamInfo, settings: &NatsSettings, last: &mut LastTrouble<()>) {
     if !info.keeps_nothing() {
         last.clear();
@@ -214,14 +221,15 @@ fn warn_of_retention(info: &StreamInfo, settings: &NatsSettings, last: &mut Last
     }
 }
 
+/// Waits until records can no longer be stored over this connection, and returns the cause.
 async fn watch_for_trouble(
     shared: &Shared,
     link: &mut watch::Receiver<LinkState>,
     seen: LinkState,
-    told_silence: &mut LastTrouble<()>,
+    logged_stall: &mut LastTrouble<()>,
 ) -> Trouble {
     let opened = Instant::now();
-    let mut is_asked = false;
+    let mut has_asked = false;
     loop {
         tokio::select! {
             biased;
@@ -238,17 +246,17 @@ async fn watch_for_trouble(
             return Trouble::AcknowledgementsLost;
         }
         if shared.is_confirmed.get() {
-            told_silence.clear();
+            logged_stall.clear();
         }
         shared.in_flight.borrow_mut().forget_refusals(Instant::now());
         let loss = shared.outstanding.borrow_mut().look(Instant::now());
         let silence = if shared.is_confirmed.get() { shared.stored_at.get().elapsed() } else { opened.elapsed() };
-        // Where subjects are forbidden and nothing else is sent, only a record of the bridge's own tells whether it is the
-        // fault of a few subjects.
+        // The user may not publish to some subjects, and perhaps no record has another subject. Then only a heartbeat tells
+        // whether the stream still stores records.
         let is_doubtful = shared.is_confirmed.get() && shared.is_forbidden.get();
         if !is_doubtful || silence < STALL / 2 {
-            is_asked = false;
-        } else if !std::mem::replace(&mut is_asked, true) {
+            has_asked = false;
+        } else if !std::mem::replace(&mut has_asked, true) {
             shared.inbox.ask_for_heartbeat();
         }
         let is_unconfirmed = (is_doubtful || !shared.is_confirmed.get()) && silence >= STALL;
@@ -260,7 +268,7 @@ async fn watch_for_trouble(
             None if !is_unconfirmed => {}
             None | Some(Loss::Stalled) => {
                 count(&shared.stats.stalls);
-                if told_silence.is_news(&()) {
+                if logged_stall.is_news(&()) {
                     tracing::warn!("JetStream acknowledged nothing for five seconds");
                 }
                 return Trouble::Stalled;

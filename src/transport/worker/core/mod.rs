@@ -1,21 +1,22 @@
-//! A worker without its tasks and sockets: sessions, what they share, and every decision about them.
+//! The part of a worker without tasks and sockets: its sessions, their shared state, and every decision about them.
 //!
-//! It does no I/O and reads no clock: each call brings the time. Bytes for a device go to the [`ByteStream`] that its
-//! session began with; datagrams are taken out by [`WorkerCore::send_datagrams`]. The flow:
+//! It does no I/O and reads no clock: the caller passes the time. Bytes for a device are written to the [`ByteStream`]
+//! that [`WorkerCore::begin`] was given. CoAP datagrams are fetched by [`WorkerCore::send_datagrams`]. The caller makes
+//! these calls:
 //!
-//! 1. [`WorkerCore::claim`]: a CONNECT whose device has proved its identity gets a session to be, the older session of
-//!    the device ends, and the interest in commands is declared.
-//! 2. [`WorkerCore::poll_attached`]: the interest is in place; the shell does not wait for ever. Then
-//!    [`WorkerCore::begin`]: `online` and CONNACK.
-//! 3. [`WorkerCore::may_read`], [`WorkerCore::reserve`] and [`WorkerCore::received`], as long as the connection is
-//!    there: bytes of the device.
-//! 4. [`WorkerCore::receipts`]: answers and reports of the queue. [`WorkerCore::command_events`]: commands.
-//!    [`WorkerCore::mail`]: the rest of the replica.
-//! 5. [`WorkerCore::tick`], ten times a second: every deadline.
-//! 6. [`WorkerCore::lost`]: the connection is broken. [`WorkerCore::ending`] says when a session has ended; its
-//!    connection is flushed and closed then, and [`WorkerCore::closed`] told. The slot is given up once the last records
-//!    are stored.
-//! 7. [`WorkerMessage::Drain`], then [`WorkerCore::drain_step`] until it is over.
+//! 1. [`WorkerCore::claim`] after a CONNECT has passed authentication. A session is reserved, the older session of the
+//!    device ends, and the interest in the device's commands (the subscription) is declared.
+//! 2. [`WorkerCore::poll_attached`] until the interest is in place, or until the caller's timeout. Then
+//!    [`WorkerCore::begin`], which writes the record `online` and CONNACK.
+//! 3. [`WorkerCore::may_read`], [`WorkerCore::reserve`] and [`WorkerCore::received`] for the bytes of the device, as long
+//!    as the connection is open.
+//! 4. [`WorkerCore::receipts`] for receipts and reports of the queue, [`WorkerCore::command_events`] for commands, and
+//!    [`WorkerCore::mail`] for messages of the rest of the replica.
+//! 5. [`WorkerCore::tick`] ten times a second, for every deadline.
+//! 6. [`WorkerCore::lost`] when the connection is broken. [`WorkerCore::ending`] tells that a session has ended. Its
+//!    connection is then flushed and closed, and [`WorkerCore::closed`] is called. The slot is released once the last
+//!    records of the session are stored.
+//! 7. [`WorkerCore::mail`] with [`WorkerMessage::Drain`], then [`WorkerCore::drain_step`] until the drain is over.
 
 mod coap;
 mod commands;
@@ -47,25 +48,25 @@ use crate::transport::environment::Environment;
 use crate::transport::socket::ByteStream;
 use crate::transport::traits::Meter;
 
-/// A gap between two ticks above this is time in which no connection was read: the process stood still, or the worker was
-/// busy with one of them, us.
-const STALL_US: u64 = 200_000;
+/// Longest normal gap between two ticks, us. In a longer one no connection was read: the process was suspended, or one
+/// connection kept the worker busy.
+const TICK_GAP_MAX_US: u64 = 200_000;
 
-/// Ticks in which every session is looked at once.
+/// Number of ticks in which each session is ticked once.
 const TICKS_PER_ROUND: usize = 10;
 
 /// Parameters of a worker's core.
 #[derive(Debug, Clone, Copy)]
 pub struct CoreSettings {
-    /// Period in which this worker writes that the replica lives; one worker of a replica does.
+    /// Period of the heartbeats, us. One worker of a replica writes them; `None` for the others.
     pub heartbeat_us: Option<u64>,
-    /// How long the drain may go on after its last batch.
+    /// Longest time from the last batch of a drain to its end, us.
     pub drain_timeout_us: u64,
-    /// Random number from which the ids of sessions are made.
+    /// Random seed of the session ids.
     pub seed: u128,
 }
 
-/// See the module. `S` is what connections write to.
+/// The core of one worker; the module describes its calls. `S` is the type of the connections' byte streams.
 pub struct WorkerCore<S> {
     environment: Environment,
     replica: ReplicaHandle,
@@ -79,20 +80,22 @@ pub struct WorkerCore<S> {
     drain: DrainState,
 }
 
-/// The connections of a worker, and buffers that they share.
+/// The connections of a worker, and the buffers that they share.
 struct Connections<S> {
     slots: Slots<Box<Connection<S>>>,
     paused: Paused,
-    /// Bytes for the device of the call under way.
+    /// Bytes for the device that the current call is about. Kept between calls for its capacity.
     send: Vec<u8>,
-    /// Connections of the receipts under way.
+    /// Sessions that the current batch of receipts is about. Kept between batches for its capacity.
     touched: Vec<DeliveryId>,
-    /// Tick within its round.
-    turn: usize,
+    /// Number of the last tick within its round of [`TICKS_PER_ROUND`].
+    tick_in_round: usize,
+    /// Time of the last tick.
     ticked_us: Option<u64>,
 }
 
 struct DrainState {
+    /// See [`CoreSettings::drain_timeout_us`].
     timeout_us: u64,
     running: Option<Drain>,
 }
@@ -100,9 +103,9 @@ struct DrainState {
 /// The state of a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DrainProgress {
-    /// [`WorkerCore::drain_step`] has something to do at that time, us of the worker's clock.
+    /// The drain goes on. [`WorkerCore::drain_step`] must be called again.
     Continues {
-        /// When.
+        /// Time of that call, us of the worker's clock.
         at_us: u64,
     },
     /// The worker has ended.
@@ -110,7 +113,7 @@ pub enum DrainProgress {
 }
 
 impl<S: ByteStream> WorkerCore<S> {
-    /// A worker without sessions. `ports` are those of CoAP; the endpoint with number `n` is at place `n`.
+    /// A worker without sessions. `ports` are its CoAP ports; the endpoint with number `n` has index `n`.
     pub fn new(
         settings: &CoreSettings,
         environment: Environment,
@@ -126,7 +129,7 @@ impl<S: ByteStream> WorkerCore<S> {
                 paused: Paused::default(),
                 send: Vec::new(),
                 touched: Vec::new(),
-                turn: 0,
+                tick_in_round: 0,
                 ticked_us: None,
             },
             deadlines: Deadlines::default(),
@@ -138,39 +141,40 @@ impl<S: ByteStream> WorkerCore<S> {
         }
     }
 
-    /// The surroundings of the sessions.
+    /// The state and interfaces that all sessions use.
     pub fn environment(&self) -> &Environment {
         &self.environment
     }
 
-    /// Counters and log.
+    /// The counters and the log.
     pub fn meter(&mut self) -> &mut dyn Meter {
         &mut *self.environment.meter
     }
 
-    /// The rest of the replica.
+    /// The handle to the other workers and to the other replicas.
     pub fn replica(&self) -> &ReplicaHandle {
         &self.replica
     }
 
-    /// The state of the queue: away also when it is connected and acknowledges nothing.
+    /// The state of the queue. A queue that is connected and acknowledges nothing counts as away.
     pub fn queue(&self, now: Now) -> Availability {
         self.queue.availability(self.environment.load.held_records, now.us)
     }
 
-    /// The state of a connection; `None` once its slot was given up.
+    /// The state of a session's connection; `None` once its slot was released.
     pub fn connection(&mut self, session: DeliveryId) -> Option<&mut State<S>> {
         self.connections.slots.find_mut(session).map(|connection| &mut connection.state)
     }
 
-    /// Sessions that have a slot, those that have ended and wait for the queue among them.
+    /// The sessions that have a slot. A session that has ended keeps its slot until the queue has stored its records.
     pub fn sessions(&self) -> impl Iterator<Item = DeliveryId> {
         self.connections.slots.iter().map(|connection| connection.token)
     }
 
-    /// Takes a message from the rest of the replica. After [`WorkerMessage::Drain`], [`WorkerCore::drain_step`] must follow.
-    pub fn mail(&mut self, now: Now, mail: WorkerMessage) {
-        match mail {
+    /// Handles a message from the rest of the replica. After [`WorkerMessage::Drain`], [`WorkerCore::drain_step`] must be
+    /// called.
+    pub fn mail(&mut self, now: Now, message: WorkerMessage) {
+        match message {
             WorkerMessage::End(session, ending) => self.end(now, session, ending),
             WorkerMessage::Announce(session) => {
                 if let Some(connection) = self.connections.slots.find(session) {
@@ -192,21 +196,21 @@ impl<S: ByteStream> WorkerCore<S> {
         }
     }
 
-    /// Looks at every deadline; to be called ten times a second. Datagrams are left to be sent.
+    /// Checks every deadline. Must be called ten times a second, and [`WorkerCore::send_datagrams`] after it.
     pub fn tick(&mut self, now: Now) {
         self.environment.set_now(now);
-        let Connections { slots, ticked_us, turn, .. } = &mut self.connections;
+        let Connections { slots, ticked_us, tick_in_round, .. } = &mut self.connections;
         let gap_us = ticked_us.replace(now.us).map_or(0, |ticked_us| now.us.saturating_sub(ticked_us));
-        if gap_us > STALL_US {
-            let unread_us = gap_us - STALL_US;
+        if gap_us > TICK_GAP_MAX_US {
+            let unread_us = gap_us - TICK_GAP_MAX_US;
             slots.iter_mut().for_each(|connection| connection.state.session.extend_keep_alive(unread_us, now));
         }
-        *turn = (*turn + 1) % TICKS_PER_ROUND;
-        let (turn, places) = (*turn, slots.places());
+        *tick_in_round = (*tick_in_round + 1) % TICKS_PER_ROUND;
+        let (tick_in_round, places) = (*tick_in_round, slots.places());
         self.look_for_suspension(now);
         self.suspension.guard.tick(now.us);
         self.expire_commands(now);
-        for place in (turn..places).step_by(TICKS_PER_ROUND) {
+        for place in (tick_in_round..places).step_by(TICKS_PER_ROUND) {
             self.tick_connection(now, place);
         }
         self.tick_ports(now);
@@ -247,7 +251,7 @@ impl<S: ByteStream> WorkerCore<S> {
         });
     }
 
-    /// Wakes the connections that are not read although their sessions take input again.
+    /// Wakes the paused connections that may be read again: their sessions take input, and there is memory for it.
     fn resume(&mut self) {
         let Connections { slots, paused, .. } = &mut self.connections;
         let Environment { limits, load, latest, .. } = &self.environment;
@@ -265,8 +269,8 @@ impl<S: ByteStream> WorkerCore<S> {
         self.drain.running = Some(Drain::new(sessions, per_second, self.drain.timeout_us, now.us));
     }
 
-    /// Goes on with the drain that [`WorkerMessage::Drain`] began. A worker that does not drain has ended. Datagrams are left to be
-    /// sent.
+    /// Does the next steps of the drain that [`WorkerMessage::Drain`] started. Without such a drain the result is
+    /// [`DrainProgress::Over`]. [`WorkerCore::send_datagrams`] must be called after it.
     pub fn drain_step(&mut self, now: Now) -> DrainProgress {
         loop {
             let left = Left {
@@ -292,17 +296,17 @@ impl<S: ByteStream> WorkerCore<S> {
                     }
                 }
                 Step::Over => {
-                    let unacknowledged = left.unanswered;
+                    let unanswered = left.unanswered;
                     let connections = self.connections.slots.iter();
                     let in_flight: usize = connections.map(|connection| connection.state.session.in_flight()).sum();
                     self.ports.iter_mut().for_each(CoapPort::close);
-                    return DrainProgress::Over(Drained { unacknowledged: unacknowledged + in_flight });
+                    return DrainProgress::Over(Drained { unacknowledged: unanswered + in_flight });
                 }
             }
         }
     }
 
-    /// As [`WorkerCore::act`], as a batch of its own.
+    /// Sets the time, calls [`WorkerCore::act`] and flushes the uplink.
     fn act_alone<R>(
         &mut self,
         now: Now,
@@ -315,8 +319,8 @@ impl<S: ByteStream> WorkerCore<S> {
         result
     }
 
-    /// Runs `act` on a connection with everything that a session needs, then writes what it left for the device. `None`:
-    /// there is no such connection.
+    /// Runs `act` on the connection of a session, then writes the bytes that it produced for the device. The slot is
+    /// released if nothing is left to do for the session. `None` when there is no such connection.
     fn act<R>(
         &mut self,
         now: Now,
@@ -332,7 +336,8 @@ impl<S: ByteStream> WorkerCore<S> {
         Some(result)
     }
 
-    /// Tells the load what a connection holds beyond its free share.
+    /// Updates the load by the memory that a connection holds beyond
+    /// [`Limits::FREE_BYTES`](crate::protocol::limit::Limits::FREE_BYTES).
     pub fn charge(&mut self, session: DeliveryId, progress: Progress) {
         let Environment { load, latest, .. } = &mut self.environment;
         if let Some(connection) = self.connections.slots.find_mut(session) {
@@ -342,8 +347,8 @@ impl<S: ByteStream> WorkerCore<S> {
 }
 
 impl<S: ByteStream> Connection<S> {
-    /// Does what presence that came late and the end of a session ask for. True: nothing of it is left, and its slot is
-    /// to be given up.
+    /// Reports late presence to the other replicas. Once the session has ended, removes it from the directory and the
+    /// downlink. True when the connection is closed and the session is finished: the slot is to be released.
     fn settle(
         &mut self,
         environment: &mut Environment,
@@ -361,8 +366,9 @@ impl<S: ByteStream> Connection<S> {
             state.charge_will(&mut environment.load);
             let pending = state.session.take_pending();
             if ending == Ending::TakenOver {
-                // Commands that were written end at their deadlines. The others are never written, nor is anything else:
-                // the connection of a device that does not read closes like any other.
+                // Commands that were written to the socket keep their deadlines: the device may still reply to them.
+                // The others are lost, and the unsent bytes are dropped: the old connection closes even when its device
+                // does not read.
                 let written = state.written();
                 let (sent, unsent): (Vec<_>, Vec<_>) = pending.into_iter().partition(|command| command.end <= written);
                 deadlines.keep_orphaned(sent);
