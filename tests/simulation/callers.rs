@@ -10,7 +10,7 @@ use jetlinks_bridge::protocol::uplink::{Availability, DeliveryId};
 
 use crate::node::At;
 
-/// What a replica asked of the server, until the world has done it.
+/// Requests of a replica to the server, until the world has carried them out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Request {
     /// The interest of that session is to be there.
@@ -36,7 +36,7 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    /// What the replica has asked for since the last call.
+    /// Requests of the replica since the last call.
     pub(crate) fn take_requests(&mut self) -> Vec<Request> {
         std::mem::take(&mut self.requests)
     }

@@ -84,7 +84,7 @@ pub(crate) enum Stage {
     Connected,
 }
 
-/// What the device wants the world to do.
+/// Requests of the device to the world.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Deed {
     /// Make a connection.
@@ -144,7 +144,7 @@ impl Device {
         }
     }
 
-    /// What it wants done, in order.
+    /// Its requests, in order.
     pub(crate) fn take_deeds(&mut self) -> Vec<Deed> {
         std::mem::take(&mut self.deeds)
     }

@@ -26,7 +26,7 @@ const PROGRESS_US: u64 = 6 * S;
 /// How often it is looked whether all is quiet.
 const LOOK_US: u64 = 2 * S;
 
-/// What happened in a run.
+/// Counts of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Summary {
     /// Messages that were acknowledged and have a place in the order.
@@ -83,7 +83,7 @@ pub(crate) fn play(seed: u64, mistake: Mistake, is_traced: bool) -> Result<Summa
 }
 
 impl World {
-    /// What holds at every moment.
+    /// Checks that hold at every moment.
     pub(crate) fn judge_bounds(&self, node: usize) -> Result<(), Violation> {
         let Some(replica) = &self.nodes[node].replica else { return Ok(()) };
         // What a session says by itself is let in beyond the bounds, and so is one packet of each.

@@ -40,7 +40,7 @@ pub(crate) struct At {
     pub(crate) life: u64,
 }
 
-/// What belongs to one worker.
+/// One worker, with its links.
 pub(crate) struct Links {
     pub(crate) line: Rc<RefCell<Line>>,
     pub(crate) desk: Rc<RefCell<Desk>>,

@@ -1,4 +1,4 @@
-//! What a worker asks of the rest of its process: a registry that knows everybody, and a meter that nobody reads.
+//! The rest of a worker's process: a registry that knows every device, and a meter that nobody reads.
 
 use std::future::ready;
 use std::net::SocketAddr;

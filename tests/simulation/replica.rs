@@ -51,7 +51,7 @@ pub(crate) enum Output {
     Close(usize),
 }
 
-/// What a replica has for the others.
+/// Messages of a replica to the others.
 #[derive(Debug)]
 pub(crate) enum Said {
     /// A claim.
@@ -60,7 +60,7 @@ pub(crate) enum Said {
     Barrier(u64),
 }
 
-/// What a connection writes to.
+/// Byte stream of a connection.
 struct Pipe(Rc<RefCell<Vec<u8>>>);
 
 impl ByteStream for Pipe {
@@ -157,7 +157,7 @@ impl Replica {
         }
     }
 
-    /// What it has for devices, in order.
+    /// Bytes for devices, in order.
     pub(crate) fn take_outputs(&mut self) -> Vec<Output> {
         for worker in &mut self.workers {
             for (wire, connection) in &worker.connections {
@@ -170,7 +170,7 @@ impl Replica {
         std::mem::take(&mut self.outputs)
     }
 
-    /// What it has for other replicas, in order.
+    /// Messages for other replicas, in order.
     pub(crate) fn take_said(&mut self) -> Vec<Said> {
         std::mem::take(&mut self.said)
     }
@@ -180,7 +180,7 @@ impl Replica {
         !self.notices.is_empty() || self.workers.iter().any(|worker| !worker.mail.is_empty())
     }
 
-    /// What its sessions hold.
+    /// Records and bytes that its sessions hold.
     pub(crate) fn loads(&self) -> impl Iterator<Item = Load> {
         self.workers.iter().map(|worker| worker.core.environment().load)
     }

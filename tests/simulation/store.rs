@@ -11,7 +11,7 @@ use crate::violation::Violation;
 /// How often replicas write that they live.
 pub(crate) const HEARTBEAT_US: u64 = 2 * S;
 
-/// What the rule of presence says of a device.
+/// Presence of a device by the rule for consumers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Presence {
     /// The session of the last `online`.
@@ -131,7 +131,7 @@ impl Store {
     }
 }
 
-/// What a consumer remembers of one device in one session: the rule of docs/wire.md, "Order and duplicates".
+/// Memory of a consumer about one device in one session: the rule of docs/wire.md, "Order and duplicates".
 #[derive(Debug, Default)]
 struct Taken {
     /// Rising.

@@ -12,7 +12,7 @@ use crate::dice::Dice;
 /// Records that wait at most; one more is refused.
 const LINE_MAX: usize = 40;
 
-/// What a planted mistake does with the acknowledgements of the queue.
+/// Effect of a planted mistake on the acknowledgements of the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Acknowledging {
     /// Nothing: the queue's own acknowledgement counts.
@@ -23,7 +23,7 @@ pub(crate) enum Acknowledging {
     Foreign,
 }
 
-/// What becomes of records at present.
+/// Treatment of records at present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Weather {
     /// Of 1,000 records so many are lost, and the client is told or notices that.
@@ -44,7 +44,7 @@ pub(crate) struct Line {
     early: Vec<Receipt>,
     /// The connection to the queue is lost.
     pub(crate) is_away: bool,
-    /// What waits is on its way to the queue all the same, and its receipts are not heard.
+    /// Records that wait reach the queue all the same, and their receipts do not count.
     pub(crate) hangs: bool,
     /// Something was refused, so that a new epoch is due.
     pub(crate) has_refused: bool,
@@ -52,7 +52,7 @@ pub(crate) struct Line {
     acknowledging: Acknowledging,
 }
 
-/// What became of a record at the queue.
+/// Result of a record at the queue.
 #[derive(Debug)]
 pub(crate) enum Fate {
     /// It is stored, and a receipt says so.

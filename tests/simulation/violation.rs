@@ -7,7 +7,7 @@ use std::fmt;
 pub(crate) enum Violation {
     /// Something was acknowledged that is not stored.
     Lost(String),
-    /// What was acknowledged is taken by a consumer in another order than it was sent in.
+    /// A consumer takes acknowledged messages in another order than they were sent in.
     Order(String),
     /// Acknowledgements came in another order than the messages.
     Acknowledgement(String),
@@ -15,7 +15,7 @@ pub(crate) enum Violation {
     Sessions(String),
     /// A command has no outcome, or more than one.
     Outcomes(String),
-    /// What consumers know of a device is not so.
+    /// The presence that consumers know of a device is wrong.
     Presence(String),
     /// Something is held for nothing, or more of it than the bounds allow.
     Memory(String),

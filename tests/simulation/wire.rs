@@ -15,7 +15,7 @@ pub(crate) enum Direction {
     Down,
 }
 
-/// What arrives at one end.
+/// An arrival at one end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Arrival {
     /// Bytes, in order.
@@ -104,7 +104,7 @@ impl Wire {
         self.lanes.iter_mut().for_each(|lane| lane.arriving.clear());
     }
 
-    /// What arrives now in that direction.
+    /// Arrivals until now in that direction.
     pub(crate) fn arrive(&mut self, way: Direction, now_us: u64) -> Option<Arrival> {
         let arriving = &mut self.lanes[way as usize].arriving;
         arriving.pop_front_if(|(at_us, _)| *at_us <= now_us).map(|(_, arrival)| arrival)
