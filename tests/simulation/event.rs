@@ -18,11 +18,11 @@ pub(crate) enum Event {
     Accept(usize),
     /// A worker looks at its deadlines.
     Tick(At),
-    /// The parts of a replica look at what they were told, in that life.
+    /// The parts of a replica look at what they were told, in that incarnation.
     WorkerMessage(usize, u64),
     /// A replica goes on to shut down.
     Drain(usize, u64),
-    /// The oldest record of a line has its turn at the queue.
+    /// The oldest record of a record queue has its turn at the queue.
     Turn(At),
     /// The queue has news for a worker.
     Queue(At, News),

@@ -5,7 +5,7 @@ use crate::event::{Event, News};
 use crate::links::UNKNOWN_US;
 use crate::node::{At, FAIR};
 use crate::schedule::{MS, S};
-use crate::uplink::Weather;
+use crate::uplink::Conditions;
 use crate::violation::Violation;
 use crate::world::World;
 
@@ -94,7 +94,7 @@ impl World {
             _ => {
                 let (node, worker) = (self.dice.below(self.nodes.len()), self.dice.below(self.workers));
                 if self.nodes[node].replica.is_some() {
-                    self.strike(kind, At { node, worker, life: self.nodes[node].life })?;
+                    self.strike(kind, At { node, worker, incarnation: self.nodes[node].incarnation })?;
                 }
             }
         }
@@ -103,7 +103,7 @@ impl World {
 
     /// A fault of a replica begins, or of a worker's connection to the queue.
     pub(crate) fn strike(&mut self, kind: Kind, at: At) -> Result<(), Violation> {
-        let At { node, worker, life } = at;
+        let At { node, worker, incarnation } = at;
         let now_us = self.schedule.now_us();
         let most_us = if self.dice.happens(700) { 3 * S } else { 15 * S };
         let length_us = self.dice.between(100 * MS, most_us);
@@ -116,15 +116,15 @@ impl World {
                 place.is_draining = true;
                 self.note(format_args!("replica {node} drains"));
                 let per_second = self.dice.between(1, 100);
-                self.drive(node, life, |replica, _| replica.drain(per_second))?;
-                self.schedule.after(10 * MS, Event::Drain(node, life));
+                self.drive(node, incarnation, |replica, _| replica.drain(per_second))?;
+                self.schedule.after(10 * MS, Event::Drain(node, incarnation));
                 return Ok(());
             }
             Kind::Freeze if place.frozen_until_us.is_none() => place.frozen_until_us = Some(now_us + length_us),
             Kind::CutOff if !place.is_cut => {
                 place.is_cut = true;
-                self.schedule.after(notice_us, Event::Server(node, life, false));
-                self.schedule.after(notice_us + length_us, Event::Server(node, life, true));
+                self.schedule.after(notice_us, Event::Server(node, incarnation, false));
+                self.schedule.after(notice_us + length_us, Event::Server(node, incarnation, true));
             }
             Kind::Stall => {
                 let way = self.dice.below(2);
@@ -132,16 +132,16 @@ impl World {
             }
             Kind::QueueAway | Kind::QueueHang if !links.is_stuck => {
                 links.is_stuck = true;
-                links.line.borrow_mut().hangs = kind == Kind::QueueHang;
+                links.records.borrow_mut().hangs = kind == Kind::QueueHang;
                 self.schedule.after(notice_us, Event::Heal(Kind::Noticed, at));
                 self.schedule.after(notice_us + length_us, Event::Heal(Kind::Back, at));
             }
             Kind::QueueStuck if !links.is_stuck => links.is_stuck = true,
             Kind::QueueSlow => {
                 let high_us = self.dice.between(100 * MS, 3 * S);
-                links.line.borrow_mut().weather = Weather { delay_us: (10 * MS, high_us), ..FAIR };
+                links.records.borrow_mut().conditions = Conditions { delay_us: (10 * MS, high_us), ..FAIR };
             }
-            Kind::QueueLoss => links.line.borrow_mut().weather = Weather { lost: 60, untold: 60, ..FAIR },
+            Kind::QueueLoss => links.records.borrow_mut().conditions = Conditions { lost: 60, untold: 60, ..FAIR },
             _ => return Ok(()),
         }
         self.note(format_args!("{at:?}: {kind:?} for {length_us} us"));
@@ -150,24 +150,26 @@ impl World {
     }
 
     /// A replica goes on to shut down.
-    pub(crate) fn drain(&mut self, node: usize, life: u64) -> Result<(), Violation> {
-        let Some(progress) = self.drive(node, life, |replica, now| replica.drain_step(now))? else { return Ok(()) };
+    pub(crate) fn drain(&mut self, node: usize, incarnation: u64) -> Result<(), Violation> {
+        let Some(progress) = self.drive(node, incarnation, |replica, now| replica.drain_step(now))? else {
+            return Ok(());
+        };
         if progress.is_none() {
-            self.schedule.after(10 * MS, Event::Drain(node, life));
+            self.schedule.after(10 * MS, Event::Drain(node, incarnation));
             return Ok(());
         }
         self.note(format_args!("replica {node} has drained: {progress:?}"));
         self.kill(node)?;
         let pause_us = self.dice.between(100 * MS, 3 * S);
-        self.schedule.after(pause_us, Event::Heal(Kind::Kill, At { node, worker: 0, life }));
+        self.schedule.after(pause_us, Event::Heal(Kind::Kill, At { node, worker: 0, incarnation }));
         Ok(())
     }
 
     /// A replica is gone from one moment to the next.
     fn kill(&mut self, node: usize) -> Result<(), Violation> {
         for worker in 0..self.workers {
-            let line = self.nodes[node].links[worker].line.clone();
-            let stored = line.borrow_mut().leave(false, &mut self.dice);
+            let records = self.nodes[node].links[worker].records.clone();
+            let stored = records.borrow_mut().leave(false, &mut self.dice);
             stored.iter().try_for_each(|record| self.keep(node, record, UNKNOWN_US))?;
         }
         let now_us = self.schedule.now_us();
@@ -195,8 +197,8 @@ impl World {
 
     /// A fault ends.
     pub(crate) fn heal(&mut self, kind: Kind, at: At) -> Result<(), Violation> {
-        let At { node, worker, life } = at;
-        if self.nodes[node].life != life {
+        let At { node, worker, incarnation } = at;
+        if self.nodes[node].incarnation != incarnation {
             return Ok(());
         }
         if kind == Kind::Kill {
@@ -207,22 +209,22 @@ impl World {
             return Ok(());
         }
         self.note(format_args!("{at:?}: end of {kind:?}"));
-        let line = self.nodes[node].links[worker].line.clone();
+        let records = self.nodes[node].links[worker].records.clone();
         match kind {
             Kind::Freeze => self.nodes[node].frozen_until_us = None,
             Kind::QueueStuck => {
                 self.nodes[node].links[worker].is_stuck = false;
                 self.plan_turns(at);
             }
-            Kind::QueueSlow | Kind::QueueLoss => line.borrow_mut().weather = FAIR,
+            Kind::QueueSlow | Kind::QueueLoss => records.borrow_mut().conditions = FAIR,
             Kind::Noticed => {
-                let hangs = line.borrow().hangs;
-                let stored = line.borrow_mut().leave(hangs, &mut self.dice);
+                let hangs = records.borrow().hangs;
+                let stored = records.borrow_mut().leave(hangs, &mut self.dice);
                 stored.iter().try_for_each(|record| self.keep(node, record, UNKNOWN_US))?;
                 self.schedule.after(0, Event::Queue(at, News::Away));
             }
             Kind::Back => {
-                let stored = line.borrow_mut().come_back();
+                let stored = records.borrow_mut().come_back();
                 stored.iter().try_for_each(|record| self.keep(node, record, UNKNOWN_US))?;
                 self.nodes[node].links[worker].is_stuck = false;
                 self.schedule.after(0, Event::Queue(at, News::Back));

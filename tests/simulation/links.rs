@@ -18,7 +18,7 @@ use crate::violation::Violation;
 use crate::wire::{Arrival, Direction, Wire};
 use crate::world::{Mistake, World};
 
-/// Records in a line below which the queue takes more, where it had no room.
+/// Records in a record queue below which the queue takes more, where it had no room.
 const ROOM: usize = 10;
 
 /// How long it takes at most until the fate of a record is known whose receipt is lost, as long as the queue is there.
@@ -29,8 +29,8 @@ impl World {
     pub(crate) fn carry(&mut self, at: At) {
         let links = &self.nodes[at.node].links[at.worker];
         let (turns, early) = {
-            let line = &mut *links.line.borrow_mut();
-            (line.take_unplanned(), line.take_early())
+            let records = &mut *links.records.borrow_mut();
+            (records.take_unplanned(), records.take_early())
         };
         let requests = links.desk.borrow_mut().take_requests();
         (0..turns).for_each(|_| self.plan_turn(at));
@@ -44,28 +44,28 @@ impl World {
     fn plan_turn(&mut self, at: At) {
         let now_us = self.schedule.now_us();
         let links = &mut self.nodes[at.node].links[at.worker];
-        let (low_us, high_us) = links.line.borrow().weather.delay_us;
+        let (low_us, high_us) = links.records.borrow().conditions.delay_us;
         links.turn_us = links.turn_us.max(now_us + self.dice.between(low_us, high_us));
         self.schedule.at(links.turn_us, Event::Turn(at));
     }
 
     /// All records that wait have their turns: the way to the queue is free again.
     pub(crate) fn plan_turns(&mut self, at: At) {
-        let waiting = self.nodes[at.node].links[at.worker].line.borrow().len();
+        let waiting = self.nodes[at.node].links[at.worker].records.borrow().len();
         (0..waiting).for_each(|_| self.plan_turn(at));
     }
 
-    /// The oldest record of a line has its turn.
+    /// The oldest record of a record queue has its turn.
     pub(crate) fn turn(&mut self, at: At) -> Result<(), Violation> {
-        if self.nodes[at.node].life != at.life {
+        if self.nodes[at.node].incarnation != at.incarnation {
             return Ok(());
         }
         let links = &self.nodes[at.node].links[at.worker];
-        if links.is_stuck || links.line.borrow().is_away {
+        if links.is_stuck || links.records.borrow().is_away {
             return Ok(());
         }
-        let line = links.line.clone();
-        let Some(fate) = line.borrow_mut().advance(&mut self.dice) else { return Ok(()) };
+        let records = links.records.clone();
+        let Some(fate) = records.borrow_mut().advance(&mut self.dice) else { return Ok(()) };
         let slow_us = self.dice.between(S, 3 * S);
         // Acknowledgements overtake each other.
         let quick_us = if self.dice.happens(950) { self.dice.between(MS / 10, 8 * MS) } else { slow_us / 4 };
@@ -83,9 +83,9 @@ impl World {
         };
         self.schedule.after(after_us, Event::Queue(at, News::Receipts(vec![receipt])));
         let has_room = {
-            let line = &mut *line.borrow_mut();
-            let has_room = line.has_refused && line.len() < ROOM;
-            line.has_refused &= !has_room;
+            let records = &mut *records.borrow_mut();
+            let has_room = records.has_refused && records.len() < ROOM;
+            records.has_refused &= !has_room;
             has_room
         };
         if has_room {
@@ -123,7 +123,7 @@ impl World {
 
     /// Brings news of the queue to a worker.
     pub(crate) fn queue(&mut self, at: At, news: News) -> Result<(), Violation> {
-        if self.nodes[at.node].life != at.life {
+        if self.nodes[at.node].incarnation != at.incarnation {
             return Ok(());
         }
         let links = &mut self.nodes[at.node].links[at.worker];
@@ -132,7 +132,7 @@ impl World {
             News::Receipts(some) => {
                 // The first record that is stored proves that the queue is there.
                 let is_proof = some.iter().any(|receipt| matches!(receipt, Receipt::Stored(_)));
-                if is_proof && !links.line.borrow().is_away {
+                if is_proof && !links.records.borrow().is_away {
                     links.report.availability = Availability::Ok;
                 }
                 receipts = some;
@@ -144,7 +144,7 @@ impl World {
         }
         let report = links.report;
         links.report.wants_heartbeat = false;
-        self.drive(at.node, at.life, |replica, now| replica.take_receipts(at.worker, receipts, report, now))?;
+        self.drive(at.node, at.incarnation, |replica, now| replica.take_receipts(at.worker, receipts, report, now))?;
         Ok(())
     }
 
@@ -152,9 +152,10 @@ impl World {
     pub(crate) fn ask_for_heartbeat(&mut self) {
         for (node, place) in self.nodes.iter().enumerate().filter(|(_, place)| place.replica.is_some()) {
             for (worker, links) in place.links.iter().enumerate() {
-                let is_there = !links.line.borrow().is_away && !links.is_stuck && links.report.epoch > 0;
+                let is_there = !links.records.borrow().is_away && !links.is_stuck && links.report.epoch > 0;
                 if is_there && links.report.availability != Availability::Ok {
-                    self.schedule.after(0, Event::Queue(At { node, worker, life: place.life }, News::Unproved));
+                    self.schedule
+                        .after(0, Event::Queue(At { node, worker, incarnation: place.incarnation }, News::Unproved));
                 }
             }
         }
@@ -163,13 +164,13 @@ impl World {
     /// Carries a claim on, to every other replica that can hear it.
     pub(crate) fn say(&mut self, node: usize, said: Said) {
         let now_us = self.schedule.now_us();
-        let life = self.nodes[node].life;
+        let incarnation = self.nodes[node].incarnation;
         let claim = match said {
             Said::Barrier(number) => {
                 // Where the server is away, the time alone is the proof.
                 let after_us = if self.nodes[node].is_cut { 2 * S } else { MS };
                 let at_us = self.nodes[node].claim_us.max(now_us) + after_us;
-                return self.schedule.at(at_us, Event::Barrier(node, life, number));
+                return self.schedule.at(at_us, Event::Barrier(node, incarnation, number));
             }
             Said::Claim(claim) => claim,
         };
@@ -186,7 +187,7 @@ impl World {
             let latency_us = self.dice.between(MS / 5, 30 * MS);
             let place = &mut self.nodes[other];
             place.claim_us = place.claim_us.max(leaves_us.max(place.stalled_until_us[1]) + latency_us);
-            self.schedule.at(place.claim_us, Event::Claim(other, place.life, text.clone()));
+            self.schedule.at(place.claim_us, Event::Claim(other, place.incarnation, text.clone()));
         }
     }
 
@@ -198,12 +199,12 @@ impl World {
     }
 
     /// The connection of a replica to the server is there, or lost.
-    pub(crate) fn server(&mut self, node: usize, life: u64, is_there: bool) -> Result<(), Violation> {
-        if self.lives(node, life) {
+    pub(crate) fn server(&mut self, node: usize, incarnation: u64, is_there: bool) -> Result<(), Violation> {
+        if self.lives(node, incarnation) {
             self.note(format_args!("replica {node} has the server: {is_there}"));
             self.nodes[node].is_cut = !is_there;
             self.nodes[node].links.iter().for_each(|links| links.desk.borrow_mut().set_away(!is_there));
-            self.drive(node, life, |replica, now| replica.reach(is_there, now))?;
+            self.drive(node, incarnation, |replica, now| replica.reach(is_there, now))?;
         }
         Ok(())
     }
@@ -236,7 +237,7 @@ impl World {
         let mut again = None;
         let event = match event {
             DownlinkEvent::Command { to: Recipient::Session(token), ticket: Some(ticket), command } => {
-                if !self.lives(at.node, at.life) || self.nodes[at.node].is_cut {
+                if !self.lives(at.node, at.incarnation) || self.nodes[at.node].is_cut {
                     return Ok(());
                 }
                 self.nodes[at.node].links[at.worker].desk.borrow_mut().give(ticket);
@@ -255,7 +256,7 @@ impl World {
         };
         self.note(format_args!("replica {} gets {event:?}", at.node));
         for event in [Some(event), again].into_iter().flatten() {
-            self.drive(at.node, at.life, |replica, now| replica.command(at.worker, event, now))?;
+            self.drive(at.node, at.incarnation, |replica, now| replica.command(at.worker, event, now))?;
         }
         Ok(())
     }
@@ -278,7 +279,7 @@ impl World {
             let event = DownlinkEvent::Command { to: Recipient::Session(token), ticket, command };
             let latency_us = self.dice.between(MS / 5, 30 * MS);
             let place = &mut self.nodes[at.node];
-            if !place.is_cut && place.life == at.life {
+            if !place.is_cut && place.incarnation == at.incarnation {
                 let links = &mut place.links[at.worker];
                 links.command_us = links.command_us.max(now_us) + latency_us;
                 self.schedule.at(links.command_us, Event::Command(at, Box::new(event)));
@@ -332,7 +333,7 @@ impl World {
 
     fn open(&mut self, device: usize) {
         let node = self.dice.below(self.nodes.len());
-        let at = At { node, worker: self.dice.below(self.workers), life: self.nodes[node].life };
+        let at = At { node, worker: self.dice.below(self.workers), incarnation: self.nodes[node].incarnation };
         let number = self.wires.len();
         self.note(format_args!("device {device} connects to {at:?} on wire {number}"));
         let wire = Wire::new(device, at, &mut self.dice);
@@ -371,11 +372,11 @@ impl World {
         let Some(arrival) = wire.arrive(way, now_us) else { return Ok(()) };
         match (way, arrival) {
             (Direction::Up, Arrival::Bytes(bytes)) => {
-                self.drive(at.node, at.life, |replica, now| replica.receive(at.worker, number, &bytes, now))?;
+                self.drive(at.node, at.incarnation, |replica, now| replica.receive(at.worker, number, &bytes, now))?;
             }
             (Direction::Up, Arrival::End) => {
                 self.note(format_args!("{at:?} sees the end of wire {number}"));
-                self.drive(at.node, at.life, |replica, now| replica.lose(at.worker, number, now))?;
+                self.drive(at.node, at.incarnation, |replica, now| replica.lose(at.worker, number, now))?;
             }
             (Direction::Down, _) if self.connected[device] != Some(number) => {}
             (Direction::Down, arrival) => {

@@ -2,7 +2,7 @@
 //! clock and with faults that follow from a seed.
 //!
 //! A run breaks connections at any byte, kills and freezes replicas, cuts them off from the queue and from each other. Then
-//! everything heals, and the promises of docs/wire.md are judged. `SIMULATION_SEED=n` plays one run and prints its events;
+//! everything heals, and the promises of docs/wire.md are checked. `SIMULATION_SEED=n` plays one run and prints its events;
 //! `SIMULATION_SEEDS=n` plays that many (`make simulate`).
 
 mod callers;
@@ -10,12 +10,12 @@ mod device;
 mod dice;
 mod event;
 mod faults;
-mod judge;
 mod links;
 mod mark;
 mod node;
 mod outside;
 mod replica;
+mod run;
 mod schedule;
 mod store;
 mod uplink;
@@ -26,7 +26,7 @@ mod world;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use judge::{Summary, play};
+use run::{Summary, play};
 use violation::Violation;
 use world::Mistake;
 

@@ -1,4 +1,4 @@
-//! A place where a replica runs, one life after the other, with its connections to the queue and to the server.
+//! A place where a replica runs, one incarnation after the other, with its connections to the queue and to the server.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use crate::callers::Desk;
 use crate::dice::Dice;
 use crate::replica::Replica;
 use crate::schedule::{MS, S};
-use crate::uplink::{Acknowledging, Line, Weather};
+use crate::uplink::{Acknowledging, Conditions, RecordQueue};
 
 /// The time at which runs begin, ms since 1970.
 pub(crate) const START_MS: u64 = 1_795_338_000_000;
@@ -30,19 +30,19 @@ pub(crate) const LIMITS: Limits = Limits {
 };
 
 /// The queue as usual.
-pub(crate) const FAIR: Weather = Weather { lost: 0, untold: 0, delay_us: (MS / 10, 5 * MS) };
+pub(crate) const FAIR: Conditions = Conditions { lost: 0, untold: 0, delay_us: (MS / 10, 5 * MS) };
 
-/// A worker, in one life of the replica at that place.
+/// A worker, in one incarnation of the replica at that place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct At {
     pub(crate) node: usize,
     pub(crate) worker: usize,
-    pub(crate) life: u64,
+    pub(crate) incarnation: u64,
 }
 
 /// One worker, with its links.
 pub(crate) struct Links {
-    pub(crate) line: Rc<RefCell<Line>>,
+    pub(crate) records: Rc<RefCell<RecordQueue>>,
     pub(crate) desk: Rc<RefCell<Desk>>,
     /// When the last command, and the last turn of a record comes: each kind comes in order, us.
     pub(crate) command_us: u64,
@@ -57,7 +57,7 @@ pub(crate) struct Links {
 /// See the module.
 pub(crate) struct Node {
     /// How often a replica has begun here.
-    pub(crate) life: u64,
+    pub(crate) incarnation: u64,
     /// `None` while it is dead.
     pub(crate) replica: Option<Replica>,
     /// Of its workers.
@@ -84,7 +84,7 @@ impl Node {
     /// A place without a replica.
     pub(crate) fn new(ahead_ms: u64) -> Self {
         Self {
-            life: 0,
+            incarnation: 0,
             replica: None,
             links: Vec::new(),
             ahead_ms,
@@ -105,9 +105,9 @@ impl Node {
 
     /// A replica begins.
     pub(crate) fn begin(&mut self, index: usize, workers: usize, acknowledging: Acknowledging, dice: &mut Dice) {
-        *self = Self { life: self.life + 1, claim_us: self.claim_us, ..Self::new(self.ahead_ms) };
+        *self = Self { incarnation: self.incarnation + 1, claim_us: self.claim_us, ..Self::new(self.ahead_ms) };
         let links = || Links {
-            line: Rc::new(RefCell::new(Line::new(acknowledging, FAIR))),
+            records: Rc::new(RefCell::new(RecordQueue::new(acknowledging, FAIR))),
             desk: Rc::default(),
             command_us: 0,
             turn_us: 0,
@@ -116,7 +116,7 @@ impl Node {
             report: Report { availability: Availability::Starting, epoch: 0, wants_heartbeat: false },
         };
         self.links.resize_with(workers, links);
-        let id = format!("replica{}-{}", index + 1, self.life);
+        let id = format!("replica{}-{}", index + 1, self.incarnation);
         self.replica = Some(Replica::new(&id, dice.between(0, u64::MAX - 1), &self.links, LIMITS));
     }
 }

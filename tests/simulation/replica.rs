@@ -124,7 +124,7 @@ impl Replica {
                 limits,
                 load: Load::default(),
                 encoder: Encoder::new(Mode::Structured, Addressing::Key, id.to_owned(), number | 1 << 32),
-                uplink: Box::new(Client(links_of_it.line.clone())),
+                uplink: Box::new(Client(links_of_it.records.clone())),
                 downlink: Box::new(Server(links_of_it.desk.clone())),
                 registry: Arc::new(Everything),
                 meter: Box::new(Nobody),

@@ -105,7 +105,7 @@ impl Store {
 
     /// Judges the order of what was acknowledged to a device: `acknowledged` are the numbers of the messages that have a
     /// place in the order, rising.
-    pub(crate) fn judge_order(&self, device: usize, acknowledged: &[usize]) -> Result<(), Violation> {
+    pub(crate) fn check_order(&self, device: usize, acknowledged: &[usize]) -> Result<(), Violation> {
         let mut latest = (0, 0);
         for &number in acknowledged {
             let Some(place) = self.places.get(&(device, number)) else {

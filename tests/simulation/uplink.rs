@@ -1,4 +1,4 @@
-//! A replica's connection to the queue: what it took waits in a line until the queue stores it, refuses it or loses it.
+//! A replica's connection to the queue: what it took waits in a record queue until the queue stores it, refuses it or loses it.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -10,7 +10,7 @@ use crate::device::REFUSED;
 use crate::dice::Dice;
 
 /// Records that wait at most; one more is refused.
-const LINE_MAX: usize = 40;
+const RECORDS_MAX: usize = 40;
 
 /// Effect of a planted mistake on the acknowledgements of the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(crate) enum Acknowledging {
 
 /// Treatment of records at present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Weather {
+pub(crate) struct Conditions {
     /// Of 1,000 records so many are lost, and the client is told or notices that.
     pub(crate) lost: u64,
     /// Of 1,000 acknowledgements so many are lost: stored, and the client believes that it is not.
@@ -34,9 +34,9 @@ pub(crate) struct Weather {
     pub(crate) delay_us: (u64, u64),
 }
 
-/// The line of records, shared by the replica and the world.
+/// The record queue, shared by the replica and the world.
 #[derive(Debug)]
-pub(crate) struct Line {
+pub(crate) struct RecordQueue {
     waiting: VecDeque<(DeliveryId, Record)>,
     /// Records whose turn the world has not planned yet.
     unplanned: usize,
@@ -48,7 +48,7 @@ pub(crate) struct Line {
     pub(crate) hangs: bool,
     /// Something was refused, so that a new epoch is due.
     pub(crate) has_refused: bool,
-    pub(crate) weather: Weather,
+    pub(crate) conditions: Conditions,
     acknowledging: Acknowledging,
 }
 
@@ -65,9 +65,9 @@ pub(crate) enum Fate {
     Refused(Receipt),
 }
 
-impl Line {
-    /// An empty line to a queue that stores everything.
-    pub(crate) fn new(acknowledging: Acknowledging, weather: Weather) -> Self {
+impl RecordQueue {
+    /// An empty record queue to a queue that stores everything.
+    pub(crate) fn new(acknowledging: Acknowledging, conditions: Conditions) -> Self {
         Self {
             waiting: VecDeque::new(),
             unplanned: 0,
@@ -75,7 +75,7 @@ impl Line {
             is_away: false,
             hangs: false,
             has_refused: false,
-            weather,
+            conditions,
             acknowledging,
         }
     }
@@ -101,13 +101,13 @@ impl Line {
         if is_refused(&record) {
             return Some(Fate::Refused(Receipt::Refused(token, Box::new(Refusal::Rule("a rule".to_owned())))));
         }
-        let is_lost = dice.happens(self.weather.lost);
+        let is_lost = dice.happens(self.conditions.lost);
         Some(if is_lost && self.acknowledging == Acknowledging::Foreign {
             // Where the own stream has no copy, another one may.
             Fate::Lost(Receipt::Stored(token))
         } else if is_lost {
             Fate::Lost(Receipt::Failed(token))
-        } else if dice.happens(self.weather.untold) {
+        } else if dice.happens(self.conditions.untold) {
             Fate::Untold(record, Receipt::Failed(token))
         } else {
             Fate::Stored(record, Receipt::Stored(token))
@@ -145,20 +145,20 @@ fn is_refused(record: &Record) -> bool {
 
 /// The replica's end.
 #[derive(Debug)]
-pub(crate) struct Client(pub(crate) Rc<RefCell<Line>>);
+pub(crate) struct Client(pub(crate) Rc<RefCell<RecordQueue>>);
 
 impl Uplink for Client {
     fn publish(&mut self, token: DeliveryId, record: &Record) -> Handover {
-        let line = &mut *self.0.borrow_mut();
-        if line.is_away || line.waiting.len() >= LINE_MAX {
-            line.has_refused = true;
+        let records = &mut *self.0.borrow_mut();
+        if records.is_away || records.waiting.len() >= RECORDS_MAX {
+            records.has_refused = true;
             return Handover::Refused;
         }
-        if line.acknowledging == Acknowledging::Early {
-            line.early.push(Receipt::Stored(token));
+        if records.acknowledging == Acknowledging::Early {
+            records.early.push(Receipt::Stored(token));
         }
-        line.waiting.push_back((token, record.clone()));
-        line.unplanned += 1;
+        records.waiting.push_back((token, record.clone()));
+        records.unplanned += 1;
         Handover::Taken
     }
 

@@ -128,21 +128,21 @@ impl World {
             _ => Acknowledging::Rightly,
         };
         self.nodes[node].begin(node, self.workers, acknowledging, &mut self.dice);
-        let life = self.nodes[node].life;
+        let incarnation = self.nodes[node].incarnation;
         self.note(format_args!("replica {node} begins"));
         let server_us = self.dice.between(0, 500 * MS);
-        self.schedule.after(server_us, Event::Server(node, life, true));
+        self.schedule.after(server_us, Event::Server(node, incarnation, true));
         for worker in 0..self.workers {
-            let at = At { node, worker, life };
+            let at = At { node, worker, incarnation };
             let queue_us = self.dice.between(0, 500 * MS);
             self.schedule.after(queue_us, Event::Queue(at, News::Back));
             self.schedule.after(TICK_US, Event::Tick(at));
         }
     }
 
-    /// Whether a replica is there, in that life.
-    pub(crate) fn lives(&self, node: usize, life: u64) -> bool {
-        self.nodes[node].life == life && self.nodes[node].replica.is_some()
+    /// Whether a replica is there, in that incarnation.
+    pub(crate) fn lives(&self, node: usize, incarnation: u64) -> bool {
+        self.nodes[node].incarnation == incarnation && self.nodes[node].replica.is_some()
     }
 
     /// Lets everything happen up to that time.
@@ -174,41 +174,41 @@ impl World {
             Event::Arrive(wire, way) => self.arrive(wire, way)?,
             Event::Accept(wire) => {
                 if let Some(at) = self.wires.get(&wire).map(|wire| wire.at) {
-                    self.drive(at.node, at.life, |replica, now| replica.accept(at.worker, wire, now))?;
+                    self.drive(at.node, at.incarnation, |replica, now| replica.accept(at.worker, wire, now))?;
                 }
             }
             Event::Tick(at) => {
-                self.drive(at.node, at.life, |replica, now| replica.tick(at.worker, now))?;
-                if self.lives(at.node, at.life) {
+                self.drive(at.node, at.incarnation, |replica, now| replica.tick(at.worker, now))?;
+                if self.lives(at.node, at.incarnation) {
                     self.schedule.after(TICK_US, Event::Tick(at));
                 }
             }
-            Event::WorkerMessage(node, life) => {
-                if self.lives(node, life) {
+            Event::WorkerMessage(node, incarnation) => {
+                if self.lives(node, incarnation) {
                     self.nodes[node].reads_mail = false;
                 }
-                self.drive(node, life, |replica, now| replica.read_mail(now))?;
+                self.drive(node, incarnation, |replica, now| replica.read_mail(now))?;
             }
-            Event::Drain(node, life) => self.drain(node, life)?,
+            Event::Drain(node, incarnation) => self.drain(node, incarnation)?,
             Event::Turn(at) => self.turn(at)?,
             Event::Queue(at, news) => self.queue(at, news)?,
-            Event::Claim(node, life, text) => {
+            Event::Claim(node, incarnation, text) => {
                 let claim = Claim::decode(text.as_bytes(), None).expect("a claim can be read");
                 if self.nodes[node].is_cut {
                     self.miss(&claim);
-                } else if self.lives(node, life) {
+                } else if self.lives(node, incarnation) {
                     self.note(format_args!("replica {node} hears {claim:?}"));
-                    self.drive(node, life, |replica, now| replica.hear(&claim, now))?;
+                    self.drive(node, incarnation, |replica, now| replica.hear(&claim, now))?;
                 }
             }
-            Event::Server(node, life, is_there) => self.server(node, life, is_there)?,
-            Event::Barrier(node, life, number) => {
-                self.drive(node, life, |replica, _| replica.pass(number))?;
+            Event::Server(node, incarnation, is_there) => self.server(node, incarnation, is_there)?,
+            Event::Barrier(node, incarnation, number) => {
+                self.drive(node, incarnation, |replica, _| replica.pass(number))?;
             }
             Event::Command(at, event) => self.command(at, *event)?,
             Event::Look => {
-                self.judge_sessions()?;
-                self.judge_progress()?;
+                self.check_sessions()?;
+                self.check_progress()?;
                 self.ask_for_heartbeat();
                 self.schedule.after(LOOK_US, Event::Look);
             }
@@ -227,7 +227,7 @@ impl World {
                 }
             }
             Event::Strike(kind, at) => {
-                if self.is_rough && self.lives(at.node, at.life) {
+                if self.is_rough && self.lives(at.node, at.incarnation) {
                     self.strike(kind, at)?;
                 }
             }
@@ -255,28 +255,30 @@ impl World {
         None
     }
 
-    /// Calls a replica, if that life of it is not over, and carries on what it did.
+    /// Calls a replica, if that incarnation of it is not over, and carries on what it did.
     pub(crate) fn drive<R>(
         &mut self,
         node: usize,
-        life: u64,
+        incarnation: u64,
         act: impl FnOnce(&mut Replica, Now) -> R,
     ) -> Result<Option<R>, Violation> {
         let place = &mut self.nodes[node];
         let now = place.now(node, self.schedule.now_us());
-        let Some(replica) = place.replica.as_mut().filter(|_| place.life == life) else { return Ok(None) };
+        let Some(replica) = place.replica.as_mut().filter(|_| place.incarnation == incarnation) else {
+            return Ok(None);
+        };
         let result = act(replica, now);
         let (outputs, said, has_mail) = (replica.take_outputs(), replica.take_said(), replica.has_mail());
         if has_mail && !std::mem::replace(&mut place.reads_mail, true) {
             let soon_us = self.dice.between(0, 3 * MS);
-            self.schedule.after(soon_us, Event::WorkerMessage(node, life));
+            self.schedule.after(soon_us, Event::WorkerMessage(node, incarnation));
         }
         outputs.into_iter().for_each(|output| self.output(output));
         said.into_iter().for_each(|said| self.say(node, said));
         for worker in 0..self.nodes[node].links.len() {
-            self.carry(At { node, worker, life });
+            self.carry(At { node, worker, incarnation });
         }
-        self.judge_bounds(node)?;
+        self.check_bounds(node)?;
         Ok(Some(result))
     }
 

@@ -67,7 +67,7 @@ pub(crate) fn play(seed: u64, mistake: Mistake, is_traced: bool) -> Result<Summa
     world.is_rough = false;
     world.devices.iter_mut().for_each(|device| device.is_busy = false);
     world.settle()?;
-    world.judge_quiet()?;
+    world.check_quiet()?;
     let mut summary = Summary {
         acknowledged: world.devices.iter().map(|device| device.acknowledged.len()).sum(),
         connections: world.devices.iter().map(|device| device.connections).sum(),
@@ -76,7 +76,7 @@ pub(crate) fn play(seed: u64, mistake: Mistake, is_traced: bool) -> Result<Summa
         digest: 0,
     };
     world.reconnect_unheard()?;
-    world.judge_presence()?;
+    world.check_presence()?;
     world.empty()?;
     summary.digest = world.digest;
     Ok(summary)
@@ -84,7 +84,7 @@ pub(crate) fn play(seed: u64, mistake: Mistake, is_traced: bool) -> Result<Summa
 
 impl World {
     /// Checks that hold at every moment.
-    pub(crate) fn judge_bounds(&self, node: usize) -> Result<(), Violation> {
+    pub(crate) fn check_bounds(&self, node: usize) -> Result<(), Violation> {
         let Some(replica) = &self.nodes[node].replica else { return Ok(()) };
         // What a session says by itself is let in beyond the bounds, and so is one packet of each.
         let slack_bytes = self.devices.len() * 8 * LIMITS.packet_bytes;
@@ -106,7 +106,7 @@ impl World {
     }
 
     /// No device has two sessions for long, as long as all replicas hear each other.
-    pub(crate) fn judge_sessions(&mut self) -> Result<(), Violation> {
+    pub(crate) fn check_sessions(&mut self) -> Result<(), Violation> {
         let now_us = self.schedule.now_us();
         let is_calm = self.nodes.iter().all(|node| {
             let is_heard = !node.is_cut && node.stalled_until_us.iter().all(|until_us| *until_us < now_us);
@@ -129,13 +129,13 @@ impl World {
     }
 
     /// A device that waits for an acknowledgement gets it soon, where the queue takes and acknowledges everything.
-    pub(crate) fn judge_progress(&mut self) -> Result<(), Violation> {
+    pub(crate) fn check_progress(&mut self) -> Result<(), Violation> {
         let now_us = self.schedule.now_us();
         for node in &mut self.nodes {
             let is_well = node.frozen_until_us.is_none() && !node.is_draining;
             for links in &mut node.links {
-                let line = links.line.borrow();
-                if !is_well || links.is_stuck || line.is_away || line.weather != FAIR {
+                let records = links.records.borrow();
+                if !is_well || links.is_stuck || records.is_away || records.conditions != FAIR {
                     links.fair_us = now_us;
                 }
             }
@@ -143,9 +143,9 @@ impl World {
         for (device, wire) in self.devices.iter().zip(&self.connected) {
             let Some(since_us) = device.waits_since_us() else { continue };
             let wire = wire.and_then(|number| self.wires.get(&number)).filter(|wire| wire.is_whole());
-            let Some(At { node, worker, life }) = wire.map(|wire| wire.at) else { continue };
+            let Some(At { node, worker, incarnation }) = wire.map(|wire| wire.at) else { continue };
             let fair_us = self.nodes[node].links[worker].fair_us;
-            if self.lives(node, life) && now_us > since_us.max(fair_us) + PROGRESS_US {
+            if self.lives(node, incarnation) && now_us > since_us.max(fair_us) + PROGRESS_US {
                 let text = format!("{} waits since {since_us} us for an acknowledgement of replica {node}", device.id);
                 return Err(Violation::Standstill(text));
             }
@@ -206,19 +206,19 @@ impl World {
         self.sessions().into_iter().filter(|(of, _)| of == device).map(|(_, session)| session).collect()
     }
 
-    fn judge_quiet(&mut self) -> Result<(), Violation> {
+    fn check_quiet(&mut self) -> Result<(), Violation> {
         for device in &self.devices {
-            self.store.judge_order(device.index, &device.acknowledged)?;
+            self.store.check_order(device.index, &device.acknowledged)?;
         }
         let unheard = self.unheard.clone();
-        self.judge_presence_but(|device| unheard.contains(device))
+        self.check_presence_but(|device| unheard.contains(device))
     }
 
-    fn judge_presence(&mut self) -> Result<(), Violation> {
-        self.judge_presence_but(|_| false)
+    fn check_presence(&mut self) -> Result<(), Violation> {
+        self.check_presence_but(|_| false)
     }
 
-    fn judge_presence_but(&mut self, is_excused: impl Fn(&str) -> bool) -> Result<(), Violation> {
+    fn check_presence_but(&mut self, is_excused: impl Fn(&str) -> bool) -> Result<(), Violation> {
         let now_us = self.schedule.now_us();
         let devices: Vec<String> = self.devices.iter().map(|device| device.id.clone()).collect();
         for device in devices.into_iter().filter(|device| !is_excused(device)) {
@@ -265,7 +265,7 @@ impl World {
             self.deeds(index)?;
         }
         self.run(now_us + EMPTY_US)?;
-        self.judge_presence()?;
+        self.check_presence()?;
         if !self.callers.is_empty() {
             return Err(Violation::Memory("interests in commands of sessions that have ended are left".to_owned()));
         }
