@@ -8,6 +8,7 @@ use super::check::EXIT_CONFIGURATION;
 use super::envelope::{self, Summary};
 use super::input::configuration;
 use super::lookup::CONNECTION_NAME;
+use crate::app::Signals;
 use crate::app::settings;
 use crate::config::{Config, Sources, UplinkQueue};
 use crate::queue::kafka::KafkaReader;
@@ -68,11 +69,10 @@ async fn tail(args: &TailArgs, config: &Config, out: &mut dyn Write, err: &mut d
     // Whoever waits for the stream to be there before he lets something happen reads this.
     let _ = writeln!(err, "tail: reading {}", source.name());
     let mut left = args.count;
-    let end = tokio::signal::ctrl_c();
-    tokio::pin!(end);
+    let mut signals = Signals::new().map_err(TailError::Io)?;
     while left != Some(0) {
         let stored = tokio::select! {
-            ended = &mut end => return ended.map_err(TailError::Io),
+            () = signals.next() => return Ok(()),
             stored = source.next() => stored,
         };
         let stored = match stored {
