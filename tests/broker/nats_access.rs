@@ -45,7 +45,7 @@ fn user_and_password_of_the_url_are_used_and_wrong_ones_keep_the_queue_starting(
 }
 
 #[test]
-fn a_user_alone_is_a_token() {
+fn a_user_without_a_password_is_sent_as_a_token() {
     let nats = Nats::start_with(&["--auth", "bridge-token"]);
     store_one(&NatsSettings::new(vec![format!("nats://bridge-token@{}", nats.address())]));
 }

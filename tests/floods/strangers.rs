@@ -56,7 +56,7 @@ fn attack() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn fragments_of_strangers_take_no_more_memory_than_is_documented_and_it_is_given_back() {
+fn fragments_of_unauthenticated_peers_take_no_more_memory_than_is_documented_and_it_is_given_back() {
     let (registration, bystander) = (Registration::encrypting("device1"), Registration::new("device2"));
     let registry = Registry::new(&[registration.clone(), bystander.clone()]);
     let certificate = Certificate::elliptic();

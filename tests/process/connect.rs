@@ -148,7 +148,7 @@ fn an_empty_client_id_is_refused_as_such() {
 }
 
 #[test]
-fn no_session_is_ever_present() {
+fn connack_never_says_that_a_session_is_present() {
     let mut stage = Stage::new();
     let connect = Connect { clean: false, ..Connect::of(&stage.device1) };
     for _ in 0..2 {

@@ -33,7 +33,7 @@ fn check_accepts_a_good_configuration_and_prints_all_of_it() {
 }
 
 #[test]
-fn credentials_open_the_door() {
+fn a_connect_with_the_printed_credentials_is_accepted() {
     let (registry, devices) = Registry::numbered(1);
     let folder = Folder::new("config");
     let config = write_config(&folder, &registry);

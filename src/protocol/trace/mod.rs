@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_share_is_none() {
+    fn a_number_outside_0_to_1_is_not_a_ratio() {
         for share in [-0.1, 1.000_001, f64::NAN, f64::INFINITY] {
             assert_eq!(SampleRatio::new(share), None, "{share}");
         }

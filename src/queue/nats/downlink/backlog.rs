@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fence_comes_behind_the_commands_before_it_and_in_front_of_those_after_it() {
+    fn a_barrier_comes_behind_the_commands_before_it_and_in_front_of_those_after_it() {
         let backlog = Backlog::new(Arc::default());
         backlog.push(command(1));
         backlog.push_barrier(7);
