@@ -9,6 +9,7 @@ use crate::queue::nats::NatsStats;
 use crate::queue::stdio::StdioStats;
 use crate::registry::Registry;
 use crate::telemetry::log::LogControl;
+use crate::telemetry::metric;
 use crate::telemetry::metric::{
     AnswerResult, CacheResult, CachedRecord, HandOverFailure, KafkaCommandFate, LogLevel, Metrics, ProcessMetrics,
     QueueResult,
@@ -27,6 +28,16 @@ pub struct QueueStats {
     pub kafka_commands: Arc<KafkaCommandStats>,
     /// stdin and stdout.
     pub stdio: Arc<StdioStats>,
+}
+
+/// Writes the limits in force into the metrics whenever the page is read: so many `connections` are served.
+pub fn limits(metrics: &Metrics, connections: usize, inflight_bytes: usize) {
+    metrics.read_from(move |process| {
+        process.limit_connections.set(connections as u64);
+        process.limit_inflight_bytes.set(inflight_bytes as u64);
+        // It can change while the process runs, as when a pod is given more.
+        process.limit_memory_bytes.set(metric::memory_limit().unwrap_or_default());
+    });
 }
 
 /// Copies the counters into the metrics whenever the page is read.

@@ -71,11 +71,16 @@ impl FileShare {
         Self { limit, reserved, bounds: SocketBounds::new(open) }
     }
 
+    /// Connections of devices that can be served at once.
+    pub fn connections(&self, config: &Config) -> usize {
+        let connections = config.limits.connections;
+        if listens_on_tcp(config) { connections.min(self.bounds.served) } else { connections }
+    }
+
     /// A warning when fewer devices can connect than `limits.connections` allows.
     pub fn warning(&self, config: &Config) -> Option<String> {
         let connections = config.limits.connections;
-        let is_short = self.bounds.served < connections && listens_on_tcp(config);
-        is_short.then(|| {
+        (self.connections(config) < connections).then(|| {
             format!(
                 "limits.connections: {connections}, but with at most {} open files, of which {} are kept for everything \
                  else, only {} devices can connect: more get CONNACK 0x03",
@@ -134,8 +139,9 @@ mod tests {
         let config = config(&["limits.connections=1000"]);
         let share = FileShare::of(2_000, &config);
         assert_eq!(share.bounds.open, 2_000 - reserve(&config));
-        assert_eq!(share.warning(&config), None);
+        assert_eq!((share.warning(&config), share.connections(&config)), (None, 1_000));
         let share = FileShare::of(1_024, &config);
+        assert_eq!(share.connections(&config), share.bounds.served);
         assert!(share.bounds.served < share.bounds.open && share.bounds.open < 1_024, "{share:?}");
         let warning = share.warning(&config).expect("too few");
         assert!(warning.starts_with("limits.connections: 1000, but with at most 1024 open files"), "{warning}");

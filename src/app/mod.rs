@@ -50,7 +50,7 @@ use crate::telemetry::health::Health;
 use crate::telemetry::log::LogControl;
 use crate::telemetry::metric::Metrics;
 use crate::telemetry::span::SpanExport;
-use crate::transport::{Clock, ConnectionLimit, Drained, ReplicaHandle, SocketBounds};
+use crate::transport::{Clock, ConnectionLimit, Drained, ReplicaHandle};
 
 /// Capacity of the channel from the queue of commands to a worker.
 const COMMANDS_WAITING: usize = 1024;
@@ -106,13 +106,13 @@ pub fn check_open_files(config: &Config) -> Option<String> {
 }
 
 /// Raises the limit of open files and returns the share of it that devices may take.
-fn sockets(config: &Config) -> anyhow::Result<SocketBounds> {
+fn file_share(config: &Config) -> anyhow::Result<descriptors::FileShare> {
     let limit = descriptors::raise_limit().context("the limit of open files")?;
     let share = descriptors::FileShare::of(limit, config);
     if let Some(warning) = share.warning(config) {
         tracing::warn!("{warning}");
     }
-    Ok(share.bounds)
+    Ok(share)
 }
 
 /// Parts that were checked before a port is bound.
@@ -142,7 +142,9 @@ fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> a
     let metrics = Arc::new(Metrics::new(health.clone(), clock.now().unix_ms));
     counts::collect(&metrics, &queues, &registry, &log);
     let directory = Arc::new(Directory::default());
-    let connection_limit = Arc::new(ConnectionLimit::new(config.limits.connections, sockets(config)?));
+    let files = file_share(config)?;
+    counts::limits(&metrics, files.connections(config), config.limits.inflight_bytes);
+    let connection_limit = Arc::new(ConnectionLimit::new(config.limits.connections, files.bounds));
     let (worker_senders, messages): (Vec<_>, Vec<_>) = (0..workers).map(|_| WorkerSender::new()).unzip();
     let worker_senders: Arc<[WorkerSender]> = worker_senders.into();
     let sessions = ReplicaSessions { directory: directory.clone(), worker_senders: worker_senders.clone() };

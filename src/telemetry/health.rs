@@ -192,6 +192,12 @@ impl Health {
         self.lives_at(self.now_ms())
     }
 
+    /// Time since the loop of a worker, from 0, last turned; `None` once it has ended, and for numbers beyond the last.
+    pub fn turned_ago(&self, worker: usize) -> Option<Duration> {
+        let turn_ms = self.turns.get(worker)?.load(Ordering::Relaxed);
+        (turn_ms != ENDED).then(|| Duration::from_millis(self.now_ms().saturating_sub(turn_ms)))
+    }
+
     fn now_ms(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(ENDED - 1)
     }
@@ -290,7 +296,9 @@ mod tests {
         health.note_turn(1, 10_000);
         assert!(health.lives_at(25_000) && !health.lives_at(25_001));
         health.turned(7);
+        assert!(health.turned_ago(0) == Some(Duration::ZERO) && health.turned_ago(7).is_none());
         health.ended(1);
+        assert_eq!(health.turned_ago(1), None);
         assert!(health.lives_at(35_000) && !health.lives_at(35_001));
         health.ended(0);
         assert!(health.lives_at(1 << 40));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::support::{Bridge, http};
+use crate::support::{Bridge, http, settings};
 
 /// Metrics that `docs/metrics.md` lists.
 pub(crate) struct Documented {
@@ -39,9 +39,14 @@ impl Documented {
                 _ => {}
             }
         }
-        // The one label whose values nobody can list.
+        // The labels whose values nobody can list.
         let version = BTreeSet::from([env!("CARGO_PKG_VERSION").to_owned()]);
         values.insert((format!("{PREFIX}build_info"), "version".to_owned()), version);
+        for ((_, label), values) in &mut values {
+            if label == "worker" {
+                *values = (0..settings::workers()).map(|number| number.to_string()).collect();
+            }
+        }
         Self { families, values }
     }
 }

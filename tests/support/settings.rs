@@ -12,6 +12,11 @@ pub(crate) struct Settings {
     entries: BTreeMap<String, String>,
 }
 
+/// Workers of a bridge, where a test does not say how many: `TEST_WORKERS=3 cargo test` runs every test with three.
+pub(crate) fn workers() -> usize {
+    std::env::var("TEST_WORKERS").map_or(1, |workers| workers.parse().expect("TEST_WORKERS is a number"))
+}
+
 impl Settings {
     /// Device messages on stdout, commands on stdin.
     pub(crate) fn stdio(registry: &Registry) -> Self {
@@ -57,10 +62,8 @@ impl Settings {
     }
 
     fn quiet(registry: &Registry) -> Self {
-        // `TEST_WORKERS=3 cargo test` runs every test with so many workers.
-        let workers = std::env::var("TEST_WORKERS").unwrap_or_else(|_| "1".to_owned());
         Self { entries: BTreeMap::new() }
-            .toml("runtime.workers", &workers)
+            .toml("runtime.workers", &workers().to_string())
             .text("mqtt.listen", "127.0.0.1:0")
             .text("coap.listen", "")
             .text("admin.listen", "127.0.0.1:0")

@@ -11,6 +11,7 @@ mod label;
 mod number;
 mod process;
 mod render;
+mod system;
 mod worker;
 
 #[cfg(test)]
@@ -29,4 +30,5 @@ pub use number::{Counter, Gauge, Moment, Seconds};
 pub use process::{CertificateMetrics, CoordinationMetrics, ProcessMetrics, RegistryMetrics, SpanMetrics};
 pub use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
 pub use render::Metrics;
+pub use system::memory_limit;
 pub use worker::WorkerMetrics;

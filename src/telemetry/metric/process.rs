@@ -50,7 +50,7 @@ metrics! {
 }
 
 metrics! {
-    /// Numbers of the queues, the cache of the registry and the log; whoever reads the page writes them before.
+    /// Numbers of the queues, the cache of the registry, the log and the limits; whoever reads the page writes them before.
     ProcessMetrics {
         queue_records: Family<Counter, QueueResult> = "queue_records_total",
             "Records for the queue, presence and repetitions included, by result.";
@@ -86,6 +86,12 @@ metrics! {
             "Lines that the log left out, as too many of their kind came at once, by level.";
         log_lines_dropped: Counter = "log_lines_dropped_total",
             "Lines that the log left out, as nobody read those before them.";
+        limit_connections: Gauge = "limit_connections",
+            "Connections of devices that this replica serves at most: limits.connections, or what open files leave.";
+        limit_inflight_bytes: Gauge = "limit_inflight_bytes",
+            "Bytes of records on their way to the queue at most, of all workers: limits.inflight_bytes.";
+        limit_memory_bytes: Gauge = "limit_memory_bytes",
+            "Memory that the control group of the process may use; 0 where there is no limit.";
     }
 }
 

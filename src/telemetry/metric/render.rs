@@ -1,16 +1,19 @@
 //! The page that Prometheus reads.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, prometheus_text};
 use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::description::{Description, PREFIX};
 use super::process::{CertificateMetrics, CoordinationMetrics, ProcessMetrics, RegistryMetrics, SpanMetrics};
+use super::system::{self, ProcessNumbers};
 use super::worker::WorkerMetrics;
 use crate::telemetry::health::{Health, PartState};
 
@@ -26,6 +29,8 @@ pub struct Metrics {
     /// Locked while they are written, as one thread at a time may.
     process: Mutex<ProcessMetrics>,
     sources: Mutex<Vec<Source>>,
+    /// Time of the processor by worker; that of one that has ended stays.
+    worker_cpu: Mutex<BTreeMap<usize, f64>>,
     spans: Mutex<Vec<Arc<SpanMetrics>>>,
     health: Arc<Health>,
     started_ms: u64,
@@ -41,6 +46,7 @@ impl Metrics {
             coordination: Arc::default(),
             process: Mutex::default(),
             sources: Mutex::default(),
+            worker_cpu: Mutex::default(),
             spans: Mutex::default(),
             health,
             started_ms,
@@ -94,6 +100,8 @@ impl Metrics {
         descriptions.extend(ProcessMetrics::descriptions());
         descriptions.extend(SpanMetrics::descriptions());
         descriptions.extend(state_descriptions());
+        descriptions.extend(worker_descriptions());
+        descriptions.extend(standard_descriptions());
         descriptions
     }
 
@@ -104,6 +112,9 @@ impl Metrics {
         let mut page = String::with_capacity(32 * 1024);
         // Writing to a String cannot fail.
         let _ = prometheus_text::encode(&mut page, &registry);
+        let mut standard = Registry::default();
+        standard.register_collector(Box::new(StandardMetrics));
+        let _ = prometheus_text::encode(&mut page, &standard);
         page
     }
 
@@ -134,6 +145,35 @@ impl Metrics {
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         ConstGauge::new(1_u64).encode(build.encode(encoder)?.encode_family(&version)?)
     }
+
+    /// The numbers of each worker apart from the others.
+    fn encode_each_worker(
+        &self,
+        workers: &[(usize, Arc<WorkerMetrics>)],
+        encoder: &mut DescriptorEncoder<'_>,
+    ) -> fmt::Result {
+        let [tick_age, cpu, inflight] = worker_descriptions();
+        let mut tick_age = tick_age.encode(encoder)?;
+        for (number, _) in workers {
+            if let Some(age) = self.health.turned_ago(*number) {
+                let label = [("worker", number.to_string())];
+                ConstGauge::new(age.as_secs_f64()).encode(tick_age.encode_family(&label)?)?;
+            }
+        }
+        let mut cpu = cpu.encode(encoder)?;
+        let mut taken = self.worker_cpu.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.extend(system::worker_cpu_seconds());
+        for (number, _) in workers {
+            let seconds = taken.get(number).copied().unwrap_or_default();
+            ConstCounter::new(seconds).encode(cpu.encode_family(&[("worker", number.to_string())])?)?;
+        }
+        let mut inflight = inflight.encode(encoder)?;
+        for (number, worker) in workers {
+            let bytes = worker.inflight_bytes.get();
+            ConstGauge::new(bytes).encode(inflight.encode_family(&[("worker", number.to_string())])?)?;
+        }
+        Ok(())
+    }
 }
 
 impl Collector for Metrics {
@@ -147,7 +187,26 @@ impl Collector for Metrics {
         self.encode_process(encoder)?;
         let spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner).clone();
         SpanMetrics::encode(&spans.iter().map(|spans| &**spans).collect::<Vec<_>>(), encoder)?;
-        self.encode_state(encoder)
+        self.encode_state(encoder)?;
+        self.encode_each_worker(&workers, encoder)
+    }
+}
+
+/// The numbers that every process has.
+#[derive(Debug)]
+struct StandardMetrics;
+
+impl Collector for StandardMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(numbers) = ProcessNumbers::read() else { return Ok(()) };
+        let encoder = &mut encoder;
+        let [cpu, open_fds, max_fds, resident, start, threads] = standard_descriptions();
+        ConstCounter::new(numbers.cpu_seconds).encode(cpu.encode(encoder)?)?;
+        ConstGauge::new(numbers.open_fds).encode(open_fds.encode(encoder)?)?;
+        ConstGauge::new(numbers.max_fds).encode(max_fds.encode(encoder)?)?;
+        ConstGauge::new(numbers.resident_bytes).encode(resident.encode(encoder)?)?;
+        ConstGauge::new(numbers.start_seconds).encode(start.encode(encoder)?)?;
+        ConstGauge::new(numbers.threads).encode(threads.encode(encoder)?)
     }
 }
 
@@ -157,18 +216,55 @@ impl fmt::Debug for Metrics {
     }
 }
 
+fn describe(name: &'static str, kind: MetricType, labels: &[&'static str], help: &'static str) -> Description {
+    Description { name, kind, labels: labels.to_vec(), help }
+}
+
 fn state_descriptions() -> [Description; 5] {
-    let gauge = |name, label: &[&'static str], help| Description {
-        name,
-        kind: MetricType::Gauge,
-        labels: label.to_vec(),
-        help,
-    };
+    let gauge = |name, labels: &[&'static str], help| describe(name, MetricType::Gauge, labels, help);
     [
         gauge("ready", &[], "1 while /readyz answers 200."),
         gauge("draining", &[], "1 while the process ends."),
         gauge("part_up", &["part"], "1 while that part answers; parts that are not configured have no series."),
         gauge("start_time_seconds", &[], "When the process started, in seconds since 1970."),
         gauge("build_info", &["version"], "Always 1; the label names the version."),
+    ]
+}
+
+fn worker_descriptions() -> [Description; 3] {
+    let of_worker = |name, kind, help| describe(name, kind, &["worker"], help);
+    [
+        of_worker(
+            "worker_tick_age_seconds",
+            MetricType::Gauge,
+            "Time since the loop of that worker last turned; one that has ended has no series.",
+        ),
+        of_worker(
+            "worker_cpu_seconds_total",
+            MetricType::Counter,
+            "Time of the processor that the thread of that worker took.",
+        ),
+        of_worker(
+            "worker_inflight_bytes",
+            MetricType::Gauge,
+            "Bytes of the records of that worker on their way to the queue; its limit is limit_inflight_bytes divided by the workers.",
+        ),
+    ]
+}
+
+fn standard_descriptions() -> [Description; 6] {
+    let gauge = |name, help| describe(name, MetricType::Gauge, &[], help);
+    [
+        describe(
+            "process_cpu_seconds_total",
+            MetricType::Counter,
+            &[],
+            "Total user and system CPU time spent in seconds.",
+        ),
+        gauge("process_open_fds", "Number of open file descriptors."),
+        gauge("process_max_fds", "Maximum number of open file descriptors."),
+        gauge("process_resident_memory_bytes", "Resident memory size in bytes."),
+        gauge("process_start_time_seconds", "Start time of the process since unix epoch in seconds."),
+        gauge("process_threads", "Number of OS threads in the process."),
     ]
 }

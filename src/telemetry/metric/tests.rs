@@ -81,6 +81,26 @@ fn a_histogram_counts_cumulatively_up_to_its_bounds() {
 }
 
 #[test]
+fn each_worker_has_numbers_of_its_own_until_it_ends() {
+    let health = Arc::new(Health::new(2));
+    let metrics = Arc::new(Metrics::new(Arc::clone(&health), 0));
+    metrics.worker(0).set_load(&Load { held_bytes: 7, ..Load::default() });
+    metrics.worker(1).set_load(&Load { held_bytes: 5, ..Load::default() });
+    let page = metrics.render();
+    assert!(has(&page, "jetlinks_bridge_worker_inflight_bytes{worker=\"0\"} 7"), "{page}");
+    assert!(has(&page, "jetlinks_bridge_worker_inflight_bytes{worker=\"1\"} 5"), "{page}");
+    let age = |page: &str, worker: usize| {
+        let start = format!("jetlinks_bridge_worker_tick_age_seconds{{worker=\"{worker}\"}} ");
+        page.lines().find_map(|line| line.strip_prefix(&start)?.parse::<f64>().ok())
+    };
+    assert!(age(&page, 0).is_some_and(|age| age < 60.0) && age(&page, 1).is_some());
+    health.ended(1);
+    let page = metrics.render();
+    assert!(age(&page, 0).is_some() && age(&page, 1).is_none(), "{page}");
+    assert!(page.contains("jetlinks_bridge_worker_cpu_seconds_total{worker=\"1\"} "), "a counter stays");
+}
+
+#[test]
 fn health_shows_and_parts_that_are_off_do_not() {
     let health = Arc::new(Health::new(1));
     let metrics = Arc::new(Metrics::new(Arc::clone(&health), 1_700_000_000_123));
@@ -127,7 +147,8 @@ fn the_documentation_lists_every_metric_with_its_kind_labels_and_meaning_and_no_
     let documented: BTreeMap<String, String> = text
         .lines()
         .filter_map(|line| Some((line.strip_prefix("| `")?.split_once('`')?.0, line)))
-        .filter(|(name, _)| name.starts_with("jetlinks_bridge_") && !name.contains(' '))
+        .filter(|(name, _)| name.starts_with("jetlinks_bridge_") || name.starts_with("process_"))
+        .filter(|(name, _)| !name.contains(' '))
         .map(|(name, line)| (name.to_owned(), line.to_owned()))
         .collect();
     let known: BTreeMap<String, String> = Metrics::descriptions()
@@ -135,7 +156,7 @@ fn the_documentation_lists_every_metric_with_its_kind_labels_and_meaning_and_no_
         .map(|metric| {
             let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
             let labels = if labels.is_empty() { String::new() } else { format!("{} ", labels.join(", ")) };
-            let name = format!("jetlinks_bridge_{}", metric.name);
+            let name = metric.full_name();
             let line = format!("| `{name}` | {} | {labels}| {} |", metric.kind.as_str(), metric.help);
             (name, line)
         })
@@ -147,8 +168,7 @@ fn the_documentation_lists_every_metric_with_its_kind_labels_and_meaning_and_no_
 fn every_metric_is_on_the_page_once_and_the_page_has_no_other() {
     let page = metrics().render();
     let types: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-    let names: Vec<_> =
-        Metrics::descriptions().iter().map(|metric| format!("jetlinks_bridge_{}", metric.name)).collect();
+    let names: Vec<_> = Metrics::descriptions().iter().map(Description::full_name).collect();
     assert_eq!(types, names);
     for line in page.lines().filter(|line| !line.starts_with('#')) {
         let name = line.split(['{', ' ']).next().unwrap();
