@@ -11,7 +11,7 @@ use crate::telemetry::health::Health;
 use crate::telemetry::metric::{
     CommandOutcome, ConnectOutcome, ConnectionState, HandshakeOutcome, Transport, WorkerMetrics,
 };
-use crate::transport::{Handshake, Meter, Pauses, Peers, Refused, Traffic, TransportKind};
+use crate::transport::{ConnectionLimit, Handshake, Meter, Pauses, Peers, Refused, Traffic, TransportKind};
 
 /// Bytes of a peer's text in a line of the log: as long as a topic may be.
 const SHOWN_BYTES_MAX: usize = 512;
@@ -21,13 +21,19 @@ pub struct WorkerMeter {
     worker: usize,
     metrics: Arc<WorkerMetrics>,
     health: Arc<Health>,
+    connection_limit: Arc<ConnectionLimit>,
     queue_away: bool,
 }
 
 impl WorkerMeter {
     /// A meter that writes there.
-    pub fn new(worker: usize, metrics: Arc<WorkerMetrics>, health: Arc<Health>) -> Self {
-        Self { worker, metrics, health, queue_away: true }
+    pub fn new(
+        worker: usize,
+        metrics: Arc<WorkerMetrics>,
+        health: Arc<Health>,
+        connection_limit: Arc<ConnectionLimit>,
+    ) -> Self {
+        Self { worker, metrics, health, connection_limit, queue_away: true }
     }
 }
 
@@ -226,6 +232,7 @@ impl Meter for WorkerMeter {
     fn load(&mut self, load: &Load, queue: Availability, commands: Availability) {
         self.metrics.set_load(load);
         self.health.turned(self.worker);
+        self.health.set_used(self.connection_limit.used_percent());
         self.health.queue.set(self.worker, queue);
         self.health.set_commands(self.worker, commands);
         let away = queue != Availability::Ok;

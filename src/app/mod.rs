@@ -136,6 +136,9 @@ fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> a
     if config.commands.queue != CommandQueue::None {
         health.expect_commands();
     }
+    if config.admin.full_not_ready {
+        health.expect_room();
+    }
     let clock = Clock::new();
     let shared =
         worker::Shared { queues: queues.clone(), health: health.clone(), replica_id: replica_id.to_owned(), clock };

@@ -112,6 +112,8 @@ async fn run(
     let inbox = Arc::new(Inbox::new());
     let uplink = queues.uplink(inbox.clone())?;
     let downlink = queues.downlink(events)?;
+    let connection_limit = plan.replica.connection_limit.clone();
+    let meter = WorkerMeter::new(plan.replica.index, plan.metrics, health, connection_limit);
     let environment = Environment {
         limits,
         load: Load::default(),
@@ -119,7 +121,7 @@ async fn run(
         uplink,
         downlink,
         registry: plan.registry,
-        meter: Box::new(WorkerMeter::new(plan.replica.index, plan.metrics, health)),
+        meter: Box::new(meter),
         latest: clock.now(),
         message_ids: plan.message_ids,
     };

@@ -29,6 +29,8 @@ pub struct AdminConfig {
     pub listen: Vec<SocketAddr>,
     /// Bearer token of `/api`; without one `/api` is closed on every address that is not loopback.
     pub token: Option<Secret>,
+    /// Whether `/readyz` is 503 while the replica is full. Default false.
+    pub full_not_ready: bool,
 }
 
 /// Levels and format of the log, which goes to stderr.
@@ -84,7 +86,11 @@ impl DrainConfig {
 
 impl AdminConfig {
     pub(super) fn read(r: &mut Reader<'_>) -> Self {
-        Self { listen: r.listen("admin.listen", "127.0.0.1:9090"), token: r.secret("admin.token") }
+        Self {
+            listen: r.listen("admin.listen", "127.0.0.1:9090"),
+            token: r.secret("admin.token"),
+            full_not_ready: r.flag("admin.full_not_ready", false),
+        }
     }
 }
 

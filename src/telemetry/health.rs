@@ -17,6 +17,8 @@ pub enum PartState {
     Ok,
     /// Was reached, and does not answer.
     Away,
+    /// Has no room.
+    Full,
 }
 
 impl PartState {
@@ -27,6 +29,7 @@ impl PartState {
             PartState::Starting => "starting",
             PartState::Ok => "ok",
             PartState::Away => "away",
+            PartState::Full => "full",
         }
     }
 
@@ -35,6 +38,7 @@ impl PartState {
             0 => PartState::Off,
             1 => PartState::Starting,
             2 => PartState::Ok,
+            4 => PartState::Full,
             _ => PartState::Away,
         }
     }
@@ -45,6 +49,7 @@ impl PartState {
             PartState::Starting => 1,
             PartState::Ok => 2,
             PartState::Away => 3,
+            PartState::Full => 4,
         }
     }
 }
@@ -90,8 +95,9 @@ impl Part {
     /// The state of the part: that of its worst connection.
     pub fn state(&self) -> PartState {
         let worst = self.connections.iter().map(|state| state.load(Ordering::Acquire));
-        // Away counts most, then starting, then ok, then off.
+        // Full counts most, then away, then starting, then ok, then off.
         let rank = |number: &u8| match PartState::from_u8(*number) {
+            PartState::Full => 4,
             PartState::Away => 3,
             PartState::Starting => 2,
             PartState::Ok => 1,
@@ -117,6 +123,11 @@ impl Part {
 /// How long a worker may stand still before the process counts as dead. Its loop turns ten times a second.
 const STILL_MAX: Duration = Duration::from_secs(15);
 
+/// Percent of the connections that may be there: from the first on a replica is full, and below the second it has room again.
+/// The way between them keeps a balancer from being told something else all the time.
+const FULL_PERCENT: usize = 95;
+const ROOM_PERCENT: usize = 90;
+
 /// The turn of a worker that has ended.
 const ENDED: u64 = u64::MAX;
 
@@ -136,6 +147,8 @@ pub struct Health {
     pub coordination: Part,
     /// Where commands come from, one connection for each worker; off unless [`Health::expect_commands`].
     commands: Part,
+    /// Room for further connections; off unless [`Health::expect_room`].
+    capacity: Part,
 }
 
 /// A look at the health.
@@ -153,6 +166,8 @@ pub struct Readiness {
     pub coordination: PartState,
     /// Where commands come from.
     pub commands: PartState,
+    /// Room for further connections.
+    pub capacity: PartState,
 }
 
 impl Health {
@@ -167,6 +182,7 @@ impl Health {
             registry: Part::new(1, PartState::Starting),
             coordination: Part::new(1, PartState::Off),
             commands: Part::new(workers, PartState::Off),
+            capacity: Part::new(1, PartState::Off),
         }
     }
 
@@ -230,6 +246,21 @@ impl Health {
         }
     }
 
+    /// Notes that the process is ready only while it has room for further connections.
+    pub fn expect_room(&self) {
+        self.capacity.set(0, PartState::Ok);
+    }
+
+    /// Notes how many percent of the connections that may be there are; nothing where no room is expected.
+    pub fn set_used(&self, percent: usize) {
+        let state = self.capacity.state();
+        if state == PartState::Ok && percent >= FULL_PERCENT {
+            self.capacity.set(0, PartState::Full);
+        } else if state == PartState::Full && percent < ROOM_PERCENT {
+            self.capacity.set(0, PartState::Ok);
+        }
+    }
+
     /// Notes that every listener is bound.
     pub fn set_listening(&self) {
         self.listening.store(true, Ordering::Release);
@@ -240,18 +271,21 @@ impl Health {
         self.draining.store(true, Ordering::Release);
     }
 
-    /// Ready: listeners bound, queue and registry reached once, not ending. A later outage shows in the parts alone,
-    /// for taking every replica out at once would help nobody.
+    /// Ready: listeners bound, queue and registry reached once, not ending, and not full where that counts. A later outage
+    /// shows in the parts alone, for taking every replica out at once would help nobody.
     pub fn readiness(&self) -> Readiness {
         let draining = self.draining.load(Ordering::Acquire);
         let listening = self.listening.load(Ordering::Acquire);
+        let capacity = self.capacity.state();
+        let was_reached = self.queue.was_reached() && self.registry.was_reached();
         Readiness {
-            ready: listening && !draining && self.queue.was_reached() && self.registry.was_reached(),
+            ready: listening && !draining && was_reached && capacity != PartState::Full,
             draining,
             queue: self.queue.state(),
             registry: self.registry.state(),
             coordination: self.coordination.state(),
             commands: self.commands.state(),
+            capacity,
         }
     }
 }
@@ -319,6 +353,22 @@ mod tests {
         health.set_draining();
         let readiness = health.readiness();
         assert!(!readiness.ready && readiness.draining);
+    }
+
+    #[test]
+    fn a_full_replica_is_not_ready_until_a_tenth_is_free_where_that_counts() {
+        let health = ready();
+        health.set_used(100);
+        assert_eq!((health.readiness().capacity, health.readiness().ready), (PartState::Off, true));
+        health.expect_room();
+        let ready_at = |percent| {
+            health.set_used(percent);
+            let readiness = health.readiness();
+            assert_eq!(readiness.ready, readiness.capacity == PartState::Ok, "{readiness:?}");
+            readiness.ready
+        };
+        let ready = [0, 94, 95, 200, 94, 90, 89, 90, 94, 95].map(ready_at);
+        assert_eq!(ready, [true, true, false, false, false, false, true, true, true, false]);
     }
 
     #[test]

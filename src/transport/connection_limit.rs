@@ -110,6 +110,13 @@ impl ConnectionLimit {
         all.saturating_sub(self.connections_max).min(unproven)
     }
 
+    /// Percent of the connections that may be there, or of the sockets that may be served, whichever are more; above 100 where
+    /// further ones are told that there are too many.
+    pub fn used_percent(&self) -> usize {
+        let percent = |count: &AtomicUsize, max: usize| count.load(Ordering::Relaxed).saturating_mul(100) / max.max(1);
+        percent(&self.connections, self.connections_max).max(percent(&self.sockets, self.sockets_max.served))
+    }
+
     /// Closes the gate for good: the replica shuts down.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
@@ -188,6 +195,21 @@ mod tests {
             connection_limit.leave();
         }
         assert_eq!(connection_limit.enter(), Admission::Admitted);
+    }
+
+    #[test]
+    fn what_is_used_counts_connections_and_sockets_whichever_are_nearer_to_their_limit() {
+        let connection_limit = Arc::new(ConnectionLimit::new(8, SocketBounds { served: 4, open: 5 }));
+        assert_eq!(connection_limit.used_percent(), 0);
+        connection_limit.enter();
+        assert_eq!(connection_limit.used_percent(), 12);
+        let sockets: Vec<_> = (0..5).filter_map(|_| SocketPermit::take(&connection_limit)).collect();
+        assert_eq!(connection_limit.used_percent(), 125);
+        drop(sockets);
+        assert_eq!(connection_limit.used_percent(), 12);
+        let bare = ConnectionLimit::new(usize::MAX, SocketBounds::new(0));
+        bare.enter();
+        assert_eq!(bare.used_percent(), 0);
     }
 
     #[test]

@@ -117,7 +117,9 @@ fn limits(seen: &mut Seen) {
     const HEADER: &[u8] = b"PROXY TCP4 192.0.2.7 192.0.2.1 56324 1883\r\n";
     let (registry, devices) = Registry::numbered(2);
     let settings = Settings::stdio(&registry).toml("limits.connections", "1");
+    let settings = settings.toml("admin.full_not_ready", "true");
     let bridge = Bridge::start(&settings.toml("mqtt.proxy_protocol_from", r#"["127.0.0.0/8"]"#));
+    seen.scrape(&bridge);
     let mut bare = Wire::open(bridge.mqtt());
     bare.send(&Connect::of(&devices[0]).bytes());
     bare.wait_closed();

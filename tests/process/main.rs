@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod capacity;
 mod children;
 mod coap;
 mod command;

@@ -103,6 +103,7 @@ impl Admin {
             "registry": readiness.registry.as_str(),
             "coordination": readiness.coordination.as_str(),
             "commands": readiness.commands.as_str(),
+            "capacity": readiness.capacity.as_str(),
         });
         json(status, &body)
     }

@@ -133,7 +133,7 @@ async fn readyz_is_503_until_everything_was_reached_and_again_while_draining() {
     assert_eq!(status, "HTTP/1.1 503 Service Unavailable");
     let expected = serde_json::json!({
         "ready": false, "draining": false, "queue": "starting", "registry": "starting", "coordination": "off",
-        "commands": "off",
+        "commands": "off", "capacity": "off",
     });
     assert_eq!(serde_json::from_str::<serde_json::Value>(&body).unwrap(), expected);
     operator.health.set_listening();

@@ -137,6 +137,7 @@ impl Metrics {
             ("registry", readiness.registry),
             ("coordination", readiness.coordination),
             ("commands", readiness.commands),
+            ("capacity", readiness.capacity),
         ];
         for (name, state) in parts.into_iter().filter(|(_, state)| *state != PartState::Off) {
             ConstGauge::new(u64::from(state == PartState::Ok)).encode(part.encode_family(&[("part", name)])?)?;
@@ -225,7 +226,11 @@ fn state_descriptions() -> [Description; 5] {
     [
         gauge("ready", &[], "1 while /readyz answers 200."),
         gauge("draining", &[], "1 while the process ends."),
-        gauge("part_up", &["part"], "1 while that part answers; parts that are not configured have no series."),
+        gauge(
+            "part_up",
+            &["part"],
+            "1 while that part answers, or has room; parts that are not configured have no series.",
+        ),
         gauge("start_time_seconds", &[], "When the process started, in seconds since 1970."),
         gauge("build_info", &["version"], "Always 1; the label names the version."),
     ]
