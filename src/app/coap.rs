@@ -62,9 +62,11 @@ pub fn bind(config: &Config, dtls: Option<&Dtls>, workers: usize) -> anyhow::Res
     let plain = config.coap.listen.iter().map(|address| ("coap", *address, None));
     let secured = config.dtls.listen.iter().map(|address| ("dtls", *address, dtls));
     ensure!(plain.len() + secured.len() <= PORTS_MAX, "coap.listen, dtls.listen: more than {PORTS_MAX} addresses");
+    let ipv4 = listeners::Ipv4Ports::of_udp(config);
     let mut plans: Vec<Vec<PortPlan>> = (0..workers).map(|_| Vec::new()).collect();
     for (number, (name, address, dtls)) in (0..).zip(plain.chain(secured)) {
-        let sockets = listeners::bind_datagrams(name, address, workers).with_context(|| format!("{name}.listen"))?;
+        let sockets =
+            listeners::bind_datagrams(name, address, &ipv4, workers).with_context(|| format!("{name}.listen"))?;
         for (plan, socket) in plans.iter_mut().zip(sockets) {
             plan.push(PortPlan { socket, number, dtls: dtls.cloned() });
         }

@@ -152,10 +152,10 @@ fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> a
     let worker_senders: Arc<[WorkerSender]> = worker_senders.into();
     let sessions = ReplicaSessions { directory: directory.clone(), worker_senders: worker_senders.clone() };
 
-    let listeners = listeners::bind_all(&config.mqtt, certificates.tls.as_ref(), workers)?;
+    let listeners = listeners::bind_all(config, certificates.tls.as_ref())?;
     let dtls = certificates.dtls.clone().map(|server| coap::prepare(config, server)).transpose()?;
     let mut ports = coap::bind(config, dtls.as_ref(), workers)?.into_iter();
-    let admin = runtime.block_on(bind_admin(config))?;
+    let admin = listeners::bind_admin(config)?;
 
     let handler =
         watch::ChangeHandler { metrics: metrics.registry(), health: health.clone(), sessions: sessions.clone() };
@@ -227,7 +227,7 @@ struct Serving<'a> {
 impl Serving<'_> {
     async fn until_signal(
         self,
-        admin: Vec<tokio::net::TcpListener>,
+        admin: Vec<std::net::TcpListener>,
         threads: Vec<thread::JoinHandle<anyhow::Result<Drained>>>,
         mut signals: Signals,
     ) -> anyhow::Result<ExitCode> {
@@ -239,6 +239,7 @@ impl Serving<'_> {
                 log: self.log.clone(),
                 token: self.config.admin.token.clone(),
             };
+            let listener = tokio::net::TcpListener::from_std(listener).context("admin.listen")?;
             tokio::spawn(async move { admin::serve(listener, admin).await.map(|never| match never {}) });
         }
         let ended = join(threads);
@@ -332,16 +333,6 @@ async fn join(threads: Vec<thread::JoinHandle<anyhow::Result<Drained>>>) -> anyh
         let _ended = sender.send(outcome.map(|_: usize| unacknowledged));
     })?;
     joined.await.context("the workers' end was not reported")?
-}
-
-async fn bind_admin(config: &Config) -> anyhow::Result<Vec<tokio::net::TcpListener>> {
-    let mut listeners = Vec::new();
-    for &address in &config.admin.listen {
-        let listener = admin::bind(address).await.with_context(|| format!("admin.listen: {address}"))?;
-        listeners::announce("admin", listener.local_addr()?);
-        listeners.push(listener);
-    }
-    Ok(listeners)
 }
 
 /// Id of this process, unique among all replicas and their restarts: host name and 40 random bits.

@@ -13,6 +13,7 @@ mod command_failure;
 mod configuration;
 mod connect;
 mod descriptors;
+mod families;
 mod hostile;
 mod keep_alive;
 mod liveness;

@@ -13,5 +13,5 @@ mod sessions;
 mod tests;
 
 pub use answer::Admin;
-pub use server::{CONNECTIONS_MAX, bind, serve};
+pub use server::{CONNECTIONS_MAX, serve};
 pub use sessions::{Page, SessionInfo, Sessions, Waiting};

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -33,14 +32,6 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// Pause after the system refused a connection, as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// Binds the listener; a port of 0 becomes a free one.
-///
-/// # Errors
-/// The system's, as when the port is taken.
-pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address).await
-}
 
 /// Serves operators until the future is dropped; the connections end with it, or within 10 seconds.
 ///

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::protocol::secret::Secret;
@@ -67,7 +67,7 @@ impl Operator {
     }
 
     async fn of(health: Health, address: Ipv4Addr, token: Option<&str>) -> Self {
-        let listener = bind(SocketAddr::from((address, 0))).await.unwrap();
+        let listener = TcpListener::bind(SocketAddr::from((address, 0))).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let health = Arc::new(health);
         let sessions = Arc::new(Two::default());

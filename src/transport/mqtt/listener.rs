@@ -18,8 +18,8 @@ use crate::transport::socket::{ByteStream as _, Socket};
 use crate::transport::traits::Refused;
 use crate::transport::worker::Worker;
 
-/// Connections that are accepted in a second at least, twice as many as wait in the system's line: there, nobody can be told
-/// from anybody else.
+/// Connections that are accepted in a second at least, twice as many as wait in the backlog of the system: there, nobody can
+/// be told from anybody else.
 const ACCEPTS_PER_SECOND: u64 = 8_192;
 
 /// Pause after the system refused a connection: it is out of descriptors or memory, and asking again at once does not
@@ -38,8 +38,10 @@ pub async fn accept(worker: Rc<Worker>, listening: Listening) {
             continue;
         }
         match listener.accept().await {
+            // A listener of IPv6 sees IPv4 addresses as mapped ones.
             Ok((socket, peer)) => match SocketPermit::take(&worker.connection_limit) {
                 Some(socket_permit) => {
+                    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                     drop(spawn_local(serve(worker.clone(), protocol.clone(), socket_permit, socket, peer)))
                 }
                 // Closed before another one is accepted: the last descriptors belong to probes and queues.
