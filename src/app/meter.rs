@@ -100,7 +100,8 @@ fn outcome(reason: Refused) -> ConnectOutcome {
         Refused::ProxyHeader => ConnectOutcome::ProxyHeader,
         Refused::TlsHandshake => ConnectOutcome::TlsHandshake,
         Refused::WebSocketHandshake => ConnectOutcome::WebSocketHandshake,
-        Refused::Malformed | Refused::TimedOut | Refused::ConnectionLost => ConnectOutcome::Malformed,
+        Refused::Malformed | Refused::TimedOut => ConnectOutcome::Malformed,
+        Refused::ConnectionLost => ConnectOutcome::Gone,
     }
 }
 
@@ -121,6 +122,14 @@ impl Meter for WorkerMeter {
     fn closed(&mut self, kind: TransportKind, had_session: bool) {
         let state = if had_session { ConnectionState::Open } else { ConnectionState::Opening };
         self.metrics.connections[(transport(kind), state)].dec();
+    }
+
+    fn turn_began(&mut self, waited_us: u64) {
+        self.metrics.accept_wait.observe_us(waited_us);
+    }
+
+    fn waiting(&mut self, connections: usize) {
+        self.metrics.connections_waiting.set(connections as u64);
     }
 
     fn connected(&mut self, kind: TransportKind, device: &str, peer: &str) {

@@ -30,6 +30,11 @@ impl Bucket {
         }
     }
 
+    /// Gives one back that was taken for nothing.
+    pub fn give_back(&mut self) {
+        self.tokens_us = (self.tokens_us + 1_000_000 / self.per_second).min(Self::burst_us(self.per_second));
+    }
+
     fn burst_us(per_second: u64) -> u64 {
         (1_000_000 / per_second).max(100_000)
     }
@@ -46,5 +51,14 @@ mod tests {
         assert!((1_000..=1_101).contains(&taken), "{taken} in a second at 1,000 a second");
         let refused = (0..2).filter_map(|_| bucket.take(1_000_000).err()).next_back();
         assert!(refused.is_some_and(|wait_us| (1..=1_000).contains(&wait_us)), "{refused:?}");
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_taken_at_once_and_never_exceeds_the_burst() {
+        let mut bucket = Bucket::new(1, 0);
+        assert!(bucket.take(0).is_ok() && bucket.take(0).is_err());
+        bucket.give_back();
+        bucket.give_back();
+        assert!(bucket.take(0).is_ok() && bucket.take(0).is_err());
     }
 }

@@ -87,7 +87,7 @@ pub enum Refused {
     Malformed,
     /// No whole CONNECT within the time for it.
     TimedOut,
-    /// The device went away before its CONNECT was whole.
+    /// The device went away before its CONNECT was looked at.
     ConnectionLost,
 }
 
@@ -197,6 +197,10 @@ pub trait Meter {
     fn opened(&mut self, kind: TransportKind);
     /// A connection is gone, and whether it had a session.
     fn closed(&mut self, kind: TransportKind, had_session: bool);
+    /// The turn of a connection began, so long after it was accepted.
+    fn turn_began(&mut self, waited_us: u64);
+    /// So many connections wait for their turn; about ten times a second.
+    fn waiting(&mut self, connections: usize);
     /// A CONNECT was accepted.
     fn connected(&mut self, kind: TransportKind, device: &str, peer: &str);
     /// A CONNECT was refused.

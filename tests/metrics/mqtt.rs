@@ -42,6 +42,8 @@ fn admissions(seen: &mut Seen) {
     refuse(&bridge, &Connect { username: None, password: None, ..good.clone() }, 4);
     refuse(&bridge, &Connect { username: Some(old.username), password: Some(old.password), ..good.clone() }, 4);
     refuse(&bridge, &Connect { password: Some("x".repeat(32)), ..good.clone() }, 4);
+    drop(Wire::open(bridge.mqtt()));
+    wait_counted(&bridge, "connects_total", &["gone"]);
     let mut silent = Wire::open(bridge.mqtt());
     wait_counted(&bridge, "connections", &["mqtt", "opening"]);
     seen.scrape(&bridge);
@@ -144,6 +146,7 @@ fn crowd(seen: &mut Seen) {
     // Five go on within half of the time for a CONNECT.
     let _waiting: Vec<Wire> = (0..10).map(|_| Wire::open(bridge.mqtt())).collect();
     wait_counted(&bridge, "connects_total", &["crowded"]);
+    wait_counted(&bridge, "connections_waiting", &[]);
     seen.scrape(&bridge);
 }
 

@@ -41,6 +41,8 @@ pub(crate) struct Nobody;
 impl Meter for Nobody {
     fn opened(&mut self, _: TransportKind) {}
     fn closed(&mut self, _: TransportKind, _: bool) {}
+    fn turn_began(&mut self, _: u64) {}
+    fn waiting(&mut self, _: usize) {}
     fn connected(&mut self, _: TransportKind, _: &str, _: &str) {}
     fn refused(&mut self, _: &str, _: &str, _: Refused) {}
     fn took_over(&mut self, _: &str) {}

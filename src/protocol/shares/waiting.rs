@@ -75,6 +75,19 @@ impl<T> Waiting<T> {
         self.pop()
     }
 
+    /// Takes the newest item of the longest queue.
+    pub fn pop_newest(&mut self) -> Option<T> {
+        let (len, network) = self.by_length.last().copied()?;
+        if len > 1 {
+            return self.pop_back(network);
+        }
+        self.turns.retain(|other| *other != network);
+        let item = self.lines.remove(&network)?.pop_back();
+        self.resized(network, 1, 0);
+        self.len -= 1;
+        item
+    }
+
     /// Number of items that wait.
     pub fn len(&self) -> usize {
         self.len

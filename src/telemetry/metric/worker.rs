@@ -23,6 +23,10 @@ metrics! {
             "Sessions of devices.";
         connects: Family<Counter, ConnectOutcome> = "connects_total",
             "Connections of devices, by their outcome up to CONNACK.";
+        connections_waiting: Gauge = "connections_waiting",
+            "Connections that were accepted and wait for their turn.";
+        accept_wait: Histogram = "accept_wait_seconds",
+            "Time from accepting a connection to its turn, of those whose turn came.";
         closed: Family<Counter, CloseCause> = "sessions_closed_total",
             "Sessions that ended, by cause.";
         takeovers: Counter = "takeovers_total",

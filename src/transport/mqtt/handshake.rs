@@ -15,8 +15,9 @@ use crate::protocol::network::{Network, Protocol, Source};
 use crate::protocol::uplink::Availability;
 use crate::session::mqtt::StoredWill;
 use crate::transport::connection_limit::{Admission, ConnectionPermit, SocketPermit};
+use crate::transport::connects::Turn;
 use crate::transport::room::RoomPermit;
-use crate::transport::socket::Socket;
+use crate::transport::socket::{Socket, Stream};
 use crate::transport::tls;
 use crate::transport::traits::{Lookup, Refused};
 use crate::transport::worker::{Connect, Worker};
@@ -80,6 +81,7 @@ pub async fn receive(
     socket: &mut Option<TcpStream>,
     peer: SocketAddr,
 ) -> Result<Received, (SocketAddr, Refused)> {
+    let accepted_us = worker.clock.now().us;
     let mut client = peer;
     // Whether it waits for its turn or for room: time that is not its own, and no fault of its network.
     let waits = Cell::new(false);
@@ -90,11 +92,16 @@ pub async fn receive(
         };
         let network = Network::of(client.ip());
         waits.set(true);
-        let has_entered = worker.connects.enter(network).await;
+        let has_left = || socket.as_ref().is_none_or(|socket| opening::has_left(protocol, socket, &early));
+        let turn = worker.connects.enter(network, has_left).await;
         waits.set(false);
-        if !has_entered {
-            return Err(Refused::Crowded);
+        match turn {
+            Turn::Begins => {}
+            Turn::Gone => return Err(Refused::ConnectionLost),
+            Turn::Crowded => return Err(Refused::Crowded),
         }
+        let waited_us = worker.clock.now().us.saturating_sub(accepted_us);
+        worker.core.borrow_mut().meter().turn_began(waited_us);
         let permit = ConnectionPermit::take(socket_permit);
         if permit.admission == Admission::Rejected {
             return Err(Refused::ConnectionLimit);
@@ -102,6 +109,10 @@ pub async fn receive(
         let opened = socket.take().ok_or(Refused::ConnectionLost)?;
         let mut socket = opening::open(worker, protocol, opened, early).await?;
         let packet = read_connect(worker, &mut socket, network, &waits).await?;
+        // It may have come together with the end of the connection.
+        if matches!(&socket, Socket::Bare(Stream::Tcp(tcp)) if tcp.has_left(&packet.bytes)) {
+            return Err(Refused::ConnectionLost);
+        }
         Ok((network, socket, permit, packet))
     };
     let late = |_| Err(if waits.get() { Refused::Crowded } else { Refused::TimedOut });

@@ -11,9 +11,9 @@ use super::upgrade::{Answer, REQUEST_BYTES_MAX, answer};
 use super::{ListenerProtocol, Upgrade};
 use crate::codec::proxy::{self, Origin};
 use crate::protocol::limit::Limits;
-use crate::transport::socket::{CountedStream, Socket, Stream, WebSocket};
+use crate::transport::socket::{self, CountedStream, Socket, Stream, WebSocket};
 use crate::transport::tls::TlsServer;
-use crate::transport::traits::Refused;
+use crate::transport::traits::{Refused, TransportKind};
 use crate::transport::worker::Worker;
 
 /// Bytes that a client may send until TLS is agreed on, certificates included; whoever sends more is nobody's device,
@@ -44,6 +44,15 @@ pub async fn identify(
         early.drain(..header.bytes);
     }
     Ok(early)
+}
+
+/// Whether a client has left while its connection waited for its turn; `early` was read from it before.
+pub fn has_left(protocol: &ListenerProtocol, socket: &TcpStream, early: &[u8]) -> bool {
+    match protocol.kind() {
+        TransportKind::Tcp => socket::has_left(socket, early),
+        // Before its CONNECT it has to wait for answers.
+        TransportKind::Tls | TransportKind::WebSocket | TransportKind::WebSocketTls => socket::has_peer_closed(socket),
+    }
 }
 
 /// Opens a connection by the protocol of its listener; `early` was read from it before.

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::counters::{self, Counters};
+use super::departure;
 use crate::transport::traffic::Traffic;
 
 /// See the module.
@@ -47,6 +48,11 @@ impl CountedStream {
     /// The system's counters of the connection.
     pub fn counters(&self) -> Option<Counters> {
         counters::counters(&self.socket)
+    }
+
+    /// Whether its client has left, after it had sent these bytes: see [`departure::has_left`].
+    pub fn has_left(&self, bytes: &[u8]) -> bool {
+        departure::has_left(&self.socket, bytes)
     }
 
     /// Takes bytes that nobody looks at until the peer's end.

@@ -26,18 +26,10 @@ pub struct Counters {
 
 /// The counters of a connection; `None` where the system does not tell.
 pub fn counters(socket: &TcpStream) -> Option<Counters> {
-    // SAFETY: `tcp_info` has integers alone, so all zeros are a value of it.
-    let mut info: libc::tcp_info = unsafe { mem::zeroed() };
-    let mut bytes = libc::socklen_t::try_from(size_of::<libc::tcp_info>()).ok()?;
-    // SAFETY: the descriptor is open while the socket is borrowed; both pointers are valid for writes, and the system
-    // writes no more than `bytes` to the first.
-    let outcome = unsafe {
-        let into = ptr::from_mut(&mut info).cast();
-        libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, into, &raw mut bytes)
-    };
+    let (info, bytes) = tcp_info(socket)?;
     // Linux 4.6 is the first that fills in all of these fields.
     let needed = mem::offset_of!(libc::tcp_info, tcpi_notsent_bytes) + size_of::<u32>();
-    if outcome != 0 || usize::try_from(bytes).ok()? < needed {
+    if bytes < needed {
         return None;
     }
     Some(Counters {
@@ -47,4 +39,21 @@ pub fn counters(socket: &TcpStream) -> Option<Counters> {
         taken_ago_us: u64::from(info.tcpi_last_ack_recv) * 1000,
         is_all_taken: info.tcpi_unacked == 0 && info.tcpi_notsent_bytes == 0,
     })
+}
+
+/// The state of a connection, and how many bytes of it the system has filled in.
+pub fn tcp_info(socket: &TcpStream) -> Option<(libc::tcp_info, usize)> {
+    // SAFETY: `tcp_info` has integers alone, so all zeros are a value of it.
+    let mut info: libc::tcp_info = unsafe { mem::zeroed() };
+    let mut bytes = libc::socklen_t::try_from(size_of::<libc::tcp_info>()).ok()?;
+    // SAFETY: the descriptor is open while the socket is borrowed; both pointers are valid for writes, and the system
+    // writes no more than `bytes` to the first.
+    let outcome = unsafe {
+        let into = ptr::from_mut(&mut info).cast();
+        libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, into, &raw mut bytes)
+    };
+    if outcome != 0 {
+        return None;
+    }
+    Some((info, usize::try_from(bytes).ok()?))
 }

@@ -2,6 +2,7 @@
 
 mod counted;
 mod counters;
+mod departure;
 mod stream;
 mod websocket;
 
@@ -13,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite as _, ReadBuf};
 
 pub use counted::CountedStream;
 pub use counters::Counters;
+pub use departure::{has_left, has_peer_closed};
 pub use stream::Stream;
 pub use websocket::WebSocket;
 

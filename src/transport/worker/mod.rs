@@ -182,6 +182,7 @@ impl Worker {
             {
                 let core = &mut *self.core.borrow_mut();
                 core.tick(self.clock.now());
+                core.meter().waiting(self.connects.waiting());
                 for kind in TransportKind::ALL {
                     core.meter().mqtt_traffic(kind, self.traffic(kind));
                 }

@@ -80,6 +80,8 @@ label! {
         WebSocketHandshake = "websocket_handshake",
         /// Closed without an answer: no well-formed CONNECT, or none within `mqtt.connect_timeout`.
         Malformed = "malformed",
+        /// The peer had closed before its CONNECT was looked at: nobody is asked about it.
+        Gone = "gone",
     }
 }
 
