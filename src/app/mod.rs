@@ -20,6 +20,7 @@ mod sessions;
 pub mod settings;
 mod signals;
 mod spans;
+mod systemd;
 mod watch;
 mod worker;
 
@@ -41,6 +42,7 @@ use self::registry::RegistryAdapter;
 use self::sessions::ReplicaSessions;
 pub use self::signals::{Signals, Startup};
 use self::spans::Tracing;
+use self::systemd::ServiceManager;
 use crate::config::{CommandQueue, Config, DrainConfig};
 use crate::protocol::command::MessageIds;
 use crate::registry::Registry;
@@ -242,6 +244,9 @@ impl Serving<'_> {
             let listener = tokio::net::TcpListener::from_std(listener).context("admin.listen")?;
             tokio::spawn(async move { admin::serve(listener, admin).await.map(|never| match never {}) });
         }
+        let manager = Arc::new(ServiceManager::find());
+        let (told, health) = (manager.clone(), self.health.clone());
+        tokio::spawn(async move { told.follow(&health).await });
         let ended = join(threads);
         tokio::pin!(ended);
         tokio::select! {
@@ -256,7 +261,9 @@ impl Serving<'_> {
         self.health.set_draining();
         self.connection_limit.drain();
         self.queues.stop_commands();
-        let latest = self.drain();
+        let longest = self.drain();
+        let latest = Instant::now() + longest;
+        manager.stopping(longest);
         tokio::select! {
             outcome = self.end(ended, latest) => outcome,
             () = signals.next() => {
@@ -270,8 +277,8 @@ impl Serving<'_> {
         }
     }
 
-    /// Starts the drain of all workers and returns the deadline of the whole shutdown.
-    fn drain(&self) -> Instant {
+    /// Starts the drain of all workers and returns the longest time that the whole shutdown may take.
+    fn drain(&self) -> Duration {
         let DrainConfig { rate, timeout } = self.config.drain;
         let counts = self.sessions.directory.count_by_worker(self.worker_senders.len());
         for (worker_sender, per_second) in self.worker_senders.iter().zip(drain_rates(u64::from(rate), &counts)) {
@@ -279,8 +286,7 @@ impl Serving<'_> {
         }
         let batches = Duration::from_secs(counts.iter().sum::<usize>().div_ceil(rate.max(1) as usize) as u64);
         // `Instant` overflows with more; this is 136 years.
-        let longest = (batches + SHUTDOWN_GRACE).saturating_add(timeout).min(Duration::from_secs(u32::MAX.into()));
-        Instant::now() + longest
+        (batches + SHUTDOWN_GRACE).saturating_add(timeout).min(Duration::from_secs(u32::MAX.into()))
     }
 
     /// Waits for the workers, the last outcomes and the last spans.

@@ -205,7 +205,12 @@ impl Health {
 
     /// Whether the loop of every worker turned within the last 15 s.
     pub fn lives(&self) -> bool {
-        self.lives_at(self.now_ms())
+        self.turned_within(STILL_MAX)
+    }
+
+    /// Whether the loop of every worker that has not ended turned within that time.
+    pub fn turned_within(&self, longest: Duration) -> bool {
+        self.turned_within_at(longest, self.now_ms())
     }
 
     /// Time since the loop of a worker, from 0, last turned; `None` once it has ended, and for numbers beyond the last.
@@ -224,9 +229,9 @@ impl Health {
         }
     }
 
-    fn lives_at(&self, now_ms: u64) -> bool {
+    fn turned_within_at(&self, longest: Duration, now_ms: u64) -> bool {
         let still = |turn: &AtomicU64| Duration::from_millis(now_ms.saturating_sub(turn.load(Ordering::Relaxed)));
-        self.turns.iter().all(|turn| still(turn) <= STILL_MAX)
+        self.turns.iter().all(|turn| still(turn) <= longest)
     }
 
     /// Notes that replicas coordinate: that part is starting until its connections say otherwise.
@@ -324,18 +329,19 @@ mod tests {
     #[test]
     fn the_process_lives_while_every_worker_that_has_not_ended_turns() {
         let health = Health::new(2);
-        assert!(health.lives() && health.lives_at(15_000), "it has as long to begin");
-        assert!(!health.lives_at(15_001));
+        let lives_at = |now_ms| health.turned_within_at(STILL_MAX, now_ms);
+        assert!(health.lives() && lives_at(15_000), "it has as long to begin");
+        assert!(!lives_at(15_001));
         health.note_turn(0, 20_000);
         health.note_turn(1, 10_000);
-        assert!(health.lives_at(25_000) && !health.lives_at(25_001));
+        assert!(lives_at(25_000) && !lives_at(25_001));
         health.turned(7);
         assert!(health.turned_ago(0) == Some(Duration::ZERO) && health.turned_ago(7).is_none());
         health.ended(1);
         assert_eq!(health.turned_ago(1), None);
-        assert!(health.lives_at(35_000) && !health.lives_at(35_001));
+        assert!(lives_at(35_000) && !lives_at(35_001));
         health.ended(0);
-        assert!(health.lives_at(1 << 40));
+        assert!(lives_at(1 << 40));
     }
 
     #[test]

@@ -31,6 +31,7 @@ mod simulated;
 mod start;
 mod subcommand;
 mod subscribe;
+mod systemd;
 mod takeover;
 mod tls;
 mod tracing;

@@ -73,7 +73,12 @@ impl Bridge {
 
     /// Starts the bridge and waits only until it tells where its admin page is, for queues that are away.
     pub(crate) fn start_unready(settings: &Settings) -> Self {
-        let mut bridge = Self::spawn(settings, &[]);
+        Self::start_unready_by(command(), settings)
+    }
+
+    /// As [`Bridge::start_unready`], by a call that has more than [`command`].
+    pub(crate) fn start_unready_by(command: Command, settings: &Settings) -> Self {
+        let mut bridge = Self::spawn_by(command, settings, &[]);
         bridge.read_lines();
         eventually("the admin page is bound", PATIENCE, || {
             bridge.assert_runs();
