@@ -24,6 +24,28 @@ fn the_soft_limit_of_open_files_is_raised_to_the_hard_one() {
 }
 
 #[test]
+fn a_low_soft_limit_keeps_no_device_from_its_session_and_no_probe_waiting() {
+    const DEVICES: usize = 400;
+    let (registry, devices) = Registry::numbered(DEVICES);
+    let settings = Settings::stdio(&registry).toml("limits.connections", "1000");
+    let bridge = Bridge::start_with_files(&settings, 256, 4_000);
+    let mut wires = Vec::new();
+    for (number, device) in devices.iter().enumerate() {
+        wires.push(Wire::connect(bridge.mqtt(), device));
+        if number % 20 == 0 {
+            for path in ["/livez", "/readyz", "/metrics"] {
+                assert_eq!(http::get(bridge.admin(), path).unwrap().status, 200, "{path} beside {number} devices");
+            }
+        }
+    }
+    assert_eq!(bridge.metric("jetlinks_bridge_sessions", &[]), DEVICES as f64);
+    let open = bridge.metric("process_open_fds", &[]);
+    assert!(open > DEVICES as f64, "{open}");
+    assert_eq!(bridge.metric("process_max_fds", &[]), 4_000.0);
+    assert!(!bridge.log().contains("Too many open files"), "{}", bridge.log());
+}
+
+#[test]
 fn too_few_open_files_for_limits_connections_are_told_by_check_and_at_the_start() {
     let (registry, _) = Registry::numbered(1);
     let settings = Settings::stdio(&registry).toml("limits.connections", "500");
