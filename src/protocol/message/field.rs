@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::BufMut;
 
-use super::members::last_of_each;
+use super::decode::last_of_each;
 use crate::protocol::json::{Kind, Member, compact, unescape, whole_i64, whole_text_i64};
 use crate::protocol::topic::MessageType;
 

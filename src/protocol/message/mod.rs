@@ -2,7 +2,6 @@
 
 mod decode;
 mod field;
-mod members;
 
 use std::borrow::Cow;
 
@@ -11,10 +10,9 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::{BufMut, BytesMut};
 
 pub use decode::{Undecodable, decode, message_id, time_sync_answer};
-pub(crate) use decode::{key, timestamp};
+pub(crate) use decode::{key, last_of_each, timestamp};
 pub(crate) use field::boolean_text;
 pub use field::{FieldType, Value, field_type, write_integer};
-pub(crate) use members::last_of_each;
 
 use crate::protocol::json::write_string;
 use crate::protocol::topic::{MessageType, Route};

@@ -1,6 +1,5 @@
 //! The connection of a device: TCP or TLS, with or without WebSocket.
 
-mod counted;
 mod counters;
 mod departure;
 mod stream;
@@ -12,10 +11,9 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite as _, ReadBuf};
 
-pub use counted::CountedStream;
 pub use counters::Counters;
 pub use departure::{has_left, has_peer_closed};
-pub use stream::Stream;
+pub use stream::{CountedStream, Stream};
 pub use websocket::WebSocket;
 
 /// See the module.

@@ -2,12 +2,16 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use super::counted::CountedStream;
+use super::counters::{self, Counters};
+use super::departure;
+use crate::transport::traffic::Traffic;
 
 /// See the module.
 #[derive(Debug)]
@@ -114,5 +118,127 @@ impl AsyncWrite for Stream {
             Stream::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Stream::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
         }
+    }
+}
+
+/// A TCP connection whose bytes are counted, below TLS or WebSocket.
+#[derive(Debug)]
+pub struct CountedStream {
+    socket: TcpStream,
+    /// Bytes that were read behind the header of a proxy, to be read first.
+    early: Vec<u8>,
+    /// How much more may be read; `usize::MAX` is no bound.
+    allowance: usize,
+    traffic: Rc<Traffic>,
+}
+
+impl CountedStream {
+    /// A connection of which that was read already. `traffic` counts its bytes, but not those.
+    pub fn new(socket: TcpStream, early: Vec<u8>, traffic: Rc<Traffic>) -> Self {
+        Self { socket, early, allowance: usize::MAX, traffic }
+    }
+
+    /// Lets so many bytes be read, and fails then.
+    pub fn bound(mut self, bytes: usize) -> Self {
+        self.allowance = bytes;
+        self
+    }
+
+    /// Lets any number of bytes be read.
+    pub fn unbound(&mut self) {
+        self.allowance = usize::MAX;
+    }
+
+    /// Writes without waiting.
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.socket.try_write(bytes).inspect(|written| self.traffic.note_sent(*written))
+    }
+
+    /// The system's counters of the connection.
+    pub fn counters(&self) -> Option<Counters> {
+        counters::counters(&self.socket)
+    }
+
+    /// Whether its client has left, after it had sent these bytes: see [`departure::has_left`].
+    pub fn has_left(&self, bytes: &[u8]) -> bool {
+        departure::has_left(&self.socket, bytes)
+    }
+
+    /// Takes bytes that nobody looks at until the peer's end.
+    pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut nowhere = [0; 4096];
+        loop {
+            let mut buffer = ReadBuf::new(&mut nowhere);
+            ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buffer))?;
+            if buffer.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            self.traffic.note_received(buffer.filled().len());
+        }
+    }
+
+    fn count_sent(&self, written: usize) -> usize {
+        self.traffic.note_sent(written);
+        written
+    }
+
+    fn poll_socket(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.early.is_empty() {
+            let before = buffer.filled().len();
+            let outcome = Pin::new(&mut self.socket).poll_read(cx, buffer);
+            self.traffic.note_received(buffer.filled().len() - before);
+            return outcome;
+        }
+        let taken = self.early.len().min(buffer.remaining());
+        buffer.put_slice(&self.early[..taken]);
+        self.early.drain(..taken);
+        if self.early.is_empty() {
+            self.early = Vec::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for CountedStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.allowance == usize::MAX {
+            return this.poll_socket(cx, buffer);
+        }
+        if this.allowance == 0 {
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
+        let before = buffer.filled().len();
+        let outcome = this.poll_socket(cx, buffer);
+        this.allowance = this.allowance.saturating_sub(buffer.filled().len() - before);
+        outcome
+    }
+}
+
+impl AsyncWrite for CountedStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        Pin::new(&mut this.socket).poll_write(cx, bytes).map_ok(|written| this.count_sent(written))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        Pin::new(&mut this.socket).poll_write_vectored(cx, parts).map_ok(|written| this.count_sent(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
     }
 }
