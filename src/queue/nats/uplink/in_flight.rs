@@ -11,6 +11,21 @@ use crate::protocol::uplink::DeliveryId;
 /// 60 MiB in all at worst.
 pub(super) const IN_FLIGHT_MAX: usize = 1 << 20;
 
+/// Two answers to one record come within this time.
+const CONTRADICTION: Duration = Duration::from_secs(10);
+
+/// Refusals that are remembered.
+const REFUSED_MAX: usize = 64;
+
+/// With records outstanding and nothing acknowledged for this long the queue counts as away.
+pub(super) const STALL: Duration = Duration::from_secs(5);
+
+/// Records sent within this time are counted together.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Seconds that are told apart: far more than a connection's deadline.
+const SECONDS: usize = 32;
+
 /// The state of a record that was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AckState {
@@ -24,47 +39,55 @@ pub(super) enum AckState {
 
 /// One sending of a record.
 #[derive(Debug)]
-pub(super) struct Sending {
+struct Sending {
     /// The record.
-    pub(super) token: DeliveryId,
-    /// When it was sent, as [`Outstanding`](super::outstanding::Outstanding) counts.
-    pub(super) second: u8,
-    pub(super) state: AckState,
+    token: DeliveryId,
+    /// When it was sent, as [`Outstanding`] counts.
+    second: u8,
+    state: AckState,
     subject: Subject,
     bytes: usize,
 }
 
 /// Every sending since the uplink was opened up to the oldest that nobody has answered.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct InFlight {
     /// Number of the first.
     base: usize,
     /// Sendings since the connection was lost last.
     on_connection: usize,
     sendings: VecDeque<Sending>,
+    outstanding: Outstanding,
     /// The latest that were refused, number and token, for [`InFlight::was_refused`].
     refused: VecDeque<(usize, DeliveryId)>,
     /// When the last of them was.
     refused_at: Option<Instant>,
 }
 
-/// Two answers to one record come within this time.
-const CONTRADICTION: Duration = Duration::from_secs(10);
-
-/// Refusals that are remembered.
-const REFUSED_MAX: usize = 64;
-
 impl InFlight {
+    /// Nothing on its way.
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            base: 0,
+            on_connection: 0,
+            sendings: VecDeque::new(),
+            outstanding: Outstanding::new(now),
+            refused: VecDeque::new(),
+            refused_at: None,
+        }
+    }
+
     /// Forgets everything: answers to what was sent so far find nothing.
-    pub(super) fn restart(&mut self) {
+    pub(super) fn restart(&mut self, now: Instant) {
+        self.outstanding.restart(now);
         self.base = self.next();
         // Not `clear`, which would keep the memory of the longest line there ever was.
         self.sendings = VecDeque::new();
     }
 
     /// Forgets everything and that it was sent: the connection is lost. See [`InFlight::is_of_connection`].
-    pub(super) fn disconnect(&mut self) {
-        self.restart();
+    pub(super) fn disconnect(&mut self, now: Instant) {
+        self.restart(now);
         self.on_connection = 0;
     }
 
@@ -76,51 +99,56 @@ impl InFlight {
     }
 
     /// Notes a sending; its number, below [`IN_FLIGHT_MAX`]. `None` when too many are on their way.
-    pub(super) fn send(&mut self, token: DeliveryId, second: u8, subject: &Subject, bytes: usize) -> Option<usize> {
+    pub(super) fn send(&mut self, token: DeliveryId, subject: &Subject, bytes: usize) -> Option<usize> {
         if self.sendings.len() >= IN_FLIGHT_MAX {
             return None;
         }
         let number = self.next();
         self.on_connection = self.on_connection.saturating_add(1);
+        let second = self.outstanding.send();
         self.sendings.push_back(Sending { token, second, state: AckState::Open, subject: subject.clone(), bytes });
         Some(number)
     }
 
-    /// The sending of that number, if it is this token's: `None` for one from before the restart, or long ago.
-    pub(super) fn get_mut(&mut self, number: usize, token: DeliveryId) -> Option<&mut Sending> {
-        let place = number.wrapping_sub(self.base) % IN_FLIGHT_MAX;
-        self.sendings.get_mut(place).filter(|sending| sending.token == token)
+    /// The state of the sending of that number, if it is this token's: `None` for one from before the restart, or long ago.
+    pub(super) fn state(&self, number: usize, token: DeliveryId) -> Option<AckState> {
+        let sending = self.sendings.get(self.place(number))?;
+        (sending.token == token).then_some(sending.state)
     }
 
-    /// Forgets what was answered, as far as nothing older is open.
-    pub(super) fn trim(&mut self) {
-        while self.sendings.pop_front_if(|sending| sending.state != AckState::Open).is_some() {
-            self.base = (self.base + 1) % IN_FLIGHT_MAX;
-        }
-    }
-
-    /// Forgets a sending that did not take place.
-    pub(super) fn give_up(&mut self, number: usize, token: DeliveryId) {
-        if let Some(sending) = self.get_mut(number, token) {
-            sending.state = AckState::Failed;
+    /// Notes the answer to a sending, or that it did not take place. Forgets what was answered, as far as nothing older is
+    /// open.
+    pub(super) fn settle(&mut self, number: usize, token: DeliveryId, state: AckState) {
+        let place = self.place(number);
+        let Some(sending) = self.sendings.get_mut(place).filter(|sending| sending.token == token) else { return };
+        if std::mem::replace(&mut sending.state, state) == AckState::Open {
+            self.outstanding.acknowledge(sending.second);
         }
         self.trim();
     }
 
-    /// Fails everything open on that subject: the token and the second of each.
-    pub(super) fn fail(&mut self, subject: &str) -> Vec<(DeliveryId, u8)> {
+    /// Fails everything open on that subject; the records.
+    pub(super) fn fail(&mut self, subject: &str) -> Vec<DeliveryId> {
+        let Self { sendings, outstanding, .. } = self;
         let concerned = |sending: &&mut Sending| sending.state == AckState::Open && sending.subject.as_str() == subject;
-        let failed: Vec<(DeliveryId, u8)> = self
-            .sendings
-            .iter_mut()
-            .filter(concerned)
-            .map(|sending| {
-                sending.state = AckState::Failed;
-                (sending.token, sending.second)
-            })
-            .collect();
+        let fail = |sending: &mut Sending| {
+            sending.state = AckState::Failed;
+            outstanding.acknowledge(sending.second);
+            sending.token
+        };
+        let failed = sendings.iter_mut().filter(concerned).map(fail).collect();
         self.trim();
         failed
+    }
+
+    /// Ends a batch of answers.
+    pub(super) fn note_progress(&mut self, now: Instant) {
+        self.outstanding.note_progress(now);
+    }
+
+    /// Looks whether something is lost; at least twice a second.
+    pub(super) fn look(&mut self, now: Instant) -> Option<Loss> {
+        self.outstanding.look(now)
     }
 
     /// Remembers a refusal: whether the stream stores that record after all tells whose refusal it was.
@@ -149,9 +177,107 @@ impl InFlight {
         self.sendings.iter().filter(|sending| sending.state == AckState::Open).map(|sending| sending.bytes).max()
     }
 
+    fn trim(&mut self) {
+        while self.sendings.pop_front_if(|sending| sending.state != AckState::Open).is_some() {
+            self.base = (self.base + 1) % IN_FLIGHT_MAX;
+        }
+    }
+
+    fn place(&self, number: usize) -> usize {
+        number.wrapping_sub(self.base) % IN_FLIGHT_MAX
+    }
+
     fn next(&self) -> usize {
         (self.base + self.sendings.len()) % IN_FLIGHT_MAX
     }
+}
+
+/// Counts records by the second of their sending.
+///
+/// A stream acknowledges in the order in which it was sent to, so a record that is still outstanding when one of two
+/// seconds later is acknowledged was lost, as happens when a stream changes its leader. A slow stream, in contrast, is late
+/// with all of them.
+#[derive(Debug)]
+struct Outstanding {
+    counts: [u32; SECONDS],
+    /// First second since the queue was opened; earlier ones do not count.
+    first: u64,
+    current: u64,
+    started: Instant,
+    /// Latest second of which something was acknowledged.
+    acknowledged: u64,
+    progress: Instant,
+}
+
+/// Why records are taken for lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// Nothing is acknowledged any more.
+    Stalled,
+    /// Later records were acknowledged, earlier ones were not.
+    Skipped,
+}
+
+impl Outstanding {
+    fn new(now: Instant) -> Self {
+        Self { counts: [0; SECONDS], first: 0, current: 0, started: now, acknowledged: 0, progress: now }
+    }
+
+    /// Forgets everything: what was sent so far does not count any more.
+    fn restart(&mut self, now: Instant) {
+        let next = self.current + 1;
+        *self = Self { first: next, current: next, acknowledged: next, ..Self::new(now) };
+    }
+
+    /// Counts one that is being sent; what is returned, below [`SECONDS`], must come back with its acknowledgement.
+    fn send(&mut self) -> u8 {
+        self.counts[index(self.current)] += 1;
+        // Below 32.
+        index(self.current) as u8
+    }
+
+    /// Counts one acknowledgement, positive or negative; false when its record was sent before the last restart.
+    fn acknowledge(&mut self, second: u8) -> bool {
+        let behind = index(self.current).wrapping_sub(usize::from(second)) % SECONDS;
+        let Some(second) = self.current.checked_sub(behind as u64).filter(|second| *second >= self.first) else {
+            return false;
+        };
+        let count = &mut self.counts[index(second)];
+        *count = count.saturating_sub(1);
+        self.acknowledged = self.acknowledged.max(second);
+        true
+    }
+
+    /// Ends a batch of acknowledgements.
+    fn note_progress(&mut self, now: Instant) {
+        self.progress = now;
+    }
+
+    /// Looks whether something is lost; at least twice a second.
+    fn look(&mut self, now: Instant) -> Option<Loss> {
+        if self.counts.iter().all(|count| *count == 0) {
+            self.progress = now;
+        }
+        if now.saturating_duration_since(self.progress) >= STALL {
+            return Some(Loss::Stalled);
+        }
+        let horizon = self.acknowledged.saturating_sub(1);
+        let oldest = self.first.max((self.current + 1).saturating_sub(SECONDS as u64));
+        if (oldest..horizon).any(|second| self.counts[index(second)] > 0) {
+            return Some(Loss::Skipped);
+        }
+        if now.saturating_duration_since(self.started) >= SECOND {
+            self.current += 1;
+            self.started = now;
+            self.counts[index(self.current)] = 0;
+        }
+        None
+    }
+}
+
+fn index(second: u64) -> usize {
+    // Below 32 on every machine.
+    (second % SECONDS as u64) as usize
 }
 
 #[cfg(test)]
@@ -163,9 +289,9 @@ mod tests {
     }
 
     fn filled(base: usize, subjects: &[&'static str]) -> (InFlight, Vec<usize>) {
-        let mut in_flight = InFlight { base, ..InFlight::default() };
+        let mut in_flight = InFlight { base, ..InFlight::new(Instant::now()) };
         let send = |(sequence, subject): (u16, &&'static str)| {
-            in_flight.send(token(sequence), 3, &Subject::from_static(subject), 100 + usize::from(sequence))
+            in_flight.send(token(sequence), &Subject::from_static(subject), 100 + usize::from(sequence))
         };
         let numbers = (0..).zip(subjects).filter_map(send).collect();
         (in_flight, numbers)
@@ -176,37 +302,35 @@ mod tests {
         let (mut in_flight, numbers) = filled(IN_FLIGHT_MAX - 2, &["a", "b", "c", "d"]);
         assert_eq!(numbers, [IN_FLIGHT_MAX - 2, IN_FLIGHT_MAX - 1, 0, 1]);
         for (sequence, number) in (0..).zip(&numbers) {
-            assert_eq!(in_flight.get_mut(*number, token(sequence)).map(|sending| sending.second), Some(3));
-            assert!(in_flight.get_mut(*number, token(9)).is_none(), "somebody else's");
+            assert_eq!(in_flight.state(*number, token(sequence)), Some(AckState::Open));
+            assert_eq!(in_flight.state(*number, token(9)), None, "somebody else's");
         }
-        assert!(in_flight.get_mut(2, token(4)).is_none());
+        assert_eq!(in_flight.state(2, token(4)), None);
     }
 
     #[test]
     fn what_is_answered_leaves_in_the_order_of_sending_and_nothing_is_found_after_a_restart() {
         let (mut in_flight, numbers) = filled(0, &["a", "b", "c"]);
         let stored = |in_flight: &mut InFlight, place: u16| {
-            let sending = in_flight.get_mut(numbers[usize::from(place)], token(place)).expect("it is on its way");
-            sending.state = AckState::Stored;
-            in_flight.trim();
+            in_flight.settle(numbers[usize::from(place)], token(place), AckState::Stored);
             in_flight.sendings.len()
         };
         assert_eq!(stored(&mut in_flight, 1), 3);
         assert_eq!(stored(&mut in_flight, 0), 1);
-        assert!(in_flight.get_mut(numbers[1], token(1)).is_none());
-        in_flight.restart();
-        assert!(in_flight.get_mut(numbers[2], token(2)).is_none());
-        assert_eq!(in_flight.send(token(5), 0, &Subject::from_static("a"), 1), Some(3));
+        assert_eq!(in_flight.state(numbers[1], token(1)), None);
+        in_flight.restart(Instant::now());
+        assert_eq!(in_flight.state(numbers[2], token(2)), None);
+        assert_eq!(in_flight.send(token(5), &Subject::from_static("a"), 1), Some(3));
     }
 
     #[test]
     fn sendings_of_a_connection_that_was_lost_are_told_from_those_of_the_present_one() {
         let (mut in_flight, before) = filled(IN_FLIGHT_MAX - 2, &["a", "b", "c"]);
-        in_flight.restart();
+        in_flight.restart(Instant::now());
         assert!(before.iter().all(|number| in_flight.is_of_connection(*number)), "the connection is the same");
-        in_flight.disconnect();
-        let after = in_flight.send(token(9), 3, &Subject::from_static("a"), 1).expect("there is room");
-        in_flight.restart();
+        in_flight.disconnect(Instant::now());
+        let after = in_flight.send(token(9), &Subject::from_static("a"), 1).expect("there is room");
+        in_flight.restart(Instant::now());
         assert!(in_flight.is_of_connection(after));
         assert!(!before.iter().any(|number| in_flight.is_of_connection(*number)));
     }
@@ -214,9 +338,9 @@ mod tests {
     #[test]
     fn a_subject_fails_with_everything_that_is_open_on_it_and_nothing_else() {
         let (mut in_flight, numbers) = filled(7, &["a", "b", "a", "a"]);
-        in_flight.get_mut(numbers[2], token(2)).expect("it is on its way").state = AckState::Stored;
+        in_flight.settle(numbers[2], token(2), AckState::Stored);
         assert_eq!(in_flight.largest(), Some(103));
-        assert_eq!(in_flight.fail("a"), [(token(0), 3), (token(3), 3)]);
+        assert_eq!(in_flight.fail("a"), [token(0), token(3)]);
         assert_eq!(in_flight.fail("a"), []);
         assert_eq!(in_flight.largest(), Some(101));
         assert_eq!(in_flight.sendings.len(), 3, "the one that is open keeps those behind it");
@@ -227,12 +351,87 @@ mod tests {
         let (mut in_flight, numbers) = filled(0, &["a"]);
         let now = Instant::now();
         in_flight.note_refusal(numbers[0], token(0), now);
-        in_flight.restart();
+        in_flight.restart(Instant::now());
         in_flight.forget_refusals(now + CONTRADICTION / 2);
         assert!(in_flight.was_refused(numbers[0], token(0)) && !in_flight.was_refused(numbers[0], token(1)));
         in_flight.forget_refusals(now + CONTRADICTION);
         assert!(!in_flight.was_refused(numbers[0], token(0)));
         (0..100).for_each(|number| in_flight.note_refusal(number, token(0), now));
         assert_eq!(in_flight.refused.len(), REFUSED_MAX);
+    }
+
+    /// Looks every half second until something is lost or the time is over.
+    fn look_for(outstanding: &mut Outstanding, start: Instant, halves: std::ops::Range<u64>) -> Option<(u64, Loss)> {
+        halves.into_iter().find_map(|half| {
+            let loss = outstanding.look(start + Duration::from_millis(500 * half))?;
+            Some((half, loss))
+        })
+    }
+
+    #[test]
+    fn nothing_is_lost_while_nothing_waits() {
+        let start = Instant::now();
+        let mut outstanding = Outstanding::new(start);
+        assert_eq!(look_for(&mut outstanding, start, 0..1000), None);
+        let second = outstanding.send();
+        assert!(outstanding.acknowledge(second));
+        assert_eq!(look_for(&mut outstanding, start, 1000..2000), None);
+    }
+
+    #[test]
+    fn a_stream_that_falls_silent_is_stalled_after_five_seconds() {
+        let start = Instant::now();
+        let mut outstanding = Outstanding::new(start);
+        outstanding.send();
+        assert_eq!(look_for(&mut outstanding, start, 0..100), Some((10, Loss::Stalled)));
+        outstanding.restart(start);
+        assert_eq!(look_for(&mut outstanding, start, 0..100), None);
+    }
+
+    #[test]
+    fn a_record_is_lost_when_one_of_two_seconds_later_is_acknowledged() {
+        let start = Instant::now();
+        let mut outstanding = Outstanding::new(start);
+        outstanding.send();
+        for half in 1..100 {
+            let now = start + Duration::from_millis(500 * half);
+            let second = outstanding.send();
+            assert!(outstanding.acknowledge(second));
+            outstanding.note_progress(now);
+            if let Some(loss) = outstanding.look(now) {
+                assert_eq!((half, loss), (5, Loss::Skipped));
+                return;
+            }
+        }
+        panic!("the loss was not seen");
+    }
+
+    #[test]
+    fn a_stream_that_is_late_with_everything_loses_nothing() {
+        let start = Instant::now();
+        let mut outstanding = Outstanding::new(start);
+        let mut under_way = std::collections::VecDeque::new();
+        for half in 1..200 {
+            let now = start + Duration::from_millis(500 * half);
+            under_way.push_back(outstanding.send());
+            if under_way.len() > 16 {
+                assert!(under_way.pop_front().is_some_and(|second| outstanding.acknowledge(second)));
+                outstanding.note_progress(now);
+            } else {
+                outstanding.note_progress(now);
+            }
+            assert_eq!(outstanding.look(now), None, "{half}");
+        }
+    }
+
+    #[test]
+    fn acknowledgements_of_before_a_restart_do_not_count() {
+        let start = Instant::now();
+        let mut outstanding = Outstanding::new(start);
+        let early = outstanding.send();
+        outstanding.restart(start);
+        assert!(!outstanding.acknowledge(early));
+        let late = outstanding.send();
+        assert!(outstanding.acknowledge(late));
     }
 }

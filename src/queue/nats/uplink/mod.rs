@@ -21,12 +21,9 @@
 //! what was sent before the reconnect count for nothing: the order of those that count is the order sent.
 
 mod acknowledgement;
-mod gatherer;
 mod in_flight;
-mod outstanding;
-mod reply_subject;
+mod publisher;
 mod supervisor;
-mod writer;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -39,7 +36,6 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use self::in_flight::InFlight;
-use self::outstanding::Outstanding;
 use super::stats::count;
 use super::{NatsError, NatsSettings, NatsStats, connection};
 use crate::protocol::throttle::Throttle;
@@ -67,7 +63,6 @@ pub struct NatsUplink {
 #[derive(Debug)]
 struct Shared {
     queue: RefCell<RecordQueue>,
-    outstanding: RefCell<Outstanding>,
     in_flight: RefCell<InFlight>,
     /// The stream whose acknowledgements count; `STREAM.INFO` tells the domain.
     identity: RefCell<StreamIdentity>,
@@ -136,8 +131,7 @@ impl NatsUplink {
         let options = options.skip_subject_validation(true);
         let shared = Rc::new(Shared {
             queue: RefCell::default(),
-            outstanding: RefCell::new(Outstanding::new(Instant::now())),
-            in_flight: RefCell::default(),
+            in_flight: RefCell::new(InFlight::new(Instant::now())),
             identity: RefCell::new(StreamIdentity::new(&settings.stream, None)),
             is_confirmed: Cell::new(false),
             is_disputed: Cell::new(false),
@@ -200,8 +194,7 @@ impl Shared {
     }
 
     fn open(&self) {
-        self.outstanding.borrow_mut().restart(Instant::now());
-        self.in_flight.borrow_mut().restart();
+        self.in_flight.borrow_mut().restart(Instant::now());
         self.stored_at.set(Instant::now());
         self.is_forbidden.set(false);
         self.is_confirmed.set(false);
@@ -219,8 +212,7 @@ impl Shared {
     /// Fails what is on its way on a subject that the user may not write: for now, as rights come back.
     fn forbid(&self, subject: &str) {
         let failed = self.in_flight.borrow_mut().fail(subject);
-        for (token, second) in failed {
-            self.outstanding.borrow_mut().acknowledge(second);
+        for token in failed {
             self.is_forbidden.set(true);
             count(&self.stats.failed);
             self.inbox.post_one(Receipt::Failed(token));

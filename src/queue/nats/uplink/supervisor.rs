@@ -11,9 +11,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::acknowledgement::StreamIdentity;
-use super::outstanding::{Loss, STALL};
-use super::reply_subject::ReplySubjects;
-use super::{Shared, Trouble, gatherer, writer};
+use super::in_flight::{Loss, STALL};
+use super::publisher::{self, ReplySubjects};
+use super::{Shared, Trouble};
 use crate::protocol::backoff::Backoff;
 use crate::protocol::uplink::Availability;
 use crate::queue::nats::NatsSettings;
@@ -59,13 +59,13 @@ pub(super) async fn run(shared: Rc<Shared>, settings: NatsSettings, servers: Vec
     };
     // Separate tasks, so that each has a cooperative budget of its own. They end when this task ends.
     let mut tasks = JoinSet::new();
-    tasks.spawn_local(writer::write(
+    tasks.spawn_local(publisher::publish(
         Rc::clone(&shared),
         connection.client.clone(),
         Rc::clone(&connection.control),
         ReplySubjects::new(&inbox),
     ));
-    tasks.spawn_local(gatherer::gather(Rc::clone(&shared), acknowledgements));
+    tasks.spawn_local(publisher::gather(Rc::clone(&shared), acknowledgements));
     tasks.spawn_local(foreign_streams.watch(Rc::clone(&api), connection.link.clone()));
     serve(&shared, &settings, &connection, &echo, &api).await;
 }
@@ -86,7 +86,7 @@ async fn serve(shared: &Shared, settings: &NatsSettings, connection: &Connection
         shared.max_payload.set(Some(max_payload));
         if std::mem::replace(&mut connects, seen.connects) != seen.connects {
             shared.is_disputed.set(false);
-            shared.in_flight.borrow_mut().disconnect();
+            shared.in_flight.borrow_mut().disconnect(Instant::now());
         }
         // The user's limit was derived from the end of an earlier connection. It is dropped where the server's limit
         // explains that end.
@@ -249,7 +249,7 @@ async fn watch_for_trouble(
             logged_stall.clear();
         }
         shared.in_flight.borrow_mut().forget_refusals(Instant::now());
-        let loss = shared.outstanding.borrow_mut().look(Instant::now());
+        let loss = shared.in_flight.borrow_mut().look(Instant::now());
         let silence = if shared.is_confirmed.get() { shared.stored_at.get().elapsed() } else { opened.elapsed() };
         // The user may not publish to some subjects, and perhaps no record has another subject. Then only a heartbeat tells
         // whether the stream still stores records.
