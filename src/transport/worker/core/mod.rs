@@ -20,30 +20,27 @@
 
 mod coap;
 mod commands;
-mod queue;
+mod connections;
 mod sessions;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
 
-pub use self::sessions::TakenIn;
+use self::connections::Connections;
+pub use self::connections::TakenIn;
 use super::coap_port::CoapPort;
-use super::connection::{Connection, Progress, State};
 use super::deadlines::Deadlines;
 use super::drain::{Drain, Drained, Left, Step};
 use super::heartbeat::Heartbeat;
-use super::paused::Paused;
 use super::queue_health::QueueHealth;
 use super::replica::ReplicaHandle;
 use super::starting::Starting;
 use super::suspension::Suspension;
 use crate::protocol::limit::Now;
-use crate::protocol::uplink::{Availability, DeliveryId};
+use crate::protocol::uplink::{Availability, DeliveryId, Handover};
 use crate::replica::WorkerMessage;
-use crate::replica::claim::ClaimKind;
-use crate::session::mqtt::{Context, Ending};
-use crate::session::slots::Slots;
+use crate::session::mqtt::Ending;
 use crate::transport::environment::Environment;
 use crate::transport::socket::ByteStream;
 use crate::transport::traits::Meter;
@@ -80,20 +77,6 @@ pub struct WorkerCore<S> {
     drain: DrainState,
 }
 
-/// The connections of a worker, and the buffers that they share.
-struct Connections<S> {
-    slots: Slots<Box<Connection<S>>>,
-    paused: Paused,
-    /// Bytes for the device that the current call is about. Kept between calls for its capacity.
-    send: Vec<u8>,
-    /// Sessions that the current batch of receipts is about. Kept between batches for its capacity.
-    touched: Vec<DeliveryId>,
-    /// Number of the last tick within its round of [`TICKS_PER_ROUND`].
-    tick_in_round: usize,
-    /// Time of the last tick.
-    ticked_us: Option<u64>,
-}
-
 struct DrainState {
     /// See [`CoreSettings::drain_timeout_us`].
     timeout_us: u64,
@@ -124,14 +107,7 @@ impl<S: ByteStream> WorkerCore<S> {
             starting: Starting::new(&environment.limits, settings.seed),
             environment,
             replica,
-            connections: Connections {
-                slots: Slots::new(),
-                paused: Paused::default(),
-                send: Vec::new(),
-                touched: Vec::new(),
-                tick_in_round: 0,
-                ticked_us: None,
-            },
+            connections: Connections::new(),
             deadlines: Deadlines::default(),
             queue: QueueHealth::new(),
             heartbeat: Heartbeat::new(settings.heartbeat_us),
@@ -159,11 +135,6 @@ impl<S: ByteStream> WorkerCore<S> {
     /// The state of the queue. A queue that is connected and acknowledges nothing counts as away.
     pub fn queue(&self, now: Now) -> Availability {
         self.queue.availability(self.environment.load.held_records, now.us)
-    }
-
-    /// The state of a session's connection; `None` once its slot was released.
-    pub fn connection(&mut self, session: DeliveryId) -> Option<&mut State<S>> {
-        self.connections.slots.find_mut(session).map(|connection| &mut connection.state)
     }
 
     /// The sessions that have a slot. A session that has ended keeps its slot until the queue has stored its records.
@@ -251,14 +222,13 @@ impl<S: ByteStream> WorkerCore<S> {
         });
     }
 
-    /// Wakes the paused connections that may be read again: their sessions take input, and there is memory for it.
-    fn resume(&mut self) {
-        let Connections { slots, paused, .. } = &mut self.connections;
-        let Environment { limits, load, latest, .. } = &self.environment;
-        paused.retain(latest.us, |session| {
-            let connection = slots.find_mut(session);
-            connection.is_some_and(|connection| connection.state.stays_paused(limits, load, *latest))
-        });
+    /// Writes that the replica lives: because it is time, or because the queue asks for a record that proves that it
+    /// stores any. A record that the queue does not take is tried again a tick later.
+    fn write_heartbeat(&mut self, now: Now) {
+        let record = self.environment.encoder.replica(self.replica.directory.len() as u64);
+        if self.environment.uplink.publish(DeliveryId::NOBODY, &record) == Handover::Taken {
+            self.heartbeat.note_written(now.us);
+        }
     }
 
     fn start_drain(&mut self, now: Now, per_second: u64) {
@@ -304,84 +274,6 @@ impl<S: ByteStream> WorkerCore<S> {
                 }
             }
         }
-    }
-
-    /// Sets the time, calls [`WorkerCore::act`] and flushes the uplink.
-    fn act_alone<R>(
-        &mut self,
-        now: Now,
-        session: DeliveryId,
-        act: impl FnOnce(&mut State<S>, &mut Context<'_>) -> R,
-    ) -> Option<R> {
-        self.environment.set_now(now);
-        let result = self.act(now, session, act);
-        self.environment.uplink.flush();
-        result
-    }
-
-    /// Runs `act` on the connection of a session, then writes the bytes that it produced for the device. The slot is
-    /// released if nothing is left to do for the session. `None` when there is no such connection.
-    fn act<R>(
-        &mut self,
-        now: Now,
-        session: DeliveryId,
-        act: impl FnOnce(&mut State<S>, &mut Context<'_>) -> R,
-    ) -> Option<R> {
-        let Self { environment, replica, connections, deadlines, .. } = self;
-        let connection = connections.slots.find_mut(session)?;
-        let result = connection.act(environment, &mut connections.send, now, act);
-        if connection.settle(environment, replica, deadlines, now) {
-            connections.slots.release(session);
-        }
-        Some(result)
-    }
-
-    /// Updates the load by the memory that a connection holds beyond
-    /// [`Limits::FREE_BYTES`](crate::protocol::limit::Limits::FREE_BYTES).
-    pub fn charge(&mut self, session: DeliveryId, progress: Progress) {
-        let Environment { load, latest, .. } = &mut self.environment;
-        if let Some(connection) = self.connections.slots.find_mut(session) {
-            connection.state.charge(load, *latest, progress);
-        }
-    }
-}
-
-impl<S: ByteStream> Connection<S> {
-    /// Reports late presence to the other replicas. Once the session has ended, removes it from the directory and the
-    /// downlink. True when the connection is closed and the session is finished: the slot is to be released.
-    fn settle(
-        &mut self,
-        environment: &mut Environment,
-        replica: &ReplicaHandle,
-        deadlines: &mut Deadlines,
-        now: Now,
-    ) -> bool {
-        let Self { token, device, state, .. } = self;
-        if let Some(late) = state.session.take_late_presence() {
-            replica.tell_late(device, *token, state.session.id(), late);
-        }
-        let Some(ending) = state.session.ending() else { return false };
-        if !state.is_retired {
-            state.is_retired = true;
-            state.charge_will(&mut environment.load);
-            let pending = state.session.take_pending();
-            if ending == Ending::TakenOver {
-                // Commands that were written to the socket keep their deadlines: the device may still reply to them.
-                // The others are lost, and the unsent bytes are dropped: the old connection closes even when its device
-                // does not read.
-                let written = state.written();
-                let (sent, unsent): (Vec<_>, Vec<_>) = pending.into_iter().partition(|command| command.end <= written);
-                deadlines.keep_orphaned(sent);
-                state.output.unsent = Vec::new();
-                environment.without_session(now, |ctx| unsent.into_iter().for_each(|command| ctx.lose(command)));
-            }
-            if let Some(session) = replica.directory.remove(device, replica.index, *token, now.us) {
-                replica.say(ClaimKind::Ended, device, &session);
-            }
-            environment.downlink.detach(*token);
-            state.wake();
-        }
-        state.is_closed && state.session.is_finished()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Sessions from their CONNECT to the end of their connection, and the bytes in between.
+//! The begin of sessions, from their CONNECT on, and their end.
 
 use std::task::{Poll, Waker};
 
@@ -12,18 +12,8 @@ use crate::session::mqtt::{Ending, Opening, Session};
 use crate::transport::environment::Environment;
 use crate::transport::socket::ByteStream;
 use crate::transport::traits::{Identity, Refused, TransportKind};
-use crate::transport::worker::connection::{Connection, Progress, Readiness, State, will_charge};
-use crate::transport::worker::input::{self, Fed};
+use crate::transport::worker::connection::{Connection, State, will_charge};
 use crate::transport::worker::starting::{Connect, StartingSession};
-
-/// Number of bytes that were taken in.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct TakenIn {
-    /// The bytes.
-    pub bytes: usize,
-    /// Whether there is more, which must wait until others had their turn.
-    pub is_cut: bool,
-}
 
 impl<S: ByteStream> WorkerCore<S> {
     /// Makes the device's session the one that this CONNECT asks for, which gets a slot and an id; the older one ends. The
@@ -173,111 +163,5 @@ impl<S: ByteStream> WorkerCore<S> {
     /// Why a session has ended; `None`: it has not.
     pub fn ending(&self, session: DeliveryId) -> Option<Ending> {
         self.connections.slots.find(session)?.state.session.ending()
-    }
-
-    /// Takes in bytes that were read before and had to wait. The clock is read if there are any.
-    pub fn take_waiting(&mut self, now: impl FnOnce() -> Now, session: DeliveryId) -> TakenIn {
-        let Some(connection) = self.connections.slots.find_mut(session) else { return TakenIn::default() };
-        if connection.state.input.bytes.is_empty() {
-            return TakenIn::default();
-        }
-        let mut waiting = std::mem::take(&mut connection.state.input.bytes);
-        let fed = self.feed(now(), session, &waiting);
-        waiting.drain(..fed.used);
-        if waiting.len() <= waiting.capacity() / 2 {
-            waiting.shrink_to_fit();
-        }
-        if let Some(connection) = self.connections.slots.find_mut(session) {
-            connection.state.input.bytes = waiting;
-        }
-        self.charge(session, if fed.used > 0 { Progress::Made } else { Progress::None });
-        TakenIn { bytes: fed.used, is_cut: fed.is_cut }
-    }
-
-    /// Whether the connection may be read; if not, it is woken when it may. The clock is read if it was read until now.
-    pub fn may_read(&mut self, now: impl FnOnce() -> Now, session: DeliveryId) -> bool {
-        let Some(connection) = self.connections.slots.find_mut(session) else { return true };
-        let readiness = connection.state.look_at_session(&self.environment.limits, &self.environment.load);
-        if readiness == Readiness::JustPaused {
-            self.pause(session);
-            self.act_alone(now(), session, |state, ctx| {
-                input::answer_pings(&mut state.input.bytes, &mut state.session, ctx);
-            });
-        }
-        readiness == Readiness::Readable
-    }
-
-    /// Number of bytes that the connection may read; `None`: it is woken when there is room.
-    pub fn reserve(&mut self, session: DeliveryId) -> Option<usize> {
-        let Environment { limits, load, latest, .. } = &mut self.environment;
-        let connection = self.connections.slots.find_mut(session)?;
-        let room = connection.state.reserve(limits, load, *latest);
-        if room.is_none() {
-            self.connections.paused.note_crowded(latest.us);
-            self.pause(session);
-        }
-        room
-    }
-
-    /// Takes in bytes that were read; what the session does not take waits. The clock is read if nothing waited before.
-    pub fn received(&mut self, now: impl FnOnce() -> Now, session: DeliveryId, bytes: &[u8]) -> TakenIn {
-        let Some(connection) = self.connections.slots.find_mut(session) else { return TakenIn::default() };
-        let input = &mut connection.state.input;
-        input.has_news = true;
-        if !input.bytes.is_empty() {
-            let len = input.bytes.len();
-            // Not twice as much, as a vector that grows by itself would take.
-            input.bytes.reserve_exact(input.needed.max(len + bytes.len()) - len);
-            input.bytes.extend_from_slice(bytes);
-            return TakenIn::default();
-        }
-        let fed = self.feed(now(), session, bytes);
-        if fed.used < bytes.len() {
-            if let Some(connection) = self.connections.slots.find_mut(session) {
-                connection.state.input.bytes = bytes[fed.used..].to_vec();
-            }
-            self.charge(session, Progress::Made);
-        }
-        TakenIn { bytes: fed.used, is_cut: fed.is_cut }
-    }
-
-    fn feed(&mut self, now: Now, session: DeliveryId, bytes: &[u8]) -> Fed {
-        let fed = self.act_alone(now, session, |state, ctx| {
-            if std::mem::take(&mut state.input.has_news) {
-                state.session.heard(ctx.now.us);
-            }
-            let fed = input::feed(bytes, &mut state.input.oversize, &mut state.session, ctx);
-            state.input.needed = fed.needed;
-            if fed.used > 0 {
-                state.release_reserved();
-            }
-            fed
-        });
-        // A connection has its slot until it is closed.
-        fed.unwrap_or(Fed { used: bytes.len(), needed: 0, is_cut: false })
-    }
-
-    /// Ends the session of a connection that is broken, or whose device has closed it.
-    pub fn lost(&mut self, now: Now, session: DeliveryId) {
-        self.act_alone(now, session, |state, ctx| state.session.end(Ending::ConnectionLost, ctx));
-    }
-
-    /// Notes that the connection of a session that has ended is closed. Its slot is given up once its records are stored.
-    pub fn closed(&mut self, now: Now, session: DeliveryId) {
-        let Self { environment, replica, connections, deadlines, .. } = self;
-        let Some(connection) = connections.slots.find_mut(session) else { return };
-        connection.state.close();
-        connection.state.charge(&mut environment.load, now, Progress::None);
-        if connection.settle(environment, replica, deadlines, now) {
-            connections.slots.release(session);
-        }
-    }
-
-    /// Remembers a connection that is not read; it is woken when its session takes input again.
-    fn pause(&mut self, session: DeliveryId) {
-        let Some(connection) = self.connections.slots.find_mut(session) else { return };
-        if connection.state.note_listed() {
-            self.connections.paused.add(session, self.environment.latest.us);
-        }
     }
 }
