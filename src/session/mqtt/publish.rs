@@ -1,15 +1,18 @@
-//! PUBLISH packets of the device.
+//! Messages of the device: from PUBLISH to the window, and from the receipt to PUBACK or PUBREC.
 
-use super::context::{Context, Event};
-use super::window::Acknowledgement;
+use super::context::{Context, DropReason, Event};
+use super::ending::Phase;
+use super::window::{Acknowledgement, Settled};
 use super::{EXCHANGES_MAX, Ending, Session, StoredWill};
 use crate::codec::mqtt::{Publish, PublishHead, Qos, encode};
-use crate::protocol::envelope::Reason;
+use crate::protocol::envelope::{Cause, Reason, Replacement};
 use crate::protocol::id::ProductId;
+use crate::protocol::limit::Load;
 use crate::protocol::message::{self, Message};
 use crate::protocol::topic::{self, MessageKind, Route};
+use crate::protocol::trace::Span;
 use crate::protocol::translate::{Published, Rejected, Translated, translate};
-use crate::protocol::uplink::Channel;
+use crate::protocol::uplink::{Channel, Record, Refusal};
 
 impl Session {
     /// Handles a PUBLISH; `payload` is `None` when it was too large to be read.
@@ -123,4 +126,119 @@ impl Session {
         let span = ctx.encoder.span(&record, &source, source.device, "rejected", None);
         self.hold(Some(record), span, owed, ctx);
     }
+
+    /// Adds an entry to the window, and hands its record over.
+    pub(super) fn hold(
+        &mut self,
+        record: Option<Record>,
+        span: Option<Box<Span>>,
+        kind: Acknowledgement,
+        ctx: &mut Context<'_>,
+    ) {
+        ctx.load.held_bytes += record.as_ref().map_or(0, Record::held_bytes);
+        ctx.load.held_records += 1;
+        self.window.push(record, span, kind, ctx.now.us, ctx.uplink);
+        // An entry without a record that is the first one can be acknowledged at once.
+        self.acknowledge(ctx);
+    }
+
+    /// Notes a receipt of the queue, which came at `now_us`; [`Session::acknowledge`] must follow.
+    pub fn receipt(&mut self, sequence: u16, stored: bool, now_us: u64) {
+        self.window.settle(sequence, stored, now_us);
+    }
+
+    /// Replaces a record that the queue refuses for good by a rejected envelope. A record that has no replacement counts as
+    /// failed for now.
+    pub fn refused(&mut self, sequence: u16, refusal: &Refusal, ctx: &mut Context<'_>) {
+        let Some(record) = self.window.refused(sequence) else {
+            // The fate of withdrawn presence is known now; any other entry is left as it is.
+            self.window.settle(sequence, false, ctx.now.us);
+            return self.acknowledge(ctx);
+        };
+        let held_bytes = record.held_bytes();
+        let Some(replacement) = ctx.encoder.replacement(record, refusal) else {
+            return self.window.settle(sequence, false, ctx.now.us);
+        };
+        let Replacement { record, kind, reason, topic } = replacement;
+        ctx.load.held_bytes = ctx.load.held_bytes.saturating_sub(held_bytes) + record.held_bytes();
+        let cause = refusal.cause();
+        ctx.observer.event(Event::RefusedByQueue { kind, reason, topic: &topic, cause });
+        self.window.replace(sequence, record, ctx.now.us, ctx.uplink);
+    }
+
+    /// Acknowledges stored messages to the device, in the order of receipt.
+    pub fn acknowledge(&mut self, ctx: &mut Context<'_>) {
+        while let Some(settled) = self.window.pop() {
+            release(&settled, ctx.load);
+            if settled.acknowledgement == Acknowledgement::Presence {
+                match (self.phase, settled.late) {
+                    (Phase::Serving | Phase::Draining, _) => self.presence.stored(ctx.now.us),
+                    (Phase::Ended(_), Some(fate)) => self.presence.stored_after_end(fate, ctx.now.us),
+                    (Phase::Ended(_), None) => {}
+                }
+            }
+            if let Some(queue_us) = settled.queue_us.filter(|_| settled.acknowledgement != Acknowledgement::Presence) {
+                let latency_us = ctx.now.us.saturating_sub(settled.taken_us);
+                ctx.observer.event(Event::Stored { latency_us, queue_us });
+                ctx.encoder.tracer.end(settled.span, latency_us, None);
+            }
+            match settled.acknowledgement {
+                _ if self.has_ended() => {}
+                Acknowledgement::None | Acknowledgement::Presence => {}
+                Acknowledgement::Puback(id) => ctx.send.extend_from_slice(&encode::puback(id)),
+                Acknowledgement::Pubrec(id) => {
+                    if let Some(exchange) = self.exchanges.iter_mut().find(|(open, _)| *open == id) {
+                        exchange.1 = true;
+                    }
+                    ctx.send.extend_from_slice(&encode::pubrec(id));
+                }
+            }
+        }
+        if !self.window.is_empty() {
+            return;
+        }
+        match self.phase {
+            Phase::Draining => self.end(Ending::Drained, ctx),
+            Phase::Ended(Ending::TakenOver) => {
+                if self.presence.take_owed_offline() {
+                    self.announce_end(Cause::SupersededByPolicy, ctx);
+                }
+            }
+            Phase::Serving | Phase::Ended(_) => {}
+        }
+    }
+
+    /// Sends the records that are not stored once more: the queue takes records again.
+    pub fn resend(&mut self, ctx: &mut Context<'_>) {
+        self.window.resend(ctx.now.us, ctx.uplink);
+        self.acknowledge(ctx);
+    }
+
+    /// Sends the records that are not stored once more if one failed although the queue takes others.
+    pub fn retry(&mut self, ctx: &mut Context<'_>) {
+        if self.window.is_stalled() {
+            self.resend(ctx);
+        }
+    }
+
+    /// Drops the messages of the device that wait for the queue; presence is kept.
+    pub(super) fn abandon(&mut self, ctx: &mut Context<'_>) {
+        let Context { load, observer, uplink, encoder, now, .. } = ctx;
+        self.window.abandon(now.us, *uplink, |settled| {
+            release(&settled, load);
+            observer.event(match settled.acknowledgement {
+                Acknowledgement::None => Event::Dropped(DropReason::AckTimeout),
+                _ => Event::Unacknowledged,
+            });
+            let held_us = now.us.saturating_sub(settled.taken_us);
+            encoder.tracer.end(settled.span, held_us, Some("ack_timeout"));
+        });
+        // Withdrawn presence waits for no receipt any more.
+        self.acknowledge(ctx);
+    }
+}
+
+fn release(settled: &Settled, load: &mut Load) {
+    load.held_bytes = load.held_bytes.saturating_sub(settled.held_bytes);
+    load.held_records = load.held_records.saturating_sub(1);
 }
