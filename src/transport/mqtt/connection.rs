@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -28,9 +27,13 @@ const TAKEOVER_CLOSE: Duration = Duration::from_millis(200);
 /// Timeout for the client to close its side after we have closed ours.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// Reads and writes the connection until its session has ended, then closes it.
-pub async fn drive(worker: &Rc<Worker>, session: DeliveryId, permit: ConnectionPermit) {
-    poll_fn(|cx| poll_session(worker, session, cx)).await;
+/// Reads and writes the connection until its session has ended.
+pub fn drive(worker: &Worker, session: DeliveryId) -> impl Future<Output = ()> {
+    poll_fn(move |cx| poll_session(worker, session, cx))
+}
+
+/// Closes the connection of a session that has ended.
+pub async fn end(worker: &Worker, session: DeliveryId, permit: ConnectionPermit) {
     let is_taken_over = worker.core.borrow().ending(session) == Some(Ending::TakenOver);
     // The connection is closed even if this flush fails or takes too long.
     let is_flushed = is_taken_over || {

@@ -14,7 +14,7 @@ use crate::protocol::network::Network;
 use crate::protocol::uplink::DeliveryId;
 use crate::transport::bucket::Bucket;
 use crate::transport::connection_limit::{ConnectionPermit, SocketPermit};
-use crate::transport::socket::{ByteStream as _, Socket};
+use crate::transport::socket::ByteStream as _;
 use crate::transport::traits::Refused;
 use crate::transport::worker::Worker;
 
@@ -59,69 +59,64 @@ pub async fn accept(worker: Rc<Worker>, listening: Listening) {
     }
 }
 
-/// Serves a connection until it is closed; its permit is given back after that.
-async fn serve(
+/// Serves a connection until it is closed; its permits are given back after that.
+fn serve(
     worker: Rc<Worker>,
     protocol: ListenerProtocol,
     socket_permit: SocketPermit,
     socket: TcpStream,
     peer: SocketAddr,
-) {
+) -> impl Future<Output = ()> {
     let kind = protocol.kind();
     worker.core.borrow_mut().meter().opened(kind);
-    let mut has_session = false;
     // Without it acknowledgements wait for the peer's delayed ACK; where it cannot be set they still arrive.
     let _unset = socket.set_nodelay(true);
-    match open(&worker, &protocol, &socket_permit, socket, peer).await {
-        Opened::Session(session, permit) => {
-            has_session = true;
-            drop(protocol);
-            connection::drive(&worker, session, permit).await;
+    // In allocations of their own, which last as long as they do: the begin and the end of a connection take far more memory
+    // than an idle one needs.
+    let opening = Box::pin(open(worker.clone(), protocol, socket_permit, socket, peer));
+    async move {
+        let opened = opening.await;
+        let has_session = opened.is_some();
+        if let Some(Opened { session, permit, socket_permit }) = opened {
+            connection::drive(&worker, session).await;
+            Box::pin(connection::end(&worker, session, permit)).await;
+            drop(socket_permit);
         }
-        Opened::Refused(mut socket, permit) => {
-            // Whoever sees the connection closed may count on its room.
-            drop(permit);
-            connection::close(&mut socket, connection::FAREWELL).await;
-        }
-        Opened::Nothing => {}
+        worker.core.borrow_mut().meter().closed(kind, has_session);
     }
-    worker.core.borrow_mut().meter().closed(kind, has_session);
 }
 
-/// The outcome of a connection.
-enum Opened {
-    /// A session.
-    Session(DeliveryId, ConnectionPermit),
-    /// An answer that says no; the connection is still to be closed.
-    Refused(Socket, ConnectionPermit),
-    /// Nothing; it is closed.
-    Nothing,
+/// A connection with a session.
+struct Opened {
+    session: DeliveryId,
+    permit: ConnectionPermit,
+    socket_permit: SocketPermit,
 }
 
-/// Takes a connection to its session.
+/// Takes a connection to its session; `None`: it has none, and is closed.
 async fn open(
-    worker: &Rc<Worker>,
-    protocol: &ListenerProtocol,
-    socket_permit: &SocketPermit,
+    worker: Rc<Worker>,
+    protocol: ListenerProtocol,
+    socket_permit: SocketPermit,
     socket: TcpStream,
     peer: SocketAddr,
-) -> Opened {
+) -> Option<Opened> {
     let refused = |device: &str, peer: &str, reason| worker.core.borrow_mut().meter().refused(device, peer, reason);
     // Kept until its refusal is counted: whoever sees the connection closed may count on that.
     let mut socket = Some(socket);
-    let received = match handshake::receive(worker, protocol, socket_permit, &mut socket, peer).await {
+    let received = match handshake::receive(&worker, &protocol, &socket_permit, &mut socket, peer).await {
         Ok(received) => received,
         Err((peer, reason)) => {
             refused("", &peer.to_string(), reason);
             if is_fault(reason) {
                 worker.connects.note(Network::of(peer.ip()), false);
             }
-            return Opened::Nothing;
+            return None;
         }
     };
     let Received { peer, network, mut socket, permit, packet } = received;
     let certificate = socket.client_certificate();
-    let claimed = match handshake::authenticate(worker, packet, &peer, certificate, permit.admission).await {
+    let claimed = match handshake::authenticate(&worker, packet, &peer, certificate, permit.admission).await {
         Ok(Authenticated { connect, rest, room }) => {
             let device = connect.device.clone();
             let claimed = worker.core.borrow_mut().claim(worker.clock.now(), connect);
@@ -138,7 +133,7 @@ async fn open(
             worker.attach(session, &device).await;
             let begins = worker.core.borrow_mut().begin(worker.clock.now(), session, protocol.kind(), socket, rest);
             drop(room);
-            if begins { Opened::Session(session, permit) } else { Opened::Nothing }
+            begins.then_some(Opened { session, permit, socket_permit })
         }
         Err(Refusing { device, reason }) => {
             refused(&device, &peer, reason);
@@ -149,7 +144,10 @@ async fn open(
                 // A client that does not take its refusal is closed without it.
                 let _unread = socket.try_write(&encode::connack(code));
             }
-            Opened::Refused(socket, permit)
+            // Whoever sees the connection closed may count on its room.
+            drop(permit);
+            connection::close(&mut socket, connection::FAREWELL).await;
+            None
         }
     }
 }

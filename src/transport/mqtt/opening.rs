@@ -68,7 +68,8 @@ pub async fn open(
     let tcp = CountedStream::new(socket, early, worker.traffic(protocol.kind()).clone());
     let stream = match &protocol.tls {
         None => Stream::Tcp(tcp),
-        Some(server) => encrypt(server, tcp).await?,
+        // Most of what opening takes; without TLS, or before it, nobody needs it.
+        Some(server) => Box::pin(encrypt(server, tcp)).await?,
     };
     match &protocol.websocket {
         None => Ok(Socket::Bare(stream)),

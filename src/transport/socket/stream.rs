@@ -125,28 +125,39 @@ impl AsyncWrite for Stream {
 #[derive(Debug)]
 pub struct CountedStream {
     socket: TcpStream,
+    traffic: Rc<Traffic>,
+    /// `None` as soon as reading is nothing but reading from the socket.
+    beginning: Option<Box<Beginning>>,
+}
+
+/// The state of a connection that has only begun.
+#[derive(Debug)]
+struct Beginning {
     /// Bytes that were read behind the header of a proxy, to be read first.
     early: Vec<u8>,
-    /// How much more may be read; `usize::MAX` is no bound.
-    allowance: usize,
-    traffic: Rc<Traffic>,
+    /// How much more may be read; `None` is no bound.
+    allowance: Option<usize>,
 }
 
 impl CountedStream {
-    /// A connection of which that was read already. `traffic` counts its bytes, but not those.
+    /// A connection of which `early` was read already. `traffic` counts its bytes, but not those.
     pub fn new(socket: TcpStream, early: Vec<u8>, traffic: Rc<Traffic>) -> Self {
-        Self { socket, early, allowance: usize::MAX, traffic }
+        let beginning = (!early.is_empty()).then(|| Box::new(Beginning { early, allowance: None }));
+        Self { socket, traffic, beginning }
     }
 
     /// Lets so many bytes be read, and fails then.
     pub fn bound(mut self, bytes: usize) -> Self {
-        self.allowance = bytes;
+        let early = self.beginning.map(|beginning| beginning.early).unwrap_or_default();
+        self.beginning = Some(Box::new(Beginning { early, allowance: Some(bytes) }));
         self
     }
 
     /// Lets any number of bytes be read.
     pub fn unbound(&mut self) {
-        self.allowance = usize::MAX;
+        if let Some(beginning) = &mut self.beginning {
+            beginning.allowance = None;
+        }
     }
 
     /// Writes without waiting.
@@ -183,34 +194,33 @@ impl CountedStream {
     }
 
     fn poll_socket(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.early.is_empty() {
-            let before = buffer.filled().len();
-            let outcome = Pin::new(&mut self.socket).poll_read(cx, buffer);
-            self.traffic.note_received(buffer.filled().len() - before);
-            return outcome;
-        }
-        let taken = self.early.len().min(buffer.remaining());
-        buffer.put_slice(&self.early[..taken]);
-        self.early.drain(..taken);
-        if self.early.is_empty() {
-            self.early = Vec::new();
-        }
-        Poll::Ready(Ok(()))
+        let before = buffer.filled().len();
+        let outcome = Pin::new(&mut self.socket).poll_read(cx, buffer);
+        self.traffic.note_received(buffer.filled().len() - before);
+        outcome
     }
 }
 
 impl AsyncRead for CountedStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.allowance == usize::MAX {
-            return this.poll_socket(cx, buffer);
-        }
-        if this.allowance == 0 {
-            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
-        }
+        let Some(mut beginning) = this.beginning.take() else { return this.poll_socket(cx, buffer) };
         let before = buffer.filled().len();
-        let outcome = this.poll_socket(cx, buffer);
-        this.allowance = this.allowance.saturating_sub(buffer.filled().len() - before);
+        let outcome = if beginning.allowance == Some(0) {
+            Poll::Ready(Err(io::ErrorKind::InvalidData.into()))
+        } else if beginning.early.is_empty() {
+            this.poll_socket(cx, buffer)
+        } else {
+            let taken = beginning.early.len().min(buffer.remaining());
+            buffer.put_slice(&beginning.early[..taken]);
+            beginning.early.drain(..taken);
+            Poll::Ready(Ok(()))
+        };
+        let read = buffer.filled().len() - before;
+        beginning.allowance = beginning.allowance.map(|allowance| allowance.saturating_sub(read));
+        if beginning.allowance.is_some() || !beginning.early.is_empty() {
+            this.beginning = Some(beginning);
+        }
         outcome
     }
 }

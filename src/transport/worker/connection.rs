@@ -58,7 +58,7 @@ pub struct Input {
     /// An incomplete packet, or packets that a full window leaves waiting.
     pub bytes: Vec<u8>,
     /// The packet that is being thrown away.
-    pub oversize: Option<Oversize>,
+    pub oversize: Option<Box<Oversize>>,
     /// Bytes that the packet at the front of `bytes` needs; 0 when that is not known.
     pub needed: usize,
     /// Whether bytes were read that the session was not told of.
@@ -95,7 +95,7 @@ struct Charge {
     /// Part in [`Load::will_bytes`].
     will: usize,
     /// The permit of a large will.
-    will_room: Option<RoomPermit>,
+    will_room: Option<Box<RoomPermit>>,
 }
 
 /// Why and whether a connection is not read.
@@ -310,7 +310,7 @@ impl<S: ByteStream> State<S> {
 
     /// Keeps the room of a large will, as long as the session keeps the will.
     pub fn keep_will_room(&mut self, room: Option<RoomPermit>) {
-        self.charge.will_room = room;
+        self.charge.will_room = room.map(Box::new);
     }
 
     /// Tells the load of a large will while the session keeps it.
@@ -329,7 +329,7 @@ impl<S: ByteStream> State<S> {
 
     /// Bytes that it holds beyond its free share, and would hold with so many bytes more.
     fn held_bytes_with(&self, more: usize, needed: usize) -> usize {
-        let oversize = self.input.oversize.as_ref().map_or(0, Oversize::held_bytes);
+        let oversize = self.input.oversize.as_ref().map_or(0, |oversize| oversize.held_bytes());
         let unsent = self.socket.as_ref().map_or(0, S::held_bytes);
         let input = self.input.bytes.capacity().max(needed);
         (input + self.output.unsent.capacity() + more + oversize + unsent).saturating_sub(Limits::FREE_BYTES)

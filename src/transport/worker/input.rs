@@ -50,7 +50,7 @@ enum Next {
 
 /// Feeds the packets at the front of `bytes` to the session, as long as it wants input, others need not wait long, and
 /// the answers are no more than a device may leave unread.
-pub fn feed(bytes: &[u8], oversize: &mut Option<Oversize>, session: &mut Session, ctx: &mut Context<'_>) -> Fed {
+pub fn feed(bytes: &[u8], oversize: &mut Option<Box<Oversize>>, session: &mut Session, ctx: &mut Context<'_>) -> Fed {
     let answers_max = match ctx.load.buffered_bytes + Limits::READ_BYTES <= ctx.limits.buffered_bytes() {
         true => Limits::READ_BYTES,
         false => Limits::FREE_BYTES,
@@ -93,7 +93,7 @@ pub fn feed(bytes: &[u8], oversize: &mut Option<Oversize>, session: &mut Session
                 used += end;
             }
             Next::Oversize(large, taken) => {
-                *oversize = Some(large);
+                *oversize = Some(Box::new(large));
                 used += taken;
             }
             Next::Broken => session.end(Ending::ProtocolError, ctx),
