@@ -4,6 +4,8 @@ use std::net::{SocketAddr, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use jetlinks_bridge::protocol::random::Random;
+
 use crate::flood::{Beside, Flood, per_second};
 use crate::support::bridge::by_build;
 use crate::support::coap::{anywhere, socket};
@@ -31,14 +33,11 @@ fn rounds_per_second() -> f64 {
 const PORTS: usize = 1_300;
 
 /// Bytes without sense, the same for the same seed.
-struct Noise(u64);
+struct Noise(Random);
 
 impl Noise {
     fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
+        self.0.draw()
     }
 
     fn datagram(&mut self) -> Vec<u8> {
@@ -133,8 +132,8 @@ fn noise_hellos_and_unfinished_handshakes_cost_no_memory_and_delay_nobody() {
 
     let hello = hello();
     let mut resident = Vec::new();
-    for wave in 0..10 {
-        let mut noise = Noise(0x2545_f491_4f6c_dd1d + wave);
+    for wave in 0..10_u32 {
+        let mut noise = Noise(Random::new(wave.into()));
         let senders: Vec<UdpSocket> = (2..10).map(|host| socket(([127, 0, 0, host], 0).into(), coap)).collect();
         let secured: Vec<UdpSocket> = (2..10).map(|host| socket(([127, 0, 0, host], 0).into(), dtls)).collect();
         let many: Vec<UdpSocket> =
@@ -179,7 +178,7 @@ fn datagrams_without_sense_delay_no_device_over_mqtt() {
     for listener in ["coap", "dtls"] {
         let beside = Beside::start(bridge.mqtt(), &devices[0]);
         let server = bridge.listener(listener);
-        let mut noise = Noise(0x2545_f491_4f6c_dd1d);
+        let mut noise = Noise(Random::new(0));
         let datagrams: Vec<Vec<u8>> = (0..DATAGRAMS).map(|_| noise.datagram()).collect();
         let senders: Vec<UdpSocket> = (2..10).map(|host| socket(([127, 0, 0, host], 0).into(), server)).collect();
         let flood = Flood::start(by_build(10_000.0, 100_000.0), move |number| {

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use jetlinks_bridge::protocol::random::Random;
 use socket2::{Domain, Socket, Type};
 
 use crate::Stage;
@@ -26,23 +27,16 @@ fn assert_serves(stage: &mut Stage, wire: &mut Wire, id: u16) {
 }
 
 /// A generator whose seed the test tells; good enough to make garbage.
-struct Garbage(u64);
+struct Garbage(Random);
 
 impl Garbage {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
     fn bytes(&mut self, count: usize) -> Vec<u8> {
-        (0..count).map(|_| self.next().to_be_bytes()[0]).collect()
+        (0..count).map(|_| self.0.draw().to_be_bytes()[0]).collect()
     }
 
     fn below(&mut self, bound: usize) -> usize {
         let bound = u64::try_from(bound).unwrap();
-        usize::try_from(self.next() % bound).unwrap()
+        usize::try_from(self.0.below(bound)).unwrap()
     }
 }
 
@@ -83,7 +77,7 @@ fn bytes_that_are_no_connect_are_closed_without_a_word() {
 fn random_bytes_harm_nobody() {
     let seed = now_ms().unsigned_abs() | 1;
     println!("seed {seed}");
-    let mut garbage = Garbage(seed);
+    let mut garbage = Garbage(Random::new(seed.into()));
     let mut stage = Stage::new();
     let mut good = stage.connect1();
     for id in 1..=100 {
@@ -110,7 +104,7 @@ fn random_bytes_harm_nobody() {
 fn random_packets_of_authenticated_devices_harm_nobody_else() {
     let seed = now_ms().unsigned_abs() | 1;
     println!("seed {seed}");
-    let mut garbage = Garbage(seed);
+    let mut garbage = Garbage(Random::new(seed.into()));
     let (registry, devices) = Registry::numbered(101);
     let bridge = Bridge::start(&Settings::stdio(&registry));
     let mut good = Wire::connect(bridge.mqtt(), &devices[0]);

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use jetlinks_bridge::protocol::random::Random;
+
 use crate::support::coap::{anywhere, socket};
 
 /// How long a datagram that was held back waits for a later one to overtake it.
@@ -37,7 +39,7 @@ impl Relay {
             to: to.try_clone().unwrap(),
             is_lossy: is_lossy.clone(),
             is_over: is_over.clone(),
-            random: seed | 1,
+            random: Random::new(seed.into()),
         };
         let (mut up, mut down) = (way(&front, &back, seed), way(&back, &front, seed.rotate_left(32)));
         let threads = vec![thread::spawn(move || up.run()), thread::spawn(move || down.run())];
@@ -69,7 +71,7 @@ struct Way {
     to: UdpSocket,
     is_lossy: Arc<AtomicBool>,
     is_over: Arc<AtomicBool>,
-    random: u64,
+    random: Random,
 }
 
 impl Way {
@@ -113,9 +115,6 @@ impl Way {
     }
 
     fn happens(&mut self) -> bool {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        (self.random >> 16) % 100 < PERCENT
+        self.random.below(100) < PERCENT
     }
 }

@@ -125,7 +125,7 @@ fn a_payload_made_to_be_slow_is_decoded_in_time() {
 fn arbitrary_bytes_never_panic_and_always_give_json() {
     let seed = 0x0123_4567_89ab_cdef;
     println!("seed {seed:#x}");
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let suffixes =
         ["properties/report", "read/reply", "event/e", "direct", "child/c/log", "time-sync", "state-check/reply"];
     for _ in 0..50_000 {

@@ -119,7 +119,7 @@ fn mutated(random: &mut Random) -> Vec<u8> {
 fn the_scanner_accepts_and_reads_what_an_independent_reader_does() {
     let seed = 0x9e37_79b9_7f4a_7c15;
     println!("seed {seed:#x}");
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let (mut accepted, mut refused) = (0, 0);
     for round in 0..300_000 {
         let payload = mutated(&mut random);
@@ -143,7 +143,7 @@ fn the_scanner_accepts_and_reads_what_an_independent_reader_does() {
 fn compact_changes_nothing_that_an_independent_reader_sees() {
     let seed = 0x2545_f491_4f6c_dd1d;
     println!("seed {seed:#x}");
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut seen = 0;
     for _ in 0..200_000 {
         let payload = mutated(&mut random);

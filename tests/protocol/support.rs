@@ -59,15 +59,16 @@ pub(crate) fn parsed(json: &[u8]) -> Value {
     serde_json::from_slice(json).unwrap_or_else(|error| panic!("{error}: {}", json.escape_ascii()))
 }
 
-/// A small generator of reproducible numbers (xorshift64*).
-pub(crate) struct Random(pub(crate) u64);
+/// Reproducible numbers.
+pub(crate) struct Random(jetlinks_bridge::protocol::random::Random);
 
 impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(jetlinks_bridge::protocol::random::Random::new(seed.into()))
+    }
+
     pub(crate) fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+        self.0.draw()
     }
 
     pub(crate) fn below(&mut self, limit: usize) -> usize {

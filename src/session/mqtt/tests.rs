@@ -5,6 +5,7 @@ use super::{Ending, LatePresence, StoredWill};
 use crate::codec::mqtt::{Packet, PacketId, PublishHead, Qos, Version};
 use crate::protocol::command::Command;
 use crate::protocol::downlink::{Code, Ticket};
+use crate::protocol::random::Random;
 use crate::protocol::uplink::Refusal;
 
 const PUBACK: u8 = 0x40;
@@ -479,13 +480,8 @@ fn disconnect_is_answered_and_closes_the_session() {
 #[test]
 fn whatever_the_queue_does_acknowledged_messages_are_stored_and_the_last_copies_are_in_order() {
     for seed in 1..=300_u64 {
-        let mut state = seed;
-        let mut random = move |below: u64| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state % below
-        };
+        let mut numbers = Random::new(seed.into());
+        let mut random = move |below: u64| numbers.below(below);
         let mut rig = Rig::settled();
         let mut stored: Vec<u16> = Vec::new();
         let mut acknowledged = 0_u16;

@@ -5,19 +5,16 @@ use std::sync::Arc;
 use super::super::fake::{KEY, NOW_MS, Rig, encrypted, key, message_token, non, peer, report, secrets};
 use super::super::{PeerKey, Security, Settings};
 use crate::codec::coap::{Block, Code, Kind, MessageBuilder, empty, option};
-use crate::protocol::cipher;
+use crate::protocol::{cipher, random};
 
 const DATAGRAMS: u32 = 1_000_000;
 
-/// xorshift64*.
-struct Random(u64);
+/// Reproducible numbers.
+struct Random(random::Random);
 
 impl Random {
     fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+        self.0.draw()
     }
 
     fn below(&mut self, bound: usize) -> usize {
@@ -122,7 +119,7 @@ fn small(security: Security) -> Settings {
 
 fn flood(mut rig: Rig, settings: &Settings, seed: u64, count: u32) {
     println!("seed {seed}");
-    let mut random = Random(seed);
+    let mut random = Random(random::Random::new(seed.into()));
     let seeds = seeds();
     let mut buffer = Vec::new();
     let (mut written, mut downloads) = (0, 0);

@@ -6,26 +6,11 @@ use super::super::PeerKey;
 use super::super::fake::{KEY, Rig, peer};
 use crate::codec::coap::{Block, Code, Kind, Message, MessageBuilder, MessageToken, decode, empty, option};
 use crate::protocol::cipher;
+use crate::protocol::random::Random;
 
 const SECOND: u64 = 1_000_000;
 const CLIENTS: u16 = 8;
 const MESSAGES: u32 = 60;
-
-/// xorshift64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % bound
-    }
-
-    fn percent(&mut self, chance: u64) -> bool {
-        self.below(100) < chance
-    }
-}
 
 /// Datagrams on their way, by the time of their arrival.
 #[derive(Default)]
@@ -37,10 +22,10 @@ struct Link {
 impl Link {
     /// Sends a datagram to the endpoint (`up`) or to the client of that address.
     fn send(&mut self, now_us: u64, peer: PeerKey, up: bool, datagram: &[u8], random: &mut Random) {
-        let copies = [80, 20].map(|chance| random.percent(chance));
+        let copies = [80, 20].map(|chance| random.below(100) < chance);
         for _ in copies.iter().filter(|sent| **sent) {
             // Now and then one is so late that it arrives among later messages.
-            let delay_us = if random.percent(5) { random.below(20 * SECOND) } else { random.below(SECOND / 10) };
+            let delay_us = if random.below(100) < 5 { random.below(20 * SECOND) } else { random.below(SECOND / 10) };
             self.count += 1;
             self.flying.insert((now_us + delay_us, self.count), (peer, up, datagram.to_vec()));
         }
@@ -187,8 +172,8 @@ impl Client {
 /// A queue that takes its time, and now and then fails.
 fn settle_queue(rig: &mut Rig, due: &mut BTreeMap<(u64, usize), bool>, known: &mut usize, random: &mut Random) {
     while *known < rig.world.uplink.published.len() {
-        let delay_us = if random.percent(20) { random.below(4 * SECOND) } else { random.below(SECOND / 50) };
-        due.insert((rig.world.now.us + delay_us, *known), !random.percent(5));
+        let delay_us = if random.below(100) < 20 { random.below(4 * SECOND) } else { random.below(SECOND / 50) };
+        due.insert((rig.world.now.us + delay_us, *known), random.below(100) >= 5);
         *known += 1;
     }
 }
@@ -202,7 +187,7 @@ fn exactly_one_record_exists_for_every_confirmed_con() {
 }
 
 fn run(seed: u64) {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed.into());
     let mut rig = Rig::new();
     let mut link = Link::default();
     let mut clients: Vec<Client> = (1..=CLIENTS).map(Client::new).collect();

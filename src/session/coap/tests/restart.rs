@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::super::fake::{KEY, Rig, message_token, only, report, secrets};
 use crate::codec::coap::{Block, Code, Kind, Message, MessageBuilder, empty, option};
 use crate::protocol::cipher;
+use crate::protocol::random::Random;
 use crate::protocol::uplink::{DeliveryId, Record};
 
 const BLOCK_BYTES: usize = 16;
@@ -211,7 +212,7 @@ fn an_answer_of_its_own_is_not_sent_again_to_a_device_that_asks_something_else_u
 
 /// A device that is cut off at any moment, with bodies that have many blocks in common.
 struct Device {
-    random: u64,
+    random: Random,
     id: u16,
     /// Messages written so far.
     written: usize,
@@ -222,10 +223,7 @@ struct Device {
 
 impl Device {
     fn below(&mut self, bound: u64) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        (self.random >> 11) % bound
+        self.random.below(bound)
     }
 
     fn body(&mut self) -> Vec<u8> {
@@ -277,7 +275,7 @@ fn whatever_a_device_sends_between_power_cuts_its_bodies_alone_are_written_and_a
     for seed in 1..=20_u64 {
         println!("seed {seed}");
         let mut rig = Rig::dtls();
-        let random = seed << 32 | 0x5eed;
+        let random = Random::new(seed.into());
         let mut device = Device { random, id: 0, written: 0, stored: HashSet::new(), confirmed: 0 };
         for _ in 0..200 {
             device.id = 0;
