@@ -229,6 +229,27 @@ pub trait Meter {
     fn pauses(&mut self, pauses: Pauses);
 }
 
+/// Counts and logs nothing.
+impl Meter for () {
+    fn opened(&mut self, _: TransportKind) {}
+    fn closed(&mut self, _: TransportKind, _: bool) {}
+    fn turn_began(&mut self, _: u64) {}
+    fn waiting(&mut self, _: usize) {}
+    fn connected(&mut self, _: TransportKind, _: &str, _: &str) {}
+    fn refused(&mut self, _: &str, _: &str, _: Refused) {}
+    fn took_over(&mut self, _: &str) {}
+    fn session(&mut self, _: &str, _: &str, _: Event<'_>) {}
+    fn reply_subject_refused(&mut self) {}
+    fn commands_lost(&mut self, _: u64) {}
+    fn load(&mut self, _: &Load, _: Availability, _: Availability) {}
+    fn coap(&mut self, _: PeerKey, _: &str, _: coap::Event<'_>) {}
+    fn handshake(&mut self, _: SocketAddr, _: Handshake) {}
+    fn peers(&mut self, _: &Peers) {}
+    fn mqtt_traffic(&mut self, _: TransportKind, _: &Traffic) {}
+    fn coap_traffic(&mut self, _: &Traffic, _: &Traffic) {}
+    fn pauses(&mut self, _: Pauses) {}
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

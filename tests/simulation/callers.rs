@@ -18,14 +18,14 @@ pub(crate) enum Request {
     /// It is to be gone.
     Detach(DeliveryId),
     /// Everything that was sent before is to be there.
-    Fence(u64),
+    Barrier(u64),
     /// A caller gets its outcome.
     Answer(Ticket, Outcome),
 }
 
 /// The replica's end of the connection to the server.
 #[derive(Debug, Default)]
-pub(crate) struct Desk {
+pub(crate) struct DownlinkState {
     requests: Vec<Request>,
     /// Commands that the replica was given, and those of them that it has answered.
     given: BTreeSet<u64>,
@@ -35,7 +35,7 @@ pub(crate) struct Desk {
     is_away: bool,
 }
 
-impl Desk {
+impl DownlinkState {
     /// Requests of the replica since the last call.
     pub(crate) fn take_requests(&mut self) -> Vec<Request> {
         std::mem::take(&mut self.requests)
@@ -64,7 +64,7 @@ impl Desk {
 
 /// The replica's end.
 #[derive(Debug)]
-pub(crate) struct Server(pub(crate) Rc<RefCell<Desk>>);
+pub(crate) struct Server(pub(crate) Rc<RefCell<DownlinkState>>);
 
 impl Downlink for Server {
     fn attach(&mut self, token: DeliveryId, addresses: &[(ProductId, DeviceId)]) {
@@ -77,19 +77,19 @@ impl Downlink for Server {
     }
 
     fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
-        let desk = &mut *self.0.borrow_mut();
-        if !desk.given.contains(&ticket.0) || !desk.answered.insert(ticket.0) {
-            desk.wrong.push(ticket.0);
+        let downlink_state = &mut *self.0.borrow_mut();
+        if !downlink_state.given.contains(&ticket.0) || !downlink_state.answered.insert(ticket.0) {
+            downlink_state.wrong.push(ticket.0);
         }
-        desk.requests.push(Request::Answer(ticket, outcome));
+        downlink_state.requests.push(Request::Answer(ticket, outcome));
     }
 
     fn send_barrier(&mut self, number: u64) -> bool {
-        let desk = &mut *self.0.borrow_mut();
-        if !desk.is_away {
-            desk.requests.push(Request::Fence(number));
+        let downlink_state = &mut *self.0.borrow_mut();
+        if !downlink_state.is_away {
+            downlink_state.requests.push(Request::Barrier(number));
         }
-        !desk.is_away
+        !downlink_state.is_away
     }
 
     fn availability(&self) -> Availability {

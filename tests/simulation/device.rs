@@ -7,8 +7,8 @@ use jetlinks_bridge::codec::mqtt::{
 };
 use jetlinks_bridge::protocol::auth;
 
-use crate::dice::Dice;
 use crate::mark::Mark;
+use crate::random::Random;
 use crate::schedule::{MS, S};
 use crate::violation::Violation;
 
@@ -51,8 +51,8 @@ pub(crate) enum Shape {
 pub(crate) const REFUSED: &str = "refused";
 
 impl Shape {
-    fn draw(dice: &mut Dice) -> Self {
-        match dice.below(40) {
+    fn draw(random: &mut Random) -> Self {
+        match random.below(40) {
             0 => Shape::Refused,
             1 => Shape::Broken,
             2 => Shape::Unknown,
@@ -160,16 +160,16 @@ impl Device {
     }
 
     /// Does what it does by itself; to be called every now and then. `unix_ms` is its clock.
-    pub(crate) fn act(&mut self, now_us: u64, unix_ms: u64, dice: &mut Dice) {
+    pub(crate) fn act(&mut self, now_us: u64, unix_ms: u64, random: &mut Random) {
         match self.stage {
-            Stage::Away(until_us) if now_us >= until_us && self.wants_session => self.connect(now_us, unix_ms, dice),
-            Stage::Connecting(since_us) if now_us >= since_us + CONNACK_US => self.close(now_us, dice),
-            Stage::Connected if now_us >= self.heard_us + SILENCE_US => self.close(now_us, dice),
-            Stage::Connected if !self.wants_session && self.unacknowledged.is_empty() => self.leave(now_us, dice),
+            Stage::Away(until_us) if now_us >= until_us && self.wants_session => self.connect(now_us, unix_ms, random),
+            Stage::Connecting(since_us) if now_us >= since_us + CONNACK_US => self.close(now_us, random),
+            Stage::Connected if now_us >= self.heard_us + SILENCE_US => self.close(now_us, random),
+            Stage::Connected if !self.wants_session && self.unacknowledged.is_empty() => self.leave(now_us, random),
             Stage::Connected => {
-                for _ in 0..dice.below(4) {
+                for _ in 0..random.below(4) {
                     if self.is_busy && self.unacknowledged.len() < UNACKNOWLEDGED_MAX {
-                        self.publish(now_us, dice);
+                        self.publish(now_us, random);
                     }
                 }
                 if now_us >= self.spoke_us + u64::from(KEEP_ALIVE_SECS) * S / 2 {
@@ -181,41 +181,41 @@ impl Device {
     }
 
     /// Ends the session in good order.
-    pub(crate) fn leave(&mut self, now_us: u64, dice: &mut Dice) {
+    pub(crate) fn leave(&mut self, now_us: u64, random: &mut Random) {
         if self.stage == Stage::Connected {
             self.say(&encode::DISCONNECT, now_us);
         }
-        self.close(now_us, dice);
+        self.close(now_us, random);
     }
 
     /// Loses its power: the other side hears nothing of it.
-    pub(crate) fn vanish(&mut self, now_us: u64, dice: &mut Dice) {
+    pub(crate) fn vanish(&mut self, now_us: u64, random: &mut Random) {
         if !matches!(self.stage, Stage::Away(_)) {
             self.deeds.push(Deed::Vanish);
-            self.rest(now_us, dice);
+            self.rest(now_us, random);
         }
     }
 
     /// The connection is gone.
-    pub(crate) fn end(&mut self, now_us: u64, dice: &mut Dice) {
+    pub(crate) fn end(&mut self, now_us: u64, random: &mut Random) {
         if !matches!(self.stage, Stage::Away(_)) {
-            self.close(now_us, dice);
+            self.close(now_us, random);
         }
     }
 
-    fn close(&mut self, now_us: u64, dice: &mut Dice) {
+    fn close(&mut self, now_us: u64, random: &mut Random) {
         self.deeds.push(Deed::Close);
-        self.rest(now_us, dice);
+        self.rest(now_us, random);
     }
 
-    fn rest(&mut self, now_us: u64, dice: &mut Dice) {
-        let pause_us = if dice.happens(700) { dice.between(MS, S) } else { dice.between(S, 8 * S) };
+    fn rest(&mut self, now_us: u64, random: &mut Random) {
+        let pause_us = if random.happens(700) { random.between(MS, S) } else { random.between(S, 8 * S) };
         self.stage = Stage::Away(now_us + pause_us);
         self.input.clear();
         self.releasing.clear();
     }
 
-    fn connect(&mut self, now_us: u64, unix_ms: u64, dice: &mut Dice) {
+    fn connect(&mut self, now_us: u64, unix_ms: u64, random: &mut Random) {
         self.connections += 1;
         self.heard_us = now_us;
         self.stage = Stage::Connecting(now_us);
@@ -229,7 +229,7 @@ impl Device {
             clean_session: true,
             keep_alive_secs: KEEP_ALIVE_SECS,
             client_id: &self.id,
-            will: dice.happens(300).then_some(will),
+            will: random.happens(300).then_some(will),
             credentials: Credentials { username: Some(&username), password: Some(&password[..]) },
         };
         let mut bytes = Vec::new();
@@ -237,12 +237,12 @@ impl Device {
         self.say(&bytes, now_us);
     }
 
-    fn publish(&mut self, now_us: u64, dice: &mut Dice) {
+    fn publish(&mut self, now_us: u64, random: &mut Random) {
         self.last_number += 1;
-        let qos = dice.pick(&[Qos::AtMostOnce, Qos::AtLeastOnce, Qos::AtLeastOnce, Qos::ExactlyOnce]);
+        let qos = random.pick(&[Qos::AtMostOnce, Qos::AtLeastOnce, Qos::AtLeastOnce, Qos::ExactlyOnce]);
         let qos = qos.expect("there are some");
         let packet_id = self.packet_id();
-        let message = Message { number: self.last_number, packet_id, qos, shape: Shape::draw(dice), sent_us: now_us };
+        let message = Message { number: self.last_number, packet_id, qos, shape: Shape::draw(random), sent_us: now_us };
         if qos != Qos::AtMostOnce {
             self.unacknowledged.push_back(message);
         }
@@ -283,7 +283,7 @@ impl Device {
     }
 
     /// Reads bytes from the bridge.
-    pub(crate) fn read(&mut self, bytes: &[u8], now_us: u64, dice: &mut Dice) -> Result<(), Violation> {
+    pub(crate) fn read(&mut self, bytes: &[u8], now_us: u64, random: &mut Random) -> Result<(), Violation> {
         self.heard_us = now_us;
         let mut input = std::mem::take(&mut self.input);
         input.extend_from_slice(bytes);
@@ -295,7 +295,7 @@ impl Device {
             }
             let body = &input[used + frame.header_bytes..end];
             let packet = mqtt::decode(Version::V311, frame.first_byte, body).expect("the bridge sends packets");
-            self.take(packet, now_us, dice)?;
+            self.take(packet, now_us, random)?;
             used = end;
         }
         if !matches!(self.stage, Stage::Away(_)) {
@@ -304,11 +304,11 @@ impl Device {
         Ok(())
     }
 
-    fn take(&mut self, packet: Packet<'_>, now_us: u64, dice: &mut Dice) -> Result<(), Violation> {
+    fn take(&mut self, packet: Packet<'_>, now_us: u64, random: &mut Random) -> Result<(), Violation> {
         match packet {
-            Packet::Connack(_, 0) => self.begin(now_us, dice),
+            Packet::Connack(_, 0) => self.begin(now_us, random),
             // Refused: it comes again later.
-            Packet::Connack(..) => self.close(now_us, dice),
+            Packet::Connack(..) => self.close(now_us, random),
             Packet::Puback(id) => self.settle(id, Qos::AtLeastOnce)?,
             Packet::Pubrec(id) => {
                 if self.releasing.insert(id) {
@@ -317,16 +317,16 @@ impl Device {
                 self.say(&encode::pubrel(id), now_us);
             }
             Packet::Pubcomp(id) => drop(self.releasing.remove(&id)),
-            Packet::Publish(publish) => self.answer(&publish, now_us, dice),
+            Packet::Publish(publish) => self.answer(&publish, now_us, random),
             _ => {}
         }
         Ok(())
     }
 
     /// Connected: what was not acknowledged is sent again, before anything else.
-    fn begin(&mut self, now_us: u64, dice: &mut Dice) {
+    fn begin(&mut self, now_us: u64, random: &mut Random) {
         self.stage = Stage::Connected;
-        if dice.happens(500) {
+        if random.happens(500) {
             let mut bytes = Vec::new();
             let filter = format!("/{PRODUCT}/{}/#", self.id);
             encode::subscribe(&mut bytes, PacketId::MAX, &[(&filter, Qos::AtLeastOnce)]);
@@ -354,20 +354,20 @@ impl Device {
     }
 
     /// Answers a command, mostly.
-    fn answer(&mut self, publish: &Publish<'_>, now_us: u64, dice: &mut Dice) {
-        if let Some(packet_id) = publish.head.packet_id.filter(|_| dice.happens(900)) {
+    fn answer(&mut self, publish: &Publish<'_>, now_us: u64, random: &mut Random) {
+        if let Some(packet_id) = publish.head.packet_id.filter(|_| random.happens(900)) {
             self.say(&encode::puback(packet_id), now_us);
         }
-        if !publish.head.topic.ends_with("/properties/read") || dice.happens(150) {
+        if !publish.head.topic.ends_with("/properties/read") || random.happens(150) {
             return;
         }
         let body: serde_json::Value = serde_json::from_slice(publish.payload).expect("a command is JSON");
         let message_id = body["messageId"].as_str().expect("a command has an id");
-        let properties = if dice.happens(50) { "1" } else { "{}" };
+        let properties = if random.happens(50) { "1" } else { "{}" };
         let payload = format!(r#"{{"messageId":"{message_id}","properties":{properties}}}"#);
         let topic = format!("/{PRODUCT}/{}/properties/read/reply", self.id);
         let head = PublishHead { dup: false, qos: Qos::AtMostOnce, retain: false, topic: &topic, packet_id: None };
-        for _ in 0..if dice.happens(50) { 2 } else { 1 } {
+        for _ in 0..if random.happens(50) { 2 } else { 1 } {
             let mut bytes = Vec::new();
             encode::publish(&mut bytes, &Publish { head, payload: payload.as_bytes() });
             self.say(&bytes, now_us);

@@ -1,9 +1,9 @@
 //! Faults: which a run has, how they begin and how they end.
 
-use crate::dice::Dice;
 use crate::event::{Event, News};
 use crate::links::UNKNOWN_US;
 use crate::node::{At, FAIR};
+use crate::random::Random;
 use crate::schedule::{MS, S};
 use crate::uplink::Conditions;
 use crate::violation::Violation;
@@ -38,7 +38,7 @@ pub(crate) enum Kind {
     QueueSlow,
     /// The queue loses records, and acknowledgements.
     QueueLoss,
-    /// The replica notices that the queue is away. No fault of its own.
+    /// The replica cluster_events that the queue is away. No fault of its own.
     Noticed,
     /// The replica has the queue again. No fault of its own.
     Back,
@@ -62,37 +62,37 @@ impl Kind {
     ];
 
     /// The kinds of one run: some only, for many at once hide what few of them do.
-    pub(crate) fn draw(dice: &mut Dice) -> Vec<Kind> {
-        let in_1000 = dice.between(100, 700);
-        Kind::ALL.into_iter().filter(|_| dice.happens(in_1000)).collect()
+    pub(crate) fn draw(random: &mut Random) -> Vec<Kind> {
+        let in_1000 = random.between(100, 700);
+        Kind::ALL.into_iter().filter(|_| random.happens(in_1000)).collect()
     }
 }
 
 impl World {
     /// A fault begins.
     pub(crate) fn fault(&mut self) -> Result<(), Violation> {
-        let Some(kind) = self.dice.pick(&self.kinds) else { return Ok(()) };
+        let Some(kind) = self.random.pick(&self.kinds) else { return Ok(()) };
         let now_us = self.schedule.now_us();
         match kind {
             Kind::Break => {
                 let wires: Vec<usize> = self.connected.iter().copied().flatten().collect();
-                if let Some(wire) = self.dice.pick(&wires) {
+                if let Some(wire) = self.random.pick(&wires) {
                     self.note(format_args!("wire {wire} breaks"));
-                    let both = self.dice.happens(800);
+                    let both = self.random.happens(800);
                     self.cut(wire, both);
                 }
             }
             Kind::Vanish | Kind::Leave => {
-                let device = self.dice.below(self.devices.len());
+                let device = self.random.below(self.devices.len());
                 self.note(format_args!("device {device}: {kind:?}"));
                 match kind {
-                    Kind::Vanish => self.devices[device].vanish(now_us, &mut self.dice),
-                    _ => self.devices[device].leave(now_us, &mut self.dice),
+                    Kind::Vanish => self.devices[device].vanish(now_us, &mut self.random),
+                    _ => self.devices[device].leave(now_us, &mut self.random),
                 }
                 self.deeds(device)?;
             }
             _ => {
-                let (node, worker) = (self.dice.below(self.nodes.len()), self.dice.below(self.workers));
+                let (node, worker) = (self.random.below(self.nodes.len()), self.random.below(self.workers));
                 if self.nodes[node].replica.is_some() {
                     self.strike(kind, At { node, worker, incarnation: self.nodes[node].incarnation })?;
                 }
@@ -105,9 +105,9 @@ impl World {
     pub(crate) fn strike(&mut self, kind: Kind, at: At) -> Result<(), Violation> {
         let At { node, worker, incarnation } = at;
         let now_us = self.schedule.now_us();
-        let most_us = if self.dice.happens(700) { 3 * S } else { 15 * S };
-        let length_us = self.dice.between(100 * MS, most_us);
-        let notice_us = self.dice.between(0, 1_500 * MS);
+        let most_us = if self.random.happens(700) { 3 * S } else { 15 * S };
+        let length_us = self.random.between(100 * MS, most_us);
+        let notice_us = self.random.between(0, 1_500 * MS);
         let place = &mut self.nodes[node];
         let links = &mut place.links[worker];
         match kind {
@@ -115,7 +115,7 @@ impl World {
             Kind::Drain if !place.is_draining => {
                 place.is_draining = true;
                 self.note(format_args!("replica {node} drains"));
-                let per_second = self.dice.between(1, 100);
+                let per_second = self.random.between(1, 100);
                 self.drive(node, incarnation, |replica, _| replica.drain(per_second))?;
                 self.schedule.after(10 * MS, Event::Drain(node, incarnation));
                 return Ok(());
@@ -127,7 +127,7 @@ impl World {
                 self.schedule.after(notice_us + length_us, Event::Server(node, incarnation, true));
             }
             Kind::Stall => {
-                let way = self.dice.below(2);
+                let way = self.random.below(2);
                 place.stalled_until_us[way] = now_us + length_us.min(4 * S);
             }
             Kind::QueueAway | Kind::QueueHang if !links.is_stuck => {
@@ -138,7 +138,7 @@ impl World {
             }
             Kind::QueueStuck if !links.is_stuck => links.is_stuck = true,
             Kind::QueueSlow => {
-                let high_us = self.dice.between(100 * MS, 3 * S);
+                let high_us = self.random.between(100 * MS, 3 * S);
                 links.records.borrow_mut().conditions = Conditions { delay_us: (10 * MS, high_us), ..FAIR };
             }
             Kind::QueueLoss => links.records.borrow_mut().conditions = Conditions { lost: 60, untold: 60, ..FAIR },
@@ -160,7 +160,7 @@ impl World {
         }
         self.note(format_args!("replica {node} has drained: {progress:?}"));
         self.kill(node)?;
-        let pause_us = self.dice.between(100 * MS, 3 * S);
+        let pause_us = self.random.between(100 * MS, 3 * S);
         self.schedule.after(pause_us, Event::Heal(Kind::Kill, At { node, worker: 0, incarnation }));
         Ok(())
     }
@@ -169,7 +169,7 @@ impl World {
     fn kill(&mut self, node: usize) -> Result<(), Violation> {
         for worker in 0..self.workers {
             let records = self.nodes[node].links[worker].records.clone();
-            let stored = records.borrow_mut().leave(false, &mut self.dice);
+            let stored = records.borrow_mut().leave(false, &mut self.random);
             stored.iter().try_for_each(|record| self.keep(node, record, UNKNOWN_US))?;
         }
         let now_us = self.schedule.now_us();
@@ -186,7 +186,7 @@ impl World {
                 continue;
             }
             // Its system closes its connections, or is gone as well.
-            if self.dice.happens(800) {
+            if self.random.happens(800) {
                 self.cut(wire, true);
             } else if let Some(wire) = self.wires.get_mut(&wire) {
                 wire.die();
@@ -219,7 +219,7 @@ impl World {
             Kind::QueueSlow | Kind::QueueLoss => records.borrow_mut().conditions = FAIR,
             Kind::Noticed => {
                 let hangs = records.borrow().hangs;
-                let stored = records.borrow_mut().leave(hangs, &mut self.dice);
+                let stored = records.borrow_mut().leave(hangs, &mut self.random);
                 stored.iter().try_for_each(|record| self.keep(node, record, UNKNOWN_US))?;
                 self.schedule.after(0, Event::Queue(at, News::Away));
             }

@@ -13,7 +13,7 @@ use crate::mark::{Mark, attribute};
 use crate::node::{At, START_MS};
 use crate::replica::Said;
 use crate::schedule::{MS, S};
-use crate::uplink::Fate;
+use crate::uplink::StoreResult;
 use crate::violation::Violation;
 use crate::wire::{Arrival, Direction, Wire};
 use crate::world::{Mistake, World};
@@ -32,7 +32,7 @@ impl World {
             let records = &mut *links.records.borrow_mut();
             (records.take_unplanned(), records.take_early())
         };
-        let requests = links.desk.borrow_mut().take_requests();
+        let requests = links.downlink_state.borrow_mut().take_requests();
         (0..turns).for_each(|_| self.plan_turn(at));
         if !early.is_empty() {
             self.schedule.after(MS, Event::Queue(at, News::Receipts(early)));
@@ -45,7 +45,7 @@ impl World {
         let now_us = self.schedule.now_us();
         let links = &mut self.nodes[at.node].links[at.worker];
         let (low_us, high_us) = links.records.borrow().conditions.delay_us;
-        links.turn_us = links.turn_us.max(now_us + self.dice.between(low_us, high_us));
+        links.turn_us = links.turn_us.max(now_us + self.random.between(low_us, high_us));
         self.schedule.at(links.turn_us, Event::Turn(at));
     }
 
@@ -65,21 +65,21 @@ impl World {
             return Ok(());
         }
         let records = links.records.clone();
-        let Some(fate) = records.borrow_mut().advance(&mut self.dice) else { return Ok(()) };
-        let slow_us = self.dice.between(S, 3 * S);
+        let Some(fate) = records.borrow_mut().advance(&mut self.random) else { return Ok(()) };
+        let slow_us = self.random.between(S, 3 * S);
         // Acknowledgements overtake each other.
-        let quick_us = if self.dice.happens(950) { self.dice.between(MS / 10, 8 * MS) } else { slow_us / 4 };
+        let quick_us = if self.random.happens(950) { self.random.between(MS / 10, 8 * MS) } else { slow_us / 4 };
         let (receipt, after_us) = match fate {
-            Fate::Stored(record, receipt) => {
+            StoreResult::Stored(record, receipt) => {
                 self.keep(at.node, &record, quick_us)?;
                 (receipt, quick_us)
             }
-            Fate::Untold(record, receipt) => {
+            StoreResult::Untold(record, receipt) => {
                 self.keep(at.node, &record, UNKNOWN_US)?;
                 (receipt, slow_us)
             }
-            Fate::Lost(receipt @ Receipt::Stored(_)) | Fate::Refused(receipt) => (receipt, quick_us),
-            Fate::Lost(receipt) => (receipt, slow_us),
+            StoreResult::Lost(receipt @ Receipt::Stored(_)) | StoreResult::Refused(receipt) => (receipt, quick_us),
+            StoreResult::Lost(receipt) => (receipt, slow_us),
         };
         self.schedule.after(after_us, Event::Queue(at, News::Receipts(vec![receipt])));
         let has_room = {
@@ -184,7 +184,7 @@ impl World {
         let text = claim.encode(None);
         let leaves_us = now_us.max(self.nodes[node].stalled_until_us[0]);
         for other in (0..self.nodes.len()).filter(|other| *other != node) {
-            let latency_us = self.dice.between(MS / 5, 30 * MS);
+            let latency_us = self.random.between(MS / 5, 30 * MS);
             let place = &mut self.nodes[other];
             place.claim_us = place.claim_us.max(leaves_us.max(place.stalled_until_us[1]) + latency_us);
             self.schedule.at(place.claim_us, Event::Claim(other, place.incarnation, text.clone()));
@@ -203,7 +203,7 @@ impl World {
         if self.lives(node, incarnation) {
             self.note(format_args!("replica {node} has the server: {is_there}"));
             self.nodes[node].is_cut = !is_there;
-            self.nodes[node].links.iter().for_each(|links| links.desk.borrow_mut().set_away(!is_there));
+            self.nodes[node].links.iter().for_each(|links| links.downlink_state.borrow_mut().set_away(!is_there));
             self.drive(node, incarnation, |replica, now| replica.reach(is_there, now))?;
         }
         Ok(())
@@ -216,16 +216,16 @@ impl World {
                 DownlinkEvent::Attached(token)
             }
             Request::Detach(token) => return self.callers.detach(at, token),
-            Request::Fence(number) => DownlinkEvent::BarrierReached(number),
+            Request::Barrier(number) => DownlinkEvent::BarrierReached(number),
             Request::Answer(..) => return,
         };
         let now_us = self.schedule.now_us();
-        let latency_us = self.dice.between(MS / 5, 30 * MS);
+        let latency_us = self.random.between(MS / 5, 30 * MS);
         let place = &mut self.nodes[at.node];
         let links = &mut place.links[at.worker];
         if place.is_cut {
             // What cannot be declared at present does not hold up what comes of others.
-            let away_us = self.dice.between(0, 6 * S);
+            let away_us = self.random.between(0, 6 * S);
             return self.schedule.at(now_us + away_us, Event::Command(at, Box::new(event)));
         }
         links.command_us = links.command_us.max(now_us) + latency_us;
@@ -240,10 +240,10 @@ impl World {
                 if !self.lives(at.node, at.incarnation) || self.nodes[at.node].is_cut {
                     return Ok(());
                 }
-                self.nodes[at.node].links[at.worker].desk.borrow_mut().give(ticket);
+                self.nodes[at.node].links[at.worker].downlink_state.borrow_mut().give(ticket);
                 let is_wanted = self.callers.wants(at, token);
                 let to = if is_wanted { Recipient::Session(token) } else { Recipient::Ended };
-                if self.mistake == Mistake::NeverGiven && self.dice.happens(100) {
+                if self.mistake == Mistake::NeverGiven && self.random.happens(100) {
                     return Ok(());
                 }
                 let event = |command| DownlinkEvent::Command { to: to.clone(), ticket: Some(ticket), command };
@@ -264,20 +264,20 @@ impl World {
     /// Somebody asks a device something.
     pub(crate) fn call(&mut self) {
         let now_us = self.schedule.now_us();
-        let device = self.dice.below(self.devices.len());
+        let device = self.random.below(self.devices.len());
         let id = self.devices[device].id.clone();
-        let (is_async, forgets) = (self.dice.happens(150), self.dice.happens(100));
-        let timeout_ms = self.dice.between(200, 6_000);
+        let (is_async, forgets) = (self.random.happens(150), self.random.happens(100));
+        let timeout_ms = self.random.between(200, 6_000);
         let body = format!(
             r#"{{"properties":["a"],"headers":{{"async":{is_async},"sendAndForget":{forgets},"timeout":{timeout_ms}}}}}"#
         );
-        let suffix = if self.dice.happens(20) { "disconnect" } else { "properties.read" };
+        let suffix = if self.random.happens(20) { "disconnect" } else { "properties.read" };
         for (at, token) in self.callers.interested(&id) {
             let command = Command::from_subject(&format!("{PRODUCT}.{id}.{suffix}"), body.as_bytes());
             // Each session that hears the call answers it; the caller takes the first answer.
             let ticket = Some(self.callers.ask());
             let event = DownlinkEvent::Command { to: Recipient::Session(token), ticket, command };
-            let latency_us = self.dice.between(MS / 5, 30 * MS);
+            let latency_us = self.random.between(MS / 5, 30 * MS);
             let place = &mut self.nodes[at.node];
             if !place.is_cut && place.incarnation == at.incarnation {
                 let links = &mut place.links[at.worker];
@@ -290,8 +290,8 @@ impl World {
     /// A device looks at its clock.
     pub(crate) fn device(&mut self, device: usize) -> Result<(), Violation> {
         let now_us = self.schedule.now_us();
-        self.devices[device].act(now_us, START_MS + now_us / MS, &mut self.dice);
-        let pause_us = self.dice.between(20 * MS, 500 * MS);
+        self.devices[device].act(now_us, START_MS + now_us / MS, &mut self.random);
+        let pause_us = self.random.between(20 * MS, 500 * MS);
         self.schedule.after(pause_us, Event::Device(device));
         self.deeds(device)
     }
@@ -305,13 +305,13 @@ impl World {
                 Deed::Send(bytes) => {
                     let Some(number) = self.connected[device] else { continue };
                     let Some(wire) = self.wires.get_mut(&number) else { continue };
-                    let times = wire.send(Direction::Up, &bytes, now_us, &mut self.dice);
+                    let times = wire.send(Direction::Up, &bytes, now_us, &mut self.random);
                     times.into_iter().for_each(|at_us| self.schedule.at(at_us, Event::Arrive(number, Direction::Up)));
                 }
                 Deed::Close => {
                     let Some(number) = self.connected[device].take() else { continue };
                     let Some(wire) = self.wires.get_mut(&number) else { continue };
-                    if let Some(at_us) = wire.close(Direction::Up, now_us, &mut self.dice) {
+                    if let Some(at_us) = wire.close(Direction::Up, now_us, &mut self.random) {
                         self.schedule.at(at_us, Event::Arrive(number, Direction::Up));
                     }
                 }
@@ -332,11 +332,11 @@ impl World {
     }
 
     fn open(&mut self, device: usize) {
-        let node = self.dice.below(self.nodes.len());
-        let at = At { node, worker: self.dice.below(self.workers), incarnation: self.nodes[node].incarnation };
+        let node = self.random.below(self.nodes.len());
+        let at = At { node, worker: self.random.below(self.workers), incarnation: self.nodes[node].incarnation };
         let number = self.wires.len();
         self.note(format_args!("device {device} connects to {at:?} on wire {number}"));
-        let wire = Wire::new(device, at, &mut self.dice);
+        let wire = Wire::new(device, at, &mut self.random);
         self.wires.insert(number, wire);
         self.connected[device] = Some(number);
         if self.nodes[node].replica.is_none() || self.nodes[node].is_draining {
@@ -345,8 +345,8 @@ impl World {
         } else {
             self.schedule.after(MS / 10, Event::Accept(number));
             // Some moments are rare, and worth more than their share.
-            if self.kinds.contains(&Kind::Freeze) && self.dice.happens(100) {
-                let soon_us = self.dice.between(0, 100 * MS);
+            if self.kinds.contains(&Kind::Freeze) && self.random.happens(100) {
+                let soon_us = self.random.between(0, 100 * MS);
                 self.schedule.after(soon_us, Event::Strike(Kind::Freeze, at));
             }
         }
@@ -358,7 +358,7 @@ impl World {
         let ways: &[Direction] = if both { &[Direction::Up, Direction::Down] } else { &[Direction::Up] };
         for &way in ways {
             let Some(wire) = self.wires.get_mut(&number) else { return };
-            if let Some(at_us) = wire.cut(way, now_us, &mut self.dice) {
+            if let Some(at_us) = wire.cut(way, now_us, &mut self.random) {
                 self.schedule.at(at_us, Event::Arrive(number, way));
             }
         }
@@ -381,8 +381,8 @@ impl World {
             (Direction::Down, _) if self.connected[device] != Some(number) => {}
             (Direction::Down, arrival) => {
                 match arrival {
-                    Arrival::Bytes(bytes) => self.devices[device].read(&bytes, now_us, &mut self.dice)?,
-                    Arrival::End => self.devices[device].end(now_us, &mut self.dice),
+                    Arrival::Bytes(bytes) => self.devices[device].read(&bytes, now_us, &mut self.random)?,
+                    Arrival::End => self.devices[device].end(now_us, &mut self.random),
                 }
                 self.deeds(device)?;
             }

@@ -7,13 +7,14 @@
 
 mod callers;
 mod device;
-mod dice;
 mod event;
 mod faults;
 mod links;
 mod mark;
 mod node;
-mod outside;
+mod random;
+
+mod registry;
 mod replica;
 mod run;
 mod schedule;

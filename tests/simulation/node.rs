@@ -7,8 +7,8 @@ use std::rc::Rc;
 use jetlinks_bridge::protocol::limit::{Limits, Now};
 use jetlinks_bridge::protocol::uplink::{Availability, Report};
 
-use crate::callers::Desk;
-use crate::dice::Dice;
+use crate::callers::DownlinkState;
+use crate::random::Random;
 use crate::replica::Replica;
 use crate::schedule::{MS, S};
 use crate::uplink::{Acknowledging, Conditions, RecordQueue};
@@ -43,7 +43,7 @@ pub(crate) struct At {
 /// One worker, with its links.
 pub(crate) struct Links {
     pub(crate) records: Rc<RefCell<RecordQueue>>,
-    pub(crate) desk: Rc<RefCell<Desk>>,
+    pub(crate) downlink_state: Rc<RefCell<DownlinkState>>,
     /// When the last command, and the last turn of a record comes: each kind comes in order, us.
     pub(crate) command_us: u64,
     pub(crate) turn_us: u64,
@@ -75,7 +75,7 @@ pub(crate) struct Node {
     /// When the last claim comes, us.
     pub(crate) claim_us: u64,
     /// Its parts will look at what they tell each other.
-    pub(crate) reads_mail: bool,
+    pub(crate) reads_messages: bool,
     /// By device, until when it may not have said yet that presence which was stored from here came late, us.
     pub(crate) untold_us: BTreeMap<String, u64>,
 }
@@ -93,7 +93,7 @@ impl Node {
             is_cut: true,
             stalled_until_us: [0; 2],
             claim_us: 0,
-            reads_mail: false,
+            reads_messages: false,
             untold_us: BTreeMap::new(),
         }
     }
@@ -104,11 +104,11 @@ impl Node {
     }
 
     /// A replica begins.
-    pub(crate) fn begin(&mut self, index: usize, workers: usize, acknowledging: Acknowledging, dice: &mut Dice) {
+    pub(crate) fn begin(&mut self, index: usize, workers: usize, acknowledging: Acknowledging, random: &mut Random) {
         *self = Self { incarnation: self.incarnation + 1, claim_us: self.claim_us, ..Self::new(self.ahead_ms) };
         let links = || Links {
             records: Rc::new(RefCell::new(RecordQueue::new(acknowledging, FAIR))),
-            desk: Rc::default(),
+            downlink_state: Rc::default(),
             command_us: 0,
             turn_us: 0,
             is_stuck: false,
@@ -117,6 +117,6 @@ impl Node {
         };
         self.links.resize_with(workers, links);
         let id = format!("replica{}-{}", index + 1, self.incarnation);
-        self.replica = Some(Replica::new(&id, dice.between(0, u64::MAX - 1), &self.links, LIMITS));
+        self.replica = Some(Replica::new(&id, random.between(0, u64::MAX - 1), &self.links, LIMITS));
     }
 }

@@ -28,7 +28,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use crate::callers::Server;
 use crate::device::{CHILD, CHILD_PRODUCT, GATEWAY, PRODUCT, SECURE_ID, SECURE_KEY};
 use crate::node::Links;
-use crate::outside::{Everything, Nobody};
+use crate::registry::Everything;
 use crate::schedule::S;
 use crate::store::HEARTBEAT_US;
 use crate::uplink::Client;
@@ -95,7 +95,7 @@ struct Connection {
 /// One worker of a replica.
 struct Worker {
     core: WorkerCore<Pipe>,
-    mail: UnboundedReceiver<WorkerMessage>,
+    messages: UnboundedReceiver<WorkerMessage>,
     connections: BTreeMap<usize, Connection>,
 }
 
@@ -103,7 +103,7 @@ struct Worker {
 pub(crate) struct Replica {
     workers: Vec<Worker>,
     coordination: Coordination,
-    notices: UnboundedReceiver<ClusterEvent>,
+    cluster_events: UnboundedReceiver<ClusterEvent>,
     worker_senders: Arc<[WorkerSender]>,
     connection_limit: Arc<ConnectionLimit>,
     outputs: Vec<Output>,
@@ -115,19 +115,19 @@ impl Replica {
     pub(crate) fn new(id: &str, seed: u64, links: &[Links], limits: Limits) -> Self {
         let directory = Arc::new(Directory::default());
         let connection_limit = Arc::new(ConnectionLimit::new(1000, SocketBounds::new(1000)));
-        let (worker_senders, letters): (Vec<_>, Vec<_>) = links.iter().map(|_| WorkerSender::new()).unzip();
+        let (worker_senders, receivers): (Vec<_>, Vec<_>) = links.iter().map(|_| WorkerSender::new()).unzip();
         let worker_senders: Arc<[WorkerSender]> = worker_senders.into();
-        let (sender, notices) = unbounded_channel();
-        let workers = links.iter().zip(letters).enumerate().map(|(index, (links_of_it, mail))| {
+        let (sender, cluster_events) = unbounded_channel();
+        let workers = links.iter().zip(receivers).enumerate().map(|(index, (links_of_it, messages))| {
             let number = u128::from(seed) << 64 | index as u128;
             let environment = Environment {
                 limits,
                 load: Load::default(),
                 encoder: Encoder::new(Mode::Structured, Addressing::Key, id.to_owned(), number | 1 << 32),
                 uplink: Box::new(Client(links_of_it.records.clone())),
-                downlink: Box::new(Server(links_of_it.desk.clone())),
+                downlink: Box::new(Server(links_of_it.downlink_state.clone())),
                 registry: Arc::new(Everything),
-                meter: Box::new(Nobody),
+                meter: Box::new(()),
                 latest: Now { unix_ms: 0, us: 0 },
                 message_ids: MessageIds::new(seed % 100, index, links.len()),
             };
@@ -144,12 +144,12 @@ impl Replica {
                 seed: number | 1 << 33,
             };
             let core = WorkerCore::new(&settings, environment, replica, Vec::new());
-            Worker { core, mail, connections: BTreeMap::new() }
+            Worker { core, messages, connections: BTreeMap::new() }
         });
         Self {
             workers: workers.collect(),
             coordination: Coordination::new(id, directory.clone()),
-            notices,
+            cluster_events,
             worker_senders: worker_senders.clone(),
             connection_limit: connection_limit.clone(),
             outputs: Vec::new(),
@@ -176,8 +176,8 @@ impl Replica {
     }
 
     /// Whether its parts have something to tell each other.
-    pub(crate) fn has_mail(&self) -> bool {
-        !self.notices.is_empty() || self.workers.iter().any(|worker| !worker.mail.is_empty())
+    pub(crate) fn has_messages(&self) -> bool {
+        !self.cluster_events.is_empty() || self.workers.iter().any(|worker| !worker.messages.is_empty())
     }
 
     /// Records and bytes that its sessions hold.
@@ -273,15 +273,15 @@ impl Replica {
     }
 
     /// Its parts take what they were told.
-    pub(crate) fn read_mail(&mut self, now: Now) {
-        while let Ok(notice) = self.notices.try_recv() {
-            self.coordination.handle_event(notice, now);
+    pub(crate) fn read_messages(&mut self, now: Now) {
+        while let Ok(event) = self.cluster_events.try_recv() {
+            self.coordination.handle_event(event, now);
         }
         self.agree();
         for index in 0..self.workers.len() {
             let worker = &mut self.workers[index];
-            while let Ok(mail) = worker.mail.try_recv() {
-                worker.core.mail(now, mail);
+            while let Ok(message) = worker.messages.try_recv() {
+                worker.core.message(now, message);
             }
             self.serve(index, now);
         }
@@ -290,7 +290,7 @@ impl Replica {
     /// Begins to shut down.
     pub(crate) fn drain(&mut self, per_second: u64) {
         self.connection_limit.drain();
-        self.worker_senders.iter().for_each(|mailbox| mailbox.send(WorkerMessage::Drain { per_second }));
+        self.worker_senders.iter().for_each(|sender| sender.send(WorkerMessage::Drain { per_second }));
     }
 
     /// Goes on to shut down. What it gives is how many records were not acknowledged, once it is over.
@@ -313,7 +313,7 @@ impl Replica {
             match output {
                 Agreed::Publish(claim) => self.said.push(Said::Claim(claim)),
                 Agreed::SendBarrier(number) => self.said.push(Said::Barrier(number)),
-                Agreed::WorkerMessage(worker, mail) => self.worker_senders[worker].send(mail),
+                Agreed::WorkerMessage(worker, message) => self.worker_senders[worker].send(message),
                 Agreed::Report(_) => {}
             }
         }

@@ -98,7 +98,7 @@ impl World {
             }
         }
         for links in &self.nodes[node].links {
-            if let Some(ticket) = links.desk.borrow().wrong().first() {
+            if let Some(ticket) = links.downlink_state.borrow().wrong().first() {
                 return Err(Violation::Outcomes(format!("command {ticket} has one outcome too many")));
             }
         }
@@ -182,7 +182,7 @@ impl World {
                 return Some(Violation::Memory(format!("replica {index} holds {load:?}")));
             }
             for links in &node.links {
-                if let Some(ticket) = links.desk.borrow().unanswered().next() {
+                if let Some(ticket) = links.downlink_state.borrow().unanswered().next() {
                     return Some(Violation::Outcomes(format!("command {ticket} has no outcome of replica {index}")));
                 }
             }
@@ -240,7 +240,7 @@ impl World {
         let now_us = self.schedule.now_us();
         for index in 0..self.devices.len() {
             if self.unheard.contains(&self.devices[index].id) {
-                self.devices[index].leave(now_us, &mut self.dice);
+                self.devices[index].leave(now_us, &mut self.random);
                 self.deeds(index)?;
             }
         }
@@ -257,10 +257,10 @@ impl World {
         let now_us = self.schedule.now_us();
         for index in 0..self.devices.len() {
             self.devices[index].wants_session = false;
-            match self.dice.below(3) {
-                0 => self.devices[index].vanish(now_us, &mut self.dice),
-                1 => self.devices[index].end(now_us, &mut self.dice),
-                _ => self.devices[index].leave(now_us, &mut self.dice),
+            match self.random.below(3) {
+                0 => self.devices[index].vanish(now_us, &mut self.random),
+                1 => self.devices[index].end(now_us, &mut self.random),
+                _ => self.devices[index].leave(now_us, &mut self.random),
             }
             self.deeds(index)?;
         }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use jetlinks_bridge::protocol::uplink::{DeliveryId, Handover, Receipt, Record, Refusal, Uplink};
 
 use crate::device::REFUSED;
-use crate::dice::Dice;
+use crate::random::Random;
 
 /// Records that wait at most; one more is refused.
 const RECORDS_MAX: usize = 40;
@@ -26,7 +26,7 @@ pub(crate) enum Acknowledging {
 /// Treatment of records at present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Conditions {
-    /// Of 1,000 records so many are lost, and the client is told or notices that.
+    /// Of 1,000 records so many are lost, and the client is told or cluster_events that.
     pub(crate) lost: u64,
     /// Of 1,000 acknowledgements so many are lost: stored, and the client believes that it is not.
     pub(crate) untold: u64,
@@ -54,7 +54,7 @@ pub(crate) struct RecordQueue {
 
 /// Result of a record at the queue.
 #[derive(Debug)]
-pub(crate) enum Fate {
+pub(crate) enum StoreResult {
     /// It is stored, and a receipt says so.
     Stored(Record, Receipt),
     /// It is stored, and the client does not hear of it.
@@ -96,33 +96,33 @@ impl RecordQueue {
     }
 
     /// The oldest record has its turn.
-    pub(crate) fn advance(&mut self, dice: &mut Dice) -> Option<Fate> {
+    pub(crate) fn advance(&mut self, random: &mut Random) -> Option<StoreResult> {
         let (token, record) = self.waiting.pop_front()?;
         if is_refused(&record) {
-            return Some(Fate::Refused(Receipt::Refused(token, Box::new(Refusal::Rule("a rule".to_owned())))));
+            return Some(StoreResult::Refused(Receipt::Refused(token, Box::new(Refusal::Rule("a rule".to_owned())))));
         }
-        let is_lost = dice.happens(self.conditions.lost);
+        let is_lost = random.happens(self.conditions.lost);
         Some(if is_lost && self.acknowledging == Acknowledging::Foreign {
             // Where the own stream has no copy, another one may.
-            Fate::Lost(Receipt::Stored(token))
+            StoreResult::Lost(Receipt::Stored(token))
         } else if is_lost {
-            Fate::Lost(Receipt::Failed(token))
-        } else if dice.happens(self.conditions.untold) {
-            Fate::Untold(record, Receipt::Failed(token))
+            StoreResult::Lost(Receipt::Failed(token))
+        } else if random.happens(self.conditions.untold) {
+            StoreResult::Untold(record, Receipt::Failed(token))
         } else {
-            Fate::Stored(record, Receipt::Stored(token))
+            StoreResult::Stored(record, Receipt::Stored(token))
         })
     }
 
     /// The connection is lost. What waits is lost with it from some record on, or `hangs` and is stored later; what is
     /// stored at once is given back.
-    pub(crate) fn leave(&mut self, hangs: bool, dice: &mut Dice) -> Vec<Record> {
+    pub(crate) fn leave(&mut self, hangs: bool, random: &mut Random) -> Vec<Record> {
         self.is_away = true;
         self.hangs = hangs;
         if hangs {
             return Vec::new();
         }
-        let stored = dice.below(self.waiting.len() + 1);
+        let stored = random.below(self.waiting.len() + 1);
         let records = self.waiting.drain(..).take(stored).map(|(_, record)| record);
         records.filter(|record| !is_refused(record)).collect()
     }

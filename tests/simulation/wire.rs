@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use crate::dice::Dice;
 use crate::node::At;
+use crate::random::Random;
 use crate::schedule::MS;
 
 /// One of the two directions.
@@ -47,8 +47,8 @@ pub(crate) struct Wire {
 
 impl Wire {
     /// A connection between those two.
-    pub(crate) fn new(device: usize, at: At, dice: &mut Dice) -> Self {
-        let latency_us = dice.between(MS / 5, 40 * MS);
+    pub(crate) fn new(device: usize, at: At, random: &mut Random) -> Self {
+        let latency_us = random.between(MS / 5, 40 * MS);
         Self { device, at, lanes: Default::default(), latency_us, is_dead: false }
     }
 
@@ -58,7 +58,7 @@ impl Wire {
     }
 
     /// Sends bytes; when their pieces arrive.
-    pub(crate) fn send(&mut self, way: Direction, bytes: &[u8], now_us: u64, dice: &mut Dice) -> Vec<u64> {
+    pub(crate) fn send(&mut self, way: Direction, bytes: &[u8], now_us: u64, random: &mut Random) -> Vec<u64> {
         let mut times = Vec::new();
         if self.is_dead || self.lanes[way as usize].is_closed {
             return times;
@@ -66,28 +66,28 @@ impl Wire {
         let mut rest = bytes;
         while !rest.is_empty() {
             // Mostly all at once.
-            let length = if dice.happens(800) { rest.len() } else { dice.below(rest.len()) + 1 };
+            let length = if random.happens(800) { rest.len() } else { random.below(rest.len()) + 1 };
             let (piece, after) = rest.split_at(length);
-            times.push(self.push(way, Arrival::Bytes(piece.to_vec()), now_us, dice));
+            times.push(self.push(way, Arrival::Bytes(piece.to_vec()), now_us, random));
             rest = after;
         }
         times
     }
 
     /// Closes one direction behind what was sent; when that arrives.
-    pub(crate) fn close(&mut self, way: Direction, now_us: u64, dice: &mut Dice) -> Option<u64> {
+    pub(crate) fn close(&mut self, way: Direction, now_us: u64, random: &mut Random) -> Option<u64> {
         if self.is_dead || self.lanes[way as usize].is_closed {
             return None;
         }
-        let arrives_us = self.push(way, Arrival::End, now_us, dice);
+        let arrives_us = self.push(way, Arrival::End, now_us, random);
         self.lanes[way as usize].is_closed = true;
         Some(arrives_us)
     }
 
     /// Breaks the connection at any byte of what is on its way; when both ends see it.
-    pub(crate) fn cut(&mut self, way: Direction, now_us: u64, dice: &mut Dice) -> Option<u64> {
+    pub(crate) fn cut(&mut self, way: Direction, now_us: u64, random: &mut Random) -> Option<u64> {
         let lane = &mut self.lanes[way as usize];
-        let mut left = dice.below(lane.bytes() + 1);
+        let mut left = random.below(lane.bytes() + 1);
         lane.arriving.retain_mut(|(_, arrival)| {
             let Arrival::Bytes(bytes) = arrival else { return false };
             bytes.truncate(left);
@@ -95,7 +95,7 @@ impl Wire {
             !bytes.is_empty()
         });
         lane.is_closed = false;
-        self.close(way, now_us, dice)
+        self.close(way, now_us, random)
     }
 
     /// Lets nothing through any more, without either end noticing.
@@ -110,8 +110,8 @@ impl Wire {
         arriving.pop_front_if(|(at_us, _)| *at_us <= now_us).map(|(_, arrival)| arrival)
     }
 
-    fn push(&mut self, way: Direction, arrival: Arrival, now_us: u64, dice: &mut Dice) -> u64 {
-        let jitter_us = dice.between(0, self.latency_us);
+    fn push(&mut self, way: Direction, arrival: Arrival, now_us: u64, random: &mut Random) -> u64 {
+        let jitter_us = random.between(0, self.latency_us);
         let lane = &mut self.lanes[way as usize];
         lane.last_us = lane.last_us.max(now_us + self.latency_us / 2 + jitter_us);
         lane.arriving.push_back((lane.last_us, arrival));

@@ -12,10 +12,10 @@ use jetlinks_bridge::replica::claim::Claim;
 
 use crate::callers::Callers;
 use crate::device::Device;
-use crate::dice::Dice;
 use crate::event::{Event, News};
 use crate::faults::Kind;
 use crate::node::{At, LIMITS, Node};
+use crate::random::Random;
 use crate::replica::{Output, Replica};
 use crate::schedule::{MS, S, Schedule};
 use crate::store::Store;
@@ -50,7 +50,7 @@ pub(crate) enum Mistake {
 
 /// See the module.
 pub(crate) struct World {
-    pub(crate) dice: Dice,
+    pub(crate) random: Random,
     pub(crate) schedule: Schedule<Event>,
     pub(crate) nodes: Vec<Node>,
     /// Workers of each replica.
@@ -81,14 +81,14 @@ pub(crate) struct World {
 impl World {
     /// The run of that seed, with a mistake or none.
     pub(crate) fn new(seed: u64, mistake: Mistake, is_traced: bool) -> Self {
-        let mut dice = Dice::new(seed);
-        let nodes = 2 + dice.below(2);
+        let mut random = Random::new(seed);
+        let nodes = 2 + random.below(2);
         // Mostly the clocks of machines agree.
-        let nodes = (0..nodes).map(|_| Node::new(if dice.happens(800) { 0 } else { dice.between(0, 60_000) }));
+        let nodes = (0..nodes).map(|_| Node::new(if random.happens(800) { 0 } else { random.between(0, 60_000) }));
         let nodes: Vec<Node> = nodes.collect();
-        let devices: Vec<Device> = (0..2 + dice.below(3)).map(Device::new).collect();
-        let kinds = Kind::draw(&mut dice);
-        let fault_us = dice.between(300 * MS, 5 * S);
+        let devices: Vec<Device> = (0..2 + random.below(3)).map(Device::new).collect();
+        let kinds = Kind::draw(&mut random);
+        let fault_us = random.between(300 * MS, 5 * S);
         let mut world = Self {
             schedule: Schedule::new(),
             store: Store::new(LIMITS.inflight_per_connection),
@@ -104,14 +104,14 @@ impl World {
             doubled_us: BTreeMap::new(),
             is_traced,
             digest: 0,
-            workers: 1 + dice.below(2),
-            dice,
+            workers: 1 + random.below(2),
+            random,
             nodes,
             devices,
         };
         (0..world.nodes.len()).for_each(|node| world.begin(node));
         for device in 0..world.devices.len() {
-            let at_us = world.dice.between(0, S);
+            let at_us = world.random.between(0, S);
             world.schedule.at(at_us, Event::Device(device));
         }
         world.schedule.at(0, Event::Look);
@@ -127,14 +127,14 @@ impl World {
             Mistake::ForeignReceipts => Acknowledging::Foreign,
             _ => Acknowledging::Rightly,
         };
-        self.nodes[node].begin(node, self.workers, acknowledging, &mut self.dice);
+        self.nodes[node].begin(node, self.workers, acknowledging, &mut self.random);
         let incarnation = self.nodes[node].incarnation;
         self.note(format_args!("replica {node} begins"));
-        let server_us = self.dice.between(0, 500 * MS);
+        let server_us = self.random.between(0, 500 * MS);
         self.schedule.after(server_us, Event::Server(node, incarnation, true));
         for worker in 0..self.workers {
             let at = At { node, worker, incarnation };
-            let queue_us = self.dice.between(0, 500 * MS);
+            let queue_us = self.random.between(0, 500 * MS);
             self.schedule.after(queue_us, Event::Queue(at, News::Back));
             self.schedule.after(TICK_US, Event::Tick(at));
         }
@@ -185,9 +185,9 @@ impl World {
             }
             Event::WorkerMessage(node, incarnation) => {
                 if self.lives(node, incarnation) {
-                    self.nodes[node].reads_mail = false;
+                    self.nodes[node].reads_messages = false;
                 }
-                self.drive(node, incarnation, |replica, now| replica.read_mail(now))?;
+                self.drive(node, incarnation, |replica, now| replica.read_messages(now))?;
             }
             Event::Drain(node, incarnation) => self.drain(node, incarnation)?,
             Event::Turn(at) => self.turn(at)?,
@@ -215,14 +215,14 @@ impl World {
             Event::Call => {
                 if self.is_rough {
                     self.call();
-                    let pause_us = self.dice.between(20 * MS, 600 * MS);
+                    let pause_us = self.random.between(20 * MS, 600 * MS);
                     self.schedule.after(pause_us, Event::Call);
                 }
             }
             Event::Fault => {
                 if self.is_rough {
                     self.fault()?;
-                    let pause_us = self.dice.between(0, 2 * self.fault_us);
+                    let pause_us = self.random.between(0, 2 * self.fault_us);
                     self.schedule.after(pause_us, Event::Fault);
                 }
             }
@@ -268,9 +268,9 @@ impl World {
             return Ok(None);
         };
         let result = act(replica, now);
-        let (outputs, said, has_mail) = (replica.take_outputs(), replica.take_said(), replica.has_mail());
-        if has_mail && !std::mem::replace(&mut place.reads_mail, true) {
-            let soon_us = self.dice.between(0, 3 * MS);
+        let (outputs, said, has_messages) = (replica.take_outputs(), replica.take_said(), replica.has_messages());
+        if has_messages && !std::mem::replace(&mut place.reads_messages, true) {
+            let soon_us = self.random.between(0, 3 * MS);
             self.schedule.after(soon_us, Event::WorkerMessage(node, incarnation));
         }
         outputs.into_iter().for_each(|output| self.output(output));
@@ -288,11 +288,11 @@ impl World {
         let (number, times) = match output {
             Output::Send(number, bytes) => {
                 let Some(wire) = self.wires.get_mut(&number) else { return };
-                (number, wire.send(Direction::Down, &bytes, now_us, &mut self.dice))
+                (number, wire.send(Direction::Down, &bytes, now_us, &mut self.random))
             }
             Output::Close(number) => {
                 let Some(wire) = self.wires.get_mut(&number) else { return };
-                (number, wire.close(Direction::Down, now_us, &mut self.dice).into_iter().collect())
+                (number, wire.close(Direction::Down, now_us, &mut self.random).into_iter().collect())
             }
         };
         times.into_iter().for_each(|at_us| self.schedule.at(at_us, Event::Arrive(number, Direction::Down)));

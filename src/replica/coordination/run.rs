@@ -72,9 +72,9 @@ pub async fn coordinate(
             match output {
                 Output::Publish(claim) => channel.publish(&claim).await,
                 Output::SendBarrier(number) => channel.send_barrier(number).await,
-                Output::WorkerMessage(worker, mail) => {
+                Output::WorkerMessage(worker, message) => {
                     if let Some(worker_sender) = worker_senders.get(worker) {
-                        worker_sender.send(mail);
+                        worker_sender.send(message);
                     }
                 }
                 Output::Report(news) => {

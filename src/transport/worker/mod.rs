@@ -193,12 +193,12 @@ impl Worker {
 
     /// Takes a message other than [`WorkerMessage::Drain`].
     pub(super) fn take_message(&self, message: WorkerMessage) {
-        self.core.borrow_mut().mail(self.clock.now(), message);
+        self.core.borrow_mut().message(self.clock.now(), message);
     }
 
     /// Drains until that is over.
     pub(super) async fn drain(&self, per_second: u64) -> Drained {
-        self.core.borrow_mut().mail(self.clock.now(), WorkerMessage::Drain { per_second });
+        self.core.borrow_mut().message(self.clock.now(), WorkerMessage::Drain { per_second });
         loop {
             let now = self.clock.now();
             let progress = self.core.borrow_mut().drain_step(now);

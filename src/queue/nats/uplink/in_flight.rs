@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn each_sending_is_found_by_its_number_also_where_numbers_begin_anew() {
-        let (mut in_flight, numbers) = filled(IN_FLIGHT_MAX - 2, &["a", "b", "c", "d"]);
+        let (in_flight, numbers) = filled(IN_FLIGHT_MAX - 2, &["a", "b", "c", "d"]);
         assert_eq!(numbers, [IN_FLIGHT_MAX - 2, IN_FLIGHT_MAX - 1, 0, 1]);
         for (sequence, number) in (0..).zip(&numbers) {
             assert_eq!(in_flight.state(*number, token(sequence)), Some(AckState::Open));

@@ -11,12 +11,12 @@
 //! 3. [`WorkerCore::may_read`], [`WorkerCore::reserve`] and [`WorkerCore::received`] for the bytes of the device, as long
 //!    as the connection is open.
 //! 4. [`WorkerCore::receipts`] for receipts and reports of the queue, [`WorkerCore::command_events`] for commands, and
-//!    [`WorkerCore::mail`] for messages of the rest of the replica.
+//!    [`WorkerCore::message`] for messages of the rest of the replica.
 //! 5. [`WorkerCore::tick`] ten times a second, for every deadline.
 //! 6. [`WorkerCore::lost`] when the connection is broken. [`WorkerCore::ending`] tells that a session has ended. Its
 //!    connection is then flushed and closed, and [`WorkerCore::closed`] is called. The slot is released once the last
 //!    records of the session are stored.
-//! 7. [`WorkerCore::mail`] with [`WorkerMessage::Drain`], then [`WorkerCore::drain_step`] until the drain is over.
+//! 7. [`WorkerCore::message`] with [`WorkerMessage::Drain`], then [`WorkerCore::drain_step`] until the drain is over.
 
 mod coap;
 mod commands;
@@ -144,7 +144,7 @@ impl<S: ByteStream> WorkerCore<S> {
 
     /// Handles a message from the rest of the replica. After [`WorkerMessage::Drain`], [`WorkerCore::drain_step`] must be
     /// called.
-    pub fn mail(&mut self, now: Now, message: WorkerMessage) {
+    pub fn message(&mut self, now: Now, message: WorkerMessage) {
         match message {
             WorkerMessage::End(session, ending) => self.end(now, session, ending),
             WorkerMessage::Announce(session) => {

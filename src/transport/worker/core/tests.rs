@@ -3,7 +3,6 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::{Future, pending};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,11 +21,10 @@ use crate::protocol::limit::{Limits, Load, Now};
 use crate::protocol::network::{Network, Source};
 use crate::protocol::uplink::{Addressing, Availability, DeliveryId, Handover, Receipt, Record, Report, Uplink};
 use crate::replica::{ClusterEvent, Directory, WorkerMessage, WorkerSender};
-use crate::session::coap::{self, PeerKey};
-use crate::session::mqtt::{Ending, Event};
+use crate::session::mqtt::Ending;
 use crate::transport::{
-    ByteStream, Connect, ConnectionLimit, Drained, Environment, Handshake, Identity, Lookup, Meter, Pauses, Peers,
-    Refused, Registry, ReplicaHandle, SocketBounds, Traffic, TransportKind,
+    ByteStream, Connect, ConnectionLimit, Drained, Environment, Identity, Lookup, Registry, ReplicaHandle,
+    SocketBounds, TransportKind,
 };
 
 const CONNACK: &[u8] = &[0x20, 2, 0, 0];
@@ -90,28 +88,6 @@ impl Registry for FakeRegistry {
     }
 }
 
-struct FakeMeter;
-
-impl Meter for FakeMeter {
-    fn opened(&mut self, _: TransportKind) {}
-    fn closed(&mut self, _: TransportKind, _: bool) {}
-    fn turn_began(&mut self, _: u64) {}
-    fn waiting(&mut self, _: usize) {}
-    fn connected(&mut self, _: TransportKind, _: &str, _: &str) {}
-    fn refused(&mut self, _: &str, _: &str, _: Refused) {}
-    fn took_over(&mut self, _: &str) {}
-    fn session(&mut self, _: &str, _: &str, _: Event<'_>) {}
-    fn reply_subject_refused(&mut self) {}
-    fn commands_lost(&mut self, _: u64) {}
-    fn load(&mut self, _: &Load, _: Availability, _: Availability) {}
-    fn coap(&mut self, _: PeerKey, _: &str, _: coap::Event<'_>) {}
-    fn handshake(&mut self, _: SocketAddr, _: Handshake) {}
-    fn peers(&mut self, _: &Peers) {}
-    fn mqtt_traffic(&mut self, _: TransportKind, _: &Traffic) {}
-    fn coap_traffic(&mut self, _: &Traffic, _: &Traffic) {}
-    fn pauses(&mut self, _: Pauses) {}
-}
-
 /// The device's end of a connection.
 #[derive(Clone, Default)]
 struct Pipe {
@@ -165,7 +141,7 @@ impl Rig {
             uplink: Box::new(Handle(outside.clone())),
             downlink: Box::new(Handle(outside.clone())),
             registry: Arc::new(FakeRegistry),
-            meter: Box::new(FakeMeter),
+            meter: Box::new(()),
             latest: now,
             message_ids: MessageIds::new(1024, 0, 1),
         };
@@ -369,7 +345,7 @@ fn a_newer_connect_ends_the_session_of_the_device_and_one_that_was_about_to_begi
 fn a_session_that_is_told_to_end_before_it_began_ends_at_once_and_says_so() {
     let mut rig = Rig::new();
     let session = rig.claim("device1");
-    rig.core.mail(rig.now, WorkerMessage::End(session, Ending::Kicked));
+    rig.core.message(rig.now, WorkerMessage::End(session, Ending::Kicked));
     assert!(rig.core.begin(rig.now, session, TransportKind::Tcp, Pipe::default(), Vec::new()));
     assert_eq!(rig.core.ending(session), Some(Ending::Kicked));
     assert_eq!(rig.outside.borrow().detached, [session]);
@@ -419,7 +395,7 @@ fn after_a_suspension_no_command_is_delivered_until_claims_and_commands_have_cau
     assert_eq!(rig.cluster_events.try_recv(), Ok(ClusterEvent::AwaitBarrier { worker: 0 }));
     rig.command(Recipient::Session(session), 1);
     assert_eq!((rig.outcomes(), pipe.take()), (vec![(1, Some(Code::TimeOut))], vec![]));
-    rig.core.mail(rig.now, WorkerMessage::BarrierReached { settled_us: 0 });
+    rig.core.message(rig.now, WorkerMessage::BarrierReached { settled_us: 0 });
     rig.pass(100);
     rig.command(Recipient::Session(session), 2);
     assert_eq!(rig.outcomes(), [(2, Some(Code::TimeOut))], "the barrier is not back");
@@ -449,7 +425,7 @@ fn a_drain_ends_when_the_last_offline_is_stored() {
     let (first, _pipe) = rig.session("device1");
     let (second, _pipe) = rig.session("device2");
     rig.core.lost(rig.now, first);
-    rig.core.mail(rig.now, WorkerMessage::Drain { per_second: 1_000 });
+    rig.core.message(rig.now, WorkerMessage::Drain { per_second: 1_000 });
     assert_eq!(rig.drain(true), Drained { unacknowledged: 0 });
     assert_eq!((rig.core.ending(second), rig.core.sessions().count()), (None, 0));
     assert_eq!(rig.core.environment().load.held_records, 0);
@@ -460,7 +436,7 @@ fn a_drain_that_the_queue_does_not_answer_tells_how_many_records_are_left() {
     let mut rig = Rig::new();
     let (session, _pipe) = rig.session("device1");
     rig.core.lost(rig.now, session);
-    rig.core.mail(rig.now, WorkerMessage::Drain { per_second: 1_000 });
+    rig.core.message(rig.now, WorkerMessage::Drain { per_second: 1_000 });
     let begun_us = rig.now.us;
     assert_eq!(rig.drain(false), Drained { unacknowledged: 1 });
     assert_eq!(rig.now.us - begun_us, 8_020_000, "the rest of its time is for commands, and none is under way");

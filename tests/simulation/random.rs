@@ -1,15 +1,15 @@
 //! Numbers that follow from the seed of a run: whatever is drawn is drawn here, so a seed is a run.
 
-use jetlinks_bridge::protocol::random::Random;
+use jetlinks_bridge::protocol::random;
 
 /// Draws numbers.
 #[derive(Debug)]
-pub(crate) struct Dice(Random);
+pub(crate) struct Random(random::Random);
 
-impl Dice {
+impl Random {
     /// The draws of that seed.
     pub(crate) fn new(seed: u64) -> Self {
-        Self(Random::new(u128::from(seed) << 64 | 0x51e7))
+        Self(random::Random::new(u128::from(seed) << 64 | 0x51e7))
     }
 
     /// A number below that one.
