@@ -2,19 +2,22 @@
 
 mod counters;
 mod departure;
-mod stream;
 mod websocket;
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 pub use counters::Counters;
 pub use departure::{has_left, has_peer_closed};
-pub use stream::{CountedStream, Stream};
 pub use websocket::WebSocket;
+
+use crate::transport::traffic::Traffic;
 
 /// See the module.
 #[derive(Debug)]
@@ -136,5 +139,245 @@ impl Socket {
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.get_mut().poll_read(cx, buffer)
+    }
+}
+
+/// Bytes to and from a device, encrypted or not.
+#[derive(Debug)]
+pub enum Stream {
+    /// Plain TCP.
+    Tcp(CountedStream),
+    /// TLS over TCP.
+    Tls(Box<TlsStream<CountedStream>>),
+}
+
+impl Stream {
+    /// Writes without waiting; 0 when the system takes nothing at the moment. Of what it took, some may still wait: see
+    /// [`Stream::has_unsent`].
+    pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(tcp) => match tcp.try_write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+                other => other,
+            },
+            Stream::Tls(tls) => {
+                let mut nobody = Context::from_waker(Waker::noop());
+                match Pin::new(tls).poll_write(&mut nobody, bytes) {
+                    Poll::Ready(written) => written,
+                    Poll::Pending => Ok(0),
+                }
+            }
+        }
+    }
+
+    /// Whether bytes were taken that the system does not have yet; flushing sends them.
+    pub fn has_unsent(&self) -> bool {
+        match self {
+            Stream::Tcp(_) => false,
+            Stream::Tls(tls) => tls.get_ref().1.wants_write(),
+        }
+    }
+
+    /// The TCP connection below.
+    pub fn tcp(&self) -> &CountedStream {
+        match self {
+            Stream::Tcp(tcp) => tcp,
+            Stream::Tls(tls) => tls.get_ref().0,
+        }
+    }
+
+    /// The TCP connection below.
+    pub fn tcp_mut(&mut self) -> &mut CountedStream {
+        match self {
+            Stream::Tcp(tcp) => tcp,
+            Stream::Tls(tls) => tls.get_mut().0,
+        }
+    }
+
+    /// The certificate that the client showed, in DER.
+    pub fn client_certificate(&self) -> Option<&[u8]> {
+        match self {
+            Stream::Tcp(_) => None,
+            Stream::Tls(tls) => tls.get_ref().1.peer_certificates()?.first().map(AsRef::as_ref),
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buffer),
+            Stream::Tls(tls) => Pin::new(tls).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Tcp(tcp) => Pin::new(tcp).poll_write(cx, bytes),
+            Stream::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, parts),
+            Stream::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, parts),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
+            Stream::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Stream::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        }
+    }
+}
+
+/// A TCP connection whose bytes are counted, below TLS or WebSocket.
+#[derive(Debug)]
+pub struct CountedStream {
+    socket: TcpStream,
+    traffic: Rc<Traffic>,
+    /// `None` as soon as reading is nothing but reading from the socket.
+    beginning: Option<Box<Beginning>>,
+}
+
+/// The state of a connection that has only begun.
+#[derive(Debug)]
+struct Beginning {
+    /// Bytes that were read behind the header of a proxy, to be read first.
+    early: Vec<u8>,
+    /// How much more may be read; `None` is no bound.
+    allowance: Option<usize>,
+}
+
+impl CountedStream {
+    /// A connection of which `early` was read already. `traffic` counts its bytes, but not those.
+    pub fn new(socket: TcpStream, early: Vec<u8>, traffic: Rc<Traffic>) -> Self {
+        let beginning = (!early.is_empty()).then(|| Box::new(Beginning { early, allowance: None }));
+        Self { socket, traffic, beginning }
+    }
+
+    /// Lets so many bytes be read, and fails then.
+    pub fn bound(mut self, bytes: usize) -> Self {
+        let early = self.beginning.map(|beginning| beginning.early).unwrap_or_default();
+        self.beginning = Some(Box::new(Beginning { early, allowance: Some(bytes) }));
+        self
+    }
+
+    /// Lets any number of bytes be read.
+    pub fn unbound(&mut self) {
+        if let Some(beginning) = &mut self.beginning {
+            beginning.allowance = None;
+        }
+    }
+
+    /// Writes without waiting.
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.socket.try_write(bytes).inspect(|written| self.traffic.note_sent(*written))
+    }
+
+    /// The system's counters of the connection.
+    pub fn counters(&self) -> Option<Counters> {
+        counters::counters(&self.socket)
+    }
+
+    /// Whether its client has left, after it had sent these bytes: see [`departure::has_left`].
+    pub fn has_left(&self, bytes: &[u8]) -> bool {
+        departure::has_left(&self.socket, bytes)
+    }
+
+    /// Takes bytes that nobody looks at until the peer's end.
+    pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut nowhere = [0; 4096];
+        loop {
+            let mut buffer = ReadBuf::new(&mut nowhere);
+            ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buffer))?;
+            if buffer.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            self.traffic.note_received(buffer.filled().len());
+        }
+    }
+
+    fn count_sent(&self, written: usize) -> usize {
+        self.traffic.note_sent(written);
+        written
+    }
+
+    fn poll_socket(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let outcome = Pin::new(&mut self.socket).poll_read(cx, buffer);
+        self.traffic.note_received(buffer.filled().len() - before);
+        outcome
+    }
+}
+
+impl AsyncRead for CountedStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let Some(mut beginning) = this.beginning.take() else { return this.poll_socket(cx, buffer) };
+        let before = buffer.filled().len();
+        let outcome = if beginning.allowance == Some(0) {
+            Poll::Ready(Err(io::ErrorKind::InvalidData.into()))
+        } else if beginning.early.is_empty() {
+            this.poll_socket(cx, buffer)
+        } else {
+            let taken = beginning.early.len().min(buffer.remaining());
+            buffer.put_slice(&beginning.early[..taken]);
+            beginning.early.drain(..taken);
+            Poll::Ready(Ok(()))
+        };
+        let read = buffer.filled().len() - before;
+        beginning.allowance = beginning.allowance.map(|allowance| allowance.saturating_sub(read));
+        if beginning.allowance.is_some() || !beginning.early.is_empty() {
+            this.beginning = Some(beginning);
+        }
+        outcome
+    }
+}
+
+impl AsyncWrite for CountedStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        Pin::new(&mut this.socket).poll_write(cx, bytes).map_ok(|written| this.count_sent(written))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        Pin::new(&mut this.socket).poll_write_vectored(cx, parts).map_ok(|written| this.count_sent(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
     }
 }

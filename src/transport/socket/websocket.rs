@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::stream::Stream;
+use super::Stream;
 use crate::codec::websocket::{self, Decoder, Failure, NORMAL_CLOSURE, Opcode};
 use crate::transport::turn::poll_again_behind_others;
 
