@@ -25,6 +25,7 @@ const RETIRED: &[(&str, &str)] = &[
     ("vouched", "authenticated"),
     ("seam", "an interface"),
     ("Mail", "a message to a worker"),
+    ("mail", "a message to a worker"),
     ("Mailbox", "a sender"),
     ("Letter", "a message"),
     ("Gate", "a limit of connections"),
