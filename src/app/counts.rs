@@ -80,6 +80,7 @@ impl QueueStats {
         let dropped = sum([&nats_commands.answers_dropped, &kafka_commands.answers_dropped]);
         process.command_answers[AnswerResult::Dropped].set(dropped);
         process.unproved_interests.set(sum([&nats_commands.unconfirmed_interests]));
+        process.refused_interests.set(sum([&nats_commands.refused_interests]));
         process.covered.set(u64::from(!nats_commands.foreign_streams().is_empty()));
         for (fate, count) in [
             (KafkaCommandFate::Local, &kafka_commands.local),

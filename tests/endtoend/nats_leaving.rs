@@ -227,13 +227,22 @@ fn the_right_to_hear_commands_that_was_taken_and_given_back_reaches_sessions_tha
     // One by its name, then all.
     for denied in ["\"jetlinks.command.product1.device1.>\"", "\"jetlinks.command.>\""] {
         nats.reload(&permitted(denied));
-        eventually("the device is not reached", PATIENCE, || (ask(&devices[0]) == 1).then_some(()));
+        let begin = Instant::now();
         commands_are("away");
+        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+        assert_eq!(bridge.metric("jetlinks_bridge_part_up", &["part=\"commands\""]), 0.0);
+        assert_eq!(bridge.readiness().0, 200, "an outage does not take every replica out of service");
+        eventually("the device is not reached", PATIENCE, || (ask(&devices[0]) == 1).then_some(()));
+        let refused = if denied.contains("device1") { 1.0 } else { 3.0 };
+        eventually("each refused subscription counts", PATIENCE, || {
+            (bridge.metric("jetlinks_bridge_commands_refused_interests", &[]) == refused).then_some(())
+        });
         nats.reload(&permitted(""));
         for device in &devices {
             eventually("every device is reached again", PATIENCE, || (ask(device) == 0).then_some(()));
         }
         commands_are("ok");
+        assert_eq!(bridge.metric("jetlinks_bridge_commands_refused_interests", &[]), 0.0);
     }
     assert_eq!(bridge.metric("jetlinks_bridge_sessions_closed_total", &[]), 0.0);
     let lost = bridge.log().matches("lost the connection to NATS").count();

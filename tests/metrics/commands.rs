@@ -65,6 +65,16 @@ fn from_nats(seen: &mut Seen) {
     wait_counted(&bridge, "part_up", &["coordination"]);
     seen.scrape(&bridge);
 
+    let denied = "subscribe: { allow: \">\", deny: [\"jetlinks.command.>\"] }";
+    let strict = Nats::configured(&format!(
+        "authorization {{ users: [ {{ user: bridge, password: secret, permissions: {{ publish: \">\", {denied} }} }} ] }}\n"
+    ));
+    let servers = format!("[\"nats://bridge:secret@{}\"]", strict.address());
+    let refused = Bridge::start(&Settings::nats(&registry, &strict).toml("nats.servers", &servers));
+    let _unheard = Wire::connect(refused.mqtt(), &devices[0]);
+    wait_counted(&refused, "commands_refused_interests", &[]);
+    seen.scrape(&refused);
+
     let added = nats.run_cli(&["stream", "add", "COMMANDS", "--subjects", "jetlinks.command.>", "--defaults"]);
     assert!(added.status.success(), "{added:?}");
     let bridge = Bridge::start(&Settings::nats(&registry, &nats));

@@ -37,8 +37,11 @@ pub struct NatsStats {
     pub answers: AtomicU64,
     /// Outcomes lost because too many waited while the server was away.
     pub answers_dropped: AtomicU64,
-    /// Sessions let in without proof that the server has their interest, because the server was away or slow.
+    /// Interests of sessions that were let in without proof that the server has them, because it was away or slow or
+    /// refused them.
     pub unconfirmed_interests: AtomicU64,
+    /// Interests that the server refuses at the moment, as far as the client tells: of many at once it names 128.
+    pub refused_interests: AtomicU64,
     foreign_streams: Mutex<ForeignStreams>,
     foreign_answerers: Mutex<Vec<String>>,
 }

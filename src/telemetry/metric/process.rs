@@ -65,7 +65,9 @@ metrics! {
         command_answers: Family<Counter, AnswerResult> = "command_answers_total",
             "Outcomes of commands for their callers, by result.";
         unproved_interests: Counter = "commands_unproved_interests_total",
-            "Sessions that began without proof that NATS brings their commands.";
+            "Interests of sessions that began without proof that NATS brings their commands: it was away or slow, or refused them.";
+        refused_interests: Gauge = "commands_refused_interests",
+            "Subscriptions for commands that NATS refuses at the moment, as far as it tells: of many at once at least 128.";
         covered: Gauge = "commands_stored_by_stream",
             "1 while a stream of NATS stores commands: its acknowledgement answers callers in the device's place.";
         kafka_commands: Family<Counter, KafkaCommandFate> = "kafka_commands_total",

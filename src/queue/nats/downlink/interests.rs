@@ -13,6 +13,8 @@ use crate::protocol::uplink::DeliveryId;
 pub(super) struct Interests<S = Subscription> {
     by_subject: HashMap<Bytes, Interest<S>>,
     by_token: HashMap<DeliveryId, Declaration>,
+    /// Interests whose subscription the server has refused.
+    refused: usize,
 }
 
 #[derive(Debug)]
@@ -20,6 +22,18 @@ struct Interest<S> {
     token: DeliveryId,
     subscription: Option<S>,
     is_confirmed: bool,
+    refusal: Refusal,
+}
+
+/// Whether the server refuses the subscription of an interest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    /// Nothing is known of it.
+    None,
+    /// It has said so.
+    Refused,
+    /// It had said so, and was asked again; what it says comes before the barrier behind the question.
+    AskedAgain,
 }
 
 /// The subjects of one session: its own, and those of its children.
@@ -27,6 +41,17 @@ struct Interest<S> {
 struct Declaration {
     subjects: Vec<Bytes>,
     unconfirmed: usize,
+}
+
+/// The server's answer to a subscription, as far as its barrier proves it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Judgement {
+    /// It has the subscription.
+    Taken,
+    /// It has refused it, and the session waits for it.
+    Refused,
+    /// It has refused it as before; its session was told then.
+    RefusedAgain,
 }
 
 /// The rest that a declared interest needs.
@@ -40,7 +65,7 @@ pub(super) struct Declared {
 
 impl<S> Default for Interests<S> {
     fn default() -> Self {
-        Self { by_subject: HashMap::new(), by_token: HashMap::new() }
+        Self { by_subject: HashMap::new(), by_token: HashMap::new(), refused: 0 }
     }
 }
 
@@ -61,7 +86,7 @@ impl<S> Interests<S> {
                     unconfirmed += usize::from(!interest.is_confirmed);
                 }
                 None => {
-                    let interest = Interest { token, subscription: None, is_confirmed: false };
+                    let interest = Interest { token, subscription: None, is_confirmed: false, refusal: Refusal::None };
                     self.by_subject.insert(subject.clone(), interest);
                     declared.missing.push(subject.clone());
                     unconfirmed += 1;
@@ -100,6 +125,40 @@ impl<S> Interests<S> {
         (declaration.unconfirmed == 0).then_some(interest.token)
     }
 
+    /// Notes that the server has refused the subscription of a subject, or taken it away.
+    pub(super) fn refuse(&mut self, subject: &[u8]) {
+        let Some(interest) = self.by_subject.get_mut(subject) else { return };
+        if std::mem::replace(&mut interest.refusal, Refusal::Refused) == Refusal::None {
+            self.refused += 1;
+        }
+    }
+
+    /// Takes in that a barrier behind the subscription of a subject came back: without another refusal the server has taken
+    /// it. Whether a session waits for it in vain.
+    pub(super) fn judge(&mut self, subject: &[u8]) -> Judgement {
+        let Some(interest) = self.by_subject.get_mut(subject) else { return Judgement::Taken };
+        match interest.refusal {
+            Refusal::Refused if interest.is_confirmed => return Judgement::RefusedAgain,
+            Refusal::Refused => return Judgement::Refused,
+            Refusal::AskedAgain => {
+                interest.refusal = Refusal::None;
+                self.refused -= 1;
+            }
+            Refusal::None => {}
+        }
+        Judgement::Taken
+    }
+
+    /// Whether the server was asked again for a subject that it had refused, and has not answered.
+    pub(super) fn is_asked_again(&self, subject: &[u8]) -> bool {
+        self.by_subject.get(subject).is_some_and(|interest| interest.refusal == Refusal::AskedAgain)
+    }
+
+    /// Number of interests whose subscription the server has refused.
+    pub(super) fn refused(&self) -> usize {
+        self.refused
+    }
+
     /// The session that has the subject.
     pub(super) fn session(&self, subject: &Bytes) -> Option<DeliveryId> {
         self.by_subject.get(subject).map(|interest| interest.token)
@@ -115,7 +174,12 @@ impl<S> Interests<S> {
 
     /// Takes the subscription of a subject that needs another one; `None`: it has none, or nobody wants it any more.
     pub(super) fn renew(&mut self, subject: &Bytes) -> Option<S> {
-        self.by_subject.get_mut(subject)?.subscription.take()
+        let interest = self.by_subject.get_mut(subject)?;
+        let subscription = interest.subscription.take()?;
+        if interest.refusal == Refusal::Refused {
+            interest.refusal = Refusal::AskedAgain;
+        }
+        Some(subscription)
     }
 
     /// Every subject that somebody wants.
@@ -126,8 +190,14 @@ impl<S> Interests<S> {
     /// Withdraws what this session has, not what a newer one took over; the subscriptions that are to be ended.
     pub(super) fn withdraw(&mut self, token: DeliveryId) -> Vec<S> {
         let Some(declaration) = self.by_token.remove(&token) else { return Vec::new() };
-        let interests = &mut self.by_subject;
-        declaration.subjects.iter().filter_map(|subject| interests.remove(subject)?.subscription).collect()
+        let mut ended = Vec::with_capacity(declaration.subjects.len());
+        for subject in &declaration.subjects {
+            if let Some(interest) = self.by_subject.remove(subject) {
+                self.refused -= usize::from(interest.refusal != Refusal::None);
+                ended.extend(interest.subscription);
+            }
+        }
+        ended
     }
 }
 
@@ -164,6 +234,30 @@ mod tests {
         assert!(interests.withdraw(OLD).is_empty());
         assert_eq!(interests.subscribed(&subject, 1), Some(1));
         assert_eq!(interests.confirm(&subject), None);
+    }
+
+    #[test]
+    fn an_interest_counts_as_refused_until_it_is_taken_or_nobody_wants_it_any_more() {
+        let subjects = [Bytes::from_static(b"gw1"), Bytes::from_static(b"child1")];
+        let mut interests = Interests::<u8>::default();
+        interests.declare(OLD, subjects.to_vec());
+        for subject in [&subjects[0], &subjects[0], &subjects[1]] {
+            interests.refuse(subject);
+        }
+        interests.refuse(b"gw9");
+        assert_eq!(interests.refused(), 2);
+        assert_eq!(interests.judge(b"gw1"), Judgement::Refused);
+        interests.confirm(&subjects[0]);
+        assert_eq!(interests.subscribed(&subjects[0], 1), None);
+        assert_eq!(interests.renew(&subjects[0]), Some(1));
+        interests.refuse(b"gw1");
+        assert_eq!((interests.judge(b"gw1"), interests.refused()), (Judgement::RefusedAgain, 2));
+        assert_eq!(interests.subscribed(&subjects[0], 2), None);
+        assert_eq!((interests.renew(&subjects[0]), interests.refused()), (Some(2), 2), "until the server has answered");
+        assert!(interests.is_asked_again(b"gw1") && !interests.is_asked_again(b"child1"));
+        assert_eq!((interests.judge(b"gw1"), interests.refused()), (Judgement::Taken, 1));
+        interests.withdraw(OLD);
+        assert_eq!(interests.refused(), 0);
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //!    everything, so it is the backlog that grows, of which an entry is smaller than an outcome.
 //!
 //! While the server is away nothing is proved: sessions are let in at once, and the client sends their subscriptions
-//! when it is back.
+//! when it is back. What the server refuses is not proved either, although the barrier behind it comes back.
 
 mod backlog;
 mod interests;
@@ -72,8 +72,8 @@ const ANSWERS_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of outcomes that the client may hold before it has to get rid of them: it counts operations alone.
 const UNFLUSHED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// A subscription that was refused counts as missing for so long: longer than until it is asked for again and refused
-/// once more.
+/// A subscription that was refused counts as missing for at least so long, also when its session has ended: longer than
+/// until another one is refused.
 const REFUSED: Duration = Duration::from_secs(5);
 
 /// One worker's way to the commands.
@@ -103,6 +103,8 @@ struct Shared {
     availability: Cell<Availability>,
     /// Until when the server is not known to have all subscriptions again after it refused one.
     refused_until: Cell<Option<Instant>>,
+    /// Refused interests as the counters of all workers hold them of this one.
+    refused_told: Cell<usize>,
     events: mpsc::Sender<DownlinkEvent>,
     stats: Arc<NatsStats>,
 }
@@ -150,6 +152,7 @@ impl NatsDownlink {
             ending: Arc::default(),
             availability: Cell::new(Availability::Starting),
             refused_until: Cell::new(None),
+            refused_told: Cell::new(0),
             events,
             stats,
         });
@@ -162,6 +165,7 @@ impl NatsDownlink {
 impl Drop for NatsDownlink {
     fn drop(&mut self) {
         self.supervisor.abort();
+        self.shared.count_refused(0);
     }
 }
 
@@ -197,6 +201,7 @@ impl Downlink for NatsDownlink {
     fn detach(&mut self, token: DeliveryId) {
         let ended = self.shared.interests.borrow_mut().withdraw(token);
         self.shared.end(ended);
+        self.shared.tell_refused();
     }
 
     fn is_settled(&self) -> bool {
@@ -205,10 +210,11 @@ impl Downlink for NatsDownlink {
     }
 
     fn availability(&self) -> Availability {
-        match self.shared.refused_until.get() {
-            Some(until) if Instant::now() < until => Availability::Away,
-            _ => self.shared.availability.get(),
+        let was_refused_lately = || self.shared.refused_until.get().is_some_and(|until| Instant::now() < until);
+        if self.shared.interests.borrow().refused() > 0 || was_refused_lately() {
+            return Availability::Away;
         }
+        self.shared.availability.get()
     }
 
     fn held_bytes(&self, ticket: Ticket) -> usize {
@@ -242,6 +248,27 @@ impl Shared {
         self.answers.push((reply, outcome));
     }
 
+    /// Notes that the server has refused a subscription, or taken it away.
+    fn refuse(&self, subject: String) {
+        self.refused_until.set(Some(Instant::now() + REFUSED));
+        self.interests.borrow_mut().refuse(subject.as_bytes());
+        self.tell_refused();
+        self.requests.push(Request::Again(subject.into()));
+    }
+
+    /// Tells the counters how many interests are refused at this moment.
+    fn tell_refused(&self) {
+        self.count_refused(self.interests.borrow().refused());
+    }
+
+    fn count_refused(&self, refused: usize) {
+        let told = self.refused_told.replace(refused);
+        if refused != told {
+            // Modulo 2^64, as other workers add to it and take away from it, too.
+            self.stats.refused_interests.fetch_add((refused as u64).wrapping_sub(told as u64), Ordering::Relaxed);
+        }
+    }
+
     /// Ends subscriptions. What the server sends until it knows still reaches the worker, which answers it.
     fn end(&self, subscriptions: Vec<Subscription>) {
         for subscription in subscriptions {
@@ -268,8 +295,7 @@ async fn supervise(
         }
         // The registrar asks again for subscriptions on this same connection: a new one would lose commands of everybody.
         if let Violation::Subscription(subject) = violation {
-            refused.refused_until.set(Some(Instant::now() + REFUSED));
-            refused.requests.push(Request::Again(subject.into()));
+            refused.refuse(subject);
         }
     };
     let Some(connection) =

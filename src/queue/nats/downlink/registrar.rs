@@ -13,6 +13,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::interests::Judgement;
 use super::subscription::{Incoming, Subscription};
 use super::{Request, Shared};
 use crate::protocol::downlink::DownlinkEvent;
@@ -117,7 +118,10 @@ impl Registrar {
             let deadline = self.waiting.front().map(|unconfirmed| unconfirmed.deadline);
             let go_on = tokio::select! {
                 changed = self.link.changed() => changed.is_ok() && self.follow_link().await,
-                Some(message) = self.barriers.next() => self.confirm_until(number(&message)).await,
+                Some(message) = self.barriers.next() => {
+                    hear_refusals().await;
+                    self.confirm_until(number(&message)).await
+                }
                 () = until(deadline) => self.give_up_waiting("the server is slow").await,
                 () = until(self.refused.retry_at) => {
                     self.retry_refused();
@@ -253,7 +257,10 @@ impl Registrar {
     async fn confirm_until(&mut self, barrier: u64) -> bool {
         while self.waiting.front().is_some_and(|unconfirmed| unconfirmed.barrier <= barrier) {
             let Some(unconfirmed) = self.waiting.pop_front() else { break };
-            if !self.tell(unconfirmed.subjects).await {
+            let (proved, refused) = self.judge(unconfirmed.subjects);
+            let is_told = self.tell(proved).await
+                && (refused.is_empty() || self.tell_unproved(refused, "the server refuses them").await);
+            if !is_told {
                 return false;
             }
             self.end_worker_barrier(unconfirmed.worker_barrier);
@@ -261,14 +268,44 @@ impl Registrar {
         true
     }
 
+    /// Divides subjects whose barrier came back into those that the server has taken and those that it has refused.
+    fn judge(&self, subjects: Vec<Bytes>) -> (Vec<Bytes>, Vec<Bytes>) {
+        let (mut proved, mut refused) = (Vec::new(), Vec::new());
+        {
+            let mut interests = self.shared.interests.borrow_mut();
+            for subject in subjects {
+                match interests.judge(&subject) {
+                    Judgement::Taken => proved.push(subject),
+                    Judgement::Refused => refused.push(subject),
+                    Judgement::RefusedAgain => {}
+                }
+            }
+            // The client tells of at most 128 refusals at once: of the others of this batch nothing is known.
+            if refused.len() >= REFUSED_MAX {
+                refused.append(&mut proved);
+            }
+        }
+        self.shared.tell_refused();
+        (proved, refused)
+    }
+
     async fn give_up_waiting(&mut self, cause: &'static str) -> bool {
         while let Some(unconfirmed) = self.waiting.pop_front() {
+            self.ask_again_later(&unconfirmed.subjects);
             if !self.tell_unproved(unconfirmed.subjects, cause).await {
                 return false;
             }
             self.end_worker_barrier(unconfirmed.worker_barrier);
         }
         true
+    }
+
+    /// Nobody knows whether the server has taken these of them that it had refused before.
+    fn ask_again_later(&mut self, subjects: &[Bytes]) {
+        let interests = self.shared.interests.borrow();
+        for subject in subjects.iter().filter(|subject| interests.is_asked_again(subject)) {
+            self.refused.add(subject.clone());
+        }
     }
 
     fn end_worker_barrier(&self, worker_barrier: Option<u64>) {
@@ -295,6 +332,14 @@ impl Registrar {
             }
         }
         true
+    }
+}
+
+/// Lets the tasks run that hear of a refusal: the server has told of it before the barrier came back, but it takes other ways
+/// through the client: its connection's task, its task of events, and the one that watches the link.
+async fn hear_refusals() {
+    for _ in 0..3 {
+        tokio::task::yield_now().await;
     }
 }
 
