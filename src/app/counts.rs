@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::queues::Queues;
 use crate::queue::kafka::{KafkaCommandStats, KafkaStats};
-use crate::queue::nats::NatsStats;
+use crate::queue::nats::{ConnectionRole, ConnectionTallies, NatsStats};
 use crate::queue::stdio::StdioStats;
 use crate::registry::Registry;
 use crate::telemetry::log::LogControl;
 use crate::telemetry::metric;
 use crate::telemetry::metric::{
-    AnswerResult, CacheResult, CachedRecord, HandOverFailure, KafkaCommandFate, LogLevel, Metrics, ProcessMetrics,
-    QueueResult,
+    AnswerResult, CacheResult, CachedRecord, HandOverFailure, KafkaCommandFate, LogLevel, Metrics, NatsRole,
+    ProcessMetrics, QueueResult,
 };
 
 /// Counters of the queues. A queue that is not used counts nothing, so that numbers of the same meaning can be added up.
@@ -22,6 +22,8 @@ pub struct QueueStats {
     pub nats_uplink: Arc<NatsStats>,
     /// NATS, for commands.
     pub nats_commands: Arc<NatsStats>,
+    /// The connections to NATS.
+    pub nats_connections: ConnectionTallies,
     /// Kafka, for messages of devices.
     pub kafka: Arc<KafkaStats>,
     /// Kafka, for commands.
@@ -65,7 +67,7 @@ pub fn collect(metrics: &Metrics, queues: &Queues, registry: &Registry, log: &Lo
 
 impl QueueStats {
     fn write(&self, process: &ProcessMetrics) {
-        let Self { nats_uplink, nats_commands, kafka, kafka_commands, stdio } = self;
+        let Self { nats_uplink, nats_commands, nats_connections, kafka, kafka_commands, stdio } = self;
         let stored = sum([&nats_uplink.stored, &kafka.stored, &stdio.stored]);
         process.queue_records[QueueResult::Stored].set(stored);
         process.queue_records[QueueResult::Failed].set(sum([&nats_uplink.failed, &kafka.failed, &stdio.failed]));
@@ -80,6 +82,7 @@ impl QueueStats {
         let dropped = sum([&nats_commands.answers_dropped, &kafka_commands.answers_dropped]);
         process.command_answers[AnswerResult::Dropped].set(dropped);
         process.unproved_interests.set(sum([&nats_commands.unconfirmed_interests]));
+        write_connections(nats_connections, process);
         process.refused_interests.set(sum([&nats_commands.refused_interests]));
         process.covered.set(u64::from(!nats_commands.foreign_streams().is_empty()));
         for (fate, count) in [
@@ -98,6 +101,24 @@ impl QueueStats {
         process.kafka_skipped.set(sum([&kafka_commands.skipped_batches]));
         process.kafka_abandoned.set(sum([&kafka_commands.abandoned]));
         process.kafka_rebalances.set(sum([&kafka_commands.rebalances]));
+    }
+}
+
+fn write_connections(connections: &ConnectionTallies, process: &ProcessMetrics) {
+    for role in ConnectionRole::ALL {
+        let counts = connections.of(role);
+        let label = match role {
+            ConnectionRole::Uplink => NatsRole::Uplink,
+            ConnectionRole::Commands => NatsRole::Commands,
+            ConnectionRole::Coordination => NatsRole::Coordination,
+            ConnectionRole::HandOver => NatsRole::HandOver,
+            ConnectionRole::Registry => NatsRole::Registry,
+        };
+        if let Some(connected) = counts.connected {
+            process.nats_connected[label].set(connected);
+        }
+        process.nats_reconnects[label].set(counts.reconnects);
+        process.nats_slow_consumer[label].set(counts.slow_consumer);
     }
 }
 

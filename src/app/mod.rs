@@ -45,6 +45,7 @@ use self::spans::Tracing;
 use self::systemd::ServiceManager;
 use crate::config::{CommandQueue, Config, DrainConfig};
 use crate::protocol::command::MessageIds;
+use crate::queue::nats::ConnectionTallies;
 use crate::registry::Registry;
 use crate::replica::{Directory, WorkerMessage, WorkerSender};
 use crate::telemetry::admin::{self, Admin};
@@ -79,8 +80,9 @@ pub enum Failure {
 /// The cause, with the key, file or address concerned.
 pub fn run(config: &Config, log: LogControl, mut startup: Startup) -> Result<ExitCode, Failure> {
     let replica_id = replica_id().map_err(Failure::Run)?;
-    let registry = watch::open(config, &replica_id).map_err(Failure::Configuration)?;
-    let queues = Queues::new(config, &replica_id).map_err(Failure::Configuration)?;
+    let tallies = ConnectionTallies::default();
+    let registry = watch::open(config, &replica_id, &tallies).map_err(Failure::Configuration)?;
+    let queues = Queues::new(config, &replica_id, tallies).map_err(Failure::Configuration)?;
     let certificates = Certificates::open(config).map_err(Failure::Configuration)?;
     let export = spans::prepare(config, &replica_id).map_err(Failure::Configuration)?;
     if startup.has_signal() {

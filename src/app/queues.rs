@@ -18,7 +18,7 @@ use crate::queue::ImmediateInterest;
 use crate::queue::kafka::{
     HandOverDownlink, KafkaCommandStats, KafkaCommands, KafkaDownlink, KafkaSettings, KafkaStats, KafkaUplink,
 };
-use crate::queue::nats::{NatsDownlink, NatsSettings, NatsStats, NatsUplink};
+use crate::queue::nats::{ConnectionTallies, NatsDownlink, NatsSettings, NatsStats, NatsUplink};
 use crate::queue::stdio::{StdioDownlink, StdioInput, StdioStats, StdioUplink, StdioWriter, Undelivered};
 use crate::replica::Directory;
 
@@ -42,8 +42,8 @@ pub struct Queues {
 }
 
 impl Queues {
-    /// Looks at the settings; connects to nothing yet.
-    pub fn new(config: &Config, replica_id: &str) -> anyhow::Result<Self> {
+    /// Looks at the settings; connects to nothing yet. `tallies` count the connections to NATS.
+    pub fn new(config: &Config, replica_id: &str, tallies: ConnectionTallies) -> anyhow::Result<Self> {
         check_kafka(config)?;
         check_nats(config)?;
         let stdio = Arc::new(StdioStats::default());
@@ -51,7 +51,7 @@ impl Queues {
         let kafka = settings::kafka(config, replica_id);
         let kafka_commands = match config.commands.queue {
             CommandQueue::Kafka => {
-                let settings = settings::kafka_commands(config, replica_id).context("kafka.brokers")?;
+                let settings = settings::kafka_commands(config, replica_id, &tallies).context("kafka.brokers")?;
                 Some(KafkaCommands::new(settings, kafka_command_stats.clone())?)
             }
             CommandQueue::None | CommandQueue::Stdio | CommandQueue::Nats => None,
@@ -60,7 +60,7 @@ impl Queues {
         Ok(Self {
             uplink: config.uplink.queue,
             commands: config.commands.queue,
-            nats: settings::nats(config, replica_id),
+            nats: NatsSettings { tallies, ..settings::nats(config, replica_id) },
             kafka,
             kafka_stats: Arc::default(),
             kafka_commands,
@@ -80,6 +80,7 @@ impl Queues {
         QueueStats {
             nats_uplink: self.nats_uplink.clone(),
             nats_commands: self.nats_commands.clone(),
+            nats_connections: self.nats.tallies.clone(),
             kafka: self.kafka_stats.clone(),
             kafka_commands: self.kafka_command_stats.clone(),
             stdio: self.stdio.clone(),
@@ -207,7 +208,7 @@ impl Queues {
 
 /// Looks at what Kafka is to be used with, at the files that it needs and at what this build can do, without a connection.
 pub fn check_kafka(config: &Config) -> anyhow::Result<()> {
-    let checked = match settings::kafka_commands(config, "") {
+    let checked = match settings::kafka_commands(config, "", &ConnectionTallies::default()) {
         Some(commands) if config.commands.queue == CommandQueue::Kafka => commands.check(),
         Some(commands) => commands.kafka.check(),
         None => Ok(()),

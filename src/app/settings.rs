@@ -7,7 +7,10 @@ use crate::config::{CommandQueue, Config, EnvelopeMode, Material, UplinkQueue};
 use crate::protocol::envelope::Mode;
 use crate::queue;
 use crate::queue::kafka::{KafkaCommandSettings, KafkaSettings};
-use crate::queue::nats::{ConnectionLog, NatsError, NatsMaterial, NatsSettings, NatsTlsSettings, StreamDefaults};
+use crate::queue::nats::{
+    ConnectionLog, ConnectionRole, ConnectionTallies, NatsError, NatsMaterial, NatsSettings, NatsTlsSettings,
+    StreamDefaults,
+};
 use crate::registry::{ConnectionObserver, HttpRegistrySettings, NatsRegistrySettings};
 use crate::replica::HandOverSettings;
 use crate::telemetry::span::{Destinations, MessagingSystem, SpanSettings};
@@ -74,7 +77,8 @@ pub fn kafka(config: &Config, name: &str) -> Option<KafkaSettings> {
 }
 
 /// Settings of commands from Kafka; `None` without brokers. They go to other replicas exactly where replicas coordinate.
-pub fn kafka_commands(config: &Config, name: &str) -> Option<KafkaCommandSettings> {
+pub fn kafka_commands(config: &Config, name: &str, tallies: &ConnectionTallies) -> Option<KafkaCommandSettings> {
+    let hand_over = || NatsSettings { tallies: tallies.clone(), ..nats(config, name) };
     Some(KafkaCommandSettings {
         kafka: kafka(config, name)?,
         command_topic: config.kafka.command_topic.clone(),
@@ -83,7 +87,7 @@ pub fn kafka_commands(config: &Config, name: &str) -> Option<KafkaCommandSetting
         max_age: config.commands.max_age,
         timeout: config.commands.timeout,
         timeout_max: config.commands.timeout_max,
-        hand_over: config.coordinates().then(|| Arc::new(nats(config, name)) as Arc<dyn HandOverSettings>),
+        hand_over: config.coordinates().then(|| Arc::new(hand_over()) as Arc<dyn HandOverSettings>),
     })
 }
 
@@ -136,9 +140,13 @@ impl ConnectionObserver for ConnectionLog {
 ///
 /// # Errors
 /// [`NatsError`] names the setting.
-pub fn nats_registry(config: &Config, name: &str) -> Result<NatsRegistrySettings, NatsError> {
+pub fn nats_registry(
+    config: &Config,
+    name: &str,
+    tallies: &ConnectionTallies,
+) -> Result<NatsRegistrySettings, NatsError> {
     let (servers, options) = queue::nats::options(&nats(config, name))?;
-    let log = ConnectionLog::new("registry", &servers);
+    let log = ConnectionLog::new(ConnectionRole::Registry, &servers, tallies);
     Ok(NatsRegistrySettings {
         options: log.attach(options),
         observer: Some(Arc::new(log)),

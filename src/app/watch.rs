@@ -11,16 +11,18 @@ use super::settings;
 use crate::config::{Config, RegistrySource};
 use crate::protocol::id::DeviceId;
 use crate::protocol::uplink::Availability;
+use crate::queue::nats::ConnectionTallies;
 use crate::registry::{Asked, Change, FileRegistry, HttpRegistry, NatsRegistry, Registry, Reload, Watch};
 use crate::session::mqtt::Ending;
 use crate::telemetry::health::{Health, PartState};
 use crate::telemetry::metric::{RegistryAnswer, RegistryMetrics};
 
-/// Opens the registry: a file is read, a server is not connected to yet. `name` appears in the monitoring of NATS.
+/// Opens the registry: a file is read, a server is not connected to yet. `name` appears in the monitoring of NATS, and
+/// `tallies` count the connection to it.
 ///
 /// # Errors
 /// A file that cannot be read or has mistakes, or settings that cannot be used.
-pub fn open(config: &Config, name: &str) -> anyhow::Result<Registry> {
+pub fn open(config: &Config, name: &str, tallies: &ConnectionTallies) -> anyhow::Result<Registry> {
     Ok(match config.registry.source {
         RegistrySource::File => {
             let path = config.registry.file.as_deref().context("registry.file.path is not set")?;
@@ -29,7 +31,7 @@ pub fn open(config: &Config, name: &str) -> anyhow::Result<Registry> {
             Registry::File(Arc::new(file))
         }
         RegistrySource::Nats => {
-            let settings = settings::nats_registry(config, name).context("registry.source: nats")?;
+            let settings = settings::nats_registry(config, name, tallies).context("registry.source: nats")?;
             Registry::Nats(Arc::new(NatsRegistry::new(settings)))
         }
         RegistrySource::Http => {

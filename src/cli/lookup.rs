@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::app::settings;
 use crate::config::{Config, RegistrySource};
 use crate::protocol::id::DeviceId;
+use crate::queue::nats::ConnectionTallies;
 use crate::registry::http::{Answer, HttpClient, HttpError};
 use crate::registry::nats::{Bucket, BucketError, IfMissing, Key, StoredDevice};
 use crate::registry::{Device, FileRegistry, Lookup, RecordError, listed};
@@ -59,7 +60,7 @@ fn find_in_file(config: &Config, id: &str) -> Result<Arc<Device>, LookupError> {
 }
 
 async fn find_in_nats(config: &Config, id: &str) -> Result<Arc<Device>, LookupError> {
-    let settings = settings::nats_registry(config, CONNECTION_NAME)
+    let settings = settings::nats_registry(config, CONNECTION_NAME, &ConnectionTallies::default())
         .map_err(|error| LookupError::Registry(format!("nats: {error}")))?;
     let unknown = || LookupError::Unknown(format!("bucket {}", settings.bucket));
     let key = Key::Device(DeviceId::new(id).map_err(|_| unknown())?);

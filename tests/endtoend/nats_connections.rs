@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::support::bridge::{run, wait_for_log};
-use crate::support::{Bridge, Link, Nats, Registry, Settings, eventually, http};
+use crate::support::{Bridge, Caller, Link, Nats, Registry, Settings, Wire, eventually, http};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -77,6 +77,8 @@ fn a_connection_that_is_lost_says_why_and_a_cause_that_stays_is_told_once() {
     let through = servers(&link.address().to_string());
     let bridge = Bridge::start(&everything(&nobody, &nats).toml("nats.servers", &through));
 
+    let up = |bridge: &Bridge| ROLES.map(|role| bridge.metric("jetlinks_bridge_nats_connected", &[role]));
+    assert_eq!(up(&bridge), [1.0; 4]);
     nats.reload(&user("somebody"));
     // The server closes the connections of a user who is gone without a word.
     wait_for_roles(&bridge, &["WARN", "lost the connection to NATS", "none was given"]);
@@ -86,6 +88,8 @@ fn a_connection_that_is_lost_says_why_and_a_cause_that_stays_is_told_once() {
         let page = http::get(nats.monitoring(), "/varz").unwrap().body;
         serde_json::from_str::<Value>(&page).unwrap()["total_connections"].as_u64().unwrap()
     };
+    assert_eq!(up(&bridge), [0.0; 4]);
+    assert_eq!(bridge.metric("jetlinks_bridge_nats_connected", &[]), 0.0, "no other role has a series");
     let before = attempts();
     eventually("each has tried it several times", PATIENCE, || (attempts() > before + 16).then_some(()));
     nats.reload(&user("bridge"));
@@ -105,4 +109,36 @@ fn a_connection_that_is_lost_says_why_and_a_cause_that_stays_is_told_once() {
     eventually("every connection is there again", PATIENCE, || {
         (count_of_lines(&bridge, &reached) == 3 * ROLES.len()).then_some(())
     });
+    assert_eq!(up(&bridge), [1.0; 4]);
+    for role in ROLES {
+        assert_eq!(bridge.metric("jetlinks_bridge_nats_reconnects_total", &[role]), 2.0, "{role}");
+        assert_eq!(bridge.metric("jetlinks_bridge_nats_slow_consumer_total", &[role]), 0.0, "{role}");
+    }
+}
+
+#[test]
+fn a_connection_that_the_server_ends_as_slow_consumer_is_named_so_and_counted() {
+    const BODY_BYTES: usize = 1_000;
+    let nats = Nats::configured("max_pending: 1MB\n");
+    let (registry, devices) = Registry::numbered(1);
+    let mut bridge = Bridge::start(&Settings::nats(&registry, &nats));
+    let _wire = Wire::connect(bridge.mqtt(), &devices[0]);
+    let role = "role=\"commands\"";
+    let begin = Instant::now();
+    bridge.process().signal(libc::SIGSTOP);
+    let caller = Caller::connect(&[nats.url()]);
+    let body = format!(r#"{{"properties":["{}"]}}"#, "x".repeat(BODY_BYTES));
+    eventually("the server gives the bridge up", PATIENCE, || {
+        (0..1_000).for_each(|_| caller.publish("jetlinks.command.product1.device1.properties.read", None, &body));
+        nats.log().contains("Slow Consumer Detected").then_some(())
+    });
+    // As long as the bridge needs to know that it was it that did not read.
+    eventually("some time has passed", PATIENCE, || (begin.elapsed() > Duration::from_secs(5)).then_some(()));
+    bridge.process().signal(libc::SIGCONT);
+    wait_for_log(&bridge, &["WARN", "lost the connection to NATS", role, "slow consumer: the bridge stood still"]);
+    eventually("it is there again", PATIENCE, || {
+        (bridge.metric("jetlinks_bridge_nats_connected", &[role]) == 1.0).then_some(())
+    });
+    let count = |name: &str| bridge.metric(&format!("jetlinks_bridge_nats_{name}_total"), &[role]);
+    assert_eq!((count("slow_consumer"), count("reconnects")), (1.0, 1.0));
 }

@@ -22,6 +22,7 @@ use crate::config::{Config, Sources};
 use crate::protocol::cipher::KEY_BYTES;
 use crate::protocol::id::{DeviceId, IdError, ProductId};
 use crate::protocol::secret::Secret;
+use crate::queue::nats::ConnectionTallies;
 use crate::registry::nats::{Bucket, IfMissing, Key};
 use crate::registry::{Credentials, Device, RecordError};
 
@@ -66,7 +67,8 @@ fn act(
     if !config.coordinates() {
         return Err(DevicesError::NoServers);
     }
-    let settings = settings::nats_registry(config, CONNECTION_NAME).map_err(DevicesError::Settings)?;
+    let settings = settings::nats_registry(config, CONNECTION_NAME, &ConnectionTallies::default())
+        .map_err(DevicesError::Settings)?;
     let work = async {
         match action {
             DevicesAction::Ls(args) => {

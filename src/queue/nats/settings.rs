@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use std::{fmt, fs};
 
+use super::connection::ConnectionTallies;
 use crate::protocol::secret::Secret;
 
 /// A look that fails, with a connection that is lost or a request that stays unanswered, is made good by the next one:
@@ -45,6 +46,8 @@ pub struct NatsSettings {
     pub claim_secrets: Vec<Secret>,
     /// Name of the connections, as the server's monitoring shows it; the replica's id does well.
     pub connection_name: String,
+    /// Counts of the connections that are made with these settings.
+    pub tallies: ConnectionTallies,
 }
 
 /// Certificates and keys in PEM; files are read again at each connection, texts need `ca` too.
@@ -120,6 +123,7 @@ impl NatsSettings {
             foreign_streams_every: FOREIGN_STREAMS_EVERY,
             claim_secrets: Vec::new(),
             connection_name: "jetlinks-bridge".to_owned(),
+            tallies: ConnectionTallies::default(),
         }
     }
 }

@@ -23,10 +23,10 @@ pub use histogram::Histogram;
 pub use label::{
     AnswerResult, CacheResult, CachedRecord, CertificateUse, ClaimFault, ClaimVerdict, CloseCause, CoapCode, CoapDrop,
     CoapRefusal, CommandOutcome, ConnectOutcome, ConnectionState, HandOverFailure, HandshakeOutcome, KafkaCommandFate,
-    Label, Labels, LogLevel, LookupResult, MessageResult, QueueResult, RegistryAnswer, ReloadResult, SpanOutcome,
-    Transport,
+    Label, Labels, LogLevel, LookupResult, MessageResult, NatsRole, QueueResult, RegistryAnswer, ReloadResult,
+    SpanOutcome, Transport,
 };
-pub use number::{Counter, Gauge, Moment, Seconds};
+pub use number::{Counter, Gauge, Moment, Seconds, UsedGauge};
 pub use process::{CertificateMetrics, CoordinationMetrics, ProcessMetrics, RegistryMetrics, SpanMetrics};
 pub use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
 pub use render::Metrics;

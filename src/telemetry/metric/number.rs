@@ -185,3 +185,27 @@ impl Number for Moment {
         (sum > 0).then(|| ConstGauge::new(sum))
     }
 }
+
+/// A number that goes up and down, of something that may not be used; there is no sample until it is set. One thread writes
+/// it.
+#[derive(Debug, Default)]
+pub struct UsedGauge(Cell);
+
+impl UsedGauge {
+    /// Puts a number in place.
+    pub fn set(&self, number: u64) {
+        self.0.set(number.saturating_add(1));
+    }
+}
+
+impl Number for UsedGauge {
+    const KIND: MetricType = MetricType::Gauge;
+
+    fn cell(&self) -> &Cell {
+        &self.0
+    }
+
+    fn sample(sum: u64) -> Option<impl EncodeMetric> {
+        sum.checked_sub(1).map(ConstGauge::new)
+    }
+}

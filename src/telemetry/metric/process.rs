@@ -5,9 +5,9 @@ use super::family::Family;
 use super::histogram::Histogram;
 use super::label::{
     AnswerResult, CacheResult, CachedRecord, CertificateUse, ClaimFault, ClaimVerdict, HandOverFailure,
-    KafkaCommandFate, LogLevel, QueueResult, RegistryAnswer, ReloadResult, SpanOutcome,
+    KafkaCommandFate, LogLevel, NatsRole, QueueResult, RegistryAnswer, ReloadResult, SpanOutcome,
 };
-use super::number::{Counter, Gauge, Moment};
+use super::number::{Counter, Gauge, Moment, UsedGauge};
 
 metrics! {
     /// The numbers of the coordination between replicas; its thread alone writes them.
@@ -62,6 +62,12 @@ metrics! {
             "Acknowledgements of NATS that found no room; their records were sent again. A lower bound.";
         foreign_acknowledgements: Counter = "foreign_acknowledgements_total",
             "Answers to records from another stream or a subscriber of NATS; they are no acknowledgements.";
+        nats_connected: Family<UsedGauge, NatsRole> = "nats_connected",
+            "Connections to NATS that are up, by role: one for each worker as uplink and for commands; roles without one have no series.";
+        nats_reconnects: Family<Counter, NatsRole> = "nats_reconnects_total",
+            "Times that a connection to NATS was made again, by role.";
+        nats_slow_consumer: Family<Counter, NatsRole> = "nats_slow_consumer_total",
+            "Times that a NATS server ended a connection that read too slowly, by role, as far as it said so or the bridge stood still.";
         command_answers: Family<Counter, AnswerResult> = "command_answers_total",
             "Outcomes of commands for their callers, by result.";
         unproved_interests: Counter = "commands_unproved_interests_total",

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::{ClientError, ConnectOptions, Event, Server, ServerAddr, ServerError};
 
+use super::tally::{ConnectionRole, ConnectionTallies};
 use super::violation::Violation;
 
 /// A connection that is not there after this time is told of, even when the client knows no cause yet.
@@ -24,6 +25,13 @@ const REPETITION: Duration = Duration::from_secs(30);
 /// Objections that are remembered; while so many are fresh, further ones are counted alone.
 const OBJECTIONS_MAX: usize = 32;
 
+/// A thread that did not turn for so long did not read either. It looks at its connections once a second.
+const STALL: Duration = Duration::from_secs(3);
+
+/// The state that the client shows must differ for so long from what it has told: it tells of it a moment later, or, of too
+/// much at once, not at all.
+const UNTOLD: Duration = Duration::from_secs(2);
+
 /// Names are looked up at most this often.
 const LOOK_UP: Duration = Duration::from_secs(2);
 
@@ -35,7 +43,8 @@ pub struct ConnectionLog {
 
 #[derive(Debug)]
 struct Shared {
-    role: &'static str,
+    role: ConnectionRole,
+    tallies: ConnectionTallies,
     servers: Vec<ServerAddr>,
     /// A server that has said nothing for so long does not answer.
     silence: Duration,
@@ -48,13 +57,28 @@ struct Shared {
 struct Heard {
     bytes: u64,
     since: Option<Instant>,
+    /// When it was looked at last.
+    looked_at: Option<Instant>,
+    /// The last time that nobody looked and so nobody read: its end, and how long it was.
+    stall: Option<(Instant, Duration)>,
     /// Connections that were lost in silence.
     silences: u64,
+}
+
+impl Heard {
+    /// How long nobody read until now or until a moment ago, if that was long.
+    fn unread(&self) -> Option<Duration> {
+        let until_now = self.looked_at.map(|looked_at| looked_at.elapsed()).filter(|time| *time >= STALL);
+        let before = self.stall.filter(|(end, _)| end.elapsed() < BLAME).map(|(_, time)| time);
+        until_now.or(before)
+    }
 }
 
 #[derive(Debug, Default)]
 struct State {
     is_connected: bool,
+    /// Since when the client shows another state than it has told.
+    differs_since: Option<Instant>,
     /// Connections and losses so far.
     changes: u64,
     /// Causes that were logged since the connection was last there, by server.
@@ -69,25 +93,51 @@ struct State {
 }
 
 impl ConnectionLog {
-    /// The log of the connection with that part to play.
-    pub fn new(role: &'static str, servers: &[ServerAddr]) -> Self {
-        Self::with_silence(role, servers, Duration::MAX)
+    /// The log of the connection with that part to play, which is counted there.
+    pub fn new(role: ConnectionRole, servers: &[ServerAddr], tallies: &ConnectionTallies) -> Self {
+        Self::with_silence(role, servers, tallies, Duration::MAX)
     }
 
     /// As [`ConnectionLog::new`], of a connection that is lost when the server says nothing for somewhat longer than that;
     /// [`ConnectionLog::sample`] must be called at least once a second.
-    pub(super) fn with_silence(role: &'static str, servers: &[ServerAddr], silence: Duration) -> Self {
-        let servers = servers.to_vec();
-        let shared = Shared { role, servers, silence, state: Mutex::default(), heard: Mutex::default() };
+    pub(super) fn with_silence(
+        role: ConnectionRole,
+        servers: &[ServerAddr],
+        tallies: &ConnectionTallies,
+        silence: Duration,
+    ) -> Self {
+        let (servers, tallies) = (servers.to_vec(), tallies.clone());
+        tallies.expect(role);
+        let shared = Shared { role, tallies, servers, silence, state: Mutex::default(), heard: Mutex::default() };
         Self { shared: Arc::new(shared) }
     }
 
     /// Takes how many bytes the server has sent so far.
     pub(super) fn sample(&self, bytes: u64) {
         let mut heard = self.heard();
+        let now = Instant::now();
         if heard.bytes != bytes || heard.since.is_none() {
-            (heard.bytes, heard.since) = (bytes, Some(Instant::now()));
+            (heard.bytes, heard.since) = (bytes, Some(now));
         }
+        if let Some(pause) = heard.looked_at.replace(now).map(|before| now.saturating_duration_since(before))
+            && pause >= STALL
+        {
+            heard.stall = Some((now, pause));
+        }
+    }
+
+    /// Takes the state that the client shows.
+    pub(super) fn follow(&self, is_connected: bool) {
+        let mut state = self.state();
+        if state.is_connected == is_connected {
+            state.differs_since = None;
+            return;
+        }
+        if state.differs_since.get_or_insert_with(Instant::now).elapsed() < UNTOLD {
+            return;
+        }
+        drop(state);
+        if is_connected { self.connected() } else { self.lost() }
     }
 
     /// For how long the server has said nothing, when one that lives would have answered.
@@ -117,15 +167,9 @@ impl ConnectionLog {
 
     /// Takes what the client tells, inside its runtime.
     pub fn hear(&self, event: &Event) {
-        let role = self.shared.role;
+        let role = self.shared.role.as_str();
         match event {
-            Event::Connected => {
-                let mut state = self.state();
-                *state = State { is_connected: true, changes: state.changes + 1, ..State::default() };
-                // The silence of the connection before is none of this one.
-                self.heard().since = Some(Instant::now());
-                tracing::info!(role, "connected to NATS");
-            }
+            Event::Connected => self.connected(),
             Event::Disconnected => self.lost(),
             Event::ServerError(error) => self.object(error),
             Event::LameDuckMode => {
@@ -144,21 +188,50 @@ impl ConnectionLog {
         self.state().blamed = Some((Instant::now(), cause.to_owned()));
     }
 
+    fn connected(&self) {
+        let (role, tallies) = (self.shared.role, &self.shared.tallies);
+        let mut state = self.state();
+        if state.changes > 0 {
+            tallies.reconnected(role);
+        }
+        if !state.is_connected {
+            tallies.connected(role);
+        }
+        *state = State { is_connected: true, changes: state.changes + 1, ..State::default() };
+        // The silence of the connection before is none of this one.
+        self.heard().since = Some(Instant::now());
+        tracing::info!(role = role.as_str(), "connected to NATS");
+    }
+
     fn lost(&self) {
         let mut state = self.state();
         if !std::mem::take(&mut state.is_connected) {
             return;
         }
         state.changes += 1;
+        state.differs_since = None;
+        let (role, tallies) = (self.shared.role, &self.shared.tallies);
+        tallies.lost(role);
         let blamed = state.blamed.take().filter(|(since, _)| since.elapsed() < BLAME).map(|(_, cause)| cause);
         let silence = self.silence();
-        self.heard().silences += u64::from(silence.is_some());
-        let cause = blamed.unwrap_or_else(|| match silence {
-            Some(silence) => format!("the server did not answer for {} s", silence.as_secs()),
-            // A client that reads too slowly is closed without a word, too.
-            None => "none was given: the server ended or closed it".to_owned(),
+        let unread = {
+            let mut heard = self.heard();
+            heard.silences += u64::from(silence.is_some());
+            heard.unread()
+        };
+        let cause = blamed.unwrap_or_else(|| match (unread, silence) {
+            // A server closes a client that reads too slowly without a word.
+            (Some(unread), _) => {
+                tallies.slow_consumer(role);
+                let seconds = unread.as_secs();
+                format!(
+                    "slow consumer: the bridge stood still and read nothing for {seconds} s, and the server closed it"
+                )
+            }
+            (None, Some(silence)) => format!("the server did not answer for {} s", silence.as_secs()),
+            (None, None) => "none was given: the server ended or closed it, as it does with a slow consumer".to_owned(),
         });
-        tracing::warn!(role = self.shared.role, cause, "lost the connection to NATS");
+        tracing::warn!(role = role.as_str(), cause, "lost the connection to NATS");
     }
 
     /// Tells that there is no connection after a while, unless it is there or a cause was told.
@@ -183,6 +256,9 @@ impl ConnectionLog {
         let text = error.to_string();
         let objection = text.split(" (sid ").next().unwrap_or(&text);
         let now = Instant::now();
+        if objection.contains("Slow Consumer") {
+            self.shared.tallies.slow_consumer(self.shared.role);
+        }
         let mut state = self.state();
         state.blamed = Some((now, objection.to_owned()));
         state.objections.retain(|(told, _)| now.saturating_duration_since(*told) < REPETITION);
@@ -200,14 +276,14 @@ impl ConnectionLog {
         }
         state.objections.push_back((now, objection.to_owned()));
         let suppressed = std::mem::take(&mut state.suppressed);
-        tracing::warn!(role = self.shared.role, error = objection, suppressed, "NATS connection trouble");
+        tracing::warn!(role = self.shared.role.as_str(), error = objection, suppressed, "NATS connection trouble");
     }
 
     /// Notes that the server has taken a subscription again.
     pub(super) fn restored(&self, subject: &str) {
         let quoted = format!("\"{subject}\"");
         self.state().objections.retain(|(_, objection)| !objection.contains(&quoted));
-        tracing::info!(role = self.shared.role, subject, "the NATS server takes the subscription again");
+        tracing::info!(role = self.shared.role.as_str(), subject, "the NATS server takes the subscription again");
     }
 
     /// Before an attempt to connect: why those before it failed.
@@ -233,7 +309,7 @@ impl ConnectionLog {
     fn tell(&self, server: &str, error: &str) {
         let known = self.state().told.insert(server.to_owned(), error.to_owned());
         if known.as_deref() != Some(error) {
-            tracing::warn!(role = self.shared.role, server, error, "the NATS server is not reached");
+            tracing::warn!(role = self.shared.role.as_str(), server, error, "the NATS server is not reached");
         }
     }
 
@@ -261,7 +337,76 @@ impl ConnectionLog {
     }
 }
 
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if self.state.get_mut().unwrap_or_else(PoisonError::into_inner).is_connected {
+            self.tallies.lost(self.role);
+        }
+    }
+}
+
 /// A server without the user and the password that its URL may hold.
 pub(super) fn name(server: &ServerAddr) -> String {
     format!("{}:{}", server.host(), server.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROLE: ConnectionRole = ConnectionRole::Commands;
+
+    fn log() -> (ConnectionLog, ConnectionTallies) {
+        let tallies = ConnectionTallies::default();
+        (ConnectionLog::new(ROLE, &[], &tallies), tallies)
+    }
+
+    fn counts(tallies: &ConnectionTallies) -> (Option<u64>, u64, u64) {
+        let counts = tallies.of(ROLE);
+        (counts.connected, counts.reconnects, counts.slow_consumer)
+    }
+
+    #[test]
+    fn connections_count_by_role_while_they_are_up_and_each_time_that_they_are_made_again() {
+        let (log, tallies) = log();
+        assert_eq!(tallies.of(ConnectionRole::Uplink).connected, None, "nobody uses it");
+        assert_eq!(counts(&tallies), (Some(0), 0, 0));
+        log.hear(&Event::Connected);
+        assert_eq!(counts(&tallies), (Some(1), 0, 0));
+        log.hear(&Event::Disconnected);
+        log.hear(&Event::Disconnected);
+        assert_eq!(counts(&tallies), (Some(0), 0, 0));
+        log.hear(&Event::Connected);
+        // The loss between was not told.
+        log.hear(&Event::Connected);
+        assert_eq!(counts(&tallies), (Some(1), 2, 0));
+        let other = ConnectionLog::new(ROLE, &[], &tallies);
+        other.hear(&Event::Connected);
+        assert_eq!(counts(&tallies), (Some(2), 2, 0));
+        drop((log, other));
+        assert_eq!(counts(&tallies), (Some(0), 2, 0));
+    }
+
+    #[test]
+    fn a_server_that_says_slow_consumer_is_counted_as_saying_so() {
+        let (log, tallies) = log();
+        log.hear(&Event::Connected);
+        log.hear(&Event::ServerError(ServerError::Other("Slow Consumer".to_owned())));
+        log.hear(&Event::Disconnected);
+        assert_eq!(counts(&tallies), (Some(0), 0, 1), "once, by what it said");
+        log.hear(&Event::ServerError(ServerError::Other("Stale Connection".to_owned())));
+        assert_eq!(counts(&tallies), (Some(0), 0, 1));
+    }
+
+    #[test]
+    fn whoever_did_not_read_before_the_loss_was_a_slow_consumer() {
+        let now = Instant::now();
+        let ago = |seconds| now.checked_sub(Duration::from_secs(seconds)).expect("the machine runs that long");
+        let heard = |looked_at, stall| Heard { looked_at: Some(ago(looked_at)), stall, ..Heard::default() };
+        let stall = |end: u64, seconds| Some((ago(end), Duration::from_secs(seconds)));
+        assert_eq!(heard(1, None).unread(), None);
+        assert_eq!(heard(9, None).unread().map(|time| time.as_secs()), Some(9));
+        assert_eq!(heard(0, stall(1, 8)).unread(), Some(Duration::from_secs(8)));
+        assert_eq!(heard(0, stall(60, 8)).unread(), None, "long ago");
+    }
 }

@@ -5,6 +5,7 @@ mod credentials;
 mod echo;
 mod lasting;
 mod log;
+mod tally;
 mod tls;
 mod violation;
 
@@ -29,6 +30,7 @@ pub(super) use self::control::Control;
 pub(super) use self::echo::Echo;
 pub(super) use self::lasting::{IfRefused, Listener};
 pub use self::log::ConnectionLog;
+pub use self::tally::{ConnectionCounts, ConnectionRole, ConnectionTallies};
 pub(super) use self::violation::Violation;
 
 /// A server that takes a connection and then says nothing is left after this time.
@@ -112,10 +114,10 @@ pub(super) async fn connect(
     servers: Vec<ServerAddr>,
     options: ConnectOptions,
     capacity: Capacity,
-    role: &'static str,
-    ping_interval: Duration,
+    role: ConnectionRole,
+    settings: &NatsSettings,
 ) -> Option<Connection> {
-    connect_attended(servers, options, capacity, role, ping_interval, |_| ()).await
+    connect_attended(servers, options, capacity, role, settings, |_| ()).await
 }
 
 /// As [`connect`], for an owner that attends to violations, those apart that are about lasting subscriptions.
@@ -123,14 +125,14 @@ pub(super) async fn connect_attended(
     servers: Vec<ServerAddr>,
     options: ConnectOptions,
     capacity: Capacity,
-    role: &'static str,
-    ping_interval: Duration,
+    role: ConnectionRole,
+    settings: &NatsSettings,
     attend: impl FnMut(Violation) + 'static,
 ) -> Option<Connection> {
     let (all_servers, plain_options) = (servers.clone(), options.clone());
     // The client gives a server up that has not answered three pings; one that lives answers each.
-    let silence = ping_interval.saturating_add(ping_interval / 2);
-    let log = ConnectionLog::with_silence(role, &servers, silence);
+    let silence = settings.ping_interval.saturating_add(settings.ping_interval / 2);
+    let log = ConnectionLog::with_silence(role, &servers, &settings.tallies, silence);
     let signal = Arc::new(Signal::default());
     let (heard, told) = (Arc::clone(&signal), log.clone());
     let options = log
@@ -145,7 +147,7 @@ pub(super) async fn connect_attended(
     let client = match options.connect(servers).await {
         Ok(client) => client,
         Err(error) => {
-            tracing::error!(role, %error, "the NATS client refused its settings");
+            tracing::error!(role = role.as_str(), %error, "the NATS client refused its settings");
             return None;
         }
     };
@@ -250,6 +252,7 @@ async fn watch_link(
         let connects = statistics.connects.load(Ordering::Relaxed);
         let dropped = signal.dropped.load(Ordering::Relaxed);
         log.sample(statistics.in_bytes.load(Ordering::Relaxed));
+        log.follow(connected);
         let seen = LinkState { connected, connects, dropped, silences: log.silences(), restored: control.restored() };
         let before = *sender.borrow();
         if before.connects != seen.connects {

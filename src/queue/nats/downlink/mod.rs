@@ -34,7 +34,7 @@ use self::backlog::{Backlog, Next, Waiting};
 use self::interests::Interests;
 use self::registrar::Registrar;
 use self::subscription::{Incoming, Subscription};
-use super::connection::{self, Capacity, Control, IfRefused, Violation};
+use super::connection::{self, Capacity, ConnectionRole, Control, IfRefused, Violation};
 use super::local_queue::LocalQueue;
 use super::stats::count;
 use super::stream::{Api, ForeignStreams};
@@ -299,7 +299,7 @@ async fn supervise(
         }
     };
     let Some(connection) =
-        connection::connect_attended(servers, options, capacity, "commands", settings.ping_interval, attend).await
+        connection::connect_attended(servers, options, capacity, ConnectionRole::Commands, &settings, attend).await
     else {
         return;
     };

@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
 use crate::protocol::secret::Secret;
-use crate::queue::nats::connection::{self, Capacity, Connection, IfRefused, LinkState, Listener};
+use crate::queue::nats::connection::{self, Capacity, Connection, ConnectionRole, IfRefused, LinkState, Listener};
 use crate::queue::nats::{NatsError, NatsSettings};
 use crate::replica::claim::{Claim, ClaimSecrets};
 use crate::replica::{ChannelEvent, ClaimChannel};
@@ -42,7 +42,7 @@ impl NatsClaims {
     pub async fn start(settings: &NatsSettings) -> Result<Self, NatsError> {
         let (servers, options) = connection::options(settings)?;
         let capacity = Capacity { operations: OPERATIONS, subscription: CLAIMS };
-        let connection = connection::connect(servers, options, capacity, "coordination", settings.ping_interval);
+        let connection = connection::connect(servers, options, capacity, ConnectionRole::Coordination, settings);
         let connection = connection.await.ok_or(NatsError::NoServer)?;
         let subject = format!("{}.claim", settings.prefix);
         let echo = connection::echo_subject(&connection.client, &settings.prefix);

@@ -20,7 +20,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::queue::nats::NatsSettings;
-use crate::queue::nats::connection::{self, Capacity, IfRefused, LinkState, Listener};
+use crate::queue::nats::connection::{self, Capacity, ConnectionRole, IfRefused, LinkState, Listener};
 use crate::queue::nats::headers::unescape;
 use crate::queue::nats::local_queue::LocalQueue;
 use crate::replica::{ForeignOutcome, HandOver, HandOverAnswer, HandOverRequest, HandOverSettings};
@@ -89,7 +89,7 @@ async fn supervise(
     capacity: Capacity,
     settings: NatsSettings,
 ) {
-    let connecting = connection::connect(servers, options, capacity, "hand-over of commands", settings.ping_interval);
+    let connecting = connection::connect(servers, options, capacity, ConnectionRole::HandOver, &settings);
     let Some(connection) = connecting.await else {
         return;
     };

@@ -17,7 +17,9 @@ use super::{Shared, Trouble};
 use crate::protocol::backoff::Backoff;
 use crate::protocol::uplink::Availability;
 use crate::queue::nats::NatsSettings;
-use crate::queue::nats::connection::{self, Capacity, Connection, Echo, IfRefused, LinkState, Violation};
+use crate::queue::nats::connection::{
+    self, Capacity, Connection, ConnectionRole, Echo, IfRefused, LinkState, Violation,
+};
 use crate::queue::nats::stats::count;
 use crate::queue::nats::stream::{self, Api, ForeignStreams, LEAST_BYTES, StreamInfo, StreamTrouble};
 use crate::queue::{LastTrouble, backoff};
@@ -47,7 +49,7 @@ pub(super) async fn run(shared: Rc<Shared>, settings: NatsSettings, servers: Vec
         Violation::Subscription(_) => {}
     };
     let Some(connection) =
-        connection::connect_attended(servers, options, capacity, "uplink", settings.ping_interval, on_violation).await
+        connection::connect_attended(servers, options, capacity, ConnectionRole::Uplink, &settings, on_violation).await
     else {
         return;
     };

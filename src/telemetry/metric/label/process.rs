@@ -95,6 +95,22 @@ label! {
 }
 
 label! {
+    /// Part that a connection to NATS plays.
+    "role" NatsRole {
+        /// Messages of devices.
+        Uplink = "uplink",
+        /// Commands, and their outcomes.
+        Commands = "commands",
+        /// Claims of replicas.
+        Coordination = "coordination",
+        /// Commands from Kafka for devices of other replicas.
+        HandOver = "hand_over",
+        /// Records of devices.
+        Registry = "registry",
+    }
+}
+
+label! {
     /// Result of handing a record to the queue.
     "result" QueueResult {
         /// The queue has acknowledged it.
