@@ -52,6 +52,7 @@ pub fn collect(metrics: &Metrics, queues: &Queues, registry: &Registry, log: &Lo
             let cache = http.cache_stats();
             process.cache_lookups[CacheResult::Hit].set(cache.hits);
             process.cache_lookups[CacheResult::Miss].set(cache.misses);
+            process.lookups_waiting.set(http.waiting() as u64);
             process.cache_entries[CachedRecord::Device].set(cache.devices as u64);
             process.cache_entries[CachedRecord::Unknown].set(cache.unknown as u64);
         });

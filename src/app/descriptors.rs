@@ -27,8 +27,8 @@ const KAFKA_CLIENT: usize = 48;
 /// Clients of Kafka for commands: a consumer, a producer, and one that makes topics.
 const KAFKA_COMMANDS: usize = 3;
 
-/// Requests to the registry behind HTTP.
-const REGISTRY_HTTP: usize = 72;
+/// Connections to the registry behind HTTP beside one for each request: those that are being closed.
+const REGISTRY_HTTP: usize = 8;
 
 /// Export of spans.
 const SPANS: usize = 4;
@@ -113,7 +113,7 @@ fn reserve(config: &Config) -> usize {
         + admin.len() * (1 + admin::CONNECTIONS_MAX)
         + when(config.coordinates(), workers * NATS_PER_WORKER + NATS)
         + clients * KAFKA_CLIENT
-        + when(config.registry.source == RegistrySource::Http, REGISTRY_HTTP)
+        + when(config.registry.source == RegistrySource::Http, config.registry.http.concurrency + REGISTRY_HTTP)
         + when(config.tracing.endpoint.is_some(), SPANS)
 }
 

@@ -32,6 +32,7 @@ impl transport::Registry for RegistryAdapter {
                 registry::Lookup::Found(device) => (LookupResult::Found, transport::Lookup::Found(identity(&device))),
                 registry::Lookup::Unknown => (LookupResult::Unknown, transport::Lookup::Unknown),
                 registry::Lookup::Away => (LookupResult::Away, transport::Lookup::Away),
+                registry::Lookup::Late => (LookupResult::Late, transport::Lookup::Away),
             };
             self.metrics.registry_lookups[result].inc();
             lookup
@@ -48,7 +49,7 @@ impl transport::Registry for RegistryAdapter {
                     && *expected.secure_key == *found.secure_key
             }
             registry::Lookup::Unknown => false,
-            registry::Lookup::Away => true,
+            registry::Lookup::Away | registry::Lookup::Late => true,
         }
     }
 }

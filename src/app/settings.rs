@@ -174,6 +174,7 @@ pub fn http_registry(config: &Config) -> Option<HttpRegistrySettings> {
         url: http.url.as_ref()?.expose().to_owned(),
         token: http.token.clone(),
         timeout: http.timeout,
+        requests_max: http.concurrency,
         cache_ttl: http.cache_ttl,
         negative_ttl: http.negative_ttl,
         records_max: config.limits.connections.saturating_add(RECORDS_SPARE),

@@ -55,7 +55,7 @@ fn find_in_file(config: &Config, id: &str) -> Result<Arc<Device>, LookupError> {
         .map_err(|error| LookupError::Registry(format!("registry.file.path: {}: {error}", path.display())))?;
     match registry.device(id) {
         Lookup::Found(device) => Ok(device),
-        Lookup::Unknown | Lookup::Away => Err(LookupError::Unknown(path.display().to_string())),
+        Lookup::Unknown | Lookup::Away | Lookup::Late => Err(LookupError::Unknown(path.display().to_string())),
     }
 }
 

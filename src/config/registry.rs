@@ -44,8 +44,10 @@ pub struct HttpRegistryConfig {
     pub url: Option<Url>,
     /// Bearer token.
     pub token: Option<Secret>,
-    /// Timeout of one request. Default 2 s.
+    /// Timeout of one request, and of the wait for its turn. Default 2 s.
     pub timeout: Duration,
+    /// Requests under way at once, 1 to 1,024. Default 64.
+    pub concurrency: usize,
     /// Lifetime of a cached record. Default 15 min.
     pub cache_ttl: Duration,
     /// Lifetime of a cached "unknown". Default 10 s.
@@ -68,6 +70,7 @@ impl RegistryConfig {
                 url: r.url("registry.http.url", r#"a URL, such as "https://platform/devices""#, &["http", "https"]),
                 token: r.secret("registry.http.token"),
                 timeout: r.duration("registry.http.timeout", "2s"),
+                concurrency: r.number("registry.http.concurrency", 64, 1..=1_024),
                 cache_ttl: r.duration("registry.http.cache_ttl", "15m"),
                 negative_ttl: r.duration("registry.http.negative_ttl", "10s"),
             },

@@ -46,6 +46,8 @@ pub enum Lookup {
     Unknown,
     /// The registry does not answer: nobody new may enter.
     Away,
+    /// The registry answers, and too slowly for all who ask: the look-up waited for its turn in vain. Nobody may enter by it.
+    Late,
 }
 
 /// The registry in use. Cheap to clone, and to share between threads.

@@ -78,7 +78,7 @@ pub fn from_registry(path: &Path, product_secrets: bool, count: usize) -> Result
     let order = toml::from_str(&text).unwrap_or(Order { device: Vec::new() });
     let known = order.device.iter().filter_map(|entry| match registry.device(&entry.id) {
         Lookup::Found(device) => identity(&device),
-        Lookup::Unknown | Lookup::Away => None,
+        Lookup::Unknown | Lookup::Away | Lookup::Late => None,
     });
     let identities: Vec<Identity> = known.take(count).collect();
     if identities.len() < count {

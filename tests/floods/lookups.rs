@@ -66,7 +66,7 @@ fn under_flood(
 ) {
     let beside = Beside::start(bridge.mqtt(), &Registration::new("bystander"));
     let flood = Flood::start(rate, ask);
-    let turned_away = || bridge.metric("jetlinks_bridge_registry_lookups_total", &["away"]);
+    let turned_away = || bridge.metric("jetlinks_bridge_registry_lookups_total", &["late"]);
     eventually("strangers are turned away", PATIENCE, || (turned_away() > 100.0).then_some(()));
     let served = serve();
     beside.bear_strangers(name, per_second(|| flood.rate(), "requests"), Some(served));

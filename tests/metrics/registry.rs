@@ -1,5 +1,7 @@
 //! A registry behind HTTP.
 
+use std::time::Duration;
+
 use crate::page::Seen;
 use crate::support::service::{Mood, Service};
 use crate::support::{Bridge, Connect, Registration, Registry, Settings, Wire};
@@ -39,5 +41,22 @@ pub(crate) fn play() -> Seen {
     wait_counted(&bridge, "registry_requests_total", &["unreadable"]);
     wait_counted(&bridge, "registry_requests_total", &["refused"]);
     seen.scrape(&bridge);
+
+    service.set_mood(Mood::Slow(Duration::from_secs(1)));
+    let slow = settings.text("registry.http.timeout", "2s").toml("registry.http.concurrency", "1");
+    let slow = Bridge::start(&slow);
+    let devices: Vec<_> = (0..8).map(|number| Registration::new(&format!("other{number}"))).collect();
+    let _waiting: Vec<Wire> = devices
+        .iter()
+        .map(|device| {
+            let mut wire = Wire::open(slow.mqtt());
+            wire.send(&Connect::of(device).bytes());
+            wire
+        })
+        .collect();
+    wait_counted(&slow, "registry_lookups_waiting", &[]);
+    seen.scrape(&slow);
+    wait_counted(&slow, "registry_lookups_total", &["late"]);
+    seen.scrape(&slow);
     seen
 }

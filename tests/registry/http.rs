@@ -321,3 +321,60 @@ fn a_service_over_tls_is_trusted_by_the_certificates_of_the_system_alone() {
     assert_eq!(refused.code, 78, "{refused:?}");
     assert!(refused.stderr.contains("certificate"), "{refused:?}");
 }
+
+/// A bridge that asks a slow service, with so many requests at once.
+fn beside_slow_service(service: &Service, answer: Duration, concurrency: &str) -> Bridge {
+    let settings = settings(&service.url(), "15m").text("registry.http.timeout", "1s");
+    let bridge = Bridge::start(&settings.toml("registry.http.concurrency", concurrency));
+    service.set_mood(Mood::Slow(answer));
+    bridge
+}
+
+/// Lets all these devices connect at once; how many were accepted and how many told to come later.
+fn knock_at_once(bridge: &Bridge, devices: &[Registration]) -> (usize, usize) {
+    let address = bridge.mqtt();
+    let codes: Vec<u8> = thread::scope(|scope| {
+        let knocking: Vec<_> = devices.iter().map(|device| scope.spawn(move || knock_at(address, device))).collect();
+        knocking.into_iter().map(|code| code.join().unwrap()).collect()
+    });
+    let count = |wanted: u8| codes.iter().filter(|code| **code == wanted).count();
+    assert_eq!(count(ACCEPTED) + count(AWAY), devices.len(), "{codes:?}");
+    (count(ACCEPTED), count(AWAY))
+}
+
+#[test]
+fn a_slow_service_serves_whom_its_rate_allows_and_who_waited_in_vain_counts_apart_from_its_failures() {
+    const DEVICES: usize = 300;
+    let service = Service::start();
+    let devices: Vec<_> = (0..2 * DEVICES).map(|number| Registration::new(&format!("device{number}"))).collect();
+    devices.iter().for_each(|device| service.put(&device.id, &record(device)));
+    let (first, second) = devices.split_at(DEVICES);
+
+    let bridge = beside_slow_service(&service, Duration::from_millis(600), "64");
+    let (accepted, refused) = knock_at_once(&bridge, first);
+    // At the beginning and after 600 ms 64 get their turn, and each has what comes of it, also after the second.
+    assert!(accepted >= 2 * 64 && refused > 0, "{accepted} accepted, {refused} refused");
+    let metric =
+        |bridge: &Bridge, name: &str, label: &str| bridge.metric(&format!("jetlinks_bridge_registry_{name}"), &[label]);
+    assert_eq!(metric(&bridge, "lookups_total", "late"), refused as f64);
+    assert_eq!((metric(&bridge, "lookups_total", "away"), metric(&bridge, "requests_total", "failed")), (0.0, 0.0));
+    assert_eq!(bridge.metric("jetlinks_bridge_part_up", &["registry"]), 1.0);
+    eventually("nobody waits any more", PATIENCE, || (metric(&bridge, "lookups_waiting", "") == 0.0).then_some(()));
+    let told = ["WARN", "the registry answers too slowly for all who connect", "concurrency=64", "answer_ms="];
+    wait_for_log(&bridge, &told);
+    assert_eq!(bridge.log().matches(told[1]).count(), 1, "once a minute");
+
+    let wide = beside_slow_service(&service, Duration::from_millis(600), "300");
+    assert_eq!(knock_at_once(&wide, second), (DEVICES, 0));
+}
+
+#[test]
+fn a_service_that_always_takes_longer_than_the_timeout_is_named_and_keeps_a_new_bridge_from_being_ready() {
+    let service = Service::start();
+    service.set_mood(Mood::Slow(Duration::from_secs(5)));
+    let bridge = Bridge::start_unready(&settings(&service.url(), "15m"));
+    wait_for_log(&bridge, &["WARN", "waiting for the registry", "no whole answer within registry.http.timeout"]);
+    assert_eq!((bridge.readiness().0, bridge.readiness().1["registry"].as_str()), (503, Some("starting")));
+    service.set_mood(Mood::Slow(Duration::from_millis(100)));
+    eventually("the bridge is ready", PATIENCE, || (bridge.readiness().0 == 200).then_some(()));
+}

@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::pin::Pin;
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -13,7 +14,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Answer, Ask, HttpError, HttpRegistry, PROBE, RENEWALS_MAX, REQUESTS_MAX, WAITING_MAX};
+use super::{Answer, Ask, HttpError, HttpRegistry, PROBE, RENEWALS_SHARE, WAITING_MAX};
 use crate::protocol::id::DeviceId;
 use crate::protocol::network::Protocol;
 use crate::protocol::shares::Waiting;
@@ -30,6 +31,9 @@ const PROBE_TICKS: u32 = 6;
 /// Renewals under way at once while the service is away: few enough not to burden it, and still some, so that a service
 /// that answers for devices and not for the probe keeps the promise about their sessions.
 const RENEWALS_AWAY_MAX: usize = 4;
+
+/// The log tells of look-ups that waited in vain at most this often.
+const TELL_LATE: Duration = Duration::from_secs(60);
 
 /// An answer counts for so much in the mean of their times: about one round of requests.
 const TIME_WEIGHT: u32 = 32;
@@ -100,6 +104,8 @@ struct Asking<'r, C, R> {
     /// The failure in the last line of the log.
     told: Option<HttpError>,
     known: usize,
+    /// Look-ups that waited in vain and were told of, and when.
+    late_told: (u64, Option<Instant>),
 }
 
 /// See [`HttpRegistry::follow`].
@@ -122,6 +128,7 @@ pub(super) async fn run(
         availability: Availability::Starting,
         told: None,
         known: 0,
+        late_told: (0, None),
     };
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -132,6 +139,8 @@ pub(super) async fn run(
             _ = ticks.tick() => asking.tick(),
         }
         asking.start_requests();
+        let waiting = asking.lookups.waiting.iter().map(Waiting::len).sum();
+        registry.waiting.store(waiting, Ordering::Relaxed);
     }
 }
 
@@ -157,6 +166,7 @@ impl<C: Fn(&str) -> bool, R: FnMut(Change)> Asking<'_, C, R> {
             Some(waiting) => {
                 // One that is dropped is told at once.
                 if waiting.len() < WAITING_MAX {
+                    ask.is_asked.store(true, Ordering::Relaxed);
                     waiting.push(ask.answer);
                 }
                 None
@@ -165,7 +175,7 @@ impl<C: Fn(&str) -> bool, R: FnMut(Change)> Asking<'_, C, R> {
         }
     }
 
-    /// How many may wait who speak that: as many as are served within the time that they wait, each protocol its share.
+    /// How many may wait who speak that: as many as get their turn within the time that they wait, each protocol its share.
     fn room(&self, protocol: Protocol) -> usize {
         if self.time.is_zero() {
             return WAITING_MAX;
@@ -173,7 +183,8 @@ impl<C: Fn(&str) -> bool, R: FnMut(Change)> Asking<'_, C, R> {
         let competing = Protocol::ALL
             .iter()
             .filter(|&&other| other == protocol || !self.lookups.waiting[other as usize].is_empty());
-        let at_once = REQUESTS_MAX.saturating_sub(self.renewals.running) / competing.count();
+        let requests_max = self.registry.requests_max;
+        let at_once = (requests_max.saturating_sub(self.renewals.running) / competing.count()).max(1);
         let rounds = self.registry.timeout.as_secs_f64() / self.time.as_secs_f64();
         // A float becomes the nearest number that there is.
         ((at_once as f64 * rounds) as usize).clamp(at_once, WAITING_MAX)
@@ -201,6 +212,26 @@ impl<C: Fn(&str) -> bool, R: FnMut(Change)> Asking<'_, C, R> {
             self.start_probe();
         }
         self.report_known();
+        self.tell_late();
+    }
+
+    /// Logs that the service is too slow for all who ask.
+    fn tell_late(&mut self) {
+        let late = self.registry.late.load(Ordering::Relaxed);
+        let (told, since) = self.late_told;
+        if late == told || since.is_some_and(|since| since.elapsed() < TELL_LATE) {
+            return;
+        }
+        self.late_told = (late, Some(Instant::now()));
+        let concurrency = self.registry.requests_max;
+        let answer_ms = u64::try_from(self.time.as_millis()).unwrap_or(u64::MAX);
+        let devices = late - told;
+        tracing::warn!(
+            devices,
+            answer_ms,
+            concurrency,
+            "the registry answers too slowly for all who connect: devices are told to come later"
+        );
     }
 
     fn start_probe(&mut self) {
@@ -213,7 +244,7 @@ impl<C: Fn(&str) -> bool, R: FnMut(Change)> Asking<'_, C, R> {
     }
 
     fn start_requests(&mut self) {
-        while self.running.len() < REQUESTS_MAX {
+        while self.running.len() < self.registry.requests_max {
             let Some((id, purpose, waiting)) = self.next_request() else { break };
             match purpose {
                 Purpose::Lookup(protocol) => self.lookups.running[protocol as usize] += 1,
@@ -227,7 +258,8 @@ impl<C: Fn(&str) -> bool, R: FnMut(Change)> Asking<'_, C, R> {
 
     /// The device to ask for next, of the kind that has the fewest requests under way, and who waits for it.
     fn next_request(&mut self) -> Option<(DeviceId, Purpose, Vec<oneshot::Sender<Lookup>>)> {
-        let renewals_max = if self.availability == Availability::Ok { RENEWALS_MAX } else { RENEWALS_AWAY_MAX };
+        let share = (self.registry.requests_max / RENEWALS_SHARE).max(1);
+        let renewals_max = if self.availability == Availability::Ok { share } else { share.min(RENEWALS_AWAY_MAX) };
         loop {
             let waiting =
                 Protocol::ALL.into_iter().filter(|protocol| !self.lookups.waiting[*protocol as usize].is_empty());
@@ -240,7 +272,8 @@ impl<C: Fn(&str) -> bool, R: FnMut(Change)> Asking<'_, C, R> {
                     if ask.answer.is_closed() {
                         continue;
                     }
-                    if let Some(Ask { id, answer, .. }) = self.join(ask) {
+                    if let Some(Ask { id, answer, is_asked, .. }) = self.join(ask) {
+                        is_asked.store(true, Ordering::Relaxed);
                         return Some((id, Purpose::Lookup(protocol), vec![answer]));
                     }
                 }
@@ -334,6 +367,7 @@ impl<C: Fn(&str) -> bool, R: FnMut(Change)> Asking<'_, C, R> {
 
     fn set_available(&mut self) {
         self.told = None;
+        self.registry.is_answering.store(true, Ordering::Relaxed);
         if std::mem::replace(&mut self.availability, Availability::Ok) != Availability::Ok {
             (self.report)(Change::Availability(Availability::Ok));
         }
@@ -360,6 +394,7 @@ impl<C: Fn(&str) -> bool, R: FnMut(Change)> Asking<'_, C, R> {
     fn lose(&mut self, error: HttpError) {
         if self.availability == Availability::Ok {
             self.availability = Availability::Away;
+            self.registry.is_answering.store(false, Ordering::Relaxed);
             tracing::warn!(%error, "lost the registry: devices that are not known are told to come later");
             (self.report)(Change::Availability(Availability::Away));
         } else if self.told.as_ref() != Some(&error) {

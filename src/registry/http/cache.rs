@@ -198,6 +198,7 @@ mod tests {
             url: String::new(),
             token: None,
             timeout: Duration::from_secs(2),
+            requests_max: 64,
             cache_ttl: Duration::from_secs(100),
             negative_ttl: Duration::from_secs(10),
             records_max,

@@ -7,7 +7,7 @@ use hyper::header::{ACCEPT, AUTHORIZATION, HeaderValue, USER_AGENT};
 use hyper::{Request, Response, StatusCode, Uri};
 use tokio::time::timeout;
 
-use super::{HttpError, HttpRegistrySettings, POOL_IDLE, REQUESTS_MAX};
+use super::{HttpError, HttpRegistrySettings, POOL_IDLE};
 use crate::http::{self, Client, ConnectionLimits};
 use crate::protocol::address;
 use crate::protocol::id::DeviceId;
@@ -54,8 +54,11 @@ impl HttpClient {
         });
         let authorization =
             authorization.transpose().map_err(|_| HttpError::Settings("the token is not valid in a header"))?;
-        let limits =
-            ConnectionLimits { connect_timeout: settings.timeout, idle_timeout: POOL_IDLE, idle_max: REQUESTS_MAX };
+        let limits = ConnectionLimits {
+            connect_timeout: settings.timeout,
+            idle_timeout: POOL_IDLE,
+            idle_max: settings.requests_max,
+        };
         let client = http::client(&uri, limits).map_err(HttpError::Certificates)?;
         let (timeout, record_bytes_max) = (settings.timeout, settings.record_bytes_max);
         Ok(Self { client, base, authorization, timeout, record_bytes_max })

@@ -15,7 +15,7 @@ pub enum HttpError {
     #[error("no answer: {0}")]
     Unreachable(String),
     /// No whole answer in time.
-    #[error("no answer in time")]
+    #[error("no whole answer within registry.http.timeout")]
     TimedOut,
     /// Neither 200 nor 404.
     #[error("status {0}")]

@@ -17,8 +17,8 @@ mod error;
 pub use client::{Answer, HttpClient};
 pub use error::HttpError;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
@@ -30,15 +30,15 @@ use crate::protocol::id::DeviceId;
 use crate::protocol::network::Source;
 use crate::protocol::secret::Secret;
 
-/// Requests under way at once.
-pub const REQUESTS_MAX: usize = 64;
-
-/// Of those, to renew records of devices that have a session.
-const RENEWALS_MAX: usize = 16;
+/// One of so many requests that may be under way, and at least one, may be to renew the record of a device that has a session.
+const RENEWALS_SHARE: usize = 4;
 
 /// Look-ups of one protocol that may wait for the service, and of one device that is asked for; more get "away" at once.
 /// Some 300 bytes each.
 const WAITING_MAX: usize = 10_000;
+
+/// Time for the answer to reach whoever waits for it.
+const SPARE: Duration = Duration::from_secs(1);
 
 /// A connection without a request is closed after this time.
 const POOL_IDLE: Duration = Duration::from_secs(30);
@@ -53,8 +53,11 @@ pub struct HttpRegistrySettings {
     pub url: String,
     /// Bearer token.
     pub token: Option<Secret>,
-    /// For one request, and for one device that waits for an answer.
+    /// For one request, and for one device that waits until it is asked for.
     pub timeout: Duration,
+    /// Requests under way at once. Each takes a connection and the buffers of one, some 16 KiB, or 64 KiB over TLS, and its answer,
+    /// `record_bytes_max` at most.
+    pub requests_max: usize,
     /// How long a record counts.
     pub cache_ttl: Duration,
     /// How long "unknown" counts.
@@ -71,12 +74,18 @@ pub struct HttpRegistry {
     client: HttpClient,
     start: Instant,
     timeout: Duration,
+    requests_max: usize,
     cache: RwLock<Cache>,
     asks: mpsc::Sender<Ask>,
     /// Until [`HttpRegistry::follow`] takes it.
     asked: Mutex<Option<mpsc::Receiver<Ask>>>,
     hits: AtomicU64,
     misses: AtomicU64,
+    waiting: AtomicUsize,
+    /// Look-ups that waited for their turn in vain, since the start.
+    late: AtomicU64,
+    /// Whether the service answers.
+    is_answering: AtomicBool,
 }
 
 /// How the cache fares.
@@ -98,6 +107,8 @@ struct Ask {
     id: DeviceId,
     source: Source,
     answer: oneshot::Sender<Lookup>,
+    /// Set once the service is being asked for the device.
+    is_asked: Arc<AtomicBool>,
 }
 
 impl HttpRegistry {
@@ -111,15 +122,20 @@ impl HttpRegistry {
             client: HttpClient::new(settings)?,
             start: Instant::now(),
             timeout: settings.timeout,
+            requests_max: settings.requests_max.max(1),
             cache: RwLock::new(Cache::new(settings)),
             asks,
             asked: Mutex::new(Some(asked)),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
+            late: AtomicU64::new(0),
+            is_answering: AtomicBool::new(false),
         })
     }
 
-    /// Looks a device up for `source`, in the cache or by asking; takes no longer than the timeout of the settings.
+    /// Looks a device up for `source`, in the cache or by asking. It waits for its turn no longer than the timeout of the
+    /// settings, and as long once more for the answer: whoever is asked for gets what comes of it.
     pub async fn device(&self, id: &str, source: Source) -> Lookup {
         // What is no id is no device, and not worth a question.
         let Ok(id) = DeviceId::new(id) else { return Lookup::Unknown };
@@ -131,14 +147,34 @@ impl HttpRegistry {
                 return known;
             }
         };
-        let (answer, answered) = oneshot::channel();
-        if self.asks.try_send(Ask { id, source, answer }).is_err() {
+        let (answer, mut answered) = oneshot::channel();
+        let is_asked = Arc::new(AtomicBool::new(false));
+        if self.asks.try_send(Ask { id, source, answer, is_asked: Arc::clone(&is_asked) }).is_err() {
+            return self.too_late();
+        }
+        let is_asked = || is_asked.load(Ordering::Relaxed);
+        match tokio::time::timeout(self.timeout, &mut answered).await {
+            Ok(Ok(lookup)) => lookup,
+            Err(_) if is_asked() => {
+                // The request itself ends in time; what it costs to tell so is little.
+                let rest = self.timeout.saturating_add(SPARE);
+                tokio::time::timeout(rest, answered).await.ok().and_then(Result::ok).unwrap_or(Lookup::Away)
+            }
+            Ok(Err(_)) | Err(_) => self.too_late(),
+        }
+    }
+
+    fn too_late(&self) -> Lookup {
+        if !self.is_answering.load(Ordering::Relaxed) {
             return Lookup::Away;
         }
-        match tokio::time::timeout(self.timeout, answered).await {
-            Ok(Ok(lookup)) => lookup,
-            Ok(Err(_)) | Err(_) => Lookup::Away,
-        }
+        self.late.fetch_add(1, Ordering::Relaxed);
+        Lookup::Late
+    }
+
+    /// Look-ups that wait for their turn.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// How the cache fares.

@@ -86,6 +86,8 @@ metrics! {
             "Commands under way when their partition left this replica; another one reads them again.";
         kafka_rebalances: Counter = "kafka_rebalances_total",
             "Times that partitions of the topic of commands came to this replica or left it.";
+        lookups_waiting: Gauge = "registry_lookups_waiting",
+            "Look-ups that wait for their turn to ask the registry behind HTTP.";
         cache_lookups: Family<Counter, CacheResult> = "registry_cache_lookups_total",
             "Look-ups in the cache of the registry behind HTTP, by result.";
         cache_entries: Family<Gauge, CachedRecord> = "registry_cache_entries",

@@ -47,6 +47,8 @@ label! {
         Unknown = "unknown",
         /// It does not answer.
         Away = "away",
+        /// It answers, and too slowly for all who ask.
+        Late = "late",
     }
 }
 
