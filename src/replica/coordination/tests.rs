@@ -242,3 +242,43 @@ fn operators_hear_once_of_each_reason_why_a_message_does_not_count() {
     assert_eq!(all.map(&mut is_first), [true; 3]);
     assert_eq!(all.map(&mut is_first), [false; 3]);
 }
+
+/// The claims that these replicas publish.
+fn published(replicas: &mut [Replica]) -> Vec<Claim> {
+    let outputs = replicas.iter_mut().flat_map(Replica::outputs);
+    let claim = |output| match output {
+        Output::Publish(claim) => Some(claim),
+        _ => None,
+    };
+    outputs.filter_map(claim).collect()
+}
+
+#[test]
+fn replicas_that_settle_together_publish_no_more_claims_than_each_of_them_hears() {
+    const SESSIONS: usize = 1_200;
+    for (count, ticks) in [(1, 3), (2, 3), (6, 8), (16, 20)] {
+        let mut replicas: Vec<Replica> = (0..count).map(|number| Replica::new(&format!("replica{number}"))).collect();
+        for (at, replica) in replicas.iter_mut().enumerate() {
+            for number in 0..SESSIONS {
+                replica.connect((at * SESSIONS + number) as u32, &format!("session{at}-{number}"), NOW);
+            }
+            replica.outputs();
+        }
+        // All are connected at the same moment, and hear each other say so.
+        replicas.iter_mut().for_each(|replica| replica.coordination.handle_connected(NOW));
+        let mut claims = published(&mut replicas);
+        let mut claimed = 0;
+        for tick in 0..ticks {
+            assert!(replicas.iter().all(|replica| replica.coordination.wants_tick()), "{count} at {tick}");
+            for claim in claims {
+                replicas.iter_mut().for_each(|replica| replica.coordination.handle_claim(&claim, NOW));
+            }
+            replicas.iter_mut().for_each(|replica| replica.coordination.handle_tick(NOW));
+            claims = published(&mut replicas);
+            assert!(claims.len() <= CLAIMS_PER_TICK_OF_ALL, "{count}: {} at {tick}", claims.len());
+            claimed += claims.len();
+        }
+        assert_eq!(claimed, count * SESSIONS, "{count}");
+        assert!(!replicas.iter().any(|replica| replica.coordination.wants_tick()), "{count}");
+    }
+}
