@@ -99,6 +99,7 @@ impl QueueStats {
         process.hand_over_failures[HandOverFailure::Offline].set(sum([&kafka_commands.offline]));
         process.hand_over_failures[HandOverFailure::TimedOut].set(sum([&kafka_commands.timed_out]));
         process.hand_over_failures[HandOverFailure::NotSent].set(sum([&kafka_commands.not_sent]));
+        process.kafka_lag.set(sum([&kafka_commands.lag]));
         process.kafka_skipped.set(sum([&kafka_commands.skipped_batches]));
         process.kafka_abandoned.set(sum([&kafka_commands.abandoned]));
         process.kafka_rebalances.set(sum([&kafka_commands.rebalances]));

@@ -205,7 +205,9 @@ fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> a
         };
         threads.push(worker::spawn(plan, config).with_context(|| format!("worker {index}"))?);
     }
-    queues.read_commands(directory, senders, tracing.tracer()?)?;
+    let kafka = metrics.kafka();
+    let ages = move |age: Duration| kafka.age.observe_us(u64::try_from(age.as_micros()).unwrap_or(u64::MAX));
+    queues.read_commands(directory, senders, tracing.tracer()?, ages)?;
     health.set_listening();
     tracing::info!(replica = replica_id, version = env!("CARGO_PKG_VERSION"), workers, "the bridge runs");
 

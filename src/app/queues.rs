@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::mpsc;
@@ -134,18 +135,19 @@ impl Queues {
     }
 
     /// Starts to read the commands that come once for the whole replica, from Kafka or stdin; `workers` take them.
-    /// `tracer` is for the outcomes that no worker makes.
+    /// `tracer` is for the outcomes that no worker makes; `ages` takes the age of each command from Kafka that is read here.
     pub fn read_commands(
         &self,
         directory: Arc<Directory>,
         workers: Vec<mpsc::Sender<DownlinkEvent>>,
         tracer: Tracer,
+        ages: impl Fn(Duration) + Send + 'static,
     ) -> anyhow::Result<()> {
         if let Some(commands) = &self.kafka_commands {
             let encoder =
                 Encoder::new(self.mode, Addressing::Key, self.replica_id.clone(), seed()?).with_tracer(tracer);
             let route = move |device: &DeviceId| directory.find(device.as_str()).map(|entry| entry.worker);
-            return Ok(commands.start(encoder, route, workers)?);
+            return Ok(commands.start(encoder, route, workers, ages)?);
         }
         if self.commands != CommandQueue::Stdio {
             return Ok(());

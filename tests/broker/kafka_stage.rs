@@ -71,7 +71,7 @@ impl Replica {
         let commands = KafkaCommands::new(settings, Arc::clone(&stats)).expect("the settings are right");
         let (sender, events) = mpsc::channel(16);
         let route = |device: &DeviceId| devices.contains(&device.as_str()).then_some(0);
-        commands.start(encoder, route, vec![sender]).expect("the thread starts");
+        commands.start(encoder, route, vec![sender], |_| ()).expect("the thread starts");
         Self { commands, events, stats }
     }
 

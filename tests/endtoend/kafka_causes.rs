@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rdkafka::admin::{NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::json;
 
 use crate::kafka_security::code_of_connect;
@@ -108,6 +109,10 @@ fn rights_that_are_missing_for_commands_are_named() {
         .text("kafka.properties.sasl.password", "password");
     let bridge = Bridge::start(&settings);
     assert_named_soon(&bridge, &["commands cannot be read from Kafka", "Group authorization failed"]);
+    let commands_are_away = |bridge: &Bridge| {
+        eventually("commands are away", PATIENCE, || (bridge.readiness().1["commands"] == "away").then_some(()));
+    };
+    commands_are_away(&bridge);
     // It would join the group after all, and the next one would get no partition.
     drop(bridge);
     grant(&["--operation", "Read", "--group", "jetlinks-bridge"]);
@@ -115,6 +120,12 @@ fn rights_that_are_missing_for_commands_are_named() {
     let bridge = Bridge::start(&settings);
     let texts = ["ERROR", "commands cannot be read from Kafka", "jetlinks.command", "uthorization failed"];
     wait_for_log(&bridge, &texts);
+    commands_are_away(&bridge);
+    grant(&["--operation", "Read", "--topic", "jetlinks.command"]);
+    let writer: BaseProducer = secured.kafka().client().create().unwrap();
+    writer.send(BaseRecord::<(), str>::to("jetlinks.command").payload("no command")).unwrap();
+    writer.flush(PATIENCE).unwrap();
+    eventually("commands come", PATIENCE, || (bridge.readiness().1["commands"] == "ok").then_some(()));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Commands from Kafka through several replicas that share them.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -240,15 +240,51 @@ fn readiness_shows_whether_kafka_and_nats_let_commands_come() {
     commands_are("away");
     stage.kafka.restart();
     commands_are("ok");
-    let nats = stage.nats.as_mut().expect("it was started");
-    nats.kill9();
+    stage.nats.as_mut().expect("it was started").kill9();
     commands_are("away");
-    nats.restart();
+    let waiting = stage.load() as f64;
+    let lag = |wanted: f64| {
+        eventually(&format!("{wanted} commands wait"), PATIENCE, || {
+            (bridge.metric("jetlinks_bridge_kafka_command_lag_records", &[]) == wanted).then_some(())
+        });
+    };
+    lag(waiting);
+    let ages = || bridge.metric("jetlinks_bridge_kafka_command_age_seconds_count", &[]);
+    assert_eq!(ages(), 0.0, "nothing is carried out meanwhile");
+    let asleep = bridge.metric("jetlinks_bridge_kafka_command_age_seconds_sum", &[]);
+    stage.nats.as_mut().expect("it was started").restart();
     commands_are("ok");
+    lag(0.0);
+    assert_eq!(ages(), waiting);
+    let grown = bridge.metric("jetlinks_bridge_kafka_command_age_seconds_sum", &[]) - asleep;
+    assert!(grown > waiting * 0.1, "each is older than the outage: {grown} s");
     stage.nats = None;
     commands_are("away");
     let alone = Bridge::start(&stage.settings());
     eventually("commands come without NATS where none is configured", PATIENCE, || {
         (alone.readiness().1["commands"] == "ok").then_some(())
     });
+}
+
+#[test]
+fn a_replica_with_an_empty_instance_id_leaves_its_partitions_to_others_as_soon_as_it_ends() {
+    const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
+    let stage = Stage::new(Some(Nats::start()));
+    let dynamic = || Bridge::start(&stage.settings().text(r#"kafka.properties."group.instance.id""#, ""));
+    let mut replicas = [dynamic(), dynamic()];
+    for replica in &replicas {
+        wait_for_log(replica, &["partitions of the commands came here"]);
+    }
+    let _devices = stage.connect(|_| replicas[0].mqtt());
+    let total = stage.load();
+    stage.wait_answered();
+    replicas[1].signal(libc::SIGTERM);
+    assert_eq!(replicas[1].exit_code(), 0, "{}", replicas[1].log());
+    let begin = Instant::now();
+    let total = total + stage.load_more();
+    stage.wait_answered();
+    assert!(begin.elapsed() < SESSION_TIMEOUT, "{:?}", begin.elapsed());
+    let outcomes = stage.outcomes();
+    assert_eq!(outcomes.len(), total);
+    assert!(outcomes.values().all(|outcomes| outcomes.len() == 1));
 }

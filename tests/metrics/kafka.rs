@@ -83,7 +83,7 @@ fn alone(seen: &mut Seen, stage: &Stage) {
 fn shared(seen: &mut Seen, stage: &Stage) {
     let folder = Folder::new("nats-settings");
     let small = folder.write("nats.conf", "max_payload: 8192\n");
-    let nats = Nats::start_with(&["-c", &small.display().to_string()]);
+    let mut nats = Nats::start_with(&["-c", &small.display().to_string()]);
     let settings = stage.settings().toml("nats.servers", &format!("[{:?}]", nats.url()));
     let reading = Bridge::start(&settings);
     wait_for_log(&reading, &["partitions of the commands came here"]);
@@ -101,6 +101,17 @@ fn shared(seen: &mut Seen, stage: &Stage) {
     }
     wait_counted(&reading, "kafka_hand_over_failures_total", &["offline"]);
     wait_counted(&reading, "kafka_hand_over_failures_total", &["not_sent"]);
+
+    // Nothing is read while NATS is away.
+    nats.kill9();
+    eventually("NATS is away", Duration::from_secs(60), || {
+        (reading.metric("jetlinks_bridge_part_up", &["commands"]) == 0.0).then_some(())
+    });
+    stage.command("READ_PROPERTY", "device9", 100, 1);
+    wait_counted(&reading, "kafka_command_lag_records", &[]);
+    seen.scrape(&reading);
+    nats.restart();
+    wait_counted(&reading, "nats_reconnects_total", &["hand_over"]);
 
     // The device does not answer, and a partition leaves before its command is answered.
     stage.command("READ_PROPERTY", "device1", 600_000, 1);

@@ -59,6 +59,8 @@ pub struct KafkaCommandStats {
     pub rebalances: AtomicU64,
     /// Commands under way when their partition left this replica; another one reads them again.
     pub abandoned: AtomicU64,
+    /// Records of this replica's partitions that nobody has carried on yet, as last looked at: every five seconds.
+    pub lag: AtomicU64,
 }
 
 pub(super) fn count(counter: &AtomicU64) {

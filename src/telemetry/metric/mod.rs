@@ -27,7 +27,9 @@ pub use label::{
     SpanOutcome, Transport,
 };
 pub use number::{Counter, Gauge, Moment, Seconds, UsedGauge};
-pub use process::{CertificateMetrics, CoordinationMetrics, ProcessMetrics, RegistryMetrics, SpanMetrics};
+pub use process::{
+    CertificateMetrics, CoordinationMetrics, KafkaMetrics, ProcessMetrics, RegistryMetrics, SpanMetrics,
+};
 pub use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
 pub use render::Metrics;
 pub use system::memory_limit;

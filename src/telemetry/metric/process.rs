@@ -50,6 +50,14 @@ metrics! {
 }
 
 metrics! {
+    /// The numbers of the commands from Kafka; the thread that reads them alone writes them.
+    KafkaMetrics {
+        age: Histogram = "kafka_command_age_seconds",
+            "Age of a command from Kafka when it was read.";
+    }
+}
+
+metrics! {
     /// Numbers of the queues, the cache of the registry, the log and the limits; whoever reads the page writes them before.
     ProcessMetrics {
         queue_records: Family<Counter, QueueResult> = "queue_records_total",
@@ -80,6 +88,8 @@ metrics! {
             "Records of the topic of commands, by result.";
         hand_over_failures: Family<Counter, HandOverFailure> = "kafka_hand_over_failures_total",
             "Commands from Kafka whose hand-over failed, by reason.";
+        kafka_lag: Gauge = "kafka_command_lag_records",
+            "Records of the topic of commands that wait in the partitions of this replica, as last looked at: every five seconds.";
         kafka_skipped: Counter = "kafka_batches_skipped_total",
             "Batches of the topic of commands that could not be read and were skipped.";
         kafka_abandoned: Counter = "kafka_commands_abandoned_total",

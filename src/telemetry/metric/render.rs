@@ -12,7 +12,9 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::description::{Description, PREFIX};
-use super::process::{CertificateMetrics, CoordinationMetrics, ProcessMetrics, RegistryMetrics, SpanMetrics};
+use super::process::{
+    CertificateMetrics, CoordinationMetrics, KafkaMetrics, ProcessMetrics, RegistryMetrics, SpanMetrics,
+};
 use super::system::{self, ProcessNumbers};
 use super::worker::WorkerMetrics;
 use crate::telemetry::health::{Health, PartState};
@@ -26,6 +28,7 @@ pub struct Metrics {
     registry: Arc<RegistryMetrics>,
     certificates: Arc<CertificateMetrics>,
     coordination: Arc<CoordinationMetrics>,
+    kafka: Arc<KafkaMetrics>,
     /// Locked while they are written, as one thread at a time may.
     process: Mutex<ProcessMetrics>,
     sources: Mutex<Vec<Source>>,
@@ -44,6 +47,7 @@ impl Metrics {
             registry: Arc::default(),
             certificates: Arc::default(),
             coordination: Arc::default(),
+            kafka: Arc::default(),
             process: Mutex::default(),
             sources: Mutex::default(),
             worker_cpu: Mutex::default(),
@@ -79,6 +83,11 @@ impl Metrics {
         Arc::clone(&self.coordination)
     }
 
+    /// The metrics of the commands from Kafka.
+    pub fn kafka(&self) -> Arc<KafkaMetrics> {
+        Arc::clone(&self.kafka)
+    }
+
     /// Takes numbers over from `source` whenever the page is read; it must not block.
     pub fn read_from(&self, source: impl Fn(&ProcessMetrics) + Send + Sync + 'static) {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(source));
@@ -97,6 +106,7 @@ impl Metrics {
         descriptions.extend(RegistryMetrics::descriptions());
         descriptions.extend(CertificateMetrics::descriptions());
         descriptions.extend(CoordinationMetrics::descriptions());
+        descriptions.extend(KafkaMetrics::descriptions());
         descriptions.extend(ProcessMetrics::descriptions());
         descriptions.extend(SpanMetrics::descriptions());
         descriptions.extend(state_descriptions());
@@ -185,6 +195,7 @@ impl Collector for Metrics {
         RegistryMetrics::encode(&[&self.registry], encoder)?;
         CertificateMetrics::encode(&[&self.certificates], encoder)?;
         CoordinationMetrics::encode(&[&self.coordination], encoder)?;
+        KafkaMetrics::encode(&[&self.kafka], encoder)?;
         self.encode_process(encoder)?;
         let spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner).clone();
         SpanMetrics::encode(&spans.iter().map(|spans| &**spans).collect::<Vec<_>>(), encoder)?;

@@ -241,6 +241,15 @@ pub(super) fn all_partitions(consumer: &CommandConsumer, topic: &str) -> Result<
     Ok(topics.flat_map(|known| known.partitions()).map(|partition| partition.id()).collect())
 }
 
+/// Whether Kafka answers, and lets this user see the topic. Blocks.
+pub(super) fn is_readable(consumer: &CommandConsumer, topic: &str) -> bool {
+    let metadata = consumer.fetch_metadata(Some(topic), QUESTION);
+    metadata.is_ok_and(|metadata| {
+        let mut topics = metadata.topics().iter().filter(|known| known.name() == topic);
+        topics.all(|known| known.error().is_none())
+    })
+}
+
 /// All partitions of a topic with the offsets of their ends at this moment. Blocks.
 pub(super) fn ends(consumer: &CommandConsumer, topic: &str) -> Result<TopicPartitionList, ClientError> {
     let mut ends = TopicPartitionList::new();

@@ -55,6 +55,9 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// The worker that holds a device, if this replica does.
 pub(super) type Route = Box<dyn Fn(&DeviceId) -> Option<usize> + Send>;
 
+/// Takes the age of each command that is read here.
+pub(super) type Ages = Box<dyn Fn(Duration) + Send>;
+
 /// See the module.
 pub(super) struct Dispatcher {
     settings: KafkaCommandSettings,
@@ -72,6 +75,7 @@ pub(super) struct Dispatcher {
     is_full: bool,
     /// As the encoder knows it, ms since 1970.
     now_ms: u64,
+    pub(super) ages: Ages,
     stats: Arc<KafkaCommandStats>,
 }
 
@@ -98,6 +102,7 @@ impl Dispatcher {
             retries: VecDeque::new(),
             is_full: false,
             now_ms: 0,
+            ages: Box::new(|_| ()),
             stats,
         }
     }
@@ -153,11 +158,15 @@ impl Dispatcher {
             self.mark_answered(&origin);
             return;
         }
+        let age_ms = record.age_ms(now_ms);
+        if let Some(age_ms) = age_ms {
+            (self.ages)(Duration::from_millis(age_ms));
+        }
         let command = match command {
             Ok(command) => command,
             Err(error) => return self.refuse(origin, record, error),
         };
-        if record.is_older_than(millis(self.settings.max_age), now_ms) {
+        if age_ms.is_some_and(|age_ms| age_ms > millis(self.settings.max_age)) {
             count(&self.stats.stale);
             let identity = identity(&command);
             return self.fail(origin, identity, Code::TimeOut, "the command is older than commands.max_age");

@@ -105,6 +105,20 @@ impl Inspection {
     }
 }
 
+/// Records of these partitions from their positions on. Blocks.
+pub(super) fn lag(
+    consumer: &CommandConsumer,
+    topic: &str,
+    positions: &[(i32, Option<i64>)],
+) -> Result<u64, ClientError> {
+    let mut lag = 0;
+    for (partition, position) in complete(consumer, topic, positions)? {
+        let (_, end) = consumer.fetch_watermarks(topic, partition, QUESTION)?;
+        lag += u64::try_from(end.saturating_sub(position)).unwrap_or(0);
+    }
+    Ok(lag)
+}
+
 /// The same positions, and those of partitions of which nothing was read yet: what the group has committed, else the
 /// beginning.
 fn complete(

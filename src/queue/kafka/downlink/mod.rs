@@ -101,7 +101,7 @@ impl KafkaCommands {
     ///
     /// `route` tells which of the `workers` holds a device. Commands for it come as events with
     /// [`crate::protocol::downlink::Recipient::Device`]; every ticket is to be answered. `encoder` makes the outcomes
-    /// that no worker makes; it addresses by key.
+    /// that no worker makes; it addresses by key. `ages` takes the age of each command that is read here, on the thread.
     ///
     /// # Errors
     /// [`KafkaError`] when librdkafka makes no client, or the system gives no thread.
@@ -110,6 +110,7 @@ impl KafkaCommands {
         encoder: Encoder,
         route: impl Fn(&DeviceId) -> Option<usize> + Send + 'static,
         workers: Vec<mpsc::Sender<DownlinkEvent>>,
+        ages: impl Fn(Duration) + Send + 'static,
     ) -> Result<(), KafkaError> {
         let Some(messages) = self.messages().take() else { return Ok(()) };
         let config = consumer::config(&self.settings)?;
@@ -124,6 +125,7 @@ impl KafkaCommands {
             deliveries,
             causes,
             source: self.source.clone(),
+            ages: Box::new(ages),
             stats: Arc::clone(&self.stats),
         };
         thread::Builder::new()

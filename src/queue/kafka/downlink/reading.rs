@@ -5,17 +5,18 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rdkafka::consumer::Consumer;
-use rdkafka::error::KafkaError as ClientError;
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::consumer::{self, Change, CommandConsumer, ends, list};
 use super::dispatcher::Dispatcher;
-use super::inspection::Inspection;
+use super::inspection::{Inspection, lag};
 use super::record::CommandRecord;
 use crate::queue::kafka::KafkaCommandStats;
 use crate::queue::kafka::KafkaSettings;
@@ -31,6 +32,9 @@ const LAST_OUTCOMES: Duration = Duration::from_secs(5);
 
 /// How long the client may take to read a partition from elsewhere on.
 const SEEK: Duration = Duration::from_secs(1);
+
+/// A topic that was refused counts as such for at least so long, unless a record comes.
+const REFUSED: Duration = Duration::from_secs(60);
 
 /// Pause before the brokers are asked again.
 const RETRY: Duration = Duration::from_millis(50);
@@ -55,6 +59,10 @@ pub(super) struct Reading {
     /// Records read while nothing may be sent; they are next.
     waiting: VecDeque<CommandRecord>,
     pub(super) inspection: Inspection,
+    /// Without a group: from where on the partitions are read.
+    begins: HashMap<i32, i64>,
+    /// Whether the brokers refuse the group to this user; and since when the topic.
+    refused: (bool, Option<Instant>),
     stats: Arc<KafkaCommandStats>,
 }
 
@@ -86,6 +94,8 @@ impl Reading {
             uncommitted: HashMap::new(),
             waiting: VecDeque::new(),
             inspection: Inspection::new(),
+            begins: HashMap::new(),
+            refused: (false, None),
             stats,
         }
     }
@@ -129,9 +139,12 @@ impl Reading {
         // Nothing else is there to be served meanwhile.
         match ends(&self.consumer, &self.consumer.context().topic).and_then(|ends| {
             self.consumer.incremental_assign(&ends)?;
-            Ok(consumer::numbers(&ends))
+            Ok(ends)
         }) {
-            Ok(numbers) => {
+            Ok(ends) => {
+                let numbers = consumer::numbers(&ends);
+                let begin = |offset| if let Offset::Offset(offset) = offset { offset } else { 0 };
+                self.begins = ends.elements().iter().map(|end| (end.partition(), begin(end.offset()))).collect();
                 self.dispatcher.partitions.assign(&numbers);
                 self.is_reading = true;
                 tracing::info!(partitions = numbers.len(), "commands are read from the end of their topic");
@@ -164,6 +177,8 @@ impl Reading {
             match change {
                 Change::Assigned(numbers) => {
                     tracing::info!(partitions = ?numbers, "partitions of the commands came here");
+                    // Also with none at all this replica is a member of the group.
+                    self.refused = (false, None);
                     self.inspection.forget(&numbers);
                     self.dispatcher.partitions.assign(&numbers);
                 }
@@ -243,9 +258,43 @@ impl Reading {
         }
     }
 
+    /// Notes what the brokers refuse to this user. The client says each once, and nothing when it is over.
+    pub(super) fn note_refusal(&mut self, error: &ClientError) {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::GroupAuthorizationFailed) => self.refused.0 = true,
+            Some(RDKafkaErrorCode::TopicAuthorizationFailed) => self.refused.1 = Some(Instant::now()),
+            _ => {}
+        }
+    }
+
+    /// Whether commands do not come as the brokers refuse the group or the topic to this user. Of a topic in which nothing
+    /// waits nobody knows after a while.
+    pub(super) fn is_refused(&self) -> bool {
+        let (group, topic) = self.refused;
+        let is_behind = || self.stats.lag.load(Ordering::Relaxed) > 0;
+        group || topic.is_some_and(|since| since.elapsed() < REFUSED || is_behind())
+    }
+
+    /// Records that were read and wait until commands may be sent.
+    pub(super) fn waiting(&self) -> u64 {
+        self.waiting.len() as u64
+    }
+
+    /// Counts the records of this replica's partitions that nobody has read, on another thread.
+    pub(super) fn count_lag(&self) -> tokio::task::JoinHandle<Option<u64>> {
+        let consumer = Arc::clone(&self.consumer);
+        let position = |number| {
+            let position = self.inspection.position(number).or_else(|| self.begins.get(&number).copied());
+            (number, position.or((!self.is_group).then_some(0)))
+        };
+        let positions: Vec<_> = self.dispatcher.partitions.numbers().into_iter().map(position).collect();
+        tokio::task::spawn_blocking(move || lag(&consumer, &consumer.context().topic, &positions).ok())
+    }
+
     pub(super) fn on_record(&mut self, record: CommandRecord) {
         // A partition that came in this very moment is known before its first record.
         self.apply_changes();
+        self.refused.1 = None;
         self.inspection.advance(record.partition, record.offset + 1);
         if self.may_send() && self.waiting.is_empty() {
             self.dispatcher.on_record(&record);
@@ -323,6 +372,7 @@ impl Reading {
         self.dispatcher.partitions.clear();
         self.uncommitted.clear();
         self.waiting.clear();
+        self.begins.clear();
         self.is_reading = false;
     }
 

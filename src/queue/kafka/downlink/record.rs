@@ -63,12 +63,10 @@ impl CommandRecord {
         command
     }
 
-    /// Whether it is older than that at this moment. One without a time is not, nor is one from a clock that is ahead.
-    pub(super) fn is_older_than(&self, max_age_ms: u64, now_ms: u64) -> bool {
-        let Some(written_ms) = self.written_ms.and_then(|written_ms| u64::try_from(written_ms).ok()) else {
-            return false;
-        };
-        now_ms.saturating_sub(written_ms) > max_age_ms
+    /// Its age at this moment; `None`: it has no time. One from a clock that is ahead has the age 0.
+    pub(super) fn age_ms(&self, now_ms: u64) -> Option<u64> {
+        let written_ms = self.written_ms.and_then(|written_ms| u64::try_from(written_ms).ok())?;
+        Some(now_ms.saturating_sub(written_ms))
     }
 
     /// A message id from partition and offset: at most 15 decimal digits, as a device may keep it in a double.
@@ -149,9 +147,8 @@ mod tests {
     #[test]
     fn age_counts_from_the_time_of_the_record() {
         let record = record("{}", None);
-        assert!(!record.is_older_than(500, 1500));
-        assert!(record.is_older_than(500, 1501));
-        assert!(!record.is_older_than(500, 10), "a clock that is ahead");
-        assert!(!CommandRecord { written_ms: None, ..record }.is_older_than(500, u64::MAX));
+        assert_eq!(record.age_ms(1501), Some(501));
+        assert_eq!(record.age_ms(10), Some(0), "a clock that is ahead");
+        assert_eq!(CommandRecord { written_ms: None, ..record }.age_ms(u64::MAX), None);
     }
 }

@@ -20,8 +20,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::KafkaCommandSettings;
 use super::answers::ServiceMessage;
-use super::consumer::{self, CommandConsumer, QUESTION, all_partitions};
-use super::dispatcher::{Dispatcher, IN_FLIGHT_MAX, Route};
+use super::consumer::{self, CommandConsumer, all_partitions};
+use super::dispatcher::{Ages, Dispatcher, IN_FLIGHT_MAX, Route};
 use super::producer::{Deliveries, OutcomeProducer};
 use super::reading::Reading;
 use super::record::CommandRecord;
@@ -41,6 +41,9 @@ const TICK: Duration = Duration::from_millis(50);
 /// How often it is asked whether Kafka is there.
 const LOOK_FOR_KAFKA: Duration = Duration::from_secs(2);
 
+/// How often it is looked how many commands wait in the topic.
+const LOOK_AT_LAG: Duration = Duration::from_secs(5);
+
 /// How often partitions that were added to the topic are looked for, where no group tells of them.
 const LOOK_FOR_PARTITIONS: Duration = Duration::from_secs(30);
 
@@ -54,6 +57,7 @@ pub(super) struct Service {
     pub(super) causes: Arc<Causes>,
     /// Whether commands can be read.
     pub(super) source: watch::Sender<Availability>,
+    pub(super) ages: Ages,
     pub(super) stats: Arc<KafkaCommandStats>,
 }
 
@@ -64,8 +68,10 @@ enum Event {
     Answer(u64, HandOverAnswer),
     Record(Result<CommandRecord, ClientError>),
     Partitions(Vec<i32>),
-    /// Whether Kafka has answered.
+    /// Whether Kafka has answered, and lets the topic be read.
     Asked(bool),
+    /// Records that nobody has read; `None`: Kafka has not answered.
+    Lag(Option<u64>),
     Unreadable(Result<Vec<Unreadable>, ClientError>),
     Change,
     Tick,
@@ -100,7 +106,8 @@ impl Service {
             };
             let workers = workers.into_iter().map(forward).collect();
             let (settings, stats) = (self.settings.clone(), Arc::clone(&self.stats));
-            let dispatcher = Dispatcher::new(settings, encoder, route, workers, hand_over, producer, stats);
+            let mut dispatcher = Dispatcher::new(settings, encoder, route, workers, hand_over, producer, stats);
+            dispatcher.ages = std::mem::replace(&mut self.ages, Box::new(|_| ()));
             let Some(consumer) = self.make_consumer().await else { return };
             let (is_group, stats) = (self.settings.hand_over.is_some(), Arc::clone(&self.stats));
             let reading = Reading::new(consumer, dispatcher, is_group, stats);
@@ -149,6 +156,8 @@ impl Service {
         let mut asked: Option<Instant> = None;
         let mut asking = None;
         let mut is_there = true;
+        let mut counted: Option<Instant> = None;
+        let mut counting = None;
         loop {
             reading.start().await;
             reading.apply_changes();
@@ -164,14 +173,17 @@ impl Service {
                 looking = Some(tokio::task::spawn_blocking(move || all_partitions(&consumer, &topic)));
             }
             if reading.is_reading {
-                let is_open = is_there && reading.dispatcher.is_open();
+                let is_open = is_there && reading.dispatcher.is_open() && !reading.is_refused();
                 self.note_source(if is_open { Availability::Ok } else { Availability::Away });
             }
             if asking.is_none() && asked.is_none_or(|asked| asked.elapsed() > LOOK_FOR_KAFKA) {
                 asked = Some(Instant::now());
                 let (consumer, topic) = (Arc::clone(&reading.consumer), self.settings.command_topic.clone());
-                asking =
-                    Some(tokio::task::spawn_blocking(move || consumer.fetch_metadata(Some(&topic), QUESTION).is_ok()));
+                asking = Some(tokio::task::spawn_blocking(move || consumer::is_readable(&consumer, &topic)));
+            }
+            if counting.is_none() && counted.is_none_or(|counted| counted.elapsed() > LOOK_AT_LAG) {
+                counted = Some(Instant::now());
+                counting = Some(reading.count_lag());
             }
             let event = tokio::select! {
                 message = self.messages.recv() => Event::Message(message),
@@ -180,7 +192,8 @@ impl Service {
                 record = reading.consumer.recv() => Event::Record(record.map(|message| CommandRecord::of(&message))),
                 () = reading.consumer.context().changed() => Event::Change,
                 found = found(&mut looking) => Event::Partitions(found),
-                answered = answered(&mut asking) => Event::Asked(answered),
+                answered = answered(&mut asking) => Event::Asked(answered.unwrap_or(false)),
+                lag = answered(&mut counting) => Event::Lag(lag.flatten()),
                 found = reading.inspection.next() => Event::Unreadable(found),
                 _ = ticks.tick() => Event::Tick,
             };
@@ -199,6 +212,7 @@ impl Service {
                     reading.search_unreadable(&self.settings.kafka, &reading.dispatcher.partitions.numbers());
                 }
                 Event::Record(Err(error)) => {
+                    reading.note_refusal(&error);
                     if reading.log_error(&error) {
                         let Some(consumer) = self.make_consumer().await else { break };
                         reading.restart(consumer);
@@ -211,6 +225,13 @@ impl Service {
                 Event::Asked(is_answered) => {
                     asking = None;
                     is_there = is_answered;
+                }
+                Event::Lag(lag) => {
+                    counting = None;
+                    // Without an answer the last one stands.
+                    if let Some(lag) = lag {
+                        self.stats.lag.store(lag.saturating_add(reading.waiting()), Ordering::Relaxed);
+                    }
                 }
                 Event::Unreadable(found) => reading.skip_unreadable(found),
                 Event::Change => {}
@@ -254,10 +275,10 @@ async fn found(looking: &mut Option<tokio::task::JoinHandle<Result<Vec<i32>, Cli
     }
 }
 
-/// Whether Kafka has answered; waits for ever where nothing was asked.
-async fn answered(asking: &mut Option<tokio::task::JoinHandle<bool>>) -> bool {
+/// The answer of a question on another thread; waits for ever where nothing was asked.
+async fn answered<T>(asking: &mut Option<tokio::task::JoinHandle<T>>) -> Option<T> {
     match asking {
-        Some(asking) => asking.await.unwrap_or(false),
+        Some(asking) => asking.await.ok(),
         None => std::future::pending().await,
     }
 }
