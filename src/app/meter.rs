@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::rejections::Rejections;
 use crate::protocol::limit::Load;
 use crate::protocol::uplink::Availability;
 use crate::session::coap::{self, PeerKey, Refusal};
@@ -22,6 +23,7 @@ pub struct WorkerMeter {
     metrics: Arc<WorkerMetrics>,
     health: Arc<Health>,
     connection_limit: Arc<ConnectionLimit>,
+    rejections: Arc<Rejections>,
     queue_away: bool,
 }
 
@@ -32,8 +34,9 @@ impl WorkerMeter {
         metrics: Arc<WorkerMetrics>,
         health: Arc<Health>,
         connection_limit: Arc<ConnectionLimit>,
+        rejections: Arc<Rejections>,
     ) -> Self {
-        Self { worker, metrics, health, connection_limit, queue_away: true }
+        Self { worker, metrics, health, connection_limit, rejections, queue_away: true }
     }
 }
 
@@ -159,6 +162,7 @@ impl Meter for WorkerMeter {
             | Event::NoCaller
             | Event::Unacknowledged => {}
             Event::Rejected { reason, topic, .. } => {
+                self.rejections.note(topic, device, reason);
                 tracing::debug!(device, peer, reason = reason.as_str(), topic = shown(topic), "a message was rejected");
             }
             Event::RefusedByQueue { reason, topic, cause, .. } => {
@@ -199,6 +203,9 @@ impl Meter for WorkerMeter {
 
     fn coap(&mut self, peer: PeerKey, device: &str, event: coap::Event<'_>) {
         self.metrics.count_coap(&event);
+        if let coap::Event::Message(Event::Rejected { reason, topic, .. }) = event {
+            self.rejections.note(topic, device, reason);
+        }
         Self::log_coap(peer, device, &event);
     }
 
@@ -242,6 +249,7 @@ impl Meter for WorkerMeter {
         self.metrics.set_load(load);
         self.health.turned(self.worker);
         self.health.set_used(self.connection_limit.used_percent());
+        self.rejections.tell();
         self.health.queue.set(self.worker, queue);
         self.health.set_commands(self.worker, commands);
         let away = queue != Availability::Ok;

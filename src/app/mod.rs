@@ -16,6 +16,7 @@ mod listeners;
 mod meter;
 mod queues;
 mod registry;
+mod rejections;
 mod sessions;
 pub mod settings;
 mod signals;
@@ -39,6 +40,7 @@ pub use self::descriptors::raise_limit as raise_open_files;
 use self::queues::Queues;
 pub use self::queues::{check_kafka, check_nats};
 use self::registry::RegistryAdapter;
+use self::rejections::Rejections;
 use self::sessions::ReplicaSessions;
 pub use self::signals::{Signals, Startup};
 use self::spans::Tracing;
@@ -144,8 +146,13 @@ fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> a
         health.expect_room();
     }
     let clock = Clock::new();
-    let shared =
-        worker::Shared { queues: queues.clone(), health: health.clone(), replica_id: replica_id.to_owned(), clock };
+    let shared = worker::Shared {
+        queues: queues.clone(),
+        health: health.clone(),
+        rejections: Arc::new(Rejections::new()),
+        replica_id: replica_id.to_owned(),
+        clock,
+    };
     let metrics = Arc::new(Metrics::new(health.clone(), clock.now().unix_ms));
     counts::collect(&metrics, &queues, &registry, &log);
     let directory = Arc::new(Directory::default());

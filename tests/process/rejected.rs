@@ -124,3 +124,17 @@ fn a_topic_of_somebody_else_closes_the_connection_and_is_logged_and_counted() {
         assert!(page.lines().any(counted), "{topic}: {page}");
     }
 }
+
+#[test]
+fn the_log_names_a_product_whose_messages_are_rejected_once_a_minute_and_is_silent_about_good_ones() {
+    let stage = Stage::new();
+    let mut wire = stage.connect1();
+    let topic = stage.device1.topic("properties/report");
+    (1..=20).for_each(|id| wire.publish_acknowledged(&topic, r#"{"properties":{"a":1}}"#, id));
+    (21..=60).for_each(|id| wire.publish_acknowledged(&topic, r#"{"properties":}"#, id));
+    let told = ["WARN", "messages of a product are rejected", "product=product1", "reason=\"undecodable\"", "device1"];
+    let line = bridge::wait_for_log(&stage.bridge, &told);
+    let count = line.split("count=").nth(1).and_then(|rest| rest.split(' ').next()).expect("it has a count");
+    assert!((1..=40).contains(&count.parse::<u64>().unwrap()), "{line}");
+    assert_eq!(stage.bridge.log().matches(told[1]).count(), 1);
+}
