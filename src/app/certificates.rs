@@ -3,19 +3,19 @@
 //! 1. Every file is read and tried before a port is bound.
 //! 2. Files are polled once a second. A change counts once two polls in a row read the same: certificate and key are two
 //!    files, and a renewal writes one after the other.
-//! 3. A valid pair is used for all handshakes that begin from then on. An invalid one changes nothing, and a metric is set
-//!    until the files are valid again.
+//! 3. A valid pair is used for all handshakes that begin from then on. An invalid one changes nothing, nor does one that has
+//!    expired while the one in force has not; a metric is set until the files are valid again.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use openssl::asn1::Asn1Time;
-use openssl::x509::X509;
+use openssl::x509::{X509, X509Ref};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::{Config, Material, Secret};
-use crate::telemetry::metric::{CertificateMetrics, CertificateUse, ReloadResult};
+use crate::telemetry::metric::{CertificateMetrics, CertificateUse, ListenerCertificate, ReloadResult};
 use crate::transport::tls::{TlsError, TlsServer};
 use crate::transport::{Clock, dtls};
 
@@ -98,9 +98,10 @@ impl Certificates {
         while !followed.is_empty() {
             polls.tick().await;
             // The files may be on a slow network volume; nothing else waits for them.
+            let now_secs = clock.now().unix_ms / 1_000;
             let poll = tokio::task::spawn_blocking(move || {
                 for (source, poll) in &mut followed {
-                    source.poll(poll);
+                    source.poll(poll, now_secs);
                 }
                 followed
             });
@@ -168,15 +169,15 @@ impl Source {
         }
     }
 
-    fn label(&self) -> CertificateUse {
+    fn label(&self) -> ListenerCertificate {
         match self.server {
-            Server::Tls(_) => CertificateUse::Mqtt,
-            Server::Dtls(_) => CertificateUse::Dtls,
+            Server::Tls(_) => ListenerCertificate::Mqtt,
+            Server::Dtls(_) => ListenerCertificate::Dtls,
         }
     }
 
     /// Reads the files; uses their contents once they have changed, equal those of the last poll, and are valid.
-    fn poll(&mut self, poll: &mut PollState) {
+    fn poll(&mut self, poll: &mut PollState, now_secs: u64) {
         let read = Contents::read(self.section(), &self.certificate, &self.private_key, self.client_ca.as_ref())
             .map_err(|error| format!("{error:#}"));
         if read.as_ref() == Ok(&self.in_use) {
@@ -191,7 +192,8 @@ impl Source {
         if poll.refused.as_ref() == Some(&read) {
             return;
         }
-        let replaced = read.clone().and_then(|contents| self.replace(contents).map_err(|error| format!("{error:#}")));
+        let replaced =
+            read.clone().and_then(|contents| self.replace(contents, now_secs).map_err(|error| format!("{error:#}")));
         poll.result = Some(match replaced {
             Ok(()) => {
                 (poll.seen, poll.refused) = (None, None);
@@ -204,7 +206,11 @@ impl Source {
         });
     }
 
-    fn replace(&mut self, contents: Contents) -> anyhow::Result<()> {
+    fn replace(&mut self, contents: Contents, now_secs: u64) -> anyhow::Result<()> {
+        let has_expired = |contents: &Contents| contents.expiry_secs().is_some_and(|expiry| expiry <= now_secs);
+        if has_expired(&contents) && !has_expired(&self.in_use) {
+            bail!("{}.certificate: it has expired, and the one before has not", self.section());
+        }
         match &self.server {
             Server::Tls(server) => server.replace(&contents.tls()?),
             Server::Dtls(server) => server.replace(&contents.dtls()?),
@@ -233,8 +239,12 @@ impl Source {
     }
 
     fn report_expiry(&self, metrics: &CertificateMetrics, clock: Clock) {
-        let Some(expiry_secs) = expiry_secs(self.in_use.certificate.expose()) else { return };
-        metrics.expiry[self.label()].set(expiry_secs);
+        let Some(expiry_secs) = self.in_use.expiry_secs() else { return };
+        let label = match self.server {
+            Server::Tls(_) => CertificateUse::Mqtt,
+            Server::Dtls(_) => CertificateUse::Dtls,
+        };
+        metrics.expiry[label].set(expiry_secs);
         if expiry_secs <= clock.now().unix_ms / 1_000 {
             tracing::error!(listener = self.section(), "the certificate has expired: devices that check it stay away");
         }
@@ -266,6 +276,10 @@ impl Contents {
         }
     }
 
+    fn expiry_secs(&self) -> Option<u64> {
+        expiry_secs(self.certificate.expose())
+    }
+
     fn tls(&self) -> anyhow::Result<TlsServer> {
         let client_ca = self.client_ca.as_ref().map(Secret::expose);
         TlsServer::new(self.certificate.expose(), self.private_key.expose(), client_ca).map_err(|error| {
@@ -286,8 +300,13 @@ impl Contents {
 }
 
 /// Expiry of the first certificate, in seconds since 1970.
-fn expiry_secs(certificate: &str) -> Option<u64> {
+pub(super) fn expiry_secs(certificate: &str) -> Option<u64> {
     let certificate = X509::from_pem(certificate.as_bytes()).ok()?;
+    expiry_of(&certificate)
+}
+
+/// Expiry of a certificate, in seconds since 1970.
+pub(super) fn expiry_of(certificate: &X509Ref) -> Option<u64> {
     let left = Asn1Time::from_unix(0).ok()?.diff(certificate.not_after()).ok()?;
     u64::try_from(i64::from(left.days) * 86_400 + i64::from(left.secs)).ok()
 }

@@ -8,6 +8,7 @@
 //! 5. The first signal starts the drain, a second one ends the process at once.
 
 mod certificates;
+mod client_certificates;
 mod coap;
 mod coordination;
 mod counts;
@@ -35,6 +36,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use self::certificates::Certificates;
+use self::client_certificates::ClientCertificates;
 use self::coordination::CoordinationThread;
 pub use self::descriptors::raise_limit as raise_open_files;
 use self::queues::Queues;
@@ -172,6 +174,7 @@ fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> a
         watch::ChangeHandler { metrics: metrics.registry(), health: health.clone(), sessions: sessions.clone() };
     let _watch = watch::start(&registry, handler, runtime.handle())?;
     runtime.spawn(certificates.follow(metrics.certificates(), clock));
+    runtime.spawn(ClientCertificates::open(config).follow(metrics.certificates(), clock));
     let tracing = Tracing::start(export, config.tracing.sample_ratio, &metrics)?;
     let cluster_events = if config.coordinates() {
         let coordination = CoordinationThread {

@@ -9,7 +9,7 @@ use tungstenite::{Message, client};
 
 use crate::page::Seen;
 use crate::support::wire::{dial, dial_tls};
-use crate::support::{Bridge, Certificate, Connect, Registry, Settings, Wire};
+use crate::support::{Bridge, Certificate, Connect, Folder, Operator, Registry, Settings, Wire};
 use crate::wait_counted;
 
 /// Opens a session over WebSocket; it stays while the stream does.
@@ -72,5 +72,33 @@ pub(crate) fn play() -> Seen {
     server.renew();
     wait_counted(&bridge, "certificate_reloads_total", &["replaced"]);
     seen.scrape(&bridge);
+    as_client(&mut seen, &names[0]);
     seen
+}
+
+/// Certificates and credentials that the bridge shows to its queues; nobody has to be there.
+fn as_client(seen: &mut Seen, own: &Certificate) {
+    const EXPIRY: u64 = 4_000_000_000;
+    let (nobody, _) = Registry::numbered(0);
+    let folder = Folder::new("credentials");
+    let credentials = folder.write("bridge.creds", &Operator::new().credentials_until(EXPIRY));
+    let settings = Settings::stdio(&nobody)
+        .text("uplink.queue", "kafka")
+        .text("commands.queue", "nats")
+        .text("kafka.brokers", "127.0.0.1:1")
+        .text("kafka.properties.security.protocol", "ssl")
+        .text("kafka.properties.ssl.certificate.location", &own.path())
+        .text("kafka.properties.ssl.key.location", &own.key_path())
+        .toml("nats.servers", "[\"tls://127.0.0.1:1\"]")
+        .text("nats.tls.certificate", &own.path())
+        .text("nats.tls.private_key", &own.key_path())
+        .text("nats.credentials_file", &credentials.display().to_string());
+    let bridge = Bridge::start_unready(&settings);
+    for (name, expiry) in [("kafka_client", own.expiry()), ("nats_client", own.expiry()), ("nats_credentials", EXPIRY)]
+    {
+        wait_counted(&bridge, "certificate_expiry_timestamp_seconds", &[name]);
+        let told = bridge.metric("jetlinks_bridge_certificate_expiry_timestamp_seconds", &[name]);
+        assert_eq!(told, expiry as f64, "{name}");
+    }
+    seen.scrape(&bridge);
 }

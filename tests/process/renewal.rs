@@ -10,7 +10,7 @@ use std::time::Duration;
 use jetlinks_bridge::codec::coap::Code;
 use openssl::ssl::SslVerifyMode;
 
-use crate::support::bridge::run;
+use crate::support::bridge::{run, wait_for_log};
 use crate::support::wire::dial_tls;
 use crate::support::{Bridge, Certificate, CoapDevice, Folder, Registration, Registry, Settings, Wire, eventually};
 
@@ -94,6 +94,49 @@ fn a_renewed_certificate_is_shown_to_new_devices_and_drops_no_connection() {
     load.wait_for_more();
     assert_eq!(bridge.metric("jetlinks_bridge_sessions", &[]), DEVICES as f64);
     load.finish();
+}
+
+#[test]
+fn an_expired_certificate_does_not_replace_a_valid_one() {
+    let (registry, _) = Registry::numbered(1);
+    let mut certificate = Certificate::elliptic();
+    let settings = Settings::stdio(&registry)
+        .text("mqtt.tls.listen", "127.0.0.1:0")
+        .text("mqtt.tls.certificate", &certificate.path())
+        .text("mqtt.tls.private_key", &certificate.key_path());
+    let bridge = Bridge::start(&settings);
+    let address = bridge.listener("mqtt.tls");
+    let (first, expiry) = (certificate.der(), certificate.expiry());
+    let metric = |name: &str, label: &str| bridge.metric(&format!("jetlinks_bridge_certificate_{name}"), &[label]);
+
+    certificate.renew_expired();
+    eventually("it is told", PATIENCE, || (metric("stale", "mqtt") == 1.0).then_some(()));
+    wait_for_log(&bridge, &["ERROR", "a renewed certificate cannot be used", "mqtt.tls.certificate: it has expired"]);
+    let any = Certificate::elliptic();
+    assert_eq!(shown(address, &any), first);
+    assert_eq!(metric("expiry_timestamp_seconds", "mqtt"), expiry as f64);
+    assert_eq!((metric("reloads_total", "refused"), metric("reloads_total", "replaced")), (1.0, 0.0));
+
+    certificate.renew();
+    let second = certificate.der();
+    eventually("the valid one is shown", PATIENCE, || (shown(address, &any) == second).then_some(()));
+    eventually("nothing is stale", PATIENCE, || (metric("stale", "mqtt") == 0.0).then_some(()));
+}
+
+#[test]
+fn a_bridge_that_starts_with_an_expired_certificate_takes_any_other_one() {
+    let (registry, _) = Registry::numbered(1);
+    let mut certificate = Certificate::elliptic();
+    certificate.renew_expired();
+    let settings = Settings::stdio(&registry)
+        .text("mqtt.tls.listen", "127.0.0.1:0")
+        .text("mqtt.tls.certificate", &certificate.path())
+        .text("mqtt.tls.private_key", &certificate.key_path());
+    let bridge = Bridge::start(&settings);
+    wait_for_log(&bridge, &["ERROR", "the certificate has expired"]);
+    certificate.renew_expired();
+    let (address, any) = (bridge.listener("mqtt.tls"), Certificate::elliptic());
+    eventually("the other one is shown", PATIENCE, || (shown(address, &any) == certificate.der()).then_some(()));
 }
 
 #[test]

@@ -38,7 +38,7 @@ impl Certificate {
     }
 
     fn of(key: PKey<Private>, issuer: Option<&Self>, common_name: &str, dns_names: &[&str]) -> Self {
-        let certificate = sign(&key, issuer, common_name, dns_names).expect("certificates can be made");
+        let certificate = sign(&key, issuer, common_name, dns_names, &tomorrow()).expect("certificates can be made");
         let renewed = Self { folder: Folder::new("certificate"), certificate, key };
         renewed.write();
         renewed
@@ -53,8 +53,24 @@ impl Certificate {
     /// Puts another certificate with another key into the same files.
     pub(crate) fn renew(&mut self) {
         self.key = elliptic();
-        self.certificate = sign(&self.key, None, "localhost", &["localhost"]).expect("certificates can be made");
+        let end = tomorrow();
+        self.certificate = sign(&self.key, None, "localhost", &["localhost"], &end).expect("certificates can be made");
         self.write();
+    }
+
+    /// As [`Certificate::renew`], with one that expired a moment ago.
+    pub(crate) fn renew_expired(&mut self) {
+        self.key = elliptic();
+        let end = Asn1Time::from_unix(1_700_000_000).expect("it is a time");
+        self.certificate = sign(&self.key, None, "localhost", &["localhost"], &end).expect("certificates can be made");
+        self.write();
+    }
+
+    /// When it expires, in seconds since 1970.
+    pub(crate) fn expiry(&self) -> u64 {
+        let left =
+            Asn1Time::from_unix(0).and_then(|begin| begin.diff(self.certificate.not_after())).expect("it is a time");
+        left.days as u64 * 86_400 + left.secs as u64
     }
 
     /// Puts the key of another certificate into the file of the key.
@@ -79,6 +95,10 @@ impl Certificate {
     }
 }
 
+fn tomorrow() -> Asn1Time {
+    Asn1Time::days_from_now(1).expect("there is a tomorrow")
+}
+
 fn elliptic() -> PKey<Private> {
     let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).expect("OpenSSL knows the curve");
     PKey::from_ec_key(EcKey::generate(&group).expect("keys can be made")).expect("it is a key")
@@ -89,6 +109,7 @@ fn sign(
     issuer: Option<&Certificate>,
     common_name: &str,
     dns_names: &[&str],
+    end: &Asn1Time,
 ) -> Result<X509, openssl::error::ErrorStack> {
     let mut name = X509NameBuilder::new()?;
     name.append_entry_by_text("CN", common_name)?;
@@ -101,8 +122,8 @@ fn sign(
     certificate.set_subject_name(&name)?;
     certificate.set_issuer_name(issuer.map_or(&*name, |issuer| issuer.certificate.subject_name()))?;
     certificate.set_pubkey(key)?;
-    certificate.set_not_before(&*Asn1Time::days_from_now(0)?)?;
-    certificate.set_not_after(&*Asn1Time::days_from_now(1)?)?;
+    certificate.set_not_before(&*Asn1Time::from_unix(1_600_000_000)?)?;
+    certificate.set_not_after(end)?;
     let mut names = SubjectAlternativeName::new();
     if issuer.is_none() {
         names.ip("127.0.0.1");

@@ -34,11 +34,21 @@ impl Operator {
         self.credentials_with_payload(-1)
     }
 
+    /// As [`Operator::credentials`], of a user whose time ends then, in seconds since 1970.
+    pub(crate) fn credentials_until(&self, expiry_secs: u64) -> String {
+        self.credentials_of(-1, Some(expiry_secs))
+    }
+
     /// As [`Operator::credentials`], of a user who may send messages of so many bytes at most.
     pub(crate) fn credentials_with_payload(&self, bytes: i32) -> String {
+        self.credentials_of(bytes, None)
+    }
+
+    fn credentials_of(&self, bytes: i32, expiry_secs: Option<u64>) -> String {
         let user = KeyPair::new_user();
         let limits = json!({"type": "user", "version": 2, "subs": -1, "data": -1, "payload": bytes});
-        let (jwt, seed) = (jwt(&user, &self.account, &limits), user.seed().expect("a new key has a seed"));
+        let (jwt, seed) =
+            (jwt_until(&user, &self.account, &limits, expiry_secs), user.seed().expect("a new key has a seed"));
         format!(
             "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\
              -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
@@ -71,8 +81,17 @@ impl Operator {
 
 /// JWT of `issuer` about `subject`.
 fn jwt(subject: &KeyPair, issuer: &KeyPair, claims: &Value) -> String {
+    jwt_until(subject, issuer, claims, None)
+}
+
+fn jwt_until(subject: &KeyPair, issuer: &KeyPair, claims: &Value, expiry_secs: Option<u64>) -> String {
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let claims = json!({"jti": "1", "iat": 1, "iss": issuer.public_key(), "sub": subject.public_key(), "name": "test", "nats": claims});
+    let (issuer_key, subject_key) = (issuer.public_key(), subject.public_key());
+    let mut claims =
+        json!({"jti": "1", "iat": 1, "iss": issuer_key, "sub": subject_key, "name": "test", "nats": claims});
+    if let Some(expiry_secs) = expiry_secs {
+        claims["exp"] = json!(expiry_secs);
+    }
     let text = format!("{}.{}", part(&json!({"typ": "JWT", "alg": "ed25519-nkey"})), part(&claims));
     let signature = issuer.sign(text.as_bytes()).expect("a new key signs");
     format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature))

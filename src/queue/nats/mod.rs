@@ -14,7 +14,7 @@ mod stream;
 mod uplink;
 
 pub use caller::NatsCaller;
-pub use connection::{ConnectionCounts, ConnectionLog, ConnectionRole, ConnectionTallies, options};
+pub use connection::{ConnectionCounts, ConnectionLog, ConnectionRole, ConnectionTallies, options, user_expiry_secs};
 pub use downlink::NatsDownlink;
 pub use reader::NatsReader;
 pub use replicas::NatsClaims;

@@ -23,8 +23,8 @@ pub use histogram::Histogram;
 pub use label::{
     AnswerResult, CacheResult, CachedRecord, CertificateUse, ClaimFault, ClaimVerdict, CloseCause, CoapCode, CoapDrop,
     CoapRefusal, CommandOutcome, ConnectOutcome, ConnectionState, HandOverFailure, HandshakeOutcome, KafkaCommandFate,
-    Label, Labels, LogLevel, LookupResult, MessageResult, NatsRole, QueueResult, RegistryAnswer, ReloadResult,
-    SpanOutcome, Transport,
+    Label, Labels, ListenerCertificate, LogLevel, LookupResult, MessageResult, NatsRole, QueueResult, RegistryAnswer,
+    ReloadResult, SpanOutcome, Transport,
 };
 pub use number::{Counter, Gauge, Moment, Seconds, UsedGauge};
 pub use process::{

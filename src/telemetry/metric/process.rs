@@ -5,7 +5,7 @@ use super::family::Family;
 use super::histogram::Histogram;
 use super::label::{
     AnswerResult, CacheResult, CachedRecord, CertificateUse, ClaimFault, ClaimVerdict, HandOverFailure,
-    KafkaCommandFate, LogLevel, NatsRole, QueueResult, RegistryAnswer, ReloadResult, SpanOutcome,
+    KafkaCommandFate, ListenerCertificate, LogLevel, NatsRole, QueueResult, RegistryAnswer, ReloadResult, SpanOutcome,
 };
 use super::number::{Counter, Gauge, Moment, UsedGauge};
 
@@ -38,13 +38,13 @@ metrics! {
 }
 
 metrics! {
-    /// The numbers of certificates; the task that follows their files alone writes them.
+    /// The numbers of certificates; of each use one task alone writes them, which follows its files.
     CertificateMetrics {
         expiry: Family<Moment, CertificateUse> = "certificate_expiry_timestamp_seconds",
             "When the certificate in force expires, in seconds since 1970; those that are not used have no series.";
         reloads: Family<Counter, ReloadResult> = "certificate_reloads_total",
             "Changes of the files of certificates that were read, by result.";
-        stale: Family<Gauge, CertificateUse> = "certificate_stale",
+        stale: Family<Gauge, ListenerCertificate> = "certificate_stale",
             "1 while an older certificate is in force, as the files hold none that can be used.";
     }
 }

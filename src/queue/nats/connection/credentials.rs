@@ -4,6 +4,8 @@
 //! when the user's time is over, and the next attempt brings what the file holds by then.
 
 use async_nats::{Auth, AuthError, ConnectOptions};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use nkeys::{KeyPair, KeyPairType};
 
 use crate::queue::nats::{NatsError, NatsMaterial};
@@ -68,6 +70,13 @@ fn parse(text: &str) -> Option<Credentials<'_>> {
     (jwt.is_some() || !text.contains(JWT)).then_some(Credentials { jwt, key })
 }
 
+/// When the JWT of these credentials expires, in seconds since 1970; `None`: they hold none, or one that does not expire.
+pub fn user_expiry_secs(credentials: &str) -> Option<u64> {
+    let claims = block(credentials, JWT)?.split('.').nth(1)?;
+    let claims: serde_json::Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()?;
+    claims.get("exp")?.as_u64().filter(|expiry| *expiry > 0)
+}
+
 /// The one line between the markers of that name.
 fn block<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let is_marker = |line: &str, word: &str| {
@@ -82,6 +91,19 @@ fn block<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_expiry_of_a_user_is_that_of_the_jwt() {
+        let credentials = |claims: &str| {
+            let jwt = format!("e30.{}.c2lnbmF0dXJl", URL_SAFE_NO_PAD.encode(claims));
+            format!("-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n")
+        };
+        assert_eq!(user_expiry_secs(&credentials(r#"{"exp":2000000000,"sub":"U"}"#)), Some(2_000_000_000));
+        assert_eq!(user_expiry_secs(&credentials(r#"{"exp":0}"#)), None, "never");
+        assert_eq!(user_expiry_secs(&credentials("{}")), None);
+        assert_eq!(user_expiry_secs(&credentials("no JSON")), None);
+        assert_eq!(user_expiry_secs("SUAMYJWTPEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAH66Y"), None);
+    }
 
     #[test]
     fn a_seed_may_hold_the_letters_jwt() {

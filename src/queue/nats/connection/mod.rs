@@ -20,6 +20,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use self::credentials::UrlUser;
+pub use self::credentials::user_expiry_secs;
 use self::violation::Violations;
 use super::headers::unescape;
 use super::{NatsError, NatsSettings};

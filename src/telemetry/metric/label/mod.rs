@@ -8,7 +8,8 @@ pub use coap::{CoapCode, CoapDrop, CoapRefusal, HandshakeOutcome};
 pub use device::{CloseCause, CommandOutcome, ConnectOutcome, ConnectionState, MessageResult, Transport};
 pub use process::{
     AnswerResult, CacheResult, CachedRecord, CertificateUse, ClaimFault, ClaimVerdict, HandOverFailure,
-    KafkaCommandFate, LogLevel, LookupResult, NatsRole, QueueResult, RegistryAnswer, ReloadResult, SpanOutcome,
+    KafkaCommandFate, ListenerCertificate, LogLevel, LookupResult, NatsRole, QueueResult, RegistryAnswer, ReloadResult,
+    SpanOutcome,
 };
 
 /// A label and the closed set of its values.

@@ -9,6 +9,22 @@ label! {
         Mqtt = "mqtt",
         /// CoAP over DTLS.
         Dtls = "dtls",
+        /// The bridge as a client of Kafka.
+        KafkaClient = "kafka_client",
+        /// The bridge as a client of NATS.
+        NatsClient = "nats_client",
+        /// The JWT of the bridge's user on NATS.
+        NatsCredentials = "nats_credentials",
+    }
+}
+
+label! {
+    /// Use of the certificate of a listener.
+    "use" ListenerCertificate {
+        /// MQTT over TLS, with WebSocket or without.
+        Mqtt = "mqtt",
+        /// CoAP over DTLS.
+        Dtls = "dtls",
     }
 }
 
