@@ -31,6 +31,9 @@ pub(crate) fn play() -> Seen {
     wait_counted(&linked, "commands_unproved_interests_total", &[]);
     link.heal();
     held.wait_closed();
+    for role in ["commands", "coordination"] {
+        wait_counted(&linked, "nats_reconnects_total", &[role]);
+    }
     wait_counted(&other, "coordination_claims_total", &["insist"]);
     let _stranger = Bridge::start(&settings(&nats.url()).text("nats.claim_secret", "secret-of-somebody"));
     let _unsigned = Bridge::start(&settings(&nats.url()));
@@ -40,5 +43,18 @@ pub(crate) fn play() -> Seen {
     }
     seen.scrape(&linked);
     seen.scrape(&other);
+    reconnect(&mut seen);
     seen
+}
+
+/// Every connection of a bridge that uses NATS for everything is made again.
+fn reconnect(seen: &mut Seen) {
+    let mut nats = Nats::start();
+    let (nobody, _) = Registry::numbered(0);
+    let bridge = Bridge::start(&Settings::nats(&nobody, &nats).text("registry.source", "nats"));
+    nats.restart();
+    for role in ["uplink", "commands", "coordination", "registry"] {
+        wait_counted(&bridge, "nats_reconnects_total", &[role]);
+    }
+    seen.scrape(&bridge);
 }

@@ -27,12 +27,21 @@ use support::{Bridge, eventually};
 /// How long anything may take that takes seconds on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Reason why no NATS server gives the bridge up as slow consumer here.
+const SLOW_CONSUMER: &str = "a bridge that stands still, which tests/endtoend stops";
+
 /// Series that the script cannot raise, each with the reason.
 const BEYOND_THE_SCRIPT: &[(&str, &str)] = &[
     ("commands_total outcome=system_error", "a fault of the bridge itself"),
     ("commands_total outcome=lost", "100,000 commands at once, which tests/broker sends"),
     ("coap_requests_total code=other", "every code that the bridge answers with has a name"),
     ("dtls_handshakes_total outcome=timed_out", "a handshake may be half open for 30 s"),
+    ("nats_slow_consumer_total", SLOW_CONSUMER),
+    ("nats_slow_consumer_total role=uplink", SLOW_CONSUMER),
+    ("nats_slow_consumer_total role=commands", SLOW_CONSUMER),
+    ("nats_slow_consumer_total role=coordination", SLOW_CONSUMER),
+    ("nats_slow_consumer_total role=hand_over", SLOW_CONSUMER),
+    ("nats_slow_consumer_total role=registry", SLOW_CONSUMER),
     ("queue_acknowledgements_lost_total", "a million acknowledgements that wait at once"),
     ("command_answers_total result=repeated", "Kafka gives an outcome back after five minutes"),
     ("command_answers_total result=dropped", "neither an outcome nor a short failure in its place is taken"),
