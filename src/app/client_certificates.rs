@@ -1,4 +1,4 @@
-//! Expiry of what the bridge shows to NATS and Kafka: its client certificates, and the JWT of its credentials.
+//! Expiry of the client certificates that the bridge shows to NATS and Kafka, and of the JWT of its user on NATS.
 //!
 //! NATS: files are read again once a minute, as each connection reads them anew. Kafka: librdkafka reads them when its clients are made, so
 //! what was there at the start counts until the process ends.
@@ -25,7 +25,7 @@ const CERTIFICATE_TEXT: &str = "ssl.certificate.pem";
 const KEYSTORE_FILE: &str = "ssl.keystore.location";
 const KEYSTORE_PASSWORD: &str = "ssl.keystore.password";
 
-/// What the bridge shows to its queues; `None` where it shows none.
+/// Client certificates and credentials of the bridge; `None` where it has none.
 #[derive(Debug, Clone, Default)]
 pub struct ClientCertificates {
     nats_certificate: Option<Material>,
@@ -83,7 +83,7 @@ impl ClientCertificates {
         let was_told = self.told.contains(&label);
         if has_expired && !was_told {
             self.told.push(label);
-            tracing::error!(r#use = label.text(), "what the bridge shows to its queue has expired: renew it");
+            tracing::error!(r#use = label.text(), "a client certificate or a user of the bridge has expired: renew it");
         } else if !has_expired && was_told {
             self.told.retain(|told| *told != label);
         }

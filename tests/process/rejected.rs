@@ -127,7 +127,7 @@ fn a_topic_of_somebody_else_closes_the_connection_and_is_logged_and_counted() {
 
 #[test]
 fn the_log_names_a_product_whose_messages_are_rejected_once_a_minute_and_is_silent_about_good_ones() {
-    let stage = Stage::new();
+    let mut stage = Stage::new();
     let mut wire = stage.connect1();
     let topic = stage.device1.topic("properties/report");
     (1..=20).for_each(|id| wire.publish_acknowledged(&topic, r#"{"properties":{"a":1}}"#, id));

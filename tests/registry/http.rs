@@ -324,7 +324,7 @@ fn a_service_over_tls_is_trusted_by_the_certificates_of_the_system_alone() {
 
 /// A bridge that asks a slow service, with so many requests at once.
 fn beside_slow_service(service: &Service, answer: Duration, concurrency: &str) -> Bridge {
-    let settings = settings(&service.url(), "15m").text("registry.http.timeout", "1s");
+    let settings = settings(&service.url(), "15m").text("registry.http.timeout", "5s");
     let bridge = Bridge::start(&settings.toml("registry.http.concurrency", concurrency));
     service.set_mood(Mood::Slow(answer));
     bridge
@@ -350,9 +350,9 @@ fn a_slow_service_serves_whom_its_rate_allows_and_who_waited_in_vain_counts_apar
     devices.iter().for_each(|device| service.put(&device.id, &record(device)));
     let (first, second) = devices.split_at(DEVICES);
 
-    let bridge = beside_slow_service(&service, Duration::from_millis(600), "64");
+    let bridge = beside_slow_service(&service, Duration::from_secs(3), "64");
     let (accepted, refused) = knock_at_once(&bridge, first);
-    // At the beginning and after 600 ms 64 get their turn, and each has what comes of it, also after the second.
+    // At the beginning and after three seconds 64 get their turn, and each has what comes of it, also after five.
     assert!(accepted >= 2 * 64 && refused > 0, "{accepted} accepted, {refused} refused");
     let metric =
         |bridge: &Bridge, name: &str, label: &str| bridge.metric(&format!("jetlinks_bridge_registry_{name}"), &[label]);
@@ -364,7 +364,7 @@ fn a_slow_service_serves_whom_its_rate_allows_and_who_waited_in_vain_counts_apar
     wait_for_log(&bridge, &told);
     assert_eq!(bridge.log().matches(told[1]).count(), 1, "once a minute");
 
-    let wide = beside_slow_service(&service, Duration::from_millis(600), "300");
+    let wide = beside_slow_service(&service, Duration::from_secs(3), "300");
     assert_eq!(knock_at_once(&wide, second), (DEVICES, 0));
 }
 

@@ -45,7 +45,7 @@ struct Declaration {
 
 /// The server's answer to a subscription, as far as its barrier proves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Judgement {
+pub(super) enum Answer {
     /// It has the subscription.
     Taken,
     /// It has refused it, and the session waits for it.
@@ -135,18 +135,18 @@ impl<S> Interests<S> {
 
     /// Takes in that a barrier behind the subscription of a subject came back: without another refusal the server has taken
     /// it. Whether a session waits for it in vain.
-    pub(super) fn judge(&mut self, subject: &[u8]) -> Judgement {
-        let Some(interest) = self.by_subject.get_mut(subject) else { return Judgement::Taken };
+    pub(super) fn answer_to(&mut self, subject: &[u8]) -> Answer {
+        let Some(interest) = self.by_subject.get_mut(subject) else { return Answer::Taken };
         match interest.refusal {
-            Refusal::Refused if interest.is_confirmed => return Judgement::RefusedAgain,
-            Refusal::Refused => return Judgement::Refused,
+            Refusal::Refused if interest.is_confirmed => return Answer::RefusedAgain,
+            Refusal::Refused => return Answer::Refused,
             Refusal::AskedAgain => {
                 interest.refusal = Refusal::None;
                 self.refused -= 1;
             }
             Refusal::None => {}
         }
-        Judgement::Taken
+        Answer::Taken
     }
 
     /// Whether the server was asked again for a subject that it had refused, and has not answered.
@@ -246,16 +246,16 @@ mod tests {
         }
         interests.refuse(b"gw9");
         assert_eq!(interests.refused(), 2);
-        assert_eq!(interests.judge(b"gw1"), Judgement::Refused);
+        assert_eq!(interests.answer_to(b"gw1"), Answer::Refused);
         interests.confirm(&subjects[0]);
         assert_eq!(interests.subscribed(&subjects[0], 1), None);
         assert_eq!(interests.renew(&subjects[0]), Some(1));
         interests.refuse(b"gw1");
-        assert_eq!((interests.judge(b"gw1"), interests.refused()), (Judgement::RefusedAgain, 2));
+        assert_eq!((interests.answer_to(b"gw1"), interests.refused()), (Answer::RefusedAgain, 2));
         assert_eq!(interests.subscribed(&subjects[0], 2), None);
         assert_eq!((interests.renew(&subjects[0]), interests.refused()), (Some(2), 2), "until the server has answered");
         assert!(interests.is_asked_again(b"gw1") && !interests.is_asked_again(b"child1"));
-        assert_eq!((interests.judge(b"gw1"), interests.refused()), (Judgement::Taken, 1));
+        assert_eq!((interests.answer_to(b"gw1"), interests.refused()), (Answer::Taken, 1));
         interests.withdraw(OLD);
         assert_eq!(interests.refused(), 0);
     }

@@ -13,7 +13,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::interests::Judgement;
+use super::interests::Answer;
 use super::subscription::{Incoming, Subscription};
 use super::{Request, Shared};
 use crate::protocol::downlink::DownlinkEvent;
@@ -257,7 +257,7 @@ impl Registrar {
     async fn confirm_until(&mut self, barrier: u64) -> bool {
         while self.waiting.front().is_some_and(|unconfirmed| unconfirmed.barrier <= barrier) {
             let Some(unconfirmed) = self.waiting.pop_front() else { break };
-            let (proved, refused) = self.judge(unconfirmed.subjects);
+            let (proved, refused) = self.divide(unconfirmed.subjects);
             let is_told = self.tell(proved).await
                 && (refused.is_empty() || self.tell_unproved(refused, "the server refuses them").await);
             if !is_told {
@@ -269,15 +269,15 @@ impl Registrar {
     }
 
     /// Divides subjects whose barrier came back into those that the server has taken and those that it has refused.
-    fn judge(&self, subjects: Vec<Bytes>) -> (Vec<Bytes>, Vec<Bytes>) {
+    fn divide(&self, subjects: Vec<Bytes>) -> (Vec<Bytes>, Vec<Bytes>) {
         let (mut proved, mut refused) = (Vec::new(), Vec::new());
         {
             let mut interests = self.shared.interests.borrow_mut();
             for subject in subjects {
-                match interests.judge(&subject) {
-                    Judgement::Taken => proved.push(subject),
-                    Judgement::Refused => refused.push(subject),
-                    Judgement::RefusedAgain => {}
+                match interests.answer_to(&subject) {
+                    Answer::Taken => proved.push(subject),
+                    Answer::Refused => refused.push(subject),
+                    Answer::RefusedAgain => {}
                 }
             }
             // The client tells of at most 128 refusals at once: of the others of this batch nothing is known.
