@@ -5,9 +5,10 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use super::check::EXIT_CONFIGURATION;
-use crate::config::{self, Config, ENVIRONMENT_PREFIX, Sources};
+use crate::config::{self, Config, ENVIRONMENT_PREFIX, Sources, parse};
 
 /// `--config` and `--set`, the same for every subcommand.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
@@ -44,6 +45,11 @@ pub fn configuration(sources: &Sources, err: &mut dyn Write) -> Result<Config, E
         let _ = writeln!(err, "{mistakes}");
         ExitCode::from(EXIT_CONFIGURATION)
     })
+}
+
+/// The duration that an argument says; clap tells the error.
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+    parse::duration(text).ok_or_else(|| format!("expected {}", parse::DURATION))
 }
 
 /// The text itself, the content of the file after `@`, or for `-` that of stdin.

@@ -7,11 +7,12 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use clap::Args;
 
-use super::input::configuration;
+use super::input::{configuration, parse_duration};
 use super::output::{self, Output};
 use crate::app::settings;
 use crate::config::{Config, Sources, UplinkQueue};
@@ -41,6 +42,10 @@ pub struct VerifyArgs {
     /// Read the stored envelopes from this file, one a line, instead of from the queue; "-" is stdin
     #[arg(long, value_name = "FILE")]
     pub envelopes: Option<PathBuf>,
+
+    /// Read only what the queue stored in this last time ("10m"), instead of all that it holds; the run must have begun in it
+    #[arg(long, value_name = "DURATION", conflicts_with = "envelopes", value_parser = parse_duration)]
+    pub since: Option<Duration>,
 
     /// How many ids of each session a consumer remembers to drop copies by [default: limits.inflight_per_connection of the
     /// configuration, with --envelopes 64]
@@ -104,26 +109,33 @@ fn compare(args: &VerifyArgs, config: Option<&Config>) -> anyhow::Result<Report>
             let input = BufReader::with_capacity(READ_BYTES, file);
             read_lines(input, &mut comparison).with_context(|| name(path))?;
         }
-        (None, config) => read_queue(config.context("no configuration")?, &mut comparison)?,
+        (None, config) => read_queue(config.context("no configuration")?, read_from(args), &mut comparison)?,
     }
     Ok(comparison.report())
 }
 
-/// Takes everything that the queue of device messages holds at this moment.
-fn read_queue(config: &Config, comparison: &mut Comparison) -> anyhow::Result<()> {
+#[expect(clippy::disallowed_methods, reason = "the time of `--since` ends now")]
+fn read_from(args: &VerifyArgs) -> ReadFrom {
+    // Longer ago than the clock can tell is the beginning.
+    let begin = args.since.and_then(|since| SystemTime::now().checked_sub(since));
+    begin.map_or(ReadFrom::Beginning, ReadFrom::Time)
+}
+
+/// Takes what the queue of device messages holds at this moment, from there on.
+fn read_queue(config: &Config, from: ReadFrom, comparison: &mut Comparison) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     runtime.block_on(async {
         match config.uplink.queue {
             UplinkQueue::Nats => {
                 let settings = settings::nats(config, CONNECTION_NAME);
-                let mut reader = NatsReader::open(&settings, SUBJECTS, ReadFrom::Beginning).await?;
+                let mut reader = NatsReader::open(&settings, SUBJECTS, from).await?;
                 while let Some(stored) = reader.next().await? {
                     comparison.take(&record(&stored));
                 }
             }
             UplinkQueue::Kafka => {
                 let settings = settings::kafka(config, CONNECTION_NAME).context("kafka.brokers is not set")?;
-                let mut reader = KafkaReader::open(&settings, &settings.uplink_topic, ReadFrom::Beginning)?;
+                let mut reader = KafkaReader::open(&settings, &settings.uplink_topic, from)?;
                 loop {
                     match reader.next().await {
                         Ok(Some(stored)) => comparison.take(&record(&stored)),

@@ -1,5 +1,7 @@
 //! Envelopes as a reader finds them in a queue.
 
+use std::time::SystemTime;
+
 use bytes::Bytes;
 
 /// From where a reader reads.
@@ -7,6 +9,9 @@ use bytes::Bytes;
 pub enum ReadFrom {
     /// From the oldest to what is the newest at the opening; then the reader ends.
     Beginning,
+    /// From the first one that was stored at that time or later, by the clock of the queue (of a Kafka topic: the timestamps
+    /// of its records), to what is the newest at the opening; then the reader ends.
+    Time(SystemTime),
     /// Envelopes stored after the opening; the reader never ends.
     Now,
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, UNIX_EPOCH};
 
 use jetlinks_bridge::protocol::uplink::{Availability, Channel, DeliveryId, Inbox, Uplink};
 use jetlinks_bridge::queue::kafka::{KafkaError, KafkaReader, KafkaSettings, KafkaStats, KafkaUplink};
@@ -176,4 +177,26 @@ fn a_property_that_librdkafka_refuses_is_a_mistake_at_start() {
     assert!(matches!(&missing, Some(KafkaError::Properties(wrong)) if wrong[0].0 == "ssl.ca.location"), "{missing:?}");
     let no_certificate = with_authority(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
     assert!(matches!(no_certificate, Some(KafkaError::Client(_))), "{no_certificate:?}");
+}
+
+#[test]
+fn a_reader_from_a_time_on_gives_what_was_stored_since_and_ends() {
+    let kafka = Kafka::start_with_topics(&TOPICS, 3);
+    worker::run(async {
+        let Fixture { mut uplink, mut sessions, settings, .. } = start(settings(&kafka), 20, 64);
+        sessions.send_until_stored(&mut uplink, 10).await;
+        sessions.send_until_stored(&mut uplink, 15).await;
+        for (number, count) in [(0, 20 * 15), (10, 20 * 5), (15, 0)] {
+            // The timestamp of a record is the time at which the bridge took it.
+            let time = UNIX_EPOCH + Duration::from_millis(Sessions::record(0, number).recorded_ms);
+            let mut reader = KafkaReader::open(&settings, TOPICS[0], ReadFrom::Time(time)).expect("the topic is there");
+            let mut read = Vec::new();
+            while let Some(stored) = reader.next().await.expect("the broker is there") {
+                let value: serde_json::Value = serde_json::from_slice(&stored.payload).expect("payloads are JSON");
+                read.push(value["number"].as_u64().expect("a number"));
+            }
+            assert_eq!(read.len(), count);
+            assert!(read.iter().all(|&read| read >= number), "{read:?}");
+        }
+    });
 }

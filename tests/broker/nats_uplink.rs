@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
 use jetlinks_bridge::protocol::uplink::{Availability, DeliveryId, Inbox, Receipt, Refusal, Uplink};
@@ -264,5 +265,27 @@ fn a_reader_gives_what_is_stored_in_order_and_then_what_comes() {
         );
         let away = NatsSettings::new(vec!["nats://127.0.0.1:9".to_owned()]);
         assert!(matches!(NatsReader::open(&away, "", ReadFrom::Now).await, Err(ReadError::Unreachable(_))));
+    });
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the test owns the clock, and the server has the same one")]
+fn a_reader_from_a_time_on_gives_what_was_stored_since_and_ends() {
+    let nats = Nats::start();
+    worker::run(async {
+        let Fixture { mut uplink, mut sessions, settings, .. } = start(nats.url(), 2, 64);
+        sessions.send_until_stored(&mut uplink, 50).await;
+        let time = SystemTime::now();
+        sessions.send_until_stored(&mut uplink, 80).await;
+        let open = |time| NatsReader::open(&settings, "device.>", ReadFrom::Time(time));
+        let mut reader = open(time).await.expect("the stream is there");
+        let first = sessions.proofs as u64 + 101;
+        for sequence in first..first + 60 {
+            let stored = reader.next().await.expect("the stream stays").expect("there is more");
+            assert_eq!(stored.place, Position::Sequence(sequence));
+        }
+        assert_eq!(reader.next().await, Ok(None));
+        let mut later = open(SystemTime::now() + Duration::from_secs(60)).await.expect("the stream is there");
+        assert_eq!(later.next().await, Ok(None));
     });
 }

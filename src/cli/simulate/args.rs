@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use crate::cli::input::parse_duration;
 use crate::cli::output::Output;
 use crate::codec::mqtt::{Qos, Version};
-use crate::config::parse;
 use crate::simulate::{Plan, Progress, Schedule, Transport};
 
 /// Simulates devices that speak MQTT or CoAP: sends reports, answers commands, measures, keeps a ledger.
@@ -188,8 +188,4 @@ fn parse_rate(text: &str) -> Result<f64, String> {
         Ok(rate) if (0.0..=1e9).contains(&rate) => Ok(rate),
         _ => Err("a number of messages per second, 0 or more".to_owned()),
     }
-}
-
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    parse::duration(text).ok_or_else(|| format!("expected {}", parse::DURATION))
 }

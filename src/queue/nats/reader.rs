@@ -61,6 +61,7 @@ impl NatsReader {
         let last = stream.cached_info().state.last_sequence;
         let (deliver_policy, end) = match from {
             ReadFrom::Beginning => (DeliverPolicy::All, Some(last)),
+            ReadFrom::Time(time) => (DeliverPolicy::ByStartTime { start_time: time.into() }, Some(last)),
             ReadFrom::Now => (DeliverPolicy::ByStartSequence { start_sequence: last + 1 }, None),
         };
         let filter_subject =
@@ -69,7 +70,7 @@ impl NatsReader {
             .create_consumer(OrderedConfig { deliver_policy, filter_subject, ..OrderedConfig::default() })
             .await
             .map_err(|error| ReadError::Unreachable(error.to_string()))?;
-        let is_ended = from == ReadFrom::Beginning && consumer.cached_info().num_pending == 0;
+        let is_ended = end.is_some() && consumer.cached_info().num_pending == 0;
         let messages = consumer.messages().await.map_err(|error| ReadError::Unreachable(error.to_string()))?;
         Ok(Self { messages, end, is_ended })
     }

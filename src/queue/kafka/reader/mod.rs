@@ -6,7 +6,7 @@ pub(super) mod unreadable;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -14,6 +14,7 @@ use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{Consumer, ConsumerContext, StreamConsumer};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 
 use self::unreadable::{Unreadable, is_about_a_batch};
@@ -69,14 +70,19 @@ impl KafkaReader {
         let known = metadata.topics().iter().find(|known| known.name() == topic);
         let Some(known) = known else { return Err(ReadError::Missing(format!("topic {topic}"))) };
         let mut assignment = TopicPartitionList::new();
+        let starts = match from {
+            ReadFrom::Time(time) => offsets_at(&consumer, known, time).map_err(unreachable)?,
+            ReadFrom::Beginning | ReadFrom::Now => HashMap::new(),
+        };
         let (mut open, mut positions) = (HashMap::new(), HashMap::new());
         for partition in known.partitions() {
             let (low, high) = consumer.fetch_watermarks(topic, partition.id(), QUESTION).map_err(unreachable)?;
             let offset = match from {
                 ReadFrom::Beginning => low,
+                ReadFrom::Time(_) => starts.get(&partition.id()).map_or(high, |&start| start.max(low).min(high)),
                 ReadFrom::Now => high,
             };
-            if low < high {
+            if offset < high {
                 open.insert(partition.id(), high);
             }
             positions.insert(partition.id(), offset);
@@ -85,7 +91,7 @@ impl KafkaReader {
                 .map_err(|error| ReadError::Settings(error.to_string()))?;
         }
         consumer.assign(&assignment).map_err(|error| ReadError::Settings(error.to_string()))?;
-        let open = (from == ReadFrom::Beginning).then_some(open);
+        let open = (from != ReadFrom::Now).then_some(open);
         Ok(Self {
             config,
             topic: topic.to_owned(),
@@ -196,6 +202,29 @@ pub(super) fn config(settings: &KafkaSettings) -> Result<ClientConfig, KafkaErro
     // No member of the bridge's own group.
     config.remove("group.instance.id");
     Ok(config)
+}
+
+/// Offset of the first record of each partition whose timestamp is that time or later; none where there is no such record.
+fn offsets_at(
+    consumer: &StreamConsumer<ReaderContext>,
+    topic: &MetadataTopic,
+    time: SystemTime,
+) -> Result<HashMap<i32, i64>, ClientError> {
+    let since_1970 = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let timestamp = Offset::Offset(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX));
+    let mut wanted = TopicPartitionList::new();
+    for partition in topic.partitions() {
+        wanted.add_partition_offset(topic.name(), partition.id(), timestamp)?;
+    }
+    let found = consumer.offsets_for_times(wanted, QUESTION)?;
+    let mut offsets = HashMap::new();
+    for element in found.elements() {
+        element.error()?;
+        if let Offset::Offset(offset) = element.offset() {
+            offsets.insert(element.partition(), offset);
+        }
+    }
+    Ok(offsets)
 }
 
 /// Lets the client say what it has to say. One look hears one word, and does not tell whether there are more.
