@@ -18,13 +18,28 @@ VALUES = ROOT / "tests/chart/values"
 RELEASE = "devices"
 NAMESPACE = "field"
 
+# Valid, and none of them satisfies the restricted pod security standard by itself: OpenShift chooses user and group, and the
+# network of the node is no pod's.
+UNRESTRICTED = {
+    "OpenShift": ["--set", "podSecurityContext.runAsUser=null,podSecurityContext.runAsGroup=null,podSecurityContext.fsGroup=null"],
+    "network of the node": ["--set", "hostNetwork=true"],
+    "no security contexts": ["--set", "podSecurityContext=null,securityContext=null"],
+}
+
 # What is rendered again and again: every manifest must be valid in each of them.
 MATRIX = {
     "default": [],
     "kafka-nats": ["-f", CHART / "values-kafka-nats.yaml"],
     "nats": ["-f", CHART / "values-nats.yaml"],
     "kafka": ["-f", CHART / "values-kafka.yaml"],
+    "gitops": ["-f", CHART / "values-nats.yaml", "-f", CHART / "values-gitops.yaml"],
     "everything": ["-f", VALUES / "everything.yaml"],
+    "kitchen sink": ["-f", VALUES / "kitchen-sink.yaml"],
+    "certificate": [
+        "-f", CHART / "values-kafka.yaml", "--set", "config.mqtt.listen=,config.mqtt.tls.listen=[::]:8883",
+        "--set", "certificate.enabled=true,certificate.issuerRef.name=ca,certificate.dnsNames={a.example.com}",
+        "--set", "resources.limits.memory=2Gi,networkPolicy.enabled=true",
+    ],
     "nothing optional": [
         "--set", "podDisruptionBudget.enabled=false,topologySpread.enabled=false,serviceAccount.create=false",
         "--set", "secrets.adminToken.generate=false,preStopSeconds=0,test.enabled=false",
@@ -77,8 +92,9 @@ def bridge_pod(manifests):
 
 
 def bridge_container(manifests):
-    """The only container of the bridge's pod."""
-    (container,) = bridge_pod(manifests)["spec"]["containers"]
+    """The bridge's own container; sidecars stand behind it."""
+    container = bridge_pod(manifests)["spec"]["containers"][0]
+    assert container["name"] == "bridge"
     return container
 
 

@@ -23,7 +23,7 @@ class Pod:
         self.containers = {c["name"]: c for c in pod["spec"].get("initContainers", []) + pod["spec"]["containers"]}
         self.mounts = {}
         for container in self.containers.values():
-            self.mounts |= {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+            self.mounts |= {mount["name"]: mount["mountPath"] for mount in container.get("volumeMounts", [])}
         for volume in pod["spec"]["volumes"]:
             place = self.folder / self.mounts[volume["name"]].lstrip("/")
             place.mkdir(parents=True, exist_ok=True)
@@ -66,8 +66,12 @@ class Pod:
     def check(self):
         """`check` of the configuration that the pod would get."""
         config = self.local(f"{self.mounts['config']}/bridge.toml")
-        command = [BRIDGE, "check", "--config", config]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        further = self.containers["bridge"]["args"][3:]
+        command = [BRIDGE, "check", "--config", config, *further]
+        # Variables from Secrets are nobody's here.
+        given = {e["name"]: e["value"] for e in self.containers["bridge"].get("env", []) if "value" in e}
+        environment = {**os.environ, **given}
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
 
 
 def eventually(condition, what, seconds=20):

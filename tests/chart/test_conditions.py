@@ -9,40 +9,6 @@ EVERYTHING = ("-f", VALUES / "everything.yaml")
 NATS = ("-f", CHART / "values-nats.yaml")
 
 
-def a_rollout_never_has_fewer_pods_than_replicas():
-    spec = find(template(), "Deployment")["spec"]
-    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
-    assert spec["replicas"] == 2
-    assert "replicas" not in find(template("--set", "replicas=null"), "Deployment")["spec"]
-
-
-def the_grace_period_covers_the_longest_drain():
-    cases = [
-        # preStop, connections, rate, timeout, seconds
-        (5, 20000, 1000, "20s", 50),
-        (5, 20001, 1000, "20s", 51),
-        (0, 1, 1000, "0s", 6),
-        (10, 10000, 500, "1m30s", 125),
-        (5, 999, 1000, "500ms", 12),
-        (5, 1000, 1000, "1h", 3611),
-        (5, 30000, 1, "2d", 202810),
-    ]
-    for pause, connections, rate, timeout, seconds in cases:
-        manifests = template(
-            "--set", f"preStopSeconds={pause},config.limits.connections={connections},config.drain.rate={rate}",
-            "--set", f"config.drain.timeout={timeout},resources.limits.memory=4Gi",
-        )
-        given = bridge_pod(manifests)["spec"]["terminationGracePeriodSeconds"]
-        assert given == seconds, f"{(pause, connections, rate, timeout)}: {given}, not {seconds}"
-    given = bridge_pod(template("--set", "terminationGracePeriodSeconds=7"))["spec"]["terminationGracePeriodSeconds"]
-    assert given == 7
-
-
-def the_pause_before_sigterm_needs_no_shell():
-    assert bridge_container(template())["lifecycle"] == {"preStop": {"sleep": {"seconds": 5}}}
-    assert "lifecycle" not in bridge_container(template("--set", "preStopSeconds=0"))
-
-
 def only_readiness_depends_on_a_queue():
     container = bridge_container(template())
     paths = {probe: container[probe]["httpGet"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")}
@@ -71,20 +37,6 @@ def a_listener_is_a_port_of_the_pod_and_of_its_service_exactly_when_it_is_on():
     assert ports(template("--set", "config.mqtt.listen=,config.coap.listen=0.0.0.0:5683"))[1] == {"coap": 5683}
 
 
-def the_services_say_how_traffic_comes_in():
-    inside = find(template(), "Service", "-jetlinks-bridge")["spec"]
-    assert "externalTrafficPolicy" not in inside and inside["sessionAffinity"] == "None"
-    manifests = template(*EVERYTHING)
-    tcp, udp = find(manifests, "Service", "-jetlinks-bridge"), find(manifests, "Service", "-udp")
-    assert tcp["spec"]["externalTrafficPolicy"] == udp["spec"]["externalTrafficPolicy"] == "Local"
-    assert tcp["spec"]["loadBalancerClass"] == "example.com/internal"
-    assert tcp["spec"]["loadBalancerSourceRanges"] == ["192.0.2.0/24"]
-    assert tcp["metadata"]["annotations"] == {"example.com/proxy-protocol": "true"}
-    assert {p["name"]: p.get("nodePort") for p in tcp["spec"]["ports"]}["mqtt"] == 31883
-    assert udp["spec"]["sessionAffinity"] == "ClientIP"
-    assert udp["spec"]["sessionAffinityConfig"] == {"clientIP": {"timeoutSeconds": 86400}}
-
-
 def pods_spread_over_nodes_and_zones():
     constraints = bridge_pod(template())["spec"]["topologySpreadConstraints"]
     assert [c["topologyKey"] for c in constraints] == ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
@@ -94,18 +46,39 @@ def pods_spread_over_nodes_and_zones():
 
 
 def an_autoscaler_alone_decides_about_replicas():
-    manifests = template("--set", "autoscaling.enabled=true,autoscaling.targetConnections=15000")
+    by_cpu = "autoscaling.targetCPUUtilizationPercentage=70"
+    manifests = template("--set", f"autoscaling.enabled=true,autoscaling.targetConnections=14000,{by_cpu}")
     assert "replicas" not in find(manifests, "Deployment")["spec"]
     scaler = find(manifests, "HorizontalPodAutoscaler")["spec"]
     assert scaler["scaleTargetRef"]["name"] == find(manifests, "Deployment")["metadata"]["name"]
-    cpu, connections = scaler["metrics"]
+    connections, cpu = scaler["metrics"]
     assert cpu["resource"] == {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}}
     assert connections["pods"] == {
         "metric": {"name": "jetlinks_bridge_connections"},
-        "target": {"type": "AverageValue", "averageValue": "15000"},
+        "target": {"type": "AverageValue", "averageValue": "14000"},
     }
-    manifests = template("--set", "autoscaling.enabled=true,autoscaling.targetCPUUtilizationPercentage=0,autoscaling.targetConnections=1")
-    assert [m["type"] for m in find(manifests, "HorizontalPodAutoscaler")["spec"]["metrics"]] == ["Pods"]
+    assert scaler["behavior"]["scaleUp"] == {"stabilizationWindowSeconds": 120}
+
+    def metrics(*arguments):
+        manifests = template("--set", "autoscaling.enabled=true", *arguments)
+        return [m["type"] for m in find(manifests, "HorizontalPodAutoscaler")["spec"]["metrics"]]
+
+    assert metrics("--set", "autoscaling.targetConnections=1") == ["Pods"]
+    assert metrics("--set", by_cpu) == ["Resource"]
+    assert metrics("-f", VALUES / "kitchen-sink.yaml") == ["Pods", "Resource", "External"]
+    own = '[{"type":"Object","object":{"describedObject":{"kind":"Service","name":"x"},"metric":{"name":"m"},"target":{"type":"Value","value":"1"}}}]'
+    assert metrics("--set-json", f"autoscaling.metrics={own}") == ["Object"]
+
+
+def a_disruption_budget_says_how_many_may_be_missing_or_must_be_there():
+    def budget(*arguments):
+        spec = find(template(*arguments), "PodDisruptionBudget")["spec"]
+        return {name: spec[name] for name in ("minAvailable", "maxUnavailable") if name in spec}
+
+    assert budget() == {"maxUnavailable": 1}
+    assert budget("--set", "podDisruptionBudget.maxUnavailable=25%") == {"maxUnavailable": "25%"}
+    assert budget("--set", "podDisruptionBudget.minAvailable=1") == {"minAvailable": 1}
+    assert budget("--set", "podDisruptionBudget.minAvailable=60%") == {"minAvailable": "60%"}
 
 
 def optional_parts_are_there_exactly_when_they_are_asked_for():
@@ -117,8 +90,9 @@ def optional_parts_are_there_exactly_when_they_are_asked_for():
         "prometheusRule.enabled": "PrometheusRule",
         "serviceAccount.create": "ServiceAccount",
     }
+    needed = ("--set", "autoscaling.targetConnections=10000")
     for switch, kind in switches.items():
-        assert find(template("--set", f"{switch}=true"), kind), kind
+        assert find(template("--set", f"{switch}=true", *needed), kind), kind
         assert not find(template("--set", f"{switch}=false"), kind), kind
     assert not find(template(), "ConfigMap", "-dashboard") and not find(template(), "Ingress")
 
@@ -159,6 +133,8 @@ def the_notes_name_the_next_three_commands():
     assert "No device is registered" in text
     assert "No device is registered" not in notes("--set", "registry.existingSecret=x")
     assert "some replicas" in notes("--set", "replicas=null")
+    without_test = notes(*NATS, "--set", "test.enabled=false")
+    assert "helm --namespace field test" not in without_test and "logs --selector" in without_test
 
 
 def secrets_are_generated_only_where_none_is_named():
@@ -188,48 +164,24 @@ def no_secret_stands_in_the_configuration_or_in_the_environment():
     assert bridge_container(manifests)["env"] == [{"name": "TZ", "value": "UTC"}]
 
 
-def the_network_policy_opens_what_the_configuration_names_and_nothing_else():
-    policy = find(template(*EVERYTHING), "NetworkPolicy")["spec"]
-    assert policy["policyTypes"] == ["Ingress", "Egress"]
-    devices, admin, extra = policy["ingress"]
-    assert [p["port"] for p in devices["ports"]] == ["mqtt", "mqtts", "mqtt-ws", "mqtt-wss", "coap", "coaps"]
-    assert devices["from"][0] == {"ipBlock": {"cidr": "192.0.2.0/24"}}
-    assert devices["from"][1]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "test"
-    assert [p["port"] for p in admin["ports"]] == ["admin"] and len(admin["from"]) == 1
-    assert extra["from"] == [{"podSelector": {}}]
-    dns, queues, tracing, more = policy["egress"]
-    assert {p["port"] for p in dns["ports"]} == {53} and len(dns["to"]) == 1
-    # kafka-3 and nats-2 name no port; https has its own; 9094 is named.
-    assert sorted(p["port"] for p in queues["ports"]) == [443, 4222, 4333, 9092, 9093, 9094]
-    assert queues["to"] == [{"ipBlock": {"cidr": "10.0.0.0/8"}}]
-    assert tracing == {"ports": [{"port": 4318, "protocol": "TCP"}], "to": [{"podSelector": {"matchLabels": {"app": "otel"}}}]}
-    assert more == {"ports": [{"port": 4317}]}
-    quiet = find(template("--set", "networkPolicy.enabled=true"), "NetworkPolicy")["spec"]
-    assert [[p["port"] for p in rule["ports"]] for rule in quiet["ingress"]] == [["mqtt"]]
-    assert [[p["port"] for p in rule["ports"]] for rule in quiet["egress"]] == [[53, 53]]
-    for url, port in ("https://otel/v1/traces", 443), ("http://otel", 80), ("http://[::1]:4318/", 4318):
-        values = f"networkPolicy.enabled=true,config.tracing.endpoint={url}"
-        _, tracing = find(template("--set", values), "NetworkPolicy")["spec"]["egress"]
-        assert tracing == {"ports": [{"port": port, "protocol": "TCP"}]}, url
-
-
-def an_ingress_leads_to_the_listener_for_websocket():
-    spec = find(template(*EVERYTHING), "Ingress")["spec"]
-    assert spec["ingressClassName"] == "nginx" and spec["rules"][0]["host"] == "mqtt.example.com"
-    (path,) = spec["rules"][0]["http"]["paths"]
-    assert (path["path"], path["pathType"]) == ("/mqtt", "Exact")
-    assert path["backend"]["service"]["port"] == {"name": "mqtt-ws"}
-    (rule,) = find(
-        template("--set", "ingress.enabled=true,config.mqtt.websocket.listen=0.0.0.0:8083"), "Ingress",
-    )["spec"]["rules"]
-    assert "host" not in rule
-
-
 def the_service_monitor_finds_the_admin_service_alone():
     manifests = template(*EVERYTHING)
     wanted = find(manifests, "ServiceMonitor")["spec"]["selector"]["matchLabels"].items()
     found = [m["metadata"]["name"] for m in manifests if m["kind"] == "Service" and wanted <= m["metadata"]["labels"].items()]
     assert found == ["devices-jetlinks-bridge-admin"]
+
+
+def the_service_monitor_is_where_and_what_it_is_asked_for():
+    spec = find(template("--set", "serviceMonitor.enabled=true"), "ServiceMonitor")["spec"]
+    assert not {"jobLabel", "targetLabels", "sampleLimit"} & set(spec) and not {"scheme", "tlsConfig"} & set(spec["endpoints"][0])
+    monitor = find(template("-f", VALUES / "kitchen-sink.yaml", "--set", "serviceMonitor.namespace=monitoring"), "ServiceMonitor")
+    assert monitor["metadata"]["namespace"] == "monitoring"
+    # Its own labels win over those of every object.
+    assert monitor["metadata"]["labels"]["team"] == "observers"
+    spec = monitor["spec"]
+    assert spec["namespaceSelector"] == {"matchNames": [NAMESPACE]}
+    assert (spec["jobLabel"], spec["targetLabels"], spec["sampleLimit"]) == ("app.kubernetes.io/name", ["team"], 5000)
+    assert (spec["endpoints"][0]["scheme"], spec["endpoints"][0]["tlsConfig"]) == ("https", {"insecureSkipVerify": True})
 
 
 def a_disabled_alert_is_gone_and_the_others_select_this_release():
@@ -262,5 +214,46 @@ def helm_test_is_there_exactly_when_a_message_can_be_read_back():
     assert not find(template(*NATS, "--set", "test.enabled=false"), "Pod")
     assert not find(template(*NATS, "--set", "config.registry.source=nats"), "Pod")
     pod = find(template(*NATS, "--set", "config.registry.source=nats,test.existingSecret=one"), "Pod")
-    assert "/run/secrets/jetlinks-bridge/test-device/devices.toml" in pod["spec"]["initContainers"][0]["args"]
+    assert pod["spec"]["volumes"][2]["secret"]["secretName"] == "one"
     assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
+
+
+def helm_test_takes_the_first_listener_that_it_can_speak_with():
+    def way(*settings):
+        pod = find(template(*NATS, *(part for setting in settings for part in ("--set", setting))), "Pod")
+        args = pod["spec"]["initContainers"][0]["args"] if pod else None
+        return pod and (args[args.index("--transport") + 1], args[args.index("--address") + 1])
+
+    tls = ("config.mqtt.listen=", "config.mqtt.tls.listen=0.0.0.0:8883", "tls.mqtt.existingSecret=x", "resources.limits.memory=2Gi")
+    dtls = ("config.dtls.listen=0.0.0.0:5684", "tls.dtls.existingSecret=x", "service.udp.ports.coaps=15684")
+    name = "devices-jetlinks-bridge"
+    assert way() == ("mqtt", f"{name}:1883")
+    assert way(*tls) == way(*tls, *dtls) == ("mqtts", f"{name}:8883")
+    # A simulated device has no certificate to show.
+    assert way(*tls, "tls.mqtt.clientCa=ca.crt") is None
+    assert way(*tls, "tls.mqtt.clientCa=ca.crt", *dtls) == ("dtls", f"{name}-udp:15684")
+    assert way("config.mqtt.listen=", "config.coap.listen=0.0.0.0:5683") == ("coap", f"{name}-udp:5683")
+    assert way("config.mqtt.listen=", "config.mqtt.websocket.listen=0.0.0.0:8083") is None
+
+
+def the_pod_of_the_test_has_no_secret_but_the_device_and_the_way_to_the_queue():
+    def secrets(*arguments):
+        pod = find(template(*arguments), "Pod")["spec"]
+        mounted = {c["name"]: {m["name"] for m in c["volumeMounts"]} for c in pod["initContainers"] + pod["containers"]}
+        return {v["name"]: v["secret"]["secretName"] for v in pod["volumes"] if "secret" in v}, mounted
+
+    given, mounted = secrets(*EVERYTHING)
+    assert given == {"devices": "test-device", "kafka-0": "kafka-user", "kafka-1": "kafka-ca"}
+    assert mounted == {"send": {"ledger", "devices"}, "read": {"ledger", "config", "kafka-0", "kafka-1", "scratch"}}
+    given, _ = secrets(*EVERYTHING, "--set", "config.uplink.queue=nats,config.nats.stream.max_bytes=1GiB")
+    assert given == {"devices": "test-device", "nats-credentials": "nats-user", "nats-tls": "nats-tls"}
+    text = find(template(*EVERYTHING), "ConfigMap", "-test")["data"]["test.toml"]
+    assert set(tomllib.loads(text)) == {"kafka", "log", "registry", "uplink"}, text
+
+
+def the_test_reads_no_more_of_the_queue_than_its_own_time():
+    def since(*arguments):
+        args = find(template(*NATS, *arguments), "Pod")["spec"]["containers"][0]["args"]
+        return args[args.index("--since") + 1]
+
+    assert (since(), since("--set", "test.timeoutSeconds=30")) == ("360s", "90s")

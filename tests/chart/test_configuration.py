@@ -9,6 +9,7 @@ from helm import CHART, MATRIX, VALUES, bridge_pod, configuration, template, val
 from pod import Pod
 
 PRESETS = ["values-kafka-nats.yaml", "values-nats.yaml", "values-kafka.yaml"]
+EVERY_FILE = [*PRESETS, "values-gitops.yaml"]
 
 
 def _pair():
@@ -36,6 +37,12 @@ GIVEN = {
     },
     "nats-claims": {"claim_secret": "hush-of-16-bytes\nhush-before-that\n"},
     "nats-tls": {"ca.crt": PEM, "tls.crt": PEM, "tls.key": PEM},
+    # values-gitops.yaml names these three, and cert-manager writes the others.
+    "bridge-admin": {"token": "hush"},
+    "bridge-dtls": {"token_secret": "hush-of-16-bytes"},
+    "bridge-devices": {"devices.toml": "device = []\n"},
+    "devices-tls": _pair(),
+    "devices-jetlinks-bridge-tls": _pair(),
     "mqtt-tls": _pair(),
     "dtls-tls": _pair(),
 }
@@ -82,7 +89,7 @@ def a_configuration_with_a_mistake_does_not_pass():
 
 
 def the_file_says_what_the_values_say():
-    for preset in [None, *PRESETS, VALUES / "everything.yaml"]:
+    for preset in [None, *EVERY_FILE, VALUES / "everything.yaml", VALUES / "kitchen-sink.yaml"]:
         files = [CHART / preset] if preset else []
         manifests = template(*(part for file in files for part in ("-f", file)))
         read = tomllib.loads(configuration(manifests))
@@ -92,13 +99,13 @@ def the_file_says_what_the_values_say():
 
 def texts_numbers_and_keys_of_any_kind_survive():
     arguments = [
-        "--set-json", r'config.log.level="info,\"quoted\"=debug\\ <a>&b \t \u0001 é"',
+        "--set-json", r'config.tracing.service_name="info,\"quoted\"=debug\\ <a>&b \t \u0001 é"',
         "--set", "config.limits.connections=10000000,config.limits.inflight_bytes=1GiB,resources.limits.memory=200Gi",
         "--set-json", 'config.kafka.properties={"a.b":1048576,"c":{"d.e":true,"f":"x"},"linger.ms":"5"}',
         "--set-json", 'config.mqtt.proxy_protocol_from=["10.0.0.0/8","fd00::/8"]',
     ]
     read = tomllib.loads(configuration(template(*arguments)))
-    assert read["log"]["level"] == 'info,"quoted"=debug\\ <a>&b \t \u0001 é'
+    assert read["tracing"]["service_name"] == 'info,"quoted"=debug\\ <a>&b \t \u0001 é'
     assert read["limits"]["connections"] == 10_000_000
     assert read["kafka"]["properties"] == {"a.b": 1_048_576, "c": {"d.e": True, "f": "x"}, "linger.ms": "5"}
     assert read["mqtt"]["proxy_protocol_from"] == ["10.0.0.0/8", "fd00::/8"]
@@ -118,7 +125,7 @@ def every_mounted_secret_is_named_by_its_setting():
         "private_key_file": f"{FILES}/nats-tls/tls.key",
     }
     assert read["mqtt"]["tls"] == {
-        "listen": "0.0.0.0:8883",
+        "listen": "[::]:8883",
         "certificate_file": f"{FILES}/mqtt-tls/tls.crt",
         "private_key_file": f"{FILES}/mqtt-tls/tls.key",
         "client_ca_file": f"{FILES}/mqtt-tls/ca.crt",

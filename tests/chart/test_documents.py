@@ -1,5 +1,6 @@
 """Documents, dashboard, alerts and schema name what exists."""
 
+import base64
 import json
 import re
 import tempfile
@@ -162,3 +163,14 @@ def the_chart_has_the_version_of_the_bridge():
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     cargo = re.search(r'^version = "(.*)"$', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]
     assert chart["appVersion"] == cargo
+
+
+def the_chart_says_what_a_catalogue_shows():
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    kind, icon = chart["icon"].split(",")
+    assert kind == "data:image/svg+xml;base64" and base64.b64decode(icon) == (CHART / "icon.svg").read_bytes()
+    assert chart["description"] and chart["keywords"] and all(who["name"] for who in chart["maintainers"])
+    annotations = chart["annotations"]
+    licence = re.search(r'^license = "(.*)"$', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]
+    assert annotations["artifacthub.io/license"] == licence
+    assert annotations["artifacthub.io/category"] == "streaming-messaging"

@@ -39,6 +39,37 @@ SCHEMA = [
     ("secrets.adminToken.existingSecret=Not_A_Name", "/secrets/adminToken/existingSecret"),
     ("secrets.kafka[0].existingSecret=x", "missing property 'files'"),
     ("prometheusRule.disabled={Other}", "/prometheusRule/disabled/0"),
+    ("config.mqtt.listen=0.0.0.0:99999", "/config/mqtt/listen"),
+    ("config.coap.listen=[::]:65536", "/config/coap/listen"),
+    ("config.admin.listen=0.0.0.0:99999", "/config/admin/listen"),
+    ("config.mqtt.listen={}", "/config/mqtt/listen"),
+    ("config.mqtt.listen={0.0.0.0:1,[::]:1,0.0.0.0:2}", "/config/mqtt/listen"),
+    ("config.mqtt.proxy_protocol_from={10.0.0.0/33}", "/config/mqtt/proxy_protocol_from/0"),
+    ("config.mqtt.proxy_protocol_from={10.0.0.256}", "/config/mqtt/proxy_protocol_from/0"),
+    ("config.mqtt.proxy_protocol_from={fd00::/129}", "/config/mqtt/proxy_protocol_from/0"),
+    ("config.mqtt.proxy_protocol_from={balancer}", "/config/mqtt/proxy_protocol_from/0"),
+    ("service.tcp.loadBalancerSourceRanges={192.0.2.0/33}", "/service/tcp/loadBalancerSourceRanges/0"),
+    ("service.tcp.loadBalancerSourceRanges={192.0.2.1}", "/service/tcp/loadBalancerSourceRanges/0"),
+    ("config.log.level=verbose", "/config/log/level"),
+    ("config.log.level=info\\,async_nats=loud", "/config/log/level"),
+    ("config.log.level=INFO", "/config/log/level"),
+    ("registry.records=-1", "/registry/records"),
+    ("strategy.type=OnDelete", "/strategy/type"),
+    ("strategy.rollingUpdate.maxSurge=101%", "/strategy/rollingUpdate/maxSurge"),
+    ("strategy.rollingUpdate.partition=1", "'partition' not allowed"),
+    ("readinessProbe.terminationGracePeriodSeconds=1", "'terminationGracePeriodSeconds' not allowed"),
+    ("dnsPolicy=Mine", "/dnsPolicy"),
+    ("extraArgs=--set", "/extraArgs"),
+    ("lifecycle.preStart.sleep.seconds=1", "'preStart' not allowed"),
+    ("sidecars[0].image=x", "/sidecars/0"),
+    ("service.tcp.ipFamilies={IPv5}", "/service/tcp/ipFamilies/0"),
+    ("service.tcp.ipFamilies={IPv4,IPv4}", "/service/tcp/ipFamilies"),
+    ("service.tcp.trafficDistribution=Near", "/service/tcp/trafficDistribution"),
+    ("service.udp.internalTrafficPolicy=Far", "/service/udp/internalTrafficPolicy"),
+    ("gatewayRoutes[0].kind=GRPCRoute", "/gatewayRoutes/0/kind"),
+    ("certificate.renewBefore=15d", "/certificate/renewBefore"),
+    ("serviceMonitor.scheme=ftp", "/serviceMonitor/scheme"),
+    ("podDisruptionBudget.minAvailable=all", "/podDisruptionBudget/minAvailable"),
 ]
 
 CONTRADICTIONS = [
@@ -63,11 +94,48 @@ CONTRADICTIONS = [
     (("config.mqtt.listen=",), "no listener for devices is on"),
     (("resources.limits.memory=632Mi",), "needs up to 633Mi"),
     (("resources.limits.memory=1G", "config.limits.connections=60000"), "needs up to 1258Mi"),
-    (("config.dtls.listen=0.0.0.0:5684",), "needs up to 1883Mi"),
+    # Connections of MQTT and of DTLS share one limit.
+    (("config.dtls.listen=0.0.0.0:5684",), "needs up to 1570Mi"),
     (("config.dtls.listen=0.0.0.0:5684", "config.mqtt.listen="), "needs up to 1570Mi"),
+    (("config.mqtt.tls.listen=0.0.0.0:8883",), "needs up to 1570Mi"),
+    (("resources.requests.memory=632Mi",), "resources.requests.memory is 632Mi, and the configuration needs up to 633Mi"),
+    (("resources.requests.memory=4Gi",), "resources.requests.memory is above resources.limits.memory"),
+    (("resources.requests.cpu=2", "resources.limits.cpu=1500m"), "resources.requests.cpu is above resources.limits.cpu"),
+    (("registry.records=300000",), "needs up to 896Mi"),
+    (("config.registry.source=nats", "registry.records=2000000"), "needs up to 2056Mi"),
+    (("config.registry.source=http", "resources.limits.memory=641Mi"), "needs up to 642Mi"),
+    (("terminationGracePeriodSeconds=10",), "terminationGracePeriodSeconds is 10, and a pod may take 55 s to end"),
+    (("service.tcp.ipFamilyPolicy=RequireDualStack",), "service.tcp asks for IPv6, and the listener of port mqtt is on 0.0.0.0"),
+    (("service.tcp.ipFamilies={IPv6}",), "service.tcp asks for IPv6"),
+    (
+        ("config.coap.listen=0.0.0.0:5683", "service.udp.ipFamilyPolicy=PreferDualStack"),
+        "service.udp asks for IPv6, and the listener of port coap is on 0.0.0.0",
+    ),
+    (("service.tcp.type=NodePort", "service.tcp.nodePorts.mqtt=1883"), "service.tcp.nodePorts.mqtt is 1883"),
+    (("commonLabels.app\\.kubernetes\\.io/name=x",), "commonLabels has app.kubernetes.io/name, which the chart sets itself"),
+    (("commonLabels.helm\\.sh/chart=x",), "commonLabels has helm.sh/chart, which the chart sets itself"),
+    (("podLabels.app\\.kubernetes\\.io/instance=x",), "podLabels has app.kubernetes.io/instance, by which the chart selects"),
+    (("service.tcp.labels.jetlinks-bridge/port=x",), "service.tcp.labels has jetlinks-bridge/port"),
+    (("gatewayRoutes[0].kind=TCPRoute", "gatewayRoutes[0].listener=mqtts", "gatewayRoutes[0].parentRefs[0].name=g"), "the listener mqtts is off"),
+    (("gatewayRoutes[0].kind=UDPRoute", "gatewayRoutes[0].listener=mqtt", "gatewayRoutes[0].parentRefs[0].name=g"), "a UDPRoute leads to coap, coaps"),
+    (
+        tuple(f"gatewayRoutes[{i}].{s}" for i in (0, 1) for s in ("kind=TCPRoute", "listener=mqtt", "parentRefs[0].name=g")),
+        "two routes are called devices-jetlinks-bridge-mqtt",
+    ),
+    (("certificate.enabled=true",), "certificate.issuerRef.name is required"),
+    (("certificate.enabled=true",), "certificate.dnsNames or certificate.ipAddresses is required"),
+    (("certificate.enabled=true",), "certificate.enabled needs a listener for TLS or DTLS"),
+    (("autoscaling.enabled=true", "autoscaling.targetConnections=14001"), "may be 14000 at most, 70 % of config.limits.connections"),
+    (("strategy.rollingUpdate.maxSurge=0%",), "maxSurge and maxUnavailable are both 0"),
+    (("podDisruptionBudget.minAvailable=2",), "podDisruptionBudget.minAvailable is 2 of 2 pods"),
+    (
+        ("serviceMonitor.enabled=true", "serviceMonitor.jobLabel=x", "prometheusRule.enabled=true"),
+        "serviceMonitor.jobLabel changes the label job",
+    ),
+    (("networkPolicy.enabled=true", "hostNetwork=true"), "networkPolicy.enabled has no effect on pods with hostNetwork"),
     (("resources.limits.memory=much",), '"much" is no size'),
     (("autoscaling.enabled=true", "autoscaling.minReplicas=11"), "autoscaling.minReplicas is above"),
-    (("autoscaling.enabled=true", "autoscaling.targetCPUUtilizationPercentage=0"), "autoscaling needs a target"),
+    (("autoscaling.enabled=true",), "autoscaling needs a target"),
 ]
 
 
@@ -93,6 +161,20 @@ def a_memory_limit_that_just_suffices_and_none_at_all_are_taken():
     template("--set", "resources.limits.memory=633Mi")
     template("--set", "resources.limits.memory=0.7Gi")
     template("--set", "resources.limits=null")
+    template("--set", "resources.limits=null,resources.requests.memory=633Mi")
+    template("--set", "resources.requests.memory=768Mi,resources.requests.cpu=0.5,resources.limits.cpu=500m")
+    template("--set", "registry.records=300000,resources.limits.memory=896Mi")
+    template("--set", "config.registry.source=http,config.registry.http.url=http://x,resources.limits.memory=642Mi")
+
+
+def values_at_the_edge_are_taken():
+    template("--set", "config.mqtt.listen=0.0.0.0:65535,config.log.level=off")
+    template("--set-json", 'config.log.level="info,async_nats=debug,jetlinks_bridge::queue=trace"')
+    networks = '["10.0.0.0/32", "0.0.0.0/0", "255.255.255.255", "::/0", "fd00::1/128", "::1", "::ffff:10.0.0.1"]'
+    template("--set-json", f"config.mqtt.proxy_protocol_from={networks}")
+    template("--set", "service.tcp.type=NodePort,service.tcp.nodePorts.mqtt=1883,service.nodePortRange=1-65535")
+    template("--set", "podDisruptionBudget.minAvailable=1,strategy.rollingUpdate.maxUnavailable=1,strategy.rollingUpdate.maxSurge=0")
+    template("--set", "autoscaling.enabled=true,autoscaling.targetConnections=14000")
 
 
 def servers_with_a_password_may_come_from_the_environment():

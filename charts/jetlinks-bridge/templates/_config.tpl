@@ -1,7 +1,20 @@
 {{/* The TOML file: values.config, and the settings that name mounted files. */}}
 {{- define "jetlinks-bridge.toml" -}}
-{{- $config := deepCopy .Values.config -}}
-{{- range include "jetlinks-bridge.material" . | fromJsonArray -}}
+{{- $material := include "jetlinks-bridge.material" . | fromJsonArray -}}
+{{- include "jetlinks-bridge.tomlOf" (dict "config" .Values.config "material" $material) -}}
+{{- end -}}
+
+{{/* That of `helm test`: where messages are stored. The file of the devices must be named, and is not read. */}}
+{{- define "jetlinks-bridge.testToml" -}}
+{{- $queue := .Values.config.uplink.queue -}}
+{{- $config := dict "uplink" .Values.config.uplink "registry" (dict "source" "file" "file" (dict "path" "devices.toml")) "log" .Values.config.log -}}
+{{- $_ := set $config $queue (get .Values.config $queue | default dict) -}}
+{{- include "jetlinks-bridge.tomlOf" (dict "config" $config "material" (include "jetlinks-bridge.testMaterial" . | fromJsonArray)) -}}
+{{- end -}}
+
+{{- define "jetlinks-bridge.tomlOf" -}}
+{{- $config := deepCopy .config -}}
+{{- range .material -}}
 {{- $at := $config -}}
 {{- range initial .setting -}}
 {{- if not (kindIs "map" (get $at .)) -}}

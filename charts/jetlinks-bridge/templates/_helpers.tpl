@@ -38,6 +38,19 @@ app.kubernetes.io/part-of: jetlinks-bridge
 {{ include "jetlinks-bridge.commonLabels" . }}
 {{- end -}}
 
+{{/* The labels of an object that may have further ones (`extra`), which win over commonLabels. */}}
+{{- define "jetlinks-bridge.objectLabels" -}}
+{{- toYaml (merge (deepCopy (default dict .extra)) (include "jetlinks-bridge.labels" .root | fromYaml)) -}}
+{{- end -}}
+
+{{/*
+The labels of the bridge's pods. Neither the version of the chart nor commonLabels is among them: a label that changes
+replaces every pod, and disconnects every device.
+*/}}
+{{- define "jetlinks-bridge.podLabels" -}}
+{{- toYaml (merge (deepCopy .Values.podLabels) (include "jetlinks-bridge.selectorLabels" . | fromYaml)) -}}
+{{- end -}}
+
 {{- define "jetlinks-bridge.testLabels" -}}
 app.kubernetes.io/name: {{ include "jetlinks-bridge.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -60,20 +73,57 @@ app.kubernetes.io/component: test
 {{- end -}}
 {{- end -}}
 
-{{/* What the restricted pod security standard asks of every container. */}}
-{{- define "jetlinks-bridge.containerSecurity" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities:
-  drop: [ALL]
+{{/* Where the pods of the bridge and of its test are alike: how they find nodes, networks and images. */}}
+{{- define "jetlinks-bridge.podPlace" -}}
+serviceAccountName: {{ include "jetlinks-bridge.serviceAccountName" . }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+{{- with .Values.podSecurityContext }}
+securityContext:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
+{{- with .Values.schedulerName }}
+schedulerName: {{ . }}
+{{- end }}
+{{- with .Values.dnsConfig }}
+dnsConfig:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.hostAliases }}
+hostAliases:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end -}}
 
-{{- define "jetlinks-bridge.podSecurity" -}}
-runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
-fsGroupChangePolicy: OnRootMismatch
-seccompProfile:
-  type: RuntimeDefault
+{{/* What every container of the bridge's image has: the image, its rights, its environment. */}}
+{{- define "jetlinks-bridge.container" -}}
+image: {{ include "jetlinks-bridge.image" . | quote }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+{{- with .Values.securityContext }}
+securityContext:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.extraEnv }}
+env:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.envFrom }}
+envFrom:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end -}}

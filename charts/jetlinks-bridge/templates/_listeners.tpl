@@ -1,4 +1,4 @@
-{{/* The listeners that are on: name, container port, port of the Service, node port. */}}
+{{/* The listeners that are on: name, key of the values, container port, port of the Service, node port, address families. */}}
 {{- define "jetlinks-bridge.tcpListeners" -}}
 {{- $config := .Values.config.mqtt -}}
 {{- $service := .Values.service.tcp -}}
@@ -23,7 +23,7 @@
 {{- $on := list -}}
 {{- range .all -}}
 {{- if .listen -}}
-{{- $on = append $on (dict "name" .name "protocol" $protocol "containerPort" (include "jetlinks-bridge.port" .listen | int64) "port" (get $service.ports .key | int64) "nodePort" (get $service.nodePorts .key | int64)) -}}
+{{- $on = append $on (dict "name" .name "key" .key "protocol" $protocol "containerPort" (include "jetlinks-bridge.port" .listen | int64) "port" (get $service.ports .key | int64) "nodePort" (get $service.nodePorts .key | int64) "isIpv4Only" (not (contains "[::]" (toJson .listen)))) -}}
 {{- end -}}
 {{- end -}}
 {{- toJson $on -}}
@@ -39,7 +39,7 @@ metadata:
   name: {{ .name }}
   namespace: {{ .root.Release.Namespace }}
   labels:
-    {{- include "jetlinks-bridge.labels" .root | nindent 4 }}
+    {{- include "jetlinks-bridge.objectLabels" (dict "root" .root "extra" $service.labels) | nindent 4 }}
   {{- with $service.annotations }}
   annotations:
     {{- toYaml . | nindent 4 }}
@@ -49,9 +49,18 @@ spec:
   {{- if $isPublic }}
   externalTrafficPolicy: {{ $service.externalTrafficPolicy }}
   {{- end }}
+  {{- with $service.internalTrafficPolicy }}
+  internalTrafficPolicy: {{ . }}
+  {{- end }}
+  {{- with $service.trafficDistribution }}
+  trafficDistribution: {{ . }}
+  {{- end }}
   {{- if eq $service.type "LoadBalancer" }}
   {{- with $service.loadBalancerClass }}
   loadBalancerClass: {{ . }}
+  {{- end }}
+  {{- with $service.loadBalancerIP }}
+  loadBalancerIP: {{ . | quote }}
   {{- end }}
   {{- with $service.loadBalancerSourceRanges }}
   loadBalancerSourceRanges:
@@ -60,6 +69,10 @@ spec:
   {{- end }}
   {{- with $service.ipFamilyPolicy }}
   ipFamilyPolicy: {{ . }}
+  {{- end }}
+  {{- with $service.ipFamilies }}
+  ipFamilies:
+    {{- toYaml . | nindent 4 }}
   {{- end }}
   sessionAffinity: {{ $service.sessionAffinity }}
   {{- if and (eq $service.sessionAffinity "ClientIP") $service.sessionAffinityTimeoutSeconds }}

@@ -46,21 +46,38 @@ Secret, so that a Secret that changes reaches all its files at once.
 {{- $all = append $all (dict "volume" "nats-claim-secret" "secret" .existingSecret "key" .key "setting" (list "nats" "claim_secret_file") "restart" true) -}}
 {{- end -}}
 {{- end -}}
-{{- $pairs := list (dict "volume" "nats-tls" "from" $values.secrets.nats.tls "section" (list "nats" "tls")) -}}
+{{- $pairs := list (dict "volume" "nats-tls" "from" $values.secrets.nats.tls "secret" $values.secrets.nats.tls.existingSecret "section" (list "nats" "tls")) -}}
 {{- if or $config.mqtt.tls.listen $config.mqtt.websocket_tls.listen -}}
-{{- $pairs = append $pairs (dict "volume" "mqtt-tls" "from" $values.tls.mqtt "section" (list "mqtt" "tls")) -}}
+{{- $pairs = append $pairs (dict "volume" "mqtt-tls" "from" $values.tls.mqtt "secret" (include "jetlinks-bridge.tlsSecret" (dict "root" $ "of" "mqtt")) "section" (list "mqtt" "tls")) -}}
 {{- end -}}
 {{- if $config.dtls.listen -}}
-{{- $pairs = append $pairs (dict "volume" "dtls-tls" "from" $values.tls.dtls "section" (list "dtls")) -}}
+{{- $pairs = append $pairs (dict "volume" "dtls-tls" "from" $values.tls.dtls "secret" (include "jetlinks-bridge.tlsSecret" (dict "root" $ "of" "dtls")) "section" (list "dtls")) -}}
 {{- end -}}
 {{- range $pair := $pairs -}}
 {{- range $part, $name := dict "certificate" "certificate_file" "privateKey" "private_key_file" "ca" "ca_file" "clientCa" "client_ca_file" -}}
-{{- if and $pair.from.existingSecret (get $pair.from $part) -}}
-{{- $all = append $all (dict "volume" $pair.volume "secret" $pair.from.existingSecret "key" (get $pair.from $part) "setting" (append $pair.section $name) "restart" false) -}}
+{{- if and $pair.secret (get $pair.from $part) -}}
+{{- $all = append $all (dict "volume" $pair.volume "secret" $pair.secret "key" (get $pair.from $part) "setting" (append $pair.section $name) "restart" false) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
 {{- toJson $all -}}
+{{- end -}}
+
+{{/* The Secret with the certificate of the TLS listeners (`of` is mqtt) or of the DTLS one; empty when there is none. */}}
+{{- define "jetlinks-bridge.tlsSecret" -}}
+{{- $given := (get .root.Values.tls .of).existingSecret -}}
+{{- default (ternary (include "jetlinks-bridge.certificateSecret" .root) "" .root.Values.certificate.enabled) $given -}}
+{{- end -}}
+
+{{/* What of it the pod of `helm test` needs: how to reach the queue of messages. */}}
+{{- define "jetlinks-bridge.testMaterial" -}}
+{{- $needed := list -}}
+{{- range include "jetlinks-bridge.material" . | fromJsonArray -}}
+{{- if and (eq (first .setting) $.Values.config.uplink.queue) (ne .volume "nats-claim-secret") -}}
+{{- $needed = append $needed . -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $needed -}}
 {{- end -}}
 
 {{- define "jetlinks-bridge.materialFolder" -}}
@@ -71,8 +88,12 @@ Secret, so that a Secret that changes reaches all its files at once.
 - name: config
   mountPath: /etc/jetlinks-bridge
   readOnly: true
+{{- include "jetlinks-bridge.materialMounts" (include "jetlinks-bridge.material" . | fromJsonArray) }}
+{{- end -}}
+
+{{- define "jetlinks-bridge.materialMounts" -}}
 {{- $seen := dict }}
-{{- range include "jetlinks-bridge.material" . | fromJsonArray }}
+{{- range . }}
 {{- if not (hasKey $seen .volume) }}
 {{- $_ := set $seen .volume true }}
 - name: {{ .volume }}
@@ -86,7 +107,11 @@ Secret, so that a Secret that changes reaches all its files at once.
 - name: config
   configMap:
     name: {{ include "jetlinks-bridge.fullname" . }}
-{{- $material := include "jetlinks-bridge.material" . | fromJsonArray }}
+{{- include "jetlinks-bridge.materialVolumes" (include "jetlinks-bridge.material" . | fromJsonArray) }}
+{{- end -}}
+
+{{- define "jetlinks-bridge.materialVolumes" -}}
+{{- $material := . }}
 {{- $seen := dict }}
 {{- range $material }}
 {{- if not (hasKey $seen .volume) }}
