@@ -52,7 +52,7 @@ class Cluster:
             "kube-apiserver", f"--etcd-servers=http://127.0.0.1:{etcd}", "--bind-address=127.0.0.1",
             f"--secure-port={self.port}", f"--cert-dir={self.folder}/certificates", "--endpoint-reconciler-type=none",
             "--service-account-issuer=https://kubernetes.default.svc", f"--service-account-key-file={public}",
-            f"--service-account-signing-key-file={key}", "--service-cluster-ip-range=10.0.0.0/24",
+            f"--service-account-signing-key-file={key}", "--service-cluster-ip-range=10.0.0.0/24,fd00::/112",
             "--authorization-mode=RBAC", f"--token-auth-file={self.folder}/tokens.csv",
         )
         self.environment = {
@@ -209,12 +209,14 @@ class Release:
 
 @functools.cache
 def cluster():
-    """The cluster of this run; it has the definitions of the Prometheus operator."""
+    """The cluster of this run; it has the definitions of the Prometheus operator, of the Gateway API and of cert-manager."""
     started = Cluster()
     for path in sorted((TOOLS / "crds").glob("*.yaml")):
         for verb in (("create", "--filename", path), ("wait", "--for=condition=Established", "--filename", path)):
             done = started.kubectl(*verb)
             assert done.returncode == 0, done.stderr
+    # That of the kitchen sink: a pod whose class is unknown is refused.
+    started.apply([{"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "gvisor"}, "handler": "runsc"}])
     return started
 
 

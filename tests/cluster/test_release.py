@@ -5,7 +5,7 @@ import copy
 from cluster import Release, cluster
 from helm import CHART, MATRIX, VALUES, find
 
-PRESETS = {name: MATRIX[name] for name in ("default", "kafka-nats", "nats", "kafka", "everything")}
+PRESETS = {name: MATRIX[name] for name in ("default", "kafka-nats", "nats", "kafka", "gitops", "everything", "kitchen sink")}
 # Objects that Helm has put there may be applied by somebody else, too.
 DRY_RUN = ("--dry-run=server", "--server-side", "--force-conflicts")
 CHANGED = ("--set", "config.log.level=debug")
@@ -53,6 +53,9 @@ def an_upgrade_that_changes_nothing_replaces_nothing():
             first = release.deployment()["metadata"]["generation"]
             release.upgrade()
             assert release.deployment()["metadata"]["generation"] == first, name
+            release.upgrade("--set", "commonLabels.team=others,dashboard.enabled=true,prometheusRule.enabled=true")
+            deployment = release.deployment()["metadata"]
+            assert (deployment["generation"], deployment["labels"]["team"]) == (first, "others"), name
             release.upgrade(*CHANGED)
             assert release.deployment()["metadata"]["generation"] > first, name
 
@@ -93,12 +96,14 @@ def a_secret_that_is_read_at_the_start_alone_replaces_the_pods_when_it_was_renew
 
 def a_manifest_with_a_wrong_member_is_refused():
     with cluster().namespace() as namespace:
-        release = Release(cluster(), namespace, "-f", VALUES / "everything.yaml")
+        release = Release(cluster(), namespace, "-f", VALUES / "kitchen-sink.yaml")
         right = release.manifests()
         for kind, spoil in {
             "Deployment": lambda spec: spec.update(replica=1),
             "ServiceMonitor": lambda spec: spec["endpoints"][0].update(intervall="1s"),
             "PrometheusRule": lambda spec: spec["groups"][0]["rules"][0].update(expression="up"),
+            "HTTPRoute": lambda spec: spec["rules"][0].update(backends=[]),
+            "Certificate": lambda spec: spec.update(dnsName="example.com"),
         }.items():
             wrong = copy.deepcopy(find(right, kind))
             spoil(wrong["spec"])
