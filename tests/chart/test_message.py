@@ -13,7 +13,7 @@ from pod import Pod, eventually
 
 
 # How the log calls the listener of a section.
-LISTENERS = {"mqtt": "mqtt", "mqtt.tls": "mqtt.tls"}
+LISTENERS = {"mqtt": "mqtt", "mqtt.tls": "mqtt.tls", "dtls": "dtls"}
 
 
 @contextlib.contextmanager
@@ -100,6 +100,12 @@ def one_message_of_one_device_is_read_back():
 def a_device_over_tls_alone_is_read_back_too():
     tls = ("--set", "config.mqtt.listen=,config.mqtt.tls.listen=0.0.0.0:8883,tls.mqtt.existingSecret=devices-tls")
     with _release("mqtt.tls", *tls, "--set", "resources.limits.memory=2Gi") as (test, _):
+        _is_read_back(test)
+
+
+def a_device_over_dtls_alone_is_read_back_too():
+    dtls = ("--set", "config.mqtt.listen=,config.dtls.listen=0.0.0.0:5684,tls.dtls.existingSecret=devices-tls")
+    with _release("dtls", *dtls, "--set", "resources.limits.memory=2Gi") as (test, _):
         _is_read_back(test)
 
 
