@@ -41,7 +41,7 @@ def the_services_say_how_traffic_comes_in():
     assert tcp["metadata"]["labels"]["team"] == "devices"
     assert tcp["spec"]["loadBalancerIP"] == "192.0.2.1"
     assert (tcp["spec"]["internalTrafficPolicy"], udp["spec"]["internalTrafficPolicy"]) == ("Local", "Cluster")
-    assert (tcp["spec"]["trafficDistribution"], udp["spec"]["trafficDistribution"]) == ("PreferSameZone", "PreferClose")
+    assert (tcp["spec"]["trafficDistribution"], udp["spec"]["trafficDistribution"]) == ("PreferSameZone", "PreferSameNode")
     assert (tcp["spec"]["ipFamilyPolicy"], tcp["spec"]["ipFamilies"]) == ("PreferDualStack", ["IPv4", "IPv6"])
     assert (udp["spec"]["ipFamilyPolicy"], udp["spec"]["ipFamilies"]) == ("SingleStack", ["IPv4"])
     assert tcp["spec"]["sessionAffinityConfig"] == {"clientIP": {"timeoutSeconds": 600}}
