@@ -60,14 +60,14 @@ def run(*arguments):
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
-def template(*arguments):
+def template(*arguments, release=RELEASE, namespace=NAMESPACE):
     """The manifests of a release; a refusal fails the test."""
-    return copy.deepcopy(_template(*arguments))
+    return copy.deepcopy(_template(release, namespace, *arguments))
 
 
 @functools.cache
-def _template(*arguments):
-    done = run("template", RELEASE, CHART, "--namespace", NAMESPACE, *arguments)
+def _template(release, namespace, *arguments):
+    done = run("template", release, CHART, "--namespace", namespace, *arguments)
     assert done.returncode == 0, done.stderr
     return [manifest for manifest in yaml.load_all(done.stdout, Loader=yaml.CSafeLoader) if manifest]
 

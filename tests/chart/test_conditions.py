@@ -184,20 +184,6 @@ def the_service_monitor_is_where_and_what_it_is_asked_for():
     assert (spec["endpoints"][0]["scheme"], spec["endpoints"][0]["tlsConfig"]) == ("https", {"insecureSkipVerify": True})
 
 
-def a_disabled_alert_is_gone_and_the_others_select_this_release():
-    def alerts(*arguments):
-        (group,) = find(template("--set", "prometheusRule.enabled=true", *arguments), "PrometheusRule")["spec"]["groups"]
-        return {rule["alert"]: rule["expr"] for rule in group["rules"]}
-
-    every = alerts()
-    assert all('namespace="field",job="devices-jetlinks-bridge-admin"' in expression for expression in every.values())
-    assert set(every) - set(alerts("--set", "prometheusRule.disabled={JetlinksBridgeTakeovers}")) == {"JetlinksBridgeTakeovers"}
-    assert 'job="x"' in alerts("--set-string", 'prometheusRule.selector=job="x"')["JetlinksBridgeAbsent"]
-    limits = alerts("--set", "config.limits.connections=1234,config.limits.inflight_bytes=1MiB")
-    assert limits["JetlinksBridgeConnectionsNearLimit"].endswith("> 0.9 * 1234")
-    assert limits["JetlinksBridgeInflightFull"].endswith("> 0.9 * 1048576")
-
-
 def the_image_is_named_by_tag_or_by_digest():
     def image(*arguments):
         return bridge_container(template(*arguments))["image"]

@@ -1,4 +1,4 @@
-"""Documents, dashboard, alerts and schema name what exists."""
+"""Documents and schema name what exists."""
 
 import base64
 import json
@@ -8,9 +8,8 @@ import textwrap
 
 import yaml
 
-from helm import CHART, RELEASE, ROOT, VALUES, find, run, template, values
+from helm import CHART, RELEASE, ROOT, run, values
 
-METRICS = (ROOT / "docs/metrics.md").read_text()
 CONFIGURATION = (ROOT / "docs/configuration.md").read_text()
 README = (CHART / "README.md").read_text()
 # Given by mounted Secrets, never by values.config.
@@ -19,60 +18,6 @@ FROM_SECRETS = {
     "mqtt.tls.private_key", "nats.claim_secret", "nats.credentials", "nats.tls.ca", "nats.tls.certificate", "nats.tls.private_key",
     "registry.file.path", "registry.http.token",
 }
-
-
-def _metrics():
-    """The documented series: a histogram has three."""
-    series = set()
-    for name, kind in re.findall(r"^\| `(jetlinks_bridge_\w+)` \| (\w+) \|", METRICS, re.MULTILINE):
-        series |= {f"{name}_bucket", f"{name}_sum", f"{name}_count"} if kind == "histogram" else {name}
-    return series
-
-
-def _labels(name):
-    base = re.sub(r"_(bucket|sum|count)$", "", name)
-    row = re.search(rf"^\| `(?:{name}|{base})` \| \w+ \| ([^|]*)\|", METRICS, re.MULTILINE)
-    return set(re.findall(r"`(\w+)`", row[1])) | {"namespace", "job", "pod", "le"}
-
-
-def _expressions():
-    manifests = template("-f", VALUES / "everything.yaml")
-    (group,) = find(manifests, "PrometheusRule")["spec"]["groups"]
-    for rule in group["rules"]:
-        yield rule["alert"], rule["expr"]
-    board = json.loads(find(manifests, "ConfigMap", "-dashboard")["data"]["jetlinks-bridge.json"])
-    for panel in board["panels"]:
-        for target in panel.get("targets", []):
-            yield panel["title"], target["expr"]
-    for variable in board["templating"]["list"]:
-        yield variable["name"], variable["query"] if isinstance(variable["query"], str) else variable["query"]["query"]
-
-
-def alerts_and_dashboard_use_documented_metrics_and_labels_alone():
-    known = _metrics()
-    for place, expression in _expressions():
-        names = set(re.findall(r"\bjetlinks_bridge_\w+", expression))
-        assert names or place == "datasource", place
-        assert names <= known, f"{place}: {names - known}"
-        for name, selector in re.findall(r"(jetlinks_bridge_\w+)\{([^}]*)\}", expression):
-            used = set(re.findall(r"(\w+)(?:=~|!~|!=|=)\"", selector))
-            assert used <= _labels(name), f"{place}: {name} has no {used - _labels(name)}"
-        for by in re.findall(r"by \(([^)]*)\)", expression):
-            labels = set().union(*(_labels(name) for name in names))
-            assert set(by.replace(" ", "").split(",")) <= labels, f"{place}: by ({by})"
-
-
-def the_dashboard_shows_every_documented_metric():
-    shown = " ".join(expression for _, expression in _expressions())
-    missing = [name for name in _metrics() if not name.endswith(("_sum", "_count")) and name not in shown]
-    assert not missing, missing
-
-
-def values_of_labels_in_alerts_are_documented():
-    for place, expression in _expressions():
-        for label, text in re.findall(r"(outcome|reason|result|part|transport|cause)(?:=~|!=|=)\"([^\"$]*)\"", expression):
-            for value in text.split("|"):
-                assert re.search(rf"\b{value}\b", METRICS), f"{place}: {label}={value}"
 
 
 def the_schema_knows_exactly_the_documented_settings():
