@@ -1,7 +1,5 @@
 """Every manifest of every release is one that Kubernetes takes."""
 
-import json
-
 import jsonschema
 import kubernetes_validate
 import yaml
@@ -174,15 +172,3 @@ def every_service_reaches_ports_of_the_bridge_and_never_the_test():
                 assert (port["targetPort"], port["protocol"]) in ports, f"{name}: {port}"
             for pod in (m for m in manifests if m["kind"] == "Pod"):
                 assert not selector <= pod["metadata"]["labels"].items(), name
-
-
-def the_dashboard_is_a_dashboard():
-    manifests = template("--set", "dashboard.enabled=true")
-    board = json.loads(find(manifests, "ConfigMap", "-dashboard")["data"]["jetlinks-bridge.json"])
-    panels = board["panels"]
-    assert len({panel["id"] for panel in panels}) == len(panels)
-    places = {(p["gridPos"]["x"], p["gridPos"]["y"]) for p in panels}
-    assert len(places) == len(panels), "two panels lie upon each other"
-    for panel in panels:
-        assert panel["type"] == "row" or all(target["expr"] for target in panel["targets"]), panel["title"]
-        assert panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24, panel["title"]
