@@ -8,6 +8,7 @@ pub mod explain;
 pub mod health;
 pub mod input;
 pub mod lookup;
+pub mod manual;
 pub mod output;
 pub mod send;
 pub mod simulate;
@@ -27,6 +28,7 @@ use self::devices::DevicesArgs;
 use self::explain::ExplainArgs;
 use self::health::HealthArgs;
 use self::input::SourceArgs;
+use self::manual::ManualArgs;
 use self::send::SendArgs;
 use self::simulate::SimulateArgs;
 use self::tail::TailArgs;
@@ -61,6 +63,8 @@ pub enum Action {
     Explain(ExplainArgs),
     /// Ask a running bridge whether it lives
     Health(HealthArgs),
+    /// Write the manual pages into a folder
+    Manual(ManualArgs),
     /// Send a command to a device and print its outcome
     Send(SendArgs),
     /// Simulate devices

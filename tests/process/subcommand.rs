@@ -1,5 +1,6 @@
-//! The subcommands that end by themselves: check, completions, credentials, explain.
+//! The subcommands that end by themselves: check, completions, credentials, explain, manual.
 
+use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
@@ -149,4 +150,29 @@ fn bash_completes_a_subcommand_with_the_script_that_is_printed() {
     bash.args(["--norc", "-s"]);
     let finished = run_command(&mut bash, &format!("{}\n{ask}", script.stdout), Duration::from_secs(10));
     assert_eq!((finished.code, finished.stdout.as_str()), (0, "simulate\n"), "{finished:?}");
+}
+
+#[test]
+fn every_subcommand_has_a_manual_page_of_its_own() {
+    let folder = Folder::new("manual");
+    let to = folder.path().display().to_string();
+    let finished = run(&["manual", &to], "");
+    assert_eq!((finished.code, finished.stdout.as_str()), (0, ""), "{finished:?}");
+    let page = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap_or_default();
+    let help = run(&["--help"], "").stdout;
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let commands: Vec<&str> = commands.filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(commands.contains(&"run") && commands.contains(&"manual"), "{help}");
+    for command in commands {
+        let name = format!("jetlinks\\-bridge\\-{command}(1)");
+        assert!(page("jetlinks-bridge.1").contains(&name), "{name}");
+        assert!(page(&format!("jetlinks-bridge-{command}.1")).contains("\n.SH SYNOPSIS\n"), "{command}");
+    }
+}
+
+#[test]
+fn a_folder_for_manual_pages_that_does_not_exist_is_named() {
+    let finished = run(&["manual", "/nonexistent/manual"], "");
+    assert_eq!(finished.code, 1, "{finished:?}");
+    assert!(finished.stderr.contains("/nonexistent/manual"), "{finished:?}");
 }
