@@ -55,7 +55,7 @@ def what_is_built_or_secret_stays_out_of_the_build():
 
 def the_root_of_the_image_runs_the_bridge_and_holds_nothing_else():
     with tempfile.TemporaryDirectory() as folder:
-        command = [ROOT / ".ci/image-root", BRIDGE, f"{folder}/root"]
+        command = [ROOT / ".ci/image-root", BRIDGE.parent, f"{folder}/root"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 0, done.stderr
         if os.getuid() == 0:
