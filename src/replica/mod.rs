@@ -1,7 +1,7 @@
 //! Several replicas as one bridge: which of them holds a device, and what they tell each other about it.
 //!
-//! [`claim`] decides about two sessions, [`Coordination`] about everything that a replica hears; both without I/O. The rest
-//! is what one replica knows of its own sessions, and the ways to workers and other replicas, which need the feature `bridge`.
+//! [`claim`] decides about two sessions, [`Coordination`] about everything that a replica hears; both without I/O.
+//! `request` is what operators ask of several replicas, `shed` how a replica ends some of its sessions. The rest is what one replica knows of its own sessions, and the ways to workers and other replicas, which need the feature `bridge`.
 
 pub mod claim;
 mod coordination;
@@ -14,6 +14,10 @@ mod message;
 mod presence;
 mod recent;
 mod reconnects;
+#[cfg(feature = "bridge")]
+pub mod request;
+#[cfg(feature = "bridge")]
+pub mod shed;
 mod takeovers;
 #[cfg(feature = "bridge")]
 mod worker_sender;

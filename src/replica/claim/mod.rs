@@ -23,6 +23,8 @@ mod model;
 pub use self::clock::ClaimClock;
 pub use self::question::{PATIENCE_US, Question};
 pub use self::secrets::ClaimSecrets;
+#[cfg(feature = "bridge")]
+pub(in crate::replica) use self::secrets::{Purpose, SIGNATURE_DIGITS};
 pub use self::text::ClaimError;
 
 /// Something that a replica says of a session.

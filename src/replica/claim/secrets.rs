@@ -1,4 +1,4 @@
-//! Signatures of claims: whoever may write on the subject of claims must not be able to end sessions by it.
+//! Signatures of what replicas say: whoever may write on their subjects must not be able to end sessions by it.
 
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
@@ -6,10 +6,26 @@ use sha2::Sha256;
 use crate::protocol::mac::{SigningKeys, from_hex, to_hex};
 
 /// Digits of a signature.
-pub(super) const SIGNATURE_DIGITS: usize = 64;
+pub(in crate::replica) const SIGNATURE_DIGITS: usize = 64;
 
-/// Keeps these signatures apart from any other use of the same secret.
-const PURPOSE: &[u8] = b"jetlinks-bridge claim 1\n";
+/// Kind of the text that is signed. It keeps signatures apart from any other use of the same secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::replica) enum Purpose {
+    /// A claim.
+    Claim,
+    /// A request of an operator to other replicas, and what they say about such requests.
+    #[cfg_attr(not(feature = "bridge"), expect(dead_code, reason = "requests need the feature `bridge`"))]
+    Request,
+}
+
+impl Purpose {
+    fn text(self) -> &'static [u8] {
+        match self {
+            Purpose::Claim => b"jetlinks-bridge claim 1\n",
+            Purpose::Request => b"jetlinks-bridge request 1\n",
+        }
+    }
+}
 
 /// The secrets that claims are signed with. Never shown.
 ///
@@ -25,20 +41,20 @@ impl ClaimSecrets {
     }
 
     /// The signature of a text.
-    pub(super) fn sign(&self, text: &str) -> [u8; SIGNATURE_DIGITS] {
-        to_hex(&with_text(self.0.current(), text).finalize().into_bytes())
+    pub(in crate::replica) fn sign(&self, purpose: Purpose, text: &str) -> [u8; SIGNATURE_DIGITS] {
+        to_hex(&with_text(self.0.current(), purpose, text).finalize().into_bytes())
     }
 
     /// Whether one of the secrets made that signature of the text. Takes the same time whatever differs.
-    pub(super) fn made(&self, signature: &str, text: &str) -> bool {
+    pub(in crate::replica) fn made(&self, signature: &str, purpose: Purpose, text: &str) -> bool {
         let Some(signature) = from_hex::<{ SIGNATURE_DIGITS / 2 }>(signature.as_bytes()) else { return false };
-        self.0.any(|key| with_text(key, text).verify_slice(&signature).is_ok())
+        self.0.any(|key| with_text(key, purpose, text).verify_slice(&signature).is_ok())
     }
 }
 
-fn with_text(secret: &Hmac<Sha256>, text: &str) -> Hmac<Sha256> {
+fn with_text(secret: &Hmac<Sha256>, purpose: Purpose, text: &str) -> Hmac<Sha256> {
     let mut mac = secret.clone();
-    mac.update(PURPOSE);
+    mac.update(purpose.text());
     mac.update(text.as_bytes());
     mac
 }

@@ -1,6 +1,6 @@
 //! Claims as text: a line for each member, and one for the signature. Ids hold no control characters.
 
-use super::secrets::{ClaimSecrets, SIGNATURE_DIGITS};
+use super::secrets::{ClaimSecrets, Purpose, SIGNATURE_DIGITS};
 use super::{Claim, ClaimKind, Question};
 use crate::protocol::id::ID_BYTES_MAX;
 
@@ -55,7 +55,7 @@ impl Claim {
             text.push_str(&format!("\n{asker}\n{asked_us}\n{until_us}"));
         }
         if let Some(secrets) = secrets {
-            let signature = secrets.sign(&text);
+            let signature = secrets.sign(Purpose::Claim, &text);
             text.push('\n');
             text.push_str(SIGNED);
             text.extend(signature.map(char::from));
@@ -78,7 +78,9 @@ impl Claim {
         let claim = Self::parse(text).ok_or(ClaimError::Malformed)?;
         match (secrets, signature) {
             (Some(_), None) => Err(ClaimError::Unsigned),
-            (Some(secrets), Some(signature)) if !secrets.made(signature, text) => Err(ClaimError::WrongSignature),
+            (Some(secrets), Some(signature)) if !secrets.made(signature, Purpose::Claim, text) => {
+                Err(ClaimError::WrongSignature)
+            }
             _ => Ok(claim),
         }
     }

@@ -1,14 +1,17 @@
 //! Claims of replicas: one subject that every replica publishes and subscribes, and that no stream stores.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
+use super::operator;
 use crate::protocol::secret::Secret;
 use crate::queue::nats::connection::{self, Capacity, Connection, ConnectionRole, IfRefused, LinkState, Listener};
 use crate::queue::nats::{NatsError, NatsSettings};
-use crate::replica::claim::{Claim, ClaimSecrets};
+use crate::replica::claim::{Claim, ClaimError, ClaimSecrets};
+use crate::replica::request::{Asked, Respond};
 use crate::replica::{ChannelEvent, ClaimChannel};
 
 /// Operations that wait for the connection's task.
@@ -62,6 +65,23 @@ impl NatsClaims {
         let mut secrets = settings.claim_secrets.iter().map(bytes);
         let secrets = secrets.next().map(|current| ClaimSecrets::new(&current, secrets.next().as_deref()));
         Ok(Self { connection, subject, secrets, echo, seen: None, claims, barriers, heard })
+    }
+
+    /// Exchanges requests of operators with other replicas on the same connection, for as long as it lasts. Those of this
+    /// replica come by `asked`.
+    ///
+    /// # Errors
+    /// [`NatsError::NoServer`] when the client has ended.
+    pub async fn exchange_requests(
+        &self,
+        prefix: &str,
+        replica_id: &str,
+        asked: mpsc::Receiver<Asked>,
+        respond: Arc<dyn Respond>,
+        ignored: impl Fn(ClaimError) + 'static,
+    ) -> Result<(), NatsError> {
+        let subject = format!("{prefix}.replica");
+        operator::start(&self.connection, (subject, self.secrets.clone()), replica_id, asked, respond, ignored).await
     }
 
     fn is_connected(&self) -> bool {

@@ -1,0 +1,192 @@
+//! Requests of operators that reach every replica: one subject that all publish and subscribe, and that no stream stores.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::Client;
+use futures_util::StreamExt;
+use tokio::sync::{mpsc, watch};
+use tokio::task::spawn_local;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+
+use crate::queue::nats::NatsError;
+use crate::queue::nats::connection::{Connection, IfRefused, LinkState, Listener};
+use crate::replica::claim::{ClaimError, ClaimSecrets};
+use crate::replica::request::{Answer, Answers, Asked, Body, Exchange, Message, Reaction, Respond, is_named};
+
+/// How long the answers to one request are waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often a replica says that it is there.
+const HERE: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether the replica is ending or sheds, which it says at once.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Answers to one request that wait to be gathered; more are dropped.
+const ANSWERS: usize = 1_024;
+
+/// Bytes of the largest message that are left to the server for the subject.
+const SPARE_BYTES: usize = 4 * 1024;
+
+/// The tasks of this file share it. Messages are signed and read with the secrets.
+struct Shared {
+    client: Client,
+    link: watch::Receiver<LinkState>,
+    subject: String,
+    inbox: String,
+    secrets: Option<ClaimSecrets>,
+    replica_id: String,
+    respond: Arc<dyn Respond>,
+    exchange: RefCell<Exchange>,
+    /// Requests of this replica that wait for answers, by id.
+    waiting: RefCell<HashMap<String, mpsc::Sender<(String, Answer)>>>,
+    ignored: Box<dyn Fn(ClaimError)>,
+}
+
+/// Starts the exchange on that connection, inside a `LocalSet`.
+///
+/// # Errors
+/// [`NatsError::NoServer`] when the client has ended.
+pub(super) async fn start(
+    connection: &Connection,
+    (subject, secrets): (String, Option<ClaimSecrets>),
+    replica_id: &str,
+    mut asked: mpsc::Receiver<Asked>,
+    respond: Arc<dyn Respond>,
+    ignored: impl Fn(ClaimError) + 'static,
+) -> Result<(), NatsError> {
+    let client = connection.client.clone();
+    let inbox = client.new_inbox();
+    // Claims go on without them, where the permissions do not name the subject yet.
+    let listen = |subject| connection.control.listen(subject, IfRefused::Stay);
+    let requests = listen(subject.clone()).await.ok_or(NatsError::NoServer)?;
+    let answers = listen(format!("{inbox}.*")).await.ok_or(NatsError::NoServer)?;
+    let shared = Rc::new(Shared {
+        client,
+        link: connection.link.clone(),
+        subject,
+        inbox,
+        secrets,
+        replica_id: replica_id.to_owned(),
+        respond,
+        exchange: RefCell::new(Exchange::new(replica_id)),
+        waiting: RefCell::default(),
+        ignored: Box::new(ignored),
+    });
+    spawn_local(Rc::clone(&shared).take(requests));
+    spawn_local(Rc::clone(&shared).take(answers));
+    spawn_local(Rc::clone(&shared).say_here());
+    spawn_local(async move {
+        while let Some(asked) = asked.recv().await {
+            spawn_local(Rc::clone(&shared).ask(asked));
+        }
+    });
+    Ok(())
+}
+
+impl Shared {
+    /// Says that the replica is there: when it connects, every few seconds, and when it begins to end or to shed, or has shed
+    /// enough. Tells it whether others shed.
+    async fn say_here(self: Rc<Self>) {
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut said, mut told, mut connects) = (Instant::now(), (false, false), 0);
+        loop {
+            looks.tick().await;
+            let link = *self.link.borrow();
+            let now_us = self.respond.clocks().1;
+            self.respond.note_others(self.exchange.borrow_mut().members.shed(now_us));
+            let state = (self.respond.is_draining(), self.respond.sheds());
+            let is_due = said.elapsed() >= HERE || link.connects != connects || state != told;
+            if link.connected && is_due {
+                (said, told, connects) = (Instant::now(), state, link.connects);
+                self.publish(Body::Here, None).await;
+            }
+        }
+    }
+
+    async fn take(self: Rc<Self>, mut messages: Listener) {
+        while let Some(received) = messages.next().await {
+            let message = match Message::decode(&received.payload, self.secrets.as_ref()) {
+                Ok(message) => message,
+                Err(error) => {
+                    (self.ignored)(error);
+                    continue;
+                }
+            };
+            let (time_us, now_us) = self.respond.clocks();
+            let reaction = self.exchange.borrow_mut().handle(message, time_us, now_us);
+            match reaction {
+                None => {}
+                Some(Reaction::SayHere) => {
+                    self.publish(Body::Here, None).await;
+                }
+                Some(Reaction::Respond(id, request)) => {
+                    let Some(reply) = received.reply else { continue };
+                    let answer = self.respond.respond(&request);
+                    self.publish(Body::Answer { id, answer }, Some(reply.to_string())).await;
+                }
+                Some(Reaction::HandOut(id, replica, answer)) => {
+                    if let Some(sender) = self.waiting.borrow().get(&id) {
+                        // Nobody waits any more, or more answer than there are replicas.
+                        let _late = sender.try_send((replica, answer));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks, and waits until every replica that is known and meant has answered, or for a while.
+    async fn ask(self: Rc<Self>, asked: Asked) {
+        let Asked { to, request, answered } = asked;
+        let deadline = Instant::now() + PATIENCE;
+        let (_, now_us) = self.respond.clocks();
+        let members = self.exchange.borrow_mut().members.live(now_us);
+        let is_meant = |id: &String| to.is_empty() || to.iter().any(|name| is_named(id, name));
+        let mut missing: Vec<String> = members.into_iter().filter(is_meant).collect();
+        let inbox = self.client.new_inbox();
+        let id = inbox.rsplit('.').next().unwrap_or(&inbox).to_owned();
+        let (sender, mut receiver) = mpsc::channel(ANSWERS);
+        self.waiting.borrow_mut().insert(id.clone(), sender);
+        let reply = format!("{}.{id}", self.inbox);
+        self.publish(Body::Ask { id: id.clone(), to, request }, Some(reply)).await;
+        let mut by_replica: Vec<(String, Answer)> = Vec::new();
+        while !missing.is_empty() && self.link.borrow().connected {
+            let Ok(Some((replica, answer))) = timeout_at(deadline, receiver.recv()).await else { break };
+            missing.retain(|id| *id != replica);
+            if by_replica.iter().all(|(known, _)| *known != replica) {
+                by_replica.push((replica, answer));
+            }
+        }
+        self.waiting.borrow_mut().remove(&id);
+        // Whoever asked may have given up.
+        let _gone = answered.send(Answers { by_replica, missing });
+    }
+
+    /// Publishes a message; an answer goes to `reply`, anything else to all.
+    async fn publish(&self, mut body: Body, reply: Option<String>) {
+        if !self.link.borrow().connected {
+            return;
+        }
+        let is_answer = matches!(body, Body::Answer { .. });
+        let text = loop {
+            let (said, draining, sheds) = (self.respond.clocks().0, self.respond.is_draining(), self.respond.sheds());
+            let message = Message { replica: self.replica_id.clone(), said, draining, sheds, body };
+            let text = message.encode(self.secrets.as_ref());
+            body = message.body;
+            if text.len() + SPARE_BYTES <= self.client.max_payload() || !body.halve() {
+                break text;
+            }
+        };
+        // An error means that the client has ended.
+        let _ended = match reply {
+            Some(reply) if is_answer => self.client.publish(reply, text.into()).await,
+            Some(reply) => self.client.publish_with_reply(self.subject.clone(), reply, text.into()).await,
+            None => self.client.publish(self.subject.clone(), text.into()).await,
+        };
+    }
+}
