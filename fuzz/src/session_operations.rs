@@ -148,7 +148,7 @@ impl Run {
                 self.act(|session, ctx| session.expire(ctx));
                 self.act(|session, ctx| session.tick(ctx));
             }
-            Operation::Drain => self.act(|session, ctx| session.drain(ctx)),
+            Operation::Drain => self.act(|session, ctx| session.drain(Ending::Drained, ctx)),
             Operation::End(ending) => self.act(|session, ctx| session.end(ending, ctx)),
             // Nobody reads from the device at present.
             _ => {}

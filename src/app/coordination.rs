@@ -9,6 +9,7 @@ use tokio::task::LocalSet;
 
 use crate::queue::nats::{NatsClaims, NatsSettings};
 use crate::replica::claim::ClaimError;
+use crate::replica::request::{Asked, Respond};
 use crate::replica::{ClusterEvent, Coordination, Directory, Report, WorkerSender, coordinate};
 use crate::telemetry::health::{Health, PartState};
 use crate::telemetry::metric::{ClaimFault, ClaimVerdict, CoordinationMetrics};
@@ -22,6 +23,10 @@ pub struct CoordinationThread {
     pub replica_id: String,
     /// Its sessions.
     pub directory: Arc<Directory>,
+    /// Requests of operators to other replicas.
+    pub asked: mpsc::Receiver<Asked>,
+    /// This replica, for requests of others.
+    pub respond: Arc<dyn Respond>,
     /// The ways to its workers.
     pub worker_senders: Arc<[WorkerSender]>,
     /// Takes the state of the connection.
@@ -47,8 +52,11 @@ impl CoordinationThread {
     }
 
     async fn run(self, cluster_events: mpsc::UnboundedReceiver<ClusterEvent>) -> anyhow::Result<()> {
-        let Self { settings, replica_id, directory, worker_senders, health, metrics, clock } = self;
+        let Self { settings, replica_id, directory, asked, respond, worker_senders, health, metrics, clock } = self;
         let claims = NatsClaims::start(&settings).await?;
+        let counted = Arc::clone(&metrics);
+        let ignored = move |error| counted.ignored[fault(error)].inc();
+        claims.exchange_requests(&settings.prefix, &replica_id, asked, respond, ignored).await?;
         let coordination = Coordination::new(&replica_id, directory);
         let report = |news| note(&health, &metrics, news);
         coordinate(coordination, claims, cluster_events, &worker_senders, || clock.now(), report).await;
@@ -66,11 +74,14 @@ fn note(health: &Health, metrics: &CoordinationMetrics, news: Report) {
         Report::Insisted => metrics.claims[ClaimVerdict::Insist].inc(),
         Report::Asked => metrics.claims[ClaimVerdict::Ask].inc(),
         Report::Yielded => metrics.claims[ClaimVerdict::Yield].inc(),
-        Report::Ignored { error, .. } => metrics.ignored[match error {
-            ClaimError::Malformed => ClaimFault::Malformed,
-            ClaimError::Unsigned => ClaimFault::Unsigned,
-            ClaimError::WrongSignature => ClaimFault::WrongSignature,
-        }]
-        .inc(),
+        Report::Ignored { error, .. } => metrics.ignored[fault(error)].inc(),
+    }
+}
+
+fn fault(error: ClaimError) -> ClaimFault {
+    match error {
+        ClaimError::Malformed => ClaimFault::Malformed,
+        ClaimError::Unsigned => ClaimFault::Unsigned,
+        ClaimError::WrongSignature => ClaimFault::WrongSignature,
     }
 }

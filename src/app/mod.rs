@@ -18,8 +18,10 @@ mod meter;
 mod queues;
 mod registry;
 mod rejections;
+mod replica;
 mod sessions;
 pub mod settings;
+mod shed;
 mod signals;
 mod spans;
 mod systemd;
@@ -43,7 +45,9 @@ use self::queues::Queues;
 pub use self::queues::{check_kafka, check_nats};
 use self::registry::RegistryAdapter;
 use self::rejections::Rejections;
+use self::replica::LocalReplica;
 use self::sessions::ReplicaSessions;
+use self::shed::Shedding;
 pub use self::signals::{Signals, Startup};
 use self::spans::Tracing;
 use self::systemd::ServiceManager;
@@ -51,6 +55,7 @@ use crate::config::{CommandQueue, Config, DrainConfig};
 use crate::protocol::command::MessageIds;
 use crate::queue::nats::ConnectionTallies;
 use crate::registry::Registry;
+use crate::replica::request::ASKED_MAX;
 use crate::replica::{Directory, WorkerMessage, WorkerSender};
 use crate::telemetry::admin::{self, Admin};
 use crate::telemetry::health::Health;
@@ -163,7 +168,16 @@ fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> a
     let connection_limit = Arc::new(ConnectionLimit::new(config.limits.connections, files.bounds));
     let (worker_senders, messages): (Vec<_>, Vec<_>) = (0..workers).map(|_| WorkerSender::new()).unzip();
     let worker_senders: Arc<[WorkerSender]> = worker_senders.into();
-    let sessions = ReplicaSessions { directory: directory.clone(), worker_senders: worker_senders.clone() };
+    let local = Arc::new(LocalReplica {
+        replica_id: replica_id.to_owned(),
+        directory: directory.clone(),
+        health: health.clone(),
+        clock,
+        shedding: Arc::new(Shedding::new(directory.clone(), health.clone(), clock)),
+    });
+    let (others, asked) = mpsc::channel(ASKED_MAX);
+    let others = config.coordinates().then_some(others);
+    let sessions = ReplicaSessions { local: local.clone(), worker_senders: worker_senders.clone(), others };
 
     let listeners = listeners::bind_all(config, certificates.tls.as_ref())?;
     let dtls = certificates.dtls.clone().map(|server| coap::prepare(config, server)).transpose()?;
@@ -173,6 +187,8 @@ fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> a
     let handler =
         watch::ChangeHandler { metrics: metrics.registry(), health: health.clone(), sessions: sessions.clone() };
     let _watch = watch::start(&registry, handler, runtime.handle())?;
+    let (shedding, shed_senders) = (local.shedding.clone(), worker_senders.clone());
+    runtime.spawn(async move { shedding.run(&shed_senders).await });
     runtime.spawn(certificates.follow(metrics.certificates(), clock));
     runtime.spawn(ClientCertificates::open(config).follow(metrics.certificates(), clock));
     let tracing = Tracing::start(export, config.tracing.sample_ratio, &metrics)?;
@@ -181,6 +197,8 @@ fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> a
             settings: queues.nats().clone(),
             replica_id: replica_id.to_owned(),
             directory: directory.clone(),
+            asked,
+            respond: local,
             worker_senders: worker_senders.clone(),
             health: health.clone(),
             metrics: metrics.coordination(),
@@ -252,6 +270,7 @@ impl Serving<'_> {
                 health: self.health.clone(),
                 metrics: self.metrics.clone(),
                 sessions: Arc::new(self.sessions.clone()),
+                sheds: Arc::new(self.sessions.clone()),
                 log: self.log.clone(),
                 token: self.config.admin.token.clone(),
             };
@@ -294,7 +313,7 @@ impl Serving<'_> {
     /// Starts the drain of all workers and returns the longest time that the whole shutdown may take.
     fn drain(&self) -> Duration {
         let DrainConfig { rate, timeout } = self.config.drain;
-        let counts = self.sessions.directory.count_by_worker(self.worker_senders.len());
+        let counts = self.sessions.local.directory.count_by_worker(self.worker_senders.len());
         for (worker_sender, per_second) in self.worker_senders.iter().zip(drain_rates(u64::from(rate), &counts)) {
             worker_sender.send(WorkerMessage::Drain { per_second });
         }

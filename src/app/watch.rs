@@ -85,7 +85,7 @@ pub fn start(registry: &Registry, handler: ChangeHandler, runtime: &Handle) -> a
         }
         Registry::Http(http) => {
             let (http, sessions) = (http.clone(), handler.sessions.clone());
-            let is_connected = move |device: &str| sessions.directory.find(device).is_some();
+            let is_connected = move |device: &str| sessions.local.directory.find(device).is_some();
             Following::Network(
                 runtime.spawn(async move { http.follow(is_connected, |change| handler.take(&change)).await }),
             )

@@ -81,13 +81,14 @@ pub fn spawn(plan: Plan, config: &Config) -> anyhow::Result<thread::JoinHandle<a
     };
     let heartbeat_us = heartbeats.then(|| us(config.presence.heartbeat));
     let drain_timeout_us = us(config.drain.timeout);
+    let session_age_max_us = config.limits.session_age_max.map(us);
     let mode = settings::mode(config);
     let port_config = PortConfig::new(config);
     let (index, health) = (plan.replica.index, plan.shared.health.clone());
     let name = format!("worker-{index}");
     Ok(thread::Builder::new().name(name).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let core_settings = CoreSettings { heartbeat_us, drain_timeout_us, seed: seed()? };
+        let core_settings = CoreSettings { heartbeat_us, drain_timeout_us, session_age_max_us, seed: seed()? };
         let running = run(plan, settings, core_settings, limits, mode, port_config);
         let drained = LocalSet::new().block_on(&runtime, running);
         health.ended(index);

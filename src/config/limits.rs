@@ -19,6 +19,8 @@ pub struct LimitsConfig {
     pub inflight_bytes: usize,
     /// Longest wait for an acknowledgement of the queue before the connection closes. Default 10 s.
     pub ack_timeout: Duration,
+    /// Age at which MQTT sessions are ended, give or take a tenth. Default: off.
+    pub session_age_max: Option<Duration>,
     /// Children of one gateway. Default 1,000.
     pub children_per_gateway: usize,
 }
@@ -34,6 +36,7 @@ impl LimitsConfig {
             inflight_per_connection: r.number("limits.inflight_per_connection", 64, 1..=16_384),
             inflight_bytes: bytes(r.size("limits.inflight_bytes", "256MiB", 1..=1 << 40)),
             ack_timeout: r.duration("limits.ack_timeout", "10s"),
+            session_age_max: Some(r.duration_or_zero("limits.session_age_max", "0s")).filter(|age| !age.is_zero()),
             children_per_gateway: r.number("limits.children_per_gateway", 1_000, 1..=1_000_000),
         }
     }

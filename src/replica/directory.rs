@@ -1,6 +1,6 @@
 //! Which worker holds which device.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::reconnects::Reconnects;
@@ -59,6 +59,8 @@ pub struct Directory {
 #[derive(Debug, Default)]
 struct State {
     sessions: HashMap<DeviceId, Entry>,
+    /// Devices whose session is about to end, for its age or as it is shed.
+    leaving: HashSet<DeviceId>,
     takeovers: Takeovers,
     reconnects: Reconnects,
     clock: ClaimClock,
@@ -83,6 +85,7 @@ impl Directory {
         }
         entry.since = state.clock.begin(now);
         entry.replaces = holds;
+        state.leaving.remove(&device);
         match state.sessions.insert(device, entry) {
             None => Entered::Fresh,
             Some(older) => Entered::TookOver(older),
@@ -97,6 +100,7 @@ impl Directory {
             return None;
         }
         let entry = state.sessions.remove(device)?;
+        state.leaving.remove(device);
         state.takeovers.knows(device.as_str(), now_us).then_some(entry.session)
     }
 
@@ -147,6 +151,7 @@ impl Directory {
             return Some((decision, entry));
         }
         let (device, entry) = state.sessions.remove_entry(&*claim.device)?;
+        state.leaving.remove(&device);
         state.takeovers.note(&device, &claim.session, 0, now.us);
         state.takeovers.note_elsewhere(&claim.device, &claim.session);
         Some((decision, entry))
@@ -186,6 +191,20 @@ impl Directory {
         counts
     }
 
+    /// Notes that this session is about to end, if it is still the device's.
+    pub fn note_leaving(&self, device: &DeviceId, worker: usize, token: DeliveryId) {
+        let state = &mut *self.lock();
+        if state.sessions.get(device).is_some_and(|entry| entry.worker == worker && entry.token == token) {
+            state.leaving.insert(device.clone());
+        }
+    }
+
+    /// Number of sessions, without those that are about to end.
+    pub fn staying(&self) -> usize {
+        let state = self.lock();
+        state.sessions.len() - state.leaving.len()
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.lock().sessions.is_empty()
@@ -197,13 +216,24 @@ impl Directory {
         state.sessions.iter().map(|(device, entry)| (device.clone(), entry.session.clone())).collect()
     }
 
-    /// Some of them, in the order of device ids.
-    pub fn page(&self, offset: usize, limit: usize) -> Vec<(DeviceId, Entry)> {
+    /// Some of those that match, in the order of device ids: at most `limit` behind the device `after` and `offset`
+    /// further ones. With them the number of all that match, and whether there are more behind them.
+    pub fn page(
+        &self,
+        matches: impl Fn(&DeviceId, &Entry) -> bool,
+        after: &str,
+        offset: usize,
+        limit: usize,
+    ) -> (usize, bool, Vec<(DeviceId, Entry)>) {
         let sessions = &self.lock().sessions;
-        let mut devices: Vec<&DeviceId> = sessions.keys().collect();
-        devices.sort_unstable();
-        let page = devices.into_iter().skip(offset).take(limit);
-        page.filter_map(|device| Some((device.clone(), sessions.get(device)?.clone()))).collect()
+        let mut found: Vec<(&DeviceId, &Entry)> =
+            sessions.iter().filter(|(device, entry)| matches(device, entry)).collect();
+        let total = found.len();
+        found.retain(|(device, _)| device.as_str() > after);
+        found.sort_unstable_by_key(|(device, _)| *device);
+        let has_more = found.len() > offset.saturating_add(limit);
+        let page = found.into_iter().skip(offset).take(limit);
+        (total, has_more, page.map(|(device, entry)| (device.clone(), entry.clone())).collect())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -21,6 +21,11 @@ pub enum WorkerMessage {
         /// Time at which they are applied, too, us of the worker's clock.
         settled_us: u64,
     },
+    /// Let some sessions drain, whichever have waited longest for their turn, so that their devices connect again.
+    Shed {
+        /// Number of sessions.
+        count: usize,
+    },
     /// Stop accepting, and drain the sessions at a rate.
     Drain {
         /// Sessions that start to drain each second.

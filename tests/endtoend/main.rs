@@ -27,6 +27,7 @@ mod nats_leaving;
 mod nats_refusals;
 mod nats_security;
 mod nats_stream;
+mod operators;
 mod outage;
 mod packed;
 mod partition;

@@ -112,7 +112,14 @@ fn messages_and_endings(seen: &mut Seen) {
         foreign.wait_closed();
         (bridge.metric("jetlinks_bridge_log_lines_suppressed_total", &["warn"]) > 0.0).then_some(())
     });
+    let mut shed = Wire::connect(bridge.mqtt(), &gateway);
+    let begun = http::post(bridge.admin(), "/api/shed", "Authorization: Bearer hush\r\n", r#"{"sessions":1}"#);
+    assert_eq!(begun.unwrap().status, 202);
+    shed.wait_closed();
     seen.scrape(&bridge);
+    let mortal = Bridge::start(&Settings::stdio(&registry).text("limits.session_age_max", "100ms"));
+    Wire::connect(mortal.mqtt(), &gateway).wait_closed();
+    seen.scrape(&mortal);
 }
 
 fn limits(seen: &mut Seen) {

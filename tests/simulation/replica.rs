@@ -141,6 +141,8 @@ impl Replica {
             let settings = CoreSettings {
                 heartbeat_us: (index == 0).then_some(HEARTBEAT_US),
                 drain_timeout_us: 20 * S,
+                // A run ends when nothing happens any more.
+                session_age_max_us: None,
                 seed: number | 1 << 33,
             };
             let core = WorkerCore::new(&settings, environment, replica, Vec::new());

@@ -31,6 +31,12 @@ pub(crate) fn put(address: SocketAddr, path: &str, body: &str) -> io::Result<Ans
     exchange(address, &format!("PUT {path}"), &format!("Content-Length: {}\r\n", body.len()), body)
 }
 
+/// Sends a body; `headers` as in [`request`].
+pub(crate) fn post(address: SocketAddr, path: &str, headers: &str, body: &str) -> io::Result<Answer> {
+    let headers = format!("Content-Length: {}\r\n{headers}", body.len());
+    exchange(address, &format!("POST {path}"), &headers, body)
+}
+
 fn exchange(address: SocketAddr, line: &str, headers: &str, body: &str) -> io::Result<Answer> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;

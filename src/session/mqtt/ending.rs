@@ -15,6 +15,10 @@ pub enum Ending {
     Kicked,
     /// The replica shuts down.
     Drained,
+    /// It was there for longer than `limits.session_age_max` allows.
+    Age,
+    /// An operator sheds sessions of this replica.
+    Shed,
     /// The device broke the protocol.
     ProtocolError,
     /// The queue did not acknowledge in time.
@@ -33,7 +37,8 @@ impl Ending {
             Ending::ConnectionLost => Some(Cause::ConnectionLost),
             Ending::KeepAlive => Some(Cause::KeepAlive),
             Ending::Kicked => Some(Cause::Kicked),
-            Ending::Drained => Some(Cause::Drained),
+            // Each is the bridge's doing: the device is to connect again, to whichever replica.
+            Ending::Drained | Ending::Age | Ending::Shed => Some(Cause::Drained),
             Ending::ProtocolError => Some(Cause::ProtocolError),
             Ending::NotAcknowledged => Some(Cause::NotAcknowledged),
             Ending::TakenOver => None,
@@ -51,8 +56,8 @@ impl Ending {
 pub(super) enum Phase {
     /// Packets are taken in and commands are written.
     Serving,
-    /// No packet is taken in and no command is written; the session ends once everything is acknowledged.
-    Draining,
+    /// No packet is taken in and no command is written; the session ends for that reason once everything is acknowledged.
+    Draining(Ending),
     /// Nothing is written to the device; records on their way to the queue still get there.
     Ended(Ending),
 }

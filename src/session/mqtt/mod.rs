@@ -213,9 +213,14 @@ impl Session {
     /// Cause of the end, once the session has ended.
     pub fn ending(&self) -> Option<Ending> {
         match self.phase {
-            Phase::Serving | Phase::Draining => None,
+            Phase::Serving | Phase::Draining(_) => None,
             Phase::Ended(ending) => Some(ending),
         }
+    }
+
+    /// Whether the session neither drains nor has ended.
+    pub fn is_serving(&self) -> bool {
+        self.phase == Phase::Serving
     }
 
     fn has_ended(&self) -> bool {
@@ -236,7 +241,7 @@ impl Session {
     pub fn wants_input(&self, limits: &Limits, load: &Load) -> bool {
         match self.phase {
             Phase::Serving => self.window.len() < limits.inflight_per_connection && load.takes_more(limits),
-            Phase::Draining | Phase::Ended(_) => false,
+            Phase::Draining(_) | Phase::Ended(_) => false,
         }
     }
 
@@ -289,10 +294,11 @@ impl Session {
         }
     }
 
-    /// Stops accepting packets; the session ends as drained when all messages are acknowledged.
-    pub fn drain(&mut self, ctx: &mut Context<'_>) {
+    /// Stops accepting packets; the session ends for that reason when all messages are acknowledged. Only the first call
+    /// counts.
+    pub fn drain(&mut self, ending: Ending, ctx: &mut Context<'_>) {
         if self.phase == Phase::Serving {
-            self.phase = Phase::Draining;
+            self.phase = Phase::Draining(ending);
         }
         self.acknowledge(ctx);
     }
@@ -306,14 +312,14 @@ impl Session {
         match self.phase {
             Phase::Ended(_) if overdue => self.abandon(ctx),
             Phase::Ended(_) => {}
-            Phase::Serving | Phase::Draining if overdue => self.end(Ending::NotAcknowledged, ctx),
+            Phase::Serving | Phase::Draining(_) if overdue => self.end(Ending::NotAcknowledged, ctx),
             Phase::Serving if self.wants_input(ctx.limits, ctx.load) => {
                 if self.is_silent(ctx.now) {
                     self.end(Ending::KeepAlive, ctx);
                 }
             }
             // The connection is not read, so the device has no way to show that it lives.
-            Phase::Serving | Phase::Draining => self.heard(ctx.now.us),
+            Phase::Serving | Phase::Draining(_) => self.heard(ctx.now.us),
         }
     }
 
@@ -337,7 +343,7 @@ impl Session {
     pub fn end(&mut self, ending: Ending, ctx: &mut Context<'_>) {
         match self.phase {
             Phase::Ended(_) => return,
-            Phase::Serving | Phase::Draining => self.phase = Phase::Ended(ending),
+            Phase::Serving | Phase::Draining(_) => self.phase = Phase::Ended(ending),
         }
         if self.presence.end(ending, ctx.now.us) {
             self.window.keep_presence();

@@ -172,7 +172,7 @@ impl Session {
             release(&settled, ctx.load);
             if settled.acknowledgement == Acknowledgement::Presence {
                 match (self.phase, settled.late) {
-                    (Phase::Serving | Phase::Draining, _) => self.presence.stored(ctx.now.us),
+                    (Phase::Serving | Phase::Draining(_), _) => self.presence.stored(ctx.now.us),
                     (Phase::Ended(_), Some(fate)) => self.presence.stored_after_end(fate, ctx.now.us),
                     (Phase::Ended(_), None) => {}
                 }
@@ -198,7 +198,7 @@ impl Session {
             return;
         }
         match self.phase {
-            Phase::Draining => self.end(Ending::Drained, ctx),
+            Phase::Draining(ending) => self.end(ending, ctx),
             Phase::Ended(Ending::TakenOver) => {
                 if self.presence.take_owed_offline() {
                     self.announce_end(Cause::SupersededByPolicy, ctx);

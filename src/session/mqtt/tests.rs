@@ -278,6 +278,8 @@ fn the_will_is_published_unless_the_device_said_goodbye_or_lives_on() {
         (Ending::Disconnected, &["device.offline"]),
         (Ending::Kicked, &["device.offline"]),
         (Ending::Drained, &["device.offline"]),
+        (Ending::Age, &["device.offline"]),
+        (Ending::Shed, &["device.offline"]),
         (Ending::TakenOver, &[]),
     ] {
         let will = StoredWill { topic: "/product1/device1/event/gone".into(), payload: (*b"{}").into() };
@@ -299,7 +301,7 @@ fn a_will_for_another_device_is_not_published() {
 fn draining_waits_for_the_acknowledgements() {
     let mut rig = Rig::settled();
     rig.report(1, Qos::AtLeastOnce);
-    rig.act(|session, ctx| session.drain(ctx));
+    rig.act(|session, ctx| session.drain(Ending::Drained, ctx));
     assert!(!rig.session.wants_input(&rig.world.limits, &rig.world.load));
     assert_eq!(rig.ending(), None);
     rig.receipt(1, true);

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper::body::{Body, Bytes};
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::http::request::Parts;
@@ -13,18 +13,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::access;
-use super::sessions::{Page, Sessions};
+use super::query;
+use super::sessions::Sessions;
+use super::shed::{ShedOrder, ShedRefusal, ShedReport, Sheds};
 use crate::protocol::address;
 use crate::protocol::secret::Secret;
 use crate::telemetry::health::Health;
 use crate::telemetry::log::LogControl;
 use crate::telemetry::metric::{self, Metrics};
-
-/// Sessions in one answer, unless `limit` says otherwise.
-const LIMIT_DEFAULT: usize = 100;
-
-/// Sessions in one answer at most; some 300 KiB.
-const LIMIT_MAX: usize = 1_000;
 
 /// Body of a request at most, in bytes.
 const BODY_BYTES_MAX: usize = 4 * 1024;
@@ -45,6 +41,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// For `/api`.
     pub sessions: Arc<dyn Sessions>,
+    /// For `/api/shed`.
+    pub sheds: Arc<dyn Sheds>,
     /// For `/api/log`.
     pub log: LogControl,
     /// For `/api`: asked for on every listener when set, and without one `/api` is closed to all but loopback, and to
@@ -117,6 +115,7 @@ impl Admin {
         match path {
             "sessions" if is_read => return self.list(parts.uri.query().unwrap_or_default()).await,
             "sessions" => return not_allowed("GET, HEAD"),
+            "shed" => return self.shed(parts, is_read, body).await,
             "log" if is_read => return self.level(),
             "log" if *method == Method::PUT => return self.set_level(body).await,
             "log" => return not_allowed("GET, HEAD, PUT"),
@@ -154,10 +153,11 @@ impl Admin {
         B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
     {
         const FORM: &str = r#"the body is no object with one member, such as {"level":"debug"}"#;
-        let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await else {
-            return error(StatusCode::PAYLOAD_TOO_LARGE, "the body has more than 4096 bytes, or did not arrive");
+        let body = match whole(body).await {
+            Ok(body) => body,
+            Err(answer) => return answer,
         };
-        let Ok(LogLevel { level }) = serde_json::from_slice(&body.to_bytes()) else {
+        let Ok(LogLevel { level }) = serde_json::from_slice(&body) else {
             return error(StatusCode::BAD_REQUEST, FORM);
         };
         if let Err(cause) = self.log.set_level(&level) {
@@ -168,18 +168,42 @@ impl Admin {
     }
 
     async fn list(&self, query: &str) -> Answer {
-        let (mut offset, mut limit) = (0, LIMIT_DEFAULT);
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let number = value.parse::<usize>();
-            match (name, number) {
-                ("offset", Ok(number)) => offset = number,
-                ("limit", Ok(number)) if (1..=LIMIT_MAX).contains(&number) => limit = number,
-                _ => return error(StatusCode::BAD_REQUEST, "offset is a number, limit one from 1 to 1000"),
-            }
+        let query = match query::sessions(query) {
+            Ok(query) => query,
+            Err(reason) => return error(StatusCode::BAD_REQUEST, reason),
+        };
+        match self.sessions.list(query).await {
+            Some(page) => json(StatusCode::OK, &page),
+            None => error(StatusCode::SERVICE_UNAVAILABLE, "too many requests wait for answers of other replicas"),
         }
-        let (total, sessions) = self.sessions.list(offset, limit).await;
-        json(StatusCode::OK, &Page { total, offset, limit, sessions })
+    }
+
+    async fn shed<B>(&self, parts: &Parts, is_read: bool, body: B) -> Answer
+    where
+        B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
+    {
+        let replicas = match query::replicas(parts.uri.query().unwrap_or_default()) {
+            Ok(replicas) => replicas,
+            Err(reason) => return error(StatusCode::BAD_REQUEST, reason),
+        };
+        if is_read {
+            return report(StatusCode::OK, self.sheds.report(replicas).await);
+        }
+        match parts.method {
+            Method::DELETE => report(StatusCode::OK, self.sheds.stop(replicas).await),
+            Method::POST if parts.uri.query().is_none() => {
+                let body = match whole(body).await {
+                    Ok(body) => body,
+                    Err(answer) => return answer,
+                };
+                match ShedOrder::read(&body) {
+                    Ok(order) => report(StatusCode::ACCEPTED, self.sheds.begin(order).await),
+                    Err(reason) => error(StatusCode::BAD_REQUEST, reason),
+                }
+            }
+            Method::POST => error(StatusCode::BAD_REQUEST, "the replicas that shed are named in the body"),
+            _ => not_allowed("GET, HEAD, POST, DELETE"),
+        }
     }
 }
 
@@ -188,6 +212,29 @@ impl Admin {
 #[serde(deny_unknown_fields)]
 struct LogLevel {
     level: String,
+}
+
+/// The whole body of a request, or the answer to one that is too long.
+async fn whole<B>(body: B) -> Result<Bytes, Answer>
+where
+    B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
+{
+    let body = Limited::new(body, BODY_BYTES_MAX).collect().await;
+    let too_long = || error(StatusCode::PAYLOAD_TOO_LARGE, "the body has more than 4096 bytes, or did not arrive");
+    body.map(Collected::to_bytes).map_err(|_| too_long())
+}
+
+fn report(status: StatusCode, report: Result<ShedReport, ShedRefusal>) -> Answer {
+    match report {
+        Ok(report) => json(status, &report),
+        Err(refusal) => {
+            let status = match refusal {
+                ShedRefusal::Alone => StatusCode::CONFLICT,
+                ShedRefusal::Busy | ShedRefusal::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            error(status, &refusal.to_string())
+        }
+    }
 }
 
 fn text(status: StatusCode, content_type: &'static str, body: String) -> Answer {

@@ -2,16 +2,19 @@
 //!
 //! Everything is bounded: 64 connections of a listener, one request each, 16 KiB of head, 10 seconds for the whole
 //! exchange. One connection more closes the oldest that has said nothing yet, so that no probe waits for silent peers. Of
-//! request bodies only that of `/api/log` is read, 4 KiB of it.
+//! request bodies only those of `/api/log` and `/api/shed` are read, 4 KiB of each.
 
 mod access;
 mod answer;
+mod query;
 mod server;
 mod sessions;
+mod shed;
 
 #[cfg(test)]
 mod tests;
 
 pub use answer::Admin;
 pub use server::{CONNECTIONS_MAX, serve};
-pub use sessions::{Page, SessionInfo, Sessions, Waiting};
+pub use sessions::{Page, ReplicaTotal, Replicas, SessionInfo, SessionQuery, Sessions, Waiting};
+pub use shed::{RATE_DEFAULT, RATE_MAX, ReplicaShed, ShedAim, ShedOrder, ShedRefusal, ShedReport, Sheds};

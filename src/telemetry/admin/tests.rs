@@ -14,10 +14,11 @@ use crate::telemetry::health::{Health, PartState};
 use crate::telemetry::log::LogControl;
 use crate::telemetry::metric::Metrics;
 
-/// Sessions of device1 and `a/b`, and who was kicked.
+/// Sessions of device1 and `a b`, who was kicked, and which sheds were asked for.
 #[derive(Debug, Default)]
 struct Two {
     kicked: Mutex<Vec<String>>,
+    sheds: Mutex<Vec<String>>,
 }
 
 fn session(device: &str) -> SessionInfo {
@@ -28,6 +29,7 @@ fn session(device: &str) -> SessionInfo {
         transport: "mqtt",
         peer: "127.0.0.1:4000".to_owned(),
         connected_at: 1_700_000_000_000,
+        replica_id: "replica1".to_owned(),
         worker: 0,
     }
 }
@@ -35,9 +37,21 @@ fn session(device: &str) -> SessionInfo {
 const DEVICES: [&str; 2] = ["a b", "device1"];
 
 impl Sessions for Two {
-    fn list(&self, offset: usize, limit: usize) -> Waiting<'_, (usize, Vec<SessionInfo>)> {
-        let page = DEVICES.iter().skip(offset).take(limit).map(|device| session(device)).collect();
-        Box::pin(async move { (DEVICES.len(), page) })
+    fn list(&self, query: SessionQuery) -> Waiting<'_, Option<Page>> {
+        let SessionQuery { replicas, offset, limit, .. } = query;
+        let page = Page {
+            total: DEVICES.len(),
+            offset,
+            limit,
+            next: None,
+            sessions: DEVICES.iter().skip(offset).take(limit).map(|device| session(device)).collect(),
+            replicas: vec![ReplicaTotal { replica_id: "replica1".to_owned(), total: DEVICES.len() }],
+            missing: vec!["replica2".to_owned()],
+            coordination: "ok",
+        };
+        // A named replica stands for one that makes too many requests.
+        let is_busy = matches!(replicas, Replicas::Named(_));
+        Box::pin(async move { (!is_busy).then_some(page) })
     }
 
     fn find<'a>(&'a self, device: &'a str) -> Waiting<'a, Option<SessionInfo>> {
@@ -49,6 +63,38 @@ impl Sessions for Two {
             self.kicked.lock().unwrap().push(device.to_owned());
             DEVICES.contains(&device)
         })
+    }
+}
+
+impl Two {
+    fn note(&self, call: String) -> Waiting<'_, Result<ShedReport, ShedRefusal>> {
+        let is_alone = call.contains("Named");
+        self.sheds.lock().unwrap().push(call);
+        let shed = ReplicaShed {
+            replica_id: "replica1".to_owned(),
+            sessions: 9,
+            state: "running",
+            to: Some(7),
+            rate: 5,
+            ended: 1,
+            left: 2,
+        };
+        let report = ShedReport { replicas: vec![shed], missing: Vec::new() };
+        Box::pin(async move { if is_alone { Err(ShedRefusal::Alone) } else { Ok(report) } })
+    }
+}
+
+impl Sheds for Two {
+    fn begin(&self, order: ShedOrder) -> Waiting<'_, Result<ShedReport, ShedRefusal>> {
+        self.note(format!("begin {:?} {} {:?}", order.aim, order.rate, order.replicas))
+    }
+
+    fn report(&self, replicas: Replicas) -> Waiting<'_, Result<ShedReport, ShedRefusal>> {
+        self.note(format!("report {replicas:?}"))
+    }
+
+    fn stop(&self, replicas: Replicas) -> Waiting<'_, Result<ShedReport, ShedRefusal>> {
+        self.note(format!("stop {replicas:?}"))
     }
 }
 
@@ -82,6 +128,7 @@ impl Operator {
             health: Arc::clone(&health),
             metrics: Arc::new(Metrics::new(Arc::clone(&health), 0)),
             sessions: Arc::clone(&sessions) as Arc<dyn Sessions>,
+            sheds: Arc::clone(&sessions) as Arc<dyn Sheds>,
             token: token.map(Secret::new),
         };
         tokio::spawn(serve(listener, admin));
@@ -108,12 +155,16 @@ impl Operator {
         answer
     }
 
-    /// Sends a body; status and the answer's body.
     async fn put(&self, path: &str, headers: &str, body: &str) -> (String, String) {
+        self.give("PUT", path, headers, body).await
+    }
+
+    /// Sends a body; status and the answer's body.
+    async fn give(&self, method: &str, path: &str, headers: &str, body: &str) -> (String, String) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let length = body.len();
         let request =
-            format!("PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n{headers}\r\n{body}");
+            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n{headers}\r\n{body}");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
@@ -204,6 +255,45 @@ async fn delete_kicks_the_session_of_that_device() {
     assert_eq!(operator.status("DELETE /api/sessions/device1", "").await, "204");
     assert_eq!(operator.status("DELETE /api/sessions/device9", "").await, "404");
     assert_eq!(*operator.sessions.kicked.lock().unwrap(), ["device1", "device9"]);
+}
+
+#[tokio::test]
+async fn sessions_of_several_replicas_come_with_those_that_answered_and_those_that_did_not() {
+    let operator = Operator::on(Ipv4Addr::LOCALHOST, None).await;
+    let (_, body) = operator.ask("GET /api/sessions?replicas=all", "").await;
+    let page: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(page["replicas"], serde_json::json!([{ "replicaId": "replica1", "total": 2 }]));
+    assert_eq!((&page["missing"], &page["coordination"]), (&serde_json::json!(["replica2"]), &"ok".into()));
+    assert_eq!(page["sessions"][0]["replicaId"], "replica1");
+    assert_eq!(operator.status("GET /api/sessions?replica=replica2", "").await, "503");
+}
+
+#[tokio::test]
+async fn a_shed_is_begun_looked_at_and_stopped_by_whoever_may_use_the_api() {
+    let operator = Operator::on(Ipv4Addr::UNSPECIFIED, Some("hush")).await;
+    let order = r#"{"to":"mean","rate":500,"replicas":"all"}"#;
+    assert_eq!(operator.give("POST", "/api/shed", "", order).await.0, "403");
+    assert!(operator.sessions.sheds.lock().unwrap().is_empty());
+    let bearer = "Authorization: Bearer hush\r\n";
+    let give = |method, path, body| operator.give(method, path, bearer, body);
+    let (status, body) = give("POST", "/api/shed", order).await;
+    let shed = r#"{"replicaId":"replica1","sessions":9,"state":"running","to":7,"rate":5,"ended":1,"left":2}"#;
+    assert_eq!((status.as_str(), body), ("202", format!(r#"{{"replicas":[{shed}],"missing":[]}}"#)));
+    assert_eq!(give("GET", "/api/shed?replicas=all", "").await.0, "200");
+    assert_eq!(give("DELETE", "/api/shed", "").await.0, "200");
+    assert_eq!(give("GET", "/api/shed?replica=a", "").await.0, "409");
+    let calls = ["begin Mean 500 All", "report All", "stop This", "report Named([\"a\"])"];
+    assert_eq!(*operator.sessions.sheds.lock().unwrap(), calls);
+    for (method, path, body, status) in [
+        ("POST", "/api/shed", "{}", "400"),
+        ("POST", "/api/shed", &"x".repeat(5_000), "413"),
+        ("POST", "/api/shed?replicas=all", order, "400"),
+        ("GET", "/api/shed?limit=1", "", "400"),
+        ("PUT", "/api/shed", order, "405"),
+    ] {
+        assert_eq!(give(method, path, body).await.0, status, "{method} {path}");
+    }
+    assert_eq!(operator.sessions.sheds.lock().unwrap().len(), calls.len());
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! moves bytes. Four tasks share it besides those of the connections: receipts of the queue, commands, messages from the
 //! rest of the replica, and the tick that looks at deadlines.
 
+mod age;
 mod coap_port;
 mod connection;
 mod core;

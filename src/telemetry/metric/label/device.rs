@@ -110,6 +110,10 @@ label! {
         Kicked = "kicked",
         /// The process ends.
         Drained = "drained",
+        /// It was there for longer than `limits.session_age_max` allows.
+        Age = "age",
+        /// An operator sheds sessions of this replica.
+        Shed = "shed",
         /// The device broke the protocol.
         ProtocolError = "protocol_error",
         /// The queue did not acknowledge in time.
@@ -127,6 +131,8 @@ impl From<Ending> for CloseCause {
             Ending::KeepAlive => CloseCause::KeepAlive,
             Ending::Kicked => CloseCause::Kicked,
             Ending::Drained => CloseCause::Drained,
+            Ending::Age => CloseCause::Age,
+            Ending::Shed => CloseCause::Shed,
             Ending::ProtocolError => CloseCause::ProtocolError,
             Ending::NotAcknowledged => CloseCause::NotAcknowledged,
             Ending::TakenOver => CloseCause::TakenOver,

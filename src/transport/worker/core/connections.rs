@@ -25,6 +25,8 @@ pub(super) struct Connections<S> {
     touched: Vec<DeliveryId>,
     /// Number of the last tick within its round of [`TICKS_PER_ROUND`].
     pub(super) tick_in_round: usize,
+    /// Slot at which the search for sessions to shed goes on.
+    pub(super) shed_place: usize,
     /// Time of the last tick.
     pub(super) ticked_us: Option<u64>,
 }
@@ -37,6 +39,7 @@ impl<S> Connections<S> {
             send: Vec::new(),
             touched: Vec::new(),
             tick_in_round: 0,
+            shed_place: 0,
             ticked_us: None,
         }
     }

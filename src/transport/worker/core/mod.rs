@@ -21,6 +21,7 @@
 mod coap;
 mod commands;
 mod connections;
+mod leaving;
 mod sessions;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ use std::collections::VecDeque;
 
 use self::connections::Connections;
 pub use self::connections::TakenIn;
+use super::age::AgeLimit;
 use super::coap_port::CoapPort;
 use super::deadlines::Deadlines;
 use super::drain::{Drain, Drained, Left, Step};
@@ -59,6 +61,8 @@ pub struct CoreSettings {
     pub heartbeat_us: Option<u64>,
     /// Longest time from the last batch of a drain to its end, us.
     pub drain_timeout_us: u64,
+    /// Age at which sessions are ended, give or take a tenth, us; `None`: they may stay.
+    pub session_age_max_us: Option<u64>,
     /// Random seed of the session ids.
     pub seed: u128,
 }
@@ -75,6 +79,7 @@ pub struct WorkerCore<S> {
     suspension: Suspension,
     ports: Vec<CoapPort>,
     drain: DrainState,
+    age_limit: AgeLimit,
 }
 
 struct DrainState {
@@ -114,6 +119,7 @@ impl<S: ByteStream> WorkerCore<S> {
             suspension: Suspension::default(),
             ports,
             drain: DrainState { timeout_us: settings.drain_timeout_us, running: None },
+            age_limit: AgeLimit::new(settings.session_age_max_us, settings.seed),
         }
     }
 
@@ -163,6 +169,7 @@ impl<S: ByteStream> WorkerCore<S> {
             }
             WorkerMessage::Reassert(_) => {}
             WorkerMessage::BarrierReached { settled_us } => self.suspension.guard.note_claims(settled_us),
+            WorkerMessage::Shed { count } => self.shed(now, count),
             WorkerMessage::Drain { per_second } => self.start_drain(now, per_second),
         }
     }
@@ -220,6 +227,7 @@ impl<S: ByteStream> WorkerCore<S> {
             }
             state.session.tick(ctx);
         });
+        self.end_for_age(now, session);
     }
 
     /// Writes that the replica lives: because it is time, or because the queue asks for a record that proves that it
@@ -255,7 +263,7 @@ impl<S: ByteStream> WorkerCore<S> {
                 Step::Wait(at_us) => return DrainProgress::Continues { at_us },
                 Step::Sessions(sessions) => {
                     for session in sessions {
-                        self.act_alone(now, session, |state, ctx| state.session.drain(ctx));
+                        self.act_alone(now, session, |state, ctx| state.session.drain(Ending::Drained, ctx));
                     }
                 }
                 Step::Barrier => {

@@ -126,6 +126,7 @@ impl<S: ByteStream> WorkerCore<S> {
                 self.environment.with(now, device.as_str(), &peer, send, |ctx| Session::start(opening, ctx));
             begun.note_accepted(accepted_us);
             let mut state = State::new(begun, socket, input);
+            state.age_end_us = self.age_limit.end_us(now);
             if self.replica.directory.replaces(device.as_str(), session) {
                 state.session.replaces_another();
             }
@@ -146,7 +147,7 @@ impl<S: ByteStream> WorkerCore<S> {
                 self.end(now, session, ending);
             } else if self.replica.connection_limit.is_draining() {
                 // The drain may have gone by the sessions that had not begun.
-                self.act_alone(now, session, |state, ctx| state.session.drain(ctx));
+                self.act_alone(now, session, |state, ctx| state.session.drain(Ending::Drained, ctx));
             }
         }
         begins

@@ -28,6 +28,7 @@ use crate::transport::{
 };
 
 const CONNACK: &[u8] = &[0x20, 2, 0, 0];
+const PUBACK: &[u8] = &[0x40, 2];
 
 /// Everything that left the core.
 #[derive(Default)]
@@ -112,6 +113,9 @@ impl Pipe {
     }
 }
 
+/// Age at which sessions end.
+const AGE_US: u64 = 3_600_000_000;
+
 struct Rig {
     core: WorkerCore<Pipe>,
     outside: Rc<RefCell<Outside>>,
@@ -154,7 +158,12 @@ impl Rig {
             worker_senders: [worker_sender].into(),
             cluster_events: Some(sender),
         };
-        let settings = CoreSettings { heartbeat_us: None, drain_timeout_us: 10_000_000, seed: 7 };
+        let settings = CoreSettings {
+            heartbeat_us: None,
+            drain_timeout_us: 10_000_000,
+            session_age_max_us: Some(AGE_US),
+            seed: 7,
+        };
         let mut core = WorkerCore::new(&settings, environment, replica, Vec::new());
         core.receipts(
             now,
@@ -461,6 +470,64 @@ fn a_device_that_does_not_read_gets_no_more_commands_than_there_is_room_for() {
     assert_eq!(rig.outcomes(), [(1, Some(Code::ConnectionLost))], "nothing of it was written");
     rig.core.closed(rig.now, session);
     assert_eq!(rig.core.environment().load.buffered_bytes, 0);
+}
+
+#[test]
+fn sessions_are_shed_in_turn_and_only_when_what_they_sent_is_acknowledged() {
+    let mut rig = Rig::new();
+    let sessions = ["device1", "device2", "device3"].map(|device| rig.session(device));
+    let (first, pipe) = &sessions[0];
+    rig.read(*first, &publish("device1", 1));
+    let staying = |rig: &Rig| rig.core.replica().directory.staying();
+    rig.core.message(rig.now, WorkerMessage::Shed { count: 2 });
+    let endings = |rig: &Rig| [0, 1, 2].map(|at| rig.core.ending(sessions[at].0));
+    assert_eq!(
+        (endings(&rig), staying(&rig)),
+        ([None, Some(Ending::Shed), None], 1),
+        "the first waits for its receipt"
+    );
+    assert_eq!(rig.read(*first, &publish("device1", 2)), None);
+    rig.store_all();
+    assert_eq!(pipe.take(), [PUBACK, &[0, 1]].concat());
+    assert_eq!((endings(&rig), staying(&rig)), ([Some(Ending::Shed), Some(Ending::Shed), None], 1));
+    sessions[..2].iter().for_each(|(session, _)| rig.core.closed(rig.now, *session));
+    rig.store_all();
+    // Whoever comes back is not the next to go.
+    let (back, _pipe) = rig.session("device1");
+    assert_eq!(staying(&rig), 2);
+    rig.core.message(rig.now, WorkerMessage::Shed { count: 1 });
+    assert_eq!((endings(&rig)[2], rig.core.ending(back)), (Some(Ending::Shed), None));
+    rig.core.message(rig.now, WorkerMessage::Shed { count: 100 });
+    assert_eq!((rig.core.ending(back), staying(&rig)), (Some(Ending::Shed), 0));
+}
+
+#[test]
+fn nobody_is_sent_away_while_every_connect_is_refused() {
+    let mut rig = Rig::new();
+    let (session, _pipe) = rig.session("device1");
+    rig.report(Availability::Away, 1, Vec::new());
+    rig.pass(100);
+    rig.leap(AGE_US / 1_000 * 2);
+    rig.pass(2_000);
+    rig.core.message(rig.now, WorkerMessage::Shed { count: 1 });
+    assert_eq!(rig.core.ending(session), None);
+    rig.report(Availability::Ok, 2, Vec::new());
+    rig.pass(1_000);
+    assert_eq!(rig.core.ending(session), Some(Ending::Age), "it is as old as it was before");
+}
+
+#[test]
+fn a_session_ends_within_a_tenth_of_its_longest_age() {
+    let mut rig = Rig::new();
+    let (session, _pipe) = rig.session("device1");
+    rig.pass(100);
+    rig.leap(AGE_US / 1_000 * 9 / 10 - 1_200);
+    rig.pass(1_000);
+    assert_eq!(rig.core.ending(session), None);
+    rig.leap(AGE_US / 1_000 / 5);
+    rig.pass(1_200);
+    assert_eq!(rig.core.ending(session), Some(Ending::Age));
+    assert_eq!(rig.store_all(), ["device.offline"]);
 }
 
 #[test]

@@ -1,0 +1,83 @@
+//! This replica as it answers operators, whether they ask it or another one.
+
+use std::sync::Arc;
+
+use super::shed::Shedding;
+use crate::protocol::id::DeviceId;
+use crate::replica::request::{Answer, ReplicaState, Request, Respond, Selection, SessionPart, SessionRow};
+use crate::replica::{Directory, Entry};
+use crate::telemetry::health::Health;
+use crate::transport::Clock;
+
+/// See the module.
+#[derive(Debug)]
+pub struct LocalReplica {
+    /// Its id.
+    pub replica_id: String,
+    /// Its sessions.
+    pub directory: Arc<Directory>,
+    /// Its health.
+    pub health: Arc<Health>,
+    /// The process' clock.
+    pub clock: Clock,
+    /// Its shed.
+    pub shedding: Arc<Shedding>,
+}
+
+impl LocalReplica {
+    /// Its state.
+    pub fn state(&self) -> ReplicaState {
+        ReplicaState { sessions: self.directory.staying(), draining: self.is_draining(), shed: self.shedding.status() }
+    }
+
+    /// Sessions that are asked for, behind the first `offset`.
+    pub fn sessions(&self, offset: usize, selection: &Selection) -> SessionPart {
+        let matches = |device: &DeviceId, entry: &Entry| selection.matches(device.as_str(), entry.product.as_str());
+        let after = selection.after.as_deref().unwrap_or_default();
+        let (total, has_more, page) = self.directory.page(matches, after, offset, selection.limit);
+        let sessions = page.iter().map(|(device, entry)| row(device.as_str(), entry)).collect();
+        SessionPart { total, sessions, has_more }
+    }
+}
+
+impl Respond for LocalReplica {
+    fn respond(&self, request: &Request) -> Answer {
+        match request {
+            Request::State => {}
+            Request::Sessions(selection) => return Answer::Sessions(self.sessions(0, selection)),
+            Request::Shed(_) if self.is_draining() => {}
+            Request::Shed(plan) => drop(self.shedding.begin(*plan)),
+            Request::StopShedding => self.shedding.stop(),
+        }
+        Answer::State(self.state())
+    }
+
+    fn is_draining(&self) -> bool {
+        self.health.readiness().draining
+    }
+
+    fn sheds(&self) -> bool {
+        self.shedding.is_unsettled()
+    }
+
+    fn note_others(&self, shed: bool) {
+        self.shedding.note_others(shed);
+    }
+
+    fn clocks(&self) -> (u64, u64) {
+        let now = self.clock.now();
+        (self.directory.time(now), now.us)
+    }
+}
+
+/// A session as it is told to operators.
+pub fn row(device: &str, entry: &Entry) -> SessionRow {
+    SessionRow {
+        device: device.to_owned(),
+        product: entry.product.to_string(),
+        session: entry.session.to_string(),
+        peer: entry.peer.to_string(),
+        connected_ms: entry.connected_ms,
+        worker: entry.worker,
+    }
+}
