@@ -11,6 +11,7 @@ pub mod lookup;
 pub mod manual;
 pub mod output;
 pub mod send;
+pub mod shed;
 pub mod simulate;
 pub mod tail;
 pub mod verify;
@@ -30,6 +31,7 @@ use self::health::HealthArgs;
 use self::input::SourceArgs;
 use self::manual::ManualArgs;
 use self::send::SendArgs;
+use self::shed::ShedArgs;
 use self::simulate::SimulateArgs;
 use self::tail::TailArgs;
 use self::verify::VerifyArgs;
@@ -67,6 +69,8 @@ pub enum Action {
     Manual(ManualArgs),
     /// Send a command to a device and print its outcome
     Send(SendArgs),
+    /// Let replicas shed sessions, so that devices spread over all of them
+    Shed(ShedArgs),
     /// Simulate devices
     Simulate(Box<SimulateArgs>),
     /// Print envelopes as they are stored
@@ -129,7 +133,7 @@ mod tests {
             Some((command.get_name().to_owned(), output.get_help()?.to_string().contains("json")))
         };
         let told: Vec<_> = command.get_subcommands().chain([ls]).filter_map(of).collect();
-        let expected = ["credentials", "explain", "simulate", "verify", "ls"];
+        let expected = ["credentials", "explain", "shed", "simulate", "verify", "ls"];
         assert_eq!(told, expected.map(|name| (name.to_owned(), true)));
     }
 }
