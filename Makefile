@@ -74,7 +74,7 @@ build: packages-build ## builds the bridge for development
 .PHONY: test
 test: tools ## runs every test, real brokers included
 	$(CARGO) test --locked --no-fail-fast
-	@$(MAKE) test-chart test-package
+	@$(MAKE) test-chart
 
 # Three rows at a time, for none keeps a core busy: some ten minutes on two cores.
 .PHONY: test-faults
@@ -123,7 +123,7 @@ package: tools-package release ## makes Debian package, tarball, list of compone
 
 # Without its symbols the debug build is as small as one for release.
 .PHONY: test-package
-test-package: tools-package build ## tests what `make package` makes, of the debug build or of BUILT=folder of ARCHITECTURES; part of `make test`
+test-package: tools-package build ## tests what `make package` makes, of the debug build or of BUILT=folder of ARCHITECTURES
 	@test -n '$(BUILT)' || { mkdir -p $(TARGET_DIR)/tmp/built/$(ARCHITECTURE) && \
 		strip -o $(TARGET_DIR)/tmp/built/$(ARCHITECTURE)/jetlinks-bridge $(BRIDGE); }
 	@BUILT='$(or $(BUILT),$(TARGET_DIR)/tmp/built)' ARCHITECTURES='$(ARCHITECTURES)' \
@@ -183,7 +183,7 @@ fuzz: packages-build ## fuzzes each target for FUZZ_SECONDS (60)
 	done
 
 .PHONY: tools
-tools: packages-test tools-chart tools-package $(MQTTJS_STAMP) $(KAFKA_STAMP) ## installs what the tests need into TOOLS (.tools)
+tools: packages-test tools-chart $(MQTTJS_STAMP) $(KAFKA_STAMP) ## installs what the tests need into TOOLS (.tools)
 
 .PHONY: tools-chart
 tools-chart: $(PYTHON_STAMP) $(NATSCLI_STAMP) $(HELM_STAMP) $(CHECKERS_STAMP) $(CRDS_STAMP) $(PROMTOOL_STAMP)

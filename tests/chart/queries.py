@@ -5,7 +5,6 @@ import re
 
 from fleet import groups
 from helm import ROOT, VALUES, find, template
-from pending import METRICS as PENDING
 
 METRICS = (ROOT / "docs/metrics.md").read_text()
 # Of Prometheus itself, and of kube-state-metrics, which need not be there.
@@ -50,11 +49,11 @@ def names(query):
 
 
 def series():
-    """Name and labels of every series that is documented or will be: a histogram has three names."""
+    """Name and labels of every series that is documented: a histogram has three names."""
     known = {name: set(TARGET) for name in FOREIGN}
     rows = re.findall(r"^\| `((?:jetlinks_bridge|process)_\w+)` \| (\w+) \| ([^|]*)\|", METRICS, re.MULTILINE)
-    for name, kind, labels in [*rows, *((name, "histogram" if "le" in labels else "gauge", "") for name, labels in PENDING.items())]:
-        has = set(re.findall(r"`(\w+)`", labels)) | PENDING.get(name, set()) | TARGET
+    for name, kind, labels in rows:
+        has = set(re.findall(r"`(\w+)`", labels)) | TARGET
         for ending in ("_bucket", "_sum", "_count") if kind == "histogram" else ("",):
             known[name + ending] = has | ({"le"} if ending == "_bucket" else set())
     return known
