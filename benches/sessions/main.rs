@@ -1,5 +1,5 @@
-//! Cost of sessions and commands: CONNECTs, DTLS handshakes, idle connections, the interest in commands, claims between replicas, and
-//! the way of a command to a device and of its reply back.
+//! Cost of sessions and commands: CONNECTs, handshakes of TLS and DTLS, idle connections, the interest in commands, claims between
+//! replicas, and the way of a command to a device and of its reply back.
 //!
 //! Each row starts a fresh bridge (and nats-server where it needs one) and simulated devices. Costs are differences of
 //! processor time and resident memory of the server's process between two moments, divided by what happened between.
@@ -17,8 +17,9 @@ mod processor;
 mod support;
 
 mod commands;
-mod dtls;
+mod handshakes;
 mod idle;
+mod interests;
 
 use clap::Parser;
 
@@ -28,9 +29,12 @@ struct Options {
     /// Idle connections; a process here may hold 20,000 descriptors
     #[arg(long, default_value_t = 15_000, value_parser = clap::value_parser!(u32).range(1..=19_000))]
     connections: u32,
-    /// DTLS sessions; another one takes a descriptor and a port each
+    /// Sessions over TLS and DTLS; one of DTLS takes a descriptor and a port
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=19_000))]
-    dtls: u32,
+    handshakes: u32,
+    /// Interests in commands that NATS servers hold
+    #[arg(long, default_value_t = 200_000)]
+    interests: u32,
     /// Commands a second
     #[arg(long, default_value_t = 1_000)]
     commands: u32,
@@ -47,6 +51,7 @@ fn main() {
     machine::raise_file_limit();
     println!("machine: {}", machine::describe());
     idle::measure(options.connections);
-    dtls::measure(options.dtls);
+    handshakes::measure(options.handshakes);
+    interests::measure(options.interests);
     commands::measure(options.commands, options.seconds);
 }

@@ -103,6 +103,13 @@ impl Nats {
         SocketAddr::from(([127, 0, 0, 1], self.http_port))
     }
 
+    /// Subscriptions that the server knows, those of other members of its cluster included.
+    pub(crate) fn subscriptions(&self) -> u64 {
+        let page = http::get(self.monitoring(), "/subsz").expect("the server has its pages").body;
+        let page: serde_json::Value = serde_json::from_str(&page).expect("the page is JSON");
+        page["num_subscriptions"].as_u64().unwrap_or_default()
+    }
+
     /// Requests to the API of JetStream that the server has answered so far.
     pub(crate) fn api_requests(&self) -> u64 {
         let page = http::get(self.monitoring(), "/jsz").expect("the server has its pages").body;
