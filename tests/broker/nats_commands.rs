@@ -15,6 +15,7 @@ use jetlinks_bridge::queue::nats::{NatsDownlink, NatsSettings, NatsStats};
 use tokio::sync::mpsc;
 
 use super::support::Nats;
+use super::support::link::{End, Link};
 use super::worker::{self, PATIENCE};
 
 const SIGSTOP: i32 = 19;
@@ -310,6 +311,38 @@ fn a_detached_device_is_no_longer_routable() {
         let refused = caller.request(read("device1"), Bytes::new()).await.expect_err("nobody is there");
         assert_eq!(refused.kind(), RequestErrorKind::NoResponders);
         fixture.answered(&caller, read("device2")).await;
+    });
+}
+
+#[test]
+fn a_command_that_is_on_its_way_when_its_session_ends_still_comes() {
+    let nats = Nats::start();
+    let link = Link::to(nats.address());
+    worker::run(async {
+        let mut fixture = start(format!("nats://{}", link.address()));
+        let caller = caller(&nats).await;
+        fixture.attached(1, "device1").await;
+        link.silence_to(End::Near);
+        for _ in 0..3 {
+            caller.publish(read("device1"), Bytes::new()).await.expect("the client runs");
+        }
+        caller.flush().await.expect("the server is there");
+        let subscriptions = nats.subscriptions();
+        fixture.downlink.detach(token(1));
+        worker::until(async || nats.subscriptions() < subscriptions).await;
+        // The server has ended the subscription, and the commands are still on their way.
+        let refused = caller.request(read("device1"), Bytes::new()).await.expect_err("nobody is there");
+        assert_eq!(refused.kind(), RequestErrorKind::NoResponders);
+        assert!(!fixture.downlink.is_settled());
+        // Whatever the client does meanwhile.
+        fixture.attach(2, "device2");
+        worker::until(async || nats.subscriptions() == subscriptions).await;
+        link.heal();
+        for _ in 0..3 {
+            assert_eq!(fixture.command().await.to, Recipient::Ended);
+        }
+        assert!(matches!(fixture.event().await, DownlinkEvent::Attached(attached) if attached == token(2)));
+        worker::until(async || fixture.downlink.is_settled()).await;
     });
 }
 

@@ -21,3 +21,10 @@ pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
 pub(crate) async fn aside<T: Send + 'static>(blocking: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(blocking).await.expect("it does not panic")
 }
+
+/// Waits until that holds, while the worker's other tasks go on.
+pub(crate) async fn until(mut holds: impl AsyncFnMut() -> bool) {
+    while !holds().await {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

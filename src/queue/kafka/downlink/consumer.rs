@@ -174,8 +174,8 @@ impl rdkafka::ClientContext for Watcher {
 
     fn error(&self, error: ClientError, reason: &str) {
         match error.rdkafka_error_code() {
-            // The brokers are named one by one, and whoever polls hears the other two.
-            Some(RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::Fatal) => {}
+            // The brokers are named one by one, and whoever polls hears the others: [`complain_of_end`] judges them.
+            Some(RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::Fatal | RDKafkaErrorCode::FencedInstanceId) => {}
             Some(code) if is_batch_code(code) => {}
             Some(code) if is_about_a_connection(code) => self.causes.broker(Subject::Commands, reason),
             Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {

@@ -4,7 +4,7 @@ use std::collections::{HashSet, VecDeque};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_nats::{Client, Message, Subject};
@@ -43,6 +43,8 @@ pub(super) struct Registrar {
     barriers: Listener,
     sent: u64,
     waiting: VecDeque<Unconfirmed>,
+    /// Subscriptions that the server has ended once the barrier of that number comes back.
+    ending: VecDeque<(u64, Vec<Subscription>)>,
     /// Not subscribed because the server was away.
     deferred: Vec<Bytes>,
     refused: Refused,
@@ -105,8 +107,19 @@ impl Registrar {
         echo: String,
         barriers: Listener,
     ) -> Self {
-        let (waiting, deferred, refused) = (VecDeque::new(), Vec::new(), Refused::default());
-        Self { shared, client, link, seen: LinkState::default(), echo, barriers, sent: 0, waiting, deferred, refused }
+        Self {
+            shared,
+            client,
+            link,
+            seen: LinkState::default(),
+            echo,
+            barriers,
+            sent: 0,
+            waiting: VecDeque::new(),
+            ending: VecDeque::new(),
+            deferred: Vec::new(),
+            refused: Refused::default(),
+        }
     }
 
     /// Ends when the worker does not take events any more.
@@ -144,14 +157,20 @@ impl Registrar {
                 self.shared.requests.push(Request::Subscribe(subject));
             }
         }
+        if !was_lost {
+            return true;
+        }
+        // Nothing comes on the lost connection any more.
+        self.forget_until(u64::MAX).await;
         // Barriers and subscriptions on the lost connection prove nothing; the client repeats the subscriptions.
-        !was_lost || self.give_up_waiting("the server is away").await
+        self.give_up_waiting("the server is away").await
     }
 
     /// Serves this request and all others that are there, behind one barrier.
     async fn serve(&mut self, first: Request) -> bool {
         let mut subjects = Vec::new();
         let mut unproved = Vec::new();
+        let mut ended = Vec::new();
         let mut worker_barrier: Option<u64> = None;
         let mut next = Some(first);
         while let Some(request) = next {
@@ -162,7 +181,10 @@ impl Registrar {
                     }
                 }
                 Request::Barrier(number) => worker_barrier = worker_barrier.max(Some(number)),
-                Request::Unsubscribe(subscription) => self.unsubscribe(&subscription).await,
+                Request::Unsubscribe(subscription) => {
+                    self.ask(&subscription, Subscription::unsubscribe).await;
+                    ended.push(subscription);
+                }
                 Request::Again(subject) => self.refused.add(subject),
                 Request::Subscribe(subject) => {
                     if self.shared.interests.borrow().needs_subscription(&subject) {
@@ -182,12 +204,18 @@ impl Registrar {
         if !unproved.is_empty() && !self.tell_unproved(unproved, "the server is away").await {
             return false;
         }
-        if subjects.is_empty() && worker_barrier.is_none() {
+        let is_awaited = !subjects.is_empty() || worker_barrier.is_some();
+        if !is_awaited && ended.is_empty() {
             return true;
         }
         self.sent += 1;
-        let deadline = Instant::now() + BARRIER_TIMEOUT;
-        self.waiting.push_back(Unconfirmed { barrier: self.sent, deadline, subjects, worker_barrier });
+        if is_awaited {
+            let deadline = Instant::now() + BARRIER_TIMEOUT;
+            self.waiting.push_back(Unconfirmed { barrier: self.sent, deadline, subjects, worker_barrier });
+        }
+        if !ended.is_empty() {
+            self.ending.push_back((self.sent, ended));
+        }
         let barrier = Bytes::copy_from_slice(&self.sent.to_be_bytes());
         let (mut link, seen) = (self.link.clone(), self.seen);
         tokio::select! {
@@ -239,11 +267,12 @@ impl Registrar {
         Subscribed::Sent
     }
 
-    /// Before any later subscription of the same subject: a command must not come on both.
-    async fn unsubscribe(&self, subscription: &Subscription) {
+    /// Asks the client for something of a subscription, before any later subscription of the same subject: a command must not
+    /// come on both.
+    async fn ask(&self, subscription: &Subscription, operation: fn(&Subscription, &mut Context<'_>) -> bool) {
         let mut link = self.link.clone();
         loop {
-            if std::future::poll_fn(|cx| Poll::Ready(subscription.unsubscribe(cx))).await {
+            if std::future::poll_fn(|cx| Poll::Ready(operation(subscription, cx))).await {
                 return;
             }
             // A line that is full empties soon, unless the server is away.
@@ -254,7 +283,17 @@ impl Registrar {
         }
     }
 
+    /// Lets the client forget the subscriptions before that barrier.
+    async fn forget_until(&mut self, barrier: u64) {
+        while self.ending.front().is_some_and(|(number, _)| *number <= barrier) {
+            for subscription in self.ending.pop_front().into_iter().flat_map(|(_, ended)| ended) {
+                self.ask(&subscription, Subscription::forget).await;
+            }
+        }
+    }
+
     async fn confirm_until(&mut self, barrier: u64) -> bool {
+        self.forget_until(barrier).await;
         while self.waiting.front().is_some_and(|unconfirmed| unconfirmed.barrier <= barrier) {
             let Some(unconfirmed) = self.waiting.pop_front() else { break };
             let (proved, refused) = self.divide(unconfirmed.subjects);

@@ -9,6 +9,11 @@ use async_nats::{Message, Subscriber};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 
+/// Number of messages after which the client would forget a subscription: none ever gets so many. nats-server reads at most nine
+/// digits of it and takes a longer number for none, so it ends the subscription at once. One that read it would go on until
+/// [`Subscription::forget`], and what it sends meanwhile is answered.
+const NEVER: u64 = 10_000_000_000;
+
 /// A subscription, shared by the interest that may end it and the stream of its messages.
 #[derive(Debug, Clone)]
 pub(super) struct Subscription {
@@ -39,9 +44,18 @@ impl Subscription {
         }
     }
 
-    /// Asks the client to unsubscribe: operations after this one reach the server after it. What the server has sent
-    /// before still comes. False: the client's line is full.
+    /// Asks the server to end it: operations after this one reach the server after it. What the server has sent before still
+    /// comes, as the client keeps the subscription; with [`Subscriber::unsubscribe`] or [`Subscriber::drain`] it would
+    /// forget it at once and drop that. False: the client's line is full.
     pub(super) fn unsubscribe(&self, cx: &mut Context<'_>) -> bool {
+        let inner = &mut *self.inner();
+        // An error means that the client has ended.
+        pin!(inner.subscriber.unsubscribe_after(NEVER)).poll(cx).is_ready()
+    }
+
+    /// Lets the client forget it: the server has ended it, so nothing is on its way. What has come is still taken. False: the
+    /// client's line is full.
+    pub(super) fn forget(&self, cx: &mut Context<'_>) -> bool {
         let inner = &mut *self.inner();
         // An error means that the client has ended.
         pin!(inner.subscriber.drain()).poll(cx).is_ready()
