@@ -38,7 +38,7 @@ def another_version_dashboard_or_alert_of_the_chart_leaves_the_pods_alone():
         _replace(chart / "Chart.yaml", r"^version: .*$", "version: 99.0.0")
         _replace(chart / "Chart.yaml", r"^appVersion: .*$", 'appVersion: "99.0.0"')
         _replace(chart / "dashboards/jetlinks-bridge.json", r'"title": "[^"]*"', '"title": "Another"')
-        _replace(chart / "templates/prometheusrule.yaml", r'"severity" "critical"', '"severity" "page"')
+        _replace(chart / "rules/queue.yaml", r"^  for: 1m$", "  for: 2m")
         second = _rendered(chart, *arguments)
         third = _rendered(chart, *arguments, "--set", "commonLabels.team=devices")
     for kind, ending in ("ConfigMap", "-dashboard"), ("PrometheusRule", ""), ("Deployment", ""):

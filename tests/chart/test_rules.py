@@ -19,7 +19,7 @@ def promtool_reads_every_rule_whatever_the_values_are():
         ["--set-json", "prometheusRule.objectives.acknowledgedInTime=0.99999"],
         ["--set", "prometheusRule.additionalLabels.team=devices,prometheusRule.severities.JetlinksBridgeTakeovers=info"],
         ["--set", "prometheusRule.disabledGroups={objectives,process},prometheusRule.disabled={JetlinksBridgeAbsent}"],
-        ["--set", "autoscaling.enabled=true,config.registry.http.timeout=750ms"],
+        ["--set", "autoscaling.enabled=true,autoscaling.targetConnections=1000,config.registry.http.timeout=750ms"],
         ["--set-string", r"prometheusRule.selector=job=~\"a: #b\"\,cluster=\"c\""],
         ["--set", "replicas=null"],
     ):
