@@ -25,6 +25,6 @@ pub(crate) async fn aside<T: Send + 'static>(blocking: impl FnOnce() -> T + Send
 /// Waits until that holds, while the worker's other tasks go on.
 pub(crate) async fn until(mut holds: impl AsyncFnMut() -> bool) {
     while !holds().await {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::task::yield_now().await;
     }
 }
