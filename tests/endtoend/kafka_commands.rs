@@ -1,6 +1,6 @@
 //! Commands from Kafka through several replicas that share them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -18,6 +18,22 @@ const PARTITIONS: i32 = 6;
 const DEVICES: usize = 40;
 /// Twice as many do not come over the bound on what waits for one device.
 const PER_DEVICE: usize = 30;
+
+/// The partitions that a replica has by its log.
+fn held_partitions(log: &str) -> BTreeSet<String> {
+    let mut held = BTreeSet::new();
+    for line in log.lines().filter(|line| line.contains("partitions of the commands")) {
+        let Some((_, list)) = line.split_once("partitions=[") else { continue };
+        let numbers = list.trim_end_matches(']').split(", ").filter(|number| !number.is_empty()).map(str::to_owned);
+        if line.contains("came here") {
+            held.extend(numbers);
+        } else {
+            let left: Vec<String> = numbers.collect();
+            held.retain(|number| !left.contains(number));
+        }
+    }
+    held
+}
 
 struct Stage {
     kafka: Kafka,
@@ -46,12 +62,14 @@ impl Stage {
         }
     }
 
-    /// Bridges that all have partitions.
+    /// Bridges that share the partitions evenly, so that none moves any more: one that moves is read again from what was
+    /// committed.
     fn replicas<const N: usize>(&self) -> [Bridge; N] {
         let replicas = std::array::from_fn(|_| Bridge::start(&self.settings()));
-        for replica in &replicas {
-            wait_for_log(replica, &["partitions of the commands came here"]);
-        }
+        eventually("the replicas share the partitions evenly", PATIENCE, || {
+            let has_its_share = |replica: &Bridge| N * held_partitions(&replica.log()).len() == PARTITIONS as usize;
+            replicas.iter().all(has_its_share).then_some(())
+        });
         replicas
     }
 
