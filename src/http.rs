@@ -1,4 +1,4 @@
-//! HTTP client of the registry and of the export of spans.
+//! HTTP client of the registry, of the export of spans and of the tools that ask a bridge.
 
 use std::error::Error;
 use std::time::Duration;

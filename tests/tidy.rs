@@ -38,6 +38,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "cli",
             "simulate",
             "app",
+            "http",
             "transport",
             "queue",
             "registry",

@@ -10,18 +10,16 @@ use anyhow::{Context as _, bail};
 use clap::{ArgGroup, Args};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use hyper::{Method, Request};
-use hyper_util::rt::TokioIo;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
+use hyper::{Method, Request, Uri};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use super::block_on;
 use super::input::configuration;
 use super::output::{self, Output};
 use crate::config::{Secret, Sources};
+use crate::http::{self, ConnectionLimits};
 use crate::protocol::address;
 use crate::telemetry::admin::{RATE_DEFAULT, RATE_MAX};
 
@@ -173,17 +171,16 @@ async fn ask(
     path: &str,
     body: String,
 ) -> anyhow::Result<Value> {
+    let url: Uri = format!("http://{}{path}", args.address).parse()?;
+    let limits = ConnectionLimits { connect_timeout: PATIENCE, idle_timeout: PATIENCE, idle_max: 0 };
+    let client = http::client(&url, limits).map_err(anyhow::Error::msg)?;
+    let mut request = Request::builder().method(method).uri(url);
+    if let Some(token) = token {
+        request = request.header(AUTHORIZATION, format!("Bearer {}", token.expose()));
+    }
+    let request = request.header(CONTENT_TYPE, "application/json").body(Full::new(Bytes::from(body)))?;
     let exchange = async {
-        let stream = TcpStream::connect(&args.address).await?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // Its error is that of the request, too.
-        tokio::spawn(async move { drop(connection.await) });
-        let mut request = Request::builder().method(method).uri(path).header(HOST, &args.address);
-        if let Some(token) = token {
-            request = request.header(AUTHORIZATION, format!("Bearer {}", token.expose()));
-        }
-        let request = request.header(CONTENT_TYPE, "application/json").body(Full::new(Bytes::from(body)))?;
-        let response = sender.send_request(request).await?;
+        let response = client.request(request).await.map_err(|error| anyhow::anyhow!(http::with_causes(&error)))?;
         let status = response.status();
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
         let body = body.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
