@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::fleet::Fleet;
 use crate::support::bridge::{Finished, command, run_command};
-use crate::support::caller::{Caller, count_codes, read_of};
+use crate::support::caller::{Caller, count_codes};
 use crate::support::{Load, Nats, Registry, Settings, eventually, http, wait};
 
 const REPLICAS: usize = 6;
@@ -22,8 +22,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The deadline of a command, and as much again.
 const COMMAND_PATIENCE: Duration = Duration::from_secs(10);
-
-const READ: &str = r#"{"properties":["sn"],"headers":{"timeout":5000}}"#;
 
 /// `TEST_DEVICES=900 cargo test` takes so many; a multiple of six.
 fn devices() -> usize {
@@ -80,18 +78,7 @@ fn restart_all(is_levelled: bool) -> Spread {
             }
             peak
         });
-        let asking = scope.spawn(|| {
-            let mut asked = Vec::new();
-            for device in registered.iter().cycle() {
-                if is_over.load(Ordering::Relaxed) {
-                    break;
-                }
-                let number = caller.ask(&read_of(&device.id), READ);
-                drop(caller.answer_within(number, Duration::from_millis(20)));
-                asked.push(number);
-            }
-            asked
-        });
+        let asking = scope.spawn(|| caller.ask_in_turn(&registered, &is_over));
         for number in 0..REPLICAS {
             let begin = Instant::now();
             let mut replica = fleet.take(number);

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::command::last_envelope;
 use crate::fleet::Fleet;
-use crate::support::caller::{Caller, count_codes, quantile, read_of};
+use crate::support::caller::{Caller, READ, count_codes, quantile, read_of};
 use crate::support::{Load, Nats, Registration, Registry, Settings, Wire, eventually, http};
 
 /// Devices.
@@ -26,8 +26,6 @@ const DRAIN_RATE: usize = 100;
 /// Time in which a device comes back after its session was closed, beyond the time that the drain takes: its
 /// pauses between attempts are at most two seconds, and the machine may be busy.
 const RETURN: Duration = Duration::from_secs(10);
-
-const READ: &str = r#"{"properties":["sn"],"headers":{"timeout":5000}}"#;
 
 struct Stage {
     nats: Nats,
@@ -105,19 +103,7 @@ fn a_rolling_restart_of_three_replicas_costs_no_message_no_outcome_and_no_device
     let (caller, devices) = (&stage.caller, &stage.devices);
     let is_over = AtomicBool::new(false);
     let asked = thread::scope(|scope| {
-        let asking = scope.spawn(|| {
-            let mut asked = Vec::new();
-            for device in devices.iter().cycle() {
-                if is_over.load(Ordering::Relaxed) {
-                    break;
-                }
-                let number = caller.ask(&read_of(&device.id), READ);
-                // The next question follows the answer, or a while: many are open at a time while sessions move.
-                drop(caller.answer_within(number, Duration::from_millis(20)));
-                asked.push(number);
-            }
-            asked
-        });
+        let asking = scope.spawn(|| caller.ask_in_turn(devices, &is_over));
         for number in 0..3 {
             let mut replica = stage.fleet.take(number);
             let sessions = replica.metric("jetlinks_bridge_sessions", &[]) as usize;

@@ -1,6 +1,7 @@
 //! A caller of commands over NATS, for tests that ask faster than a command line starts.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,8 +12,13 @@ use futures_util::StreamExt;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
+use super::Registration;
+
 /// How long a connection to the server may take.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A question that any device can answer, with five seconds for it.
+pub(crate) const READ: &str = r#"{"properties":["sn"],"headers":{"timeout":5000}}"#;
 
 /// Answer to a request.
 #[derive(Debug, Clone, PartialEq)]
@@ -101,6 +107,21 @@ impl Caller {
         });
         is_ready.recv_timeout(PATIENCE).expect("the caller is connected");
         Self { questions, book }
+    }
+
+    /// Asks these devices in turn for a property until `is_over`, the next one after the answer, or a while: many questions are
+    /// open at a time while sessions move. The numbers of the questions.
+    pub(crate) fn ask_in_turn(&self, devices: &[Registration], is_over: &AtomicBool) -> Vec<usize> {
+        let mut asked = Vec::new();
+        for device in devices.iter().cycle() {
+            if is_over.load(Ordering::Relaxed) {
+                break;
+            }
+            let number = self.ask(&read_of(&device.id), READ);
+            drop(self.answer_within(number, Duration::from_millis(20)));
+            asked.push(number);
+        }
+        asked
     }
 
     /// Asks; the number of the question.
