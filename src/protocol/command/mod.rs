@@ -5,6 +5,7 @@ mod headers;
 mod identity;
 mod message_ids;
 mod read;
+mod span;
 
 pub use error::{CommandError, UnreadableCommand};
 pub use headers::{CALLER_ID_BYTES_MAX, HEADERS, with_fields_of_raw, with_headers};

@@ -3,14 +3,7 @@
 use bytes::Bytes;
 
 use super::{SpanId, TraceContext};
-use crate::protocol::address;
-use crate::protocol::command::CommandIdentity;
-use crate::protocol::limit::Now;
-use crate::protocol::topic::MessageType;
 use crate::protocol::uplink::Channel;
-
-/// Bytes of a caller's id that a span keeps.
-const TEXT_BYTES_MAX: usize = 256;
 
 /// Operation that a span covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,63 +46,10 @@ pub struct Span {
 }
 
 impl Span {
-    /// The span of a command that begins at this moment; `None` where the trace is not sampled.
-    pub fn of_command(
-        trace: Option<TraceContext>,
-        parent: Option<TraceContext>,
-        identity: Option<&CommandIdentity>,
-        now: Now,
-    ) -> Option<Box<Self>> {
-        let context = trace.filter(|trace| trace.sampled)?;
-        let mut span = Self {
-            context,
-            parent: parent.map(|parent| parent.span_id),
-            operation: Operation::Command,
-            message: "unreadable",
-            product: String::new(),
-            device: String::new(),
-            gateway: None,
-            address: Bytes::new(),
-            message_id: String::new(),
-            correlation_id: String::new(),
-            start_us: now.unix_ms.saturating_mul(1000),
-            duration_us: 0,
-            failure: None,
-        };
-        if let Some(identity) = identity {
-            span.message = identity.message_type.map_or("unknown", MessageType::dotted);
-            span.product.clone_from(&identity.product);
-            identity.about().clone_into(&mut span.device);
-            span.gateway = (!identity.children.is_empty()).then(|| identity.device.clone());
-            span.address = address_of(identity, span.message).into();
-            span.message_id = bounded(identity.message_id.as_deref().unwrap_or_default());
-            span.correlation_id = bounded(identity.correlation());
-        }
-        Some(Box::new(span))
-    }
-}
-
-impl Span {
     /// Bytes that it takes, itself included.
     pub fn held_bytes(&self) -> usize {
         let texts = [&self.product, &self.device, &self.message_id, &self.correlation_id];
         let gateway = self.gateway.as_ref().map_or(0, String::capacity);
         size_of::<Self>() + texts.into_iter().map(String::capacity).sum::<usize>() + gateway + self.address.len()
     }
-}
-
-/// As much of a caller's text as a span keeps while it waits.
-fn bounded(text: &str) -> String {
-    text[..text.floor_char_boundary(TEXT_BYTES_MAX)].to_owned()
-}
-
-fn address_of(identity: &CommandIdentity, dotted: &str) -> String {
-    let mut text = format!("{}.{}", address::token(&identity.product), address::token(&identity.device));
-    for child in &identity.children {
-        text.push_str(".child.");
-        text.push_str(&address::token(child));
-    }
-    text.push('.');
-    text.push_str(dotted);
-    text
 }
