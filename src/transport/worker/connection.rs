@@ -27,6 +27,8 @@ pub struct Connection<S> {
     pub device: DeviceId,
     /// Address of the client.
     pub peer: Box<str>,
+    /// When the session is ended for its age, us of the worker's clock.
+    pub age_end_us: u64,
     /// The rest, which changes.
     pub state: State<S>,
 }
@@ -42,8 +44,6 @@ pub struct State<S> {
     pub is_closed: bool,
     /// Whether the connection's end was told to directory and queue.
     pub is_retired: bool,
-    /// When the session is ended for its age, us of the worker's clock.
-    pub age_end_us: u64,
     /// Bytes from the device.
     pub input: Input,
     /// Bytes for the device.
@@ -140,7 +140,6 @@ impl<S: ByteStream> State<S> {
             socket: Some(socket),
             is_closed: false,
             is_retired: false,
-            age_end_us: u64::MAX,
             input: Input { bytes: input, ..Input::default() },
             output: Output::default(),
             charge: Charge::default(),

@@ -38,7 +38,7 @@ impl<S: ByteStream> WorkerCore<S> {
     /// Lets a session drain that is too old.
     pub(super) fn end_for_age(&mut self, now: Now, session: DeliveryId) {
         let Some(connection) = self.connections.slots.find(session) else { return };
-        let is_too_old = now.us >= connection.state.age_end_us && connection.state.session.is_serving();
+        let is_too_old = now.us >= connection.age_end_us && connection.state.session.is_serving();
         if is_too_old && self.may_send_away(now) {
             self.send_away(now, session, Ending::Age);
         }

@@ -78,14 +78,15 @@ pub struct WorkerCore<S> {
     heartbeat: Heartbeat,
     suspension: Suspension,
     ports: Vec<CoapPort>,
-    drain: DrainState,
-    age_limit: AgeLimit,
+    leaving: Leaving,
 }
 
-struct DrainState {
+/// The state that decides when sessions leave.
+struct Leaving {
+    age_limit: AgeLimit,
     /// See [`CoreSettings::drain_timeout_us`].
-    timeout_us: u64,
-    running: Option<Drain>,
+    drain_timeout_us: u64,
+    drain: Option<Drain>,
 }
 
 /// The state of a drain.
@@ -118,8 +119,11 @@ impl<S: ByteStream> WorkerCore<S> {
             heartbeat: Heartbeat::new(settings.heartbeat_us),
             suspension: Suspension::default(),
             ports,
-            drain: DrainState { timeout_us: settings.drain_timeout_us, running: None },
-            age_limit: AgeLimit::new(settings.session_age_max_us, settings.seed),
+            leaving: Leaving {
+                age_limit: AgeLimit::new(settings.session_age_max_us, settings.seed),
+                drain_timeout_us: settings.drain_timeout_us,
+                drain: None,
+            },
         }
     }
 
@@ -244,7 +248,7 @@ impl<S: ByteStream> WorkerCore<S> {
         let connections = self.connections.slots.iter();
         let open = connections.filter(|connection| connection.state.session.ending().is_none());
         let sessions: VecDeque<DeliveryId> = open.map(|connection| connection.token).collect();
-        self.drain.running = Some(Drain::new(sessions, per_second, self.drain.timeout_us, now.us));
+        self.leaving.drain = Some(Drain::new(sessions, per_second, self.leaving.drain_timeout_us, now.us));
     }
 
     /// Does the next steps of the drain that [`WorkerMessage::Drain`] started. Without such a drain the result is
@@ -258,7 +262,7 @@ impl<S: ByteStream> WorkerCore<S> {
                 is_settled: self.environment.downlink.is_settled(),
                 barriers: &self.suspension.barriers,
             };
-            let drain = self.drain.running.as_mut();
+            let drain = self.leaving.drain.as_mut();
             match drain.map_or(Step::Over, |drain| drain.step(now.us, &left)) {
                 Step::Wait(at_us) => return DrainProgress::Continues { at_us },
                 Step::Sessions(sessions) => {
@@ -269,7 +273,7 @@ impl<S: ByteStream> WorkerCore<S> {
                 Step::Barrier => {
                     let number = self.suspension.barriers.send();
                     let is_sent = self.environment.downlink.send_barrier(number);
-                    if let Some(drain) = &mut self.drain.running {
+                    if let Some(drain) = &mut self.leaving.drain {
                         drain.note_barrier(is_sent.then_some(number));
                     }
                 }

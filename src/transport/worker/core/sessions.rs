@@ -126,14 +126,16 @@ impl<S: ByteStream> WorkerCore<S> {
                 self.environment.with(now, device.as_str(), &peer, send, |ctx| Session::start(opening, ctx));
             begun.note_accepted(accepted_us);
             let mut state = State::new(begun, socket, input);
-            state.age_end_us = self.age_limit.end_us(now);
             if self.replica.directory.replaces(device.as_str(), session) {
                 state.session.replaces_another();
             }
             state.write(send);
             state.keep_will_room(will_room);
             state.charge_will(&mut self.environment.load);
-            self.connections.slots.fill(session, Box::new(Connection { token: session, device, peer, state }));
+            let age_end_us = self.leaving.age_limit.end_us(now);
+            self.connections
+                .slots
+                .fill(session, Box::new(Connection { token: session, device, peer, age_end_us, state }));
         } else {
             self.environment.downlink.detach(session);
             self.connections.slots.release(session);
