@@ -64,8 +64,8 @@ pub enum LogError {
 
 /// Starts the log for the whole process; call it once. `is_level` tells which texts the configuration takes for a level.
 ///
-/// A bare level counts for the bridge; libraries then log warnings at most, since their lower levels are written for
-/// their own developers.
+/// A level without a module counts for the bridge, also beside levels of modules; libraries that are not named log warnings at
+/// most.
 ///
 /// # Errors
 /// [`LogError`]; `Level` cannot come of a configuration that was loaded.
@@ -152,11 +152,24 @@ where
 /// Complains at each attempt to connect of which the bridge itself tells, now and then and with the cause.
 const REPEATING: &str = "async_nats::connector=off";
 
+/// Level of libraries below that of the bridge: their lower levels are written for their own developers.
+const LIBRARIES: &str = "warn";
+
+/// The directives of a level, or of several: one without a module counts for the bridge, and one with a module for that.
 fn directives(level: &str) -> String {
-    match level {
-        "off" => level.to_owned(),
-        "error" | "warn" => format!("{level},{REPEATING}"),
-        "info" | "debug" | "trace" => format!("warn,{REPEATING},jetlinks_bridge={level}"),
-        directives => directives.to_owned(),
+    let (named, bare): (Vec<&str>, Vec<&str>) = level.split(',').partition(|directive| directive.contains('='));
+    // Of two that are about the same module the last one counts: what the user says of a module comes behind.
+    let mut directives = Vec::new();
+    // Who names the client wants to see it.
+    if level != "off" && !level.contains("async_nats") {
+        directives.push(REPEATING.to_owned());
     }
+    for directive in bare {
+        match directive {
+            "info" | "debug" | "trace" => directives.push(format!("{LIBRARIES},jetlinks_bridge={directive}")),
+            directive => directives.push(directive.to_owned()),
+        }
+    }
+    directives.extend(named.into_iter().map(str::to_owned));
+    directives.join(",")
 }

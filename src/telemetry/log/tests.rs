@@ -41,11 +41,34 @@ fn written(shape: Shape, level: &str, act: impl FnOnce(&LogControl)) -> String {
 
 const SHAPES: [Shape; 3] = [Shape::Text { ansi: false }, Shape::Text { ansi: true }, Shape::Json];
 
+/// Which of these lines a log of that level has: of the bridge, of one of its modules, of a library, of the client that
+/// repeats itself.
+fn shown(level: &str) -> [bool; 4] {
+    let text = written(Shape::Text { ansi: false }, level, |_| {
+        tracing::info!(target: "jetlinks_bridge::app", "of the bridge");
+        tracing::debug!(target: "jetlinks_bridge::transport::mqtt", "of a module");
+        tracing::info!(target: "async_nats", "of a library");
+        tracing::warn!(target: "async_nats::connector", "of the client");
+    });
+    ["of the bridge", "of a module", "of a library", "of the client"].map(|line| text.contains(line))
+}
+
 #[test]
-fn a_bare_level_counts_for_the_bridge_and_not_for_libraries() {
-    assert_eq!(directives("debug"), "warn,async_nats::connector=off,jetlinks_bridge=debug");
-    assert_eq!(directives("error"), "error,async_nats::connector=off");
-    assert_eq!(directives("info,async_nats=debug"), "info,async_nats=debug");
+fn a_level_without_a_module_counts_for_the_bridge_and_not_for_libraries_whatever_else_is_named() {
+    assert_eq!(shown("info"), [true, false, false, false]);
+    assert_eq!(shown("info,jetlinks_bridge::transport=debug"), [true, true, false, false]);
+    assert_eq!(shown("jetlinks_bridge::transport=debug,info"), [true, true, false, false]);
+    assert_eq!(shown("jetlinks_bridge::transport=debug"), [false, true, false, false]);
+    assert_eq!(shown("jetlinks_bridge=warn,debug"), [false; 4]);
+    assert_eq!(shown("debug"), [true, true, false, false]);
+    assert_eq!(shown("error"), [false, false, false, false]);
+}
+
+#[test]
+fn a_library_that_is_named_is_shown() {
+    assert_eq!(shown("info,async_nats=debug"), [true, false, true, true]);
+    assert_eq!(shown("warn,async_nats::connector=warn"), [false, false, false, true]);
+    assert_eq!(directives("off"), "off");
 }
 
 #[test]
