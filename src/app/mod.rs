@@ -299,7 +299,7 @@ impl Serving<'_> {
         manager.stopping(longest);
         tokio::select! {
             outcome = self.end(ended, latest) => outcome,
-            () = signals.next() => {
+            () = signals.next_apart() => {
                 tracing::warn!("a second signal: ending at once");
                 Ok(ExitCode::FAILURE)
             }

@@ -1,9 +1,15 @@
 //! The signals that end the process.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, timeout_at};
+
+/// A signal within this time of the first one is the same one: `timeout` of coreutils signals its child and then the group of
+/// both, and a terminal signals all processes of its group, which may hand the signal on.
+const REPETITION: Duration = Duration::from_secs(1);
 
 /// Handlers of SIGINT and SIGTERM. Once they are installed neither signal ends the process by itself, and one that arrived is
 /// kept until [`Signals::next`].
@@ -28,6 +34,13 @@ impl Signals {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
         }
+    }
+
+    /// Waits for another signal that came at least a second after this call, which follows a signal.
+    pub async fn next_apart(&mut self) {
+        let until = Instant::now() + REPETITION;
+        while timeout_at(until, self.next()).await.is_ok() {}
+        self.next().await;
     }
 }
 

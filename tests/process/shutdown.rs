@@ -94,12 +94,12 @@ fn a_will_is_not_published_by_a_drain() {
     assert_eq!(bridge.exit_code(), 0);
 }
 
-/// A bridge that drains one device a second, with three of them, told to end.
-fn start_draining() -> (Bridge, Vec<Registration>, Vec<Wire>, Registry) {
-    let (registry, devices) = Registry::numbered(4);
+/// A bridge that drains one device a second, with so many of them and one that is not connected, told to end by these signals.
+fn start_draining(connected: usize, signals: &[i32]) -> (Bridge, Vec<Registration>, Vec<Wire>, Registry) {
+    let (registry, devices) = Registry::numbered(connected + 1);
     let bridge = Bridge::start(&Settings::stdio(&registry).toml("drain.rate", "1"));
-    let wires = devices[..3].iter().map(|device| Wire::connect(bridge.mqtt(), device)).collect();
-    bridge.signal(libc::SIGTERM);
+    let wires = devices[..connected].iter().map(|device| Wire::connect(bridge.mqtt(), device)).collect();
+    signals.iter().for_each(|signal| bridge.signal(*signal));
     eventually("the bridge drains", Duration::from_secs(10), || {
         (bridge.readiness().1["draining"] == true).then_some(())
     });
@@ -108,7 +108,7 @@ fn start_draining() -> (Bridge, Vec<Registration>, Vec<Wire>, Registry) {
 
 #[test]
 fn a_draining_bridge_is_alive_but_not_ready_and_lets_nobody_in() {
-    let (mut bridge, devices, _wires, _registry) = start_draining();
+    let (mut bridge, devices, _wires, _registry) = start_draining(3, &[libc::SIGTERM]);
     let (status, body) = bridge.readiness();
     assert_eq!((status, &body["ready"]), (503, &serde_json::Value::Bool(false)), "{body}");
     assert_eq!(http::get(bridge.admin(), "/livez").unwrap().status, 200);
@@ -125,9 +125,19 @@ fn a_draining_bridge_is_alive_but_not_ready_and_lets_nobody_in() {
 }
 
 #[test]
+fn a_signal_that_comes_again_at_once_is_no_second_one() {
+    // As `timeout` of coreutils sends it: to its child, and then to the group of both.
+    let (mut bridge, ..) = start_draining(3, &[libc::SIGTERM, libc::SIGINT]);
+    assert_eq!(bridge.exit_code(), 0, "{}", bridge.log());
+}
+
+#[test]
 fn a_second_signal_ends_the_bridge_at_once() {
-    let (mut bridge, _devices, _wires, _registry) = start_draining();
-    bridge.signal(libc::SIGTERM);
+    let (mut bridge, _devices, _wires, _registry) = start_draining(30, &[libc::SIGTERM]);
+    eventually("it is told that there was a second one", Duration::from_secs(20), || {
+        bridge.signal(libc::SIGTERM);
+        bridge.log().contains("a second signal: ending at once").then_some(())
+    });
     assert_eq!(bridge.exit_code(), 1);
 }
 
