@@ -26,8 +26,8 @@ use crate::replica::WorkerMessage;
 use crate::telemetry::health::Health;
 use crate::telemetry::metric::WorkerMetrics;
 use crate::transport::{
-    Channels, Clock, CoreSettings, Drained, Environment, Listening, Proxies, ReplicaHandle, Settings, Worker,
-    WorkerCore, serve,
+    Channels, Clock, CoreSettings, Drained, Environment, HeartbeatSettings, Listening, Proxies, ReplicaHandle,
+    Settings, Worker, WorkerCore, serve,
 };
 
 /// The parts of a worker.
@@ -79,7 +79,7 @@ pub fn spawn(plan: Plan, config: &Config) -> anyhow::Result<thread::JoinHandle<a
         proxies: proxies(config),
         children_max: config.limits.children_per_gateway,
     };
-    let heartbeat_us = heartbeats.then(|| us(config.presence.heartbeat));
+    let heartbeat = HeartbeatSettings { period_us: us(config.presence.heartbeat), is_periodic: heartbeats };
     let drain_timeout_us = us(config.drain.timeout);
     let session_age_max_us = config.limits.session_age_max.map(us);
     let mode = settings::mode(config);
@@ -88,7 +88,7 @@ pub fn spawn(plan: Plan, config: &Config) -> anyhow::Result<thread::JoinHandle<a
     let name = format!("worker-{index}");
     Ok(thread::Builder::new().name(name).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let core_settings = CoreSettings { heartbeat_us, drain_timeout_us, session_age_max_us, seed: seed()? };
+        let core_settings = CoreSettings { heartbeat, drain_timeout_us, session_age_max_us, seed: seed()? };
         let running = run(plan, settings, core_settings, limits, mode, port_config);
         let drained = LocalSet::new().block_on(&runtime, running);
         health.ended(index);

@@ -35,6 +35,6 @@ pub use socket::{ByteStream, Counters};
 pub use traffic::Traffic;
 pub use traits::{Handshake, Identity, Lookup, Meter, Pauses, Peers, Refused, Registry, TransportKind};
 pub use worker::{
-    CoapPort, Connect, CoreSettings, DrainProgress, Drained, Progress, ReplicaHandle, Settings, State, TakenIn, Worker,
-    WorkerCore,
+    CoapPort, Connect, CoreSettings, DrainProgress, Drained, HeartbeatSettings, Progress, ReplicaHandle, Settings,
+    State, TakenIn, Worker, WorkerCore,
 };

@@ -41,7 +41,7 @@ fn a_replica_tells_in_its_heartbeat_how_many_sessions_it_has() {
     eventually("the heartbeat counts both devices", PATIENCE, || {
         let beat = last_envelope(&nats, &format!("jetlinks.bridge.replica.{replica}"))?;
         assert_eq!(beat["type"], "org.jetlinks.bridge.replica");
-        assert_eq!(beat["data"]["replicaid"], replica);
+        assert_eq!((&beat["data"]["replicaid"], &beat["data"]["interval_ms"]), (&replica.into(), &300.into()));
         (beat["data"]["sessions"] == 2).then_some(())
     });
 }

@@ -39,7 +39,7 @@ fn a_key_is_the_device_that_the_message_is_about() {
     let child = record(&mut encoder, "/p/g/child/a.b/log", "{}");
     assert_eq!((child.channel, &child.address[..]), (Channel::Device, &b"a.b"[..]));
     assert_eq!(encoder.online(&source("p", "d"), "peer").address, "d");
-    assert_eq!(encoder.replica(0).address, "replica1");
+    assert_eq!(encoder.replica(0, 30_000).address, "replica1");
 }
 
 #[test]
@@ -127,12 +127,12 @@ fn presence_carries_session_and_replica_and_comes_from_the_bridge() {
 }
 
 #[test]
-fn a_heartbeat_tells_the_replica_and_its_sessions() {
-    let record = structured().replica(7);
+fn a_heartbeat_tells_the_replica_its_sessions_and_when_the_next_one_comes() {
+    let record = structured().replica(7, 5_000);
     assert_eq!((record.channel, &record.address[..]), (Channel::Replica, &b"jetlinks.bridge.replica.replica1"[..]));
     let envelope = parsed(&record.payload);
     assert_eq!(envelope["type"], "org.jetlinks.bridge.replica");
-    assert_eq!(envelope["data"], json!({"replicaid": "replica1", "sessions": 7}));
+    assert_eq!(envelope["data"], json!({"replicaid": "replica1", "sessions": 7, "interval_ms": 5_000}));
     assert_eq!(envelope.get("deviceid"), None);
 }
 

@@ -42,7 +42,7 @@ fn envelopes_are_written_byte_for_byte_as_the_golden_file_has_them() {
     line(&encoder.online(&own, "192.0.2.1:40000").payload);
     line(&encoder.offline(&own, Cause::KeepAlive).payload);
     line(&encoder.child_online(&gateway, "child1", "192.0.2.1:40000").payload);
-    line(&encoder.replica(3).payload);
+    line(&encoder.replica(3, 30_000).payload);
     let topic = "/product1/device1/properties/read/reply";
     let Ok(Upward::Message(route)) = parse_up(topic, "product1", "device1") else { panic!("a message") };
     let message = decode(&route, br#"{"messageId":"m3","properties":{"sn":"1"}}"#, NOW_MS).expect("a reply");

@@ -31,7 +31,7 @@ fn whatever_is_written_has_a_type_that_is_listed_and_every_listed_one_is_written
     let mut encoder = by_subject(Mode::Structured);
     let own = source("product1", "device1");
     let mut payloads = vec![encoder.online(&own, "").payload, encoder.offline(&own, Cause::Kicked).payload];
-    payloads.push(encoder.replica(1).payload);
+    payloads.push(encoder.replica(1, 30_000).payload);
     let rejection = Rejection { topic: "", payload: None, reason: Reason::TooLarge, detail: "" };
     payloads.push(encoder.rejected(&own, &rejection, None).payload);
     payloads.push(encoder.command_failed(&UnreadableCommand::default()).payload);

@@ -20,8 +20,8 @@ use jetlinks_bridge::replica::claim::Claim;
 use jetlinks_bridge::replica::{ClusterEvent, Coordination, Directory, Output as Agreed, WorkerMessage, WorkerSender};
 use jetlinks_bridge::session::mqtt::{BoundChild, Ending, StoredWill};
 use jetlinks_bridge::transport::{
-    ByteStream, Connect, ConnectionLimit, CoreSettings, DrainProgress, Environment, Identity, Refused, ReplicaHandle,
-    SocketBounds, TransportKind, WorkerCore,
+    ByteStream, Connect, ConnectionLimit, CoreSettings, DrainProgress, Environment, HeartbeatSettings, Identity,
+    Refused, ReplicaHandle, SocketBounds, TransportKind, WorkerCore,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -139,7 +139,7 @@ impl Replica {
                 cluster_events: Some(sender.clone()),
             };
             let settings = CoreSettings {
-                heartbeat_us: (index == 0).then_some(HEARTBEAT_US),
+                heartbeat: HeartbeatSettings { period_us: HEARTBEAT_US, is_periodic: index == 0 },
                 drain_timeout_us: 20 * S,
                 // A run ends when nothing happens any more.
                 session_age_max_us: None,

@@ -34,8 +34,8 @@ impl Encoder {
         self.presence(source, &[child], MessageType::Offline, "cause", cause.as_str())
     }
 
-    /// The heartbeat of this replica, which holds so many sessions.
-    pub fn replica(&mut self, sessions: u64) -> Record {
+    /// The heartbeat of this replica, which holds so many sessions and writes the next one after so many ms at most.
+    pub fn replica(&mut self, sessions: u64, interval_ms: u64) -> Record {
         let head = Head { replica: true, ..self.head(EnvelopeType::Replica) };
         let address = self.replica_address();
         let replica_id = self.replica_id.clone();
@@ -44,6 +44,8 @@ impl Encoder {
             write_string(out, &replica_id);
             out.put_slice(b",\"sessions\":");
             write_integer(out, i64::try_from(sessions).unwrap_or(i64::MAX));
+            out.put_slice(b",\"interval_ms\":");
+            write_integer(out, i64::try_from(interval_ms).unwrap_or(i64::MAX));
             out.put_u8(b'}');
         });
         self.record(Channel::Replica, address, encoded, None)

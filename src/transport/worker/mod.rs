@@ -34,6 +34,7 @@ pub use self::coap_port::CoapPort;
 pub use self::connection::{Progress, State};
 pub use self::core::{CoreSettings, DrainProgress, TakenIn, WorkerCore};
 pub use self::drain::Drained;
+pub use self::heartbeat::HeartbeatSettings;
 pub use self::replica::ReplicaHandle;
 pub use self::starting::Connect;
 use super::clock::Clock;

@@ -34,7 +34,7 @@ use super::age::AgeLimit;
 use super::coap_port::CoapPort;
 use super::deadlines::Deadlines;
 use super::drain::{Drain, Drained, Left, Step};
-use super::heartbeat::Heartbeat;
+use super::heartbeat::{Heartbeat, HeartbeatSettings};
 use super::queue_health::QueueHealth;
 use super::replica::ReplicaHandle;
 use super::starting::Starting;
@@ -57,8 +57,8 @@ const TICKS_PER_ROUND: usize = 10;
 /// Parameters of a worker's core.
 #[derive(Debug, Clone, Copy)]
 pub struct CoreSettings {
-    /// Period of the heartbeats, us. One worker of a replica writes them; `None` for the others.
-    pub heartbeat_us: Option<u64>,
+    /// The heartbeats of the replica.
+    pub heartbeat: HeartbeatSettings,
     /// Longest time from the last batch of a drain to its end, us.
     pub drain_timeout_us: u64,
     /// Age at which sessions are ended, give or take a tenth, us; `None`: they may stay.
@@ -116,7 +116,7 @@ impl<S: ByteStream> WorkerCore<S> {
             connections: Connections::new(),
             deadlines: Deadlines::default(),
             queue: QueueHealth::new(),
-            heartbeat: Heartbeat::new(settings.heartbeat_us),
+            heartbeat: Heartbeat::new(settings.heartbeat),
             suspension: Suspension::default(),
             ports,
             leaving: Leaving {
@@ -237,7 +237,8 @@ impl<S: ByteStream> WorkerCore<S> {
     /// Writes that the replica lives: because it is time, or because the queue asks for a record that proves that it
     /// stores any. A record that the queue does not take is tried again a tick later.
     fn write_heartbeat(&mut self, now: Now) {
-        let record = self.environment.encoder.replica(self.replica.directory.len() as u64);
+        let (sessions, interval_ms) = (self.replica.directory.len() as u64, self.heartbeat.interval_ms());
+        let record = self.environment.encoder.replica(sessions, interval_ms);
         if self.environment.uplink.publish(DeliveryId::NOBODY, &record) == Handover::Taken {
             self.heartbeat.note_written(now.us);
         }

@@ -22,6 +22,7 @@ use crate::protocol::network::{Network, Source};
 use crate::protocol::uplink::{Addressing, Availability, DeliveryId, Handover, Receipt, Record, Report, Uplink};
 use crate::replica::{ClusterEvent, Directory, WorkerMessage, WorkerSender};
 use crate::session::mqtt::Ending;
+use crate::transport::worker::heartbeat::HeartbeatSettings;
 use crate::transport::{
     ByteStream, Connect, ConnectionLimit, Drained, Environment, Identity, Lookup, Registry, ReplicaHandle,
     SocketBounds, TransportKind,
@@ -159,7 +160,7 @@ impl Rig {
             cluster_events: Some(sender),
         };
         let settings = CoreSettings {
-            heartbeat_us: None,
+            heartbeat: HeartbeatSettings { period_us: 30_000_000, is_periodic: false },
             drain_timeout_us: 10_000_000,
             session_age_max_us: Some(AGE_US),
             seed: 7,
