@@ -144,7 +144,7 @@ impl Meter for WorkerMeter {
 
     fn refused(&mut self, device: &str, peer: &str, reason: Refused) {
         self.metrics.connects[outcome(reason)].inc();
-        tracing::debug!(device = shown(device), peer, ?reason, "a connection got no session");
+        tracing::debug!(device = shown(device), peer, ?reason, "connection refused");
     }
 
     fn took_over(&mut self, device: &str) {
@@ -256,9 +256,9 @@ impl Meter for WorkerMeter {
         if away != self.queue_away {
             self.queue_away = away;
             if away {
-                tracing::warn!(worker = self.worker, "the queue is away: new devices are told to come later");
+                tracing::warn!(worker = self.worker, "the queue is away: new devices are told to try again later");
             } else {
-                tracing::info!(worker = self.worker, "the queue takes records");
+                tracing::info!(worker = self.worker, "queue is ready");
             }
         }
     }

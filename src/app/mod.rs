@@ -237,7 +237,7 @@ fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> a
     let ages = move |age: Duration| kafka.age.observe_us(u64::try_from(age.as_micros()).unwrap_or(u64::MAX));
     queues.read_commands(directory, senders, tracing.tracer()?, ages)?;
     health.set_listening();
-    tracing::info!(replica = replica_id, version = env!("CARGO_PKG_VERSION"), workers, "the bridge runs");
+    tracing::info!(replica = replica_id, version = env!("CARGO_PKG_VERSION"), workers, "bridge started");
 
     let serving = Serving { config, health, metrics, sessions, connection_limit, worker_senders, queues, log, tracing };
     let ended = runtime.block_on(serving.until_signal(admin, threads, signals));

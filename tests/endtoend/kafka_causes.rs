@@ -149,7 +149,7 @@ fn too_few_replicas_in_sync_are_named_and_the_queue_is_not_called_well_meanwhile
     assert_eq!((bridge.readiness().0, code_of_connect(&bridge, &devices[0])), (503, 3));
 
     kafka.set_topic(TOPIC, "min.insync.replicas", "1");
-    wait_for_log(&bridge, &["Kafka takes records"]);
+    wait_for_log(&bridge, &["Kafka is ready"]);
     let bridge = bridge.until_ready();
     let mut load = Load::start(bridge.mqtt(), &registry, 1, 20.0);
     let stored = || bridge.metric("jetlinks_bridge_queue_records_total", &["stored"]);
@@ -166,7 +166,7 @@ fn too_few_replicas_in_sync_are_named_and_the_queue_is_not_called_well_meanwhile
         (stalls() > before).then_some(())
     });
     let log = bridge.log();
-    for (text, count) in [(cause, 2), ("Kafka is away", 1), ("stored nothing", 1), ("Kafka takes records", 1)] {
+    for (text, count) in [(cause, 2), ("Kafka is away", 1), ("stored nothing", 1), ("Kafka is ready", 1)] {
         assert_eq!(log.lines().filter(|line| line.contains(text)).count(), count, "{text}: {log}");
     }
     kafka.set_topic(TOPIC, "min.insync.replicas", "1");

@@ -45,7 +45,7 @@ fn a_host_that_does_not_resolve_is_named_by_every_connection_and_tool() {
     let settings = everything(&nobody, &nats).toml("nats.servers", &format!("[\"nats://{host}:4222\"]"));
     let begin = Instant::now();
     let bridge = Bridge::start_unready(&settings);
-    let told = ["WARN", "the NATS server is not reached", &host, "failed to lookup address information"];
+    let told = ["WARN", "the NATS server cannot be reached", &host, "failed to lookup address information"];
     wait_for_roles(&bridge, &told);
     assert!(begin.elapsed() < TOLD_WITHIN, "{:?}", begin.elapsed());
     let config = bridge.config().display().to_string();
@@ -64,7 +64,7 @@ fn a_server_that_takes_connections_and_says_nothing_is_named() {
     let begin = Instant::now();
     let settings = everything(&nobody, &nats).toml("nats.servers", &format!("[\"nats://{address}\"]"));
     let bridge = Bridge::start_unready(&settings);
-    wait_for_roles(&bridge, &["WARN", "the NATS server is not reached", &address, "timed out"]);
+    wait_for_roles(&bridge, &["WARN", "the NATS server cannot be reached", &address, "timed out"]);
     assert!(begin.elapsed() < TOLD_WITHIN, "{:?}", begin.elapsed());
 }
 
@@ -82,7 +82,7 @@ fn a_connection_that_is_lost_says_why_and_a_cause_that_stays_is_told_once() {
     nats.reload(&user("somebody"));
     // The server closes the connections of a user who is gone without a word.
     wait_for_roles(&bridge, &["WARN", "lost the connection to NATS", "none was given"]);
-    let refused = ["WARN", "the NATS server is not reached", "authorization violation"];
+    let refused = ["WARN", "the NATS server cannot be reached", "authorization violation"];
     wait_for_roles(&bridge, &refused);
     let attempts = || {
         let page = http::get(nats.monitoring(), "/varz").unwrap().body;
@@ -103,7 +103,7 @@ fn a_connection_that_is_lost_says_why_and_a_cause_that_stays_is_told_once() {
     // What it says of an attempt that is cut off differs with the moment.
     wait_for_roles(
         &bridge,
-        &["WARN", "the NATS server is not reached", &link.address().to_string(), "error=\"IO error"],
+        &["WARN", "the NATS server cannot be reached", &link.address().to_string(), "error=\"IO error"],
     );
     link.heal();
     eventually("every connection is there again", PATIENCE, || {

@@ -72,7 +72,7 @@ fn is_subscribed(connection: &Value, subject: &str) -> bool {
 
 /// The replica's id, which is also the name of its connections.
 fn replica(bridge: &Bridge) -> String {
-    let line = wait_for_log(bridge, &["the bridge runs"]);
+    let line = wait_for_log(bridge, &["bridge started"]);
     line.split("replica=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap().to_owned()
 }
 
@@ -169,7 +169,7 @@ fn a_key_that_was_renewed_counts_at_the_next_connection_without_a_restart() {
     stage.nats.process().signal(libc::SIGHUP);
     for role in ["uplink", "commands", "coordination"] {
         let role = format!("role=\"{role}\"");
-        wait_for_log(&bridge, &["the NATS server is not reached", &role, &seed, "cannot be read"]);
+        wait_for_log(&bridge, &["the NATS server cannot be reached", &role, &seed, "cannot be read"]);
     }
     assert_eq!(bridge.readiness().1["coordination"], "away");
 
@@ -360,7 +360,7 @@ fn whoever_is_not_let_in_by_nats_says_why_and_lets_no_device_in() {
     let cases = cases.map(|(settings, cause)| (Bridge::start_unready(&settings), cause));
     for (bridge, cause) in cases {
         for role in ["uplink", "commands", "coordination"] {
-            wait_for_log(&bridge, &["WARN", "the NATS server is not reached", &format!("role=\"{role}\""), cause]);
+            wait_for_log(&bridge, &["WARN", "the NATS server cannot be reached", &format!("role=\"{role}\""), cause]);
         }
         let (status, parts) = bridge.readiness();
         assert_eq!((status, &parts["queue"], &parts["coordination"]), (503, &json!("starting"), &json!("starting")));

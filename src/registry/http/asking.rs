@@ -230,7 +230,7 @@ impl<C: Fn(&str) -> bool, R: FnMut(Change)> Asking<'_, C, R> {
             devices,
             answer_ms,
             concurrency,
-            "the registry answers too slowly for all who connect: devices are told to come later"
+            "the registry answers too slowly for all who connect: devices are told to try again later"
         );
     }
 
@@ -395,7 +395,7 @@ impl<C: Fn(&str) -> bool, R: FnMut(Change)> Asking<'_, C, R> {
         if self.availability == Availability::Ok {
             self.availability = Availability::Away;
             self.registry.is_answering.store(false, Ordering::Relaxed);
-            tracing::warn!(%error, "lost the registry: devices that are not known are told to come later");
+            tracing::warn!(%error, "lost the registry: devices that are not known are told to try again later");
             (self.report)(Change::Availability(Availability::Away));
         } else if self.told.as_ref() != Some(&error) {
             if error.is_permanent() {

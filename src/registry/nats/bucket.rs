@@ -75,7 +75,7 @@ async fn make(context: &Context, settings: &NatsRegistrySettings) -> Result<Stre
     };
     match context.create_key_value(config).await {
         Ok(store) => {
-            tracing::info!(bucket = settings.bucket, "made the bucket of the registry");
+            tracing::info!(bucket = settings.bucket, "created the bucket of the registry");
             Ok(store.stream)
         }
         // Another replica may have been faster, with other settings; what exists counts.

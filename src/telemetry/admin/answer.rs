@@ -138,7 +138,7 @@ impl Admin {
         if !self.sessions.kick(&device).await {
             return no_session();
         }
-        tracing::info!(device = device.as_ref(), "a session is ended by an operator");
+        tracing::info!(device = device.as_ref(), "session ended by an operator");
         let mut answer = Response::new(Full::default());
         *answer.status_mut() = StatusCode::NO_CONTENT;
         answer
@@ -163,7 +163,7 @@ impl Admin {
         if let Err(cause) = self.log.set_level(&level) {
             return error(StatusCode::BAD_REQUEST, &cause.to_string());
         }
-        tracing::info!(level, "the level of the log is changed by an operator");
+        tracing::info!(level, "log level changed by an operator");
         self.level()
     }
 

@@ -144,7 +144,7 @@ fn make(config: &ClientConfig, names: &[&str]) -> Result<(), TopicTrouble> {
     let made = runtime.block_on(admin.create_topics(&topics, &options)).map_err(|error| failed(error.to_string()))?;
     for result in made {
         match result {
-            Ok(topic) => tracing::info!(topic, "made the topic"),
+            Ok(topic) => tracing::info!(topic, "created the topic"),
             // Another replica was faster.
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((topic, code)) => return Err(TopicTrouble::NotMade(topic, code.to_string())),

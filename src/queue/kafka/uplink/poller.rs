@@ -261,7 +261,7 @@ impl Poller {
             self.is_proved = true;
             self.shared.inbox.confirm();
             self.shared.stats.causes.forget();
-            tracing::info!("Kafka takes records");
+            tracing::info!("Kafka is ready");
         }
     }
 

@@ -309,7 +309,7 @@ impl ConnectionLog {
     fn tell(&self, server: &str, error: &str) {
         let known = self.state().told.insert(server.to_owned(), error.to_owned());
         if known.as_deref() != Some(error) {
-            tracing::warn!(role = self.shared.role.as_str(), server, error, "the NATS server is not reached");
+            tracing::warn!(role = self.shared.role.as_str(), server, error, "the NATS server cannot be reached");
         }
     }
 

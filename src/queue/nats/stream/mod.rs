@@ -200,7 +200,7 @@ async fn make(api: &Api, settings: &NatsSettings) -> Result<(), StreamTrouble> {
     };
     let name = format!("STREAM.CREATE.{}", settings.stream);
     match api.ask(settings.domain.as_deref(), &name, &config).await.map_err(unanswered)? {
-        Response::Ok(IgnoredAny) => tracing::info!(stream = settings.stream, "made the stream"),
+        Response::Ok(IgnoredAny) => tracing::info!(stream = settings.stream, "created the stream"),
         // Another replica was faster, with other settings; what exists counts.
         Response::Err { error } if error.error_code() == ErrorCode::STREAM_NAME_EXIST => {}
         Response::Err { error } => return Err(StreamTrouble::Refused(error.to_string())),
