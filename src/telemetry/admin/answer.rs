@@ -1,10 +1,12 @@
 //! From a request to its answer.
 
+use std::convert::Infallible;
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Collected, Full, Limited};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Collected, Empty, Full, Limited};
 use hyper::body::{Body, Bytes};
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::http::request::Parts;
@@ -50,7 +52,10 @@ pub struct Admin {
     pub token: Option<Secret>,
 }
 
-pub(super) type Answer = Response<Full<Bytes>>;
+/// Body of an answer: whole, or one that goes on ([`super::stream`]).
+pub(super) type AnswerBody = UnsyncBoxBody<Bytes, Infallible>;
+
+pub(super) type Answer = Response<AnswerBody>;
 
 impl Admin {
     /// Answers a request that came in on a loopback address or on another one.
@@ -139,7 +144,7 @@ impl Admin {
             return no_session();
         }
         tracing::info!(device = device.as_ref(), "session ended by an operator");
-        let mut answer = Response::new(Full::default());
+        let mut answer = Response::new(Empty::new().boxed_unsync());
         *answer.status_mut() = StatusCode::NO_CONTENT;
         answer
     }
@@ -238,7 +243,7 @@ fn report(status: StatusCode, report: Result<ShedReport, ShedRefusal>) -> Answer
 }
 
 fn text(status: StatusCode, content_type: &'static str, body: String) -> Answer {
-    let mut answer = Response::new(Full::from(body));
+    let mut answer = Response::new(Full::from(body).boxed_unsync());
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

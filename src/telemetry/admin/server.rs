@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
-use std::sync::Arc;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use hyper::Request;
@@ -17,11 +18,12 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
 use super::answer::Admin;
+use super::stream::Live;
 
 /// Connections of one listener at once. One more takes the place of an older one, so that nobody waits.
 pub const CONNECTIONS_MAX: usize = 64;
 
-/// From accepting a connection to the last byte of its answer.
+/// From accepting a connection to the last byte of its answer, unless that goes on.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// From accepting a connection to the last byte of the request's head.
@@ -33,7 +35,7 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Pause after the system refused a connection, as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves operators until the future is dropped; the connections end with it, or within 10 seconds.
+/// Serves operators until the future is dropped; the connections end with it.
 ///
 /// # Errors
 /// The listener has no address; nothing was accepted then.
@@ -51,37 +53,66 @@ pub async fn serve(listener: TcpListener, admin: Admin) -> io::Result<Infallible
             }
         };
         let admin = Arc::clone(&admin);
-        open.spawn(async move |is_heard: Arc<AtomicBool>| {
-            // An operator who is slow or gone harms nobody but himself.
-            let _ = timeout(EXCHANGE_TIMEOUT, exchange(stream, &admin, is_loopback, &is_heard)).await;
+        open.spawn(async move |progress: Arc<Progress>| {
+            let exchange = exchange(stream, &admin, is_loopback, &progress);
+            bounded(EXCHANGE_TIMEOUT, &progress, exchange).await;
         });
+    }
+}
+
+/// How far an exchange is.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Whether the head of its request is there.
+    is_heard: AtomicBool,
+    /// Set once its answer goes on.
+    live: OnceLock<Live>,
+}
+
+impl Progress {
+    /// Whether the connection makes room for others, and how willingly: smaller numbers first.
+    fn rank(&self) -> Option<u8> {
+        self.live.get().is_none().then(|| u8::from(self.is_heard.load(Ordering::Relaxed)))
+    }
+}
+
+/// Ends an exchange after `limit`, or later by what its answer may go on: an operator who is slow or gone harms nobody but
+/// himself.
+async fn bounded(limit: Duration, progress: &Progress, exchange: impl Future) {
+    let mut exchange = pin!(exchange);
+    if timeout(limit, &mut exchange).await.is_err()
+        && let Some(live) = progress.live.get()
+    {
+        let _ = timeout(live.longest, exchange).await;
     }
 }
 
 /// The connections that are open, oldest first. Where they are as many as may be, the oldest of which no request was
 /// heard makes room, else the oldest of all: a probe sends its request at once, and whoever is only in its way does not.
+/// Answers that go on stay; they are fewer than the connections ([`STREAMS_MAX`](super::STREAMS_MAX)).
 #[derive(Default)]
 struct Open {
-    connections: VecDeque<(AbortHandle, Arc<AtomicBool>)>,
+    connections: VecDeque<(AbortHandle, Arc<Progress>)>,
     tasks: JoinSet<()>,
 }
 
 impl Open {
-    fn spawn<F>(&mut self, serve: impl FnOnce(Arc<AtomicBool>) -> F)
+    fn spawn<F>(&mut self, serve: impl FnOnce(Arc<Progress>) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         while self.tasks.try_join_next().is_some() {}
         self.connections.retain(|(task, _)| !task.is_finished());
         if self.connections.len() >= CONNECTIONS_MAX {
-            let silent = self.connections.iter().position(|(_, is_heard)| !is_heard.load(Ordering::Relaxed));
-            if let Some((task, _)) = self.connections.remove(silent.unwrap_or(0)) {
+            let ranks = self.connections.iter().enumerate();
+            let ranks = ranks.filter_map(|(index, (_, progress))| Some((progress.rank()?, index)));
+            if let Some((task, _)) = ranks.min().and_then(|(_, index)| self.connections.remove(index)) {
                 task.abort();
             }
         }
-        let is_heard = Arc::new(AtomicBool::new(false));
-        let task = self.tasks.spawn(serve(Arc::clone(&is_heard)));
-        self.connections.push_back((task, is_heard));
+        let progress = Arc::new(Progress::default());
+        let task = self.tasks.spawn(serve(Arc::clone(&progress)));
+        self.connections.push_back((task, progress));
     }
 }
 
@@ -89,11 +120,16 @@ async fn exchange(
     stream: TcpStream,
     admin: &Admin,
     is_loopback: bool,
-    is_heard: &AtomicBool,
+    progress: &Progress,
 ) -> Result<(), hyper::Error> {
     let service = service_fn(|request: Request<Incoming>| async move {
-        is_heard.store(true, Ordering::Relaxed);
-        Ok::<_, Infallible>(admin.answer(request, is_loopback).await)
+        progress.is_heard.store(true, Ordering::Relaxed);
+        let answer = admin.answer(request, is_loopback).await;
+        if let Some(live) = answer.extensions().get::<Live>() {
+            // Of the one request of a connection.
+            let _ = progress.live.set(*live);
+        }
+        Ok::<_, Infallible>(answer)
     });
     http1::Builder::new()
         .keep_alive(false)
@@ -102,4 +138,57 @@ async fn exchange(
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service)
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::super::STREAMS_MAX;
+    use super::*;
+
+    fn goes_on(progress: &Progress) {
+        progress.live.set(Live { longest: Duration::MAX }).expect("set once");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_goes_on_outlives_the_time_of_an_exchange_and_no_other_does() {
+        let progress = Progress::default();
+        bounded(Duration::ZERO, &progress, pending::<()>()).await;
+        goes_on(&progress);
+        let mut is_whole = false;
+        let exchange = async {
+            let mut pace = tokio::time::interval(Duration::from_millis(5));
+            for _ in 0..3 {
+                pace.tick().await;
+            }
+            is_whole = true;
+        };
+        bounded(Duration::ZERO, &progress, exchange).await;
+        assert!(is_whole);
+    }
+
+    #[tokio::test]
+    async fn answers_that_go_on_stay_and_leave_room_for_others() {
+        let mut open = Open::default();
+        let mut begin = |is_live: bool| {
+            let mut progress = None;
+            open.spawn(|of: Arc<Progress>| {
+                progress = Some(of);
+                pending()
+            });
+            let progress = progress.expect("spawned");
+            if is_live {
+                goes_on(&progress);
+            }
+            Arc::downgrade(&progress)
+        };
+        let live: Vec<_> = (0..STREAMS_MAX).map(|_| begin(true)).collect();
+        for _ in 0..3 * CONNECTIONS_MAX {
+            begin(false);
+        }
+        assert!(live.iter().all(|progress| progress.strong_count() > 0));
+        assert_eq!(open.connections.len(), CONNECTIONS_MAX);
+        assert!(CONNECTIONS_MAX > STREAMS_MAX);
+    }
 }
