@@ -1,18 +1,22 @@
 //! Counts and logs what a worker reports: one place, so that numbers and lines agree.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::rejections::Rejections;
+use super::notices::{DeviceNotices, Notice, product_of};
+use crate::protocol::envelope::Reason;
+use crate::protocol::id::ProductId;
 use crate::protocol::limit::Load;
 use crate::protocol::uplink::Availability;
-use crate::session::coap::{self, PeerKey, Refusal};
+use crate::session::coap::{self, PeerKey};
 use crate::session::mqtt::{Ending, Event};
 use crate::telemetry::health::Health;
 use crate::telemetry::metric::{
-    CommandOutcome, ConnectOutcome, ConnectionState, HandshakeOutcome, Transport, WorkerMetrics,
+    CoapDrop, CoapRefusal, CommandOutcome, ConnectOutcome, ConnectionState, HandshakeOutcome, Label as _, Transport,
+    WorkerMetrics,
 };
-use crate::transport::{ConnectionLimit, Handshake, Meter, Pauses, Peers, Refused, Traffic, TransportKind};
+use crate::transport::{ConnectionLimit, Handshake, Meter, Pauses, Peers, Refused, Refusing, Traffic, TransportKind};
 
 /// Bytes of a peer's text in a line of the log: as long as a topic may be.
 const SHOWN_BYTES_MAX: usize = 512;
@@ -23,7 +27,7 @@ pub struct WorkerMeter {
     metrics: Arc<WorkerMetrics>,
     health: Arc<Health>,
     connection_limit: Arc<ConnectionLimit>,
-    rejections: Arc<Rejections>,
+    notices: Arc<DeviceNotices>,
     queue_away: bool,
 }
 
@@ -34,9 +38,9 @@ impl WorkerMeter {
         metrics: Arc<WorkerMetrics>,
         health: Arc<Health>,
         connection_limit: Arc<ConnectionLimit>,
-        rejections: Arc<Rejections>,
+        notices: Arc<DeviceNotices>,
     ) -> Self {
-        Self { worker, metrics, health, connection_limit, rejections, queue_away: true }
+        Self { worker, metrics, health, connection_limit, notices, queue_away: true }
     }
 }
 
@@ -46,33 +50,46 @@ impl WorkerMeter {
         self.metrics.sent_bytes[transport].set(traffic.sent());
     }
 
+    /// Counts a rejected message for the log.
+    fn note_rejected(&self, device: &str, peer: &dyn Display, reason: Reason, topic: &str, detail: &str) {
+        let notice = Notice { reason: reason.as_str(), device, peer, topic, detail: &detail };
+        self.notices.rejections.note(Some(product_of(topic)), &notice);
+    }
+
     fn log_coap(peer: PeerKey, device: &str, event: &coap::Event<'_>) {
         match *event {
-            coap::Event::Refused(Refusal::KeyLength) => {
-                tracing::warn!(device, ?peer, "a device cannot use CoAP without DTLS: its secureKey has not 16 bytes");
-            }
-            coap::Event::Refused(refusal) => {
-                tracing::debug!(device, ?peer, reason = refusal.as_str(), "a request is not authenticated");
-            }
+            coap::Event::Refused(refused) => tracing::debug!(
+                device,
+                peer = peer.to_string(),
+                reason = CoapRefusal::from(refused.refusal).text(),
+                clock_off = refused.clock_off.map(|off| off.to_string()),
+                detail = refused.to_string(),
+                "request refused"
+            ),
             coap::Event::Message(Event::Foreign { topic }) => {
-                tracing::warn!(device, ?peer, topic, "a request on the path of another device was refused");
+                let peer = peer.to_string();
+                tracing::warn!(device, peer, topic, "a request on the path of another device was refused");
             }
             coap::Event::Message(Event::RefusedByQueue { reason, topic, cause, .. }) => {
                 tracing::warn!(
                     device,
-                    ?peer,
+                    peer = peer.to_string(),
                     reason = reason.as_str(),
                     topic,
                     cause,
                     "the queue never takes a message: a rejected envelope takes its place"
                 );
             }
-            coap::Event::Message(Event::Rejected { reason, topic, .. }) => {
-                tracing::debug!(device, ?peer, reason = reason.as_str(), topic, "a message was rejected");
+            coap::Event::Message(Event::Rejected { reason, topic, detail, .. }) => {
+                let reason = reason.as_str();
+                tracing::debug!(device, peer = peer.to_string(), reason, topic, detail, "a message was rejected");
             }
-            coap::Event::Dropped(reason) => tracing::debug!(device, ?peer, ?reason, "a message was dropped"),
-            coap::Event::TokenIssued => tracing::debug!(device, ?peer, "a device was given a token"),
-            coap::Event::Answered(code) => tracing::trace!(?peer, %code, "a request was answered"),
+            coap::Event::Dropped(reason) => {
+                let reason = CoapDrop::from(reason).text();
+                tracing::debug!(device, peer = peer.to_string(), reason, "a message was dropped");
+            }
+            coap::Event::TokenIssued => tracing::debug!(device, peer = peer.to_string(), "a device was given a token"),
+            coap::Event::Answered(code) => tracing::trace!(peer = peer.to_string(), %code, "a request was answered"),
             coap::Event::Message(_)
             | coap::Event::Noise
             | coap::Event::Duplicate
@@ -103,9 +120,15 @@ fn outcome(reason: Refused) -> ConnectOutcome {
         Refused::ProxyHeader => ConnectOutcome::ProxyHeader,
         Refused::TlsHandshake => ConnectOutcome::TlsHandshake,
         Refused::WebSocketHandshake => ConnectOutcome::WebSocketHandshake,
-        Refused::Malformed | Refused::TimedOut => ConnectOutcome::Malformed,
+        Refused::Malformed(_) | Refused::TimedOut => ConnectOutcome::Malformed,
         Refused::ConnectionLost => ConnectOutcome::Gone,
     }
+}
+
+/// Whether a refusal is worth a line in the log: whatever a device, its settings or those of the bridge can be changed for.
+/// What passes by itself has lines of its own.
+fn teaches(reason: Refused) -> bool {
+    reason.is_fault() || matches!(reason, Refused::TakeoverLimit | Refused::ReconnectLimit)
 }
 
 fn transport(kind: TransportKind) -> Transport {
@@ -142,9 +165,22 @@ impl Meter for WorkerMeter {
         tracing::debug!(device, peer, "a session began");
     }
 
-    fn refused(&mut self, device: &str, peer: &str, reason: Refused) {
-        self.metrics.connects[outcome(reason)].inc();
-        tracing::debug!(device = shown(device), peer, ?reason, "connection refused");
+    fn refused(&mut self, peer: &str, refusing: &Refusing) {
+        let outcome = outcome(refusing.reason);
+        self.metrics.connects[outcome].inc();
+        let (device, reason) = (shown(&refusing.device), outcome.text());
+        if teaches(refusing.reason) {
+            let notice = Notice { reason, device, peer: &peer, topic: "", detail: refusing };
+            self.notices.refusals.note(refusing.product.as_ref().map(ProductId::as_str), &notice);
+        }
+        tracing::debug!(
+            device,
+            peer,
+            reason,
+            clock_off = refusing.clock_off().map(|off| off.to_string()),
+            detail = refusing.to_string(),
+            "connection refused"
+        );
     }
 
     fn took_over(&mut self, device: &str) {
@@ -161,9 +197,10 @@ impl Meter for WorkerMeter {
             | Event::Unreadable
             | Event::NoCaller
             | Event::Unacknowledged => {}
-            Event::Rejected { reason, topic, .. } => {
-                self.rejections.note(topic, device, reason);
-                tracing::debug!(device, peer, reason = reason.as_str(), topic = shown(topic), "a message was rejected");
+            Event::Rejected { reason, topic, detail, .. } => {
+                self.note_rejected(device, &peer, reason, topic, detail);
+                let (reason, topic) = (reason.as_str(), shown(topic));
+                tracing::debug!(device, peer, reason, topic, detail = shown(detail), "a message was rejected");
             }
             Event::RefusedByQueue { reason, topic, cause, .. } => {
                 let topic = shown(topic);
@@ -203,8 +240,16 @@ impl Meter for WorkerMeter {
 
     fn coap(&mut self, peer: PeerKey, device: &str, event: coap::Event<'_>) {
         self.metrics.count_coap(&event);
-        if let coap::Event::Message(Event::Rejected { reason, topic, .. }) = event {
-            self.rejections.note(topic, device, reason);
+        match event {
+            coap::Event::Message(Event::Rejected { reason, topic, detail, .. }) => {
+                self.note_rejected(device, &peer, reason, topic, detail);
+            }
+            coap::Event::Refused(refused) => {
+                let reason = CoapRefusal::from(refused.refusal).text();
+                let notice = Notice { reason, device, peer: &peer, topic: "", detail: &refused };
+                self.notices.refusals.note(refused.product, &notice);
+            }
+            _ => {}
         }
         Self::log_coap(peer, device, &event);
     }
@@ -220,7 +265,7 @@ impl Meter for WorkerMeter {
             Handshake::Refused => HandshakeOutcome::Refused,
         };
         self.metrics.dtls_handshakes[counted].inc();
-        tracing::debug!(%peer, ?outcome, "a DTLS handshake ended");
+        tracing::debug!(peer = peer.to_string(), outcome = counted.text(), "a DTLS handshake ended");
     }
 
     fn peers(&mut self, peers: &Peers) {
@@ -249,7 +294,7 @@ impl Meter for WorkerMeter {
         self.metrics.set_load(load);
         self.health.turned(self.worker);
         self.health.set_used(self.connection_limit.used_percent());
-        self.rejections.tell();
+        self.notices.tell();
         self.health.queue.set(self.worker, queue);
         self.health.set_commands(self.worker, commands);
         let away = queue != Availability::Ok;

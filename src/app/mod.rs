@@ -15,9 +15,9 @@ mod counts;
 mod descriptors;
 mod listeners;
 mod meter;
+mod notices;
 mod queues;
 mod registry;
-mod rejections;
 mod replica;
 mod sessions;
 pub mod settings;
@@ -41,10 +41,10 @@ use self::certificates::Certificates;
 use self::client_certificates::ClientCertificates;
 use self::coordination::CoordinationThread;
 pub use self::descriptors::raise_limit as raise_open_files;
+use self::notices::DeviceNotices;
 use self::queues::Queues;
 pub use self::queues::{check_kafka, check_nats};
 use self::registry::RegistryAdapter;
-use self::rejections::Rejections;
 use self::replica::LocalReplica;
 use self::sessions::ReplicaSessions;
 use self::shed::Shedding;
@@ -156,7 +156,7 @@ fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> a
     let shared = worker::Shared {
         queues: queues.clone(),
         health: health.clone(),
-        rejections: Arc::new(Rejections::new()),
+        notices: Arc::new(DeviceNotices::new()),
         replica_id: replica_id.to_owned(),
         clock,
     };

@@ -11,9 +11,9 @@ use tokio::task::LocalSet;
 use super::coap::{PortConfig, PortPlan};
 use super::listeners::ListenerPlan;
 use super::meter::WorkerMeter;
+use super::notices::DeviceNotices;
 use super::queues::{Queues, seed};
 use super::registry::RegistryAdapter;
-use super::rejections::Rejections;
 use super::settings;
 use crate::config::{Config, UplinkQueue};
 use crate::protocol::command::MessageIds;
@@ -62,7 +62,7 @@ pub struct Shared {
     /// The process' health.
     pub health: Arc<Health>,
     /// Rejected messages that the log is to tell of.
-    pub rejections: Arc<Rejections>,
+    pub notices: Arc<DeviceNotices>,
     /// The replica.
     pub replica_id: String,
     /// The process' clock: the times that workers note in the directory must be of one.
@@ -111,13 +111,13 @@ async fn run(
     mode: Mode,
     port_config: PortConfig,
 ) -> anyhow::Result<Drained> {
-    let Shared { queues, health, rejections, replica_id, clock } = plan.shared;
+    let Shared { queues, health, notices, replica_id, clock } = plan.shared;
     let (events, commands) = plan.commands;
     let inbox = Arc::new(Inbox::new());
     let uplink = queues.uplink(inbox.clone())?;
     let downlink = queues.downlink(events)?;
     let connection_limit = plan.replica.connection_limit.clone();
-    let meter = WorkerMeter::new(plan.replica.index, plan.metrics, health, connection_limit, rejections);
+    let meter = WorkerMeter::new(plan.replica.index, plan.metrics, health, connection_limit, notices);
     let environment = Environment {
         limits,
         load: Load::default(),

@@ -16,6 +16,7 @@ pub mod dtls;
 mod environment;
 mod mqtt;
 mod proxies;
+mod refused;
 mod room;
 mod serve;
 mod socket;
@@ -30,10 +31,11 @@ pub use connection_limit::{ConnectionLimit, SocketBounds};
 pub use environment::Environment;
 pub use mqtt::{ListenerProtocol, Listening, Upgrade, upgrade};
 pub use proxies::Proxies;
+pub use refused::{FirstBytes, Refused, Refusing};
 pub use serve::{Channels, serve};
 pub use socket::{ByteStream, Counters};
 pub use traffic::Traffic;
-pub use traits::{Handshake, Identity, Lookup, Meter, Pauses, Peers, Refused, Registry, TransportKind};
+pub use traits::{Handshake, Identity, Lookup, Meter, Pauses, Peers, Registry, TransportKind};
 pub use worker::{
     CoapPort, Connect, CoreSettings, DrainProgress, Drained, HeartbeatSettings, Progress, ReplicaHandle, Settings,
     State, TakenIn, Worker, WorkerCore,

@@ -4,8 +4,6 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 
-use crate::codec::mqtt::ConnectCode;
-use crate::protocol::auth::Refusal;
 use crate::protocol::child::Children;
 use crate::protocol::id::ProductId;
 use crate::protocol::limit::Load;
@@ -13,6 +11,7 @@ use crate::protocol::network::Source;
 use crate::protocol::uplink::Availability;
 use crate::session::coap::{self, PeerKey};
 use crate::session::mqtt::{BoundChild, Event};
+use crate::transport::refused::Refusing;
 use crate::transport::traffic::Traffic;
 
 /// A device's record in the registry: its credentials, its product and its children.
@@ -50,69 +49,6 @@ pub trait Registry: Children + Send + Sync {
     /// of the directory once it is in force: so a session that the change forbids is either refused here or ended there.
     /// Must not block.
     fn permits(&self, id: &str, identity: &Identity) -> bool;
-}
-
-/// Why a CONNECT got no session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
-    /// Another protocol version.
-    Version,
-    /// An empty client id.
-    ClientId,
-    /// The identity.
-    Identity(Refusal),
-    /// The registry does not answer.
-    RegistryAway,
-    /// The queue is away.
-    QueueAway,
-    /// The replica is shutting down.
-    Draining,
-    /// Too many connections.
-    ConnectionLimit,
-    /// Too many wait to be served, most of them from its network.
-    Crowded,
-    /// The device was taken over too often of late.
-    TakeoverLimit,
-    /// The device connected too often of late.
-    ReconnectLimit,
-    /// The certificate that the client showed names another device.
-    Certificate,
-    /// A proxy sent no well-formed PROXY protocol header.
-    ProxyHeader,
-    /// TLS could not be agreed on, or the client showed no certificate that it must show.
-    TlsHandshake,
-    /// The request was for no WebSocket that is served.
-    WebSocketHandshake,
-    /// The first packet is no well-formed CONNECT.
-    Malformed,
-    /// No whole CONNECT within the time for it.
-    TimedOut,
-    /// The device went away before its CONNECT was looked at.
-    ConnectionLost,
-}
-
-impl Refused {
-    /// The code that the device is told; `None`: the connection just closes.
-    pub fn code(self) -> Option<ConnectCode> {
-        match self {
-            Refused::Version => Some(ConnectCode::UnacceptableProtocolVersion),
-            Refused::ClientId => Some(ConnectCode::IdentifierRejected),
-            Refused::Identity(_) | Refused::Certificate => Some(ConnectCode::BadUserNameOrPassword),
-            Refused::RegistryAway
-            | Refused::QueueAway
-            | Refused::Draining
-            | Refused::ConnectionLimit
-            | Refused::TakeoverLimit
-            | Refused::ReconnectLimit => Some(ConnectCode::ServerUnavailable),
-            Refused::Crowded
-            | Refused::ProxyHeader
-            | Refused::TlsHandshake
-            | Refused::WebSocketHandshake
-            | Refused::Malformed
-            | Refused::TimedOut
-            | Refused::ConnectionLost => None,
-        }
-    }
 }
 
 /// The outcome of a datagram that belongs to no DTLS session, or of a handshake.
@@ -203,8 +139,8 @@ pub trait Meter {
     fn waiting(&mut self, connections: usize);
     /// A CONNECT was accepted.
     fn connected(&mut self, kind: TransportKind, device: &str, peer: &str);
-    /// A CONNECT was refused.
-    fn refused(&mut self, device: &str, peer: &str, reason: Refused);
+    /// A connection from there was refused.
+    fn refused(&mut self, peer: &str, refusing: &Refusing);
     /// A CONNECT takes over from an older session of the device.
     fn took_over(&mut self, device: &str);
     /// Something happened in the session of that device and client address.
@@ -236,7 +172,7 @@ impl Meter for () {
     fn turn_began(&mut self, _: u64) {}
     fn waiting(&mut self, _: usize) {}
     fn connected(&mut self, _: TransportKind, _: &str, _: &str) {}
-    fn refused(&mut self, _: &str, _: &str, _: Refused) {}
+    fn refused(&mut self, _: &str, _: &Refusing) {}
     fn took_over(&mut self, _: &str) {}
     fn session(&mut self, _: &str, _: &str, _: Event<'_>) {}
     fn reply_subject_refused(&mut self) {}

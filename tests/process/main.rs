@@ -23,6 +23,7 @@ mod mqtt_rules;
 mod presence;
 mod proxy;
 mod publish;
+mod refused;
 mod rejected;
 mod relay;
 mod renewal;

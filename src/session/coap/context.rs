@@ -1,7 +1,10 @@
 //! Context of every call of an endpoint, and the events that it reports.
 
+use std::fmt;
+
 use super::{Outbox, PeerKey, TokenError};
 use crate::codec::coap::Code;
+use crate::protocol::auth::ClockOff;
 use crate::protocol::child::Children;
 use crate::protocol::envelope::Encoder;
 use crate::protocol::limit::{Limits, Load, Now};
@@ -30,7 +33,7 @@ pub struct Context<'a> {
     pub send: &'a mut Outbox,
 }
 
-/// Why a request was not authenticated. For the log: the device is told 4.01 whatever it was.
+/// Why a request was refused. For the log: the device is told 4.01 whatever it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// Option 2100 is missing or no id.
@@ -58,23 +61,53 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The reason in one word, for logs and metrics.
-    pub fn as_str(self) -> &'static str {
+    /// The reason as a sentence for people.
+    pub fn sentence(self) -> &'static str {
         match self {
-            Refusal::Nameless => "nameless",
-            Refusal::Unknown => "unknown",
-            Refusal::Disabled => "disabled",
-            Refusal::KeyLength => "key_length",
-            Refusal::Undecryptable => "undecryptable",
-            Refusal::Unproven => "unproven",
-            Refusal::Signature => "signature",
-            Refusal::Stale => "stale_timestamp",
-            Refusal::TokenMissing => "token_missing",
-            Refusal::DeliveryId(TokenError::Form) => "token_malformed",
-            Refusal::DeliveryId(TokenError::Wrong) => "token_wrong",
-            Refusal::DeliveryId(TokenError::Expired) => "token_expired",
-            Refusal::TooOld => "too_old",
+            Refusal::Nameless => "option 2100 is missing or no device id",
+            Refusal::Unknown => "the registry knows no device with this id",
+            Refusal::Disabled => "the device is disabled in the registry",
+            Refusal::KeyLength => "the secureKey has not 16 bytes: the device cannot use CoAP without DTLS",
+            Refusal::Undecryptable => {
+                "the body does not decrypt: it has another key, mode (AES-128 in ECB) or padding (PKCS#7)"
+            }
+            Refusal::Unproven => "the body decrypts to no JSON object: it has another key, or is none",
+            Refusal::Signature => "option 2110 is not the MD5 of payload and secureKey together",
+            Refusal::Stale => "the payload names no time",
+            Refusal::TokenMissing => "option 2111 is missing: a token comes from POST /auth",
+            Refusal::DeliveryId(TokenError::Form) => "option 2111 is not a token of 32 hex digits",
+            Refusal::DeliveryId(TokenError::Wrong) => {
+                "the token is of another device, another secureKey or another dtls.token_secret"
+            }
+            Refusal::DeliveryId(TokenError::Expired) => "the token has expired: another one comes from POST /auth",
+            Refusal::TooOld => "the timestamp is older than coap.max_age",
         }
+    }
+}
+
+/// A refused request, for counters and log. Shown, it is a sentence that says what is wrong, without a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused<'a> {
+    /// The reason.
+    pub refusal: Refusal,
+    /// Product of the device, where the registry knows it.
+    pub product: Option<&'a str>,
+    /// What the body, the option or the timestamp looks like, where that says more than the reason.
+    pub hint: Option<&'static str>,
+    /// Difference of the device's clock, where its timestamp is the reason.
+    pub clock_off: Option<ClockOff>,
+}
+
+impl Refused<'_> {
+    /// A refusal of which nothing more is known.
+    pub fn new(refusal: Refusal) -> Self {
+        Self { refusal, product: None, hint: None, clock_off: None }
+    }
+}
+
+impl fmt::Display for Refused<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.hint.unwrap_or(self.refusal.sentence()))
     }
 }
 
@@ -102,8 +135,8 @@ pub enum Event<'a> {
     Noise,
     /// A request that was answered before, or is being answered.
     Duplicate,
-    /// A request was not authenticated.
-    Refused(Refusal),
+    /// A request was refused, and answered 4.01.
+    Refused(Refused<'a>),
     /// A device was given a token.
     TokenIssued,
     /// A request had the token of its device.

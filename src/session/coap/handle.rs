@@ -3,10 +3,11 @@
 use super::exchange::Answer;
 use super::request::{Body, Request};
 use super::token_request::{self, Freshness};
-use super::{Context, Event, PeerKey, Refusal, Security, Settings};
+use super::{Context, Event, PeerKey, Refusal, Refused, Security, Settings};
 use crate::codec::coap::Code;
+use crate::protocol::auth::DeviceClock;
 use crate::protocol::cipher;
-use crate::protocol::envelope::{Reason, Rejection, Source};
+use crate::protocol::envelope::{Reason, Rejection, Source, subject_too_long};
 use crate::protocol::id::ProductId;
 use crate::protocol::json::scan;
 use crate::protocol::message::Message;
@@ -67,18 +68,35 @@ impl RequestHandler<'_, '_> {
         let Request { topic, has_slash_in_segment, body, signature, token, accepts_json, .. } = request;
         let proof = match &self.settings.security {
             Security::Aes => match body {
-                Body::Whole(body) => self.decrypt(&topic, body, identity),
+                Body::Whole(body) => {
+                    let hint = not_encrypted(&body);
+                    self.decrypt(&topic, body, identity).map_err(|refusal| match refusal {
+                        Refusal::Undecryptable => (refusal, hint),
+                        _ => (refusal, None),
+                    })
+                }
                 Body::TooLarge => return self.too_large(),
             },
             Security::Dtls { .. } if is_token_request(&topic) => match body {
-                Body::Whole(body) => self.verify_signature(body, &signature, identity),
+                Body::Whole(body) => {
+                    let hint = not_signed(&signature);
+                    self.verify_signature(body, &signature, identity).map_err(|refusal| match refusal {
+                        Refusal::Signature => (refusal, hint),
+                        _ => (refusal, None),
+                    })
+                }
                 Body::TooLarge => return self.too_large(),
             },
-            Security::Dtls { .. } => self.verify_token(body, token.as_deref(), identity),
+            Security::Dtls { .. } => {
+                self.verify_token(body, token.as_deref(), identity).map_err(|refusal| (refusal, None))
+            }
         };
         let (product, body) = match proof {
             Ok(proof) => proof,
-            Err(refusal) => return self.refuse(refusal),
+            Err((refusal, hint)) => {
+                let product = identity.map(|identity| identity.product.as_str());
+                return self.refuse(Refused { product, hint, ..Refused::new(refusal) });
+            }
         };
         let source = Source { product: product.as_str(), device: self.device, session: None, about_product: None };
         if let (Security::Dtls { secrets, token_ttl_secs }, true) = (&self.settings.security, is_token_request(&topic))
@@ -89,7 +107,7 @@ impl RequestHandler<'_, '_> {
             let Body::Whole(body) = body else { return self.too_large() };
             match token_request::freshness(&body, self.ctx.now.unix_ms) {
                 Freshness::Fresh => {}
-                Freshness::Stale => return self.refuse(Refusal::Stale),
+                Freshness::Stale(clock) => return self.refuse(stale(&source, Refusal::Stale, clock)),
                 Freshness::Undecodable(error) => {
                     let (payload, detail) = (Some(&body[..]), error.to_string());
                     let rejection = Rejection { topic: &topic, payload, reason: Reason::Undecodable, detail: &detail };
@@ -188,7 +206,8 @@ impl RequestHandler<'_, '_> {
         let is_read =
             matches!(&translated, Translated::Message { route, .. } if route.message_type != MessageType::Direct);
         if !is_read && !self.is_proven(topic, body) {
-            return self.refuse(Refusal::Unproven);
+            let product = Some(source.product);
+            return self.refuse(Refused { product, ..Refused::new(Refusal::Unproven) });
         }
         if let Some(detail) = wrong.filter(|_| !matches!(translated, Translated::Foreign)) {
             let rejection = Rejection { topic, payload, reason: Reason::UnknownTopic, detail };
@@ -223,13 +242,17 @@ impl RequestHandler<'_, '_> {
         let kind = MessageKind::Type(route.message_type);
         let oldest_ms = self.settings.max_age_ms.map(|max_age_ms| now_ms.saturating_sub(max_age_ms));
         if oldest_ms.and_then(|ms| i64::try_from(ms).ok()).is_some_and(|oldest_ms| message.timestamp() < oldest_ms) {
-            return self.refuse(Refusal::TooOld);
+            let clock = DeviceClock::of(message.timestamp(), now_ms);
+            let refused = stale(source, Refusal::TooOld, Some(clock));
+            // A body may be old by a clock that is right.
+            return self.refuse(Refused { hint: refused.hint.filter(|_| clock.off.is_none()), ..refused });
         }
         let trace = self.ctx.encoder.tracer.begin(None);
         let record = self.ctx.encoder.device(source, route, message, trace);
         let span = self.ctx.encoder.span(&record, source, route.about(), route.message_type.dotted(), None);
         if record.channel == Channel::Rejected {
-            self.tell(MessageEvent::Rejected { kind, reason: Reason::TooLarge, topic: route.topic });
+            let detail = &subject_too_long();
+            self.tell(MessageEvent::Rejected { kind, reason: Reason::TooLarge, topic: route.topic, detail });
             return Handled::Write(Box::new(record), span, self.answer_too_large());
         }
         self.tell(MessageEvent::Received(kind));
@@ -237,7 +260,8 @@ impl RequestHandler<'_, '_> {
     }
 
     fn reject(&mut self, source: &Source<'_>, kind: MessageKind, rejection: &Rejection<'_>) -> Handled {
-        self.tell(MessageEvent::Rejected { kind, reason: rejection.reason, topic: rejection.topic });
+        let Rejection { reason, topic, detail, .. } = *rejection;
+        self.tell(MessageEvent::Rejected { kind, reason, topic, detail });
         let trace = self.ctx.encoder.tracer.begin(None);
         let record = self.ctx.encoder.rejected(source, rejection, trace);
         let span = self.ctx.encoder.span(&record, source, source.device, "rejected", None);
@@ -250,8 +274,8 @@ impl RequestHandler<'_, '_> {
         Handled::Write(Box::new(record), span, answer)
     }
 
-    fn refuse(&mut self, refusal: Refusal) -> Handled {
-        self.ctx.observer.event(self.peer, self.device, Event::Refused(refusal));
+    fn refuse(&mut self, refused: Refused<'_>) -> Handled {
+        self.ctx.observer.event(self.peer, self.device, Event::Refused(refused));
         Handled::Answer(Answer::new(Code::UNAUTHORIZED))
     }
 
@@ -282,6 +306,43 @@ pub(super) fn too_large(packet_bytes: usize) -> Answer {
 fn enabled(identity: Option<Identity<'_>>) -> Result<Identity<'_>, Refusal> {
     let identity = identity.ok_or(Refusal::Unknown)?;
     if identity.enabled { Ok(identity) } else { Err(Refusal::Disabled) }
+}
+
+/// Refusal for a timestamp, with the clock that it shows.
+fn stale<'a>(source: &Source<'a>, refusal: Refusal, clock: Option<DeviceClock>) -> Refused<'a> {
+    let (hint, clock_off) = (clock.map(|clock| clock.hint), clock.and_then(|clock| clock.off));
+    Refused { refusal, product: Some(source.product), hint, clock_off }
+}
+
+/// What a body is instead of encrypted, by its length and its beginning alone: so it costs each device the same.
+fn not_encrypted(body: &[u8]) -> Option<&'static str> {
+    match body {
+        [] => Some("the body is empty: an encrypted one has at least 16 bytes"),
+        [b'{', ..] => {
+            Some("the body is JSON as it is: it must be encrypted with AES-128 in ECB mode, or be sent over DTLS")
+        }
+        _ if body
+            .iter()
+            .take(cipher::BLOCK_BYTES)
+            .all(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(byte)) =>
+        {
+            Some("the body is text, such as hex or base64: the encrypted bytes must be sent as they are")
+        }
+        _ if !body.len().is_multiple_of(cipher::BLOCK_BYTES) => {
+            Some("the length of the body is no multiple of 16, as that of an encrypted one is")
+        }
+        _ => None,
+    }
+}
+
+/// What a signature is instead of an MD5 in hex, by its form alone.
+fn not_signed(signature: &[u8]) -> Option<&'static str> {
+    match signature {
+        [] => Some("option 2110 is missing: it is the MD5 of payload and secureKey together"),
+        [..] if signature.len() == 16 => Some("option 2110 has 16 bytes: the MD5 must be written as 32 hex digits"),
+        [..] if signature.len() == 32 && signature.iter().all(u8::is_ascii_hexdigit) => None,
+        [..] => Some("option 2110 is not the 32 hex digits of an MD5"),
+    }
 }
 
 /// Whether a body proves by what it is that it was encrypted with the key that decrypts it. The padding does not: of 256

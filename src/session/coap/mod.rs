@@ -38,7 +38,7 @@ mod fake;
 mod tests;
 
 pub use crate::codec::coap::Code;
-pub use context::{Context, DropReason, Event, Observer, Refusal};
+pub use context::{Context, DropReason, Event, Observer, Refusal, Refused};
 pub use endpoint::{Endpoint, Held, Parked, endpoint_of};
 pub use fingerprint::FingerprintKey;
 pub use handle::{Found, Identity};

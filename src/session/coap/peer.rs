@@ -1,5 +1,6 @@
 //! Peers of an endpoint, and datagrams for them.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 /// The other end of an exchange, as the transport tells its peers apart.
@@ -9,6 +10,15 @@ pub enum PeerKey {
     Address(SocketAddr),
     /// A DTLS session; a number that no later session gets again.
     Session(u64),
+}
+
+impl fmt::Display for PeerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PeerKey::Address(address) => address.fmt(f),
+            PeerKey::Session(number) => write!(f, "DTLS session {number}"),
+        }
+    }
 }
 
 /// Datagrams to be sent, in their order. Keeps its buffers from one batch to the next.

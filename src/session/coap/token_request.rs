@@ -5,7 +5,7 @@
 
 use md5::{Digest, Md5};
 
-use crate::protocol::auth::{TIMESTAMP_WINDOW_MS, eq_ignoring_case};
+use crate::protocol::auth::{DeviceClock, eq_ignoring_case};
 use crate::protocol::mac::to_hex;
 use crate::protocol::message::{Undecodable, key, last_of_each, timestamp};
 
@@ -26,8 +26,8 @@ pub(super) fn is_signed(payload: &[u8], signature: &[u8], secure_key: &str) -> b
 pub(super) enum Freshness {
     /// Within the window.
     Fresh,
-    /// Outside of it, or it names no time.
-    Stale,
+    /// Outside of it, by this clock; `None`: it names no time.
+    Stale(Option<DeviceClock>),
     /// It cannot be read.
     Undecodable(Undecodable),
 }
@@ -40,14 +40,15 @@ pub(super) fn freshness(payload: &[u8], now_ms: u64) -> Freshness {
     };
     let given = members.iter().find(|member| key(member) == "timestamp").map(timestamp);
     match given {
-        Some(Ok(Some(ms))) if u64::try_from(ms).is_ok_and(|ms| ms.abs_diff(now_ms) <= TIMESTAMP_WINDOW_MS) => {
-            Freshness::Fresh
-        }
+        Some(Ok(Some(ms))) => match DeviceClock::of(ms, now_ms) {
+            clock if clock.is_stale() => Freshness::Stale(Some(clock)),
+            _ => Freshness::Fresh,
+        },
         Some(Err(())) => Freshness::Undecodable(Undecodable::Field {
             name: "timestamp".to_owned(),
             expected: crate::protocol::message::FieldType::Number,
         }),
-        Some(Ok(_)) | None => Freshness::Stale,
+        Some(Ok(None)) | None => Freshness::Stale(None),
     }
 }
 
@@ -76,9 +77,9 @@ mod tests {
         assert_eq!(age(r#"{"timestamp":"1700000300000"}"#), Freshness::Fresh);
         assert_eq!(age(r#"{"timestamp":1699999700000,"more":1}"#), Freshness::Fresh);
         for stale in ["1700000300001", "1699999699999", "0", "-1", "null", "\"\""] {
-            assert_eq!(age(&format!("{{\"timestamp\":{stale}}}")), Freshness::Stale, "{stale}");
+            assert!(matches!(age(&format!("{{\"timestamp\":{stale}}}")), Freshness::Stale(_)), "{stale}");
         }
-        assert_eq!(age("{}"), Freshness::Stale);
+        assert_eq!(age("{}"), Freshness::Stale(None));
         for undecodable in ["", "[]", r#"{"timestamp":true}"#, r#"{"timestamp":"x"}"#] {
             assert!(matches!(age(undecodable), Freshness::Undecodable(_)), "{undecodable}");
         }

@@ -53,6 +53,8 @@ pub enum Event<'a> {
         reason: Reason,
         /// The topic that it came on.
         topic: &'a str,
+        /// The mistake, for people: that of the envelope.
+        detail: &'a str,
     },
     /// The queue will never store a message that was understood, and a rejected envelope takes its place.
     RefusedByQueue {

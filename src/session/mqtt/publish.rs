@@ -5,7 +5,7 @@ use super::ending::Phase;
 use super::window::{Acknowledgement, Settled};
 use super::{EXCHANGES_MAX, Ending, Session, StoredWill};
 use crate::codec::mqtt::{Publish, PublishHead, Qos, encode};
-use crate::protocol::envelope::{Cause, Reason, Replacement};
+use crate::protocol::envelope::{Cause, Reason, Rejection, Replacement, subject_too_long};
 use crate::protocol::id::ProductId;
 use crate::protocol::limit::Load;
 use crate::protocol::message::{self, Message};
@@ -100,11 +100,14 @@ impl Session {
                 record
             }
         };
-        // Its address may be longer than the queue takes.
-        ctx.observer.event(match record.channel {
-            Channel::Rejected => Event::Rejected { kind, reason: Reason::TooLarge, topic },
-            Channel::Device | Channel::Replica => Event::Received(kind),
-        });
+        match record.channel {
+            // Its address would be longer than the queue takes.
+            Channel::Rejected => {
+                let detail = &subject_too_long();
+                ctx.observer.event(Event::Rejected { kind, reason: Reason::TooLarge, topic, detail });
+            }
+            Channel::Device | Channel::Replica => ctx.observer.event(Event::Received(kind)),
+        }
         let span = ctx.encoder.span(&record, &source, route.about(), route.message_type.dotted(), parent);
         self.hold(Some(record), span, owed, ctx);
     }
@@ -119,7 +122,8 @@ impl Session {
         {
             ctx.fail_undecodable(pending, rejection.detail);
         }
-        ctx.observer.event(Event::Rejected { kind: rejected.kind, reason: rejection.reason, topic: rejection.topic });
+        let Rejection { reason, topic, detail, .. } = rejection;
+        ctx.observer.event(Event::Rejected { kind: rejected.kind, reason, topic, detail });
         let trace = ctx.encoder.tracer.begin(None);
         let source = self.source(None);
         let record = ctx.encoder.rejected(&source, &rejection, trace);

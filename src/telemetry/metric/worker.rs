@@ -136,7 +136,7 @@ impl WorkerMetrics {
             coap::Event::Message(event) => self.count(&event),
             coap::Event::Noise => self.coap_noise.inc(),
             coap::Event::Duplicate => self.coap_duplicates.inc(),
-            coap::Event::Refused(refusal) => self.coap_refused[refusal.into()].inc(),
+            coap::Event::Refused(refused) => self.coap_refused[refused.refusal.into()].inc(),
             coap::Event::TokenIssued => self.coap_tokens.inc(),
             coap::Event::Dropped(reason) => self.coap_dropped[reason.into()].inc(),
             coap::Event::Answered(code) => self.coap_requests[code.into()].inc(),

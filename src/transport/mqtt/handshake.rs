@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use super::ListenerProtocol;
 use super::opening;
 use crate::codec::mqtt::{self, Frame, Malformed, Packet};
-use crate::protocol::auth::{self, Expected, Refusal};
+use crate::protocol::auth::{self, Attempt, Expected, Refusal};
 use crate::protocol::id::DeviceId;
 use crate::protocol::limit::Limits;
 use crate::protocol::network::{Network, Protocol, Source};
@@ -16,10 +16,11 @@ use crate::protocol::uplink::Availability;
 use crate::session::mqtt::StoredWill;
 use crate::transport::connection_limit::{Admission, ConnectionPermit, SocketPermit};
 use crate::transport::connects::Turn;
+use crate::transport::refused::{FirstBytes, Refused, Refusing};
 use crate::transport::room::RoomPermit;
 use crate::transport::socket::{Socket, Stream};
 use crate::transport::tls;
-use crate::transport::traits::{Lookup, Refused};
+use crate::transport::traits::Lookup;
 use crate::transport::worker::{Connect, Worker};
 
 /// A CONNECT that was authenticated.
@@ -30,20 +31,6 @@ pub struct Authenticated {
     pub rest: Vec<u8>,
     /// The room that a large CONNECT takes.
     pub room: Option<RoomPermit>,
-}
-
-/// A refusal, with the client id as far as it was read.
-pub struct Refusing {
-    /// The client id; for the log.
-    pub device: String,
-    /// Why.
-    pub reason: Refused,
-}
-
-impl Refusing {
-    fn unnamed(reason: Refused) -> Self {
-        Self { device: String::new(), reason }
-    }
 }
 
 /// A CONNECT as it came.
@@ -138,7 +125,7 @@ async fn read_connect(
         match connect_frame(&bytes, &limits) {
             Ok(Some(frame)) => return Ok(ConnectPacket { bytes, frame, network, room }),
             Ok(None) => {}
-            Err(_) => return Err(Refused::Malformed),
+            Err(_) => return Err(Refused::Malformed(FirstBytes::of(&bytes))),
         }
         let needed = connect_bytes(&bytes);
         if needed > Limits::FREE_BYTES && room.is_none() {
@@ -165,9 +152,10 @@ pub async fn authenticate(
     let connect = match mqtt::decode_connect(frame.first_byte, &bytes[frame.header_bytes..end]) {
         Ok(Packet::Connect(connect)) => connect,
         Ok(Packet::ConnectOfOtherVersion) => return Err(Refusing::unnamed(Refused::Version)),
-        _ => return Err(Refusing::unnamed(Refused::Malformed)),
+        _ => return Err(Refusing::unnamed(Refused::Malformed(FirstBytes::Other))),
     };
-    let refuse = |reason| Err(Refusing { device: connect.client_id.to_owned(), reason });
+    let refusing = |reason| Refusing { device: connect.client_id.to_owned(), ..Refusing::unnamed(reason) };
+    let refuse = |reason| Err(refusing(reason));
     if connect.client_id.is_empty() {
         return refuse(Refused::ClientId);
     }
@@ -193,11 +181,14 @@ pub async fn authenticate(
     });
     let now_ms = worker.clock.now().unix_ms;
     let credentials = connect.credentials;
-    if let Err(reason) = auth::verify(credentials.username, credentials.password, expected.as_ref(), now_ms) {
-        return refuse(Refused::Identity(reason));
+    let (username, password) = (credentials.username, credentials.password);
+    let product = identity.as_ref().map(|identity| identity.product.clone());
+    if let Err(reason) = auth::verify(username, password, expected.as_ref(), now_ms) {
+        let attempt = Some(Box::new(Attempt::new(reason, username, password, expected.as_ref(), now_ms)));
+        return Err(Refusing { product, attempt, ..refusing(Refused::Identity(reason)) });
     }
     if certificate.is_some_and(|certificate| !tls::names(certificate, connect.client_id)) {
-        return refuse(Refused::Certificate);
+        return Err(Refusing { product, ..refusing(Refused::Certificate) });
     }
     let (Some(mut identity), Ok(device)) = (identity, DeviceId::new(connect.client_id)) else {
         return refuse(Refused::Identity(Refusal::Unknown));

@@ -7,15 +7,15 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 
-use super::handshake::{self, Authenticated, Received, Refusing};
+use super::handshake::{self, Authenticated, Received};
 use super::{ListenerProtocol, Listening, connection};
 use crate::codec::mqtt::encode;
 use crate::protocol::network::Network;
 use crate::protocol::uplink::DeliveryId;
 use crate::transport::bucket::Bucket;
 use crate::transport::connection_limit::{ConnectionPermit, SocketPermit};
+use crate::transport::refused::{Refused, Refusing};
 use crate::transport::socket::ByteStream as _;
-use crate::transport::traits::Refused;
 use crate::transport::worker::Worker;
 
 /// Connections that are accepted in a second at least, twice as many as wait in the backlog of the system: there, nobody can
@@ -48,7 +48,7 @@ pub async fn accept(worker: Rc<Worker>, listening: Listening) {
                 None => {
                     drop(socket);
                     let mut core = worker.core.borrow_mut();
-                    core.meter().refused("", &peer.to_string(), Refused::ConnectionLimit);
+                    core.meter().refused(&peer.to_string(), &Refusing::unnamed(Refused::ConnectionLimit));
                 }
             },
             Err(error) => {
@@ -101,14 +101,14 @@ async fn open(
     socket: TcpStream,
     peer: SocketAddr,
 ) -> Option<Opened> {
-    let refused = |device: &str, peer: &str, reason| worker.core.borrow_mut().meter().refused(device, peer, reason);
+    let refused = |peer: &str, refusing: &Refusing| worker.core.borrow_mut().meter().refused(peer, refusing);
     // Kept until its refusal is counted: whoever sees the connection closed may count on that.
     let mut socket = Some(socket);
     let received = match handshake::receive(&worker, &protocol, &socket_permit, &mut socket, peer).await {
         Ok(received) => received,
         Err((peer, reason)) => {
-            refused("", &peer.to_string(), reason);
-            if is_fault(reason) {
+            refused(&peer.to_string(), &Refusing::unnamed(reason));
+            if reason.is_fault() {
                 worker.connects.note(Network::of(peer.ip()), false);
             }
             return None;
@@ -118,11 +118,14 @@ async fn open(
     let certificate = socket.client_certificate();
     let claimed = match handshake::authenticate(&worker, packet, &peer, certificate, permit.admission).await {
         Ok(Authenticated { connect, rest, room }) => {
-            let device = connect.device.clone();
+            let (device, product) = (connect.device.clone(), connect.identity.product.clone());
             let claimed = worker.core.borrow_mut().claim(worker.clock.now(), connect);
             match claimed {
                 Ok(session) => Ok((session, device, rest, room)),
-                Err(reason) => Err(Refusing { device: device.to_string(), reason }),
+                Err(reason) => {
+                    let device = device.to_string();
+                    Err(Refusing { device, product: Some(product), ..Refusing::unnamed(reason) })
+                }
             }
         }
         Err(refusing) => Err(refusing),
@@ -135,43 +138,21 @@ async fn open(
             drop(room);
             begins.then_some(Opened { session, permit, socket_permit })
         }
-        Err(Refusing { device, reason }) => {
-            refused(&device, &peer, reason);
-            if is_fault(reason) {
-                worker.connects.note(network, false);
-            }
-            if let Some(code) = reason.code() {
+        Err(refusing) => {
+            if let Some(code) = refusing.reason.code() {
                 // A client that does not take its refusal is closed without it.
                 let _unread = socket.try_write(&encode::connack(code));
+            }
+            // Behind the answer, which so takes no part in saying why. Before the end of the connection: whoever sees that may
+            // count on it.
+            refused(&peer, &refusing);
+            if refusing.reason.is_fault() {
+                worker.connects.note(network, false);
             }
             // Whoever sees the connection closed may count on its room.
             drop(permit);
             connection::close(&mut socket, connection::FAREWELL).await;
             None
         }
-    }
-}
-
-/// Whether a connection has itself to blame for getting no session.
-fn is_fault(reason: Refused) -> bool {
-    match reason {
-        Refused::Version
-        | Refused::ClientId
-        | Refused::Identity(_)
-        | Refused::Certificate
-        | Refused::ProxyHeader
-        | Refused::TlsHandshake
-        | Refused::WebSocketHandshake
-        | Refused::Malformed
-        | Refused::TimedOut => true,
-        // Health checks of balancers leave without a word.
-        Refused::ConnectionLost
-        | Refused::RegistryAway
-        | Refused::QueueAway
-        | Refused::Draining
-        | Refused::ConnectionLimit
-        | Refused::Crowded
-        | Refused::TakeoverLimit
-        | Refused::ReconnectLimit => false,
     }
 }

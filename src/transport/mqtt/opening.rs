@@ -11,9 +11,10 @@ use super::upgrade::{Answer, REQUEST_BYTES_MAX, answer};
 use super::{ListenerProtocol, Upgrade};
 use crate::codec::proxy::{self, Origin};
 use crate::protocol::limit::Limits;
+use crate::transport::refused::Refused;
 use crate::transport::socket::{self, CountedStream, Socket, Stream, WebSocket};
 use crate::transport::tls::TlsServer;
-use crate::transport::traits::{Refused, TransportKind};
+use crate::transport::traits::TransportKind;
 use crate::transport::worker::Worker;
 
 /// Bytes that a client may send until TLS is agreed on, certificates included; whoever sends more is nobody's device,

@@ -11,7 +11,7 @@ use crate::session::coap::exchange::{Answer, Caller, Exchange, Stage};
 use crate::session::coap::handle::{is_direct, too_large};
 use crate::session::coap::request::{Body, Fault, Request};
 use crate::session::coap::upload::{Earlier, ReceivedBlock, Repetition, Step, Uploads};
-use crate::session::coap::{Context, DropReason, Event, PeerKey, Refusal, Security};
+use crate::session::coap::{Context, DropReason, Event, PeerKey, Refusal, Refused, Security};
 
 /// Diagnostic payload of the answer to a `direct` that is not accepted.
 const DIRECT_IS_OFF: &str = "direct is off";
@@ -259,7 +259,7 @@ impl Endpoint {
             }
             Fault::Option => Code::BAD_OPTION,
             Fault::Nameless => {
-                ctx.observer.event(caller.peer, "", Event::Refused(Refusal::Nameless));
+                ctx.observer.event(caller.peer, "", Event::Refused(Refused::new(Refusal::Nameless)));
                 Code::UNAUTHORIZED
             }
             Fault::Answer(code) => code,

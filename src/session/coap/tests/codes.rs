@@ -143,9 +143,9 @@ fn whoever_cannot_encrypt_gets_the_same_answer() {
     ];
     for (draft, refusal) in rows {
         rig.forget_events();
-        let message = expect(&mut rig, refusal.as_str(), &draft, Code::UNAUTHORIZED, None);
+        let message = expect(&mut rig, refusal.sentence(), &draft, Code::UNAUTHORIZED, None);
         assert_eq!((message.payload(), message.options().count()), (&b""[..], 0), "the answer tells more");
-        assert!(rig.told(&format!("Refused({refusal:?})")), "{refusal:?}");
+        assert!(rig.told(&format!("refusal: {refusal:?},")), "{refusal:?}");
     }
 }
 
@@ -172,7 +172,7 @@ fn a_body_that_decrypts_to_no_json_object_is_answered_like_one_of_an_unknown_dev
             rig.forget_events();
             let message = expect(&mut rig, path, &post(id, path).payload(&sealed(body)), Code::UNAUTHORIZED, None);
             assert_eq!((message.payload(), message.options().count()), (&b""[..], 0), "the answer tells more");
-            assert!(rig.told("Refused(Unproven)"), "{path} {}", body.escape_ascii());
+            assert!(rig.told("refusal: Unproven,"), "{path} {}", body.escape_ascii());
         }
     }
 }
@@ -192,7 +192,7 @@ fn of_thousands_of_bodies_without_a_key_none_is_written_and_no_answer_tells_of_a
         }
         assert!(answers.keys().all(|(_, code)| *code == Code::UNAUTHORIZED.to_byte()), "{device} {answers:?}");
         assert_eq!(rig.world.uplink.published.len(), 0);
-        assert_eq!(rig.told("Refused(Unproven)"), device == "device1", "{device}: no padding was right by chance");
+        assert_eq!(rig.told("refusal: Unproven,"), device == "device1", "{device}: no padding was right by chance");
     }
 }
 
@@ -459,8 +459,8 @@ fn whoever_cannot_sign_gets_no_token() {
     ];
     for (draft, refusal) in rows {
         rig.forget_events();
-        expect(&mut rig, refusal.as_str(), &draft, Code::UNAUTHORIZED, None);
-        assert!(rig.told(&format!("Refused({refusal:?})")), "{refusal:?}");
+        expect(&mut rig, refusal.sentence(), &draft, Code::UNAUTHORIZED, None);
+        assert!(rig.told(&format!("refusal: {refusal:?},")), "{refusal:?}");
     }
     assert!(!rig.told("TokenIssued"));
     let unreadable = auth(8, "device1", "now", KEY);
@@ -481,8 +481,8 @@ fn each_wrong_token_is_refused() {
         rig.forget_events();
         let draft = post(id, REPORT).payload(BODY);
         let draft = given.map_or(draft.clone(), |given| draft.option(option::TOKEN, given));
-        expect(&mut rig, refusal.as_str(), &draft, Code::UNAUTHORIZED, None);
-        assert!(rig.told(&format!("Refused({refusal:?})")), "{refusal:?}");
+        expect(&mut rig, refusal.sentence(), &draft, Code::UNAUTHORIZED, None);
+        assert!(rig.told(&format!("refusal: {refusal:?},")), "{refusal:?}");
         assert!(!rig.told("TokenAccepted"), "{refusal:?}");
     }
     let draft = post(20, REPORT).option(option::TOKEN, &token("device1")).payload(BODY);

@@ -1,9 +1,14 @@
 //! Authentication of MQTT devices: user name `secureId|timestamp`, password md5 hex of `secureId|timestamp|secureKey`
 //! (JetLinks).
 
+mod attempt;
+mod device_clock;
+
 use md5::{Digest, Md5};
 use subtle::ConstantTimeEq;
 
+pub use self::attempt::Attempt;
+pub use self::device_clock::{ClockOff, DeviceClock};
 use super::mac::to_hex;
 
 /// Largest difference between the timestamp of a user name and the bridge's clock, either way, in ms.
@@ -33,19 +38,6 @@ pub enum Refusal {
     Stale,
     /// Secure id or signature is wrong, or the device has no secret.
     Wrong,
-}
-
-impl Refusal {
-    /// The reason in one word, for logs and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Refusal::Unknown => "unknown",
-            Refusal::Disabled => "disabled",
-            Refusal::Form => "malformed",
-            Refusal::Stale => "stale_timestamp",
-            Refusal::Wrong => "wrong",
-        }
-    }
 }
 
 /// Checks user name and password against what the registry holds, `None` for an unknown device.
