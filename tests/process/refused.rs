@@ -131,6 +131,7 @@ fn at_info_a_product_whose_devices_are_refused_is_named_once_a_minute_with_an_ex
 fn ask(device: &mut CoapDevice, draft: &MessageBuilder) {
     let answer = device.request(draft);
     assert_eq!(answer.code(), Code::UNAUTHORIZED, "{answer:?}");
+    assert!(b"not authenticated".starts_with(answer.payload()), "{answer:?}");
 }
 
 #[test]

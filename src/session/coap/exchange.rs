@@ -1,5 +1,7 @@
 //! Open requests.
 
+use std::borrow::Cow;
+
 use super::PeerKey;
 use super::dedup::RequestKey;
 use super::request::Request;
@@ -8,6 +10,9 @@ use crate::protocol::id::DeviceId;
 use crate::protocol::trace::Span;
 use crate::protocol::uplink::{DeliveryId, Record};
 use crate::session::slots::Slots;
+
+/// Bytes between the options and a payload (RFC 7252 section 3).
+const PAYLOAD_MARKER_BYTES: usize = 1;
 
 /// Names an open request, and not a later one in its slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +46,8 @@ pub(super) struct Answer {
     pub(super) size_max: Option<u32>,
     /// Max-Age: seconds until the device may try again; with 5.03.
     pub(super) max_age_secs: Option<u32>,
-    /// Diagnostic payload for people (RFC 7252 section 5.5.2). Short: an answer must not be longer than its request.
-    pub(super) diagnostic: Option<&'static str>,
+    /// Diagnostic payload for people (RFC 7252 section 5.5.2).
+    pub(super) diagnostic: Option<Cow<'static, str>>,
     /// Payload, as JSON.
     pub(super) content: Option<Vec<u8>>,
 }
@@ -50,6 +55,11 @@ pub(super) struct Answer {
 impl Answer {
     pub(super) fn new(code: Code) -> Self {
         Self { code, block1: None, block2: None, size_max: None, max_age_secs: None, diagnostic: None, content: None }
+    }
+
+    /// An answer that says why. [`Caller::encode`] cuts what is too long.
+    pub(super) fn because(code: Code, diagnostic: impl Into<Cow<'static, str>>) -> Self {
+        Self { diagnostic: Some(diagnostic.into()), ..Self::new(code) }
     }
 
     /// 2.05 with a block of the answer, or all of it.
@@ -65,6 +75,8 @@ pub(super) struct Caller {
     pub(super) key: RequestKey,
     /// Whether the request was a CON.
     pub(super) confirmable: bool,
+    /// Length of the request's datagram.
+    pub(super) request_bytes: usize,
 }
 
 impl Caller {
@@ -73,7 +85,9 @@ impl Caller {
         if self.confirmable { Kind::Acknowledgement } else { Kind::NonConfirmable }
     }
 
-    /// The answer as a datagram; in an ACK its message id must be that of the request.
+    /// The answer as a datagram; in an ACK its message id must be that of the request. A diagnostic payload makes it no longer
+    /// than the request was: else whoever sends requests under the address of somebody else would have more sent there than
+    /// they send (RFC 7252 section 11.3).
     pub(super) fn encode(&self, kind: Kind, id: u16, answer: &Answer) -> Vec<u8> {
         let mut draft = MessageBuilder::new(kind, answer.code, id, self.key.token);
         if let Some(block) = answer.block1 {
@@ -88,8 +102,9 @@ impl Caller {
         if let Some(bytes) = answer.size_max {
             draft = draft.uint(option::SIZE1, bytes);
         }
-        if let Some(diagnostic) = answer.diagnostic {
-            draft = draft.payload(diagnostic.as_bytes());
+        if let Some(diagnostic) = &answer.diagnostic {
+            let room = self.request_bytes.saturating_sub(draft.encode().len() + PAYLOAD_MARKER_BYTES);
+            draft = draft.payload(&diagnostic.as_bytes()[..diagnostic.floor_char_boundary(room)]);
         }
         if let Some(json) = &answer.content {
             draft = draft.uint(option::CONTENT_FORMAT, option::FORMAT_JSON).payload(json);

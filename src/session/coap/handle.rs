@@ -115,7 +115,7 @@ impl RequestHandler<'_, '_> {
                 }
             }
             if !accepts_json {
-                return Handled::Answer(Answer::new(Code::NOT_ACCEPTABLE));
+                return Handled::Answer(not_acceptable());
             }
             // A key is there: without one nothing is signed.
             let secure_key = identity.map_or("", |identity| identity.secure_key);
@@ -218,7 +218,7 @@ impl RequestHandler<'_, '_> {
                 let source = Source { about_product: about_product.as_ref().map(ProductId::as_str), ..*source };
                 self.message(&source, &route, &message)
             }
-            Translated::TimeSync(_) if !accepts_json => Handled::Answer(Answer::new(Code::NOT_ACCEPTABLE)),
+            Translated::TimeSync(_) if !accepts_json => Handled::Answer(not_acceptable()),
             Translated::TimeSync(answer) => {
                 self.tell(MessageEvent::Received(MessageKind::TimeSync));
                 Handled::Content(topic.to_owned(), answer)
@@ -266,22 +266,22 @@ impl RequestHandler<'_, '_> {
         let record = self.ctx.encoder.rejected(source, rejection, trace);
         let span = self.ctx.encoder.span(&record, source, source.device, "rejected", None);
         let answer = match rejection.reason {
-            Reason::UnknownTopic => Answer::new(Code::NOT_FOUND),
-            Reason::ForeignChild => Answer::new(Code::FORBIDDEN),
+            Reason::UnknownTopic => Answer::because(Code::NOT_FOUND, detail.to_owned()),
+            Reason::ForeignChild => Answer::because(Code::FORBIDDEN, detail.to_owned()),
             Reason::TooLarge => self.answer_too_large(),
-            Reason::Undecodable | Reason::Refused => Answer::new(Code::BAD_REQUEST),
+            Reason::Undecodable | Reason::Refused => Answer::because(Code::BAD_REQUEST, detail.to_owned()),
         };
         Handled::Write(Box::new(record), span, answer)
     }
 
     fn refuse(&mut self, refused: Refused<'_>) -> Handled {
         self.ctx.observer.event(self.peer, self.device, Event::Refused(refused));
-        Handled::Answer(Answer::new(Code::UNAUTHORIZED))
+        Handled::Answer(unauthorized())
     }
 
     fn foreign(&mut self, topic: &str) -> Handled {
         self.tell(MessageEvent::Foreign { topic });
-        Handled::Answer(Answer::new(Code::FORBIDDEN))
+        Handled::Answer(Answer::because(Code::FORBIDDEN, "the path is not that of the device in option 2100"))
     }
 
     fn too_large(&self) -> Handled {
@@ -300,7 +300,17 @@ impl RequestHandler<'_, '_> {
 /// 4.13 with the most that is taken.
 pub(super) fn too_large(packet_bytes: usize) -> Answer {
     let size_max = Some(u32::try_from(packet_bytes).unwrap_or(u32::MAX));
-    Answer { size_max, ..Answer::new(Code::REQUEST_ENTITY_TOO_LARGE) }
+    let diagnostic = format!("a message has at most {packet_bytes} bytes");
+    Answer { size_max, ..Answer::because(Code::REQUEST_ENTITY_TOO_LARGE, diagnostic) }
+}
+
+/// 4.01, with the same text whatever was wrong: it must not tell which devices there are.
+pub(super) fn unauthorized() -> Answer {
+    Answer::because(Code::UNAUTHORIZED, "not authenticated")
+}
+
+fn not_acceptable() -> Answer {
+    Answer::because(Code::NOT_ACCEPTABLE, "the answer is JSON")
 }
 
 fn enabled(identity: Option<Identity<'_>>) -> Result<Identity<'_>, Refusal> {

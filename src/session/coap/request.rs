@@ -58,12 +58,12 @@ pub(super) struct Request {
 /// Error of a request that is refused before its device is looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// A critical option that is not understood: 4.02, but RST for a NON (RFC 7252 section 5.4.1).
-    Option,
+    /// A critical option that is not understood, and why: 4.02, but RST for a NON (RFC 7252 section 5.4.1).
+    Option(u16, &'static str),
     /// Option 2100 is missing or no id.
     Nameless,
-    /// Any other error, answered with this code.
-    Answer(Code),
+    /// Any other error, answered with this code and text.
+    Answer(Code, &'static str),
 }
 
 impl Request {
@@ -71,21 +71,22 @@ impl Request {
     pub(super) fn read(mut message: Message, security: &Security) -> Result<Self, Fault> {
         check_options(&message, security)?;
         if !matches!(message.code(), Code::POST | Code::PUT) {
-            return Err(Fault::Answer(Code::METHOD_NOT_ALLOWED));
+            return Err(Fault::Answer(Code::METHOD_NOT_ALLOWED, "the method is POST or PUT"));
         }
         let device = message.value(option::DEVICE_ID).and_then(|id| std::str::from_utf8(id).ok());
         let device = device.and_then(|id| DeviceId::new(id).ok()).ok_or(Fault::Nameless)?;
         if !message.uint(option::CONTENT_FORMAT).is_none_or(is_format) {
-            return Err(Fault::Answer(Code::UNSUPPORTED_CONTENT_FORMAT));
+            return Err(Fault::Answer(Code::UNSUPPORTED_CONTENT_FORMAT, "Content-Format is 0, 42 or 50"));
         }
         let part = message.uint(option::BLOCK1).map(|value| {
-            let block = Block::from_uint(value).map_err(|_| Fault::Answer(Code::BAD_REQUEST))?;
+            let block =
+                Block::from_uint(value).map_err(|_| Fault::Answer(Code::BAD_REQUEST, "Block1 has no such size"))?;
             Ok(Part { block, key: upload_key(&message), announced_bytes: message.uint(option::SIZE1) })
         });
         let part = part.transpose()?;
         let wanted = message.uint(option::BLOCK2).map(Block::from_uint).transpose();
-        let wanted = wanted.map_err(|_| Fault::Answer(Code::BAD_REQUEST))?;
-        let topic = message.path().map_err(|_| Fault::Option)?;
+        let wanted = wanted.map_err(|_| Fault::Answer(Code::BAD_REQUEST, "Block2 has no such size"))?;
+        let topic = message.path().map_err(|_| Fault::Option(option::URI_PATH, "is not UTF-8"))?;
         let has_slash_in_segment = message.values(option::URI_PATH).any(|segment| segment.contains(&b'/'));
         Ok(Self {
             device,
@@ -134,26 +135,35 @@ fn check_options(message: &Message, security: &Security) -> Result<(), Fault> {
     let mut last = None;
     let mut wants_proxy = false;
     for (number, value) in message.options() {
-        let repeated = last.replace(number) == Some(number);
-        let understood = match number {
-            option::URI_PATH | option::URI_QUERY => value.len() <= SEGMENT_BYTES_MAX,
-            option::URI_HOST => !repeated && (1..=SEGMENT_BYTES_MAX).contains(&value.len()),
-            option::URI_PORT | option::ACCEPT => !repeated && value.len() <= 2,
-            option::BLOCK1 | option::BLOCK2 => !repeated && value.len() <= 3,
-            option::PROXY_URI | option::PROXY_SCHEME => {
-                wants_proxy = true;
-                !repeated && (1..=PROXY_BYTES_MAX).contains(&value.len())
-            }
-            option::DEVICE_ID | option::SIGNATURE => !repeated,
-            option::TOKEN => !repeated && matches!(security, Security::Dtls { .. }),
-            _ => !option::is_critical(number),
-        };
-        if !understood {
-            return Err(Fault::Option);
+        let is_repeated = last.replace(number) == Some(number);
+        wants_proxy |= matches!(number, option::PROXY_URI | option::PROXY_SCHEME);
+        if let Some(mistake) = mistake_in(number, value.len(), is_repeated, security) {
+            return Err(Fault::Option(number, mistake));
         }
     }
     if wants_proxy {
-        return Err(Fault::Answer(Code::PROXYING_NOT_SUPPORTED));
+        return Err(Fault::Answer(Code::PROXYING_NOT_SUPPORTED, "this is no proxy"));
     }
     Ok(())
+}
+
+/// The mistake in an option, if there is one.
+fn mistake_in(number: u16, bytes: usize, is_repeated: bool, security: &Security) -> Option<&'static str> {
+    let may_be_repeated = matches!(number, option::URI_PATH | option::URI_QUERY);
+    let lengths = match number {
+        option::URI_PATH | option::URI_QUERY => 0..=SEGMENT_BYTES_MAX,
+        option::URI_HOST => 1..=SEGMENT_BYTES_MAX,
+        option::URI_PORT | option::ACCEPT => 0..=2,
+        option::BLOCK1 | option::BLOCK2 => 0..=3,
+        option::PROXY_URI | option::PROXY_SCHEME => 1..=PROXY_BYTES_MAX,
+        option::TOKEN if matches!(security, Security::Aes) => return Some("is for DTLS alone"),
+        option::DEVICE_ID | option::SIGNATURE | option::TOKEN => 0..=usize::MAX,
+        _ if option::is_critical(number) => return Some("is unknown"),
+        _ => return None,
+    };
+    match () {
+        () if is_repeated && !may_be_repeated => Some("is repeated"),
+        () if !lengths.contains(&bytes) => Some("has a wrong length"),
+        () => None,
+    }
 }

@@ -104,7 +104,7 @@ impl Endpoint {
             ctx.observer.event(peer, device, Event::Message(MessageEvent::Unacknowledged));
         }
         // The record may have been stored: a duplicate must not be written a second time.
-        self.conclude(exchange_id, unavailable(), queued.is_some(), ctx);
+        self.conclude(exchange_id, unavailable(reason), queued.is_some(), ctx);
     }
 
     /// Answers a request. With `remember` a duplicate gets the same answer; without it a duplicate is treated as new, and the
@@ -194,6 +194,13 @@ pub(super) fn token(number: u8, exchange_id: ExchangeId, sequence: u16) -> Deliv
     DeliveryId { slot, generation: exchange_id.generation, sequence }
 }
 
-pub(super) fn unavailable() -> Answer {
-    Answer { max_age_secs: Some(RETRY_SECS), ..Answer::new(Code::SERVICE_UNAVAILABLE) }
+pub(super) fn unavailable(reason: DropReason) -> Answer {
+    let diagnostic = match reason {
+        DropReason::QueueAway => "the queue is away",
+        DropReason::AckTimeout => "the queue did not answer in time",
+        DropReason::Overload => "too much is under way",
+        DropReason::RegistryAway => "the registry is away",
+        DropReason::Draining => "the bridge shuts down",
+    };
+    Answer { max_age_secs: Some(RETRY_SECS), ..Answer::because(Code::SERVICE_UNAVAILABLE, diagnostic) }
 }

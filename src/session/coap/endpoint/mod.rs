@@ -257,8 +257,8 @@ impl Endpoint {
         let Replacement { record, kind, reason, topic } = replacement;
         ctx.load.held_bytes = ctx.load.held_bytes.saturating_sub(queued.record.held_bytes()) + record.held_bytes();
         queued.answer = match refusal {
-            Refusal::TooLarge(_) => Answer::new(Code::REQUEST_ENTITY_TOO_LARGE),
-            Refusal::Rule(_) => Answer::new(Code::BAD_REQUEST),
+            Refusal::TooLarge(_) => Answer::because(Code::REQUEST_ENTITY_TOO_LARGE, "larger than the queue takes"),
+            Refusal::Rule(_) => Answer::because(Code::BAD_REQUEST, "the queue refuses the message"),
         };
         queued.handed_over_us = ctx.now.us;
         queued.record = record;
@@ -347,7 +347,9 @@ impl Endpoint {
 fn answer_of(fetched: Fetched) -> Answer {
     match fetched {
         Fetched::Block(block, bytes) => Answer::content(Some(block), bytes),
-        Fetched::OutOfRange => Answer::new(Code::BAD_REQUEST),
-        Fetched::Unknown => Answer::new(Code::REQUEST_ENTITY_INCOMPLETE),
+        Fetched::OutOfRange => Answer::because(Code::BAD_REQUEST, "the answer has no such block"),
+        Fetched::Unknown => {
+            Answer::because(Code::REQUEST_ENTITY_INCOMPLETE, "the answer is not held any more: ask from block 0")
+        }
     }
 }

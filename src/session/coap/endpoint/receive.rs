@@ -8,7 +8,7 @@ use crate::protocol::uplink::Availability;
 use crate::session::coap::dedup::{Entry, Lookup, Origin, RequestKey, RequestState};
 use crate::session::coap::download::DownloadKey;
 use crate::session::coap::exchange::{Answer, Caller, Exchange, Stage};
-use crate::session::coap::handle::{is_direct, too_large};
+use crate::session::coap::handle::{is_direct, too_large, unauthorized};
 use crate::session::coap::request::{Body, Fault, Request};
 use crate::session::coap::upload::{Earlier, ReceivedBlock, Repetition, Step, Uploads};
 use crate::session::coap::{Context, DropReason, Event, PeerKey, Refusal, Refused, Security};
@@ -28,7 +28,7 @@ impl Endpoint {
         let confirmable = message.kind() == Kind::Confirmable;
         let fingerprint = self.settings.key.fingerprint(datagram);
         let key = RequestKey { id: message.id(), token: message.token(), fingerprint };
-        let caller = Caller { peer, key, confirmable };
+        let caller = Caller { peer, key, confirmable, request_bytes: datagram.len() };
         let mut request = match Request::read(message, &self.settings.security) {
             Ok(request) => request,
             Err(fault) => {
@@ -38,9 +38,7 @@ impl Endpoint {
         };
         if self.refuses_direct(&request) {
             // Before the device is looked up: the answer is the same for those that there are and for others.
-            let diagnostic = Some(DIRECT_IS_OFF);
-            let answer = Answer { diagnostic, ..Answer::new(Code::METHOD_NOT_ALLOWED) };
-            self.reply(&caller, &answer, ctx);
+            self.reply(&caller, &Answer::because(Code::METHOD_NOT_ALLOWED, DIRECT_IS_OFF), ctx);
             return None;
         }
         if let Some(wanted) = request.wanted.filter(|wanted| wanted.number > 0) {
@@ -122,7 +120,7 @@ impl Endpoint {
         };
         match repetition {
             Repetition::Part => return false,
-            Repetition::Late => self.reply(caller, &Answer::new(Code::REQUEST_ENTITY_INCOMPLETE), ctx),
+            Repetition::Late => self.reply(caller, &block_missing(), ctx),
             Repetition::Held => {
                 ctx.observer.event(caller.peer, "", Event::Duplicate);
                 let block1 = request.part.map(|part| part.block);
@@ -199,8 +197,10 @@ impl Endpoint {
                 self.blocks.note_block(caller.peer, caller.key, origin, now_us);
                 Err(Answer { block1, ..Answer::new(Code::CONTINUE) })
             }
-            (Step::Gap, _) => Err(Answer::new(Code::REQUEST_ENTITY_INCOMPLETE)),
-            (Step::WrongLength, _) => Err(Answer::new(Code::BAD_REQUEST)),
+            (Step::Gap, _) => Err(block_missing()),
+            (Step::WrongLength, _) => {
+                Err(Answer::because(Code::BAD_REQUEST, "the block is not as long as Block1 says"))
+            }
         }
     }
 
@@ -249,22 +249,22 @@ impl Endpoint {
         if !caller.confirmable {
             ctx.observer.event(caller.peer, "", Event::Dropped(reason));
         }
-        self.reply(caller, &Answer { block1, ..unavailable() }, ctx);
+        self.reply(caller, &Answer { block1, ..unavailable(reason) }, ctx);
     }
 
     fn refuse(&mut self, caller: &Caller, fault: Fault, ctx: &mut Context<'_>) {
-        let code = match fault {
-            Fault::Option if !caller.confirmable => {
+        let answer = match fault {
+            Fault::Option(..) if !caller.confirmable => {
                 return ctx.send.push(caller.peer, &empty(Kind::Reset, caller.key.id));
             }
-            Fault::Option => Code::BAD_OPTION,
+            Fault::Option(number, mistake) => Answer::because(Code::BAD_OPTION, format!("option {number} {mistake}")),
             Fault::Nameless => {
                 ctx.observer.event(caller.peer, "", Event::Refused(Refused::new(Refusal::Nameless)));
-                Code::UNAUTHORIZED
+                unauthorized()
             }
-            Fault::Answer(code) => code,
+            Fault::Answer(code, text) => Answer::because(code, text),
         };
-        self.reply(caller, &Answer::new(code), ctx);
+        self.reply(caller, &answer, ctx);
     }
 
     /// Answers a request that was not opened.
@@ -284,6 +284,11 @@ impl Endpoint {
         let own = if kind == Kind::Acknowledgement { None } else { self.seen.next_id(caller.peer) };
         own.unwrap_or(caller.key.id)
     }
+}
+
+/// 4.08: nothing of the body is kept.
+fn block_missing() -> Answer {
+    Answer::because(Code::REQUEST_ENTITY_INCOMPLETE, "a block is missing: begin with block 0")
 }
 
 fn received<'a>(caller: &Caller, request: &'a Request, earlier: Earlier) -> Option<ReceivedBlock<'a>> {

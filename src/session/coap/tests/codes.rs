@@ -144,7 +144,8 @@ fn whoever_cannot_encrypt_gets_the_same_answer() {
     for (draft, refusal) in rows {
         rig.forget_events();
         let message = expect(&mut rig, refusal.sentence(), &draft, Code::UNAUTHORIZED, None);
-        assert_eq!((message.payload(), message.options().count()), (&b""[..], 0), "the answer tells more");
+        let is_constant = b"not authenticated".starts_with(message.payload());
+        assert!(is_constant && message.options().count() == 0, "the answer tells more: {message:?}");
         assert!(rig.told(&format!("refusal: {refusal:?},")), "{refusal:?}");
     }
 }
@@ -171,7 +172,8 @@ fn a_body_that_decrypts_to_no_json_object_is_answered_like_one_of_an_unknown_dev
         for (id, path) in (1..).zip(PATHS) {
             rig.forget_events();
             let message = expect(&mut rig, path, &post(id, path).payload(&sealed(body)), Code::UNAUTHORIZED, None);
-            assert_eq!((message.payload(), message.options().count()), (&b""[..], 0), "the answer tells more");
+            let is_constant = b"not authenticated".starts_with(message.payload());
+            assert!(is_constant && message.options().count() == 0, "the answer tells more: {message:?}");
             assert!(rig.told("refusal: Unproven,"), "{path} {}", body.escape_ascii());
         }
     }

@@ -2,6 +2,7 @@
 
 mod agreement;
 mod codes;
+mod diagnostics;
 mod download;
 mod flood;
 mod layer;
