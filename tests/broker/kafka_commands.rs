@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jetlinks_bridge::protocol::downlink::{Downlink, Outcome};
 use jetlinks_bridge::protocol::envelope::Mode;
 use jetlinks_bridge::queue::kafka::{KafkaCommandSettings, KafkaCommands, KafkaSettings};
@@ -11,7 +13,8 @@ use jetlinks_bridge::queue::{Position, Stored};
 use serde_json::{Value, json};
 
 use super::kafka_stage::{
-    Caller, REJECTED, REPLIES, Replica, answers, held, holder, kafka, outcome, read, settings, until_committed,
+    COMMANDS, Caller, REJECTED, REPLIES, Replica, answers, held, holder, kafka, outcome, read, settings,
+    until_committed,
 };
 use super::support::registry::now_ms;
 use super::support::{Kafka, Nats};
@@ -160,7 +163,10 @@ fn what_cannot_be_sent_fails_at_once_and_its_offset_moves_on() {
             assert_eq!(header(&kafka, REJECTED, &rejected, "correlation-id"), correlation);
             let data = &envelope["data"];
             assert_eq!((&data["code"], &data["partition"]), (&json!("PARAMETER_ERROR"), &json!(0)));
-            assert_eq!(data["offset"], offset);
+            assert_eq!((&data["offset"], &data["topic"]), (&json!(offset), &json!(COMMANDS)));
+            let value = if key == "device1" { no_product } else { "no command" };
+            assert_eq!(data["payload_base64"], STANDARD.encode(value));
+            assert_eq!(data.get("deviceId").is_some(), key == "device1", "{data}");
             assert_eq!(data.get("messageId").and_then(Value::as_str), message_id);
         }
         until_committed(&kafka, 9).await;

@@ -128,6 +128,11 @@ fn a_line_that_is_no_command_is_told_so_and_the_next_one_works() {
         let failed = stage.bridge.next_envelope();
         assert_eq!(failed["type"], "org.jetlinks.bridge.command.failed", "{failed}");
         assert_eq!(failed["correlationid"], correlation, "{failed}");
+        assert_eq!(
+            (&failed["data"]["deviceId"], &failed["data"]["messageType"]),
+            (&json!("device1"), &json!("READ_PROPERTY"))
+        );
+        assert!(failed["data"]["payload_base64"].is_string(), "{failed}");
     }
     stage.bridge.type_line(&command("READ_PROPERTY", &format!(r#""messageId":"m1",{READ}"#)));
     assert_eq!(wire.next_publish().json()["messageId"], "m1");

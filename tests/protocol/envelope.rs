@@ -1,6 +1,6 @@
 //! Envelopes: attributes, addresses, presence, outcomes, both modes.
 
-use jetlinks_bridge::protocol::command::{Command, CommandError};
+use jetlinks_bridge::protocol::command::{Command, CommandError, UnreadableCommand};
 use jetlinks_bridge::protocol::downlink::Code;
 use jetlinks_bridge::protocol::envelope::{Cause, Mode, Reason, Rejection, Source};
 use jetlinks_bridge::protocol::message::decode;
@@ -228,8 +228,17 @@ fn a_refused_command_tells_its_caller_as_much_as_could_be_read() {
     let envelope = parsed(&outcome.payload);
     assert_eq!(envelope["type"], "org.jetlinks.bridge.command.failed");
     assert_eq!((&envelope["correlationid"], outcome.correlation_id.as_str()), (&json!("c"), "c"));
-    let expected = json!({"code": "PARAMETER_ERROR", "message": "productId is missing", "messageId": "7"});
+    let payload = "eyJkZXZpY2VJZCI6ImQiLCJtZXNzYWdlVHlwZSI6IkxPRyIsIm1lc3NhZ2VJZCI6NywiaGVhZGVycyI6eyJjb3JyZWxhdGlvbi1pZCI6ImMifX0=";
+    let expected = json!({
+        "code": "PARAMETER_ERROR", "message": "productId is missing", "messageId": "7", "deviceId": "d", "messageType": "LOG",
+        "payload_base64": payload,
+    });
     assert_eq!(envelope["data"], expected);
+    let long = format!(r#"{{"deviceId":"{}","messageType":"LOG","filling":"{}"}}"#, "d".repeat(129), "x".repeat(9_000));
+    let data = parsed(&refused(long.as_bytes()).0.payload)["data"].clone();
+    assert_eq!((data.get("deviceId"), &data["messageType"]), (None, &json!("LOG")), "as long as no id is");
+    let kept = data["payload_base64"].as_str().map(str::len);
+    assert_eq!(kept, Some(UnreadableCommand::PAYLOAD_BYTES_MAX.div_ceil(3) * 4));
     let (outcome, _) = refused(br#"{"messageId":"m","deviceId":"d","headers":{"timeout":"soon"}}"#);
     assert_eq!(parsed(&outcome.payload)["correlationid"], "m");
     let (outcome, _) = refused(br#"{"productId":"p","deviceId":"d","messageType":"LOG","messageId":"m"}"#);

@@ -56,7 +56,10 @@ fn envelopes_are_written_byte_for_byte_as_the_golden_file_has_them() {
     let record = UnreadableCommand {
         message_id: Some("m5".to_owned()),
         correlation_id: Some("request2".to_owned()),
+        members: vec![("deviceId", "device1".to_owned()), ("messageType", "READ_PROPERTY".to_owned())],
+        topic: Some("jetlinks.command".to_owned()),
         record: Some((3, 17)),
+        payload: br#"{"messageType":"READ_PROPERTY","deviceId":"device1","messageId":"m5"}"#.to_vec(),
         ..unreadable
     };
     line(&encoder.command_failed(&record).payload);

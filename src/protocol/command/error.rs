@@ -32,8 +32,13 @@ impl CommandError {
     pub fn held_bytes(&self) -> usize {
         let content = match self {
             CommandError::Unreadable(command) => {
-                let ids = [&command.message_id, &command.correlation_id].into_iter().flatten();
-                size_of::<UnreadableCommand>() + command.text.capacity() + ids.map(String::capacity).sum::<usize>()
+                let ids = [&command.message_id, &command.correlation_id, &command.topic].into_iter().flatten();
+                let members = command.members.iter().map(|(_, text)| size_of::<(&str, String)>() + text.capacity());
+                size_of::<UnreadableCommand>()
+                    + command.text.capacity()
+                    + command.payload.capacity()
+                    + ids.map(String::capacity).sum::<usize>()
+                    + members.sum::<usize>()
             }
             CommandError::Parameter(identity, text) | CommandError::Unsupported(identity, text) => {
                 size_of::<CommandIdentity>() + identity.heap_bytes() + text.capacity()
@@ -78,6 +83,12 @@ pub struct UnreadableCommand {
     pub message_id: Option<String>,
     /// Its header `correlation-id`; never empty.
     pub correlation_id: Option<String>,
+    /// Those of [`UnreadableCommand::NAMES`] that it has as texts, none longer than an id of a caller may be.
+    pub members: Vec<(&'static str, String)>,
+    /// Its bytes, the first [`UnreadableCommand::PAYLOAD_BYTES_MAX`] of them, where its caller may not know which it was.
+    pub payload: Vec<u8>,
+    /// Topic of its record, where it is one.
+    pub topic: Option<String>,
     /// Partition and offset of its record, where it is one.
     pub record: Option<(i32, i64)>,
     /// Trace context of the command: the `traceparent` of its outcome.
@@ -85,6 +96,12 @@ pub struct UnreadableCommand {
 }
 
 impl UnreadableCommand {
+    /// Members that are copied into the outcome, as far as they can be read.
+    pub const NAMES: [&'static str; 4] = ["productId", "deviceId", "gatewayId", "messageType"];
+
+    /// Bytes of a command that are kept for its outcome.
+    pub const PAYLOAD_BYTES_MAX: usize = 4 * 1024;
+
     /// The header `correlation-id`, else the message id, else nothing.
     pub fn correlation(&self) -> &str {
         self.correlation_id.as_deref().or(self.message_id.as_deref()).unwrap_or_default()

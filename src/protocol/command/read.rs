@@ -8,7 +8,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::headers::{caller_id, timeout_ms};
-use super::{Command, CommandBody, CommandError, CommandIdentity};
+use super::{Command, CommandBody, CommandError, CommandIdentity, UnreadableCommand};
 use crate::protocol::address::from_token;
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::json::{Kind, Member};
@@ -61,9 +61,18 @@ fn address_of_subject(subject: &str) -> Result<(CommandIdentity, String), Comman
 }
 
 pub(super) fn from_json(json: &[u8]) -> Result<Command, CommandError> {
-    let members = last_of_each(json).map_err(unreadable)?;
-    let (identity, message_type) = address_of_json(&members).map_err(|error| with_caller(error, &members))?;
+    let members = last_of_each(json).map_err(|error| with_payload(unreadable(error), json))?;
+    let (identity, message_type) =
+        address_of_json(&members).map_err(|error| with_payload(with_caller(error, &members), json))?;
     read(identity, &message_type, &members)
+}
+
+/// Keeps the beginning of a command for its outcome.
+fn with_payload(mut error: CommandError, json: &[u8]) -> CommandError {
+    if let CommandError::Unreadable(command) = &mut error {
+        command.payload = json[..json.len().min(UnreadableCommand::PAYLOAD_BYTES_MAX)].to_vec();
+    }
+    error
 }
 
 /// The address in a command's JSON, and the name of its type.
@@ -128,7 +137,15 @@ fn with_caller(error: CommandError, members: &[Member<'_>]) -> CommandError {
     command.message_id = reading.identity.message_id;
     command.correlation_id = reading.identity.correlation_id;
     command.trace = reading.identity.trace;
+    command.members = UnreadableCommand::NAMES.into_iter().filter_map(|name| readable(name, members)).collect();
     CommandError::Unreadable(command)
+}
+
+/// A member that is a text, or is taken for one, and no longer than an id.
+fn readable(name: &'static str, members: &[Member<'_>]) -> Option<(&'static str, String)> {
+    let member = members.iter().find(|member| key(member) == name)?;
+    let text = caller_id(name, &Value::fit(FieldType::Text, member).ok()??.as_text()?).ok()??;
+    Some((name, text))
 }
 
 /// A command that is being read.

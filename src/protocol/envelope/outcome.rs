@@ -8,7 +8,7 @@ use super::{Encoder, EnvelopeType};
 use crate::protocol::command::{CommandError, CommandIdentity, UnreadableCommand};
 use crate::protocol::downlink::{Code, Outcome};
 use crate::protocol::json::write_string;
-use crate::protocol::message::write_integer;
+use crate::protocol::message::{write_base64, write_integer};
 use crate::protocol::topic::MessageType;
 
 /// Bytes of an outcome's data without its texts; a hint.
@@ -52,7 +52,7 @@ impl Encoder {
             ..self.head(EnvelopeType::CommandFailed)
         };
         let code = Code::ParameterError;
-        let encoded = self.encode(&head, DATA_BYTES + text.len(), |out| {
+        let encoded = self.encode(&head, DATA_BYTES + text.len() + command.payload.len() / 3 * 4, |out| {
             out.put_slice(b"{\"code\":\"");
             out.put_slice(code.as_str().as_bytes());
             out.put_slice(b"\",\"message\":");
@@ -61,11 +61,26 @@ impl Encoder {
                 out.put_slice(b",\"messageId\":");
                 write_string(out, message_id);
             }
+            for (name, text) in &command.members {
+                out.put_slice(b",\"");
+                out.put_slice(name.as_bytes());
+                out.put_slice(b"\":");
+                write_string(out, text);
+            }
+            if let Some(topic) = &command.topic {
+                out.put_slice(b",\"topic\":");
+                write_string(out, topic);
+            }
             if let Some((partition, offset)) = command.record {
                 out.put_slice(b",\"partition\":");
                 write_integer(out, i64::from(partition));
                 out.put_slice(b",\"offset\":");
                 write_integer(out, offset);
+            }
+            if !command.payload.is_empty() {
+                out.put_slice(b",\"payload_base64\":\"");
+                write_base64(out, &command.payload);
+                out.put_u8(b'"');
             }
             out.put_u8(b'}');
         });

@@ -189,6 +189,7 @@ impl Dispatcher {
         self.update_clock();
         let command = UnreadableCommand {
             text: format!("topic {}: {part}", self.settings.command_topic),
+            topic: Some(self.settings.command_topic.clone()),
             record: Some((part.partition, part.first)),
             ..UnreadableCommand::default()
         };
@@ -208,6 +209,9 @@ impl Dispatcher {
         let parent = *error.trace_mut();
         *error.trace_mut() = self.encoder.tracer.begin(parent);
         let span = Span::of_command(*error.trace_mut(), parent, error.identity(), self.now());
+        if let CommandError::Unreadable(command) = &mut error {
+            command.topic = Some(self.settings.command_topic.clone());
+        }
         let outcome = self.encoder.refused(&error);
         let code = outcome.failure.as_ref().map(|(code, _)| *code);
         let (identity, outgoing) = match error {
