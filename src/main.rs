@@ -8,7 +8,7 @@ use clap::Parser;
 use jetlinks_bridge::app::{self, Failure, Startup};
 use jetlinks_bridge::cli::check::{self, EXIT_CONFIGURATION};
 use jetlinks_bridge::cli::{
-    self, Action, CommandLine, credentials, devices, explain, health, manual, send, shed, simulate, tail, verify,
+    self, Action, CommandLine, credentials, devices, explain, health, manual, send, shed, simulate, tail, trace, verify,
 };
 use jetlinks_bridge::config::{self, LogFormat, Sources};
 use jetlinks_bridge::telemetry::log;
@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         Action::Shed(args) => shed::run(args, &sources, out, err),
         Action::Simulate(args) => simulate::run(args, &sources),
         Action::Tail(args) => tail::run(args, &sources, out, err),
+        Action::Trace(args) => trace::run(args, &sources, out, err),
         Action::Verify(args) => verify::run(args, &sources),
     }
 }

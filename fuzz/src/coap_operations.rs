@@ -125,6 +125,7 @@ impl Run {
                 queue: Availability::Ok,
                 children: &NoChildren,
                 observer: &mut Silent,
+                is_followed: true,
                 send: &mut self.outbox,
             },
         );

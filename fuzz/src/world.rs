@@ -186,6 +186,7 @@ impl World {
             downlink: &mut self.callers,
             children: &NoChildren,
             observer: &mut Silent,
+            is_followed: true,
             send: &mut self.sent,
             message_ids: &mut self.message_ids,
         })

@@ -11,12 +11,16 @@ use crate::protocol::limit::Load;
 use crate::protocol::uplink::Availability;
 use crate::session::coap::{self, PeerKey};
 use crate::session::mqtt::{Ending, Event};
+use crate::session::step::{Action, Peer, Step};
+use crate::telemetry::follow::WorkerFollowers;
 use crate::telemetry::health::Health;
 use crate::telemetry::metric::{
     CoapDrop, CoapRefusal, CommandOutcome, ConnectOutcome, ConnectionState, HandshakeOutcome, Label as _, Transport,
     WorkerMetrics,
 };
-use crate::transport::{ConnectionLimit, Handshake, Meter, Pauses, Peers, Refused, Refusing, Traffic, TransportKind};
+use crate::transport::{
+    Clock, ConnectionLimit, Handshake, Meter, Pauses, Peers, Refused, Refusing, Traffic, TransportKind,
+};
 
 /// Bytes of a peer's text in a line of the log: as long as a topic may be.
 const SHOWN_BYTES_MAX: usize = 512;
@@ -28,6 +32,8 @@ pub struct WorkerMeter {
     health: Arc<Health>,
     connection_limit: Arc<ConnectionLimit>,
     notices: Arc<DeviceNotices>,
+    followers: WorkerFollowers,
+    clock: Clock,
     queue_away: bool,
 }
 
@@ -38,9 +44,10 @@ impl WorkerMeter {
         metrics: Arc<WorkerMetrics>,
         health: Arc<Health>,
         connection_limit: Arc<ConnectionLimit>,
-        notices: Arc<DeviceNotices>,
+        (notices, followers): (Arc<DeviceNotices>, WorkerFollowers),
+        clock: Clock,
     ) -> Self {
-        Self { worker, metrics, health, connection_limit, notices, queue_away: true }
+        Self { worker, metrics, health, connection_limit, notices, followers, clock, queue_away: true }
     }
 }
 
@@ -173,6 +180,12 @@ impl Meter for WorkerMeter {
             let notice = Notice { reason, device, peer: &peer, topic: "", detail: refusing };
             self.notices.refusals.note(refusing.product.as_ref().map(ProductId::as_str), &notice);
         }
+        if self.is_followed() {
+            let product = refusing.product.as_ref().map_or("", ProductId::as_str);
+            let detail = refusing.to_string();
+            let action = Action::Refuse { reason, detail: &detail };
+            self.step(Peer::Text(peer), &Step { product, device, about: device, action });
+        }
         tracing::debug!(
             device,
             peer,
@@ -288,6 +301,15 @@ impl Meter for WorkerMeter {
     fn pauses(&mut self, pauses: Pauses) {
         self.metrics.paused.set(pauses.connections());
         self.metrics.paused_seconds.set_us(pauses.total_us());
+    }
+
+    fn is_followed(&self) -> bool {
+        self.followers.is_followed()
+    }
+
+    fn step(&mut self, peer: Peer<'_>, step: &Step<'_>) {
+        let clock = self.clock;
+        self.followers.step(peer, step, || clock.now().unix_ms);
     }
 
     fn load(&mut self, load: &Load, queue: Availability, commands: Availability) {

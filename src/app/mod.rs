@@ -13,6 +13,7 @@ mod coap;
 mod coordination;
 mod counts;
 mod descriptors;
+mod follow;
 mod listeners;
 mod meter;
 mod notices;
@@ -41,6 +42,7 @@ use self::certificates::Certificates;
 use self::client_certificates::ClientCertificates;
 use self::coordination::CoordinationThread;
 pub use self::descriptors::raise_limit as raise_open_files;
+use self::follow::RemoteFollowers;
 use self::notices::DeviceNotices;
 use self::queues::Queues;
 pub use self::queues::{check_kafka, check_nats};
@@ -57,7 +59,8 @@ use crate::queue::nats::ConnectionTallies;
 use crate::registry::Registry;
 use crate::replica::request::ASKED_MAX;
 use crate::replica::{Directory, WorkerMessage, WorkerSender};
-use crate::telemetry::admin::{self, Admin};
+use crate::telemetry::admin::{self, Admin, StreamRoom};
+use crate::telemetry::follow::Followers;
 use crate::telemetry::health::Health;
 use crate::telemetry::log::LogControl;
 use crate::telemetry::metric::Metrics;
@@ -153,10 +156,12 @@ fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> a
         health.expect_room();
     }
     let clock = Clock::new();
+    let followers = Arc::new(Followers::new(replica_id));
     let shared = worker::Shared {
         queues: queues.clone(),
         health: health.clone(),
         notices: Arc::new(DeviceNotices::new()),
+        followers: followers.clone(),
         replica_id: replica_id.to_owned(),
         clock,
     };
@@ -174,6 +179,8 @@ fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> a
         health: health.clone(),
         clock,
         shedding: Arc::new(Shedding::new(directory.clone(), health.clone(), clock)),
+        followers,
+        remote: RemoteFollowers::default(),
     });
     let (others, asked) = mpsc::channel(ASKED_MAX);
     let others = config.coordinates().then_some(others);
@@ -265,12 +272,15 @@ impl Serving<'_> {
         threads: Vec<thread::JoinHandle<anyhow::Result<Drained>>>,
         mut signals: Signals,
     ) -> anyhow::Result<ExitCode> {
+        let streams = StreamRoom::default();
         for listener in admin {
             let admin = Admin {
                 health: self.health.clone(),
                 metrics: self.metrics.clone(),
                 sessions: Arc::new(self.sessions.clone()),
                 sheds: Arc::new(self.sessions.clone()),
+                follows: Arc::new(self.sessions.clone()),
+                streams: streams.clone(),
                 log: self.log.clone(),
                 token: self.config.admin.token.clone(),
             };

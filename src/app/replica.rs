@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use super::follow::{self, RemoteFollowers};
 use super::shed::Shedding;
 use crate::protocol::id::DeviceId;
-use crate::replica::request::{Answer, ReplicaState, Request, Respond, Selection, SessionPart, SessionRow};
+use crate::replica::request::{
+    Answer, Batch, FollowedFilter, FollowedLines, ReplicaState, Request, Respond, Selection, SessionPart, SessionRow,
+};
 use crate::replica::{Directory, Entry};
+use crate::telemetry::follow::Followers;
 use crate::telemetry::health::Health;
 use crate::transport::Clock;
 
@@ -22,6 +26,10 @@ pub struct LocalReplica {
     pub clock: Clock,
     /// Its shed.
     pub shedding: Arc<Shedding>,
+    /// Operators who follow what happens here.
+    pub followers: Arc<Followers>,
+    /// Operators of this replica who follow what happens on others.
+    pub remote: RemoteFollowers,
 }
 
 impl LocalReplica {
@@ -43,13 +51,22 @@ impl LocalReplica {
 impl Respond for LocalReplica {
     fn respond(&self, request: &Request) -> Answer {
         match request {
-            Request::State => {}
+            // The exchange keeps the followers of other replicas.
+            Request::State | Request::Follow(_) | Request::StopFollowing(_) => {}
             Request::Sessions(selection) => return Answer::Sessions(self.sessions(0, selection)),
             Request::Shed(_) if self.is_draining() => {}
             Request::Shed(plan) => drop(self.shedding.begin(*plan)),
             Request::StopShedding => self.shedding.stop(),
         }
         Answer::State(self.state())
+    }
+
+    fn follow(&self, filter: &FollowedFilter) -> Option<Box<dyn FollowedLines>> {
+        follow::for_another_replica(&self.followers, filter)
+    }
+
+    fn take_lines(&self, id: &str, replica: &str, number: u64, batch: Batch) {
+        self.remote.take_lines(id, replica, number, batch);
     }
 
     fn is_draining(&self) -> bool {

@@ -90,7 +90,7 @@ impl ReplicaSessions {
         let Answers { by_replica, missing } = answers;
         let parts = by_replica.into_iter().filter_map(|(replica_id, answer)| match answer {
             Answer::Sessions(part) => Some((replica_id, part)),
-            Answer::State(_) => None,
+            Answer::State(_) | Answer::Follows(_) => None,
         });
         let parts: Vec<(String, SessionPart)> = parts.collect();
         let total_of = |(replica_id, part): &(String, SessionPart)| ReplicaTotal {
@@ -160,7 +160,7 @@ fn plan_down_to(target: usize, rate: u32, states: &[ReplicaState]) -> ShedPlan {
 fn state_of(answer: Answer) -> Option<ReplicaState> {
     match answer {
         Answer::State(state) => Some(state),
-        Answer::Sessions(_) => None,
+        Answer::Sessions(_) | Answer::Follows(_) => None,
     }
 }
 

@@ -23,6 +23,7 @@ use crate::protocol::limit::{Limits, Load};
 use crate::protocol::trace::Tracer;
 use crate::protocol::uplink::Inbox;
 use crate::replica::WorkerMessage;
+use crate::telemetry::follow::Followers;
 use crate::telemetry::health::Health;
 use crate::telemetry::metric::WorkerMetrics;
 use crate::transport::{
@@ -63,6 +64,8 @@ pub struct Shared {
     pub health: Arc<Health>,
     /// Rejected messages that the log is to tell of.
     pub notices: Arc<DeviceNotices>,
+    /// Operators who follow devices.
+    pub followers: Arc<Followers>,
     /// The replica.
     pub replica_id: String,
     /// The process' clock: the times that workers note in the directory must be of one.
@@ -111,13 +114,14 @@ async fn run(
     mode: Mode,
     port_config: PortConfig,
 ) -> anyhow::Result<Drained> {
-    let Shared { queues, health, notices, replica_id, clock } = plan.shared;
+    let Shared { queues, health, notices, followers, replica_id, clock } = plan.shared;
     let (events, commands) = plan.commands;
     let inbox = Arc::new(Inbox::new());
     let uplink = queues.uplink(inbox.clone())?;
     let downlink = queues.downlink(events)?;
     let connection_limit = plan.replica.connection_limit.clone();
-    let meter = WorkerMeter::new(plan.replica.index, plan.metrics, health, connection_limit, notices);
+    let told = (notices, followers.worker());
+    let meter = WorkerMeter::new(plan.replica.index, plan.metrics, health, connection_limit, told, clock);
     let environment = Environment {
         limits,
         load: Load::default(),

@@ -14,6 +14,7 @@ pub mod send;
 pub mod shed;
 pub mod simulate;
 pub mod tail;
+pub mod trace;
 pub mod verify;
 
 use std::io::{self, Write};
@@ -34,6 +35,7 @@ use self::send::SendArgs;
 use self::shed::ShedArgs;
 use self::simulate::SimulateArgs;
 use self::tail::TailArgs;
+use self::trace::TraceArgs;
 use self::verify::VerifyArgs;
 
 /// Bridges devices that speak the JetLinks official protocol to Kafka, NATS or stdout
@@ -75,6 +77,8 @@ pub enum Action {
     Simulate(Box<SimulateArgs>),
     /// Print envelopes as they are stored
     Tail(TailArgs),
+    /// Show what happens to a device, while it happens
+    Trace(TraceArgs),
     /// Compare a ledger of simulated devices with the queue
     Verify(VerifyArgs),
 }
@@ -133,7 +137,7 @@ mod tests {
             Some((command.get_name().to_owned(), output.get_help()?.to_string().contains("json")))
         };
         let told: Vec<_> = command.get_subcommands().chain([ls]).filter_map(of).collect();
-        let expected = ["credentials", "explain", "shed", "simulate", "verify", "ls"];
+        let expected = ["credentials", "explain", "shed", "simulate", "trace", "verify", "ls"];
         assert_eq!(told, expected.map(|name| (name.to_owned(), true)));
     }
 }

@@ -4,3 +4,4 @@
 pub mod coap;
 pub mod mqtt;
 pub mod slots;
+pub mod step;

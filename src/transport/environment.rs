@@ -9,6 +9,7 @@ use crate::protocol::envelope::Encoder;
 use crate::protocol::limit::{Limits, Load, Now};
 use crate::protocol::uplink::Uplink;
 use crate::session::mqtt::{Context, Event, Observer};
+use crate::session::step::{Peer, Step};
 
 /// See the module.
 pub struct Environment {
@@ -48,6 +49,7 @@ impl Environment {
         send: &mut Vec<u8>,
         act: impl FnOnce(&mut Context<'_>) -> R,
     ) -> R {
+        let is_followed = self.meter.is_followed();
         let mut observer = SessionObserver { meter: &mut *self.meter, device, peer };
         let mut ctx = Context {
             now,
@@ -58,6 +60,7 @@ impl Environment {
             downlink: &mut *self.downlink,
             children: &*self.registry,
             observer: &mut observer,
+            is_followed,
             send,
             message_ids: &mut self.message_ids,
         };
@@ -79,5 +82,9 @@ struct SessionObserver<'a> {
 impl Observer for SessionObserver<'_> {
     fn event(&mut self, event: Event<'_>) {
         self.meter.session(self.device, self.peer, event);
+    }
+
+    fn step(&mut self, step: &Step<'_>) {
+        self.meter.step(Peer::Text(self.peer), step);
     }
 }

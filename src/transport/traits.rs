@@ -11,6 +11,7 @@ use crate::protocol::network::Source;
 use crate::protocol::uplink::Availability;
 use crate::session::coap::{self, PeerKey};
 use crate::session::mqtt::{BoundChild, Event};
+use crate::session::step::{Peer, Step};
 use crate::transport::refused::Refusing;
 use crate::transport::traffic::Traffic;
 
@@ -163,6 +164,12 @@ pub trait Meter {
     fn coap_traffic(&mut self, plain: &Traffic, secured: &Traffic);
     /// How connections are held back; about ten times a second.
     fn pauses(&mut self, pauses: Pauses);
+    /// Whether an operator follows a device. Asked for each message, so it must cost next to nothing.
+    fn is_followed(&self) -> bool {
+        false
+    }
+    /// A step for those who follow a device. Only while [`Meter::is_followed`].
+    fn step(&mut self, _peer: Peer<'_>, _step: &Step<'_>) {}
 }
 
 /// Counts and logs nothing.

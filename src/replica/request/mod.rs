@@ -1,14 +1,18 @@
-//! Requests of an operator that reach several replicas: how many sessions each has, which ones, and to shed some of them.
+//! Requests of an operator that reach several replicas: how many sessions each has, which ones, to shed some of them, and
+//! to follow what happens on them.
 //!
 //! 1. The replica that an operator asks publishes [`Body::Ask`] to all, with a unique id and the names of
 //!    those that are meant. Each of them answers once, with [`Body::Answer`].
 //! 2. Every replica says [`Body::Here`] every few seconds, and at once to one that it has not heard of: so whoever asks knows
 //!    how many answers to wait for, and which replicas do not answer.
-//! 3. [`Exchange`] decides what follows from a message, without I/O. `OperatorRequests` of the queue carries messages.
+//! 3. What an operator follows on others comes as [`Body::Lines`] to the replica that asked. It says every
+//!    [`RENEWAL`] that it still wants them; [`LEASE`] after the last time, or told so, the others stop.
+//! 4. [`Exchange`] decides what follows from a message, without I/O. `OperatorRequests` of the queue carries messages.
 //!
 //! Messages are signed as claims are. One that is recorded and said again has no effect: a request counts for
 //! [`REQUEST_AGE_MAX_US`], by the clock that replicas share, and once on each replica; an answer counts for its request alone.
 
+mod follow;
 mod members;
 mod text;
 
@@ -17,6 +21,10 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::follow::{
+    Batch, FOLLOWED_BYTES_MAX, FOLLOWED_EVERY, FOLLOWED_PER_BATCH, Follow, FollowedFilter, FollowedLines, LEASE,
+    RENEWAL, Repetitions,
+};
 pub use self::members::Members;
 use super::shed::{ShedPlan, ShedStatus};
 
@@ -24,7 +32,7 @@ use super::shed::{ShedPlan, ShedStatus};
 pub const REQUEST_AGE_MAX_US: u64 = 10_000_000;
 
 /// Requests that a replica remembers within that time; more are ignored.
-const RECENT_MAX: usize = 1_024;
+const RECENT_MAX: usize = 4_096;
 
 /// Requests of operators that may wait for answers at a time.
 pub const ASKED_MAX: usize = 16;
@@ -41,6 +49,10 @@ pub enum Request {
     Shed(ShedPlan),
     /// That it sheds no more.
     StopShedding,
+    /// That it tells what happens, for a while.
+    Follow(Follow),
+    /// That it tells no more for the follower with that id.
+    StopFollowing(String),
 }
 
 /// Sessions that are asked for.
@@ -72,6 +84,8 @@ pub enum Answer {
     State(ReplicaState),
     /// To [`Request::Sessions`].
     Sessions(SessionPart),
+    /// To [`Request::Follow`]: whether it is done. It is not where as many follow as may.
+    Follows(bool),
 }
 
 /// State of one replica.
@@ -150,6 +164,15 @@ pub enum Body {
         /// The answer.
         answer: Answer,
     },
+    /// Lines of what is followed here, for the replica that asked.
+    Lines {
+        /// Id of the follower.
+        id: String,
+        /// Number of the batch: each is higher than the one before.
+        number: u64,
+        /// The lines.
+        batch: Batch,
+    },
 }
 
 impl Body {
@@ -194,6 +217,13 @@ pub trait Respond: Send + Sync {
     /// Carries out a request of an operator.
     fn respond(&self, request: &Request) -> Answer;
 
+    /// Begins to follow what happens on this replica; `None`: as many follow as may. Asked once for each id, until that
+    /// has ended.
+    fn follow(&self, filter: &FollowedFilter) -> Option<Box<dyn FollowedLines>>;
+
+    /// Takes lines of another replica for the follower with that id, which may have ended.
+    fn take_lines(&self, id: &str, replica: &str, number: u64, batch: Batch);
+
     /// Whether the replica is ending.
     fn is_draining(&self) -> bool;
 
@@ -225,6 +255,8 @@ pub enum Reaction {
     Respond(String, Request),
     /// Hand that answer to whoever asked.
     HandOut(String, String, Answer),
+    /// Hand those lines to the follower with that id: replica, number and lines.
+    Show(String, String, u64, Batch),
 }
 
 /// Memory of a replica of messages.
@@ -262,6 +294,7 @@ impl Exchange {
                 self.is_first(&id, said, time_us).then_some(Reaction::Respond(id, request))
             }
             Body::Answer { id, answer } => Some(Reaction::HandOut(id, replica, answer)),
+            Body::Lines { id, number, batch } => Some(Reaction::Show(id, replica, number, batch)),
         }
     }
 

@@ -50,7 +50,9 @@ impl Message {
 mod tests {
     use super::*;
     use crate::replica::claim::{Claim, ClaimKind};
-    use crate::replica::request::{Answer, Body, ReplicaState, Request, Selection, SessionPart, SessionRow};
+    use crate::replica::request::{
+        Answer, Batch, Body, Follow, FollowedFilter, ReplicaState, Request, Selection, SessionPart, SessionRow,
+    };
     use crate::replica::shed::{Goal, ShedPlan, ShedState, ShedStatus};
 
     fn secrets(current: &str) -> ClaimSecrets {
@@ -81,6 +83,7 @@ mod tests {
         let status = ShedStatus { plan, state: ShedState::Running, ended: 3, left: 4 };
         let state = ReplicaState { sessions: 4, draining: true, shed: Some(status) };
         let part = SessionPart { total: 9, sessions: vec![row], has_more: true };
+        let batch = Batch { lines: vec![r#"{"text":"a \"b\""}"#.to_owned()], dropped: 3 };
         let answer = |answer| message(Body::Answer { id: "a".to_owned(), answer });
         for message in [
             message(Body::Here),
@@ -88,8 +91,12 @@ mod tests {
             ask(Request::Sessions(selection)),
             ask(Request::Shed(plan)),
             ask(Request::StopShedding),
+            ask(Request::Follow(Follow { id: "f".to_owned(), filter: FollowedFilter::Device("é\n".to_owned()) })),
+            ask(Request::StopFollowing("f".to_owned())),
+            message(Body::Lines { id: "f".to_owned(), number: 7, batch }),
             answer(Answer::State(state)),
             answer(Answer::Sessions(part)),
+            answer(Answer::Follows(true)),
         ] {
             for secrets in [None, Some(secrets("hush"))] {
                 let text = message.encode(secrets.as_ref());

@@ -10,6 +10,7 @@ use crate::protocol::envelope::Encoder;
 use crate::protocol::limit::{Limits, Load, Now};
 use crate::protocol::uplink::{Availability, Uplink};
 use crate::session::mqtt;
+use crate::session::step::Step;
 
 /// The world around an endpoint, lent for one call.
 pub struct Context<'a> {
@@ -29,6 +30,8 @@ pub struct Context<'a> {
     pub children: &'a dyn Children,
     /// Counters and log.
     pub observer: &'a mut dyn Observer,
+    /// Whether an operator follows a device: [`Observer::step`] is called then, and only then.
+    pub is_followed: bool,
     /// Datagrams to send.
     pub send: &'a mut Outbox,
 }
@@ -153,4 +156,7 @@ pub enum Event<'a> {
 pub trait Observer {
     /// Takes note; `device` is empty where it is not known. Must not block.
     fn event(&mut self, peer: PeerKey, device: &str, event: Event<'_>);
+
+    /// Takes note of a step for those who follow a device. Must not block.
+    fn step(&mut self, _peer: PeerKey, _step: &Step<'_>) {}
 }

@@ -171,6 +171,7 @@ impl Rig {
             queue: world.queue,
             children: &FakeChildren,
             observer: &mut world.observer,
+            is_followed: true,
             send: &mut world.outbox,
         };
         let result = act(&mut self.endpoint, &mut ctx);

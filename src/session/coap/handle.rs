@@ -16,6 +16,7 @@ use crate::protocol::trace::Span;
 use crate::protocol::translate::{Published, Translated, translate};
 use crate::protocol::uplink::{Channel, Record};
 use crate::session::mqtt::Event as MessageEvent;
+use crate::session::step::{Action, Carrier, Step};
 
 /// The path on which tokens are given out.
 const AUTH: &str = "auth";
@@ -102,7 +103,7 @@ impl RequestHandler<'_, '_> {
         if let (Security::Dtls { secrets, token_ttl_secs }, true) = (&self.settings.security, is_token_request(&topic))
         {
             if !is_own_token_request(&topic, &source) {
-                return self.foreign(&topic);
+                return self.foreign(&source, &topic);
             }
             let Body::Whole(body) = body else { return self.too_large() };
             match token_request::freshness(&body, self.ctx.now.unix_ms) {
@@ -209,6 +210,13 @@ impl RequestHandler<'_, '_> {
             let product = Some(source.product);
             return self.refuse(Refused { product, ..Refused::new(Refusal::Unproven) });
         }
+        if self.ctx.is_followed {
+            let about = match &translated {
+                Translated::Message { route, .. } => route.about(),
+                _ => source.device,
+            };
+            self.follow(source, about, Action::Publish { topic, by: Carrier::Coap, payload });
+        }
         if let Some(detail) = wrong.filter(|_| !matches!(translated, Translated::Foreign)) {
             let rejection = Rejection { topic, payload, reason: Reason::UnknownTopic, detail };
             return self.reject(source, MessageKind::Unknown, &rejection);
@@ -221,10 +229,11 @@ impl RequestHandler<'_, '_> {
             Translated::TimeSync(_) if !accepts_json => Handled::Answer(not_acceptable()),
             Translated::TimeSync(answer) => {
                 self.tell(MessageEvent::Received(MessageKind::TimeSync));
+                self.follow(source, source.device, Action::TimeSync);
                 Handled::Content(topic.to_owned(), answer)
             }
             Translated::Rejected(rejected) => self.reject(source, rejected.kind, &rejected.rejection()),
-            Translated::Foreign => self.foreign(topic),
+            Translated::Foreign => self.foreign(source, topic),
         }
     }
 
@@ -250,6 +259,7 @@ impl RequestHandler<'_, '_> {
         let trace = self.ctx.encoder.tracer.begin(None);
         let record = self.ctx.encoder.device(source, route, message, trace);
         let span = self.ctx.encoder.span(&record, source, route.about(), route.message_type.dotted(), None);
+        self.follow(source, route.about(), Action::Envelope(&record));
         if record.channel == Channel::Rejected {
             let detail = &subject_too_long();
             self.tell(MessageEvent::Rejected { kind, reason: Reason::TooLarge, topic: route.topic, detail });
@@ -265,6 +275,7 @@ impl RequestHandler<'_, '_> {
         let trace = self.ctx.encoder.tracer.begin(None);
         let record = self.ctx.encoder.rejected(source, rejection, trace);
         let span = self.ctx.encoder.span(&record, source, source.device, "rejected", None);
+        self.follow(source, source.device, Action::Envelope(&record));
         let answer = match rejection.reason {
             Reason::UnknownTopic => Answer::because(Code::NOT_FOUND, detail.to_owned()),
             Reason::ForeignChild => Answer::because(Code::FORBIDDEN, detail.to_owned()),
@@ -276,11 +287,19 @@ impl RequestHandler<'_, '_> {
 
     fn refuse(&mut self, refused: Refused<'_>) -> Handled {
         self.ctx.observer.event(self.peer, self.device, Event::Refused(refused));
+        let source = Source {
+            product: refused.product.unwrap_or_default(),
+            device: self.device,
+            session: None,
+            about_product: None,
+        };
+        self.follow(&source, self.device, Action::RefuseRequest(refused));
         Handled::Answer(unauthorized())
     }
 
-    fn foreign(&mut self, topic: &str) -> Handled {
+    fn foreign(&mut self, source: &Source<'_>, topic: &str) -> Handled {
         self.tell(MessageEvent::Foreign { topic });
+        self.follow(source, source.device, Action::Foreign { topic });
         Handled::Answer(Answer::because(Code::FORBIDDEN, "the path is not that of the device in option 2100"))
     }
 
@@ -290,6 +309,14 @@ impl RequestHandler<'_, '_> {
 
     fn answer_too_large(&self) -> Answer {
         too_large(self.ctx.limits.packet_bytes)
+    }
+
+    /// Tells those who follow a device of a step, if somebody does.
+    fn follow(&mut self, source: &Source<'_>, about: &str, action: Action<'_>) {
+        if self.ctx.is_followed {
+            let step = Step { product: source.product, device: source.device, about, action };
+            self.ctx.observer.step(self.peer, &step);
+        }
     }
 
     fn tell(&mut self, event: MessageEvent<'_>) {

@@ -8,6 +8,7 @@ use crate::protocol::child;
 use crate::protocol::command::{Command, CommandError, CommandIdentity};
 use crate::protocol::downlink::{Code, Outcome, Ticket};
 use crate::protocol::trace::{Span, TraceContext};
+use crate::session::step::{Action, Step};
 
 /// Text for the caller when as many commands wait as may.
 const TOO_MANY: &str = "too many commands wait";
@@ -31,6 +32,7 @@ impl Session {
         let is_addressed = self.readdress(&mut command);
         let message_id = command.message_id.clone().unwrap_or_else(|| ctx.next_message_id());
         let mut identity = command.identity(&message_id);
+        ctx.tell(&identity, Action::Command);
         if let Err((code, text)) = self.admit(&command, is_addressed, &message_id, ctx) {
             ctx.fail(ticket, identity, code, text);
             return None;
@@ -49,7 +51,7 @@ impl Session {
             match ticket {
                 Some(ticket) => {
                     let outcome = ctx.encoder.disconnected(&identity);
-                    ctx.answer(ticket, outcome, Code::RequestHandling);
+                    ctx.answer(ticket, Some(&identity), outcome, Code::RequestHandling);
                 }
                 None => ctx.observer.event(Event::NoCaller),
             }
@@ -63,6 +65,7 @@ impl Session {
         let packet_id = (qos != Qos::AtMostOnce).then(|| self.pending.free_packet_id());
         let head = PublishHead { dup: false, qos, retain: false, topic: &packet.topic, packet_id };
         encode::publish(ctx.send, &Publish { head, payload: &packet.body });
+        ctx.tell(&identity, |identity| Action::Send { identity, topic: &packet.topic, qos, payload: &packet.body });
 
         let Some(ticket) = ticket else {
             ctx.observer.event(Event::NoCaller);
@@ -74,7 +77,7 @@ impl Session {
         if command.send_and_forget || needs_no_reply && packet_id.is_none() {
             ctx.encoder.tracer.end(span, 0, None);
             let outcome = ctx.encoder.accepted(&identity);
-            ctx.answer(ticket, outcome, Code::RequestHandling);
+            ctx.answer(ticket, Some(&identity), outcome, Code::RequestHandling);
             return None;
         }
         let timeout_ms = command.timeout_ms.unwrap_or(ctx.limits.command_timeout_ms);
@@ -196,7 +199,7 @@ impl Context<'_> {
             self.observer.event(Event::Unreadable);
             return self.downlink.answer(ticket, outcome);
         }
-        self.answer(ticket, outcome, code);
+        self.answer(ticket, error.identity(), outcome, code);
     }
 
     /// Answers a command that failed before it was written.
@@ -206,7 +209,7 @@ impl Context<'_> {
         self.encoder.tracer.end(span, 0, Some(code.as_str()));
         let Some(ticket) = ticket else { return self.observer.event(Event::NoCaller) };
         let outcome = self.encoder.failure(&identity, code, text);
-        self.answer(ticket, outcome, code);
+        self.answer(ticket, Some(&identity), outcome, code);
     }
 
     /// Answers TIME_OUT: no reply came in time.
@@ -237,16 +240,17 @@ impl Context<'_> {
     /// Answers a waiting command; `code` is the bridge's own, `None` for the device's reply.
     pub(super) fn conclude(&mut self, pending: Pending, outcome: Outcome, code: impl Into<Option<Code>>) {
         let ticket = pending.ticket;
-        self.note_outcome(pending, code.into());
+        self.note_outcome(pending, code.into(), failure_text(&outcome));
         self.downlink.answer(ticket, outcome);
     }
 
     /// Counts the outcome of a waiting command and releases its memory; the caller sends the outcome.
-    pub(super) fn note_outcome(&mut self, pending: Pending, code: Option<Code>) {
+    pub(super) fn note_outcome(&mut self, pending: Pending, code: Option<Code>, text: &str) {
         self.load.commands = self.load.commands.saturating_sub(1);
         self.load.release_command(pending.held_bytes);
         let latency_us = self.now.us.saturating_sub(pending.taken_us);
         self.observer.event(Event::Outcome { code, latency_us });
+        self.tell(&pending.identity, |identity| Action::Outcome { identity, code, text, latency_us });
         let failure = code.filter(|code| *code != Code::RequestHandling).map(Code::as_str);
         self.encoder.tracer.end(pending.span, latency_us, failure);
     }
@@ -264,8 +268,24 @@ impl Context<'_> {
     }
 
     /// Answers a command that did not wait.
-    fn answer(&mut self, ticket: Ticket, outcome: Outcome, code: Code) {
+    fn answer(&mut self, ticket: Ticket, identity: Option<&CommandIdentity>, outcome: Outcome, code: Code) {
         self.observer.event(Event::Outcome { code: Some(code), latency_us: 0 });
+        if let Some(identity) = identity {
+            let (code, text) = (Some(code), failure_text(&outcome));
+            self.tell(identity, |identity| Action::Outcome { identity, code, text, latency_us: 0 });
+        }
         self.downlink.answer(ticket, outcome);
     }
+
+    /// Tells those who follow a device of a step of a command, if somebody does.
+    fn tell<'i>(&mut self, identity: &'i CommandIdentity, action: impl FnOnce(&'i CommandIdentity) -> Action<'i>) {
+        if self.is_followed {
+            let CommandIdentity { product, device, .. } = identity;
+            self.observer.step(&Step { product, device, about: identity.about(), action: action(identity) });
+        }
+    }
+}
+
+fn failure_text(outcome: &Outcome) -> &str {
+    outcome.failure.as_ref().map_or("", |(_, text)| text)
 }

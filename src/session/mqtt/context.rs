@@ -8,6 +8,7 @@ use crate::protocol::envelope::{Encoder, Reason};
 use crate::protocol::limit::{Limits, Load, Now};
 use crate::protocol::topic::MessageKind;
 use crate::protocol::uplink::Uplink;
+use crate::session::step::Step;
 
 /// The world around a session, lent for one call.
 pub struct Context<'a> {
@@ -27,6 +28,8 @@ pub struct Context<'a> {
     pub children: &'a dyn Children,
     /// Counters and log.
     pub observer: &'a mut dyn Observer,
+    /// Whether an operator follows a device: [`Observer::step`] is called then, and only then.
+    pub is_followed: bool,
     /// Bytes for the device.
     pub send: &'a mut Vec<u8>,
     /// Gives ids to commands that have none.
@@ -102,4 +105,7 @@ pub enum Event<'a> {
 pub trait Observer {
     /// Takes note. Must not block.
     fn event(&mut self, event: Event<'_>);
+
+    /// Takes note of a step for those who follow a device. Must not block.
+    fn step(&mut self, _step: &Step<'_>) {}
 }

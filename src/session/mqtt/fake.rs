@@ -12,6 +12,7 @@ use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::limit::{Limits, Load, Now};
 use crate::protocol::trace::fake;
 use crate::protocol::uplink::{Addressing, Channel, DeliveryId, Handover, Record, Refusal, Uplink};
+use crate::session::step::Step;
 
 /// An uplink that remembers.
 #[derive(Debug, Default)]
@@ -94,13 +95,20 @@ impl Children for FakeRegistry {
     }
 }
 
-/// Events, as text.
+/// Events and steps, as text.
 #[derive(Debug, Default)]
-struct FakeObserver(Vec<String>);
+struct FakeObserver {
+    events: Vec<String>,
+    steps: Vec<String>,
+}
 
 impl Observer for FakeObserver {
     fn event(&mut self, event: Event<'_>) {
-        self.0.push(format!("{event:?}"));
+        self.events.push(format!("{event:?}"));
+    }
+
+    fn step(&mut self, step: &Step<'_>) {
+        self.steps.push(format!("{} {:?}", step.about, step.action));
     }
 }
 
@@ -118,6 +126,7 @@ pub(crate) struct World {
     pub(crate) uplink: FakeUplink,
     pub(crate) downlink: FakeDownlink,
     pub(crate) sent: Vec<u8>,
+    pub(crate) is_followed: bool,
     encoder: Encoder,
     observer: FakeObserver,
     message_ids: MessageIds,
@@ -135,6 +144,7 @@ impl World {
             downlink: &mut self.downlink,
             children: &FakeRegistry,
             observer: &mut self.observer,
+            is_followed: self.is_followed,
             send: &mut self.sent,
             message_ids: &mut self.message_ids,
         })
@@ -177,6 +187,7 @@ impl Rig {
             uplink: FakeUplink::default(),
             downlink: FakeDownlink::default(),
             sent: Vec::new(),
+            is_followed: true,
             encoder: Encoder::new(Mode::Structured, Addressing::Key, "replica1".to_owned(), 7),
             observer: FakeObserver::default(),
             message_ids: MessageIds::new(1024, 0, 1),
@@ -284,8 +295,15 @@ impl Rig {
         self.session.ending()
     }
 
+    /// Device and name of each step since the last call.
+    pub(crate) fn steps(&mut self) -> Vec<String> {
+        let steps = std::mem::take(&mut self.world.observer.steps);
+        let name = |step: &String| step.split([' ', '(']).take(2).collect::<Vec<_>>().join(" ");
+        steps.iter().map(name).collect()
+    }
+
     pub(crate) fn events(&self, name: &str) -> usize {
-        self.world.observer.0.iter().filter(|event| event.starts_with(name)).count()
+        self.world.observer.events.iter().filter(|event| event.starts_with(name)).count()
     }
 }
 

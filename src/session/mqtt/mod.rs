@@ -30,6 +30,8 @@ mod pending;
 mod presence;
 mod publish;
 #[cfg(test)]
+mod steps;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod traces;
@@ -52,6 +54,7 @@ use crate::protocol::filter::{self, FILTERS_MAX, Subscriptions};
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::limit::{Limits, Load, Now};
 use crate::protocol::uplink::Record;
+use crate::session::step::{Action, Step};
 
 /// Most QoS 2 exchanges that a device may have open; one more is a protocol error. 4 bytes each.
 const EXCHANGES_MAX: usize = 1024;
@@ -150,6 +153,15 @@ impl Session {
             phase: Phase::Serving,
             presence: Presence::new(ctx.now.us),
         };
+        if ctx.is_followed {
+            let version = match session.version {
+                Version::V31 => "3.1",
+                Version::V311 => "3.1.1",
+            };
+            let Opening { keep_alive_secs, .. } = opening;
+            let action = Action::Connect { session: &session.id, version, keep_alive_secs };
+            session.tell(session.device.as_str(), action, ctx);
+        }
         session.announce(opening.peer, ctx);
         ctx.send.extend_from_slice(&encode::connack(ConnectCode::Accepted));
         session
@@ -162,7 +174,7 @@ impl Session {
             return;
         }
         let record = ctx.encoder.online(&self.source(None), peer);
-        self.hold(Some(record), None, Acknowledgement::Presence, ctx);
+        self.hold_presence(record, None, ctx);
         self.announce_children(ctx, |encoder, source, child| encoder.child_online(source, child, peer));
     }
 
@@ -258,15 +270,23 @@ impl Session {
                 // A packet has room for thousands of filters, and each is compared with those that are kept.
                 let codes: Vec<u8> = (0..)
                     .zip(filters)
-                    .map(|(number, (filter, asked))| match number {
-                        0..FILTERS_MAX => self.subscribe(filter, asked),
-                        _ => self.ungranted(asked),
+                    .map(|(number, (filter, asked))| {
+                        let granted = if number < FILTERS_MAX { self.subscribe(filter, asked) } else { None };
+                        if ctx.is_followed {
+                            self.tell(self.device.as_str(), Action::Subscribe { filter, granted }, ctx);
+                        }
+                        granted.map_or_else(|| self.ungranted(asked), |granted| granted as u8)
                     })
                     .collect();
                 encode::suback(ctx.send, id, &codes);
             }
             Packet::Unsubscribe(id, filters) => {
-                filters.for_each(|filter| self.subscriptions.remove(filter));
+                for filter in filters {
+                    self.subscriptions.remove(filter);
+                    if ctx.is_followed {
+                        self.tell(self.device.as_str(), Action::Unsubscribe { filter }, ctx);
+                    }
+                }
                 ctx.send.extend_from_slice(&encode::unsuback(id));
             }
             Packet::Pingreq => ctx.send.extend_from_slice(&encode::PINGRESP),
@@ -345,6 +365,9 @@ impl Session {
             Phase::Ended(_) => return,
             Phase::Serving | Phase::Draining(_) => self.phase = Phase::Ended(ending),
         }
+        if ctx.is_followed {
+            self.tell(self.device.as_str(), Action::Disconnect(ending), ctx);
+        }
         if self.presence.end(ending, ctx.now.us) {
             self.window.keep_presence();
         } else {
@@ -371,7 +394,24 @@ impl Session {
     fn announce_end(&mut self, cause: Cause, ctx: &mut Context<'_>) {
         self.announce_children(ctx, |encoder, source, child| encoder.child_offline(source, child, cause));
         let record = ctx.encoder.offline(&self.source(None), cause);
+        self.hold_presence(record, None, ctx);
+    }
+
+    /// Adds presence of the device, or of a child, to the window.
+    fn hold_presence(&mut self, record: Record, child: Option<&DeviceId>, ctx: &mut Context<'_>) {
+        if ctx.is_followed {
+            self.tell(child.unwrap_or(&self.device).as_str(), Action::Envelope(&record), ctx);
+        }
         self.hold(Some(record), None, Acknowledgement::Presence, ctx);
+    }
+
+    fn step<'a>(&'a self, about: &'a str, action: Action<'a>) -> Step<'a> {
+        Step { product: self.product.as_str(), device: self.device.as_str(), about, action }
+    }
+
+    /// Tells those who follow a device of a step; only while somebody does.
+    fn tell(&self, about: &str, action: Action<'_>, ctx: &mut Context<'_>) {
+        ctx.observer.step(&self.step(about, action));
     }
 
     fn source<'a>(&'a self, about_product: Option<&'a str>) -> Source<'a> {
@@ -382,14 +422,14 @@ impl Session {
         for index in 0..self.children.len() {
             let child = self.children[index].clone();
             let record = encode(ctx.encoder, &self.source(Some(child.product.as_str())), child.id.as_str());
-            self.hold(Some(record), None, Acknowledgement::Presence, ctx);
+            self.hold_presence(record, Some(&child.id), ctx);
         }
     }
 
-    fn subscribe(&mut self, filter: &str, asked: Qos) -> u8 {
+    /// The QoS of a filter; `None`: it is not kept.
+    fn subscribe(&mut self, filter: &str, asked: Qos) -> Option<Qos> {
         let is_own = filter::is_own(filter, self.product.as_str(), self.device.as_str());
-        let granted = if is_own { self.subscriptions.insert(filter, asked) } else { None };
-        granted.map_or_else(|| self.ungranted(asked), |granted| granted as u8)
+        if is_own { self.subscriptions.insert(filter, asked) } else { None }
     }
 
     /// Return code of SUBACK for a filter that is not kept.

@@ -13,6 +13,7 @@ use crate::protocol::topic::{self, MessageKind, Route};
 use crate::protocol::trace::Span;
 use crate::protocol::translate::{Published, Rejected, Translated, translate};
 use crate::protocol::uplink::{Channel, Record, Refusal};
+use crate::session::step::{Action, Carrier, StoredAnswer};
 
 impl Session {
     /// Handles a PUBLISH; `payload` is `None` when it was too large to be read.
@@ -31,15 +32,22 @@ impl Session {
             },
             _ => Acknowledgement::None,
         };
-        self.take_in(head.topic, payload, acknowledgement, ctx);
+        self.take_in(head.topic, payload, Carrier::Publish(head.qos, head.packet_id), acknowledgement, ctx);
     }
 
     /// Publishes the will like a PUBLISH of QoS 0.
     pub(super) fn publish_will(&mut self, will: &StoredWill, ctx: &mut Context<'_>) {
-        self.take_in(&will.topic, Some(&will.payload), Acknowledgement::None, ctx);
+        self.take_in(&will.topic, Some(&will.payload), Carrier::Will, Acknowledgement::None, ctx);
     }
 
-    fn take_in(&mut self, topic: &str, payload: Option<&[u8]>, owed: Acknowledgement, ctx: &mut Context<'_>) {
+    fn take_in(
+        &mut self,
+        topic: &str,
+        payload: Option<&[u8]>,
+        by: Carrier,
+        owed: Acknowledgement,
+        ctx: &mut Context<'_>,
+    ) {
         let published = Published {
             product: self.product.as_str(),
             device: self.device.as_str(),
@@ -48,7 +56,15 @@ impl Session {
             packet_bytes_max: ctx.limits.packet_bytes,
             now_ms: ctx.now.unix_ms,
         };
-        match translate(published, ctx.children) {
+        let translated = translate(published, ctx.children);
+        if ctx.is_followed {
+            let about = match &translated {
+                Translated::Message { route, .. } => route.about(),
+                _ => self.device.as_str(),
+            };
+            self.tell(about, Action::Publish { topic, by, payload }, ctx);
+        }
+        match translated {
             Translated::Message { route, message, about_product } => {
                 self.message(&route, &message, about_product.as_ref(), owed, ctx);
             }
@@ -58,11 +74,17 @@ impl Session {
                 let head =
                     PublishHead { dup: false, qos: Qos::AtMostOnce, retain: false, topic: &reply, packet_id: None };
                 encode::publish(ctx.send, &Publish { head, payload: &answer });
+                if ctx.is_followed {
+                    self.tell(self.device.as_str(), Action::TimeSync, ctx);
+                }
                 self.hold(None, None, owed, ctx);
             }
             Translated::Rejected(rejected) => self.reject(&rejected, owed, ctx),
             Translated::Foreign => {
                 ctx.observer.event(Event::Foreign { topic });
+                if ctx.is_followed {
+                    self.tell(self.device.as_str(), Action::Foreign { topic }, ctx);
+                }
                 self.end(Ending::ProtocolError, ctx);
             }
         }
@@ -93,7 +115,7 @@ impl Session {
                 if ctx.downlink.is_uplink() {
                     record.payload = outcome.payload;
                     record.attributes = outcome.attributes;
-                    ctx.note_outcome(pending, None);
+                    ctx.note_outcome(pending, None, "");
                 } else {
                     ctx.conclude(pending, outcome, None);
                 }
@@ -109,6 +131,9 @@ impl Session {
             Channel::Device | Channel::Replica => ctx.observer.event(Event::Received(kind)),
         }
         let span = ctx.encoder.span(&record, &source, route.about(), route.message_type.dotted(), parent);
+        if ctx.is_followed {
+            self.tell(route.about(), Action::Envelope(&record), ctx);
+        }
         self.hold(Some(record), span, owed, ctx);
     }
 
@@ -128,6 +153,9 @@ impl Session {
         let source = self.source(None);
         let record = ctx.encoder.rejected(&source, &rejection, trace);
         let span = ctx.encoder.span(&record, &source, source.device, "rejected", None);
+        if ctx.is_followed {
+            self.tell(self.device.as_str(), Action::Envelope(&record), ctx);
+        }
         self.hold(Some(record), span, owed, ctx);
     }
 
@@ -167,12 +195,15 @@ impl Session {
         ctx.load.held_bytes = ctx.load.held_bytes.saturating_sub(held_bytes) + record.held_bytes();
         let cause = refusal.cause();
         ctx.observer.event(Event::RefusedByQueue { kind, reason, topic: &topic, cause });
+        if ctx.is_followed {
+            self.tell(self.device.as_str(), Action::Envelope(&record), ctx);
+        }
         self.window.replace(sequence, record, ctx.now.us, ctx.uplink);
     }
 
     /// Acknowledges stored messages to the device, in the order of receipt.
     pub fn acknowledge(&mut self, ctx: &mut Context<'_>) {
-        while let Some(settled) = self.window.pop() {
+        while let Some(settled) = self.pop(ctx) {
             release(&settled, ctx.load);
             if settled.acknowledgement == Acknowledgement::Presence {
                 match (self.phase, settled.late) {
@@ -212,6 +243,23 @@ impl Session {
         }
     }
 
+    /// Takes the front entry out of the window if it waits for no receipt.
+    fn pop(&mut self, ctx: &mut Context<'_>) -> Option<Settled> {
+        if ctx.is_followed
+            && let Some((record, acknowledgement, taken_us, queue_us)) = self.window.front_stored()
+        {
+            let answer = match acknowledgement {
+                _ if self.has_ended() => StoredAnswer::None,
+                Acknowledgement::None | Acknowledgement::Presence => StoredAnswer::None,
+                Acknowledgement::Puback(id) => StoredAnswer::Puback(id),
+                Acknowledgement::Pubrec(id) => StoredAnswer::Pubrec(id),
+            };
+            let latency_us = ctx.now.us.saturating_sub(taken_us);
+            self.tell(self.device.as_str(), Action::Stored { record, latency_us, queue_us, answer }, ctx);
+        }
+        self.window.pop()
+    }
+
     /// Sends the records that are not stored once more: the queue takes records again.
     pub fn resend(&mut self, ctx: &mut Context<'_>) {
         self.window.resend(ctx.now.us, ctx.uplink);
@@ -228,15 +276,20 @@ impl Session {
     /// Drops the messages of the device that wait for the queue; presence is kept.
     pub(super) fn abandon(&mut self, ctx: &mut Context<'_>) {
         let Context { load, observer, uplink, encoder, now, .. } = ctx;
+        let mut messages = 0;
         self.window.abandon(now.us, *uplink, |settled| {
             release(&settled, load);
             observer.event(match settled.acknowledgement {
                 Acknowledgement::None => Event::Dropped(DropReason::AckTimeout),
                 _ => Event::Unacknowledged,
             });
+            messages += 1;
             let held_us = now.us.saturating_sub(settled.taken_us);
             encoder.tracer.end(settled.span, held_us, Some("ack_timeout"));
         });
+        if ctx.is_followed && messages > 0 {
+            self.tell(self.device.as_str(), Action::GivenUp { messages }, ctx);
+        }
         // Withdrawn presence waits for no receipt any more.
         self.acknowledge(ctx);
     }

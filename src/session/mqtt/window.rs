@@ -227,6 +227,13 @@ impl Window {
         presence.for_each(|entry| entry.late = Some(LatePresence::Stored));
     }
 
+    /// The front entry that [`Window::pop`] would remove, if a record of it is stored: the record, its acknowledgement,
+    /// when its packet arrived, and [`Settled::queue_us`].
+    pub fn front_stored(&self) -> Option<(&Record, Acknowledgement, u64, u64)> {
+        let entry = self.entries.front().filter(|entry| entry.done && !entry.withdrawn)?;
+        Some((entry.record.as_ref()?, entry.acknowledgement, entry.taken_us, entry.queue_us))
+    }
+
     /// Removes the front entry if it waits for no receipt.
     pub fn pop(&mut self) -> Option<Settled> {
         let mut entry = self.entries.pop_front_if(|entry| entry.done)?;

@@ -15,9 +15,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::access;
+use super::follow::{self, Follows};
 use super::query;
 use super::sessions::Sessions;
 use super::shed::{ShedOrder, ShedRefusal, ShedReport, Sheds};
+use super::stream::{self, StreamRoom};
 use crate::protocol::address;
 use crate::protocol::secret::Secret;
 use crate::telemetry::health::Health;
@@ -32,6 +34,7 @@ const LIFE_SIGN: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(20);
 
 const JSON: &str = "application/json";
+const NDJSON: &str = "application/x-ndjson";
 const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// Parts of the process that the listener shows.
@@ -45,6 +48,10 @@ pub struct Admin {
     pub sessions: Arc<dyn Sessions>,
     /// For `/api/shed`.
     pub sheds: Arc<dyn Sheds>,
+    /// For `/api/trace` and `/api/envelopes`.
+    pub follows: Arc<dyn Follows>,
+    /// Room for their answers, of all listeners.
+    pub streams: StreamRoom,
     /// For `/api/log`.
     pub log: LogControl,
     /// For `/api`: asked for on every listener when set, and without one `/api` is closed to all but loopback, and to
@@ -121,6 +128,8 @@ impl Admin {
             "sessions" if is_read => return self.list(parts.uri.query().unwrap_or_default()).await,
             "sessions" => return not_allowed("GET, HEAD"),
             "shed" => return self.shed(parts, is_read, body).await,
+            "trace" | "envelopes" if is_read => return self.follow(parts, path).await,
+            "trace" | "envelopes" => return not_allowed("GET, HEAD"),
             "log" if is_read => return self.level(),
             "log" if *method == Method::PUT => return self.set_level(body).await,
             "log" => return not_allowed("GET, HEAD, PUT"),
@@ -180,6 +189,27 @@ impl Admin {
         match self.sessions.list(query).await {
             Some(page) => json(StatusCode::OK, &page),
             None => error(StatusCode::SERVICE_UNAVAILABLE, "too many requests wait for answers of other replicas"),
+        }
+    }
+
+    async fn follow(&self, parts: &Parts, path: &str) -> Answer {
+        let query = parts.uri.query().unwrap_or_default();
+        let order = if path == "trace" { query::trace(query) } else { query::envelopes(query) };
+        let order = match order {
+            Ok(order) => order,
+            Err(reason) => return error(StatusCode::BAD_REQUEST, reason),
+        };
+        if parts.method == Method::HEAD {
+            return text(StatusCode::OK, NDJSON, String::new());
+        }
+        let longest = order.longest;
+        let Some(permit) = self.streams.take() else {
+            return error(StatusCode::SERVICE_UNAVAILABLE, &follow::TooMany.to_string());
+        };
+        tracing::info!(filter = ?order.filter, replicas = ?order.replicas, ?longest, "an operator follows what happens");
+        match self.follows.follow(order).await {
+            Ok(lines) => stream::live(NDJSON, longest, permit, follow::chunks(lines, longest)),
+            Err(refusal) => error(StatusCode::SERVICE_UNAVAILABLE, &refusal.to_string()),
         }
     }
 

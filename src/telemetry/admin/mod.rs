@@ -7,6 +7,7 @@
 
 mod access;
 mod answer;
+mod follow;
 mod query;
 mod server;
 mod sessions;
@@ -17,7 +18,8 @@ mod stream;
 mod tests;
 
 pub use answer::Admin;
+pub use follow::{FOLLOW_MAX, FollowOrder, Follows, LineStream, TRACE_DEFAULT, TooMany};
 pub use server::{CONNECTIONS_MAX, serve};
 pub use sessions::{Page, ReplicaTotal, Replicas, SessionInfo, SessionQuery, Sessions, Waiting};
 pub use shed::{RATE_DEFAULT, RATE_MAX, ReplicaShed, ShedAim, ShedOrder, ShedRefusal, ShedReport, Sheds};
-pub use stream::{STREAMS_MAX, StreamRoom, live};
+pub use stream::{STREAMS_MAX, StreamRoom};

@@ -29,7 +29,7 @@ impl Default for StreamRoom {
 
 impl StreamRoom {
     /// Room for one answer until the permit is dropped. `None`: there are as many as may be.
-    pub fn take(&self) -> Option<OwnedSemaphorePermit> {
+    pub(super) fn take(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.semaphore).try_acquire_owned().ok()
     }
 }
@@ -42,7 +42,7 @@ pub(super) struct Live {
 
 /// An answer with these chunks, each sent when it is there. Its connection is closed `longest` after the time that any
 /// exchange may take; the permit is held until then. The chunks are asked for only as fast as the client reads.
-pub fn live(
+pub(super) fn live(
     content_type: &'static str,
     longest: Duration,
     permit: OwnedSemaphorePermit,

@@ -5,11 +5,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::protocol::secret::Secret;
+use crate::telemetry::follow::Line;
 use crate::telemetry::health::{Health, PartState};
 use crate::telemetry::log::LogControl;
 use crate::telemetry::metric::Metrics;
@@ -19,6 +22,7 @@ use crate::telemetry::metric::Metrics;
 struct Two {
     kicked: Mutex<Vec<String>>,
     sheds: Mutex<Vec<String>>,
+    follows: Mutex<Vec<FollowOrder>>,
 }
 
 fn session(device: &str) -> SessionInfo {
@@ -98,6 +102,15 @@ impl Sheds for Two {
     }
 }
 
+impl Follows for Two {
+    fn follow(&self, order: FollowOrder) -> Waiting<'_, Result<LineStream, TooMany>> {
+        self.follows.lock().unwrap().push(order);
+        let lines = [Line::Text(Bytes::from_static(b"{\"event\":\"following\"}")), Line::Dropped(7)];
+        let lines = stream::iter(lines).chain(stream::pending());
+        Box::pin(async move { Ok(Box::pin(lines) as LineStream) })
+    }
+}
+
 struct Operator {
     address: SocketAddr,
     health: Arc<Health>,
@@ -129,6 +142,8 @@ impl Operator {
             metrics: Arc::new(Metrics::new(Arc::clone(&health), 0)),
             sessions: Arc::clone(&sessions) as Arc<dyn Sessions>,
             sheds: Arc::clone(&sessions) as Arc<dyn Sheds>,
+            follows: Arc::clone(&sessions) as Arc<dyn Follows>,
+            streams: StreamRoom::default(),
             token: token.map(Secret::new),
         };
         tokio::spawn(serve(listener, admin));
@@ -297,6 +312,50 @@ async fn a_shed_is_begun_looked_at_and_stopped_by_whoever_may_use_the_api() {
 }
 
 #[tokio::test]
+async fn whoever_may_use_the_api_follows_what_happens_until_the_time_is_over() {
+    let closed = Operator::on(Ipv4Addr::UNSPECIFIED, Some("hush")).await;
+    let open = Operator::on(Ipv4Addr::LOCALHOST, None).await;
+    for path in ["/api/trace?device=device1", "/api/envelopes"] {
+        assert_eq!(closed.status(&format!("GET {path}"), "").await, "403");
+        assert_eq!(open.status(&format!("POST {path}"), "").await, "405");
+        let (head, body) = open.ask(&format!("HEAD {path}"), "").await;
+        assert_eq!((head.split(' ').nth(1), body.as_str()), (Some("200"), ""));
+    }
+    assert_eq!(open.status("GET /api/trace?device=device1&for=1d", "").await, "400");
+    assert_eq!(open.status("GET /api/envelopes?type=nothing", "").await, "400");
+    assert!([&closed, &open].iter().all(|operator| operator.sessions.follows.lock().unwrap().is_empty()));
+    let (head, body) = open.ask("GET /api/trace?device=device1&for=1s", "").await;
+    assert_eq!(head.split(' ').nth(1), Some("200"));
+    // In chunks, with the last one of no bytes: it ended by itself.
+    assert!(body.contains("\n{\"event\":\"following\"}\n\r\n") && body.contains("\n{\"dropped\":7}\n\r\n"), "{body}");
+    assert!(body.ends_with("\r\n0\r\n\r\n"), "{body}");
+    assert_eq!(open.sessions.follows.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn as_many_follow_as_may_and_probes_are_answered_all_the_same() {
+    let operator = Operator::on(Ipv4Addr::LOCALHOST, None).await;
+    let mut following = Vec::new();
+    for _ in 0..STREAMS_MAX {
+        let mut stream = operator.silent().await;
+        stream.write_all(b"GET /api/envelopes HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200");
+        following.push(stream);
+    }
+    assert_eq!(operator.status("GET /api/envelopes", "").await, "503");
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(operator.silent().await);
+    }
+    assert!(operator.probe().await < PROBE);
+    following.pop();
+    // Its room is free once the listener has noticed that it is gone.
+    while operator.begins_to_follow().await != "200" {}
+}
+
+#[tokio::test]
 async fn the_level_of_the_log_is_shown_and_changed() {
     let operator = Operator::on(Ipv4Addr::LOCALHOST, None).await;
     assert_eq!(operator.ask("GET /api/log", "").await.1, r#"{"level":"info"}"#);
@@ -446,6 +505,15 @@ const PROBE: Duration = Duration::from_secs(1);
 impl Operator {
     async fn silent(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// Asks for envelopes, and leaves; the status of the answer.
+    async fn begins_to_follow(&self) -> String {
+        let mut stream = self.silent().await;
+        stream.write_all(b"GET /api/envelopes HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).await.unwrap();
+        String::from_utf8_lossy(&head[9..]).into_owned()
     }
 
     /// Asks for a probe; the time until its answer is whole.

@@ -6,6 +6,7 @@ use crate::protocol::limit::Now;
 use crate::protocol::network::{Network, Protocol, Source};
 use crate::protocol::uplink::Availability;
 use crate::session::coap::{Context, Endpoint, Event, Observer, Outbox, Parked, PeerKey};
+use crate::session::step::{Peer, Step};
 use crate::transport::dtls::Sessions;
 use crate::transport::environment::Environment;
 use crate::transport::traffic::Traffic;
@@ -22,6 +23,8 @@ pub struct CoapPort {
     proven: Vec<PeerKey>,
     /// Bytes of datagrams.
     traffic: Traffic,
+    /// Sender of the datagram that is being taken in.
+    from: Option<SocketAddr>,
 }
 
 /// Numbers of all ports of a worker.
@@ -35,7 +38,14 @@ pub(super) struct PortTotals {
 impl CoapPort {
     /// A port; with `sessions` its datagrams are DTLS.
     pub fn new(endpoint: Endpoint, sessions: Option<Sessions>) -> Self {
-        Self { endpoint, outbox: Outbox::default(), sessions, proven: Vec::new(), traffic: Traffic::default() }
+        Self {
+            endpoint,
+            outbox: Outbox::default(),
+            sessions,
+            proven: Vec::new(),
+            traffic: Traffic::default(),
+            from: None,
+        }
     }
 
     /// Runs `act` with everything that an endpoint needs.
@@ -46,7 +56,13 @@ impl CoapPort {
         queue: Availability,
         act: impl FnOnce(&mut Endpoint, &mut Context<'_>) -> R,
     ) -> R {
-        let mut observer = PortObserver { meter: &mut *environment.meter, proven: &mut self.proven };
+        let is_followed = environment.meter.is_followed();
+        let mut observer = PortObserver {
+            meter: &mut *environment.meter,
+            proven: &mut self.proven,
+            sessions: self.sessions.as_ref(),
+            from: self.from,
+        };
         let mut ctx = Context {
             now,
             limits: &environment.limits,
@@ -56,6 +72,7 @@ impl CoapPort {
             queue,
             children: &*environment.registry,
             observer: &mut observer,
+            is_followed,
             send: &mut self.outbox,
         };
         act(&mut self.endpoint, &mut ctx)
@@ -81,6 +98,7 @@ impl CoapPort {
         };
         let source = Source { protocol: Protocol::Dtls, network };
         sessions.feed(now, from, datagram);
+        self.from = Some(from);
         self.with(environment, now, queue, |endpoint, ctx| {
             for (peer, plain) in sessions.received().iter() {
                 parked.extend(endpoint.feed(peer, plain, ctx).map(|parked| (parked, source)));
@@ -89,6 +107,7 @@ impl CoapPort {
                 endpoint.forget(peer, ctx);
             }
         });
+        self.from = None;
         sessions.clear_received();
         self.sessions = Some(sessions);
     }
@@ -165,6 +184,9 @@ impl CoapPort {
 struct PortObserver<'a> {
     meter: &'a mut dyn Meter,
     proven: &'a mut Vec<PeerKey>,
+    /// `None` on a port without DTLS, and while a datagram is taken in.
+    sessions: Option<&'a Sessions>,
+    from: Option<SocketAddr>,
 }
 
 impl Observer for PortObserver<'_> {
@@ -173,5 +195,13 @@ impl Observer for PortObserver<'_> {
             self.proven.push(peer);
         }
         self.meter.coap(peer, device, event);
+    }
+
+    fn step(&mut self, peer: PeerKey, step: &Step<'_>) {
+        let address = match peer {
+            PeerKey::Address(address) => Some(address),
+            PeerKey::Session(id) => self.from.or_else(|| self.sessions?.address(id)),
+        };
+        self.meter.step(Peer::Address(address), step);
     }
 }

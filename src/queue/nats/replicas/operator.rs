@@ -1,6 +1,6 @@
 //! Requests of operators that reach every replica: one subject that all publish and subscribe, and that no stream stores.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,7 +15,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use crate::queue::nats::NatsError;
 use crate::queue::nats::connection::{Connection, IfRefused, LinkState, Listener};
 use crate::replica::claim::{ClaimError, ClaimSecrets};
-use crate::replica::request::{Answer, Answers, Asked, Body, Exchange, Message, Reaction, Respond, is_named};
+use crate::replica::request::{
+    Answer, Answers, Asked, Body, Exchange, FOLLOWED_BYTES_MAX, FOLLOWED_EVERY, FOLLOWED_PER_BATCH, Follow,
+    FollowedLines, LEASE, Message, Reaction, Request, Respond, is_named,
+};
 
 /// How long the answers to one request are waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -44,7 +47,16 @@ struct Shared {
     exchange: RefCell<Exchange>,
     /// Requests of this replica that wait for answers, by id.
     waiting: RefCell<HashMap<String, mpsc::Sender<(String, Answer)>>>,
+    /// Followers of other replicas, by id.
+    followed: RefCell<HashMap<String, Rc<Lease>>>,
     ignored: Box<dyn Fn(ClaimError)>,
+}
+
+/// The right of another replica to lines of this one.
+struct Lease {
+    end: Cell<Instant>,
+    /// Subject of the lines.
+    reply: RefCell<String>,
 }
 
 /// Starts the exchange on that connection, inside a `LocalSet`.
@@ -75,6 +87,7 @@ pub(super) async fn start(
         respond,
         exchange: RefCell::new(Exchange::new(replica_id)),
         waiting: RefCell::default(),
+        followed: RefCell::default(),
         ignored: Box::new(ignored),
     });
     spawn_local(Rc::clone(&shared).take(requests));
@@ -127,7 +140,14 @@ impl Shared {
                 }
                 Some(Reaction::Respond(id, request)) => {
                     let Some(reply) = received.reply else { continue };
-                    let answer = self.respond.respond(&request);
+                    let answer = match &request {
+                        Request::Follow(follow) => Answer::Follows(Rc::clone(&self).follow(follow, &reply)),
+                        Request::StopFollowing(id) => {
+                            self.followed.borrow_mut().remove(id);
+                            Answer::Follows(false)
+                        }
+                        request => self.respond.respond(request),
+                    };
                     self.publish(Body::Answer { id, answer }, Some(reply.to_string())).await;
                 }
                 Some(Reaction::HandOut(id, replica, answer)) => {
@@ -136,6 +156,51 @@ impl Shared {
                         let _late = sender.try_send((replica, answer));
                     }
                 }
+                Some(Reaction::Show(id, replica, number, batch)) => {
+                    self.respond.take_lines(&id, &replica, number, batch);
+                }
+            }
+        }
+    }
+
+    /// Lets another replica follow, or go on; whether it may.
+    fn follow(self: Rc<Self>, follow: &Follow, reply: &str) -> bool {
+        let end = Instant::now() + LEASE;
+        if let Some(lease) = self.followed.borrow().get(&follow.id) {
+            lease.end.set(end);
+            reply.clone_into(&mut lease.reply.borrow_mut());
+            return true;
+        }
+        let Some(lines) = self.respond.follow(&follow.filter) else { return false };
+        let lease = Rc::new(Lease { end: Cell::new(end), reply: RefCell::new(reply.to_owned()) });
+        self.followed.borrow_mut().insert(follow.id.clone(), Rc::clone(&lease));
+        spawn_local(self.tell(follow.id.clone(), lease, lines));
+        true
+    }
+
+    /// Tells another replica what it follows, until its lease is over or it stops.
+    async fn tell(self: Rc<Self>, id: String, lease: Rc<Lease>, mut lines: Box<dyn FollowedLines>) {
+        let mut batches = interval(FOLLOWED_EVERY);
+        batches.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // By the clock, so that it goes on where an earlier lease of the same follower has ended.
+        let mut number = self.respond.clocks().0;
+        loop {
+            batches.tick().await;
+            let is_wanted = self.followed.borrow().get(&id).is_some_and(|own| Rc::ptr_eq(own, &lease));
+            if !is_wanted {
+                return;
+            }
+            if Instant::now() >= lease.end.get() {
+                self.followed.borrow_mut().remove(&id);
+                return;
+            }
+            // Escapes make two bytes of one at most: a line is JSON already.
+            let room = self.client.max_payload().saturating_sub(SPARE_BYTES) / 2;
+            let batch = lines.take(FOLLOWED_PER_BATCH, room.min(FOLLOWED_BYTES_MAX));
+            if !batch.is_empty() {
+                number += 1;
+                let reply = lease.reply.borrow().clone();
+                self.publish(Body::Lines { id: id.clone(), number, batch }, Some(reply)).await;
             }
         }
     }
@@ -172,7 +237,7 @@ impl Shared {
         if !self.link.borrow().connected {
             return;
         }
-        let is_answer = matches!(body, Body::Answer { .. });
+        let is_answer = matches!(body, Body::Answer { .. } | Body::Lines { .. });
         let text = loop {
             let (said, draining, sheds) = (self.respond.clocks().0, self.respond.is_draining(), self.respond.sheds());
             let message = Message { replica: self.replica_id.clone(), said, draining, sheds, body };

@@ -1,6 +1,6 @@
 //! Ends of a request: by the queue, by a deadline, by the device.
 
-use super::{ENDPOINT_BIT, Endpoint, NUMBER_SHIFT};
+use super::{ENDPOINT_BIT, Endpoint, NUMBER_SHIFT, follow};
 use crate::codec::coap::{Code, Kind};
 use crate::protocol::uplink::{DeliveryId, Handover};
 use crate::session::coap::dedup::RequestState;
@@ -8,6 +8,7 @@ use crate::session::coap::exchange::{Answer, Caller, Exchange, ExchangeId, Queue
 use crate::session::coap::request::Request;
 use crate::session::coap::{Context, DropReason, Event, PeerKey};
 use crate::session::mqtt::Event as MessageEvent;
+use crate::session::step::Action;
 
 /// ACK_TIMEOUT (RFC 7252 section 4.8), us: a separate response is sent again after this time and at most half of it more.
 const ACK_TIMEOUT_US: u64 = 2_000_000;
@@ -102,6 +103,11 @@ impl Endpoint {
             ctx.observer.event(peer, device, Event::Dropped(reason));
         } else if queued.is_some() {
             ctx.observer.event(peer, device, Event::Message(MessageEvent::Unacknowledged));
+        }
+        if ctx.is_followed
+            && let Some(queued) = &queued
+        {
+            follow(peer, &queued.device, Action::GivenUp { messages: 1 }, ctx);
         }
         // The record may have been stored: a duplicate must not be written a second time.
         self.conclude(exchange_id, unavailable(reason), queued.is_some(), ctx);

@@ -18,6 +18,7 @@ use crate::protocol::id::DeviceId;
 use crate::protocol::random::Random;
 use crate::protocol::uplink::{DeliveryId, Handover, Refusal};
 use crate::session::mqtt::Event as MessageEvent;
+use crate::session::step::{Action, Step, StoredAnswer};
 
 /// Time after which a request without an answer gets an empty ACK, us. Below the 2 s after which clients send it again.
 const ACK_DELAY_US: u64 = 1_000_000;
@@ -194,7 +195,16 @@ impl Endpoint {
         let wanted = request.wanted;
         let device = parked.device.as_str();
         let handler = RequestHandler { settings: &self.settings, ctx, peer: caller.peer, device };
-        match handler.handle(request, identity) {
+        let handled = handler.handle(request, identity);
+        let responds = match &handled {
+            Handled::Answer(answer) => Some(answer.code),
+            Handled::Content(..) => Some(Code::CONTENT),
+            Handled::Write(..) => None,
+        };
+        if let Some(code) = responds.filter(|_| ctx.is_followed) {
+            follow(caller.peer, &parked.device, Action::Respond(code), ctx);
+        }
+        match handled {
             Handled::Answer(answer) => self.conclude(exchange_id, answer, false, ctx),
             Handled::Content(topic, json) => {
                 let key = DownloadKey { device: parked.device.clone(), topic };
@@ -241,6 +251,10 @@ impl Endpoint {
         let Some(queued) = self.unqueue(exchange_id, ctx) else { return };
         let latency_us = ctx.now.us.saturating_sub(arrived_us);
         let queue_us = ctx.now.us.saturating_sub(queued.handed_over_us);
+        if ctx.is_followed {
+            let answer = StoredAnswer::Coap(queued.answer.code);
+            follow(peer, &queued.device, Action::Stored { record: &queued.record, latency_us, queue_us, answer }, ctx);
+        }
         ctx.encoder.tracer.end(queued.span, latency_us, None);
         let stored = MessageEvent::Stored { latency_us, queue_us };
         ctx.observer.event(peer, queued.device.as_str(), Event::Message(stored));
@@ -263,10 +277,15 @@ impl Endpoint {
         queued.handed_over_us = ctx.now.us;
         queued.record = record;
         let taken = ctx.uplink.publish(token, &queued.record);
+        let replacement = ctx.is_followed.then(|| queued.record.clone());
         let device = queued.device.clone();
         let Some(exchange) = self.exchanges.get(exchange_id) else { return };
         let event = MessageEvent::RefusedByQueue { kind, reason, topic: &topic, cause: refusal.cause() };
-        ctx.observer.event(exchange.caller.peer, device.as_str(), Event::Message(event));
+        let peer = exchange.caller.peer;
+        ctx.observer.event(peer, device.as_str(), Event::Message(event));
+        if let Some(record) = &replacement {
+            follow(peer, &device, Action::Envelope(record), ctx);
+        }
         if taken == Handover::Refused {
             self.give_up(exchange_id, DropReason::QueueAway, ctx);
         }
@@ -342,6 +361,12 @@ impl Endpoint {
         self.downloads.forget(peer);
         self.with_uploads(ctx, |uploads| uploads.forget(peer));
     }
+}
+
+/// Tells those who follow a device of a step; only while somebody does.
+pub(super) fn follow(peer: PeerKey, device: &DeviceId, action: Action<'_>, ctx: &mut Context<'_>) {
+    let device = device.as_str();
+    ctx.observer.step(peer, &Step { product: "", device, about: device, action });
 }
 
 fn answer_of(fetched: Fetched) -> Answer {

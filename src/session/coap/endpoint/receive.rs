@@ -1,7 +1,7 @@
 //! From a datagram to a parked request, or to an answer that needs no device.
 
 use super::answer::unavailable;
-use super::{Endpoint, Parked, answer_of};
+use super::{Endpoint, Parked, answer_of, follow};
 use crate::codec::coap::{Block, Code, Kind, Message, empty};
 use crate::protocol::cipher;
 use crate::protocol::uplink::Availability;
@@ -12,6 +12,7 @@ use crate::session::coap::handle::{is_direct, too_large, unauthorized};
 use crate::session::coap::request::{Body, Fault, Request};
 use crate::session::coap::upload::{Earlier, ReceivedBlock, Repetition, Step, Uploads};
 use crate::session::coap::{Context, DropReason, Event, PeerKey, Refusal, Refused, Security};
+use crate::session::step::Action;
 
 /// Diagnostic payload of the answer to a `direct` that is not accepted.
 const DIRECT_IS_OFF: &str = "direct is off";
@@ -57,6 +58,9 @@ impl Endpoint {
         }
         let block1 = request.part.map(|part| part.block);
         if let Some(reason) = self.closed(ctx) {
+            if ctx.is_followed {
+                follow(peer, &request.device, Action::Respond(Code::SERVICE_UNAVAILABLE), ctx);
+            }
             self.reply_unavailable(&caller, block1, reason, ctx);
             return None;
         }

@@ -209,6 +209,11 @@ impl Sessions {
         self.table.sessions.len() - self.unproven.half_open_len
     }
 
+    /// Address of a session's peer.
+    pub fn address(&self, id: u64) -> Option<SocketAddr> {
+        self.table.get(id).map(|session| session.address)
+    }
+
     /// Handshakes.
     pub fn half_open(&self) -> usize {
         self.unproven.half_open_len

@@ -43,6 +43,7 @@ use crate::protocol::limit::Now;
 use crate::protocol::uplink::{Availability, DeliveryId, Handover};
 use crate::replica::WorkerMessage;
 use crate::session::mqtt::Ending;
+use crate::session::step::{self, Action, Peer};
 use crate::transport::environment::Environment;
 use crate::transport::socket::ByteStream;
 use crate::transport::traits::Meter;
@@ -241,6 +242,11 @@ impl<S: ByteStream> WorkerCore<S> {
         let record = self.environment.encoder.replica(sessions, interval_ms);
         if self.environment.uplink.publish(DeliveryId::NOBODY, &record) == Handover::Taken {
             self.heartbeat.note_written(now.us);
+            let meter = &mut self.environment.meter;
+            if meter.is_followed() {
+                let step = step::Step { product: "", device: "", about: "", action: Action::Envelope(&record) };
+                meter.step(Peer::Text(""), &step);
+            }
         }
     }
 
