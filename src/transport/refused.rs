@@ -101,7 +101,8 @@ impl Refused {
             Refused::Identity(Refusal::Disabled) => "the device is disabled in the registry",
             Refused::Identity(Refusal::Form) => "user name or password is missing, or has not the form",
             Refused::Identity(Refusal::Stale) => "the timestamp is too far off",
-            Refused::Identity(Refusal::Wrong) => "secureId or password is wrong",
+            // Wrong credentials have a sentence of their own: see [`Attempt`].
+            Refused::Identity(Refusal::Wrong) => "the registry changed the device while it connected",
             Refused::RegistryAway => "the registry does not answer",
             Refused::QueueAway => "the queue is away",
             Refused::Draining => "the replica shuts down",

@@ -159,11 +159,14 @@ impl fmt::Display for Attempt {
             Refusal::Unknown => f.write_str("the registry knows no device with this client id"),
             Refusal::Disabled => f.write_str("the device is disabled in the registry"),
             Refusal::Form => f.write_str(self.form()),
-            Refusal::Stale => f.write_str(clock.map_or("the timestamp is too far off", |clock| clock.hint)),
+            Refusal::Stale => match clock {
+                Some(clock) => clock.fmt(f),
+                None => f.write_str("the timestamp is too far off"),
+            },
             Refusal::Wrong => {
                 self.write_wrong(f, signed_instead)?;
                 match clock {
-                    Some(clock) => write!(f, "; besides, {}", clock.hint),
+                    Some(clock) => write!(f, "; besides, {clock}"),
                     None => Ok(()),
                 }
             }
@@ -270,7 +273,7 @@ mod tests {
         let (refusal, text, off) = of("test|1599999600000", DEVICE.secure_key);
         assert_eq!(
             (refusal, text.as_str(), off.as_deref()),
-            (Refusal::Stale, "the device's clock is behind", Some("-400 s"))
+            (Refusal::Stale, "the device's clock is behind (-400 s)", Some("-400 s"))
         );
         let (refusal, text, off) = of("test|1600000000", DEVICE.secure_key);
         assert_eq!((refusal, off), (Refusal::Stale, None));
@@ -279,7 +282,7 @@ mod tests {
         assert_eq!(refusal, Refusal::Wrong);
         assert!(text.ends_with("; besides, the timestamp looks like seconds instead of milliseconds"), "{text}");
         let (_, text, off) = of("test|1600000400000", "other");
-        assert!(text.ends_with("clock is ahead") && off.as_deref() == Some("+400 s"), "{text}");
+        assert!(text.ends_with("clock is ahead (+400 s)") && off.as_deref() == Some("+400 s"), "{text}");
     }
 
     #[test]

@@ -39,6 +39,15 @@ pub struct DeviceClock {
     pub hint: &'static str,
 }
 
+impl fmt::Display for DeviceClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.off {
+            Some(off) => write!(f, "{} ({off})", self.hint),
+            None => f.write_str(self.hint),
+        }
+    }
+}
+
 impl DeviceClock {
     /// The clock that shows this time, ms since 1970, while the bridge's shows `now_ms`.
     pub fn of(timestamp_ms: i64, now_ms: u64) -> Self {

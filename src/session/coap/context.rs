@@ -110,7 +110,11 @@ impl Refused<'_> {
 
 impl fmt::Display for Refused<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.hint.unwrap_or(self.refusal.sentence()))
+        let text = self.hint.unwrap_or(self.refusal.sentence());
+        match self.clock_off {
+            Some(off) => write!(f, "{text} ({off})"),
+            None => f.write_str(text),
+        }
     }
 }
 

@@ -152,7 +152,7 @@ pub async fn authenticate(
     let connect = match mqtt::decode_connect(frame.first_byte, &bytes[frame.header_bytes..end]) {
         Ok(Packet::Connect(connect)) => connect,
         Ok(Packet::ConnectOfOtherVersion) => return Err(Refusing::unnamed(Refused::Version)),
-        _ => return Err(Refusing::unnamed(Refused::Malformed(FirstBytes::Other))),
+        _ => return Err(Refusing::unnamed(Refused::Malformed(FirstBytes::of(&bytes)))),
     };
     let refusing = |reason| Refusing { device: connect.client_id.to_owned(), ..Refusing::unnamed(reason) };
     let refuse = |reason| Err(refusing(reason));
