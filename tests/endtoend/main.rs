@@ -14,6 +14,7 @@ mod command;
 mod descriptors;
 mod end;
 mod fleet;
+mod follow;
 mod kafka_brokers;
 mod kafka_causes;
 mod kafka_commands;

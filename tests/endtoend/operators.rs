@@ -25,14 +25,14 @@ fn devices(page: &Value) -> Vec<&str> {
 }
 
 /// Replicas that hear each other and sign what they say, with the id of each.
-struct Stage {
+pub(crate) struct Stage {
     nats: Nats,
-    devices: Vec<Registration>,
-    replicas: Vec<(Bridge, String)>,
+    pub(crate) devices: Vec<Registration>,
+    pub(crate) replicas: Vec<(Bridge, String)>,
 }
 
 impl Stage {
-    fn new(replicas: usize, devices: usize) -> Self {
+    pub(crate) fn new(replicas: usize, devices: usize) -> Self {
         let nats = Nats::start();
         let (registry, devices) = Registry::numbered(devices);
         let settings = Settings::commands(&registry, &nats.url()).text("nats.claim_secret", "secret-of-the-replicas");
@@ -52,7 +52,7 @@ impl Stage {
         Self { nats, devices, replicas }
     }
 
-    fn admin(&self, number: usize) -> SocketAddr {
+    pub(crate) fn admin(&self, number: usize) -> SocketAddr {
         self.replicas[number].0.admin()
     }
 }

@@ -14,6 +14,7 @@ mod configuration;
 mod connect;
 mod descriptors;
 mod families;
+mod follow;
 mod gone;
 mod hostile;
 mod keep_alive;

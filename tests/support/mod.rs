@@ -17,6 +17,7 @@ pub(crate) mod collector;
 pub(crate) mod device;
 pub(crate) mod document;
 pub(crate) mod folder;
+pub(crate) mod follow;
 pub(crate) mod http;
 pub(crate) mod kafka;
 pub(crate) mod leaf;

@@ -352,7 +352,8 @@ async fn as_many_follow_as_may_and_probes_are_answered_all_the_same() {
     assert!(operator.probe().await < PROBE);
     following.pop();
     // Its room is free once the listener has noticed that it is gone.
-    while operator.begins_to_follow().await != "200" {}
+    let is_free = async { while operator.begins_to_follow().await != "200" {} };
+    tokio::time::timeout(Duration::from_secs(30), is_free).await.unwrap();
 }
 
 #[tokio::test]

@@ -71,16 +71,6 @@ impl Followers {
         Some(Lines { followers: Arc::clone(self), follower, receiver })
     }
 
-    /// Number of followers.
-    pub fn len(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
-    }
-
-    /// Whether nobody follows.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// The view of one worker.
     pub fn worker(self: &Arc<Self>) -> WorkerFollowers {
         WorkerFollowers::new(Arc::clone(self))
@@ -113,11 +103,6 @@ impl Lines {
     /// The next line, or the number of those that were dropped in its place, if there is any.
     pub fn take(&mut self) -> Option<Line> {
         self.receiver.take()
-    }
-
-    /// Adds a line from elsewhere.
-    pub fn offer(&self, line: &Bytes) {
-        self.follower.sender.offer(line);
     }
 
     /// The way to add lines from elsewhere.

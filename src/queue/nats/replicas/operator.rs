@@ -174,24 +174,30 @@ impl Shared {
         let Some(lines) = self.respond.follow(&follow.filter) else { return false };
         let lease = Rc::new(Lease { end: Cell::new(end), reply: RefCell::new(reply.to_owned()) });
         self.followed.borrow_mut().insert(follow.id.clone(), Rc::clone(&lease));
+        tracing::info!(filter = ?follow.filter, "another replica follows what happens here");
         spawn_local(self.tell(follow.id.clone(), lease, lines));
         true
     }
 
     /// Tells another replica what it follows, until its lease is over or it stops.
-    async fn tell(self: Rc<Self>, id: String, lease: Rc<Lease>, mut lines: Box<dyn FollowedLines>) {
+    async fn tell(self: Rc<Self>, id: String, lease: Rc<Lease>, lines: Box<dyn FollowedLines>) {
+        self.tell_while_wanted(&id, &lease, lines).await;
+        tracing::info!("another replica follows no more what happened here");
+    }
+
+    async fn tell_while_wanted(&self, id: &str, lease: &Rc<Lease>, mut lines: Box<dyn FollowedLines>) {
         let mut batches = interval(FOLLOWED_EVERY);
         batches.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // By the clock, so that it goes on where an earlier lease of the same follower has ended.
         let mut number = self.respond.clocks().0;
         loop {
             batches.tick().await;
-            let is_wanted = self.followed.borrow().get(&id).is_some_and(|own| Rc::ptr_eq(own, &lease));
+            let is_wanted = self.followed.borrow().get(id).is_some_and(|own| Rc::ptr_eq(own, lease));
             if !is_wanted {
                 return;
             }
             if Instant::now() >= lease.end.get() {
-                self.followed.borrow_mut().remove(&id);
+                self.followed.borrow_mut().remove(id);
                 return;
             }
             // Escapes make two bytes of one at most: a line is JSON already.
@@ -200,7 +206,7 @@ impl Shared {
             if !batch.is_empty() {
                 number += 1;
                 let reply = lease.reply.borrow().clone();
-                self.publish(Body::Lines { id: id.clone(), number, batch }, Some(reply)).await;
+                self.publish(Body::Lines { id: id.to_owned(), number, batch }, Some(reply)).await;
             }
         }
     }
