@@ -15,12 +15,12 @@ use crate::protocol::envelope::{Encoder, Mode};
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::trace::Tracer;
 use crate::protocol::uplink::{Addressing, DeliveryId, Inbox, Uplink};
-use crate::queue::ImmediateInterest;
 use crate::queue::kafka::{
     HandOverDownlink, KafkaCommandStats, KafkaCommands, KafkaDownlink, KafkaSettings, KafkaStats, KafkaUplink,
 };
 use crate::queue::nats::{ConnectionTallies, NatsDownlink, NatsSettings, NatsStats, NatsUplink};
 use crate::queue::stdio::{StdioDownlink, StdioInput, StdioStats, StdioUplink, StdioWriter, Undelivered};
+use crate::queue::{Calls, CallsDownlink, ImmediateInterest};
 use crate::replica::Directory;
 
 /// How to reach the queues; cheap to clone.
@@ -40,6 +40,7 @@ pub struct Queues {
     stdout: Option<StdioWriter>,
     stdio: Arc<StdioStats>,
     is_broken: Arc<AtomicBool>,
+    calls: Calls,
 }
 
 impl Queues {
@@ -73,6 +74,7 @@ impl Queues {
             stdout: prints.then(|| StdioWriter::start(stdio.clone())).transpose().context("the thread for stdout")?,
             stdio,
             is_broken: Arc::default(),
+            calls: Calls::default(),
         })
     }
 
@@ -86,6 +88,11 @@ impl Queues {
             kafka_commands: self.kafka_command_stats.clone(),
             stdio: self.stdio.clone(),
         }
+    }
+
+    /// Commands that the process itself gives.
+    pub fn calls(&self) -> &Calls {
+        &self.calls
     }
 
     /// How NATS is reached.
@@ -115,6 +122,11 @@ impl Queues {
 
     /// The way in of a worker; on its thread.
     pub fn downlink(&self, events: mpsc::Sender<DownlinkEvent>) -> anyhow::Result<Box<dyn Downlink>> {
+        let queue = self.queue_downlink(events)?;
+        Ok(Box::new(CallsDownlink::new(self.calls.clone(), queue)))
+    }
+
+    fn queue_downlink(&self, events: mpsc::Sender<DownlinkEvent>) -> anyhow::Result<Box<dyn Downlink>> {
         Ok(match self.commands {
             CommandQueue::None => Box::new(NoCommands { interest: ImmediateInterest::start(events) }),
             CommandQueue::Stdio => {
@@ -166,7 +178,7 @@ impl Queues {
             };
             let to = Recipient::Device(nobody.clone());
             // A worker that has ended takes no commands, and the process ends with it.
-            let _ended = first.blocking_send(DownlinkEvent::Command { to, ticket: Some(Ticket(u64::MAX)), command });
+            let _ended = first.blocking_send(DownlinkEvent::Command { to, ticket: Some(Ticket(0)), command });
         };
         StdioInput::start(self.stdio.clone(), route, undelivered).context("the thread for stdin")
     }

@@ -1,32 +1,15 @@
 //! Envelopes as tools print and filter them.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::output::one_line;
+use crate::queue;
 
-/// An envelope in one line of JSON: in structured mode as it is, in binary mode put together from its attributes and
-/// its `data`, digits of numbers as they are. What a terminal would obey is escaped.
+/// An envelope of either mode in one line of JSON. What a terminal would obey is escaped.
 pub fn line(attributes: &[(String, String)], payload: &[u8]) -> String {
-    let text = String::from_utf8_lossy(payload);
-    if attributes.is_empty() {
-        return one_line(&text);
-    }
-    let mut members = BTreeMap::new();
-    for (name, value) in attributes {
-        members.insert(name.as_str(), serde_json::Value::from(value.as_str()).to_string());
-    }
-    // What is no JSON at all is shown as a text.
-    let data = match serde_json::from_str::<&RawValue>(&text) {
-        Ok(_) => text.into_owned(),
-        Err(_) => serde_json::Value::from(text.as_ref()).to_string(),
-    };
-    members.insert("data", data);
-    let members: Vec<String> = members.iter().map(|(name, value)| format!("{:?}:{value}", name)).collect();
-    one_line(&format!("{{{}}}", members.join(",")))
+    one_line(&queue::envelope(attributes, payload))
 }
 
 /// Attributes of an envelope that `tail` filters by.

@@ -153,8 +153,9 @@ pub trait Downlink {
         Availability::Ok
     }
 
-    /// Whether outcomes go where records go, as on stdout. A device's reply is then written once, as the outcome.
-    fn is_uplink(&self) -> bool {
+    /// Whether the outcome of that ticket goes where records go, as on stdout. A device's reply is then written once, as the
+    /// outcome.
+    fn is_uplink(&self, _ticket: Ticket) -> bool {
         false
     }
 }

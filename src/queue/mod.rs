@@ -24,6 +24,7 @@
 
 mod backoff;
 mod call;
+mod calls;
 mod immediate_interest;
 pub mod kafka;
 mod last_trouble;
@@ -33,7 +34,8 @@ pub mod stdio;
 mod stored;
 
 pub(crate) use backoff::{backoff, pause_before};
-pub use call::{Answer, CallError};
+pub use call::{Answer, CallError, envelope};
+pub use calls::{CALLS_MAX, Calls, CallsDownlink};
 pub use immediate_interest::ImmediateInterest;
 pub(crate) use last_trouble::LastTrouble;
 pub(crate) use slots::Slots;

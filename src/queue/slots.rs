@@ -2,9 +2,9 @@
 
 use slab::Slab;
 
-/// Generations have 31 bits: the highest bit of a number stays clear, so that a worker with commands from two queues can tell
-/// their tickets apart.
-const GENERATION_MAX: u32 = u32::MAX >> 1;
+/// Generations have 30 bits: the two highest bits of a number stay clear, so that a worker with commands from two queues and
+/// from operators can tell their tickets apart.
+const GENERATION_MAX: u32 = u32::MAX >> 2;
 
 /// A slab whose numbers hold the index and a generation, which is another one for each item.
 #[derive(Debug)]
@@ -86,11 +86,11 @@ mod tests {
     }
 
     #[test]
-    fn the_highest_bit_of_a_number_is_always_clear() {
+    fn the_two_highest_bits_of_a_number_are_always_clear() {
         let mut slots = Slots { next_generation: GENERATION_MAX, ..Slots::default() };
         for _ in 0..3 {
             let number = slots.insert(());
-            assert_eq!(number >> 63, 0);
+            assert_eq!(number >> 62, 0);
             assert!(slots.remove(number).is_some());
         }
     }

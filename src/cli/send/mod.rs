@@ -91,7 +91,7 @@ async fn call(mut input: CommandInput, timeout: Option<Duration>, config: &Confi
     if config.commands.queue == CommandQueue::Nats {
         let caller = NatsCaller::connect(&settings::nats(config, CONNECTION_NAME)).await?;
         let (subject, payload) = input.request(&command);
-        return Ok(caller.call(&subject, payload.into(), patience).await?);
+        return Ok(caller.call(&subject, &[], payload.into(), patience).await?);
     }
     let settings = settings::kafka(config, CONNECTION_NAME)
         .ok_or_else(|| CallError::Settings("kafka.brokers is not set".to_owned()))?;

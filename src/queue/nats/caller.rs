@@ -30,13 +30,26 @@ impl NatsCaller {
         Ok(Self { client, prefix: settings.prefix.clone() })
     }
 
-    /// Sends a command to the subject below `command` of the prefix, such as `product1.device1.properties.read`, and
-    /// waits for its outcome.
+    /// Sends a command with these headers to the subject below `command` of the prefix, such as
+    /// `product1.device1.properties.read`, and waits for its outcome.
     ///
     /// # Errors
     /// [`CallError`] when there is none; [`CallError::NoResponders`] comes at once.
-    pub async fn call(&self, subject: &str, payload: Bytes, patience: Duration) -> Result<Answer, CallError> {
-        let request = async_nats::Request::new().payload(payload).timeout(Some(patience));
+    pub async fn call(
+        &self,
+        subject: &str,
+        headers: &[(&'static str, String)],
+        payload: Bytes,
+        patience: Duration,
+    ) -> Result<Answer, CallError> {
+        let mut request = async_nats::Request::new().payload(payload).timeout(Some(patience));
+        if !headers.is_empty() {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers.iter().filter(|(_, value)| !value.contains(['\r', '\n'])) {
+                map.insert(*name, value.as_str());
+            }
+            request = request.headers(map);
+        }
         match self.client.send_request(format!("{}.command.{subject}", self.prefix), request).await {
             Ok(message) => Ok(answer(&message)),
             Err(error) => Err(match error.kind() {

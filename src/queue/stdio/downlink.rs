@@ -40,7 +40,7 @@ impl Downlink for StdioDownlink {
         self.writer.print(outcome.payload);
     }
 
-    fn is_uplink(&self) -> bool {
+    fn is_uplink(&self, _ticket: Ticket) -> bool {
         self.is_uplink
     }
 }

@@ -112,7 +112,7 @@ impl Session {
             Some(pending) => {
                 let caller = (pending.identity.correlation(), pending.identity.trace);
                 let (mut record, outcome) = ctx.encoder.reply(&source, route, message, trace, caller);
-                if ctx.downlink.is_uplink() {
+                if ctx.downlink.is_uplink(pending.ticket) {
                     record.payload = outcome.payload;
                     record.attributes = outcome.attributes;
                     ctx.note_outcome(pending, None, "");
