@@ -10,6 +10,7 @@
 mod certificates;
 mod client_certificates;
 mod coap;
+mod commands;
 mod coordination;
 mod counts;
 mod descriptors;
@@ -40,6 +41,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use self::certificates::Certificates;
 use self::client_certificates::ClientCertificates;
+use self::commands::ReplicaCommands;
 use self::coordination::CoordinationThread;
 pub use self::descriptors::raise_limit as raise_open_files;
 use self::follow::RemoteFollowers;
@@ -181,10 +183,11 @@ fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> a
         shedding: Arc::new(Shedding::new(directory.clone(), health.clone(), clock)),
         followers,
         remote: RemoteFollowers::default(),
+        worker_senders: worker_senders.clone(),
     });
     let (others, asked) = mpsc::channel(ASKED_MAX);
     let others = config.coordinates().then_some(others);
-    let sessions = ReplicaSessions { local: local.clone(), worker_senders: worker_senders.clone(), others };
+    let sessions = ReplicaSessions { local: local.clone(), others };
 
     let listeners = listeners::bind_all(config, certificates.tls.as_ref())?;
     let dtls = certificates.dtls.clone().map(|server| coap::prepare(config, server)).transpose()?;
@@ -242,11 +245,14 @@ fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> a
     }
     let kafka = metrics.kafka();
     let ages = move |age: Duration| kafka.age.observe_us(u64::try_from(age.as_micros()).unwrap_or(u64::MAX));
+    let commands = ReplicaCommands::new(config, sessions.clone(), senders.clone(), queues.calls().clone());
     queues.read_commands(directory, senders, tracing.tracer()?, ages)?;
     health.set_listening();
     tracing::info!(replica = replica_id, version = env!("CARGO_PKG_VERSION"), workers, "bridge started");
 
-    let serving = Serving { config, health, metrics, sessions, connection_limit, worker_senders, queues, log, tracing };
+    let commands = Arc::new(commands);
+    let serving =
+        Serving { config, health, metrics, sessions, commands, connection_limit, worker_senders, queues, log, tracing };
     let ended = runtime.block_on(serving.until_signal(admin, threads, signals));
     // A blocked file system call must not keep the process from ending.
     runtime.shutdown_background();
@@ -258,6 +264,7 @@ struct Serving<'a> {
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     sessions: ReplicaSessions,
+    commands: Arc<ReplicaCommands>,
     connection_limit: Arc<ConnectionLimit>,
     worker_senders: Arc<[WorkerSender]>,
     queues: Queues,
@@ -281,6 +288,8 @@ impl Serving<'_> {
                 sheds: Arc::new(self.sessions.clone()),
                 follows: Arc::new(self.sessions.clone()),
                 streams: streams.clone(),
+                commands: self.commands.clone(),
+                deployment: settings::deployment(self.config, &self.sessions.local.replica_id),
                 log: self.log.clone(),
                 token: self.config.admin.token.clone(),
             };

@@ -8,7 +8,8 @@ use crate::protocol::id::DeviceId;
 use crate::replica::request::{
     Answer, Batch, FollowedFilter, FollowedLines, ReplicaState, Request, Respond, Selection, SessionPart, SessionRow,
 };
-use crate::replica::{Directory, Entry};
+use crate::replica::{Directory, Entry, WorkerMessage, WorkerSender};
+use crate::session::mqtt::Ending;
 use crate::telemetry::follow::Followers;
 use crate::telemetry::health::Health;
 use crate::transport::Clock;
@@ -30,12 +31,22 @@ pub struct LocalReplica {
     pub followers: Arc<Followers>,
     /// Operators of this replica who follow what happens on others.
     pub remote: RemoteFollowers,
+    /// The ways to its workers.
+    pub worker_senders: Arc<[WorkerSender]>,
 }
 
 impl LocalReplica {
     /// Its state.
     pub fn state(&self) -> ReplicaState {
         ReplicaState { sessions: self.directory.staying(), draining: self.is_draining(), shed: self.shedding.status() }
+    }
+
+    /// Ends the session of a device; whether there was one.
+    pub fn end(&self, device: &str, ending: Ending) -> bool {
+        let Some(entry) = self.directory.find(device) else { return false };
+        let Some(worker_sender) = self.worker_senders.get(entry.worker) else { return false };
+        worker_sender.send(WorkerMessage::End(entry.token, ending));
+        true
     }
 
     /// Sessions that are asked for, behind the first `offset`.
@@ -54,6 +65,7 @@ impl Respond for LocalReplica {
             // The exchange keeps the followers of other replicas.
             Request::State | Request::Follow(_) | Request::StopFollowing(_) => {}
             Request::Sessions(selection) => return Answer::Sessions(self.sessions(0, selection)),
+            Request::End(device) => return Answer::Ended(self.end(device, Ending::Kicked)),
             Request::Shed(_) if self.is_draining() => {}
             Request::Shed(plan) => drop(self.shedding.begin(*plan)),
             Request::StopShedding => self.shedding.stop(),

@@ -9,7 +9,6 @@ use crate::replica::request::{
     Answer, Answers, Asked, ReplicaState, Request, RequestSender, Respond, Selection, SessionPart, SessionRow, is_named,
 };
 use crate::replica::shed::{Goal, ShedPlan, ShedState};
-use crate::replica::{WorkerMessage, WorkerSender};
 use crate::session::mqtt::Ending;
 use crate::telemetry::admin::{
     Page, ReplicaShed, ReplicaTotal, Replicas, SessionInfo, SessionQuery, Sessions, ShedAim, ShedOrder, ShedRefusal,
@@ -20,13 +19,11 @@ use crate::telemetry::admin::{
 /// is full more often than not.
 const MEAN_SLACK: usize = 50;
 
-/// This replica, the ways to its workers, and the way to other replicas.
+/// This replica, and the way to other replicas.
 #[derive(Debug, Clone)]
 pub struct ReplicaSessions {
     /// This replica.
     pub local: Arc<LocalReplica>,
-    /// By worker.
-    pub worker_senders: Arc<[WorkerSender]>,
     /// `None`: replicas do not hear each other.
     pub others: Option<RequestSender>,
 }
@@ -34,10 +31,7 @@ pub struct ReplicaSessions {
 impl ReplicaSessions {
     /// Ends the session of a device; whether there was one.
     pub fn end(&self, device: &str, ending: Ending) -> bool {
-        let Some(entry) = self.local.directory.find(device) else { return false };
-        let Some(worker_sender) = self.worker_senders.get(entry.worker) else { return false };
-        worker_sender.send(WorkerMessage::End(entry.token, ending));
-        true
+        self.local.end(device, ending)
     }
 
     fn is_meant(&self, replicas: &Replicas) -> bool {
@@ -90,7 +84,7 @@ impl ReplicaSessions {
         let Answers { by_replica, missing } = answers;
         let parts = by_replica.into_iter().filter_map(|(replica_id, answer)| match answer {
             Answer::Sessions(part) => Some((replica_id, part)),
-            Answer::State(_) | Answer::Follows(_) => None,
+            Answer::State(_) | Answer::Ended(_) | Answer::Follows(_) => None,
         });
         let parts: Vec<(String, SessionPart)> = parts.collect();
         let total_of = |(replica_id, part): &(String, SessionPart)| ReplicaTotal {
@@ -160,7 +154,7 @@ fn plan_down_to(target: usize, rate: u32, states: &[ReplicaState]) -> ShedPlan {
 fn state_of(answer: Answer) -> Option<ReplicaState> {
     match answer {
         Answer::State(state) => Some(state),
-        Answer::Sessions(_) | Answer::Follows(_) => None,
+        Answer::Sessions(_) | Answer::Ended(_) | Answer::Follows(_) => None,
     }
 }
 
@@ -233,9 +227,11 @@ impl Sessions for ReplicaSessions {
         Box::pin(async move { found })
     }
 
-    fn kick<'a>(&'a self, device: &'a str) -> Waiting<'a, bool> {
-        let kicked = self.end(device, Ending::Kicked);
-        Box::pin(async move { kicked })
+    fn kick<'a>(&'a self, device: &'a str, replicas: Replicas) -> Waiting<'a, Option<bool>> {
+        Box::pin(async move {
+            let answers = self.ask(&replicas, Request::End(device.to_owned())).await?;
+            Some(answers.by_replica.iter().any(|(_, answer)| *answer == Answer::Ended(true)))
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{CommandQueue, Config, EnvelopeMode, Material, UplinkQueue};
+use crate::config::{CommandQueue, Config, EnvelopeMode, Material, RegistrySource, UplinkQueue};
 use crate::protocol::envelope::Mode;
 use crate::queue;
 use crate::queue::kafka::{KafkaCommandSettings, KafkaSettings};
@@ -13,10 +13,41 @@ use crate::queue::nats::{
 };
 use crate::registry::{ConnectionObserver, HttpRegistrySettings, NatsRegistrySettings};
 use crate::replica::HandOverSettings;
+use crate::telemetry::admin::{Deployment, Place};
 use crate::telemetry::span::{Destinations, MessagingSystem, SpanSettings};
 
 /// Time by which Kafka gives a record up before its connection is closed for it: by then no copy of it may follow.
 const KAFKA_TIMEOUT_MARGIN: Duration = Duration::from_millis(500);
+
+/// The parts that the configuration names, without users and passwords, for those who look.
+pub fn deployment(config: &Config, replica_id: &str) -> Deployment {
+    let servers = config.nats.servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let nats = || Place { kind: "nats", place: servers.clone() };
+    let kafka = || Place { kind: "kafka", place: config.kafka.brokers.clone().unwrap_or_default() };
+    let bare = |kind| Place { kind, place: String::new() };
+    let registry = &config.registry;
+    let file = registry.file.as_ref().map(|path| path.display().to_string());
+    let url = registry.http.url.as_ref().map(ToString::to_string);
+    Deployment {
+        replica_id: replica_id.to_owned(),
+        messages: match config.uplink.queue {
+            UplinkQueue::Nats => nats(),
+            UplinkQueue::Kafka => kafka(),
+            UplinkQueue::Stdio => bare("stdio"),
+        },
+        commands: match config.commands.queue {
+            CommandQueue::Nats => nats(),
+            CommandQueue::Kafka => kafka(),
+            CommandQueue::Stdio => bare("stdio"),
+            CommandQueue::None => bare("none"),
+        },
+        registry: match registry.source {
+            RegistrySource::File => Place { kind: "file", place: file.unwrap_or_default() },
+            RegistrySource::Http => Place { kind: "http", place: url.unwrap_or_default() },
+            RegistrySource::Nats => Place { kind: "nats", place: format!("bucket {}", registry.nats_bucket) },
+        },
+    }
+}
 
 /// Settings of a connection to NATS; `name` appears in its monitoring.
 pub fn nats(config: &Config, name: &str) -> NatsSettings {

@@ -193,6 +193,11 @@ impl Health {
         Self { began: Instant::now().checked_sub(minute).expect("the machine runs that long"), ..Self::new(workers) }
     }
 
+    /// Number of workers.
+    pub fn workers(&self) -> usize {
+        self.turns.len()
+    }
+
     /// Notes that the loop of a worker, from 0, has turned. Numbers beyond the last are ignored.
     pub fn turned(&self, worker: usize) {
         self.note_turn(worker, self.now_ms());

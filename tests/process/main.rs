@@ -21,6 +21,7 @@ mod keep_alive;
 mod liveness;
 mod log;
 mod mqtt_rules;
+mod operator;
 mod presence;
 mod proxy;
 mod publish;

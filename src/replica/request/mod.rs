@@ -1,5 +1,5 @@
-//! Requests of an operator that reach several replicas: how many sessions each has, which ones, to shed some of them, and
-//! to follow what happens on them.
+//! Requests of an operator that reach several replicas: how many sessions each has, which ones, to end one or shed some of
+//! them, and to follow what happens on them.
 //!
 //! 1. The replica that an operator asks publishes [`Body::Ask`] to all, with a unique id and the names of
 //!    those that are meant. Each of them answers once, with [`Body::Answer`].
@@ -45,6 +45,8 @@ pub enum Request {
     State,
     /// Some of its sessions.
     Sessions(Selection),
+    /// That it ends the session of this device.
+    End(String),
     /// That it sheds sessions.
     Shed(ShedPlan),
     /// That it sheds no more.
@@ -80,12 +82,14 @@ impl Selection {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
-    /// To everything but [`Request::Sessions`]: the state afterwards.
+    /// To everything that has no answer of its own: the state afterwards.
     State(ReplicaState),
     /// To [`Request::Sessions`].
     Sessions(SessionPart),
     /// To [`Request::Follow`]: whether it is done. It is not where as many follow as may.
     Follows(bool),
+    /// To [`Request::End`]: whether there was a session.
+    Ended(bool),
 }
 
 /// State of one replica.

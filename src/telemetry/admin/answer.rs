@@ -15,8 +15,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::access;
+use super::commands::{COMMAND_BYTES_MAX, Commands};
+use super::console;
 use super::follow::{self, Follows};
+use super::overview::Deployment;
 use super::query;
+use super::server::Progress;
 use super::sessions::Sessions;
 use super::shed::{ShedOrder, ShedRefusal, ShedReport, Sheds};
 use super::stream::{self, StreamRoom};
@@ -32,6 +36,8 @@ const BODY_BYTES_MAX: usize = 4 * 1024;
 /// How long `/livez` waits for a worker to turn, and how often it looks.
 const LIFE_SIGN: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(20);
+
+const BUSY: &str = "too many requests wait for answers of other replicas";
 
 const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
@@ -52,6 +58,10 @@ pub struct Admin {
     pub follows: Arc<dyn Follows>,
     /// Room for their answers, of all listeners.
     pub streams: StreamRoom,
+    /// For `/api/commands`.
+    pub commands: Arc<dyn Commands>,
+    /// For `/api/overview`.
+    pub deployment: Deployment,
     /// For `/api/log`.
     pub log: LogControl,
     /// For `/api`: asked for on every listener when set, and without one `/api` is closed to all but loopback, and to
@@ -84,7 +94,11 @@ impl Admin {
             "/livez" => self.livez().await,
             "/readyz" => self.readyz(),
             "/metrics" => text(StatusCode::OK, metric::CONTENT_TYPE, self.metrics.render()),
-            _ => error(StatusCode::NOT_FOUND, "no such path"),
+            _ => match console::file(path, &parts.headers) {
+                Some(_) if !is_read => not_allowed("GET, HEAD"),
+                Some(file) => file.map(|content| Full::from(content).boxed_unsync()),
+                None => error(StatusCode::NOT_FOUND, "no such path"),
+            },
         }
     }
 
@@ -127,6 +141,10 @@ impl Admin {
         match path {
             "sessions" if is_read => return self.list(parts.uri.query().unwrap_or_default()).await,
             "sessions" => return not_allowed("GET, HEAD"),
+            "commands" if *method == Method::POST => return self.command(parts, body).await,
+            "commands" => return not_allowed("POST"),
+            "overview" if is_read => return json(StatusCode::OK, &self.overview().await),
+            "overview" => return not_allowed("GET, HEAD"),
             "shed" => return self.shed(parts, is_read, body).await,
             "trace" | "envelopes" if is_read => return self.follow(parts, path).await,
             "trace" | "envelopes" => return not_allowed("GET, HEAD"),
@@ -149,13 +167,42 @@ impl Admin {
         if *method != Method::DELETE {
             return not_allowed("GET, HEAD, DELETE");
         }
-        if !self.sessions.kick(&device).await {
-            return no_session();
+        let replicas = match query::replicas(parts.uri.query().unwrap_or_default()) {
+            Ok(replicas) => replicas,
+            Err(reason) => return error(StatusCode::BAD_REQUEST, reason),
+        };
+        match self.sessions.kick(&device, replicas).await {
+            Some(true) => {}
+            Some(false) => return no_session(),
+            None => return error(StatusCode::SERVICE_UNAVAILABLE, BUSY),
         }
         tracing::info!(device = device.as_ref(), "session ended by an operator");
         let mut answer = Response::new(Empty::new().boxed_unsync());
         *answer.status_mut() = StatusCode::NO_CONTENT;
         answer
+    }
+
+    async fn command<B>(&self, parts: &Parts, body: B) -> Answer
+    where
+        B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
+    {
+        let body = match whole(body, COMMAND_BYTES_MAX).await {
+            Ok(body) => body,
+            Err(answer) => return answer,
+        };
+        let outcome = match self.commands.send(body) {
+            Ok(sent) => {
+                if let Some(progress) = parts.extensions.get::<Arc<Progress>>() {
+                    progress.goes_on(sent.longest);
+                }
+                sent.outcome.await
+            }
+            Err(refusal) => Err(refusal),
+        };
+        match outcome {
+            Ok(envelope) => text(StatusCode::OK, JSON, envelope),
+            Err(refusal) => error(refusal.status(), &refusal.to_string()),
+        }
     }
 
     fn level(&self) -> Answer {
@@ -167,7 +214,7 @@ impl Admin {
         B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
     {
         const FORM: &str = r#"the body is no object with one member, such as {"level":"debug"}"#;
-        let body = match whole(body).await {
+        let body = match whole(body, BODY_BYTES_MAX).await {
             Ok(body) => body,
             Err(answer) => return answer,
         };
@@ -188,7 +235,7 @@ impl Admin {
         };
         match self.sessions.list(query).await {
             Some(page) => json(StatusCode::OK, &page),
-            None => error(StatusCode::SERVICE_UNAVAILABLE, "too many requests wait for answers of other replicas"),
+            None => error(StatusCode::SERVICE_UNAVAILABLE, BUSY),
         }
     }
 
@@ -227,7 +274,7 @@ impl Admin {
         match parts.method {
             Method::DELETE => report(StatusCode::OK, self.sheds.stop(replicas).await),
             Method::POST if parts.uri.query().is_none() => {
-                let body = match whole(body).await {
+                let body = match whole(body, BODY_BYTES_MAX).await {
                     Ok(body) => body,
                     Err(answer) => return answer,
                 };
@@ -250,13 +297,13 @@ struct LogLevel {
 }
 
 /// The whole body of a request, or the answer to one that is too long.
-async fn whole<B>(body: B) -> Result<Bytes, Answer>
+async fn whole<B>(body: B, bytes_max: usize) -> Result<Bytes, Answer>
 where
     B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
 {
-    let body = Limited::new(body, BODY_BYTES_MAX).collect().await;
-    let too_long = || error(StatusCode::PAYLOAD_TOO_LARGE, "the body has more than 4096 bytes, or did not arrive");
-    body.map(Collected::to_bytes).map_err(|_| too_long())
+    let body = Limited::new(body, bytes_max).collect().await;
+    let too_long = format!("the body has more than {bytes_max} bytes, or did not arrive");
+    body.map(Collected::to_bytes).map_err(|_| error(StatusCode::PAYLOAD_TOO_LARGE, &too_long))
 }
 
 fn report(status: StatusCode, report: Result<ShedReport, ShedRefusal>) -> Answer {

@@ -62,7 +62,7 @@ pub async fn serve(listener: TcpListener, admin: Admin) -> io::Result<Infallible
 
 /// How far an exchange is.
 #[derive(Debug, Default)]
-struct Progress {
+pub(super) struct Progress {
     /// Whether the head of its request is there.
     is_heard: AtomicBool,
     /// Set once its answer goes on.
@@ -70,6 +70,11 @@ struct Progress {
 }
 
 impl Progress {
+    /// Lets the exchange take so much longer; the first one counts.
+    pub(super) fn goes_on(&self, longest: Duration) {
+        let _ = self.live.set(Live { longest });
+    }
+
     /// Whether the connection makes room for others, and how willingly: smaller numbers first.
     fn rank(&self) -> Option<u8> {
         self.live.get().is_none().then(|| u8::from(self.is_heard.load(Ordering::Relaxed)))
@@ -120,14 +125,15 @@ async fn exchange(
     stream: TcpStream,
     admin: &Admin,
     is_loopback: bool,
-    progress: &Progress,
+    progress: &Arc<Progress>,
 ) -> Result<(), hyper::Error> {
-    let service = service_fn(|request: Request<Incoming>| async move {
+    let service = service_fn(|mut request: Request<Incoming>| async move {
         progress.is_heard.store(true, Ordering::Relaxed);
+        request.extensions_mut().insert(Arc::clone(progress));
         let answer = admin.answer(request, is_loopback).await;
         if let Some(live) = answer.extensions().get::<Live>() {
             // Of the one request of a connection.
-            let _ = progress.live.set(*live);
+            progress.goes_on(live.longest);
         }
         Ok::<_, Infallible>(answer)
     });

@@ -98,6 +98,7 @@ pub trait Sessions: fmt::Debug + Send + Sync {
     /// The session of a device.
     fn find<'a>(&'a self, device: &'a str) -> Waiting<'a, Option<SessionInfo>>;
 
-    /// Ends the session of a device; says whether there was one. It may still be closing when the answer comes.
-    fn kick<'a>(&'a self, device: &'a str) -> Waiting<'a, bool>;
+    /// Ends the session of a device on these replicas; says whether there was one. It may still be closing when the answer
+    /// comes. `None`: too many requests wait for answers of other replicas.
+    fn kick<'a>(&'a self, device: &'a str, replicas: Replicas) -> Waiting<'a, Option<bool>>;
 }

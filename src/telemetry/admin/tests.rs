@@ -19,7 +19,7 @@ use crate::telemetry::metric::Metrics;
 
 /// Sessions of device1 and `a b`, who was kicked, and which sheds were asked for.
 #[derive(Debug, Default)]
-struct Two {
+pub(super) struct Two {
     kicked: Mutex<Vec<String>>,
     sheds: Mutex<Vec<String>>,
     follows: Mutex<Vec<FollowOrder>>,
@@ -62,10 +62,14 @@ impl Sessions for Two {
         Box::pin(async move { DEVICES.contains(&device).then(|| session(device)) })
     }
 
-    fn kick<'a>(&'a self, device: &'a str) -> Waiting<'a, bool> {
+    fn kick<'a>(&'a self, device: &'a str, replicas: Replicas) -> Waiting<'a, Option<bool>> {
         Box::pin(async move {
-            self.kicked.lock().unwrap().push(device.to_owned());
-            DEVICES.contains(&device)
+            self.kicked.lock().unwrap().push(match replicas {
+                Replicas::This => device.to_owned(),
+                Replicas::All => format!("{device} anywhere"),
+                Replicas::Named(names) => format!("{device} on {names:?}"),
+            });
+            (device != "busy").then(|| DEVICES.contains(&device))
         })
     }
 }
@@ -111,9 +115,9 @@ impl Follows for Two {
     }
 }
 
-struct Operator {
+pub(super) struct Operator {
     address: SocketAddr,
-    health: Arc<Health>,
+    pub(super) health: Arc<Health>,
     sessions: Arc<Two>,
     /// Levels that were put in force.
     levels: Arc<Mutex<Vec<String>>>,
@@ -121,7 +125,7 @@ struct Operator {
 
 impl Operator {
     /// Starts a listener on this address.
-    async fn on(address: Ipv4Addr, token: Option<&str>) -> Self {
+    pub(super) async fn on(address: Ipv4Addr, token: Option<&str>) -> Self {
         Self::of(Health::new(1), address, token).await
     }
 
@@ -144,6 +148,13 @@ impl Operator {
             sheds: Arc::clone(&sessions) as Arc<dyn Sheds>,
             follows: Arc::clone(&sessions) as Arc<dyn Follows>,
             streams: StreamRoom::default(),
+            commands: Arc::clone(&sessions) as Arc<dyn Commands>,
+            deployment: Deployment {
+                replica_id: "replica1".to_owned(),
+                messages: Place { kind: "kafka", place: "kafka-1:9092".to_owned() },
+                commands: Place { kind: "none", place: String::new() },
+                registry: Place { kind: "file", place: "devices.toml".to_owned() },
+            },
             token: token.map(Secret::new),
         };
         tokio::spawn(serve(listener, admin));
@@ -151,7 +162,7 @@ impl Operator {
     }
 
     /// Sends a request; status line and body of the answer.
-    async fn ask(&self, request: &str, headers: &str) -> (String, String) {
+    pub(super) async fn ask(&self, request: &str, headers: &str) -> (String, String) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let head = format!("{request} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
@@ -162,7 +173,7 @@ impl Operator {
     }
 
     /// Sends a whole request; the whole answer.
-    async fn send(&self, request: &str) -> String {
+    pub(super) async fn send(&self, request: &str) -> String {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
@@ -175,7 +186,7 @@ impl Operator {
     }
 
     /// Sends a body; status and the answer's body.
-    async fn give(&self, method: &str, path: &str, headers: &str, body: &str) -> (String, String) {
+    pub(super) async fn give(&self, method: &str, path: &str, headers: &str, body: &str) -> (String, String) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let length = body.len();
         let request =
@@ -187,7 +198,7 @@ impl Operator {
         (head.split(' ').nth(1).unwrap().to_owned(), body.to_owned())
     }
 
-    async fn status(&self, request: &str, headers: &str) -> String {
+    pub(super) async fn status(&self, request: &str, headers: &str) -> String {
         self.ask(request, headers).await.0.split(' ').nth(1).unwrap().to_owned()
     }
 }
@@ -236,7 +247,7 @@ async fn livez_and_metrics_depend_on_nothing() {
     assert!(status.contains("200") && body.contains("# TYPE jetlinks_bridge_connections gauge"), "{status} {body}");
     assert_eq!(operator.ask("HEAD /livez", "").await.1, "");
     assert_eq!(operator.status("POST /livez", "").await, "405");
-    assert_eq!(operator.status("GET /", "").await, "404");
+    assert_eq!(operator.status("GET /other", "").await, "404");
 }
 
 #[tokio::test]
@@ -269,7 +280,12 @@ async fn delete_kicks_the_session_of_that_device() {
     let operator = Operator::on(Ipv4Addr::LOCALHOST, None).await;
     assert_eq!(operator.status("DELETE /api/sessions/device1", "").await, "204");
     assert_eq!(operator.status("DELETE /api/sessions/device9", "").await, "404");
-    assert_eq!(*operator.sessions.kicked.lock().unwrap(), ["device1", "device9"]);
+    assert_eq!(operator.status("DELETE /api/sessions/device1?replicas=all", "").await, "204");
+    assert_eq!(operator.status("DELETE /api/sessions/device1?replica=pod-1", "").await, "204");
+    assert_eq!(operator.status("DELETE /api/sessions/device1?limit=1", "").await, "400");
+    assert_eq!(operator.status("DELETE /api/sessions/busy", "").await, "503");
+    let kicked = ["device1", "device9", "device1 anywhere", "device1 on [\"pod-1\"]", "busy"];
+    assert_eq!(*operator.sessions.kicked.lock().unwrap(), kicked);
 }
 
 #[tokio::test]
@@ -411,6 +427,10 @@ async fn a_head_has_the_status_of_its_get_and_no_body() {
         ("/api/sessions/device1", "200"),
         ("/api/sessions/device9", "404"),
         ("/api/log", "200"),
+        ("/api/overview", "200"),
+        ("/", "200"),
+        ("/console/app.js", "200"),
+        ("/console/", "404"),
         ("/livez/", "404"),
         ("/api", "404"),
         ("/nothing", "404"),
@@ -447,16 +467,22 @@ async fn a_site_whose_name_means_loopback_reads_and_changes_nothing() {
     let operator = Operator::on(Ipv4Addr::LOCALHOST, None).await;
     let port = operator.address.port();
     let levels = operator.levels.clone();
-    for (host, origin, allowed) in [
-        (format!("attacker.example:{port}"), String::new(), false),
-        (format!("attacker.example:{port}"), format!("Origin: http://attacker.example:{port}\r\n"), false),
-        (format!("localhost:{port}"), "Origin: http://attacker.example\r\n".to_owned(), false),
-        (format!("localhost:{port}"), format!("Origin: http://localhost:{port}\r\n"), true),
-        (format!("127.0.0.1:{port}"), String::new(), true),
+    // Whether it may read, and change.
+    for (host, origin, reads, changes) in [
+        (format!("attacker.example:{port}"), String::new(), false, false),
+        (format!("attacker.example:{port}"), format!("Origin: http://attacker.example:{port}\r\n"), false, false),
+        (format!("localhost:{port}"), "Origin: http://attacker.example\r\n".to_owned(), false, false),
+        (format!("localhost:{port}"), "Sec-Fetch-Site: same-site\r\n".to_owned(), false, false),
+        // The console's own page, without a token.
+        (format!("localhost:{port}"), format!("Origin: http://localhost:{port}\r\n"), true, false),
+        (format!("localhost:{port}"), "Sec-Fetch-Site: same-origin\r\n".to_owned(), true, false),
+        (format!("127.0.0.1:{port}"), String::new(), true, true),
     ] {
         let level = r#"{"level":"debug"}"#;
         for (line, body, good) in [
             ("GET /api/sessions", "", "200"),
+            ("GET /api/overview", "", "200"),
+            ("POST /api/commands", "{}", "400"),
             ("DELETE /api/sessions/device1", "", "204"),
             ("PUT /api/log", level, "200"),
         ] {
@@ -464,6 +490,7 @@ async fn a_site_whose_name_means_loopback_reads_and_changes_nothing() {
             let length = body.len();
             let request = format!("{line} HTTP/1.1\r\nHost: {host}\r\n{origin}Content-Length: {length}\r\n\r\n{body}");
             let answer = operator.send(&request).await;
+            let allowed = if line.starts_with("GET") { reads } else { changes };
             let status = if allowed { good } else { "403" };
             assert_eq!(answer.split(' ').nth(1), Some(status), "{request}: {answer}");
             let after = (operator.sessions.kicked.lock().unwrap().len(), levels.lock().unwrap().len());

@@ -172,6 +172,11 @@ impl Moment {
     pub fn set(&self, unix_secs: u64) {
         self.0.set(unix_secs);
     }
+
+    /// The moment; `None` until it is set.
+    pub fn get(&self) -> Option<u64> {
+        Some(self.0.get()).filter(|unix_secs| *unix_secs > 0)
+    }
 }
 
 impl Number for Moment {

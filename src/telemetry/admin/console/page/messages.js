@@ -1,0 +1,160 @@
+// Envelopes as they are made.
+
+import { follow, query } from "./api.js";
+import { arrows, button, clock, copy, field, focusable, h, state } from "./dom.js";
+import { lastMember, pretty } from "./json.js";
+
+/** Envelopes that the page keeps; the oldest go first. */
+export const ENVELOPES_MAX = 500;
+
+/** Rows are drawn at most so often, in ms: thousands a second stay readable. */
+const DRAW_EVERY = 200;
+
+const TYPES = [
+  "properties.report", "properties.read.reply", "properties.write.reply", "function.invoke.reply", "event", "online", "offline", "rejected",
+];
+
+function summary(data) {
+  const { properties, event, output, code, message, reason, detail } = data ?? {};
+  const shown = properties ?? output ?? (event ? { event, data: data.data } : null) ?? code ?? reason;
+  const text = shown === undefined || shown === null ? "" : typeof shown === "string" ? shown : JSON.stringify(shown);
+  return [text, message ?? detail].filter(Boolean).join(": ").slice(0, 200);
+}
+
+/** One line of the stream as a row. */
+function parse(line) {
+  const { envelope, replicaId, dropped } = JSON.parse(line);
+  if (dropped) return { dropped };
+  return {
+    replicaId,
+    time: envelope.recordedtime ?? envelope.time,
+    type: String(envelope.type ?? "").replace(/^org\.jetlinks\.(device\.)?/, ""),
+    product: envelope.productid ?? "",
+    device: envelope.deviceid ?? "",
+    text: summary(envelope.data),
+    raw: lastMember(line, "envelope"),
+  };
+}
+
+/** The view. */
+export function view({ to }) {
+  let [kept, waiting, dropped] = [[], [], 0];
+  let [isPaused, chosen, stop, drawn] = [false, null, () => {}, 0];
+  const device = h("input", { type: "search", autocomplete: "off", spellcheck: "false" });
+  const product = h("input", { type: "search", autocomplete: "off", spellcheck: "false" });
+  const type = h("input", { type: "search", list: "types", autocomplete: "off", spellcheck: "false" });
+  const stream = h("span", { id: "stream" }, state("starting", "connecting"));
+  const counted = h("span", { id: "counted", class: "hint" });
+  const rows = h("ol", { class: "rows", id: "envelopes", "aria-label": "Envelopes, newest first" });
+  const shown = h("pre", { id: "envelope", tabindex: "0", "aria-label": "Envelope" }, "Choose an envelope.");
+  const spread = h("input", { type: "checkbox", id: "spread", checked: true, onchange: () => show() });
+  const pause = button("Pause", () => {
+    isPaused = !isPaused;
+    pause.setAttribute("aria-pressed", isPaused);
+    draw();
+  }, { id: "pause", "aria-pressed": "false" });
+  const clear = button("Clear", () => {
+    [kept, waiting, dropped, chosen] = [[], [], 0, null];
+    rows.replaceChildren();
+    show();
+    draw();
+  });
+  const copying = button("Copy", () => copy(spread.checked ? pretty(chosen.raw) : chosen.raw, "Envelope"), { id: "copy", disabled: true });
+  const commanding = button("Command", () => to("command", { product: chosen.product, device: chosen.device }), { disabled: true });
+
+  function show() {
+    shown.textContent = chosen ? (spread.checked ? pretty(chosen.raw) : chosen.raw) : "Choose an envelope.";
+    copying.disabled = !chosen;
+    commanding.disabled = !chosen?.device;
+  }
+
+  function choose(item) {
+    chosen = item;
+    for (const row of rows.querySelectorAll("[aria-current]")) row.removeAttribute("aria-current");
+    item.row.setAttribute("aria-current", "true");
+    focusable(rows.querySelectorAll("button"), item.row);
+    show();
+  }
+
+  function draw() {
+    drawn = performance.now();
+    if (!isPaused) {
+      for (const item of waiting) {
+        item.row = h(
+          "button",
+          { type: "button", tabindex: "-1", onclick: () => choose(item) },
+          h("time", {}, clock(item.time)), h("b", {}, item.device || item.replicaId), h("i", {}, item.type), h("span", {}, item.text),
+        );
+        item.entry = h("li", { "data-type": item.type }, item.row);
+        kept.push(item);
+      }
+      rows.prepend(...waiting.map(({ entry }) => entry).reverse());
+      waiting = [];
+      for (const item of kept.splice(0, Math.max(0, kept.length - ENVELOPES_MAX))) item.entry.remove();
+      if (!rows.querySelector('[tabindex="0"]')) focusable(rows.querySelectorAll("button"), rows.querySelector("button"));
+    }
+    const parts = [`${kept.length} kept of at most ${ENVELOPES_MAX}`];
+    if (isPaused) parts.push(`${waiting.length} wait`);
+    if (dropped) parts.push(`${dropped} left out, as they came too fast`);
+    counted.textContent = parts.join(", ");
+  }
+
+  function take(line) {
+    const item = parse(line);
+    if (item.dropped) {
+      dropped += item.dropped;
+    } else {
+      waiting.push(item);
+      if (waiting.length > ENVELOPES_MAX) waiting.shift();
+    }
+    if (performance.now() - drawn >= DRAW_EVERY) draw();
+    else {
+      clearTimeout(draw.timer);
+      draw.timer = setTimeout(draw, DRAW_EVERY);
+    }
+  }
+
+  function begin() {
+    stop();
+    const filter = query({ device: device.value.trim(), product: product.value.trim(), type: type.value.trim(), replicas: "all" });
+    stop = follow(`/api/envelopes?${filter}`, take, (name, text) => stream.replaceChildren(state(name, text)));
+  }
+
+  const filters = h(
+    "form",
+    { class: "filters", role: "search", "aria-label": "Filter", onsubmit: (event) => { event.preventDefault(); clear.click(); begin(); } },
+    field("Device", device), field("Product", product), field("Type", type),
+    h("datalist", { id: "types" }, TYPES.map((value) => h("option", { value }))),
+    h("button", { type: "submit" }, "Filter"),
+    pause, clear,
+  );
+  arrows(rows, "button");
+  const root = h(
+    "section",
+    { "aria-label": "Messages" },
+    h("h2", { id: "messages-title" }, "Messages ", stream),
+    filters,
+    h("p", { class: "counted" }, counted),
+    h(
+      "div",
+      { class: "split" },
+      rows,
+      h(
+        "aside",
+        { class: "card", "aria-label": "The chosen envelope" },
+        h("div", { class: "row" }, copying, commanding, h("label", { class: "check" }, spread, " pretty")),
+        shown,
+      ),
+    ),
+  );
+  return {
+    root,
+    open(parameters) {
+      device.value = parameters.get("device") ?? device.value;
+      product.value = parameters.get("product") ?? product.value;
+      begin();
+      draw();
+    },
+    close: () => stop(),
+  };
+}
