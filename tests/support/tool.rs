@@ -23,10 +23,20 @@ pub(crate) fn installed(path: &str) -> PathBuf {
 /// # Panics
 /// When no folder of `PATH` has it; the message says how to get it.
 pub(crate) fn system(name: &str) -> PathBuf {
+    first_of_system(&[name])
+}
+
+/// The first of these programs that the system has.
+///
+/// # Panics
+/// When it has none; the message says how to get the first.
+pub(crate) fn first_of_system(names: &[&str]) -> PathBuf {
     // Debian keeps servers where only root's PATH leads.
     let path = env::var("PATH").unwrap_or_default() + ":/usr/sbin";
-    match env::split_paths(&path).map(|folder| folder.join(name)).find(|program| program.is_file()) {
+    let folders: Vec<PathBuf> = env::split_paths(&path).collect();
+    let programs = names.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
+    match programs.into_iter().find(|program| program.is_file()) {
         Some(program) => program,
-        None => panic!("{name} is missing: run `make tools`"),
+        None => panic!("{} is missing: run `make tools`", names[0]),
     }
 }
