@@ -68,7 +68,8 @@ pub enum Code {
 }
 
 impl Code {
-    const ALL: [Code; 8] = [
+    /// Every code that the bridge gives.
+    pub const ALL: [Code; 8] = [
         Code::RequestHandling,
         Code::ClientOffline,
         Code::ConnectionLost,

@@ -62,3 +62,21 @@ fn whatever_is_written_has_a_type_that_is_listed_and_every_listed_one_is_written
     let types = payloads.iter().map(|payload| parsed(payload)["type"].as_str().expect("a type").to_owned());
     assert_eq!(types.collect::<BTreeSet<_>>(), documented());
 }
+
+/// The first column of the table that begins with this heading, without code marks.
+fn column(heading: &str) -> BTreeSet<String> {
+    let table = WIRE.split(heading).nth(1).expect("the table");
+    let rows = table.lines().skip(2).take_while(|row| row.starts_with('|'));
+    rows.map(|row| row.split('|').nth(1).expect("a cell").trim().trim_matches('`').to_owned()).collect()
+}
+
+fn words<T>(all: impl IntoIterator<Item = T>, word: impl Fn(T) -> &'static str) -> BTreeSet<String> {
+    all.into_iter().map(|one| word(one).to_owned()).collect()
+}
+
+#[test]
+fn the_words_that_the_documentation_lists_are_all_that_the_bridge_writes() {
+    assert_eq!(column("\n| cause | the session ended because |"), words(Cause::ALL, Cause::as_str));
+    assert_eq!(column("\n| `reason` | what |"), words(Reason::ALL, Reason::as_str));
+    assert_eq!(column("\n| code | meaning | was it sent to the device? |"), words(Code::ALL, Code::as_str));
+}

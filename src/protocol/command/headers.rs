@@ -2,7 +2,7 @@
 
 use super::{Command, CommandBody, CommandError};
 use crate::protocol::json::whole_text_i64;
-use crate::protocol::message::boolean_text;
+use crate::protocol::message::{FieldType, boolean_text};
 use crate::protocol::trace::TraceContext;
 
 /// Longest `messageId` and header `correlation-id` of a caller in bytes, as a command that waits keeps both.
@@ -20,6 +20,15 @@ pub(super) fn caller_id(name: &str, text: &str) -> Result<Option<String>, String
 pub(super) fn timeout_ms(timeout: i64) -> Result<u64, String> {
     u64::try_from(timeout).ok().filter(|ms| *ms > 0).ok_or_else(|| "header timeout is less than 1 ms".to_owned())
 }
+
+/// Headers of a command's body, with their types; others go to the device as they are.
+pub const BODY_HEADERS: [(&str, FieldType); 5] = [
+    ("timeout", FieldType::Number),
+    ("async", FieldType::Bool),
+    ("sendAndForget", FieldType::Bool),
+    ("correlation-id", FieldType::Text),
+    ("traceparent", FieldType::Text),
+];
 
 /// Every header that a command is read by.
 pub const HEADERS: [&str; 6] = ["correlation-id", "traceparent", "messageId", "timeout", "async", "sendAndForget"];

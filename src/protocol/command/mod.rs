@@ -8,7 +8,7 @@ mod read;
 mod span;
 
 pub use error::{CommandError, UnreadableCommand};
-pub use headers::{CALLER_ID_BYTES_MAX, HEADERS, with_fields_of_raw, with_headers};
+pub use headers::{BODY_HEADERS, CALLER_ID_BYTES_MAX, HEADERS, with_fields_of_raw, with_headers};
 pub use identity::CommandIdentity;
 pub use message_ids::MessageIds;
 

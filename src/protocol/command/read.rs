@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use super::headers::{caller_id, timeout_ms};
+use super::headers::{BODY_HEADERS, caller_id, timeout_ms};
 use super::{Command, CommandBody, CommandError, CommandIdentity, UnreadableCommand};
 use crate::protocol::address::from_token;
 use crate::protocol::id::{DeviceId, ProductId};
@@ -216,16 +216,17 @@ fn expect<'a>(name: &str, expected: FieldType, member: &Member<'a>) -> Result<Op
     Value::fit(expected, member).map_err(|()| format!("{name} is not {}", expected.description()))
 }
 
-fn expect_id(name: &str, member: &Member<'_>) -> Result<Option<String>, String> {
-    let text = expect(name, FieldType::Text, member)?.and_then(|value| value.as_text());
-    text.map_or(Ok(None), |text| caller_id(name, &text))
+fn caller_id_of(name: &str, value: Option<Value<'_>>) -> Result<Option<String>, String> {
+    value.and_then(|value| value.as_text()).map_or(Ok(None), |text| caller_id(name, &text))
 }
 
 fn read_common(reading: &mut Reading, members: &[Member<'_>]) -> Result<(), String> {
     let mut wrong = Ok(());
     for member in members {
         let read = match &*key(member) {
-            "messageId" => expect_id("messageId", member).map(|message_id| reading.identity.message_id = message_id),
+            "messageId" => expect("messageId", FieldType::Text, member)
+                .and_then(|value| caller_id_of("messageId", value))
+                .map(|message_id| reading.identity.message_id = message_id),
             "timestamp" => match timestamp(member) {
                 Ok(timestamp) => {
                     reading.timestamp = timestamp;
@@ -248,25 +249,25 @@ fn read_headers(reading: &mut Reading, headers: &str) -> Result<(), String> {
     let members = last_of_each(headers.as_bytes()).map_err(|error| format!("headers: {error}"))?;
     let mut wrong = Ok(());
     for member in &members {
-        let flag = |name| Ok(expect(name, FieldType::Bool, member)? == Some(Value::Bool(true)));
-        let read = match &*key(member) {
-            "timeout" => expect("header timeout", FieldType::Number, member).and_then(|timeout| match timeout {
+        let name = key(member);
+        let Some((name, expected)) = BODY_HEADERS.iter().find(|(header, _)| *header == name) else { continue };
+        let value = expect(name, *expected, member).map_err(|text| format!("header {text}"));
+        let read = match *name {
+            "timeout" => value.and_then(|timeout| match timeout {
                 Some(Value::Integer(ms)) => timeout_ms(ms).map(|ms| reading.timeout_ms = Some(ms)),
                 _ => Ok(()),
             }),
-            "async" => flag("header async").map(|flag| reading.is_async = flag),
-            "sendAndForget" => flag("header sendAndForget").map(|flag| reading.send_and_forget = flag),
-            "correlation-id" => {
-                expect_id("header correlation-id", member).map(|id| reading.identity.correlation_id = id)
-            }
-            "traceparent" => {
-                // What is no traceparent counts for nothing (W3C Trace Context, section 4.3), whatever it is.
-                let text = expect("header traceparent", FieldType::Text, member).ok().flatten();
-                let text = text.and_then(|value| value.as_text());
+            "async" => value.map(|flag| reading.is_async = flag == Some(Value::Bool(true))),
+            "sendAndForget" => value.map(|flag| reading.send_and_forget = flag == Some(Value::Bool(true))),
+            "correlation-id" => value
+                .and_then(|value| caller_id_of("header correlation-id", value))
+                .map(|id| reading.identity.correlation_id = id),
+            // What is no traceparent counts for nothing (W3C Trace Context, section 4.3), whatever it is.
+            _ => {
+                let text = value.ok().flatten().and_then(|value| value.as_text());
                 reading.identity.trace = text.and_then(|text| TraceContext::parse(&text));
                 Ok(())
             }
-            _ => Ok(()),
         };
         wrong = wrong.and(read);
     }

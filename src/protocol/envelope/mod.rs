@@ -53,7 +53,7 @@ impl EnvelopeType {
     }
 
     /// The type without that beginning.
-    pub(super) fn end(self) -> &'static str {
+    pub fn end(self) -> &'static str {
         match self {
             EnvelopeType::Device(message_type) => message_type.dotted(),
             EnvelopeType::Rejected => "rejected",
@@ -105,6 +105,18 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Every cause.
+    pub const ALL: [Cause; 8] = [
+        Cause::Disconnected,
+        Cause::ConnectionLost,
+        Cause::KeepAlive,
+        Cause::Kicked,
+        Cause::Drained,
+        Cause::ProtocolError,
+        Cause::NotAcknowledged,
+        Cause::SupersededByPolicy,
+    ];
+
     /// The cause as `data.headers.cause` writes it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -136,6 +148,10 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every reason.
+    pub const ALL: [Reason; 5] =
+        [Reason::UnknownTopic, Reason::Undecodable, Reason::TooLarge, Reason::ForeignChild, Reason::Refused];
+
     /// The reason as envelopes and metrics write it.
     pub fn as_str(self) -> &'static str {
         match self {

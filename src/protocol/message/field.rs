@@ -48,55 +48,72 @@ impl FieldType {
     }
 }
 
-/// The type of a field that a message type has; `None` for fields that it does not have, which stay untouched.
+/// Fields of every type.
+const COMMON: &[(&str, FieldType)] =
+    &[("messageId", FieldType::Text), ("code", FieldType::Text), ("headers", FieldType::Object)];
+
+/// Further fields of replies.
+const OF_REPLIES: &[(&str, FieldType)] = &[("success", FieldType::Bool), ("message", FieldType::Text)];
+
+/// Fields of one type alone.
+fn own_fields(message_type: MessageType) -> &'static [(&'static str, FieldType)] {
+    use FieldType::{Any, Array, Bool, Number, Numbers, Object, Text, Texts};
+    match message_type {
+        T::ReportProperty | T::ReadPropertyReply | T::WritePropertyReply => {
+            &[("properties", Object), ("propertySourceTimes", Numbers), ("propertyStates", Texts)]
+        }
+        T::ReadProperty => &[("properties", Array)],
+        T::WriteProperty => &[("properties", Object)],
+        T::Event => &[("data", Any)],
+        T::InvokeFunction => &[("function", Text), ("functionId", Text), ("inputs", Array)],
+        T::InvokeFunctionReply => &[("output", Any), ("functionId", Text)],
+        T::UpdateTag => &[("tags", Object)],
+        T::Log => &[("log", Text)],
+        T::Direct => &[("payload", Text)],
+        T::DerivedMetadata => &[("metadata", Text), ("all", Bool)],
+        T::UpgradeFirmware | T::RequestFirmwareReply => &[
+            ("url", Text),
+            ("version", Text),
+            ("sign", Text),
+            ("signMethod", Text),
+            ("firmwareId", Text),
+            ("parameters", Object),
+            ("size", Number),
+        ],
+        T::UpgradeFirmwareProgress => &[
+            ("progress", Number),
+            ("complete", Bool),
+            ("success", Bool),
+            ("version", Text),
+            ("errorReason", Text),
+            ("firmwareId", Text),
+        ],
+        T::RequestFirmware => &[("currentVersion", Text), ("requestVersion", Text)],
+        T::ReportFirmware | T::ReadFirmwareReply => &[("version", Text), ("properties", Object)],
+        T::StateCheckReply => &[("state", Number)],
+        T::ReportCollector | T::ReadCollectorDataReply | T::WriteCollectorDataReply | T::WriteCollectorData => {
+            &[("data", Array)]
+        }
+        T::ReadCollectorData => &[("addresses", Array)],
+        _ => &[],
+    }
+}
+
+/// Every field that a message type has, with its type.
 ///
 /// The names that the bridge itself decides (`deviceId`, `messageType`, …) and `timestamp` are not among them.
+pub fn fields(message_type: MessageType) -> impl Iterator<Item = (&'static str, FieldType)> {
+    let of_replies = if message_type.is_reply() { OF_REPLIES } else { &[] };
+    COMMON.iter().chain(of_replies).chain(own_fields(message_type)).copied()
+}
+
+/// The type of a field that a message type has; `None` for fields that it does not have, which stay untouched.
 pub fn field_type(message_type: MessageType, name: &str) -> Option<FieldType> {
-    use FieldType::{Any, Array, Bool, Number, Numbers, Object, Text, Texts};
-    match name {
-        "messageId" | "code" => return Some(Text),
-        "headers" => return Some(Object),
-        "success" if message_type.is_reply() => return Some(Bool),
-        "message" if message_type.is_reply() => return Some(Text),
-        _ => {}
-    }
-    Some(match (message_type, name) {
-        (T::ReportProperty | T::ReadPropertyReply | T::WritePropertyReply, "properties") => Object,
-        (T::ReportProperty | T::ReadPropertyReply | T::WritePropertyReply, "propertySourceTimes") => Numbers,
-        (T::ReportProperty | T::ReadPropertyReply | T::WritePropertyReply, "propertyStates") => Texts,
-        (T::ReadProperty, "properties") => Array,
-        (T::WriteProperty, "properties") => Object,
-        (T::Event, "data") => Any,
-        (T::InvokeFunction, "function" | "functionId") => Text,
-        (T::InvokeFunction, "inputs") => Array,
-        (T::InvokeFunctionReply, "output") => Any,
-        (T::InvokeFunctionReply, "functionId") => Text,
-        (T::UpdateTag, "tags") => Object,
-        (T::Log, "log") => Text,
-        (T::Direct, "payload") => Text,
-        (T::DerivedMetadata, "metadata") => Text,
-        (T::DerivedMetadata, "all") => Bool,
-        (T::UpgradeFirmware | T::RequestFirmwareReply, "url" | "version" | "sign" | "signMethod" | "firmwareId") => {
-            Text
-        }
-        (T::UpgradeFirmware | T::RequestFirmwareReply, "parameters") => Object,
-        (T::UpgradeFirmware | T::RequestFirmwareReply, "size") => Number,
-        (T::UpgradeFirmwareProgress, "progress") => Number,
-        (T::UpgradeFirmwareProgress, "complete" | "success") => Bool,
-        (T::UpgradeFirmwareProgress, "version" | "errorReason" | "firmwareId") => Text,
-        (T::RequestFirmware, "currentVersion" | "requestVersion") => Text,
-        (T::ReportFirmware | T::ReadFirmwareReply, "version") => Text,
-        (T::ReportFirmware | T::ReadFirmwareReply, "properties") => Object,
-        (T::StateCheckReply, "state") => Number,
-        (T::ReportCollector | T::ReadCollectorDataReply | T::WriteCollectorDataReply, "data") => Array,
-        (T::ReadCollectorData, "addresses") => Array,
-        (T::WriteCollectorData, "data") => Array,
-        _ => return None,
-    })
+    fields(message_type).find(|(field, _)| *field == name).map(|(_, field_type)| field_type)
 }
 
 /// The fields of a type that are written even when the device leaves them out, with the value they get then.
-pub(super) fn defaults(message_type: MessageType) -> &'static [(&'static str, &'static str)] {
+pub fn defaults(message_type: MessageType) -> &'static [(&'static str, &'static str)] {
     match message_type {
         T::StateCheckReply => &[("state", "0"), ("success", "true")],
         T::UpgradeFirmwareProgress => &[("progress", "0"), ("complete", "false"), ("success", "false")],
@@ -275,6 +292,15 @@ mod tests {
             let mut out = Vec::new();
             write_integer(&mut out, number);
             assert_eq!(String::from_utf8_lossy(&out), number.to_string());
+        }
+    }
+
+    #[test]
+    fn no_type_has_two_fields_of_one_name() {
+        for message_type in MessageType::all() {
+            let names: Vec<_> = fields(message_type).map(|(name, _)| name).collect();
+            let twice = names.iter().enumerate().find(|(index, name)| names[..*index].contains(name));
+            assert_eq!(twice, None, "{}", message_type.name());
         }
     }
 

@@ -12,7 +12,7 @@ use bytes::{BufMut, BytesMut};
 pub use decode::{Undecodable, decode, message_id, time_sync_answer};
 pub(crate) use decode::{key, last_of_each, timestamp};
 pub(crate) use field::boolean_text;
-pub use field::{FieldType, Value, field_type, write_integer};
+pub use field::{FieldType, Value, defaults, field_type, fields, write_integer};
 
 use crate::protocol::json::write_string;
 use crate::protocol::topic::{MessageType, Route};

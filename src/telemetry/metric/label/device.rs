@@ -192,7 +192,7 @@ impl Label for Reason {
     const NAME: &'static str = "reason";
 
     fn all() -> impl Iterator<Item = Self> {
-        [Reason::UnknownTopic, Reason::Undecodable, Reason::TooLarge, Reason::ForeignChild, Reason::Refused].into_iter()
+        Reason::ALL.into_iter()
     }
 
     fn index(self) -> usize {
