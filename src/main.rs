@@ -8,7 +8,8 @@ use clap::Parser;
 use jetlinks_bridge::app::{self, Failure, Startup};
 use jetlinks_bridge::cli::check::{self, EXIT_CONFIGURATION};
 use jetlinks_bridge::cli::{
-    self, Action, CommandLine, credentials, devices, explain, health, manual, send, shed, simulate, tail, trace, verify,
+    self, Action, CommandLine, credentials, devices, explain, health, manual, schema, send, shed, simulate, tail, trace,
+    verify,
 };
 use jetlinks_bridge::config::{self, LogFormat, Sources};
 use jetlinks_bridge::telemetry::log;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         Action::Explain(args) => explain::run(args, &sources, out, err),
         Action::Health(args) => health::run(args, err),
         Action::Manual(args) => manual::run(args, err),
+        Action::Schema(args) => schema::run(args, &sources, out, err),
         Action::Send(args) => send::run(args, &sources, out, err),
         Action::Shed(args) => shed::run(args, &sources, out, err),
         Action::Simulate(args) => simulate::run(args, &sources),

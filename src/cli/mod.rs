@@ -10,6 +10,7 @@ pub mod input;
 pub mod lookup;
 pub mod manual;
 pub mod output;
+pub mod schema;
 pub mod send;
 pub mod shed;
 pub mod simulate;
@@ -31,6 +32,7 @@ use self::explain::ExplainArgs;
 use self::health::HealthArgs;
 use self::input::SourceArgs;
 use self::manual::ManualArgs;
+use self::schema::SchemaArgs;
 use self::send::SendArgs;
 use self::shed::ShedArgs;
 use self::simulate::SimulateArgs;
@@ -69,6 +71,8 @@ pub enum Action {
     Health(HealthArgs),
     /// Write the manual pages into a folder
     Manual(ManualArgs),
+    /// Print JSON Schemas of what the bridge writes and reads, an AsyncAPI and an OpenAPI document
+    Schema(SchemaArgs),
     /// Send a command to a device and print its outcome
     Send(SendArgs),
     /// Let replicas shed sessions, so that devices spread over all of them
