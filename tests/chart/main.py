@@ -19,7 +19,7 @@ def tests(folder):
     """The tests of every module, in the order in which they are written."""
     for path in sorted(folder.glob("test_*.py")):
         module = importlib.import_module(path.stem)
-        for name, value in vars(module).items():
+        for name, value in list(vars(module).items()):
             if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_"):
                 yield path.stem, name, value
 
