@@ -63,7 +63,7 @@ metrics! {
         queue_records: Family<Counter, QueueResult> = "queue_records_total",
             "Records for the queue, presence and repetitions included, by result.";
         queue_outages: Counter = "queue_outages_total",
-            "Times that a worker's way to the queue broke after it had been reached.";
+            "Times that a worker lost its connection to the queue.";
         queue_stalls: Counter = "queue_stalls_total",
             "Times that the queue acknowledged nothing for five seconds with records outstanding.";
         queue_acknowledgements_lost: Counter = "queue_acknowledgements_lost_total",
