@@ -101,7 +101,7 @@ metrics! {
         cache_lookups: Family<Counter, CacheResult> = "registry_cache_lookups_total",
             "Look-ups in the cache of the registry behind HTTP, by result.";
         cache_entries: Family<Gauge, CachedRecord> = "registry_cache_entries",
-            "What the cache of the registry behind HTTP remembers, by kind.";
+            "Entries in the cache of the registry behind HTTP, by kind.";
         log_lines_suppressed: Family<Counter, LogLevel> = "log_lines_suppressed_total",
             "Lines that the log left out, as too many of their kind came at once, by level.";
         log_lines_dropped: Counter = "log_lines_dropped_total",
