@@ -1,6 +1,7 @@
 """The bridge, NATS and the text of a guide, for tests that do what the guide says."""
 
 import contextlib
+import ctypes
 import json
 import os
 import pathlib
@@ -8,7 +9,6 @@ import queue
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,11 +23,12 @@ PATIENCE_SECONDS = 60
 SECURE_ID, SECURE_KEY = "test", "testtesttesttest"
 
 
-def free_port(kind=socket.SOCK_STREAM):
-    """A port that nobody listens on at this moment."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+# So that no process outlives a test that was killed: PR_SET_PDEATHSIG of prctl(2).
+LIBC = ctypes.CDLL(None)
+
+
+def _end_with_the_test():
+    LIBC.prctl(1, signal.SIGKILL)
 
 
 def eventually(what, condition):
@@ -77,7 +78,8 @@ class Process(contextlib.AbstractContextManager):
         self.log = tempfile.NamedTemporaryFile("w+")
         self.process = subprocess.Popen(
             [str(part) for part in command],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True, bufsize=1, **options,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True, bufsize=1,
+            preexec_fn=_end_with_the_test, **options,
         )
         self.lines = []
         self.arrived = queue.Queue()
@@ -94,6 +96,15 @@ class Process(contextlib.AbstractContextManager):
     def errors(self):
         # Opened anew, for the position of self.log is also that at which the process writes.
         return pathlib.Path(self.log.name).read_text()
+
+    def port(self, pattern):
+        """A port that the process names in its log."""
+
+        def named():
+            assert self.process.poll() is None, self.errors()
+            return re.search(pattern, self.errors())
+
+        return int(eventually(f"a port in the log: {pattern}", named)[1])
 
     def find(self, what, wanted):
         """The first line from the beginning that is wanted, as what `wanted` makes of it."""
@@ -113,18 +124,21 @@ class Process(contextlib.AbstractContextManager):
 
 
 class Bridge(Process):
-    """A bridge with ports of its own, on config/dev.toml and with these settings; with a certificate and its key over DTLS, too."""
+    """A bridge on free ports, on config/dev.toml and with these settings; with a certificate and its key over DTLS, too."""
 
     def __init__(self, *settings, config=ROOT / "config/dev.toml", dtls=None):
-        self.ports = {name: free_port(kind) for name, kind in [
-            ("mqtt", socket.SOCK_STREAM), ("admin", socket.SOCK_STREAM), ("coap", socket.SOCK_DGRAM), ("dtls", socket.SOCK_DGRAM),
-        ]}
-        listen = [f"{name}.listen=127.0.0.1:{self.ports[name]}" for name in ["mqtt", "coap", "admin"]]
+        listeners = ["mqtt", "coap", "admin"] + ["dtls"] * bool(dtls)
+        listen = [f"{name}.listen=127.0.0.1:0" for name in listeners]
         if dtls:
-            listen += [f"dtls.listen=127.0.0.1:{self.ports['dtls']}", f"dtls.certificate_file={dtls[0]}", f"dtls.private_key_file={dtls[1]}"]
+            listen += [f"dtls.certificate_file={dtls[0]}", f"dtls.private_key_file={dtls[1]}"]
         given = [part for setting in [*listen, *settings] for part in ("--set", setting)]
         super().__init__([BRIDGE, "run", "--config", config, *given], cwd=ROOT)
-        eventually("a bridge that is ready", self._is_ready)
+        try:
+            self.ports = {name: self.port(rf"listening listener=\"?{name}\"? address=127\.0\.0\.1:(\d+)") for name in listeners}
+            eventually("a bridge that is ready", self._is_ready)
+        except BaseException:
+            self.__exit__()
+            raise
 
     def _is_ready(self):
         assert self.process.poll() is None, self.errors()
@@ -138,7 +152,7 @@ class Bridge(Process):
     def here(self, text):
         """A text of a guide with the ports of this bridge."""
         for guided, name in [("1883", "mqtt"), ("5683", "coap"), ("5684", "dtls")]:
-            text = re.sub(rf"\b{guided}\b", str(self.ports[name]), text)
+            text = re.sub(rf"\b{guided}\b", str(self.ports.get(name, guided)), text)
         return text
 
     def envelope(self, what, wanted):

@@ -12,8 +12,8 @@ import time
 import paho.mqtt.client as mqtt
 
 from stage import (
-    NODE, PATIENCE_SECONDS, PYTHON, SECURE_ID, SECURE_KEY, Bridge, Process, blocks, code, eventually, guide, program, rows,
-    section, shell,
+    BRIDGE, NODE, PATIENCE_SECONDS, PYTHON, ROOT, SECURE_ID, SECURE_KEY, Bridge, Process, blocks, code, eventually, guide, program,
+    rows, section, shell,
 )
 
 GUIDE = guide("devices.md")
@@ -50,14 +50,20 @@ def _carries(data, body):
     return all(data.get(name) == value if name != "headers" else value.items() <= data[name].items() for name, value in body.items())
 
 
-def _check_lines(headings):
+def _check_lines(headings, function=None):
+    """Runs every line below the headings, with another function of the shell if one is named; the number of lines."""
     seen = 0
     with Bridge() as bridge:
         functions = _functions(bridge)
         for heading in headings:
             for line, kind in _lines(heading):
+                if function:
+                    line = f"{function} {line.split(' ', 1)[1]}"
                 # Its own message id tells the envelope of this line from those of others.
                 mark, body = f"line{seen}", _body(line)
+                if line.startswith("coap direct"):
+                    assert "direct is off" in shell(f"{functions}\n{line} 2>&1")
+                    continue
                 told = line if body == "any bytes" else line.replace("'{", f"'{{\"messageId\":\"{mark}\",").replace(",}", "}")
                 told = re.sub(r'("messageId":"line\d+"),"messageId":"\d+"', r"\1", told)
                 shell(f"{functions}\n{told}")
@@ -80,6 +86,10 @@ def every_line_becomes_the_envelope_beside_it():
 
 def every_line_of_coap_becomes_the_envelope_beside_it():
     assert _check_lines([COAP]) == 2
+
+
+def every_topic_works_over_coap_too_except_direct():
+    assert _check_lines(UP[:1], "coap") >= 14
 
 
 def every_topic_of_the_protocol_has_a_line():
@@ -206,6 +216,15 @@ def the_program_for_aiocoap_stores_a_report():
             done = subprocess.run([PYTHON, path], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
         assert done.stdout.startswith("2.01"), done
         bridge.envelope("the report", lambda envelope: envelope["data"].get("properties") == {"temperature": 36.8})
+
+
+def the_commands_that_help_without_a_server_answer():
+    told = [code(row[0]) for row in rows(section(GUIDE, "When it does not work")) if code(row[0])]
+    explain, credentials = told[:2]
+    assert "explain" in explain and "credentials" in credentials, told
+    shell_of = f"cd {ROOT}; jetlinks-bridge() {{ {BRIDGE} \"$@\"; }}\n"
+    assert "org.jetlinks.device.properties.report" in shell(shell_of + explain)
+    assert "mosquitto_pub" in shell(shell_of + credentials)
 
 
 def _certificate(folder):
