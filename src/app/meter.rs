@@ -65,6 +65,10 @@ impl WorkerMeter {
 
     fn log_coap(peer: PeerKey, device: &str, event: &coap::Event<'_>) {
         match *event {
+            coap::Event::Refused(coap::Refused { refusal: coap::Refusal::KeyLength, .. }) => {
+                let peer = peer.to_string();
+                tracing::warn!(device, peer, "a device cannot use CoAP without DTLS: its secureKey has not 16 bytes");
+            }
             coap::Event::Refused(refused) => tracing::debug!(
                 device,
                 peer = peer.to_string(),
@@ -133,7 +137,7 @@ fn outcome(reason: Refused) -> ConnectOutcome {
 }
 
 /// Whether a refusal is worth a line in the log: whatever a device, its settings or those of the bridge can be changed for.
-/// What passes by itself has lines of its own.
+/// A trouble that passes by itself has lines of its own.
 fn teaches(reason: Refused) -> bool {
     reason.is_fault() || matches!(reason, Refused::TakeoverLimit | Refused::ReconnectLimit)
 }
@@ -257,6 +261,8 @@ impl Meter for WorkerMeter {
             coap::Event::Message(Event::Rejected { reason, topic, detail, .. }) => {
                 self.note_rejected(device, &peer, reason, topic, detail);
             }
+            // Each such device is named by a line of its own.
+            coap::Event::Refused(coap::Refused { refusal: coap::Refusal::KeyLength, .. }) => {}
             coap::Event::Refused(refused) => {
                 let reason = CoapRefusal::from(refused.refusal).text();
                 let notice = Notice { reason, device, peer: &peer, topic: "", detail: &refused };

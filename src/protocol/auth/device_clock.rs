@@ -35,7 +35,7 @@ impl fmt::Display for ClockOff {
 pub struct DeviceClock {
     /// Difference from the bridge's; `None` when the timestamp has another unit.
     pub off: Option<ClockOff>,
-    /// What the timestamp looks like, for people.
+    /// Description of the timestamp, for people.
     pub hint: &'static str,
 }
 

@@ -95,7 +95,7 @@ pub struct Refused<'a> {
     pub refusal: Refusal,
     /// Product of the device, where the registry knows it.
     pub product: Option<&'a str>,
-    /// What the body, the option or the timestamp looks like, where that says more than the reason.
+    /// Description of the body, the option or the timestamp, where that says more than the reason.
     pub hint: Option<&'static str>,
     /// Difference of the device's clock, where its timestamp is the reason.
     pub clock_off: Option<ClockOff>,

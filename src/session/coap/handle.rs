@@ -351,7 +351,7 @@ fn stale<'a>(source: &Source<'a>, refusal: Refusal, clock: Option<DeviceClock>) 
     Refused { refusal, product: Some(source.product), hint, clock_off }
 }
 
-/// What a body is instead of encrypted, by its length and its beginning alone: so it costs each device the same.
+/// Description of a body that is not encrypted, by its length and its beginning alone: so it costs each device the same.
 fn not_encrypted(body: &[u8]) -> Option<&'static str> {
     match body {
         [] => Some("the body is empty: an encrypted one has at least 16 bytes"),
@@ -372,7 +372,7 @@ fn not_encrypted(body: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// What a signature is instead of an MD5 in hex, by its form alone.
+/// Description of a signature that is no MD5 in hex, by its form alone.
 fn not_signed(signature: &[u8]) -> Option<&'static str> {
     match signature {
         [] => Some("option 2110 is missing: it is the MD5 of payload and secureKey together"),
