@@ -227,6 +227,17 @@ def the_commands_that_help_without_a_server_answer():
     assert "mosquitto_pub" in shell(shell_of + credentials)
 
 
+def a_trace_shows_what_a_line_does():
+    told = next(row for row in map(lambda row: code(row[0]), rows(section(GUIDE, "When it does not work"))) if row and " trace " in row)
+    with Bridge() as bridge:
+        command = [BRIDGE, *told.split()[1:], "--address", f"127.0.0.1:{bridge.ports['admin']}"]
+        with Process(command) as trace:
+            trace.find("its beginning", lambda line: "following" in line)
+            shell(f"{_functions(bridge)}\n{_lines(UP[0])[0][0]}")
+            trace.find("the message", lambda line: "/product1/device1/properties/report" in line)
+            trace.find("its acknowledgement", lambda line: "acknowledged" in line)
+
+
 def _certificate(folder):
     certificate, key = pathlib.Path(folder) / "certificate.pem", pathlib.Path(folder) / "key.pem"
     subprocess.run(
