@@ -49,3 +49,8 @@ def on_files(files, config):
             log.warning("%s/README.md has no link to %s", DECISIONS, path.name)
     paths[STYLE] = pathlib.Path(__file__).with_name(STYLE)
     return Files([*theme, *(File.generated(config, uri, abs_src_path=str(path)) for uri, path in paths.items())])
+
+
+def on_page_content(html, **_):
+    # In a cell of a table the repository's pages need \\| for |, in code as well, where Markdown leaves the backslash.
+    return re.sub(r"<td.*?</td>", lambda cell: cell[0].replace("\\|", "|"), html, flags=re.DOTALL)
