@@ -79,6 +79,8 @@ CONTRADICTIONS = [
     (("config.registry.source=nats",), "config.nats.servers is required when config.registry.source"),
     (("config.uplink.queue=kafka",), "config.kafka.brokers is required"),
     (("config.commands.queue=kafka",), "config.kafka.brokers is required"),
+    (("config.commands.queue=kafka", "config.kafka.brokers=kafka:9092"), "more than one replica: without it every replica reads"),
+    (("config.commands.queue=kafka", "autoscaling.enabled=true", "replicas=1"), "more than one replica: without it every replica reads"),
     (("config.registry.source=http",), "config.registry.http.url is required"),
     (("config.mqtt.tls.listen=0.0.0.0:8883",), "tls.mqtt.existingSecret is required"),
     (("config.mqtt.websocket_tls.listen=0.0.0.0:8084",), "tls.mqtt.existingSecret is required"),
@@ -165,6 +167,13 @@ def a_memory_limit_that_just_suffices_and_none_at_all_are_taken():
     template("--set", "resources.requests.memory=768Mi,resources.requests.cpu=0.5,resources.limits.cpu=500m")
     template("--set", "registry.records=300000,resources.limits.memory=896Mi")
     template("--set", "config.registry.source=http,config.registry.http.url=http://x,resources.limits.memory=642Mi")
+
+
+def commands_from_kafka_are_taken_where_replicas_hear_each_other_or_there_is_one():
+    kafka = "config.commands.queue=kafka,config.kafka.brokers=kafka:9092"
+    template("--set", f"{kafka},replicas=1")
+    template("--set", kafka + ",config.nats.servers={nats://nats:4222}")
+    template("--set", f"{kafka},envFrom[0].secretRef.name=x")
 
 
 def values_at_the_edge_are_taken():

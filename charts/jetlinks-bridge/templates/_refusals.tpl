@@ -15,6 +15,11 @@
 {{- if and (eq $config.uplink.queue "nats") (not (dig "nats" "stream" "max_bytes" "" $config)) -}}
 {{- $wrong = append $wrong "config.nats.stream.max_bytes is required when config.uplink.queue is nats: without it the stream grows until the disk is full" -}}
 {{- end -}}
+{{- $isAlone := and (eq (int64 (default 2 .Values.replicas)) 1) (not .Values.autoscaling.enabled) -}}
+{{- $knowsNats := or (include "jetlinks-bridge.given" (dict "root" . "setting" (list "nats" "servers")) | fromJson).isNamed (not (empty .Values.envFrom)) -}}
+{{- if and (eq $config.commands.queue "kafka") (not $isAlone) (not $knowsNats) -}}
+{{- $wrong = append $wrong "config.nats.servers is required when config.commands.queue is kafka and there is more than one replica: without it every replica reads every command, and one for a device that nobody holds gets no outcome; or set replicas to 1" -}}
+{{- end -}}
 {{- $users := list -}}
 {{- if eq $config.uplink.queue "nats" -}}{{- $users = append $users "config.uplink.queue" -}}{{- end -}}
 {{- if eq $config.commands.queue "nats" -}}{{- $users = append $users "config.commands.queue" -}}{{- end -}}
