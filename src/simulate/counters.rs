@@ -38,7 +38,7 @@ impl End {
         match self {
             End::Finished => "finished".to_owned(),
             End::Closed => "closed by server".to_owned(),
-            End::Refused(code) => format!("refused with code {code}"),
+            End::Refused(code) => format!("CONNACK with code {code}, {}", refusal(code)),
             End::Failed(kind) => kind.to_string(),
             End::NoConnack => "no answer to CONNECT".to_owned(),
             End::NoPingresp => "no answer to ping".to_owned(),
@@ -47,6 +47,18 @@ impl End {
             End::NoAnswer => "no answer".to_owned(),
             End::Answered(code) => format!("answered {code}"),
         }
+    }
+}
+
+/// Meaning of a return code of CONNACK (MQTT 3.1.1, 3.2.2.3), and what it says of the bridge.
+pub(super) fn refusal(code: u8) -> &'static str {
+    match code {
+        1 => "unacceptable protocol version",
+        2 => "identifier rejected: an id of a device has 1 to 64 bytes",
+        3 => "server unavailable: it is full, it ends, or its queue or its registry is away; /readyz tells which",
+        4 => "bad user name or password: is the device in the registry, with this key?",
+        5 => "not authorized",
+        _ => "which MQTT 3.1.1 does not know",
     }
 }
 
@@ -79,6 +91,11 @@ impl Latencies {
     /// The longest; 0 when there is none.
     pub(super) fn max_us(&self) -> u64 {
         self.max_us
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.histogram.is_empty()
     }
 
     /// The duration that `share` (0 to 1) of all do not exceed; 0 when there is none.
@@ -120,15 +137,22 @@ pub(super) struct Counters {
     pub replies: u64,
     /// The ledger, when one is kept.
     pub ledger: Option<LedgerWriter>,
+    /// Reasons that are counted for the first time and not told yet, at most one of each kind.
+    pub news: Vec<String>,
 }
 
 impl Counters {
-    /// Counts the end of a connection or of an attempt.
-    pub(super) fn count_end(&mut self, end: End) {
-        match end {
-            End::Finished => {}
-            End::Refused(code) => *self.refused.entry(code).or_default() += 1,
-            other => *self.ended.entry(other.name()).or_default() += 1,
+    /// Counts the end of a connection, or of an attempt where the device `was_connected` not.
+    pub(super) fn count_end(&mut self, end: End, was_connected: bool) {
+        let count = match end {
+            End::Finished => return,
+            End::Refused(code) => self.refused.entry(code).or_default(),
+            other => self.ended.entry(other.name()).or_default(),
+        };
+        *count += 1;
+        if *count == 1 {
+            let what = if was_connected { "a connection ended" } else { "a device cannot connect" };
+            self.news.push(format!("{what}: {}", end.name()));
         }
     }
 

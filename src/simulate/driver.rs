@@ -72,11 +72,12 @@ pub(super) async fn drive<D: Device>(fleet: Rc<Fleet>, index: u32, mut device: D
             }
             Err(end) => end,
         };
-        if device.is_connected() {
+        let was_connected = device.is_connected();
+        if was_connected {
             backoff.reset();
         }
         let mut counters = fleet.counters.borrow_mut();
-        counters.count_end(end);
+        counters.count_end(end, was_connected);
         device.close(&mut counters);
         drop(counters);
         let is_hopeless = D::is_refusal(end) && !device.was_connected();

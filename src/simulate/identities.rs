@@ -50,7 +50,10 @@ pub enum IdentitiesError {
     #[error("{0}: not a registry that can be used")]
     Registry(PathBuf, #[source] FileError),
     /// It has fewer devices that can be simulated than asked for: found, wanted.
-    #[error("{0}: {2} devices wanted, but {1} are enabled, have a key and are no children")]
+    #[error(
+        "{0}: {2} devices wanted, but {1} are enabled, have a key and are no children; --generate {2} makes devices up, and \
+         with --write-registry FILE a registry file for the bridge that knows them"
+    )]
     TooFew(PathBuf, usize, usize),
     /// The registry file exists or cannot be written.
     #[error("{0}: cannot be written")]

@@ -47,6 +47,8 @@ use crate::protocol::random::Random;
 const LEDGER_TICK: Duration = Duration::from_millis(200);
 /// Ledger ticks between two lines of progress.
 const PROGRESS_TICKS: u32 = 5;
+/// Ledger ticks after which it is worth a word that no device is connected and no reason is known.
+const SILENT_TICKS: u32 = 15;
 /// Time for devices to say goodbye at the end.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -177,6 +179,7 @@ async fn simulate(
     let goodbye = async { while tasks.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(GOODBYE, goodbye).await;
     watch.bar.finish_and_clear();
+    watch.tell_news(fleet);
     let mut counters = fleet.counters.borrow_mut();
     if let Some(ledger) = &mut counters.ledger {
         ledger.end().map_err(SimulateError::Ledger)?;
@@ -219,10 +222,36 @@ impl Watch {
             }
         }
         self.ticks += 1;
+        self.tell_news(fleet);
         if self.ticks.is_multiple_of(PROGRESS_TICKS) && self.progress != Progress::Quiet && fleet.tasks_left() > 0 {
             self.progress(fleet, now);
         }
         Ok(())
+    }
+
+    /// Says on stderr why devices do not connect, each reason once.
+    fn tell_news(&self, fleet: &Fleet) {
+        let mut counters = fleet.counters.borrow_mut();
+        let is_silent = counters.ever_connected == 0 && counters.refused.is_empty() && counters.ended.is_empty();
+        if self.ticks == SILENT_TICKS && is_silent {
+            counters.news.push("no device is connected yet: nothing answers".to_owned());
+        }
+        for news in counters.news.drain(..) {
+            let text = format!("{news} ({})", fleet.plan.address);
+            match self.progress {
+                Progress::Quiet => {}
+                Progress::Json => self.print(&serde_json::json!({ "trouble": text }).to_string()),
+                Progress::Text | Progress::Bar => self.print(&format!("simulate: {text}")),
+            }
+        }
+    }
+
+    /// A line on stderr, above the bar where there is one.
+    fn print(&self, line: &str) {
+        self.bar.suspend(|| {
+            // Nobody reads stderr: nothing can be said about it either.
+            let _ = writeln!(io::stderr(), "{line}");
+        });
     }
 
     /// Finds the begin of what is measured.
@@ -261,12 +290,12 @@ impl Watch {
         let line = match self.progress {
             Progress::Quiet => return,
             Progress::Text | Progress::Bar => format!(
-                "{seconds} s: {} of {} connected, {} sent ({sent}/s), {} acknowledged ({acknowledged}/s), p99 {:.1} ms",
+                "{seconds} s: {} of {} connected, {} sent ({sent}/s), {} acknowledged ({acknowledged}/s){}",
                 counters.connected,
                 self.devices,
                 now.sent,
                 now.acknowledged,
-                Duration::from_micros(counters.latency.quantile_us(0.99)).as_secs_f64() * 1e3
+                summary::p99(&counters.latency),
             ),
             Progress::Json => format!(
                 r#"{{"elapsed_ms":{},"connected":{},"sent":{},"acknowledged":{},"measuring":{}}}"#,
@@ -282,8 +311,7 @@ impl Watch {
             self.bar.set_position(if self.schedule.duration.is_some() { seconds } else { now.acknowledged });
             self.bar.set_message(line);
         } else {
-            // Nobody reads stderr: nothing can be said about it either.
-            let _ = writeln!(io::stderr(), "{line}");
+            self.print(&line);
         }
         self.shown = now;
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-use super::counters::{Counters, Latencies};
+use super::counters::{Counters, End, Latencies};
 
 /// The result of a simulation; its fields are those of the JSON output.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -28,8 +28,8 @@ pub struct Summary {
     pub unacknowledged: u64,
     /// Reports per second: acknowledged ones, at QoS 0 those sent; without the warm-up.
     pub rate: f64,
-    /// From sending to acknowledgement, ms; without the warm-up.
-    pub latency_ms: LatencySummary,
+    /// From sending to acknowledgement, ms; without the warm-up. `None` where nothing was acknowledged.
+    pub latency_ms: Option<LatencySummary>,
     /// Accepted CONNECTs.
     pub connects: u64,
     /// Accepted CONNECTs of devices that were connected before.
@@ -58,15 +58,20 @@ pub struct LatencySummary {
 }
 
 impl LatencySummary {
-    fn of(latencies: &Latencies) -> Self {
+    fn of(latencies: &Latencies) -> Option<Self> {
         let ms = |us: u64| us as f64 / 1e3;
-        Self {
+        (!latencies.is_empty()).then(|| Self {
             p50: ms(latencies.quantile_us(0.5)),
             p90: ms(latencies.quantile_us(0.9)),
             p99: ms(latencies.quantile_us(0.99)),
             max: ms(latencies.max_us()),
-        }
+        })
     }
+}
+
+/// The end of a line of progress: 99 % of the latencies are at most this long. Empty where there is none.
+pub(super) fn p99(latencies: &Latencies) -> String {
+    LatencySummary::of(latencies).map_or(String::new(), |summary| format!(", p99 {:.1} ms", summary.p99))
 }
 
 /// Begin of the measured part of a simulation.
@@ -124,14 +129,15 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "run             {}", self.run)?;
         writeln!(f, "devices         {} connected of {}", self.connected, self.devices)?;
-        writeln!(f, "sent            {} and {} again", self.sent, self.resent)?;
-        writeln!(f, "acknowledged    {}, not {}", self.acknowledged, self.unacknowledged)?;
+        writeln!(f, "sent            {} ({} resent)", self.sent, self.resent)?;
+        writeln!(f, "acknowledged    {}, missing {}", self.acknowledged, self.unacknowledged)?;
         writeln!(f, "rate            {:.1} messages/s over {:.1} s", self.rate, self.seconds)?;
-        let LatencySummary { p50, p90, p99, max } = self.latency_ms;
-        writeln!(f, "acknowledgement p50 {p50:.2} ms, p90 {p90:.2} ms, p99 {p99:.2} ms, max {max:.2} ms")?;
-        writeln!(f, "connects        {}, of which {} again", self.connects, self.reconnects)?;
+        if let Some(LatencySummary { p50, p90, p99, max }) = self.latency_ms {
+            writeln!(f, "acknowledgement p50 {p50:.2} ms, p90 {p90:.2} ms, p99 {p99:.2} ms, max {max:.2} ms")?;
+        }
+        writeln!(f, "connects        {} ({} reconnects)", self.connects, self.reconnects)?;
         for (code, count) in &self.refused {
-            writeln!(f, "refused         {count} with return code {code}")?;
+            writeln!(f, "refused         {count}: {}", End::Refused(*code).name())?;
         }
         for (reason, count) in &self.ended {
             writeln!(f, "ended           {count}: {reason}")?;

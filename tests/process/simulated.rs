@@ -109,6 +109,30 @@ fn devices_that_are_refused_for_what_they_are_give_up() {
 }
 
 #[test]
+fn a_device_that_cannot_connect_says_why_while_the_simulation_runs() {
+    let known = Registry::new(&[Registration::new("device1")]);
+    let other_key = Registration { secure_key: "other".to_owned(), ..Registration::new("device1") };
+    let strangers = Registry::new(&[other_key]);
+    let bridge = Bridge::start(&Settings::stdio(&known));
+    let simulate = |address: &str, arguments: &[&str]| {
+        let registry = strangers.path().display().to_string();
+        run(&[&["simulate", "--duration", "1s", "--address", address, "--registry", &registry], arguments].concat(), "")
+    };
+    let address = bridge.mqtt().to_string();
+    let refused = simulate(&address, &[]);
+    let told = "simulate: a device cannot connect: CONNACK with code 4, bad user name or password";
+    assert!(refused.code == 1 && refused.stderr.starts_with(told), "{refused:?}");
+    assert!(refused.stdout.contains("CONNACK with code 4") && !refused.stdout.contains("p50"), "{refused:?}");
+    let away = simulate("127.0.0.1:1", &["--output", "json"]);
+    let first: Value = serde_json::from_str(away.stderr.lines().next().unwrap()).unwrap();
+    assert_eq!(first["trouble"], "a device cannot connect: connection refused (127.0.0.1:1)", "{away:?}");
+    let summary: Value = serde_json::from_str(&away.stdout).unwrap();
+    assert_eq!(summary["latency_ms"], Value::Null, "{summary}");
+    let many = simulate(&address, &["--devices", "5"]);
+    assert!(many.stderr.contains("--generate 5") && many.stderr.contains("--write-registry FILE"), "{many:?}");
+}
+
+#[test]
 fn every_quality_of_service_and_both_versions_come_through() {
     let (registry, _) = Registry::numbered(1);
     let bridge = Bridge::start(&Settings::stdio(&registry));
