@@ -2,11 +2,26 @@
 
 use std::net::SocketAddr;
 
+use strsim::levenshtein;
+
 use super::reader::Reader;
 use super::{CommandQueue, Config, RegistrySource, UplinkQueue};
 
 /// The record size that Kafka and NATS take unless configured otherwise, in bytes.
 const QUEUE_RECORD_BYTES: usize = 1_000_000;
+
+/// Name of the bridge in the log, in front of its modules.
+const OWN_TARGET: &str = "jetlinks_bridge";
+
+/// Modules of the bridge that write to the log.
+const OWN_MODULES: [&str; 9] =
+    ["app", "codec", "config", "protocol", "queue", "registry", "replica", "telemetry", "transport"];
+
+/// Libraries that write to the log.
+const LOGGING_LIBRARIES: [&str; 5] = ["async_nats", "h2", "hyper", "hyper_util", "tokio"];
+
+/// Port on which collectors take OTLP over gRPC, which the bridge does not speak.
+const OTLP_GRPC_PORT: &str = ":4317";
 
 /// Fewer bytes than this are worth a warning.
 const SECRET_BYTES: usize = 16;
@@ -15,6 +30,7 @@ const SECRET_BYTES: usize = 16;
 pub(super) fn check(config: &Config, r: &mut Reader<'_>) {
     check_servers(config, r);
     check_addresses(config, r);
+    warn_of_log(config, r);
     warn_of_secrets(config, r);
     warn_of_limits(config, r);
     warn_of_unused(config, r);
@@ -36,22 +52,48 @@ fn check_servers(config: &Config, r: &mut Reader<'_>) {
     }
 }
 
-/// Refuses two TCP listeners on one address: the second could not be bound. Port 0 is any that is free.
+/// Refuses two listeners on one address: the second could not be bound. Port 0 is any that is free.
 fn check_addresses(config: &Config, r: &mut Reader<'_>) {
     let mqtt = &config.mqtt;
-    let listeners = [
+    let tcp = [
         ("mqtt.listen", &mqtt.listen),
         ("mqtt.tls.listen", &mqtt.tls.listen),
         ("mqtt.websocket.listen", &mqtt.websocket.listen),
         ("mqtt.websocket_tls.listen", &mqtt.websocket_tls.listen),
         ("admin.listen", &config.admin.listen),
     ];
+    let udp = [("coap.listen", &config.coap.listen), ("dtls.listen", &config.dtls.listen)];
+    check_protocol(&tcp, r);
+    check_protocol(&udp, r);
+}
+
+/// As [`check_addresses`], of the listeners of one protocol.
+fn check_protocol(listeners: &[(&'static str, &Vec<SocketAddr>)], r: &mut Reader<'_>) {
     let mut taken: Vec<(&str, SocketAddr)> = Vec::new();
     for (key, &address) in listeners.iter().flat_map(|(key, all)| all.iter().map(move |address| (*key, address))) {
         match taken.iter().find(|(_, other)| *other == address && address.port() != 0) {
             Some((other, _)) => r.invalid(key, format!("{address} is that of {other}")),
             None => taken.push((key, address)),
         }
+    }
+}
+
+/// Names levels of modules that no line of the log is from.
+fn warn_of_log(config: &Config, r: &mut Reader<'_>) {
+    for target in config.log.level.split(',').filter_map(|part| Some(part.split_once('=')?.0)) {
+        let mut names = target.split("::");
+        let (program, module) = (names.next().unwrap_or_default(), names.next());
+        let is_own = program == OWN_TARGET;
+        let known: &[&str] = if is_own { &OWN_MODULES } else { &LOGGING_LIBRARIES };
+        let wrong = if is_own { module.unwrap_or(OWN_MODULES[0]) } else { program };
+        if known.contains(&wrong) {
+            continue;
+        }
+        let all = LOGGING_LIBRARIES.iter().map(|name| (*name).to_owned());
+        let modules = OWN_MODULES.iter().map(|name| format!("{OWN_TARGET}::{name}"));
+        let meant = all.chain([OWN_TARGET.to_owned()]).chain(modules).min_by_key(|name| levenshtein(name, target));
+        let meant = meant.unwrap_or_default();
+        r.warn("log.level", format!("no line of the log is from {target}, did you mean {meant}?"));
     }
 }
 
@@ -74,6 +116,9 @@ fn warn_of_secrets(config: &Config, r: &mut Reader<'_>) {
     }
     if config.nats.claim_secret.iter().any(|secret| secret.expose().len() < SECRET_BYTES) {
         r.warn("nats.claim_secret", "shorter than 16 bytes: who guesses it can end the session of every device");
+    }
+    if config.admin.token.as_ref().is_some_and(|token| token.expose().len() < SECRET_BYTES) {
+        r.warn("admin.token", "shorter than 16 bytes: who guesses it can end the session of every device");
     }
     let outside = config.admin.listen.iter().any(|address| !address.ip().is_loopback());
     if outside && config.admin.token.is_none() {
@@ -121,10 +166,117 @@ fn warn_of_unused(config: &Config, r: &mut Reader<'_>) {
     if let (Some(key), None) = (tracing, &config.tracing.endpoint) {
         r.warn(key, "set, but tracing.endpoint is not: tracing is off");
     }
+    let endpoint = config.tracing.endpoint.as_ref().map(|url| url.expose().trim_end_matches('/'));
+    if endpoint.is_some_and(|endpoint| endpoint.ends_with(OTLP_GRPC_PORT)) {
+        r.warn("tracing.endpoint", "4317 is the port of OTLP over gRPC; the bridge speaks HTTP, whose port is 4318");
+    }
     if config.kafka.brokers.is_some() && !config.uses_kafka() {
         r.warn("kafka.brokers", "set, but no queue is \"kafka\"");
     }
     if mqtt.tls.certificate.is_some() && !has_tls {
         r.warn("mqtt.tls.certificate", "set, but no TLS listener is on");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{Sources, examine};
+
+    /// Warnings of these settings over a good configuration.
+    fn warnings(settings: &[&str]) -> Vec<String> {
+        let settings = ["registry.file.path=d"].iter().chain(settings).map(|text| (*text).to_owned()).collect();
+        let (loaded, mistakes) = examine(&Sources { settings, ..Sources::default() });
+        assert_eq!(mistakes, [], "{settings:?}", settings = loaded.resolved);
+        loaded.warnings.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn levels_of_what_writes_nothing_to_the_log_are_odd() {
+        for well in ["info,async_nats=debug", "debug", "info,jetlinks_bridge=debug,jetlinks_bridge::transport=trace"] {
+            assert_eq!(warnings(&[&format!("log.level={well}")]), Vec::<String>::new(), "{well}");
+        }
+        for (wrong, meant) in [
+            ("info,jetlinks_brige=debug", "jetlinks_brige, did you mean jetlinks_bridge?"),
+            ("jetlinks_bridge::transprot=debug", "transprot, did you mean jetlinks_bridge::transport?"),
+            ("info,async-nats=debug".replace('-', "").as_str(), "asyncnats, did you mean async_nats?"),
+        ] {
+            let told = warnings(&[&format!("log.level={wrong}")]);
+            assert!(told.len() == 1 && told[0].contains(meant), "{wrong}: {told:?}");
+        }
+    }
+
+    #[test]
+    fn every_module_of_the_bridge_that_writes_to_the_log_is_known() {
+        fn writes(path: &Path) -> bool {
+            if path.is_dir() {
+                return fs::read_dir(path).unwrap().any(|entry| writes(&entry.unwrap().path()));
+            }
+            let text = fs::read_to_string(path).unwrap_or_default();
+            ["trace!(", "debug!(", "info!(", "warn!(", "error!("]
+                .iter()
+                .any(|name| text.contains(&format!("tracing::{name}")))
+        }
+        for entry in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).unwrap() {
+            let path = entry.unwrap().path();
+            let module = path.file_stem().unwrap().to_string_lossy().into_owned();
+            assert!(module == "main" || !writes(&path) || OWN_MODULES.contains(&module.as_str()), "{module}");
+        }
+    }
+
+    #[test]
+    fn what_works_for_nobody_is_odd() {
+        for (setting, start) in [
+            ("admin.token=short", "admin.token: shorter than 16 bytes"),
+            ("tracing.endpoint=http://otel:4317", "tracing.endpoint: 4317 is the port of OTLP over gRPC"),
+            ("tracing.endpoint=http://otel:4317/", "tracing.endpoint: 4317"),
+        ] {
+            let told = warnings(&[setting]);
+            assert!(told.len() == 1 && told[0].starts_with(start), "{setting}: {told:?}");
+        }
+        assert_eq!(
+            warnings(&["admin.token=0123456789abcdef", "tracing.endpoint=http://otel:4318"]),
+            Vec::<String>::new()
+        );
+    }
+
+    #[test]
+    fn a_variable_that_counts_for_nothing_is_odd() {
+        let environment = ["JETLINKS_BRIDGE_LOG_LEVEL", "jetlinks_bridge__drain__rate", "JETLINKS_BRIDGE_SERVICE_HOST"]
+            .map(|name| (name.to_owned(), "1".to_owned()));
+        let (loaded, _) = examine(&Sources { environment: environment.into(), ..Sources::default() });
+        assert!(loaded.built_in, "a slip switches nothing off");
+        let told: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+        let expected = [
+            ("JETLINKS_BRIDGE_LOG_LEVEL: ", "did you mean JETLINKS_BRIDGE__LOG__LEVEL?"),
+            ("jetlinks_bridge__drain__rate: ", "did you mean JETLINKS_BRIDGE__DRAIN__RATE?"),
+        ];
+        assert_eq!(told.len(), expected.len(), "{told:?}");
+        for ((start, end), told) in expected.iter().zip(&told) {
+            assert!(told.starts_with(start) && told.ends_with(end), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_variable_that_switches_the_built_in_configuration_off_is_named_where_something_is_missing() {
+        let environment = [("JETLINKS_BRIDGE__LOG__LEVEL".to_owned(), "debug".to_owned())].into();
+        let (_, mistakes) = examine(&Sources { environment, ..Sources::default() });
+        let told: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with("registry.file.path: not set, but"), "{told:?}");
+        assert!(told[0].contains("JETLINKS_BRIDGE__LOG__LEVEL is set: name it as a file, --config"), "{told:?}");
+    }
+
+    #[test]
+    fn two_listeners_of_datagrams_cannot_have_one_address() {
+        let settings = ["registry.file.path=d", "coap.listen=127.0.0.1:5683", "dtls.listen=127.0.0.1:5683"];
+        let pair = ["dtls.certificate=a.pem", "dtls.private_key=b.pem"];
+        let settings = settings.iter().chain(&pair).map(|text| (*text).to_owned()).collect();
+        let (_, mistakes) = examine(&Sources { settings, ..Sources::default() });
+        let told: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+        assert_eq!(told, ["dtls.listen: 127.0.0.1:5683 is that of coap.listen (--set dtls.listen)"]);
     }
 }

@@ -33,12 +33,16 @@ fn is_secret(name: &str) -> bool {
         .any(|part| name.contains(part))
 }
 
+/// Protocols that librdkafka takes in front of a broker.
+const PROTOCOLS: [&str; 4] = ["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"];
+
 /// Whether a text is a comma-separated list of brokers, each perhaps with a protocol in front.
 fn are_brokers(text: &str) -> bool {
-    text.split(',').all(|broker| {
-        let broker = broker.trim();
-        let address = broker.split_once("://").map_or(broker, |(_, address)| address);
-        is_host(address)
+    text.split(',').all(|broker| match broker.trim().split_once("://") {
+        Some((protocol, address)) => {
+            PROTOCOLS.iter().any(|known| known.eq_ignore_ascii_case(protocol)) && is_host(address)
+        }
+        None => is_host(broker.trim()),
     })
 }
 
@@ -54,7 +58,7 @@ impl KafkaConfig {
         let brokers = r.checked(
             "kafka.brokers",
             "",
-            r#"brokers with commas between, such as "kafka-1:9092,kafka-2:9092""#,
+            r#"brokers with commas between, such as "kafka-1:9092,kafka-2:9092", without kafka:// in front"#,
             |text| text.is_empty() || are_brokers(text),
         );
         let kafka = Self {
@@ -94,7 +98,7 @@ mod tests {
         for text in ["a:9092", "a,b:9092", "10.0.0.1:9092, [::1]:9092", "SASL_SSL://a:9093"] {
             assert!(are_brokers(text), "{text}");
         }
-        for text in ["", "a:9092,", "a:b", "a b", "a:9092;b:9092", "a:0"] {
+        for text in ["", "kafka://a:9092", "http://a:9092", "a:9092,", "a:b", "a b", "a:9092;b:9092", "a:0"] {
             assert!(!are_brokers(text), "{text}");
         }
     }

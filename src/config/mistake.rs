@@ -8,10 +8,12 @@ use thiserror::Error;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Problem {
     /// No such key or section; the name that was probably meant, if one is near.
-    #[error("unknown key{}", .suggestion.as_ref().map(|name| format!(", did you mean {name}?")).unwrap_or_default())]
+    #[error("unknown key{}", advice(.suggestion.as_deref(), .section))]
     Unknown {
         /// The nearest key or section.
         suggestion: Option<String>,
+        /// Names of the keys of the same section; empty where there is no such section.
+        section: Vec<String>,
     },
     /// The value has a wrong type, unit or range.
     #[error("{given} given, expected {expected}")]
@@ -33,6 +35,15 @@ pub enum Problem {
         /// In one sentence.
         reason: String,
     },
+}
+
+/// The name that was probably meant, else all names that there are.
+fn advice(suggestion: Option<&str>, section: &[String]) -> String {
+    match suggestion {
+        Some(name) => format!(", did you mean {name}?"),
+        None if section.is_empty() => String::new(),
+        None => format!(", the section has {}", section.join(", ")),
+    }
 }
 
 /// One mistake. Its text names the key, what was given, what is expected, and where it was set.

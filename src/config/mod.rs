@@ -38,7 +38,7 @@ pub use nats::{NatsConfig, StreamConfig};
 pub use process::{AdminConfig, DrainConfig, LogConfig, LogFormat, RuntimeConfig, is_log_level};
 pub use registry::{HttpRegistryConfig, RegistryConfig, RegistrySource};
 pub use resolved::Resolved;
-pub use sources::{BUILT_IN, ENVIRONMENT_PREFIX, Sources, load};
+pub use sources::{BUILT_IN, ENVIRONMENT_PREFIX, Sources, examine, load};
 pub use tracing::TracingConfig;
 pub use url::Url;
 

@@ -65,7 +65,6 @@ impl<'t> Reader<'t> {
     }
 
     /// The names of all known keys and open sections.
-    #[cfg(test)]
     pub(super) fn known(&self) -> impl Iterator<Item = &str> {
         self.known.iter().chain(&self.open).map(String::as_str)
     }

@@ -33,6 +33,13 @@ pub enum RegistrySource {
     Http,
 }
 
+impl RegistrySource {
+    /// The word for it in the configuration.
+    pub fn word(self) -> &'static str {
+        Self::ALL.iter().find(|(_, source)| *source == self).map_or("", |(word, _)| word)
+    }
+}
+
 impl Choice for RegistrySource {
     const ALL: &'static [(&'static str, Self)] = &[("file", Self::File), ("nats", Self::Nats), ("http", Self::Http)];
 }

@@ -16,7 +16,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::mistake::{Mistake, Mistakes, Problem};
 use super::reader::Reader;
-use super::{Config, Loaded};
+use super::{Config, Loaded, unknown};
 
 /// Prefix of the bridge's environment variables; section and key follow, with `__` between.
 pub const ENVIRONMENT_PREFIX: &str = "JETLINKS_BRIDGE__";
@@ -41,6 +41,12 @@ pub struct Sources {
 /// All mistakes of all sources at once. Of a file that is not TOML the keys before its first error count. Where a file could not
 /// be read to its end, nothing is said of keys that no source sets.
 pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
+    let (loaded, mistakes) = examine(sources);
+    if mistakes.is_empty() { Ok(loaded) } else { Err(Mistakes(mistakes)) }
+}
+
+/// As [`load`], for a check that goes on behind a mistake: a key with one counts as not set.
+pub fn examine(sources: &Sources) -> (Loaded, Vec<Mistake>) {
     let variables: Vec<_> =
         sources.environment.iter().filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX)).collect();
     let built_in = sources.files.is_empty() && variables.is_empty();
@@ -58,7 +64,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
         }
     }
     let is_complete = layers.mistakes.is_empty();
-    for (name, value) in variables {
+    for (name, value) in &variables {
         layers.add_variable(name, value);
     }
     for text in &sources.settings {
@@ -68,14 +74,27 @@ pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
     let tree = layers.figment.find_value("").unwrap_or_else(|_| Dict::new().into());
     let mut reader = Reader::new(&layers.figment, &tree);
     let config = Config::read(&mut reader);
+    for name in sources.environment.keys().filter(|name| !name.starts_with(ENVIRONMENT_PREFIX)) {
+        if let Some(meant) = unknown::meant_variable(name, reader.known()) {
+            reader.warn(name, format!("an environment variable that counts for nothing, did you mean {meant}?"));
+        }
+    }
     let (mut mistakes, warnings, resolved) = reader.finish();
     mistakes.retain(|mistake| is_complete || mistake.origin.is_some());
-    layers.mistakes.extend(mistakes);
-    if layers.mistakes.is_empty() {
-        Ok(Loaded { config, warnings, resolved, built_in })
-    } else {
-        Err(Mistakes(layers.mistakes))
+    if let Some((variable, _)) = variables.first().filter(|_| sources.files.is_empty()) {
+        let missing = mistakes.iter_mut().find_map(|mistake| match &mut mistake.problem {
+            Problem::Missing { needed } => Some(needed),
+            _ => None,
+        });
+        if let Some(needed) = missing {
+            needed.push_str(&format!(
+                "; {BUILT_IN_SOURCE} counts only where no variable configures the bridge, and {variable} is set: \
+                 name it as a file, --config config/dev.toml"
+            ));
+        }
     }
+    layers.mistakes.extend(mistakes);
+    (Loaded { config, warnings, resolved, built_in }, layers.mistakes)
 }
 
 /// Name of the built-in configuration in messages and metadata.
@@ -148,7 +167,7 @@ impl Layers {
                 Ok(value) if is_name(&key) => self.add(&key, value, origin_of_key, source),
                 Ok(_) => self.mistakes.push(Mistake {
                     key,
-                    problem: Problem::Unknown { suggestion: None },
+                    problem: Problem::Unknown { suggestion: None, section: Vec::new() },
                     origin: Some(origin_of_key),
                 }),
                 Err(error) => self.refuse(origin_of_key, format!("not valid TOML: {}", error.message())),

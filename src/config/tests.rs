@@ -218,7 +218,11 @@ fn all_mistakes_are_reported_at_once_each_by_name() {
         ),
         format!("lgo: unknown key, did you mean log? ({}:11)", file.display()),
         "limits.conections: unknown key, did you mean limits.connections? (--set limits.conections)".to_owned(),
-        format!("mqtt.listen_backlog: unknown key ({}:4)", file.display()),
+        format!(
+            "mqtt.listen_backlog: unknown key, the section has connect_timeout, keep_alive_max, listen, \
+             proxy_protocol_from ({}:4)",
+            file.display()
+        ),
     ];
     assert_eq!(shown.lines().collect::<Vec<_>>(), expected);
 }

@@ -6,6 +6,7 @@ use figment::value::Value;
 use strsim::levenshtein;
 
 use super::mistake::Problem;
+use super::sources::ENVIRONMENT_PREFIX;
 
 /// The keys, or sections as a whole, that are set and not among `known`. Below a name in `open` everything is known. A table in
 /// the place of a known key is left to the reader of that key.
@@ -38,7 +39,9 @@ fn walk(
         } else if !known.contains(key.as_str()) {
             let sections = known.iter().filter_map(|name| Some(name.rsplit_once('.')?.0)).collect();
             let suggestion = suggest(&key, if is_table { &sections } else { known }).map(str::to_owned);
-            found.push((key, Problem::Unknown { suggestion }));
+            let section = known.iter().filter_map(|name| name.strip_prefix(section)).filter(|_| !section.is_empty());
+            let section = section.filter(|name| !name.contains('.')).map(str::to_owned).collect();
+            found.push((key, Problem::Unknown { suggestion, section }));
         }
     }
 }
@@ -76,6 +79,20 @@ fn suggest<'k>(key: &str, names: &BTreeSet<&'k str>) -> Option<&'k str> {
     names.iter().filter_map(|name| Some((rank(name)?, *name))).min().map(|(_, name)| name)
 }
 
+/// The name of the variable that was probably meant by this one, which begins as those of the bridge do and is none. Other
+/// programs have such names too: Kubernetes makes `JETLINKS_BRIDGE_PORT` for a Service of that name.
+pub(super) fn meant_variable<'k>(name: &str, mut known: impl Iterator<Item = &'k str>) -> Option<String> {
+    let upper = name.to_ascii_uppercase();
+    let own = upper.strip_prefix(ENVIRONMENT_PREFIX.trim_end_matches('_'))?;
+    let squeezed = |text: &str| text.replace(['_', '.'], "").to_ascii_uppercase();
+    let meant = known.find(|key| own.starts_with('_') && squeezed(key) == squeezed(own));
+    let is_in_small_letters = upper.starts_with(ENVIRONMENT_PREFIX);
+    match meant {
+        Some(key) => Some(format!("{ENVIRONMENT_PREFIX}{}", key.replace('.', "__").to_ascii_uppercase())),
+        None => is_in_small_letters.then_some(upper),
+    }
+}
+
 /// Lower case, without what people write differently.
 fn plain(name: &str) -> String {
     name.chars().filter(|c| !matches!(c, '_' | '-')).flat_map(char::to_lowercase).collect()
@@ -86,6 +103,22 @@ mod tests {
     use super::*;
 
     const NAMES: [&str; 4] = ["mqtt.listen", "mqtt.connect_timeout", "limits.packet_bytes", "coap.listen"];
+
+    #[test]
+    fn a_variable_that_is_none_and_was_meant_as_one_is_told_from_those_of_others() {
+        for (given, meant) in [
+            ("JETLINKS_BRIDGE_MQTT_LISTEN", Some("JETLINKS_BRIDGE__MQTT__LISTEN")),
+            ("JETLINKS_BRIDGE_LIMITS__PACKET_BYTES", Some("JETLINKS_BRIDGE__LIMITS__PACKET_BYTES")),
+            ("jetlinks_bridge__mqtt__listen", Some("JETLINKS_BRIDGE__MQTT__LISTEN")),
+            ("Jetlinks_Bridge__other__thing", Some("JETLINKS_BRIDGE__OTHER__THING")),
+            ("JETLINKS_BRIDGE_PORT", None),
+            ("JETLINKS_BRIDGE_SERVICE_PORT_MQTT", None),
+            ("JETLINKS_BRIDGEMQTTLISTEN", None),
+            ("HOME", None),
+        ] {
+            assert_eq!(meant_variable(given, NAMES.into_iter()).as_deref(), meant, "{given}");
+        }
+    }
 
     #[test]
     fn a_suggestion_is_the_key_that_was_meant() {
