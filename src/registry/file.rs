@@ -94,6 +94,15 @@ impl FileRegistry {
         self.devices().devices().filter(|device| is_such(device)).count()
     }
 
+    /// Ids of the devices that are such, in their order.
+    pub fn ids(&self, is_such: impl Fn(&Device) -> bool) -> Vec<String> {
+        let devices = self.devices();
+        let mut ids: Vec<String> =
+            devices.devices().filter(|device| is_such(device)).map(|device| device.id.to_string()).collect();
+        ids.sort_unstable();
+        ids
+    }
+
     /// Looks a device up.
     pub fn device(&self, id: &str) -> Lookup {
         self.devices.read().unwrap_or_else(PoisonError::into_inner).device(id)

@@ -1,8 +1,9 @@
 //! Records as JSON, as NATS KV and HTTP give them.
 
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::mistake::RecordError;
+use super::mistake::{RecordError, RecordMistake};
 use super::{Child, Credentials, Device, Product};
 use crate::protocol::id::{DeviceId, IdError, ProductId};
 use crate::protocol::secret::Secret;
@@ -57,6 +58,26 @@ pub fn read_product(text: &[u8], unknown: UnknownMembers) -> Result<Product, Vec
         Some(id) if object.mistakes.is_empty() => Ok(Product { id, credentials }),
         _ => Err(object.mistakes),
     }
+}
+
+/// The texts of the items of a list, each with the line that it begins in.
+///
+/// # Errors
+/// The text is no list.
+pub(super) fn items(text: &str) -> Result<impl Iterator<Item = (usize, &str)>, RecordMistake> {
+    let items: Vec<&RawValue> = serde_json::from_str(text).map_err(|error| RecordMistake {
+        record: String::new(),
+        line: error.line(),
+        error: RecordError::Json(error.to_string()),
+    })?;
+    let (mut line, mut seen) = (1, 0);
+    Ok(items.into_iter().map(move |item| {
+        // An item is a part of the text.
+        let begin = (item.get().as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
+        line += text.as_bytes().get(seen..begin).map_or(0, |passed| memchr::memchr_iter(b'\n', passed).count());
+        seen = begin;
+        (line, item.get())
+    }))
 }
 
 /// A device's record as one line of JSON, **its secret included**.
@@ -241,9 +262,9 @@ mod tests {
     #[test]
     fn every_mistake_is_told_by_the_name_of_its_member_and_without_its_value() {
         for (text, mistakes) in [
-            ("", &["no JSON: EOF while parsing a value at line 1 column 0"][..]),
-            ("[]", &["no JSON object"]),
-            (r#"{"id":"device1","product":"p"} x"#, &["no JSON: trailing characters at line 1 column 32"]),
+            ("", &["invalid JSON: EOF while parsing a value at line 1 column 0"][..]),
+            ("[]", &["not a JSON object"]),
+            (r#"{"id":"device1","product":"p"} x"#, &["invalid JSON: trailing characters at line 1 column 32"]),
             ("{}", &["id is missing", "product is missing"]),
             (
                 r#"{"id":7,"product":"a/b","secureId":"hush","enabled":"yes","colour":"red"}"#,

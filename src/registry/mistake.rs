@@ -14,6 +14,8 @@ pub enum RecordError {
     Syntax(String),
     /// The record is not valid JSON; the parser's words.
     Json(String),
+    /// The table is not valid CSV; the parser's words.
+    Csv(String),
     /// The record is JSON, and not an object.
     NoObject,
     /// The file has neither devices nor products, and does not say that there shall be none.
@@ -45,9 +47,10 @@ pub enum RecordError {
 impl fmt::Display for RecordError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            RecordError::Syntax(reason) => write!(f, "no TOML: {reason}"),
-            RecordError::Json(reason) => write!(f, "no JSON: {reason}"),
-            RecordError::NoObject => f.write_str("no JSON object"),
+            RecordError::Syntax(reason) => write!(f, "invalid TOML: {reason}"),
+            RecordError::Json(reason) => write!(f, "invalid JSON: {reason}"),
+            RecordError::Csv(reason) => write!(f, "invalid CSV: {reason}"),
+            RecordError::NoObject => f.write_str("not a JSON object"),
             RecordError::Empty => f.write_str("no device and no product; where there shall be none, write device = []"),
             RecordError::TooLarge => f.write_str("larger than a record may be"),
             RecordError::UnknownKey(key) => write!(f, "unknown key {key:?}"),

@@ -16,6 +16,8 @@ mod parse;
 mod pieces;
 mod product_ids;
 mod records;
+mod table;
+mod toml_text;
 mod watch;
 
 #[cfg(test)]
@@ -30,6 +32,7 @@ pub(crate) use mistake::listed;
 pub use mistake::{RecordError, RecordMistake, RecordMistakes};
 pub use nats::{ConnectionObserver, NatsRegistry, NatsRegistrySettings};
 pub use records::{Numbered, Records};
+pub use toml_text::write_toml;
 pub use watch::Watch;
 
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! The bucket as tools use it, and how it is found.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_nats::Client;
@@ -136,8 +137,16 @@ impl Bucket {
     /// # Errors
     /// [`BucketError`] when the server is lost meanwhile.
     pub async fn devices(&self) -> Result<Vec<StoredDevice>, BucketError> {
+        Ok(self.records().await?.0)
+    }
+
+    /// Every device, and every product whose record can be read, each in the order of their ids.
+    ///
+    /// # Errors
+    /// As [`Bucket::devices`].
+    pub async fn records(&self) -> Result<(Vec<StoredDevice>, Vec<Product>), BucketError> {
         let mut feed = Feed::open(&self.name, &self.store.stream).await?;
-        let mut devices = std::collections::BTreeMap::new();
+        let (mut devices, mut products) = (BTreeMap::new(), BTreeMap::new());
         while !feed.is_current() {
             match feed.next().await? {
                 Entry::Device(id, None) => drop(devices.remove(&id)),
@@ -145,10 +154,12 @@ impl Bucket {
                 Entry::Device(id, Some(Err(mistakes))) => {
                     devices.insert(id.clone(), StoredDevice::Unreadable(Key::Device(id), mistakes));
                 }
-                Entry::Product(..) | Entry::Foreign(_) => {}
+                Entry::Product(id, Some(Ok(product))) => drop(products.insert(id, product)),
+                Entry::Product(id, _) => drop(products.remove(&id)),
+                Entry::Foreign(_) => {}
             }
         }
-        Ok(devices.into_values().collect())
+        Ok((devices.into_values().collect(), products.into_values().collect()))
     }
 
     /// The record of a device; `None` when it has none.
