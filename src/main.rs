@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         Action::Credentials(args) => credentials::run(args, &sources, Clock::new().now().unix_ms, out, err),
         Action::Devices(args) => devices::run(args, &sources, out, err, io::stderr().is_terminal()),
         Action::Explain(args) => explain::run(args, &sources, out, err),
-        Action::Health(args) => health::run(args, err),
+        Action::Health(args) => health::run(args, &sources, err),
         Action::Manual(args) => manual::run(args, err),
         Action::Schema(args) => schema::run(args, &sources, out, err),
         Action::Send(args) => send::run(args, &sources, out, err),

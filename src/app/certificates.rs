@@ -87,6 +87,15 @@ impl Certificates {
         if mistakes.is_empty() { Ok(opened) } else { bail!(mistakes.join("\n")) }
     }
 
+    /// Key and expiry of each certificate, in seconds since 1970.
+    pub fn expiries(&self) -> Vec<(&'static str, u64)> {
+        let key = |source: &Source| match source.server {
+            Server::Tls(_) => "mqtt.tls.certificate",
+            Server::Dtls(_) => "dtls.certificate",
+        };
+        self.sources.iter().filter_map(|source| Some((key(source), source.in_use.expiry_secs()?))).collect()
+    }
+
     /// Polls the files until the future is dropped.
     pub async fn follow(self, metrics: Arc<CertificateMetrics>, clock: Clock) {
         for source in &self.sources {

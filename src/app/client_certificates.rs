@@ -49,6 +49,24 @@ impl ClientCertificates {
         }
     }
 
+    /// Key and expiry, in seconds since 1970, of each that can be read and expires.
+    pub fn expiries(&self) -> Vec<(&'static str, u64)> {
+        let [certificate, user] = self.nats_expiries();
+        let all = [
+            ("nats.tls.certificate", certificate),
+            ("nats.credentials", user),
+            ("kafka.properties", self.kafka_expiry_secs),
+        ];
+        all.into_iter().filter_map(|(key, expiry)| Some((key, expiry?))).collect()
+    }
+
+    /// Expiry of the certificate and of the user that NATS is shown, read now.
+    fn nats_expiries(&self) -> [Option<u64>; 2] {
+        let read = |material: &Option<Material>| material.as_ref()?.read().ok();
+        let certificate = read(&self.nats_certificate).and_then(|text| expiry_secs(text.expose()));
+        [certificate, read(&self.nats_credentials).and_then(|text| user_expiry_secs(text.expose()))]
+    }
+
     /// Reads the files of NATS until the future is dropped.
     pub async fn follow(mut self, metrics: Arc<CertificateMetrics>, clock: Clock) {
         let mut polls = interval(POLL_INTERVAL);
@@ -57,9 +75,7 @@ impl ClientCertificates {
             polls.tick().await;
             // The files may be on a slow network volume.
             let poll = tokio::task::spawn_blocking(move || {
-                let read = |material: &Option<Material>| material.as_ref()?.read().ok();
-                let certificate = read(&self.nats_certificate).and_then(|text| expiry_secs(text.expose()));
-                let user = read(&self.nats_credentials).and_then(|text| user_expiry_secs(text.expose()));
+                let [certificate, user] = self.nats_expiries();
                 let expiries = [
                     (CertificateUse::NatsClient, certificate),
                     (CertificateUse::NatsCredentials, user),

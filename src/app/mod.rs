@@ -117,6 +117,23 @@ pub fn check_listeners(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Key and expiry, in seconds since 1970, of each certificate and user of the bridge that can be read.
+pub fn certificate_expiries(config: &Config) -> Vec<(&'static str, u64)> {
+    let listeners = Certificates::open(config).map(|certificates| certificates.expiries()).unwrap_or_default();
+    listeners.into_iter().chain(ClientCertificates::open(config).expiries()).collect()
+}
+
+/// Sends the collector of spans an export of none.
+///
+/// # Errors
+/// The cause, in words.
+pub async fn ask_collector(config: &Config) -> Result<(), String> {
+    match spans::prepare(config, "").map_err(|error| format!("{error:#}"))? {
+        Some(export) => export.ask().await,
+        None => Ok(()),
+    }
+}
+
 /// A warning when the hard limit of open files is too low for `limits.connections`.
 pub fn check_open_files(config: &Config) -> Option<String> {
     let limit = descriptors::hard_limit().ok()?;

@@ -18,6 +18,7 @@ use crate::session::coap::sign_token_request;
 
 /// Prints user name and password of a device for now, and commands that speak as the device
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+#[command(after_help = crate::cli::examples::CREDENTIALS)]
 pub struct CredentialsArgs {
     /// Id of the device, as in the registry
     pub device: String,

@@ -3,26 +3,30 @@
 #![expect(clippy::disallowed_methods, reason = "the time of receipt is now")]
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::input::{configuration, text_or_file};
+use super::examples;
+use super::input::{loaded, text_or_file};
 use super::lookup::{self, LookupError};
 use super::output::{Output, one_line};
 use crate::config::{Config, Sources};
 use crate::protocol::child::{Child, Children};
 use crate::protocol::explain::Explainer;
 use crate::protocol::id::{DeviceId, IdError, ProductId};
+use crate::protocol::topic::MessageType;
 use crate::registry::Device;
 
 /// Explains what the bridge would make of a message of a device, or of a command to one
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
-#[command(group = clap::ArgGroup::new("subject").required(true))]
+#[command(group = clap::ArgGroup::new("subject").required(true), after_help = examples::EXPLAIN)]
 pub struct ExplainArgs {
     /// Topic on which the device publishes
     #[arg(long, value_name = "TOPIC", group = "subject", requires = "payload")]
@@ -40,26 +44,32 @@ pub struct ExplainArgs {
     #[arg(long = "as", value_name = "PRODUCT/DEVICE", value_parser = parse_session, requires = "topic")]
     pub session: Option<(ProductId, DeviceId)>,
 
+    /// Exit with 1 when the message or the command is rejected, refused or foreign
+    #[arg(long)]
+    pub fail: bool,
+
     /// How to print; json: one object, of a message with envelope, rejected, foreign, answer, nats and kafka, of a command with
     /// topic, body or body_base64, closes, unsupported and error
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,
 }
 
-/// Prints the explanation to `out`. Exit code 0 whenever there is one, that of a rejection included; 1 when the payload
-/// or the registry cannot be read; 78 when the configuration has mistakes (it gives the names of subjects and topics).
+/// Prints the explanation to `out`. Exit code 0 whenever there is one, that of a rejection included unless `--fail`; 1 when the
+/// payload or the registry cannot be read; 78 when the configuration has mistakes (it gives the names of subjects and topics).
 pub fn run(args: &ExplainArgs, sources: &Sources, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
-    let config = match configuration(sources, err) {
-        Ok(config) => config,
+    let (config, is_built_in) = match loaded(sources, err) {
+        Ok(loaded) => (loaded.config, loaded.built_in),
         Err(code) => return code,
     };
-    // Without a file there is no registry of anybody's own to ask.
-    let registry = Some(&config).filter(|_| !sources.files.is_empty());
+    // The registry of the built-in configuration is nobody's own.
+    let names_registry = |setting: &String| setting.trim_start().starts_with("registry.");
+    let is_own = !is_built_in || sources.settings.iter().any(names_registry);
+    let registry = Some(&config).filter(|_| is_own);
     match explain(args, &config, registry) {
-        Ok(text) => {
+        Ok(Explained { text, is_refused }) => {
             // Nobody is left to tell when stdout is closed.
             let _ = writeln!(out, "{text}");
-            ExitCode::SUCCESS
+            if is_refused && args.fail { ExitCode::FAILURE } else { ExitCode::SUCCESS }
         }
         Err(error) => {
             // As above.
@@ -107,7 +117,7 @@ impl Children for RegistryChildren<'_> {
 }
 
 /// `registry` is the configuration whose registry is asked for products and children; `None` asks none.
-fn explain(args: &ExplainArgs, config: &Config, registry: Option<&Config>) -> io::Result<String> {
+fn explain(args: &ExplainArgs, config: &Config, registry: Option<&Config>) -> io::Result<Explained> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let explainer = Explainer {
         subject_prefix: config.nats.prefix.clone(),
@@ -119,13 +129,15 @@ fn explain(args: &ExplainArgs, config: &Config, registry: Option<&Config>) -> io
     };
     if let Some(command) = &args.command {
         let json = explainer.command(&text_or_file(command)?);
+        let (text, is_refused) = describe_command(&json);
         return Ok(match args.output {
-            Output::Json => one_line(&json),
-            Output::Text => describe_command(&json),
+            Output::Json => Explained { text: one_line(&json), is_refused },
+            Output::Text => Explained { text, is_refused },
         });
     }
     let topic = args.topic.as_deref().unwrap_or_default();
     let payload = text_or_file(args.payload.as_deref().unwrap_or_default())?;
+    let is_asked = registry.is_some();
     let registry = RegistryChildren { config: registry, error: RefCell::default() };
     let session = match &args.session {
         Some(session) => Some(session.clone()),
@@ -136,10 +148,18 @@ fn explain(args: &ExplainArgs, config: &Config, registry: Option<&Config>) -> io
     if let Some(error) = registry.error.into_inner() {
         return Err(io::Error::other(error));
     }
+    let (text, is_refused) = describe_message(topic, &json, is_asked);
     Ok(match args.output {
-        Output::Json => one_line(&json),
-        Output::Text => describe_message(topic, &json),
+        Output::Json => Explained { text: one_line(&json), is_refused },
+        Output::Text => Explained { text, is_refused },
     })
+}
+
+/// An explanation, and whether it is that of something that the bridge does not take.
+#[derive(Debug)]
+struct Explained {
+    text: String,
+    is_refused: bool,
 }
 
 fn parse_session(text: &str) -> Result<(ProductId, DeviceId), String> {
@@ -178,9 +198,33 @@ struct KafkaPlace {
     key: String,
 }
 
-fn describe_message(topic: &str, json: &str) -> String {
+/// Members of an envelope that a note may be about.
+#[derive(Deserialize)]
+struct Envelope {
+    data: Option<EnvelopeData>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct EnvelopeData {
+    message_type: Option<String>,
+    properties: Option<BTreeMap<String, IgnoredAny>>,
+}
+
+/// Whether an envelope is that of a report of nothing.
+fn reports_nothing(envelope: &RawValue) -> bool {
+    let data = serde_json::from_str::<Envelope>(envelope.get()).ok().and_then(|envelope| envelope.data);
+    data.is_some_and(|data| {
+        data.message_type.as_deref() == Some(MessageType::ReportProperty.name())
+            && data.properties.is_none_or(|properties| properties.is_empty())
+    })
+}
+
+/// The lines for people, and whether the message is not taken. `is_asked`: whether a registry told products and gateways.
+fn describe_message(topic: &str, json: &str, is_asked: bool) -> (String, bool) {
     // The protocol wrote this JSON; should it be none, it is better shown than hidden.
-    let Ok(explanation) = serde_json::from_str::<MessageExplanation<'_>>(json) else { return json.to_owned() };
+    let Ok(explanation) = serde_json::from_str::<MessageExplanation<'_>>(json) else { return (json.to_owned(), false) };
+    let is_refused = explanation.foreign || explanation.rejected.is_some();
     let mut lines = Vec::new();
     if explanation.foreign {
         lines.push("foreign: this topic is not the session's, or names a product or device that cannot be; the connection is closed, nothing is written".to_owned());
@@ -199,8 +243,17 @@ fn describe_message(topic: &str, json: &str) -> String {
     }
     if let Some(envelope) = explanation.envelope {
         lines.push(format!("envelope: {envelope}"));
+        if reports_nothing(envelope) {
+            let text = r#"note: the report has no properties; they stand in an object of that name: {"properties":{"temp":36.8}}"#;
+            lines.push(text.to_owned());
+        }
     }
-    shown(&lines)
+    if !is_asked {
+        lines.push(
+            "note: without the registry, which --config names: products and gateways are those of the topic".to_owned(),
+        );
+    }
+    (shown(&lines), is_refused)
 }
 
 /// The lines, each as one: what a device sends ends none.
@@ -226,9 +279,11 @@ struct CommandFault {
     message: String,
 }
 
-fn describe_command(json: &str) -> String {
+/// The lines for people, and whether the command is not taken.
+fn describe_command(json: &str) -> (String, bool) {
     // As in `describe_message`.
-    let Ok(explanation) = serde_json::from_str::<CommandExplanation<'_>>(json) else { return json.to_owned() };
+    let Ok(explanation) = serde_json::from_str::<CommandExplanation<'_>>(json) else { return (json.to_owned(), false) };
+    let is_refused = explanation.error.is_some();
     let mut lines = Vec::new();
     if explanation.closes {
         lines.push("closes: nothing is published; the session ends and the bridge answers itself".to_owned());
@@ -246,7 +301,7 @@ fn describe_command(json: &str) -> String {
         let what = if explanation.unsupported { "unsupported" } else { "refused" };
         lines.push(format!("{what}: {code}: {message}"));
     }
-    shown(&lines)
+    (shown(&lines), is_refused)
 }
 
 #[cfg(test)]
@@ -266,7 +321,7 @@ mod tests {
     fn explained(words: &[&str]) -> String {
         let line = Line::try_parse_from([&["explain"], words].concat()).expect("the arguments are right");
         let config = config::load(&Sources::default()).expect("the built-in configuration is right").config;
-        explain(&line.args, &config, None).expect("nothing is read from elsewhere")
+        explain(&line.args, &config, None).expect("nothing is read from elsewhere").text
     }
 
     #[test]
@@ -296,7 +351,7 @@ mod tests {
             let settings = vec![format!("registry.file.path={}/config/devices.toml", env!("CARGO_MANIFEST_DIR"))];
             let config = config::load(&Sources { settings, ..Sources::default() }).expect("right").config;
             let line = Line::try_parse_from(["explain", "--payload", "{}", "--topic", text]).expect("right");
-            explain(&line.args, &config, Some(&config)).expect("the file is there")
+            explain(&line.args, &config, Some(&config)).expect("the file is there").text
         };
         let own = config("/product1/gw1/child/child1/tags");
         assert!(own.contains(r#""productid":"product2""#) && own.contains(r#""gatewayid":"gw1""#), "{own}");
@@ -306,6 +361,45 @@ mod tests {
         assert!(other_product.starts_with("foreign: "), "{other_product}");
         let unknown = config("/product9/device9/tags");
         assert!(unknown.contains(r#""productid":"product9""#), "{unknown}");
+    }
+
+    #[test]
+    fn a_report_without_properties_and_a_look_without_the_registry_are_told() {
+        let report = |payload: &str| explained(&["--topic", "/p/d/properties/report", "--payload", payload]);
+        for payload in [r#"{"temp":36.8}"#, r#"{"properties":{}}"#] {
+            assert!(report(payload).contains("\nnote: the report has no properties"), "{}", report(payload));
+        }
+        let full = report(r#"{"properties":{"temp":36.8}}"#);
+        assert!(!full.contains("no properties") && full.ends_with("those of the topic"), "{full}");
+        let tags = explained(&["--topic", "/p/d/tags", "--payload", "{}"]);
+        assert!(!tags.contains("no properties"), "{tags}");
+    }
+
+    #[test]
+    fn what_is_not_taken_is_a_failure_where_that_is_asked_for() {
+        let code = |arguments: &[&str], settings: &[String]| {
+            let line = Line::try_parse_from([&["explain"], arguments].concat()).expect("the arguments are right");
+            let sources = Sources { settings: settings.to_vec(), ..Sources::default() };
+            format!("{:?}", run(&line.args, &sources, &mut Vec::new(), &mut Vec::new()))
+        };
+        let [good, bad] = [ExitCode::SUCCESS, ExitCode::FAILURE].map(|code| format!("{code:?}"));
+        let read = r#"{"messageType":"READ_PROPERTY","productId":"p","deviceId":"d"}"#;
+        for (arguments, expected) in [
+            (&["--topic", "/p/d/tags", "--payload", "{}"][..], &good),
+            (&["--topic", "/p/d/nonsense", "--payload", "{}"], &bad),
+            (&["--topic", "/p/d+/tags", "--payload", "{}"], &bad),
+            (&["--topic", "/p/d/tags", "--payload", "{}", "--as", "p/d2"], &bad),
+            (&["--command", read], &good),
+            (&["--command", r#"{"messageType":"EVENT","productId":"p","deviceId":"d"}"#], &bad),
+            (&["--command", "{}"], &bad),
+        ] {
+            assert_eq!(&code(&[arguments, &["--fail"]].concat(), &[]), expected, "{arguments:?}");
+            assert_eq!(code(arguments, &[]), good, "{arguments:?}");
+        }
+        // The registry counts where a setting names it.
+        let registry = [format!("registry.file.path={}/config/devices.toml", env!("CARGO_MANIFEST_DIR"))];
+        let foreign = ["--topic", "/product9/device1/tags", "--payload", "{}", "--fail"];
+        assert_eq!((code(&foreign, &[]), code(&foreign, &registry)), (good, bad));
     }
 
     #[test]

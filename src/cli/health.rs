@@ -1,4 +1,4 @@
-//! `health`: does the bridge behind this address turn? For images, which hold no other program that could ask.
+//! `health`: is the bridge behind this address alive? For images, which hold no other program that could ask.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -7,34 +7,62 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
+use super::check::EXIT_CONFIGURATION;
+use super::examples;
+use super::input::reachable;
+use crate::config::{self, Sources};
+
 /// How long connecting, sending and each part of the answer may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Longest first line of an answer, in bytes.
 const LINE_BYTES_MAX: u64 = 256;
 
-/// Asks a running bridge whether it lives
-#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+/// Checks that a running bridge is alive
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
+#[command(after_help = examples::HEALTH)]
 pub struct HealthArgs {
-    /// Where it listens for probes, its admin.listen
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9090")]
-    pub address: String,
+    /// Where it listens for probes [default: admin.listen of the configuration, else 127.0.0.1:9090]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub address: Option<String>,
 
-    /// Ask whether it is ready, not whether it lives
+    /// Check that it is ready for devices, not that it is alive
     #[arg(long)]
     pub ready: bool,
 }
 
-/// Exits 0 when the answer is 200; else tells `err` why not, and exits 1. No configuration is read: the bridge may have
-/// been started with another one than this command would find.
-pub fn run(args: &HealthArgs, err: &mut dyn Write) -> ExitCode {
-    match ask(&args.address, if args.ready { "/readyz" } else { "/livez" }) {
+/// Exits 0 when the answer is 200; else tells `err` why not, and exits 1, or 78 when the configuration names no address. Of the
+/// configuration that one key counts, whatever else may be missing: a container knows the files of its bridge only by their
+/// mounts.
+pub fn run(args: &HealthArgs, sources: &Sources, err: &mut dyn Write) -> ExitCode {
+    let address = match args.address.clone().map_or_else(|| configured(sources), Ok) {
+        Ok(address) => address,
+        Err(reason) => {
+            // Nobody is left to tell when stderr is closed; the exit code still does.
+            let _ = writeln!(err, "health: {reason}");
+            return ExitCode::from(EXIT_CONFIGURATION);
+        }
+    };
+    match ask(&address, if args.ready { "/readyz" } else { "/livez" }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nobody is left to tell when stderr is closed; the exit code still does.
-            let _ = writeln!(err, "health: {}: {error:#}", args.address);
+            // As above.
+            let _ = writeln!(err, "health: {address}: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Where the bridge of this configuration listens for probes.
+fn configured(sources: &Sources) -> Result<String, String> {
+    let (loaded, mistakes) = config::examine(sources);
+    let names_a_source =
+        |key: &str| key == "--set" || sources.files.iter().any(|file| key.starts_with(&*file.to_string_lossy()));
+    if let Some(mistake) = mistakes.iter().find(|mistake| mistake.key == "admin.listen" || names_a_source(&mistake.key))
+    {
+        return Err(mistake.to_string());
+    }
+    let first = loaded.config.admin.listen.first().ok_or("admin.listen is off: nothing can be asked")?;
+    Ok(reachable(*first).to_string())
 }
 
 fn ask(address: &str, path: &str) -> anyhow::Result<()> {
@@ -85,7 +113,7 @@ mod tests {
             asked
         });
         let mut err = Vec::new();
-        let code = run(&HealthArgs { address, ready }, &mut err);
+        let code = run(&HealthArgs { address: Some(address), ready }, &Sources::default(), &mut err);
         (format!("{code:?}"), String::from_utf8(err).unwrap(), server.join().unwrap())
     }
 
@@ -117,8 +145,23 @@ mod tests {
     fn an_address_that_nobody_listens_on_is_a_failure() {
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         for address in [free.to_string(), "127.0.0.1".to_owned()] {
-            let exit = run(&HealthArgs { address, ready: false }, &mut Vec::new());
+            let exit = run(&HealthArgs { address: Some(address), ready: false }, &Sources::default(), &mut Vec::new());
             assert_eq!(code(exit), code(ExitCode::FAILURE));
         }
+    }
+
+    #[test]
+    fn the_address_is_that_of_the_configuration_whatever_else_it_lacks() {
+        let with = |setting: &str, files: &[&str]| {
+            let environment = [("JETLINKS_BRIDGE__UPLINK__QUEUE".to_owned(), "nats".to_owned())].into();
+            let files = files.iter().map(Into::into).collect();
+            configured(&Sources { files, environment, settings: vec![setting.to_owned()] })
+        };
+        assert_eq!(with("admin.listen=127.0.0.1:19090", &[]).as_deref(), Ok("127.0.0.1:19090"));
+        assert_eq!(with("admin.listen=0.0.0.0:19090", &[]).as_deref(), Ok("127.0.0.1:19090"));
+        assert_eq!(configured(&Sources::default()).as_deref(), Ok("127.0.0.1:9090"));
+        assert!(with("admin.listen=", &[]).unwrap_err().contains("admin.listen is off"));
+        assert!(with("admin.listen=nowhere", &[]).unwrap_err().starts_with("admin.listen: \"nowhere\" given"));
+        assert!(with("admin.listen=127.0.0.1:1", &["/nowhere.toml"]).unwrap_err().starts_with("/nowhere.toml: "));
     }
 }

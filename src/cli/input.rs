@@ -3,12 +3,13 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use super::check::EXIT_CONFIGURATION;
-use crate::config::{self, Config, ENVIRONMENT_PREFIX, Sources, parse};
+use crate::config::{self, Config, ENVIRONMENT_PREFIX, Loaded, Sources, parse};
 
 /// `--config` and `--set`, the same for every subcommand.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
@@ -24,12 +25,13 @@ pub struct SourceArgs {
 
 impl SourceArgs {
     /// The sources, with these environment variables (`std::env::vars_os`). A variable of the bridge that is no UTF-8
-    /// becomes one with replacement characters, and most likely a mistake.
+    /// becomes one with replacement characters, and most likely a mistake. Those that look like one of the bridge come too,
+    /// so that a slip is told.
     pub fn sources(&self, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Sources {
         let own = environment
             .into_iter()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
-            .filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX))
+            .filter(|(name, _)| name.to_ascii_uppercase().starts_with(ENVIRONMENT_PREFIX.trim_end_matches('_')))
             .map(|(name, value)| (name, value.to_string_lossy().into_owned()));
         Sources { files: self.config.clone(), environment: own.collect(), settings: self.set.clone() }
     }
@@ -40,11 +42,28 @@ impl SourceArgs {
 /// # Errors
 /// The exit code.
 pub fn configuration(sources: &Sources, err: &mut dyn Write) -> Result<Config, ExitCode> {
-    config::load(sources).map(|loaded| loaded.config).map_err(|mistakes| {
+    loaded(sources, err).map(|loaded| loaded.config)
+}
+
+/// As [`configuration`], with what else was learnt of it.
+///
+/// # Errors
+/// The exit code.
+pub fn loaded(sources: &Sources, err: &mut dyn Write) -> Result<Loaded, ExitCode> {
+    config::load(sources).map_err(|mistakes| {
         // Nobody is left to tell when stderr is closed.
         let _ = writeln!(err, "{mistakes}");
         ExitCode::from(EXIT_CONFIGURATION)
     })
+}
+
+/// Where a listener of this machine is reached that listens on all addresses.
+pub(super) fn reachable(mut listen: SocketAddr) -> SocketAddr {
+    if listen.ip().is_unspecified() {
+        let loopback = if listen.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+        listen.set_ip(loopback);
+    }
+    listen
 }
 
 /// The duration that an argument says; clap tells the error.

@@ -33,6 +33,11 @@ impl From<BucketError> for LookupError {
     }
 }
 
+/// Whether a record of the bucket has mistakes.
+pub fn is_unreadable(device: &StoredDevice) -> bool {
+    matches!(device, StoredDevice::Unreadable(..))
+}
+
 /// Looks a device up as the bridge would.
 ///
 /// # Errors

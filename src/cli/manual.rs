@@ -10,6 +10,7 @@ use super::CommandLine;
 
 /// Writes the manual pages into a folder
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+#[command(after_help = crate::cli::examples::MANUAL)]
 pub struct ManualArgs {
     /// A folder that exists; man -l FOLDER/jetlinks-bridge.1 shows the first page
     pub folder: PathBuf,

@@ -4,6 +4,7 @@ pub mod check;
 pub mod credentials;
 pub mod devices;
 pub mod envelope;
+mod examples;
 pub mod explain;
 pub mod health;
 pub mod input;
@@ -42,7 +43,7 @@ use self::verify::VerifyArgs;
 
 /// Bridges devices that speak the JetLinks official protocol to Kafka, NATS or stdout
 #[derive(Debug, Parser)]
-#[command(name = "jetlinks-bridge", version, disable_help_subcommand = true)]
+#[command(name = "jetlinks-bridge", version)]
 pub struct CommandLine {
     /// Where the configuration comes from.
     #[command(flatten)]
@@ -56,6 +57,7 @@ pub struct CommandLine {
 #[derive(Debug, Subcommand)]
 pub enum Action {
     /// Run the bridge
+    #[command(after_help = examples::RUN)]
     Run,
     /// Check the configuration and print it as resolved
     Check(CheckArgs),
@@ -67,7 +69,7 @@ pub enum Action {
     Devices(DevicesArgs),
     /// Show what becomes of a message or of a command
     Explain(ExplainArgs),
-    /// Ask a running bridge whether it lives
+    /// Check that a running bridge is alive
     Health(HealthArgs),
     /// Write the manual pages into a folder
     Manual(ManualArgs),
@@ -89,6 +91,7 @@ pub enum Action {
 
 /// Prints a script that lets a shell complete commands and arguments
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+#[command(after_help = examples::COMPLETIONS)]
 pub struct CompletionsArgs {
     /// The shell; source <(jetlinks-bridge completions bash)
     #[arg(value_parser = PossibleValuesParser::new(["bash", "zsh", "fish"]).try_map(|name| name.parse::<Shell>()))]
@@ -132,7 +135,6 @@ mod tests {
         let mut command = CommandLine::command();
         command.build();
         let devices = command.find_subcommand("devices").expect("there is one");
-        let ls = devices.find_subcommand("ls").expect("there is one");
         let of = |command: &clap::Command| {
             let output = command.get_arguments().find(|argument| argument.get_id() == "output")?;
             let shapes = output.get_possible_values();
@@ -140,8 +142,8 @@ mod tests {
             assert_eq!(shapes.collect::<Vec<_>>(), ["For people", "For programs"], "{}", command.get_name());
             Some((command.get_name().to_owned(), output.get_help()?.to_string().contains("json")))
         };
-        let told: Vec<_> = command.get_subcommands().chain([ls]).filter_map(of).collect();
-        let expected = ["credentials", "explain", "shed", "simulate", "trace", "verify", "ls"];
+        let told: Vec<_> = command.get_subcommands().chain(devices.get_subcommands()).filter_map(of).collect();
+        let expected = ["check", "credentials", "explain", "shed", "simulate", "trace", "verify", "ls", "get", "export"];
         assert_eq!(told, expected.map(|name| (name.to_owned(), true)));
     }
 }

@@ -35,6 +35,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Lets replicas shed sessions, so that devices spread over all of them
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(group(ArgGroup::new("action").required(true).args(["to", "sessions", "status", "stop"])))]
+#[command(after_help = crate::cli::examples::SHED)]
 pub struct ShedArgs {
     /// End sessions until each replica has so many; mean: what all have on average, and a fiftieth more
     #[arg(long, value_name = "N|mean")]

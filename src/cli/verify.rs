@@ -34,6 +34,7 @@ const SUBJECTS: &str = "device.>";
 
 /// Compares a ledger with the queue: is every acknowledged message stored, in order, how often?
 #[derive(Debug, Clone, Args)]
+#[command(after_help = crate::cli::examples::VERIFY)]
 pub struct VerifyArgs {
     /// The ledger that `simulate` wrote
     #[arg(long, value_name = "FILE")]

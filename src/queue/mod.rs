@@ -13,6 +13,7 @@
 //! | `headers` | the headers of an envelope | NATS, Kafka |
 //! | `reader` | what is stored, in stored order, for the tools | NATS, Kafka |
 //! | `caller` | a command and its outcome, for the tools | NATS, Kafka |
+//! | `inspection` | what is wrong with the servers, for the tools | NATS, Kafka |
 //!
 //! NATS alone has `replicas` (what replicas tell each other) and `stream` (JetStream), Kafka alone `producer` (rules that
 //! both of its producers have), stdio alone `input` and `writer`, the two threads of the process.
@@ -25,6 +26,7 @@
 mod backoff;
 mod call;
 mod calls;
+mod finding;
 mod immediate_interest;
 pub mod kafka;
 mod last_trouble;
@@ -36,6 +38,7 @@ mod stored;
 pub(crate) use backoff::{backoff, pause_before};
 pub use call::{Answer, CallError, envelope};
 pub use calls::{CALLS_MAX, Calls, CallsDownlink};
+pub use finding::{Finding, Findings, Verdict};
 pub use immediate_interest::ImmediateInterest;
 pub(crate) use last_trouble::LastTrouble;
 pub(crate) use slots::Slots;

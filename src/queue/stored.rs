@@ -12,6 +12,9 @@ pub enum ReadFrom {
     /// From the first one that was stored at that time or later, by the clock of the queue (of a Kafka topic: the timestamps
     /// of its records), to what is the newest at the opening; then the reader ends.
     Time(SystemTime),
+    /// From so many before what is the newest at the opening, of each partition of a Kafka topic, to that one; then the reader
+    /// ends.
+    Last(u64),
     /// Envelopes stored after the opening; the reader never ends.
     Now,
 }
@@ -43,6 +46,9 @@ pub struct Stored {
     pub content_type: Option<String>,
     /// Binary mode: the envelope's attributes by their bare names.
     pub attributes: Vec<(String, String)>,
+    /// Time of storing by the clock of the queue, of a Kafka topic the timestamp of the record, in ms since 1970; 0 where the
+    /// queue tells none.
+    pub stored_ms: i64,
 }
 
 /// Why a queue cannot be read; the texts are the client's.

@@ -7,6 +7,7 @@ mod support;
 
 mod balance;
 mod caller;
+mod check;
 mod children;
 mod cluster;
 mod coap;
@@ -39,5 +40,6 @@ mod report;
 mod rolling;
 mod rolling_kafka;
 mod secrets;
+mod tail;
 mod takeover;
 mod traces;

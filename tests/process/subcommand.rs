@@ -141,6 +141,17 @@ fn explain_without_a_topic_and_a_command_is_a_wrong_command_line() {
 }
 
 #[test]
+fn health_asks_where_the_configuration_says_that_the_bridge_listens() {
+    let (registry, _) = Registry::numbered(1);
+    let bridge = Bridge::start(&Settings::stdio(&registry));
+    let listen = format!("admin.listen={}", bridge.admin());
+    assert_eq!(run(&["health", "--set", &listen], "").code, 0);
+    let elsewhere = run(&["health", "--ready", "--set", "admin.listen=127.0.0.1:1"], "");
+    assert!(elsewhere.code == 1 && elsewhere.stderr.starts_with("health: 127.0.0.1:1: "), "{elsewhere:?}");
+    assert_eq!(run(&["health", "--set", "admin.listen="], "").code, 78);
+}
+
+#[test]
 fn bash_completes_a_subcommand_with_the_script_that_is_printed() {
     let script = run(&["completions", "bash"], "");
     assert_eq!(script.code, 0, "{script:?}");

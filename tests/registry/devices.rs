@@ -45,6 +45,11 @@ impl Stage {
         self.run_with(&[&["import", &file], options].concat(), "")
     }
 
+    /// The bucket, as messages name it.
+    fn place(&self) -> String {
+        format!("bucket jetlinks_devices at {}", self.nats.address())
+    }
+
     /// Ids in the bucket.
     fn ids(&self) -> Vec<String> {
         let listed = self.run(&["ls", "--output", "json"]);
@@ -64,7 +69,8 @@ fn a_device_that_is_put_is_let_in_listed_without_its_key_and_removed_with_its_se
     let device = Registration::new("device1");
     let put = ["put", "--id", "device1", "--product", "product1", "--secure-id", &device.secure_id];
     let first = stage.run_with(&[&put[..], &["--secure-key", &device.secure_key]].concat(), "");
-    assert_eq!((first.code, first.stdout.as_str()), (0, "put device1 of product1\n"), "{first:?}");
+    let put_into = format!("put device1 of product1 into {}\n", stage.place());
+    assert_eq!((first.code, &first.stdout), (0, &put_into), "{first:?}");
     assert!(first.stderr.contains("16 bytes") && first.stderr.contains("device1"), "{first:?}");
     assert!(!first.stderr.contains(&device.secure_key), "{first:?}");
 
@@ -84,7 +90,7 @@ fn a_device_that_is_put_is_let_in_listed_without_its_key_and_removed_with_its_se
     knock_until(&bridge, &device, ACCEPTED);
 
     let mut wire = Wire::connect(bridge.mqtt(), &device);
-    assert_eq!(stage.run(&["rm", "device1"]), "removed device1\n");
+    assert_eq!(stage.run(&["rm", "device1"]), format!("removed device1 from {}\n", stage.place()));
     wire.wait_closed();
     let again = stage.run_with(&["rm", "device1"], "");
     assert_eq!((again.code, again.stderr.as_str()), (1, "devices: device1: no such device\n"), "{again:?}");
@@ -96,19 +102,65 @@ fn a_file_of_either_form_is_imported_and_its_devices_are_let_in() {
     let devices: Vec<_> = (1..=300).map(|number| Registration::new(&format!("device{number}"))).collect();
     let lines: String = devices.iter().map(|device| format!("{}\n", record(device))).collect();
     let imported = stage.import(&lines, &[]);
-    assert_eq!((imported.code, imported.stdout.as_str()), (0, "imported 300 devices and 0 products\n"), "{imported:?}");
+    let told = format!("imported 300 devices and 0 products into {}\n", stage.place());
+    assert_eq!((imported.code, &imported.stdout), (0, &told), "{imported:?}");
     assert!(imported.stderr.contains("300 of 300 records"), "{imported:?}");
     assert!(!imported.stderr.contains('\r') && !imported.stderr.contains("key-of"), "{imported:?}");
 
     let text = toml("device301") + "[[product]]\nid = 'product1'\nsecure_id = 'a'\nsecure_key = 'b'\n";
     let imported = stage.run_with(&["import", "-"], &text);
-    assert_eq!(imported.stdout, "imported 1 devices and 1 products\n", "{imported:?}");
+    assert_eq!(imported.stdout, format!("imported 1 devices and 1 products into {}\n", stage.place()), "{imported:?}");
     assert!(imported.stderr.contains("registry.product_secrets"), "{imported:?}");
 
     assert_eq!(stage.ids().len(), 301);
     let bridge = Bridge::start(&stage.settings);
     assert_eq!(bridge.metric("jetlinks_bridge_registry_devices", &[]), 301.0);
     drop(Wire::connect(bridge.mqtt(), &devices[299]));
+}
+
+#[test]
+fn tables_and_lists_are_imported_and_an_export_brings_everything_back() {
+    let stage = Stage::new();
+    let table = "id,product,secure_id,secure_key,gateway,enabled\n\
+                 device1,product1,test,testtesttesttest,,\ndevice2,product1,test,testtesttesttest,,false\n";
+    let imported = stage.import(table, &[]);
+    assert_eq!(imported.code, 0, "{imported:?}");
+    let list = "[{\"id\":\"child1\",\"product\":\"product2\",\"gateway\":\"device1\"}]";
+    assert_eq!(stage.run_with(&["import", "-"], list).code, 0);
+    stage.import("[[product]]\nid = 'product1'\nsecure_id = 'a'\nsecure_key = 'hush'\n", &[]);
+
+    let shown = stage.run(&["get", "device2", "--output", "json"]);
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(
+        (&shown["id"], &shown["enabled"], &shown["secureId"]),
+        (&"device2".into(), &false.into(), &"test".into())
+    );
+    assert!(!stage.run(&["get", "device1"]).contains("testtesttesttest"));
+    let unknown = stage.run_with(&["get", "device9"], "");
+    assert_eq!((unknown.code, unknown.stderr.as_str()), (1, "devices: device9: no such device\n"));
+
+    let exported = stage.run(&["export"]);
+    assert!(exported.contains("[[product]]") && exported.contains("\"hush\""), "{exported}");
+    let other = Stage::new();
+    assert_eq!(other.import(&exported, &[]).code, 0, "{exported}");
+    assert_eq!(other.run(&["export"]), exported);
+    let lines = stage.run(&["export", "--output", "json"]);
+    assert_eq!((lines.lines().count(), other.import(&lines, &[]).code), (3, 0), "{lines}");
+
+    let neither = stage.import("no records at all\n", &[]);
+    assert!(neither.code == 1 && neither.stderr.contains("expected TOML as in the file of a registry"), "{neither:?}");
+}
+
+#[test]
+fn a_bucket_that_the_bridge_of_the_configuration_does_not_read_is_warned_of() {
+    let stage = Stage::new();
+    let put = ["put", "--id", "device1", "--product", "product1", "--gateway", "gw1"];
+    assert_eq!(stage.run_with(&put, "").stderr, "");
+    stage.folder.write("bridge.toml", &stage.settings.clone().text("registry.source", "file").render());
+    let warned = stage.run_with(&put, "");
+    let expected = "warning: the bridge of this configuration does not read bucket jetlinks_devices: its registry.source \
+                    is \"file\"\n";
+    assert_eq!((warned.code, warned.stderr.as_str()), (0, expected), "{warned:?}");
 }
 
 #[test]

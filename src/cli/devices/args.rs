@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use crate::cli::examples;
 use crate::cli::output::Output;
 
 /// Lists and changes the devices in the registry of NATS KV
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = examples::DEVICES)]
 pub struct DevicesArgs {
     /// The subcommand of `devices`.
     #[command(subcommand)]
@@ -19,16 +21,21 @@ pub struct DevicesArgs {
 pub enum DevicesAction {
     /// List the devices; keys are not shown
     Ls(LsArgs),
-    /// Write the record of one device in the place of the one that was
+    /// Show the record of one device; its key is not shown
+    Get(GetArgs),
+    /// Create or replace the record of one device
     Put(PutArgs),
     /// Delete records of devices; their sessions end
     Rm(RmArgs),
     /// Write the records of a file; nothing is written when one of them has a mistake
     Import(ImportArgs),
+    /// Print all records, keys included, as import and the file of a registry read them
+    Export(ExportArgs),
 }
 
 /// The command line of `devices ls`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = examples::DEVICES_LS)]
 pub struct LsArgs {
     /// Only devices of this product
     #[arg(long, value_name = "PRODUCT")]
@@ -39,8 +46,31 @@ pub struct LsArgs {
     pub output: Output,
 }
 
+/// The command line of `devices get`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = examples::DEVICES_GET)]
+pub struct GetArgs {
+    /// Id of the device
+    #[arg(value_name = "DEVICE")]
+    pub id: String,
+
+    /// How to print; json: one object
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// The command line of `devices export`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = examples::DEVICES_EXPORT)]
+pub struct ExportArgs {
+    /// How to print; text: TOML with devices and products; json: one device a line, without products
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
 /// The command line of `devices put`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = examples::DEVICES_PUT)]
 #[command(group = clap::ArgGroup::new("key").requires("secure_id"))]
 pub struct PutArgs {
     /// Id of the device, 1 to 64 bytes
@@ -78,6 +108,7 @@ pub struct PutArgs {
 
 /// The command line of `devices rm`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = examples::DEVICES_RM)]
 pub struct RmArgs {
     /// Ids of the devices
     #[arg(required = true, value_name = "DEVICE")]
@@ -86,8 +117,10 @@ pub struct RmArgs {
 
 /// The command line of `devices import`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = examples::DEVICES_IMPORT)]
 pub struct ImportArgs {
-    /// TOML as in the file of a registry, or one JSON record of a device a line; - is stdin
+    /// TOML as in the file of a registry; or devices as JSON, one a line or a list; or as CSV whose first line names id, product,
+    /// secure_id, secure_key, gateway, enabled; - is stdin
     pub file: PathBuf,
 
     /// Import the records without a mistake although others have one

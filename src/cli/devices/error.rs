@@ -66,6 +66,12 @@ impl fmt::Display for DevicesError {
             DevicesError::Record(mistakes) => lines(f, mistakes.iter()),
             DevicesError::Mistakes(path, mistakes) => {
                 mistakes_of(f, path, mistakes)?;
+                if mistakes.0.iter().all(|mistake| matches!(mistake.error, RecordError::Syntax(_))) {
+                    f.write_str(
+                        "\nexpected TOML as in the file of a registry, JSON objects (one a line, or a list), or CSV whose \
+                         first line names the columns",
+                    )?;
+                }
                 f.write_str("\nnothing was imported; --keep-going imports the records without a mistake")
             }
             DevicesError::Partly(path, mistakes) => mistakes_of(f, path, mistakes),

@@ -31,7 +31,7 @@ struct Named {
 /// Reads and checks the whole file, then writes its records; the text to print.
 pub(super) async fn import(
     args: &ImportArgs,
-    settings: &NatsRegistrySettings,
+    (settings, place): (&NatsRegistrySettings, &str),
     err: &mut dyn Write,
     is_terminal: bool,
 ) -> Result<String, DevicesError> {
@@ -59,7 +59,7 @@ pub(super) async fn import(
     let named = products_named.chain(devices_named).collect();
     let bucket = Bucket::open(settings, IfMissing::Make).await?;
     write(&bucket, named, Progress::new(err, is_terminal, devices + products)).await?;
-    let text = format!("imported {devices} devices and {products} products\n");
+    let text = format!("imported {devices} devices and {products} products into {place}\n");
     if mistakes.0.is_empty() {
         return Ok(text);
     }

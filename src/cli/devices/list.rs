@@ -98,7 +98,7 @@ mod tests {
         let expected = "DEVICE  PRODUCT   STATE     GATEWAY  SECURE ID\n\
                         child1  product2  disabled  gw1      -\n\
                         gw1     p         enabled   -        test\n";
-        assert_eq!((out.as_str(), err.as_str()), (expected, "devices: device.d=2E1: no JSON object\n"));
+        assert_eq!((out.as_str(), err.as_str()), (expected, "devices: device.d=2E1: not a JSON object\n"));
         assert!(!out.contains("hush"));
     }
 

@@ -2,6 +2,7 @@
 
 mod args;
 mod error;
+mod export;
 mod import;
 mod list;
 mod progress;
@@ -10,7 +11,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
 
-pub use args::{DevicesAction, DevicesArgs, ImportArgs, LsArgs, PutArgs, RmArgs};
+pub use args::{DevicesAction, DevicesArgs, ExportArgs, GetArgs, ImportArgs, LsArgs, PutArgs, RmArgs};
 pub use error::DevicesError;
 
 use super::check::EXIT_CONFIGURATION;
@@ -18,13 +19,13 @@ use super::input::configuration;
 use super::lookup::CONNECTION_NAME;
 use super::{block_on, output};
 use crate::app::settings;
-use crate::config::{Config, Sources};
+use crate::config::{Config, RegistrySource, Sources};
 use crate::protocol::cipher::KEY_BYTES;
 use crate::protocol::id::{DeviceId, IdError, ProductId};
 use crate::protocol::secret::Secret;
 use crate::queue::nats::ConnectionTallies;
 use crate::registry::nats::{Bucket, IfMissing, Key};
-use crate::registry::{Credentials, Device, RecordError};
+use crate::registry::{Credentials, Device, NatsRegistrySettings, RecordError};
 
 /// Devices that are named in one warning.
 const NAMED_MAX: usize = 5;
@@ -69,26 +70,54 @@ fn act(
     }
     let settings = settings::nats_registry(config, CONNECTION_NAME, &ConnectionTallies::default())
         .map_err(DevicesError::Settings)?;
+    if config.registry.source != RegistrySource::Nats {
+        // Nobody is left to tell when stderr is closed.
+        let _ = writeln!(
+            err,
+            "warning: the bridge of this configuration does not read bucket {}: its registry.source is {:?}",
+            settings.bucket,
+            config.registry.source.word(),
+        );
+    }
+    let place = place(&settings);
     let work = async {
         match action {
             DevicesAction::Ls(args) => {
                 let bucket = Bucket::open(&settings, IfMissing::Fail).await?;
                 Ok(list::show(&bucket.devices().await?, args, err))
             }
+            DevicesAction::Get(args) => get(&Bucket::open(&settings, IfMissing::Fail).await?, args, err).await,
+            DevicesAction::Export(args) => export::export(args, &settings, err).await,
             DevicesAction::Put(args) => {
                 let device = device(args, settings.product_secrets)?;
                 warn_of_keys([&device].into_iter(), err);
                 Bucket::open(&settings, IfMissing::Make).await?.put_device(&device).await?;
-                Ok(format!("put {} of {}\n", device.id, device.product))
+                Ok(format!("put {} of {} into {place}\n", device.id, device.product))
             }
-            DevicesAction::Rm(args) => remove(&Bucket::open(&settings, IfMissing::Fail).await?, &args.ids).await,
-            DevicesAction::Import(args) => import::import(args, &settings, err, is_terminal).await,
+            DevicesAction::Rm(args) => {
+                let bucket = Bucket::open(&settings, IfMissing::Fail).await?;
+                remove(&bucket, &args.ids, &place).await
+            }
+            DevicesAction::Import(args) => import::import(args, (&settings, &place), err, is_terminal).await,
         }
     };
     block_on(work).map_err(DevicesError::Io)?
 }
 
-async fn remove(bucket: &Bucket, ids: &[String]) -> Result<String, DevicesError> {
+/// The bucket and its servers, for messages.
+fn place(settings: &NatsRegistrySettings) -> String {
+    let servers = settings.servers.iter().map(|server| format!("{}:{}", server.host(), server.port()));
+    format!("bucket {} at {}", settings.bucket, servers.collect::<Vec<_>>().join(", "))
+}
+
+async fn get(bucket: &Bucket, args: &GetArgs, err: &mut dyn Write) -> Result<String, DevicesError> {
+    let unknown = || DevicesError::Unknown(vec![args.id.clone()]);
+    let key = Key::Device(DeviceId::new(&args.id).map_err(|_| unknown())?);
+    let stored = bucket.device(&key).await?.ok_or_else(unknown)?;
+    Ok(list::show(&[stored], &LsArgs { product: None, output: args.output }, err))
+}
+
+async fn remove(bucket: &Bucket, ids: &[String], place: &str) -> Result<String, DevicesError> {
     let (mut text, mut unknown) = (String::new(), Vec::new());
     for id in ids {
         let was_there = match DeviceId::new(id) {
@@ -96,7 +125,7 @@ async fn remove(bucket: &Bucket, ids: &[String]) -> Result<String, DevicesError>
             Err(_) => false,
         };
         if was_there {
-            text.push_str(&format!("removed {id}\n"));
+            text.push_str(&format!("removed {id} from {place}\n"));
         } else {
             unknown.push(id.clone());
         }

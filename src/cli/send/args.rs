@@ -10,6 +10,7 @@ use crate::protocol::topic::MessageType;
 
 /// Sends a command to a device, waits for its outcome and prints it
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = crate::cli::examples::SEND)]
 pub struct SendArgs {
     /// The command as JSON, with messageType, productId and deviceId; with --device its fields alone (the bytes for
     /// direct). The text itself, @FILE, or - for stdin
@@ -17,7 +18,7 @@ pub struct SendArgs {
     pub command: Option<String>,
 
     /// The device, or a child behind its gateway
-    #[arg(long, value_name = "PRODUCT/DEVICE[/CHILD]...", value_parser = parse_address, requires = "message_type")]
+    #[arg(long, value_name = "PRODUCT/DEVICE[/CHILD[/CHILD]]", value_parser = parse_address, requires = "message_type")]
     pub device: Option<DeviceAddress>,
 
     /// Kind of command: a message type (READ_PROPERTY) or the end of its topic (properties.read, properties/read)

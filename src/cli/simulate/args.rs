@@ -14,6 +14,7 @@ use crate::simulate::{Plan, Progress, Schedule, Transport};
 
 /// Simulates devices that speak MQTT or CoAP: sends reports, answers commands, measures, keeps a ledger.
 #[derive(Debug, Clone, Args)]
+#[command(after_help = crate::cli::examples::SIMULATE)]
 pub struct SimulateArgs {
     /// Where the bridge listens; without it, as the configuration says
     #[arg(long, value_name = "HOST:PORT")]

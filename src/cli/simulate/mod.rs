@@ -3,14 +3,14 @@
 mod args;
 
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 
 pub use args::{SimulateArgs, VersionArg};
 
-use super::input::configuration;
+use super::input::{configuration, reachable};
 use super::output::Output;
 use crate::config::{Config, Sources};
 use crate::simulate::identities;
@@ -89,13 +89,4 @@ fn identities(args: &SimulateArgs, config: Option<&Config>) -> anyhow::Result<Ve
 fn resolve(address: &str) -> anyhow::Result<SocketAddr> {
     let mut addresses = address.to_socket_addrs().with_context(|| format!("address {address}"))?;
     addresses.next().with_context(|| format!("address {address}: the name has no address"))
-}
-
-/// Where a listener of this machine is reached that listens on all addresses.
-fn reachable(mut listen: SocketAddr) -> SocketAddr {
-    if listen.ip().is_unspecified() {
-        let loopback = if listen.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
-        listen.set_ip(loopback);
-    }
-    listen
 }

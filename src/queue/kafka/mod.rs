@@ -5,6 +5,7 @@ mod caller;
 mod connection;
 mod downlink;
 mod headers;
+mod inspection;
 mod producer;
 mod reader;
 mod settings;
@@ -13,6 +14,7 @@ mod uplink;
 
 pub use caller::KafkaCaller;
 pub use downlink::{HandOverDownlink, KafkaAnswers, KafkaCommandSettings, KafkaCommands, KafkaDownlink};
+pub use inspection::{TopicUse, inspect};
 pub use reader::KafkaReader;
 pub use settings::{KafkaError, KafkaSettings};
 pub use stats::{KafkaCommandStats, KafkaStats};

@@ -21,6 +21,10 @@ pub struct NatsReader {
     /// The last sequence number to read; `None` when the reader has no end.
     end: Option<u64>,
     is_ended: bool,
+    /// Sequence number of the first message that may come.
+    start: u64,
+    /// Whether nothing is stored before it.
+    is_whole: bool,
 }
 
 impl std::fmt::Debug for NatsReader {
@@ -58,11 +62,18 @@ impl NatsReader {
                 });
             }
         };
-        let last = stream.cached_info().state.last_sequence;
+        let state = &stream.cached_info().state;
+        let (first, last) = (state.first_sequence, state.last_sequence);
+        let start = match from {
+            ReadFrom::Beginning | ReadFrom::Time(_) => first,
+            ReadFrom::Last(count) => (last + 1).saturating_sub(count).max(first),
+            ReadFrom::Now => last + 1,
+        };
         let (deliver_policy, end) = match from {
             ReadFrom::Beginning => (DeliverPolicy::All, Some(last)),
             ReadFrom::Time(time) => (DeliverPolicy::ByStartTime { start_time: time.into() }, Some(last)),
-            ReadFrom::Now => (DeliverPolicy::ByStartSequence { start_sequence: last + 1 }, None),
+            ReadFrom::Last(_) => (DeliverPolicy::ByStartSequence { start_sequence: start.max(1) }, Some(last)),
+            ReadFrom::Now => (DeliverPolicy::ByStartSequence { start_sequence: start }, None),
         };
         let filter_subject =
             if subjects.is_empty() { String::new() } else { format!("{}.{subjects}", settings.prefix) };
@@ -72,7 +83,17 @@ impl NatsReader {
             .map_err(|error| ReadError::Unreachable(error.to_string()))?;
         let is_ended = end.is_some() && consumer.cached_info().num_pending == 0;
         let messages = consumer.messages().await.map_err(|error| ReadError::Unreachable(error.to_string()))?;
-        Ok(Self { messages, end, is_ended })
+        Ok(Self { messages, end, is_ended, start, is_whole: start <= first })
+    }
+
+    /// Whether nothing is stored before the first envelope that it reads.
+    pub fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    /// Whether a reader that has just been opened will come to that place.
+    pub fn is_ahead_of(&self, place: Position) -> bool {
+        matches!(place, Position::Sequence(sequence) if sequence >= self.start)
     }
 
     /// The next envelope; `None` at the end.
@@ -85,8 +106,8 @@ impl NatsReader {
         }
         let Some(next) = self.messages.next().await else { return Ok(None) };
         let message = next.map_err(|error| ReadError::Lost(error.to_string()))?;
-        let (sequence, pending) = match message.info() {
-            Ok(info) => (info.stream_sequence, info.pending),
+        let (sequence, pending, stored_ms) = match message.info() {
+            Ok(info) => (info.stream_sequence, info.pending, info.published.unix_timestamp_nanos() / 1_000_000),
             Err(error) => return Err(ReadError::Lost(error.to_string())),
         };
         if let Some(end) = self.end {
@@ -95,11 +116,11 @@ impl NatsReader {
                 return Ok(None);
             }
         }
-        Ok(Some(stored(&message, sequence)))
+        Ok(Some(stored(&message, sequence, i64::try_from(stored_ms).unwrap_or_default())))
     }
 }
 
-fn stored(message: &Message, sequence: u64) -> Stored {
+fn stored(message: &Message, sequence: u64, stored_ms: i64) -> Stored {
     let mut content_type = None;
     let mut attributes = Vec::new();
     for (name, values) in message.headers.iter().flat_map(HeaderMap::iter) {
@@ -118,5 +139,6 @@ fn stored(message: &Message, sequence: u64) -> Stored {
         payload: message.payload.clone(),
         content_type,
         attributes,
+        stored_ms,
     }
 }

@@ -66,6 +66,17 @@ impl SpanExport {
         Ok(Self { settings, collector })
     }
 
+    /// Exports nothing once, for tools: a collector answers that as it answers spans.
+    ///
+    /// # Errors
+    /// The cause, in words.
+    pub async fn ask(&self) -> Result<(), String> {
+        match self.collector.post(Bytes::new()).await {
+            Export::Taken { .. } => Ok(()),
+            Export::Away(cause) | Export::Refused(cause) => Err(cause),
+        }
+    }
+
     /// Starts the thread; a collector that is away is waited for. `metrics` are written by that thread alone.
     ///
     /// # Errors

@@ -44,6 +44,8 @@ pub struct KafkaReader {
     empty_searches: usize,
     /// Partitions that are not read to their end, and that end; `None` when the reader has no end.
     open: Option<HashMap<i32, i64>>,
+    /// Whether nothing is stored before the first offsets.
+    is_whole: bool,
 }
 
 impl std::fmt::Debug for KafkaReader {
@@ -64,7 +66,7 @@ impl KafkaReader {
                 .map_err(|error| ReadError::Settings(error.to_string()))?;
         let unreachable = |error: ClientError| {
             hear(&consumer);
-            ReadError::Unreachable(consumer.context().causes.last().unwrap_or_else(|| error.to_string()))
+            ReadError::Unreachable(consumer.context().last_cause().unwrap_or_else(|| error.to_string()))
         };
         let metadata = consumer.fetch_metadata(None, QUESTION).map_err(unreachable)?;
         let known = metadata.topics().iter().find(|known| known.name() == topic);
@@ -72,16 +74,18 @@ impl KafkaReader {
         let mut assignment = TopicPartitionList::new();
         let starts = match from {
             ReadFrom::Time(time) => offsets_at(&consumer, known, time).map_err(unreachable)?,
-            ReadFrom::Beginning | ReadFrom::Now => HashMap::new(),
+            ReadFrom::Beginning | ReadFrom::Last(_) | ReadFrom::Now => HashMap::new(),
         };
-        let (mut open, mut positions) = (HashMap::new(), HashMap::new());
+        let (mut open, mut positions, mut is_whole) = (HashMap::new(), HashMap::new(), true);
         for partition in known.partitions() {
             let (low, high) = consumer.fetch_watermarks(topic, partition.id(), QUESTION).map_err(unreachable)?;
             let offset = match from {
                 ReadFrom::Beginning => low,
                 ReadFrom::Time(_) => starts.get(&partition.id()).map_or(high, |&start| start.max(low).min(high)),
+                ReadFrom::Last(count) => high.saturating_sub(i64::try_from(count).unwrap_or(i64::MAX)).max(low),
                 ReadFrom::Now => high,
             };
+            is_whole &= offset <= low;
             if offset < high {
                 open.insert(partition.id(), high);
             }
@@ -100,7 +104,19 @@ impl KafkaReader {
             unreadable: Vec::new(),
             empty_searches: 0,
             open,
+            is_whole,
         })
+    }
+
+    /// Whether nothing is stored before the first envelopes that it reads.
+    pub fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    /// Whether the reader will come to that place of its topic.
+    pub fn is_ahead_of(&self, place: Position) -> bool {
+        let Position::Partition { partition, offset } = place else { return false };
+        self.positions.get(&partition).is_some_and(|&next| offset >= next)
     }
 
     /// The next envelope; `None` at the end.
@@ -228,7 +244,7 @@ fn offsets_at(
 }
 
 /// Lets the client say what it has to say. One look hears one word, and does not tell whether there are more.
-fn hear(consumer: &StreamConsumer<ReaderContext>) {
+pub(super) fn hear(consumer: &StreamConsumer<ReaderContext>) {
     // It has a few words for each broker.
     for _ in 0..64 {
         let _news = consumer.recv().now_or_never();
@@ -260,6 +276,7 @@ fn stored(message: &BorrowedMessage<'_>) -> Stored {
         payload: Bytes::copy_from_slice(message.payload().unwrap_or_default()),
         content_type,
         attributes,
+        stored_ms: message.timestamp().to_millis().unwrap_or_default(),
     }
 }
 
@@ -276,6 +293,11 @@ impl ReaderContext {
         if self.causes.is_news(&cause, Instant::now()) {
             *self.news.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause);
         }
+    }
+
+    /// The cause that was heard last.
+    pub(super) fn last_cause(&self) -> Option<String> {
+        self.causes.last()
     }
 
     /// The last cause, once.

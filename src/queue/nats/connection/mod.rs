@@ -35,7 +35,7 @@ pub use self::tally::{ConnectionCounts, ConnectionRole, ConnectionTallies};
 pub(super) use self::violation::Violation;
 
 /// A server that takes a connection and then says nothing is left after this time.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The client drops events when its own channel of 128 is full, so its state is also looked at this often.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);

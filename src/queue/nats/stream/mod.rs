@@ -98,6 +98,8 @@ struct StreamConfig {
     max_msg_size: i64,
     #[serde(default)]
     retention: String,
+    #[serde(default)]
+    num_replicas: usize,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -117,8 +119,13 @@ impl StreamInfo {
         self.config.retention == "interest" && self.state.consumer_count == 0
     }
 
+    /// Copies in the cluster.
+    pub(super) fn replicas(&self) -> usize {
+        self.config.num_replicas
+    }
+
     /// The reason why the stream cannot be used, if there is one.
-    fn trouble(&self, prefix: &str) -> Option<StreamTrouble> {
+    pub(super) fn trouble(&self, prefix: &str) -> Option<StreamTrouble> {
         let StreamConfig { subjects: filters, no_ack, sealed, mirror, max_msg_size, .. } = &self.config;
         if let Some(origin) = mirror {
             return Some(StreamTrouble::Mirror(origin.name.clone()));
@@ -214,7 +221,7 @@ pub(super) fn subjects(prefix: &str) -> [String; 3] {
 }
 
 /// Whether a filter takes everything that `subject`, itself perhaps with wildcards, stands for.
-fn covers(filter: &str, subject: &str) -> bool {
+pub(super) fn covers(filter: &str, subject: &str) -> bool {
     let mut subject = subject.split('.');
     for token in filter.split('.') {
         match (token, subject.next()) {

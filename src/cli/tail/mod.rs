@@ -1,35 +1,23 @@
-//! `tail`: what the bridge writes, as it writes it.
+//! `tail`: what the bridge writes, as it writes it, and what it wrote last.
+
+mod args;
+mod look_back;
+mod source;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+pub use args::TailArgs;
+
+use self::look_back::look_back;
+use self::source::Source;
 use super::block_on;
 use super::check::EXIT_CONFIGURATION;
 use super::envelope::{self, Summary};
 use super::input::configuration;
-use super::lookup::CONNECTION_NAME;
 use crate::app::Signals;
-use crate::app::settings;
-use crate::config::{Config, Sources, UplinkQueue};
-use crate::queue::kafka::KafkaReader;
-use crate::queue::nats::NatsReader;
+use crate::config::{Config, Sources};
 use crate::queue::{ReadError, ReadFrom, Stored};
-
-/// Prints envelopes as they are stored, one a line, until ctrl-C
-#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
-pub struct TailArgs {
-    /// Only envelopes about this device, or about a child behind it; may be repeated
-    #[arg(long, value_name = "DEVICE")]
-    pub device: Vec<String>,
-
-    /// Only this type: properties.report, org.jetlinks.device.properties.report or REPORT_PROPERTY; may be repeated
-    #[arg(long = "type", value_name = "TYPE")]
-    pub kind: Vec<String>,
-
-    /// End after so many envelopes
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub count: Option<u64>,
-}
 
 /// Why there is nothing to print.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +33,7 @@ enum TailError {
     Io(#[from] io::Error),
 }
 
-/// Prints what is stored from this moment on to `out`. Exit code 0 at ctrl-C, at the end of `--count` and when nobody
+/// Prints the last that were stored, where they are asked for, and what is stored from this moment on, to `out`. Exit code 0 at ctrl-C, at the end of `--count` and when nobody
 /// reads `out` any more, 78 when the configuration has mistakes or names no queue that can be read, else 1.
 pub fn run(args: &TailArgs, sources: &Sources, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
     let config = match configuration(sources, err) {
@@ -65,15 +53,35 @@ pub fn run(args: &TailArgs, sources: &Sources, out: &mut dyn Write, err: &mut dy
 }
 
 async fn tail(args: &TailArgs, config: &Config, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), TailError> {
-    let mut source = Source::open(config).await?;
-    // Whoever waits for the stream to be there before he lets something happen reads this.
-    let _ = writeln!(err, "tail: reading {}", source.name());
-    let mut left = args.count;
     let mut signals = Signals::new().map_err(TailError::Io)?;
-    while left != Some(0) {
+    // Opened before it is looked back, so that nothing is stored between the two.
+    let follow = if args.no_follow { None } else { Some(Source::open(config, ReadFrom::Now).await?) };
+    if let Some(follow) = &follow {
+        // Whoever waits for the stream to be there before he lets something happen reads this.
+        let _ = writeln!(err, "tail: reading {}", follow.name());
+    }
+    let mut left = args.count.unwrap_or(u64::MAX);
+    if args.last.is_some() {
         let stored = tokio::select! {
             () = signals.next() => return Ok(()),
-            stored = source.next() => stored,
+            stored = look_back(args, config, follow.as_ref(), err) => stored?,
+        };
+        if stored.is_empty() && follow.is_none() {
+            // As above.
+            let _ = writeln!(err, "tail: nothing is stored that is meant");
+        }
+        for stored in stored {
+            if left == 0 || !print(&stored, out) {
+                return Ok(());
+            }
+            left -= 1;
+        }
+    }
+    let Some(mut follow) = follow else { return Ok(()) };
+    while left > 0 {
+        let stored = tokio::select! {
+            () = signals.next() => return Ok(()),
+            stored = follow.next() => stored,
         };
         let stored = match stored {
             Err(error @ (ReadError::Unreadable(_) | ReadError::Waiting(_))) => {
@@ -87,13 +95,17 @@ async fn tail(args: &TailArgs, config: &Config, out: &mut dyn Write, err: &mut d
         if !is_meant(args, &stored) {
             continue;
         }
-        if writeln!(out, "{}", envelope::line(&stored.attributes, &stored.payload)).and_then(|()| out.flush()).is_err()
-        {
+        if !print(&stored, out) {
             return Ok(());
         }
-        left = left.map(|left| left - 1);
+        left -= 1;
     }
     Ok(())
+}
+
+/// Prints one line; whether somebody reads it.
+fn print(stored: &Stored, out: &mut dyn Write) -> bool {
+    writeln!(out, "{}", envelope::line(&stored.attributes, &stored.payload)).and_then(|()| out.flush()).is_ok()
 }
 
 fn is_meant(args: &TailArgs, stored: &Stored) -> bool {
@@ -111,53 +123,6 @@ fn is_meant(args: &TailArgs, stored: &Stored) -> bool {
         && (args.kind.is_empty() || args.kind.iter().any(is_kind))
 }
 
-/// Queue that is read.
-enum Source {
-    Nats(Box<NatsReader>, String),
-    /// The topic of device messages and that of rejected ones.
-    Kafka(Box<[KafkaReader; 2]>, String),
-}
-
-impl Source {
-    async fn open(config: &Config) -> Result<Self, TailError> {
-        match config.uplink.queue {
-            UplinkQueue::Stdio => Err(TailError::Stdio),
-            UplinkQueue::Nats => {
-                let settings = settings::nats(config, CONNECTION_NAME);
-                let reader = NatsReader::open(&settings, "", ReadFrom::Now).await?;
-                Ok(Source::Nats(Box::new(reader), format!("stream {}", settings.stream)))
-            }
-            UplinkQueue::Kafka => {
-                let settings = settings::kafka(config, CONNECTION_NAME)
-                    .ok_or_else(|| ReadError::Settings("kafka.brokers is not set".to_owned()))?;
-                let open = |topic: &str| KafkaReader::open(&settings, topic, ReadFrom::Now);
-                let topics = [&settings.uplink_topic, &settings.rejected_topic];
-                let readers = [open(topics[0])?, open(topics[1])?];
-                Ok(Source::Kafka(Box::new(readers), format!("topics {} and {}", topics[0], topics[1])))
-            }
-        }
-    }
-
-    fn name(&self) -> &str {
-        match self {
-            Source::Nats(_, name) | Source::Kafka(_, name) => name,
-        }
-    }
-
-    async fn next(&mut self) -> Result<Option<Stored>, ReadError> {
-        match self {
-            Source::Nats(reader, _) => reader.next().await,
-            Source::Kafka(readers, _) => {
-                let [messages, rejected] = &mut **readers;
-                tokio::select! {
-                    stored = messages.next() => stored,
-                    stored = rejected.next() => stored,
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,6 +135,7 @@ mod tests {
             payload: text.to_owned().into(),
             content_type: None,
             attributes: Vec::new(),
+            stored_ms: 0,
         }
     }
 
@@ -180,7 +146,7 @@ mod tests {
         );
         let is_meant = |devices: &[&str], kinds: &[&str]| {
             let own = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
-            is_meant(&TailArgs { device: own(devices), kind: own(kinds), count: None }, &report)
+            is_meant(&TailArgs { device: own(devices), kind: own(kinds), ..TailArgs::default() }, &report)
         };
         assert!(is_meant(&[], &[]));
         assert!(is_meant(&["child1"], &[]) && is_meant(&["gw1"], &[]) && is_meant(&["x", "gw1"], &[]));
