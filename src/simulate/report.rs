@@ -1,7 +1,7 @@
 //! The report that simulated devices send.
 
 /// Builds reports of one size: `REPORT_PROPERTY` bodies with the run, the connection and the message's number among
-/// their properties, and filling up to the size.
+/// their properties, and filling up to the size where there is room for it.
 #[derive(Debug, Clone)]
 pub(super) struct ReportTemplate {
     head_of_properties: String,
@@ -23,19 +23,18 @@ pub(super) struct ReportFacts {
 const BEFORE_ID: &[u8] = b"{\"messageId\":\"";
 const BEFORE_TIMESTAMP: &[u8] = b"\",\"timestamp\":";
 const BEFORE_N: &[u8] = b",\"n\":";
-const BEFORE_FILLING: &[u8] = b",\"temperature\":21.5,\"humidity\":48,\"battery\":87,\"filling\":\"";
-const TAIL: &[u8] = b"\"}}";
+const BEFORE_FILLING: &[u8] = b",\"filling\":\"";
+const AFTER_FILLING: &[u8] = b"\"";
+const TAIL: &[u8] = b"}}";
 
 impl ReportTemplate {
     /// Reports of this run with `payload_bytes` bytes, or as many as they need.
     pub(super) fn new(run: &str, payload_bytes: usize) -> Self {
-        let head_of_properties = format!(",\"properties\":{{\"run\":\"{run}\",\"connection\":");
-        let fixed_bytes = BEFORE_ID.len()
-            + BEFORE_TIMESTAMP.len()
-            + head_of_properties.len()
-            + BEFORE_N.len()
-            + BEFORE_FILLING.len()
-            + TAIL.len();
+        // What a person looks for comes first.
+        let measured = "\"temperature\":21.5,\"humidity\":48,\"battery\":87";
+        let head_of_properties = format!(",\"properties\":{{{measured},\"run\":\"{run}\",\"connection\":");
+        let fixed_bytes =
+            BEFORE_ID.len() + BEFORE_TIMESTAMP.len() + head_of_properties.len() + BEFORE_N.len() + TAIL.len();
         Self { head_of_properties, fixed_bytes, payload_bytes }
     }
 
@@ -56,8 +55,12 @@ impl ReportTemplate {
         out.extend_from_slice(connection);
         out.extend_from_slice(BEFORE_N);
         out.extend_from_slice(n);
-        out.extend_from_slice(BEFORE_FILLING);
-        out.resize(out.len() + self.payload_bytes.saturating_sub(used), b'x');
+        let frame = BEFORE_FILLING.len() + AFTER_FILLING.len();
+        if let Some(filling) = self.payload_bytes.checked_sub(used + frame) {
+            out.extend_from_slice(BEFORE_FILLING);
+            out.resize(out.len() + filling, b'x');
+            out.extend_from_slice(AFTER_FILLING);
+        }
         out.extend_from_slice(TAIL);
     }
 }
