@@ -125,7 +125,9 @@ pub(crate) fn cause_of(text: &str) -> String {
 
 /// Logs what librdkafka says. What it says of brokers goes to `causes`; the rest matters to those who look for it.
 pub(crate) fn log_line(causes: &Causes, subject: Subject, level: RDKafkaLogLevel, facility: &str, message: &str) {
-    let is_quiet = matches!(level, RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug);
+    let is_quiet = matches!(level, RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug)
+        // A broker that has just started has no number for a producer yet, and is asked again; a refusal ends the producer.
+        || facility == "GETPID" && message.ends_with(": retrying");
     if facility == "FAIL" {
         causes.broker(subject, message);
     // Producers and consumers share their properties, and each is told of those that are the other's.

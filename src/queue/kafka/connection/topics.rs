@@ -26,6 +26,8 @@ enum TopicTrouble {
     Missing(String),
     /// This topic could not be made.
     NotMade(String, String),
+    /// This topic was made just now, and the brokers may need a moment for its leaders.
+    JustMade(String),
     /// No partition of this topic has a leader.
     Leaderless(String),
 }
@@ -43,6 +45,7 @@ impl fmt::Display for TopicTrouble {
             TopicTrouble::Unanswered(cause) => write!(f, "no Kafka broker answers: {cause}"),
             TopicTrouble::Missing(topic) => write!(f, "topic {topic} does not exist, or the bridge may not see it"),
             TopicTrouble::NotMade(topic, cause) => write!(f, "topic {topic} cannot be made: {cause}"),
+            TopicTrouble::JustMade(topic) => write!(f, "topic {topic} was made just now"),
             TopicTrouble::Leaderless(topic) => write!(f, "no partition of topic {topic} has a leader"),
         }
     }
@@ -82,7 +85,8 @@ impl TopicCheck {
             hear();
             *cause = causes.last().unwrap_or_else(|| std::mem::take(cause));
         }
-        if self.last.is_news(&trouble) {
+        // That it was made is told already.
+        if !matches!(trouble, TopicTrouble::JustMade(_)) && self.last.is_news(&trouble) {
             let is_records = self.subject == Subject::Records;
             match (trouble.needs_a_human(), is_records) {
                 (true, true) => tracing::error!(cause = %trouble, "Kafka cannot be used"),
@@ -121,7 +125,7 @@ fn prepare<C: ClientContext>(
         Some(topic) => {
             make(config, &missing)?;
             // What was just made is seen at the next look.
-            Err(TopicTrouble::Leaderless((*topic).to_owned()))
+            Err(TopicTrouble::JustMade((*topic).to_owned()))
         }
     }
 }
