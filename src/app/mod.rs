@@ -30,6 +30,8 @@ mod systemd;
 mod watch;
 mod worker;
 
+use std::fmt;
+use std::io::{self, Read, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -87,23 +89,44 @@ pub enum Failure {
     Run(anyhow::Error),
 }
 
+/// What the queue `stdio` reads and writes.
+pub struct Stdio {
+    /// Commands, one a line.
+    pub input: Box<dyn Read + Send>,
+    /// Envelopes, one a line.
+    pub output: Box<dyn Write + Send>,
+}
+
+impl Default for Stdio {
+    /// The process' own.
+    fn default() -> Self {
+        Self { input: Box::new(io::stdin()), output: Box::new(io::stdout()) }
+    }
+}
+
+impl fmt::Debug for Stdio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stdio").finish_non_exhaustive()
+    }
+}
+
 /// Runs the bridge until a signal ends it. Returns success when everything was acknowledged by then, or when the signal came
 /// before a port was bound. The admin listener changes the level of `log`.
 ///
 /// # Errors
 /// The cause, with the key, file or address concerned.
-pub fn run(config: &Config, log: LogControl, mut startup: Startup) -> Result<ExitCode, Failure> {
+pub fn run(config: &Config, log: LogControl, mut startup: Startup, stdio: Stdio) -> Result<ExitCode, Failure> {
     let replica_id = replica_id().map_err(Failure::Run)?;
     let tallies = ConnectionTallies::default();
     let registry = watch::open(config, &replica_id, &tallies).map_err(Failure::Configuration)?;
-    let queues = Queues::new(config, &replica_id, tallies).map_err(Failure::Configuration)?;
+    let queues = Queues::new(config, &replica_id, tallies, stdio.output).map_err(Failure::Configuration)?;
     let certificates = Certificates::open(config).map_err(Failure::Configuration)?;
     let export = spans::prepare(config, &replica_id).map_err(Failure::Configuration)?;
     if startup.has_signal() {
         tracing::info!("a signal came before the start was complete");
         return Ok(ExitCode::SUCCESS);
     }
-    let parts = Parts { registry, queues, certificates, export, log };
+    let parts = Parts { registry, queues, input: stdio.input, certificates, export, log };
     serve(config, &replica_id, parts, startup).map_err(Failure::Run)
 }
 
@@ -154,13 +177,14 @@ fn file_share(config: &Config) -> anyhow::Result<descriptors::FileShare> {
 struct Parts {
     registry: Registry,
     queues: Queues,
+    input: Box<dyn Read + Send>,
     certificates: Certificates,
     export: Option<SpanExport>,
     log: LogControl,
 }
 
 fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> anyhow::Result<ExitCode> {
-    let Parts { registry, queues, certificates, export, log } = parts;
+    let Parts { registry, queues, input, certificates, export, log } = parts;
     let Startup { runtime, signals } = startup;
     let workers = config.runtime.workers;
 
@@ -263,7 +287,7 @@ fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> a
     let kafka = metrics.kafka();
     let ages = move |age: Duration| kafka.age.observe_us(u64::try_from(age.as_micros()).unwrap_or(u64::MAX));
     let commands = ReplicaCommands::new(config, sessions.clone(), senders.clone(), queues.calls().clone());
-    queues.read_commands(directory, senders, tracing.tracer()?, ages)?;
+    queues.read_commands(input, directory, senders, tracing.tracer()?, ages)?;
     health.set_listening();
     tracing::info!(replica = replica_id, version = env!("CARGO_PKG_VERSION"), workers, "bridge started");
 

@@ -1,5 +1,6 @@
 //! The queues that the configuration names, as each worker gets them.
 
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -44,8 +45,14 @@ pub struct Queues {
 }
 
 impl Queues {
-    /// Looks at the settings; connects to nothing yet. `tallies` count the connections to NATS.
-    pub fn new(config: &Config, replica_id: &str, tallies: ConnectionTallies) -> anyhow::Result<Self> {
+    /// Looks at the settings; connects to nothing yet. `tallies` count the connections to NATS, `output` is what counts as
+    /// stdout.
+    pub fn new(
+        config: &Config,
+        replica_id: &str,
+        tallies: ConnectionTallies,
+        output: impl Write + Send + 'static,
+    ) -> anyhow::Result<Self> {
         check_kafka(config)?;
         check_nats(config)?;
         let stdio = Arc::new(StdioStats::default());
@@ -71,7 +78,10 @@ impl Queues {
             mode: settings::mode(config),
             nats_uplink: Arc::default(),
             nats_commands: Arc::default(),
-            stdout: prints.then(|| StdioWriter::start(stdio.clone())).transpose().context("the thread for stdout")?,
+            stdout: prints
+                .then(|| StdioWriter::start_on(output, stdio.clone()))
+                .transpose()
+                .context("the thread for stdout")?,
             stdio,
             is_broken: Arc::default(),
             calls: Calls::default(),
@@ -147,9 +157,10 @@ impl Queues {
     }
 
     /// Starts to read the commands that come once for the whole replica, from Kafka or stdin; `workers` take them.
-    /// `tracer` is for the outcomes that no worker makes; `ages` takes the age of each command from Kafka that is read here.
+    /// `input` counts as stdin; `tracer` is for the outcomes that no worker makes; `ages` takes the age of each command from Kafka that is read here.
     pub fn read_commands(
         &self,
+        input: impl Read + Send + 'static,
         directory: Arc<Directory>,
         workers: Vec<mpsc::Sender<DownlinkEvent>>,
         tracer: Tracer,
@@ -180,7 +191,7 @@ impl Queues {
             // A worker that has ended takes no commands, and the process ends with it.
             let _ended = first.blocking_send(DownlinkEvent::Command { to, ticket: Some(Ticket(0)), command });
         };
-        StdioInput::start(self.stdio.clone(), route, undelivered).context("the thread for stdin")
+        StdioInput::start_on(input, self.stdio.clone(), route, undelivered).context("the thread for stdin")
     }
 
     /// Waits until the queue is gone for good, as stdout is once its reader has closed it; says how.

@@ -11,6 +11,7 @@ pub mod input;
 pub mod lookup;
 pub mod manual;
 pub mod output;
+pub mod run;
 pub mod schema;
 pub mod send;
 pub mod shed;
@@ -33,6 +34,7 @@ use self::explain::ExplainArgs;
 use self::health::HealthArgs;
 use self::input::SourceArgs;
 use self::manual::ManualArgs;
+use self::run::RunArgs;
 use self::schema::SchemaArgs;
 use self::send::SendArgs;
 use self::shed::ShedArgs;
@@ -58,7 +60,7 @@ pub struct CommandLine {
 pub enum Action {
     /// Run the bridge
     #[command(after_help = examples::RUN)]
-    Run,
+    Run(RunArgs),
     /// Check the configuration and print it as resolved
     Check(CheckArgs),
     /// Print a script that lets a shell complete commands and arguments
@@ -143,7 +145,8 @@ mod tests {
             Some((command.get_name().to_owned(), output.get_help()?.to_string().contains("json")))
         };
         let told: Vec<_> = command.get_subcommands().chain(devices.get_subcommands()).filter_map(of).collect();
-        let expected = ["check", "credentials", "explain", "shed", "simulate", "trace", "verify", "ls", "get", "export"];
+        let expected =
+            ["run", "check", "credentials", "explain", "shed", "simulate", "trace", "verify", "ls", "get", "export"];
         assert_eq!(told, expected.map(|name| (name.to_owned(), true)));
     }
 }

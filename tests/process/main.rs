@@ -36,6 +36,7 @@ mod subcommand;
 mod subscribe;
 mod systemd;
 mod takeover;
+mod terminal;
 mod tls;
 mod tracing;
 mod websocket;

@@ -34,6 +34,7 @@ pub(crate) mod registry;
 pub(crate) mod service;
 pub(crate) mod settings;
 pub(crate) mod stored;
+pub(crate) mod terminal;
 pub(crate) mod tool;
 pub(crate) mod wait;
 pub(crate) mod wire;

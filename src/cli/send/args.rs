@@ -41,7 +41,8 @@ pub struct DeviceAddress {
     pub children: Vec<DeviceId>,
 }
 
-fn parse_address(text: &str) -> Result<DeviceAddress, String> {
+/// Reads `product1/device1`, or `product1/gw1/child1` for a child.
+pub fn parse_address(text: &str) -> Result<DeviceAddress, String> {
     let mut parts = text.split('/');
     let (Some(product), Some(device)) = (parts.next(), parts.next()) else {
         return Err("expected PRODUCT/DEVICE".to_owned());
@@ -53,7 +54,8 @@ fn parse_address(text: &str) -> Result<DeviceAddress, String> {
     ids().map_err(|error| error.to_string())
 }
 
-fn parse_type(text: &str) -> Result<MessageType, String> {
+/// Reads the kind of a command.
+pub fn parse_type(text: &str) -> Result<MessageType, String> {
     let named = MessageType::from_name(text).filter(|message_type| message_type.goes_down());
     named.or_else(|| MessageType::from_dotted_down(&text.replace('/', "."))).ok_or_else(|| {
         let all: Vec<&str> = MessageType::all().filter(|one| one.goes_down()).map(MessageType::dotted).collect();

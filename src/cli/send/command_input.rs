@@ -16,7 +16,7 @@ type Members = BTreeMap<String, Box<RawValue>>;
 
 /// A command as text, and what it was read as.
 #[derive(Debug)]
-pub(super) struct CommandInput {
+pub struct CommandInput {
     members: Members,
     headers: Members,
     /// Given by `--device` rather than in the text.
@@ -30,7 +30,7 @@ impl CommandInput {
     ///
     /// # Errors
     /// In words, when the text is no JSON object, or its headers are none.
-    pub(super) fn new(text: &[u8], address: Option<(DeviceAddress, MessageType)>) -> Result<Self, String> {
+    pub fn new(text: &[u8], address: Option<(DeviceAddress, MessageType)>) -> Result<Self, String> {
         if let Some((_, MessageType::Direct)) = &address {
             let payload = raw(&BASE64.encode(text))?;
             let members = Members::from([("payload".to_owned(), payload)]);
@@ -47,7 +47,7 @@ impl CommandInput {
     }
 
     /// Sets a header of the command.
-    pub(super) fn set_header(&mut self, name: &str, value: &serde_json::Value) -> Result<(), String> {
+    pub fn set_header(&mut self, name: &str, value: &serde_json::Value) -> Result<(), String> {
         self.headers.insert(name.to_owned(), raw(value)?);
         self.members.insert("headers".to_owned(), to_raw_value(&self.headers).map_err(|error| error.to_string())?);
         Ok(())
@@ -57,7 +57,7 @@ impl CommandInput {
     ///
     /// # Errors
     /// The refusal of the bridge, in words.
-    pub(super) fn command(&self) -> Result<Command, String> {
+    pub fn command(&self) -> Result<Command, String> {
         let read = match &self.address {
             Some((address, message_type)) => {
                 let payload = self.raw.clone().unwrap_or_else(|| object(&self.members).into_bytes());
@@ -69,7 +69,7 @@ impl CommandInput {
     }
 
     /// Subject below `command` of the prefix, and payload, as NATS wants them.
-    pub(super) fn request(&self, command: &Command) -> (String, Vec<u8>) {
+    pub fn request(&self, command: &Command) -> (String, Vec<u8>) {
         let mut tokens = vec![token(&command.product), token(&command.device)];
         for child in &command.children {
             tokens.extend(["child".to_owned(), token(child)]);
@@ -86,7 +86,7 @@ impl CommandInput {
     ///
     /// # Errors
     /// In words, when the device cannot be named there.
-    pub(super) fn record(&self, command: &Command) -> Result<(String, String), String> {
+    pub fn record(&self, command: &Command) -> Result<(String, String), String> {
         let mut members: BTreeMap<&str, &RawValue> =
             self.members.iter().map(|(name, value)| (name.as_str(), value.as_ref())).collect();
         let [message_type, product, device, about] =

@@ -3,6 +3,9 @@
 mod args;
 mod command_input;
 
+pub(super) use self::args::{parse_address, parse_type};
+pub(super) use self::command_input::CommandInput;
+
 use std::io;
 use std::io::Write;
 use std::process::ExitCode;
@@ -10,7 +13,6 @@ use std::time::Duration;
 
 pub use args::{DeviceAddress, SendArgs};
 
-use self::command_input::CommandInput;
 use super::check::EXIT_CONFIGURATION;
 use super::input::{configuration, text_or_file};
 use super::lookup::CONNECTION_NAME;

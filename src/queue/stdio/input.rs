@@ -29,19 +29,20 @@ pub enum Undelivered {
 pub struct StdioInput;
 
 impl StdioInput {
-    /// Starts the thread on the process' stdin; it ends with stdin, which is no error, or with the process.
+    /// Starts the thread on `source`, such as the process' stdin; it ends with that, which is no error, or with the process.
     ///
     /// `route` gives the events of the worker that holds a device; a full channel makes stdin wait. `undelivered` is
     /// called on the thread for every line that `route` has no place for.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn start(
+    pub fn start_on(
+        source: impl Read + Send + 'static,
         stats: Arc<StdioStats>,
         route: impl Fn(&DeviceId) -> Option<mpsc::Sender<DownlinkEvent>> + Send + 'static,
         undelivered: impl Fn(Undelivered) + Send + 'static,
     ) -> io::Result<()> {
-        let reading = move || read(io::stdin(), &stats, route, undelivered);
+        let reading = move || read(source, &stats, route, undelivered);
         thread::Builder::new().name("stdin".to_owned()).spawn(reading).map(drop)
     }
 }

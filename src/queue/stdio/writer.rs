@@ -45,15 +45,7 @@ struct Line {
 }
 
 impl StdioWriter {
-    /// Starts the thread on the process' stdout.
-    ///
-    /// # Errors
-    /// When the system gives no thread.
-    pub fn start(stats: Arc<StdioStats>) -> io::Result<Self> {
-        Self::start_on(io::stdout(), stats)
-    }
-
-    /// Starts the thread on any sink.
+    /// Starts the thread on `sink`, such as the process' stdout.
     ///
     /// # Errors
     /// When the system gives no thread.

@@ -67,15 +67,23 @@ pub enum LogError {
 /// A level without a module counts for the bridge, also beside levels of modules; libraries that are not named log warnings at
 /// most.
 ///
+/// Lines go to `out`, or without it to stderr.
+///
 /// # Errors
 /// [`LogError`]; `Level` cannot come of a configuration that was loaded.
-pub fn start(level: &str, format: Format, is_level: fn(&str) -> bool) -> Result<Log, LogError> {
+pub fn start(
+    level: &str,
+    format: Format,
+    is_level: fn(&str) -> bool,
+    out: Option<Box<dyn Write + Send>>,
+) -> Result<Log, LogError> {
     let shape = match format {
         Format::Text => Shape::Text { ansi: io::stderr().is_terminal() },
         Format::Json => Shape::Json,
     };
     let (filter, control) = control(level, is_level)?;
-    let queue = LogQueue::start(shape, io::stderr(), control.unread_counter());
+    let out = out.unwrap_or_else(|| Box::new(io::stderr()));
+    let queue = LogQueue::start(shape, out, control.unread_counter());
     let queue = queue.map_err(|error| LogError::Thread(error.kind()))?;
     let writer = queue.clone();
     let lines = lines(shape, control.limiter(), move || writer.clone());
