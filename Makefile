@@ -211,8 +211,23 @@ fuzz: packages-build ## fuzzes each target for FUZZ_SECONDS (60)
 		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --features bridge "$$(basename "$$target" .rs)" -- -max_total_time=$(FUZZ_SECONDS); \
 	done
 
+.PHONY: nats
+nats: tools-nats ## runs a NATS server for trying on 127.0.0.1:4222; ctrl-C ends it
+	@.ci/serve nats $(TOOLS)
+
+.PHONY: kafka
+kafka: tools-kafka ## runs Kafka for trying on 127.0.0.1:9092; ctrl-C ends it
+	@.ci/serve kafka $(TOOLS)
+
+# A minute and a half of one core for the command line of NATS, which no registry has built.
+.PHONY: tools-nats
+tools-nats: packages-nats $(PYTHON_STAMP) $(NATSCLI_STAMP) ## installs NATS server, its command line and mosquitto_pub into TOOLS
+
+.PHONY: tools-kafka
+tools-kafka: packages-kafka $(KAFKA_STAMP) ## installs Kafka and kcat into TOOLS
+
 .PHONY: tools
-tools: packages-test tools-chart tools-contracts tools-guides $(PLAYWRIGHT_STAMP) $(KAFKA_STAMP) ## installs what the tests need into TOOLS (.tools)
+tools: packages-test tools-nats tools-kafka tools-chart tools-contracts tools-guides $(PLAYWRIGHT_STAMP) ## installs what the tests need into TOOLS (.tools)
 
 .PHONY: tools-chart
 tools-chart: $(PYTHON_STAMP) $(NATSCLI_STAMP) $(HELM_STAMP) $(CHECKERS_STAMP) $(CRDS_STAMP) $(PROMTOOL_STAMP)
@@ -233,9 +248,17 @@ tools-cluster: tools-chart $(CLUSTER_STAMP)
 packages-build:
 	@.ci/packages build
 
+.PHONY: packages-nats
+packages-nats:
+	@.ci/packages nats
+
+.PHONY: packages-kafka
+packages-kafka:
+	@.ci/packages kafka
+
 .PHONY: packages-test
 packages-test:
-	@.ci/packages build test
+	@.ci/packages build nats kafka test
 
 .PHONY: packages-package
 packages-package:

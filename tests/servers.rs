@@ -3,9 +3,12 @@
 #[path = "support/mod.rs"]
 mod support;
 
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
-use support::{Kafka, Nats, port};
+use support::{Folder, Kafka, Nats, Process, eventually, port, tool};
 
 #[test]
 fn a_nats_server_that_was_killed_comes_back_with_its_streams_on_the_same_port() {
@@ -55,4 +58,31 @@ fn a_server_ends_with_the_value_that_started_it() {
     drop(nats);
     assert!(!port::is_open(address));
     assert!(!std::path::Path::new(&format!("/proc/{id}")).exists());
+}
+
+#[test]
+fn the_servers_of_the_tours_listen_on_loopback_and_leave_nothing_behind() {
+    let tools = tool::installed("venv/bin/nats-server").ancestors().nth(3).unwrap().to_owned();
+    for server in ["nats", "kafka"] {
+        let folder = Folder::new(server);
+        let data = folder.path().join("data");
+        std::fs::create_dir(&data).unwrap();
+        // Kafka takes the next port as well.
+        let port = eventually("two ports are free", Duration::from_secs(10), || {
+            let (port, next) = (port::free_port(), port::free_port());
+            (next == port + 1).then_some(port)
+        });
+        let mut serve = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join(".ci/serve"));
+        serve.arg(server).arg(&tools).arg(port.to_string()).env("TMPDIR", &data);
+        let mut process = Process::start(&mut serve, &folder.path().join("log"));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        eventually("the server listens", Duration::from_secs(60), || {
+            assert!(process.ended().is_none(), "{server} has ended");
+            port::is_open(address).then_some(())
+        });
+        process.signal(libc::SIGTERM);
+        assert_eq!(process.exit_code(Duration::from_secs(60)), 0, "{server}");
+        assert!(!port::is_open(address), "{server}");
+        assert_eq!(std::fs::read_dir(&data).unwrap().count(), 0, "{server} left files behind");
+    }
 }
