@@ -41,7 +41,7 @@ pub enum Action<'a> {
     Refuse {
         /// The reason in one word.
         reason: &'static str,
-        /// What is wrong, for people; empty where the word says all.
+        /// The mistake in words, for people; empty where the reason says all.
         detail: &'a str,
     },
     /// A filter of a SUBSCRIBE.

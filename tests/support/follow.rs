@@ -10,6 +10,9 @@ use socket2::{Domain, Socket, Type};
 /// How long a line may take: an empty one comes every 10 s.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Empty lines in a row that are waited through: they come after 10 s of silence each.
+const EMPTY_MAX: usize = 4;
+
 /// Lines of `/api/trace` or `/api/envelopes`. Dropped, the connection is closed.
 pub(crate) struct Following {
     lines: BufReader<TcpStream>,
@@ -50,13 +53,17 @@ impl Following {
     }
 
     /// The next line that is not empty; `None` at the end.
+    ///
+    /// # Panics
+    /// When nothing but empty ones comes.
     pub(crate) fn next(&mut self) -> Option<Value> {
-        loop {
+        for _ in 0..EMPTY_MAX {
             let line = self.line()?;
             if !line.is_empty() {
                 return Some(serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}")));
             }
         }
+        panic!("nothing happens");
     }
 
     /// Lines up to one of this event, that one included.

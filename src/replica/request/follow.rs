@@ -1,4 +1,4 @@
-//! What operators follow on other replicas.
+//! Followers on other replicas.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -29,7 +29,7 @@ const REPLICAS_MAX: usize = 1_024;
 pub struct Follow {
     /// Unique id of the follower.
     pub id: String,
-    /// What it wants to see.
+    /// Steps that it wants to see.
     pub filter: FollowedFilter,
 }
 

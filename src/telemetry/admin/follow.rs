@@ -20,10 +20,10 @@ pub const TRACE_DEFAULT: Duration = Duration::from_secs(300);
 /// After so much silence an empty line shows that the bridge lives, and finds out whether the client does.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// What an operator wants to follow.
+/// A wish of an operator to follow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FollowOrder {
-    /// What he wants to see.
+    /// Steps or envelopes that he wants to see.
     pub filter: Filter,
     /// Where it happens.
     pub replicas: Replicas,

@@ -151,10 +151,8 @@ fn envelopes_are_shown_whole_by_product_device_and_type() {
     let shown = lines.each_mut().map(taken);
     assert_eq!(shown.each_ref().map(Vec::len), [1, 1, 0, 1, 1, 1, 0, 0]);
     let structured = shown[0][0].clone();
-    assert_eq!(
-        (&structured["replicaId"], structured["envelope"]["data"]["t"].to_string().as_str()),
-        (&Value::from("replica1"), "1.50")
-    );
+    assert_eq!(structured["replicaId"], "replica1");
+    assert_eq!(structured["envelope"]["data"]["t"].to_string(), "1.50");
     let parsed: Value = serde_json::from_slice(&envelope.payload).expect("JSON");
     let attributes = ["id", "type", "productid", "deviceid"];
     envelope.attributes = attributes.map(|name| (name, parsed[name].as_str().unwrap_or_default().to_owned())).to_vec();
