@@ -5,17 +5,17 @@ use tokio::sync::mpsc::UnboundedSender;
 /// Result of one look.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// What was looked at: `topic jetlinks.device`.
+    /// Name of the thing that was looked at: `topic jetlinks.device`.
     pub subject: String,
     /// Whether it is well.
-    pub verdict: Verdict,
-    /// What was found, and for a trouble what to do.
+    pub result: FindingResult,
+    /// Words for it, and for a trouble what to do.
     pub text: String,
 }
 
 /// Whether what was looked at is well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum FindingResult {
     /// The bridge can work with it.
     Ok,
     /// Not proved, or worth knowing; no obstacle.
@@ -24,13 +24,13 @@ pub enum Verdict {
     Trouble,
 }
 
-impl Verdict {
+impl FindingResult {
     /// The word for it.
     pub fn as_str(self) -> &'static str {
         match self {
-            Verdict::Ok => "ok",
-            Verdict::Note => "note",
-            Verdict::Trouble => "trouble",
+            FindingResult::Ok => "ok",
+            FindingResult::Note => "note",
+            FindingResult::Trouble => "trouble",
         }
     }
 }
@@ -47,21 +47,21 @@ impl Findings {
 
     /// Adds something that is well.
     pub fn ok(&self, subject: impl Into<String>, text: impl Into<String>) {
-        self.add(subject.into(), Verdict::Ok, text.into());
+        self.add(subject.into(), FindingResult::Ok, text.into());
     }
 
     /// Adds something that was not proved, or that is worth knowing.
     pub fn note(&self, subject: impl Into<String>, text: impl Into<String>) {
-        self.add(subject.into(), Verdict::Note, text.into());
+        self.add(subject.into(), FindingResult::Note, text.into());
     }
 
     /// Adds a trouble.
     pub fn trouble(&self, subject: impl Into<String>, text: impl Into<String>) {
-        self.add(subject.into(), Verdict::Trouble, text.into());
+        self.add(subject.into(), FindingResult::Trouble, text.into());
     }
 
-    fn add(&self, subject: String, verdict: Verdict, text: String) {
+    fn add(&self, subject: String, result: FindingResult, text: String) {
         // Whoever wanted to know has stopped waiting.
-        let _late = self.0.send(Finding { subject, verdict, text });
+        let _late = self.0.send(Finding { subject, result, text });
     }
 }

@@ -38,7 +38,7 @@ mod stored;
 pub(crate) use backoff::{backoff, pause_before};
 pub use call::{Answer, CallError, envelope};
 pub use calls::{CALLS_MAX, Calls, CallsDownlink};
-pub use finding::{Finding, Findings, Verdict};
+pub use finding::{Finding, FindingResult, Findings};
 pub use immediate_interest::ImmediateInterest;
 pub(crate) use last_trouble::LastTrouble;
 pub(crate) use slots::Slots;

@@ -7,7 +7,7 @@ use super::Device;
 use super::json::{self, UnknownMembers};
 use super::mistake::{RecordError, RecordMistake};
 
-/// What may stand between columns.
+/// Characters that may stand between columns.
 const DELIMITERS: [u8; 3] = *b",;\t";
 
 /// Names of columns that the members of a JSON record do not have, and those that they have.

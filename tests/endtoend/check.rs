@@ -9,7 +9,7 @@ use crate::support::{Authority, Bridge, Collector, Folder, Kafka, Nats, Registry
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Exit code, and the findings as `part verdict subject: text`.
+/// Exit code, and the findings as `part result subject: text`.
 fn check(settings: &Settings) -> (i32, Vec<String>) {
     let folder = Folder::new("check");
     let config = folder.write("bridge.toml", &settings.render()).display().to_string();
@@ -19,8 +19,8 @@ fn check(settings: &Settings) -> (i32, Vec<String>) {
     assert_eq!(report["ok"], finished.code == 0, "{report}");
     let text = |finding: &Value, key: &str| finding[key].as_str().unwrap().to_owned();
     let line = |finding: &Value| {
-        let [part, verdict, subject, words] = ["part", "verdict", "subject", "text"].map(|key| text(finding, key));
-        format!("{part} {verdict} {subject}: {words}")
+        let [part, result, subject, words] = ["part", "result", "subject", "text"].map(|key| text(finding, key));
+        format!("{part} {result} {subject}: {words}")
     };
     (finished.code, report["findings"].as_array().unwrap().iter().map(line).collect())
 }

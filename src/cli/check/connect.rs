@@ -1,4 +1,5 @@
 //! `check --connect`: every server that the configuration names, asked by the clients that the bridge has.
+#![expect(clippy::disallowed_methods, reason = "questions and certificates end by the clock")]
 
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -187,7 +188,6 @@ pub(super) fn expired(config: &Config) -> Vec<String> {
     expiries.map(|(key, expiry)| format!("{key}: it has expired, at {}", date(expiry))).collect()
 }
 
-#[expect(clippy::disallowed_methods, reason = "certificates end by the clock")]
 fn now_secs() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

@@ -62,7 +62,7 @@ pub fn run(args: &CheckArgs, sources: &Sources, out: &mut dyn Write, err: &mut d
     report.exit_code(args.deny_warnings)
 }
 
-/// What can be seen without a server.
+/// Looks at everything that needs no server.
 fn examine_parts(args: &CheckArgs, loaded: &Loaded, known: &[Mistake], report: &mut Report) {
     let config = &loaded.config;
     report.warnings.extend(loaded.warnings.iter().map(ToString::to_string));

@@ -1,4 +1,4 @@
-//! What a check found, as text or as JSON.
+//! Findings of a check, as text or as JSON.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -8,18 +8,18 @@ use serde_json::json;
 use super::EXIT_CONFIGURATION;
 use super::connect::Part;
 use crate::cli::output::{Output, escaped};
-use crate::queue::{Finding, Verdict};
+use crate::queue::{Finding, FindingResult};
 
 /// Result of a check.
 #[derive(Debug, Default)]
 pub(super) struct Report {
-    /// Why the bridge does not start.
+    /// Reasons for which the bridge does not start.
     pub mistakes: Vec<String>,
-    /// What it starts with, and probably is not meant.
+    /// Settings that it starts with, and that probably are not meant.
     pub warnings: Vec<String>,
     /// Devices in the file of the registry, where it was read.
     pub devices: Option<usize>,
-    /// What servers said, where they were asked.
+    /// Findings about servers, where they were asked.
     pub findings: Option<Vec<(Part, Finding)>>,
 }
 
@@ -37,7 +37,7 @@ impl Report {
     }
 
     fn has_trouble(&self) -> bool {
-        self.findings.iter().flatten().any(|(_, finding)| finding.verdict == Verdict::Trouble)
+        self.findings.iter().flatten().any(|(_, finding)| finding.result == FindingResult::Trouble)
     }
 
     /// Prints everything; `resolved` is the configuration.
@@ -62,8 +62,8 @@ impl Report {
         }
         if let Some(findings) = &self.findings {
             let line = |(part, finding): &(Part, Finding)| {
-                let Finding { subject, verdict, text } = finding;
-                format!("{:<11}  {:<7}  {subject}: {text}\n", part.as_str(), verdict.as_str())
+                let Finding { subject, result, text } = finding;
+                format!("{:<11}  {:<7}  {subject}: {text}\n", part.as_str(), result.as_str())
             };
             return findings.iter().map(line).collect();
         }
@@ -75,7 +75,7 @@ impl Report {
         let finding = |(part, finding): &(Part, Finding)| {
             json!({
                 "part": part.as_str(), "subject": finding.subject,
-                "verdict": finding.verdict.as_str(), "text": finding.text,
+                "result": finding.result.as_str(), "text": finding.text,
             })
         };
         let object = json!({

@@ -5,7 +5,7 @@
 //! subscriber without JetStream sees that message, with no payload. Other replicas would take note of a claim, so of that
 //! permission only the server's own account of it is read, where the user may ask for it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::jetstream::ErrorCode;
@@ -14,6 +14,7 @@ use async_nats::jetstream::response::Response;
 use async_nats::{Client, ConnectOptions, Event, HeaderMap, Request, RequestErrorKind, ServerAddr};
 use futures_util::StreamExt;
 use serde::Deserialize;
+use tokio::sync::Notify;
 
 use super::connection::{self, Violation};
 use super::stream::{self, StreamInfo};
@@ -21,7 +22,7 @@ use super::{NatsError, NatsSettings};
 use crate::queue::Findings;
 
 /// How long a server may take for an answer.
-const ANSWER: Duration = Duration::from_secs(2);
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// Product and device in the subjects of a look.
 const NOBODY: &str = "jetlinks-bridge-check";
@@ -43,7 +44,7 @@ pub struct NatsUse {
     pub hands_over: bool,
 }
 
-/// Looks at everything once, bounded by two seconds a question.
+/// Looks at everything once, bounded by five seconds a question; a refusal comes at once.
 ///
 /// # Errors
 /// [`NatsError`] when the settings cannot be used.
@@ -156,7 +157,13 @@ impl Look<'_> {
         let subject = format!("stream {}", settings.stream);
         let context = stream::context(&self.client, settings.domain.as_deref(), ANSWER);
         let name = format!("STREAM.INFO.{}", settings.stream);
-        match context.request::<_, _, Response<StreamInfo>>(name, &()).await {
+        let asked = tokio::select! {
+            answer = context.request::<_, _, Response<StreamInfo>>(name, &()) => answer,
+            cause = self.violations.next() => {
+                return self.findings.trouble(subject, format!("JetStream does not answer: {cause}"));
+            }
+        };
+        match asked {
             Ok(Response::Ok(info)) => match info.trouble(&settings.prefix) {
                 Some(trouble) => self.findings.trouble(subject, trouble.to_string()),
                 None if info.keeps_nothing() => self.findings.note(
@@ -175,10 +182,7 @@ impl Look<'_> {
                 let text = "no server here offers JetStream to this account: turn it on, or set nats.domain";
                 self.findings.trouble(subject, text);
             }
-            Err(error) => {
-                let cause = self.violations.text().unwrap_or_else(|| error.to_string());
-                self.findings.trouble(subject, format!("JetStream does not answer: {cause}"));
-            }
+            Err(error) => self.findings.trouble(subject, format!("JetStream does not answer: {error}")),
         }
     }
 
@@ -190,7 +194,11 @@ impl Look<'_> {
         headers.insert("Nats-Expected-Stream", NO_STREAM);
         let request = Request::new().headers(headers).payload(Default::default()).timeout(Some(ANSWER));
         let name = format!("subject {filter}");
-        match self.client.send_request(subject.clone(), request).await {
+        let answer = tokio::select! {
+            answer = self.client.send_request(subject, request) => answer,
+            cause = self.violations.next() => return findings.trouble(name, cause),
+        };
+        match answer {
             Ok(answer) => match serde_json::from_slice::<StoreAnswer>(&answer.payload) {
                 Ok(StoreAnswer { stream: Some(stream), error: Some(error) }) if error.err_code == OTHER_STREAM => {
                     if stream == self.settings.stream {
@@ -208,10 +216,7 @@ impl Look<'_> {
             Err(error) if error.kind() == RequestErrorKind::NoResponders => {
                 findings.note(name, "may be published, and no stream stores it yet");
             }
-            Err(error) => match self.violations.text() {
-                Some(text) => findings.trouble(name, text),
-                None => findings.trouble(name, format!("no acknowledgement: {error}")),
-            },
+            Err(error) => findings.trouble(name, format!("no acknowledgement: {error}")),
         }
     }
 
@@ -253,8 +258,14 @@ impl Look<'_> {
     /// Whether the connection hears itself. By then the server has handled everything that was sent before.
     async fn is_heard(&self, echo: String) -> bool {
         let Ok(mut echoes) = self.client.subscribe(echo.clone()).await else { return false };
-        let _ended = self.client.publish(echo, Default::default()).await;
-        tokio::time::timeout(ANSWER, echoes.next()).await.is_ok_and(|echo| echo.is_some())
+        let _ended = self.client.publish(echo.clone(), Default::default()).await;
+        let heard = async {
+            tokio::select! {
+                heard = echoes.next() => heard.is_some(),
+                () = self.violations.about(&echo) => false,
+            }
+        };
+        tokio::time::timeout(ANSWER, heard).await.unwrap_or(false)
     }
 
     /// Whether commands may be published, to a device that nobody has.
@@ -262,7 +273,11 @@ impl Look<'_> {
         let subject = format!("{}.command.{NOBODY}.{NOBODY}.state-check", self.settings.prefix);
         let name = format!("subject {}.command.>", self.settings.prefix);
         let request = Request::new().payload(Default::default()).timeout(Some(ANSWER));
-        match self.client.send_request(subject, request).await {
+        let answer = tokio::select! {
+            answer = self.client.send_request(subject, request) => answer,
+            cause = self.violations.next() => return self.findings.trouble(name, cause),
+        };
+        match answer {
             Err(error) if error.kind() == RequestErrorKind::NoResponders => {
                 self.findings.ok(name, "may be published");
             }
@@ -271,18 +286,18 @@ impl Look<'_> {
                 "somebody answers for a device that does not exist, such as a stream over these subjects: take them out \
                  of it",
             ),
-            Err(error) => match self.violations.text() {
-                Some(text) => self.findings.trouble(name, text),
-                None => self.findings.note(name, format!("not proved: {error}")),
-            },
+            Err(error) => self.findings.note(name, format!("not proved: {error}")),
         }
     }
 
-    /// What cannot be tried without others hearing it.
+    /// Reads of the permissions that cannot be tried without others hearing it.
     async fn at_permissions(&self) {
         let untried = ["claim", "replica"].map(|name| format!("{}.{name}", self.settings.prefix));
         let request = Request::new().payload(Default::default()).timeout(Some(ANSWER));
-        let answer = self.client.send_request("$SYS.REQ.USER.INFO", request).await.ok();
+        let answer = tokio::select! {
+            answer = self.client.send_request("$SYS.REQ.USER.INFO", request) => answer.ok(),
+            _refusal = self.violations.next() => None,
+        };
         let told = answer.and_then(|answer| serde_json::from_slice::<UserInfo>(&answer.payload).ok());
         for subject in untried {
             let name = format!("subject {subject}");
@@ -302,16 +317,23 @@ impl Look<'_> {
     }
 }
 
-/// Refusals of the server since the last look at them.
+/// Refusals of the server that were not looked at yet.
 #[derive(Debug, Clone, Default)]
-struct Violations(Arc<Mutex<Vec<Violation>>>);
+struct Violations(Arc<Heard>);
+
+#[derive(Debug, Default)]
+struct Heard {
+    violations: Mutex<Vec<Violation>>,
+    wake: Notify,
+}
 
 impl Violations {
     fn attach(&self, options: ConnectOptions) -> ConnectOptions {
-        let heard = Arc::clone(&self.0);
+        let heard = self.clone();
         options.event_callback(move |event| {
             if let Event::ServerError(error) = &event {
-                heard.lock().unwrap_or_else(PoisonError::into_inner).extend(Violation::read(error));
+                heard.lock().extend(Violation::read(error));
+                heard.0.wake.notify_one();
             }
             std::future::ready(())
         })
@@ -319,17 +341,37 @@ impl Violations {
 
     /// Takes them.
     fn all(&self) -> Vec<Violation> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.lock())
     }
 
-    /// Takes them; the last one in words.
-    fn text(&self) -> Option<String> {
-        Some(match self.all().pop()? {
-            Violation::Publish(subject) => format!("the user may not publish to {subject}: give it that permission"),
-            Violation::Subscription(subject) => {
-                format!("the user may not subscribe {subject}: give it that permission")
+    /// Waits for one, and takes all; the last one in words.
+    async fn next(&self) -> String {
+        loop {
+            match self.all().pop() {
+                Some(Violation::Publish(subject)) => {
+                    return format!("the user may not publish to {subject}: give it that permission");
+                }
+                Some(Violation::Subscription(subject)) => {
+                    return format!("the user may not subscribe {subject}: give it that permission");
+                }
+                Some(Violation::Payload) => return "the user may send no message of this size".to_owned(),
+                None => self.0.wake.notified().await,
             }
-            Violation::Payload => "the user may send no message of this size".to_owned(),
-        })
+        }
+    }
+
+    /// Waits for one about that subject, and takes none.
+    async fn about(&self, subject: &str) {
+        let is_about = |violation: &Violation| match violation {
+            Violation::Publish(refused) | Violation::Subscription(refused) => refused == subject,
+            Violation::Payload => false,
+        };
+        while !self.lock().iter().any(is_about) {
+            self.0.wake.notified().await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Violation>> {
+        self.0.violations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

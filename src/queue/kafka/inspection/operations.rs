@@ -1,4 +1,4 @@
-//! What the user may do with a topic or a group, as the brokers tell it (KIP-430).
+//! Operations that the user may do with a topic or a group, as the brokers tell it (KIP-430).
 #![expect(unsafe_code, reason = "the crate does not ask for the operations that are authorized")]
 
 use std::ffi::{CStr, CString, c_char};
