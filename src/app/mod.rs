@@ -89,7 +89,7 @@ pub enum Failure {
     Run(anyhow::Error),
 }
 
-/// What the queue `stdio` reads and writes.
+/// Streams of the queue `stdio`.
 pub struct Stdio {
     /// Commands, one a line.
     pub input: Box<dyn Read + Send>,

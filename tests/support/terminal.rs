@@ -52,7 +52,7 @@ impl Terminal {
         thread::spawn(move || {
             let mut bytes = [0; 4096];
             while let Ok(count @ 1..) = reader.read(&mut bytes) {
-                let mut screen = shown.lock().unwrap();
+                let mut screen = shown.lock().expect("no reader panics");
                 screen.parser.process(&bytes[..count]);
                 screen.written.extend_from_slice(&bytes[..count]);
             }
@@ -72,14 +72,14 @@ impl Terminal {
 
     /// The rows that a person sees, without those that are empty.
     pub(crate) fn rows(&self) -> Vec<String> {
-        let screen = self.screen.lock().unwrap();
+        let screen = self.screen.lock().expect("no reader panics");
         let rows = screen.parser.screen().rows(0, SIZE.1);
         rows.map(|row| row.trim_end().to_owned()).filter(|row| !row.is_empty()).collect()
     }
 
     /// All that was written, the sequences that the terminal obeys included.
     pub(crate) fn written(&self) -> String {
-        String::from_utf8_lossy(&self.screen.lock().unwrap().written).into_owned()
+        String::from_utf8_lossy(&self.screen.lock().expect("no reader panics").written).into_owned()
     }
 
     /// Whether what is typed is echoed by the terminal itself and comes line by line, as before a program that reads keys.

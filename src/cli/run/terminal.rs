@@ -89,7 +89,7 @@ fn prompt() -> rustyline::Result<(DefaultEditor, Printer)> {
     Ok((editor, Box::new(printer)))
 }
 
-/// What is on the terminal, shared by all who print.
+/// The screen, shared by all who print.
 #[derive(Default)]
 struct Screen {
     /// Prints above the line that is typed. Held by whoever prints; never by the reader, which it may wait for.
@@ -268,10 +268,10 @@ impl Drop for Terminal {
         self.screen.is_closing.store(true, Ordering::Release);
         // It is heard by whoever waits for a key, which is a matter of time where the reader is busy.
         for _ in 0..PATIENCE.as_millis() / 10 {
-            interrupt();
             if reading.recv_timeout(Duration::from_millis(10)) == Err(RecvTimeoutError::Disconnected) {
                 return;
             }
+            interrupt();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a person types at the prompt: JSON as stdin takes it, or a short form of it.
+//! Lines of a person at the prompt: JSON as stdin takes it, or a short form of it.
 
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -19,7 +19,7 @@ The outcome is marked with <-, a failure with !!.
 Arrows edit the line and bring earlier ones back. Ctrl-C or ctrl-D ends the bridge.
 "#;
 
-/// What a line asks for.
+/// Meaning of a line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Typed {
     /// Commands in JSON, each on one line.
