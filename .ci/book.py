@@ -52,5 +52,5 @@ def on_files(files, config):
 
 
 def on_page_content(html, **_):
-    # In a cell of a table the repository's pages need \\| for |, in code as well, where Markdown leaves the backslash.
+    # In a cell of a table the repository's pages need a backslash before |, in code as well, where Markdown leaves the backslash.
     return re.sub(r"<td.*?</td>", lambda cell: cell[0].replace("\\|", "|"), html, flags=re.DOTALL)
