@@ -12,6 +12,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) struct Answer {
     /// Status code.
     pub(crate) status: u16,
+    /// Header `Content-Type`; empty without one.
+    pub(crate) content_type: String,
     /// Body, as text.
     pub(crate) body: String,
 }
@@ -37,6 +39,11 @@ pub(crate) fn post(address: SocketAddr, path: &str, headers: &str, body: &str) -
     exchange(address, &format!("POST {path}"), &headers, body)
 }
 
+/// Sends one request of any method, with a body that may be empty.
+pub(crate) fn send(address: SocketAddr, method: &str, path: &str, body: &str) -> io::Result<Answer> {
+    exchange(address, &format!("{method} {path}"), &format!("Content-Length: {}\r\n", body.len()), body)
+}
+
 fn exchange(address: SocketAddr, line: &str, headers: &str, body: &str) -> io::Result<Answer> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -51,7 +58,11 @@ fn parse(text: &str) -> Option<Answer> {
     let status = head.strip_prefix("HTTP/1.")?.get(2..5)?.parse().ok()?;
     let chunked = head.to_ascii_lowercase().contains("\r\ntransfer-encoding: chunked");
     let body = if chunked { join_chunks(rest)? } else { rest.to_owned() };
-    Some(Answer { status, body })
+    let content_type = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-type").then(|| value.trim().to_owned())
+    });
+    Some(Answer { status, content_type: content_type.unwrap_or_default(), body })
 }
 
 fn join_chunks(mut rest: &str) -> Option<String> {

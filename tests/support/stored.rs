@@ -1,6 +1,6 @@
 //! Envelopes as they are stored, and who is online by them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use async_nats::jetstream;
@@ -8,7 +8,7 @@ use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::consumer::pull::OrderedConfig;
 use futures_util::StreamExt;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::Message;
+use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::Value;
 
@@ -25,6 +25,10 @@ const QUESTION: Duration = Duration::from_secs(5);
 pub(crate) struct Stored {
     /// When the queue took it, nanoseconds since 1970.
     pub(crate) at: i128,
+    /// The subject of NATS, or the key of Kafka.
+    pub(crate) address: String,
+    /// Its headers.
+    pub(crate) headers: BTreeMap<String, String>,
     /// The envelope as it was read.
     pub(crate) text: String,
     /// The same, as JSON.
@@ -32,10 +36,26 @@ pub(crate) struct Stored {
 }
 
 impl Stored {
-    /// A record of that time.
-    pub(crate) fn new(at: i128, text: String) -> Self {
+    /// A message of NATS that came at that time.
+    pub(crate) fn of_nats(at: i128, message: &async_nats::Message) -> Self {
+        let headers = message.headers.iter().flat_map(async_nats::HeaderMap::iter);
+        let headers = headers.map(|(name, values)| (name.to_string(), values[0].as_str().to_owned())).collect();
+        Self::new(at, message.subject.to_string(), headers, &message.payload)
+    }
+
+    /// A record of Kafka.
+    fn of_kafka(record: &BorrowedMessage<'_>) -> Self {
+        let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
+        let headers = record.headers().into_iter().flat_map(Headers::iter);
+        let headers = headers.map(|header| (header.key.to_owned(), text(header.value))).collect();
+        let at = i128::from(record.timestamp().to_millis().expect("records have a time")) * 1_000_000;
+        Self::new(at, text(record.key()), headers, record.payload().unwrap_or_default())
+    }
+
+    fn new(at: i128, address: String, headers: BTreeMap<String, String>, payload: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(payload).into_owned();
         let envelope = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Self { at, text, envelope }
+        Self { at, address, headers, text, envelope }
     }
 }
 
@@ -57,8 +77,7 @@ async fn try_read_stream(urls: &[String]) -> Result<Vec<Stored>, async_nats::Err
         let message = messages.next().await.ok_or("there are messages left")??;
         let info = message.info()?;
         left = info.pending;
-        let text = String::from_utf8_lossy(&message.payload).into_owned();
-        read.push(Stored::new(info.published.unix_timestamp_nanos(), text));
+        read.push(Stored::of_nats(info.published.unix_timestamp_nanos(), &message));
     }
     Ok(read)
 }
@@ -86,8 +105,7 @@ pub(crate) fn read_topic(client: &ClientConfig, topic: &str) -> Vec<Stored> {
     let mut stored = Vec::new();
     while left > 0 {
         let record = eventually("there are records left", PATIENCE, || consumer.poll(QUESTION)?.ok());
-        let at = i128::from(record.timestamp().to_millis().expect("records have a time")) * 1_000_000;
-        stored.push(Stored::new(at, String::from_utf8_lossy(record.payload().unwrap_or_default()).into_owned()));
+        stored.push(Stored::of_kafka(&record));
         left -= 1;
     }
     // What a device says may change its partition; within one the times only grow.
