@@ -61,7 +61,9 @@ impl Commander for KafkaCommander {
 
     fn give_unreadable(&mut self) {
         self.write("device1", "[");
-        self.write("device1", r#"{"messageId":"m1"}"#);
+        let nobodys = r#"{"messageId":"m1","productId":"product1","gatewayId":"gw1","messageType":"READ_PROPERTY"}"#;
+        self.write("device1", nobodys);
+        self.write("device1", r#"{"deviceId":"device1"}"#);
     }
 }
 

@@ -215,7 +215,8 @@ fn rejected() -> Form {
 
 fn replica() -> Form {
     let attributes = of_replica(EnvelopeType::Replica).with("replicaid", filled());
-    let data = Object::default().with("replicaid", filled()).with("sessions", count());
+    let interval = described(count(), "ms until the next one");
+    let data = Object::default().with("replicaid", filled()).with("sessions", count()).with("interval_ms", interval);
     Form { title: "Heartbeat of a replica", attributes, data: data.closed() }
 }
 
@@ -227,8 +228,14 @@ fn command_failed() -> Form {
         .with("code", word(Code::ParameterError.as_str()))
         .with("message", text())
         .perhaps("messageId", text())
+        .perhaps("productId", text())
+        .perhaps("deviceId", text())
+        .perhaps("gatewayId", text())
+        .perhaps("messageType", text())
+        .perhaps("topic", described(text(), "Topic of the record, from Kafka"))
         .perhaps("partition", described(count(), "Partition of the record, from Kafka"))
-        .perhaps("offset", described(count(), "Offset of the record, from Kafka"));
+        .perhaps("offset", described(count(), "Offset of the record, from Kafka"))
+        .perhaps("payload_base64", described(base64(), "Beginning of what came, from Kafka and stdin"));
     Form { title: "What cannot be read as a command", attributes, data: data.closed() }
 }
 
