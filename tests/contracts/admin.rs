@@ -2,11 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
 use crate::foreign::{lines, published, python};
-use crate::support::{Bridge, Nats, Registry, Settings, Wire, http};
+use crate::support::{Bridge, Nats, Registry, Settings, Wire, http, wire};
+
+/// A command that no device of these tests answers.
+const READ: &str =
+    r#"{"messageType":"READ_PROPERTY","productId":"product1","deviceId":"device1","headers":{"timeout":1}}"#;
 
 /// A request for each way of each path, and more for the answers that are no good news.
 const REQUESTS: &[(&str, &str, &str, u16)] = &[
@@ -26,6 +32,12 @@ const REQUESTS: &[(&str, &str, &str, u16)] = &[
     ("GET", "/api/log", "", 200),
     ("PUT", "/api/log", r#"{"level":"debug"}"#, 200),
     ("PUT", "/api/log", r#"{"level":"loud"}"#, 400),
+    ("GET", "/api/trace?device=device1&for=1s", "", 200),
+    ("GET", "/api/trace?for=1s", "", 400),
+    ("GET", "/api/envelopes?colour=red", "", 400),
+    ("POST", "/api/commands", READ, 200),
+    ("POST", "/api/commands", "{}", 400),
+    ("GET", "/api/overview", "", 200),
     ("DELETE", "/api/sessions/device2", "", 204),
     ("DELETE", "/api/sessions/device9", "", 404),
 ];
@@ -38,7 +50,7 @@ struct Asked {
 
 fn ask() -> Vec<Asked> {
     let (nats, (registry, devices)) = (Nats::start(), Registry::numbered(2));
-    let bridge = Bridge::start(&Settings::nats(&registry, &nats));
+    let bridge = Bridge::start(&Settings::nats(&registry, &nats).text("presence.heartbeat", "1s"));
     let _connected: Vec<Wire> = devices.iter().map(|device| Wire::connect(bridge.mqtt(), device)).collect();
     let mut asked = Vec::new();
     for &(method, path, body, status) in REQUESTS {
@@ -46,7 +58,30 @@ fn ask() -> Vec<Asked> {
         assert_eq!(answer.status, status, "{method} {path}: {}", answer.body);
         asked.push(Asked { method, path, answer });
     }
+    let path = "/api/envelopes?type=replica";
+    asked.push(Asked { method: "GET", path, answer: first_lines(bridge.admin(), path, 2) });
     asked
+}
+
+/// The first lines of an answer that goes on.
+fn first_lines(admin: SocketAddr, path: &str, count: usize) -> http::Answer {
+    let mut stream = wire::dial(admin);
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {admin}\r\n\r\n").unwrap();
+    let (mut body, mut content_type) = (String::new(), String::new());
+    for line in BufReader::new(stream).lines().map_while(Result::ok) {
+        // Sizes of chunks stand between the lines.
+        if line.starts_with('{') {
+            body.push_str(&(line + "\n"));
+        } else if let Some((_, value)) =
+            line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("content-type"))
+        {
+            value.trim().clone_into(&mut content_type);
+        }
+        if body.lines().count() == count {
+            break;
+        }
+    }
+    http::Answer { status: 200, content_type, body }
 }
 
 fn errors(asked: &[Asked], change: impl Fn(&Asked, &mut Value)) -> Vec<Value> {

@@ -11,6 +11,10 @@ const PATHS: &[&str] = &[
     include_str!("sessions.json"),
     include_str!("shed.json"),
     include_str!("log.json"),
+    include_str!("trace.json"),
+    include_str!("envelopes.json"),
+    include_str!("commands.json"),
+    include_str!("overview.json"),
 ];
 
 const DESCRIPTION: &str = "The admin listener of jetlinks-bridge. With admin.token set every path below /api needs it as a bearer \
@@ -48,9 +52,9 @@ pub(super) fn document(timeout_max_ms: u64) -> Value {
                 "Forbidden": answer("The token is missing or wrong, or the request is of another site"),
                 "BadRequest": answer("The request cannot be read; the error says why"),
                 "NotFound": answer("There is nothing of that name"),
-                "TooLarge": answer("The body has more than 4096 bytes"),
-                "Conflict": answer("Replicas do not hear each other: nats.servers is not set"),
-                "Unavailable": answer("Too many requests wait for answers of other replicas, or the replica is ending"),
+                "TooLarge": answer("The body is too large"),
+                "Conflict": answer("Replicas do not hear each other, as nats.servers is not set, or commands.queue is none"),
+                "Unavailable": answer("Too many requests wait, or the replica is ending"),
             },
             "securitySchemes": { "token": { "type": "http", "scheme": "bearer", "description": "admin.token" } },
         },
