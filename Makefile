@@ -73,6 +73,10 @@ CONTRACTS_STAMP := $(TOOLS)/stamp/$(subst $(space),+,$(CONTRACTS))
 ASYNCAPI_STAMP := $(TOOLS)/stamp/$(subst /,-,$(ASYNCAPI))
 CLOUDEVENTS_JAVA_STAMP := $(TOOLS)/stamp/cloudevents-java-$(call checksum,tests/contracts/java/pom.xml)
 CLOUDEVENTS_GO_STAMP := $(TOOLS)/stamp/cloudevents-go-$(call checksum,tests/contracts/go/main.go tests/contracts/go/go.mod)
+# The libraries of docs/examples, one stamp a language.
+EXAMPLES_PYTHON_STAMP := $(TOOLS)/stamp/examples-python-$(call checksum,docs/examples/python/requirements.txt)
+EXAMPLES_JAVA_STAMP := $(TOOLS)/stamp/examples-java-$(call checksum,docs/examples/java/pom.xml)
+EXAMPLES_GO_STAMP := $(TOOLS)/stamp/examples-go-$(call checksum,docs/examples/go/go.sum)
 KAFKA_STAMP := $(TOOLS)/stamp/kafka-$(call checksum,tests/support/kafka/pom.xml)
 
 .PHONY: help
@@ -227,7 +231,7 @@ tools-nats: packages-nats $(PYTHON_STAMP) $(NATSCLI_STAMP) ## installs NATS serv
 tools-kafka: packages-kafka $(KAFKA_STAMP) ## installs Kafka and kcat into TOOLS
 
 .PHONY: tools
-tools: packages-test tools-nats tools-kafka tools-chart tools-contracts tools-guides $(PLAYWRIGHT_STAMP) ## installs what the tests need into TOOLS (.tools)
+tools: packages-test tools-nats tools-kafka tools-chart tools-contracts tools-guides tools-examples $(PLAYWRIGHT_STAMP) ## installs what the tests need into TOOLS (.tools)
 
 .PHONY: tools-chart
 tools-chart: $(PYTHON_STAMP) $(NATSCLI_STAMP) $(HELM_STAMP) $(CHECKERS_STAMP) $(CRDS_STAMP) $(PROMTOOL_STAMP)
@@ -237,6 +241,9 @@ tools-contracts: $(CONTRACTS_STAMP) $(ASYNCAPI_STAMP) $(CLOUDEVENTS_JAVA_STAMP) 
 
 .PHONY: tools-guides
 tools-guides: $(PYTHON_STAMP) $(MBEDTLS_STAMP) $(NATSCLI_STAMP) $(MQTTJS_STAMP)
+
+.PHONY: tools-examples
+tools-examples: $(EXAMPLES_PYTHON_STAMP) $(EXAMPLES_JAVA_STAMP) $(EXAMPLES_GO_STAMP)
 
 .PHONY: tools-package
 tools-package: packages-package $(PYTHON_STAMP) $(CHECKERS_STAMP) $(CYCLONEDX_STAMP) $(HELM_STAMP) $(ORAS_STAMP)
@@ -357,6 +364,22 @@ $(KAFKA_STAMP): tests/support/kafka/pom.xml
 	@rm -rf $(TOOLS)/kafka/libs
 	timeout 600 mvn --batch-mode --quiet --file $< $(DEPENDENCY_PLUGIN):copy-dependencies \
 		-DincludeScope=runtime -DoutputDirectory=$(TOOLS)/kafka/libs
+	@mkdir -p $(@D) && touch '$@'
+
+$(EXAMPLES_PYTHON_STAMP): | $(PYTHON_STAMP)
+	timeout 300 $(TOOLS)/venv/bin/pip install --quiet --disable-pip-version-check -r docs/examples/python/requirements.txt
+	@mkdir -p $(@D) && touch '$@'
+
+$(EXAMPLES_JAVA_STAMP):
+	@rm -rf $(TOOLS)/examples/java
+	timeout 600 mvn --batch-mode --quiet --file docs/examples/java/pom.xml $(DEPENDENCY_PLUGIN):copy-dependencies \
+		-DincludeScope=runtime -DoutputDirectory=$(TOOLS)/examples/java
+	@mkdir -p $(@D) && touch '$@'
+
+# Compiled once here, so that the tests need compile no more than what has changed.
+$(EXAMPLES_GO_STAMP):
+	@mkdir -p $(TOOLS)/examples/go
+	cd docs/examples/go && timeout 600 go build -o $(TOOLS)/examples/go/ ./...
 	@mkdir -p $(@D) && touch '$@'
 
 .PHONY: clean
