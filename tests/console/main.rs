@@ -2,8 +2,6 @@
 //!
 //! The stories are in `stories.mjs`, by Playwright in Debian's Chromium. What the page alone cannot cause, such as a report
 //! of a device, a story asks for on its stdout, one line of JSON each, and waits for an empty line on its stdin.
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-#![expect(clippy::disallowed_methods, reason = "starts a browser and keeps its pictures")]
 
 #[path = "../support/mod.rs"]
 mod support;

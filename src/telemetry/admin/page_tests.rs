@@ -1,4 +1,4 @@
-//! The page, and the parts of `/api` that it alone needs.
+//! The page, the parts of `/api` that it alone needs, and HEAD of every path.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -97,4 +97,29 @@ async fn everybody_who_reaches_the_listener_gets_the_page_and_no_other_page_may_
     }
     assert!(!head.to_lowercase().contains("access-control-allow"), "{head}");
     assert_eq!(operator.status("POST /", "").await, "405");
+}
+
+#[tokio::test]
+async fn a_head_has_the_status_of_its_get_and_no_body() {
+    let operator = Operator::on(Ipv4Addr::LOCALHOST, None).await;
+    for (path, status) in [
+        ("/livez", "200"),
+        ("/readyz", "503"),
+        ("/metrics", "200"),
+        ("/api/sessions", "200"),
+        ("/api/sessions/device1", "200"),
+        ("/api/sessions/device9", "404"),
+        ("/api/log", "200"),
+        ("/api/overview", "200"),
+        ("/", "200"),
+        ("/console/app.js", "200"),
+        ("/console/", "404"),
+        ("/livez/", "404"),
+        ("/api", "404"),
+        ("/nothing", "404"),
+    ] {
+        let (head, body) = operator.ask(&format!("HEAD {path}"), "").await;
+        assert_eq!((head.split(' ').nth(1), body.as_str()), (Some(status), ""), "{path}");
+        assert_eq!(operator.status(&format!("GET {path}"), "").await, status, "{path}");
+    }
 }

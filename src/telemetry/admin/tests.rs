@@ -417,31 +417,6 @@ async fn whoever_may_not_use_the_api_changes_no_level() {
 }
 
 #[tokio::test]
-async fn a_head_has_the_status_of_its_get_and_no_body() {
-    let operator = Operator::on(Ipv4Addr::LOCALHOST, None).await;
-    for (path, status) in [
-        ("/livez", "200"),
-        ("/readyz", "503"),
-        ("/metrics", "200"),
-        ("/api/sessions", "200"),
-        ("/api/sessions/device1", "200"),
-        ("/api/sessions/device9", "404"),
-        ("/api/log", "200"),
-        ("/api/overview", "200"),
-        ("/", "200"),
-        ("/console/app.js", "200"),
-        ("/console/", "404"),
-        ("/livez/", "404"),
-        ("/api", "404"),
-        ("/nothing", "404"),
-    ] {
-        let (head, body) = operator.ask(&format!("HEAD {path}"), "").await;
-        assert_eq!((head.split(' ').nth(1), body.as_str()), (Some(status), ""), "{path}");
-        assert_eq!(operator.status(&format!("GET {path}"), "").await, status, "{path}");
-    }
-}
-
-#[tokio::test]
 async fn the_api_of_an_outside_address_needs_the_token() {
     let closed = Operator::on(Ipv4Addr::UNSPECIFIED, None).await;
     assert_eq!(closed.status("GET /api/sessions", "Authorization: Bearer \r\n").await, "403");

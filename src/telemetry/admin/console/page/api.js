@@ -55,7 +55,7 @@ export const text = async (path, options) => (await ask(path, options)).text();
 /** A query of the members that say something. */
 export function query(members) {
   const given = Object.entries(members).filter(([, value]) => value);
-  return new URLSearchParams(given).toString();
+  return given.map(([name, value]) => `${name}=${encodeURIComponent(value)}`).join("&");
 }
 
 // A longer line is cut off: no envelope comes near it.

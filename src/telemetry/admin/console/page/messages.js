@@ -7,6 +7,9 @@ import { lastMember, pretty } from "./json.js";
 /** Envelopes that the page keeps; the oldest go first. */
 export const ENVELOPES_MAX = 500;
 
+/** Characters of their JSON that the page keeps, in the list and of those that wait. */
+const CHARACTERS_MAX = 16 << 20;
+
 /** Rows are drawn at most so often, in ms: thousands a second stay readable. */
 const DRAW_EVERY = 200;
 
@@ -21,10 +24,21 @@ function summary(data) {
   return [text, message ?? detail].filter(Boolean).join(": ").slice(0, 200);
 }
 
-/** One line of the stream as a row. */
+/** Takes out the oldest until the others are within the bounds. */
+function surplus(items) {
+  let [count, characters] = [0, 0];
+  while (count < items.length && count < ENVELOPES_MAX && characters <= CHARACTERS_MAX) {
+    count += 1;
+    characters += items[items.length - count].raw.length;
+  }
+  return items.splice(0, items.length - count);
+}
+
+/** One line of the stream as a row; null where it has no envelope. */
 function parse(line) {
   const { envelope, replicaId, dropped } = JSON.parse(line);
   if (dropped) return { dropped };
+  if (!envelope) return null;
   return {
     replicaId,
     time: envelope.recordedtime ?? envelope.time,
@@ -90,7 +104,7 @@ export function view({ to }) {
       }
       rows.prepend(...waiting.map(({ entry }) => entry).reverse());
       waiting = [];
-      for (const item of kept.splice(0, Math.max(0, kept.length - ENVELOPES_MAX))) item.entry.remove();
+      for (const item of surplus(kept)) item.entry.remove();
       if (!rows.querySelector('[tabindex="0"]')) focusable(rows.querySelectorAll("button"), rows.querySelector("button"));
     }
     const parts = [`${kept.length} kept of at most ${ENVELOPES_MAX}`];
@@ -101,11 +115,13 @@ export function view({ to }) {
 
   function take(line) {
     const item = parse(line);
+    if (!item) return;
     if (item.dropped) {
       dropped += item.dropped;
     } else {
       waiting.push(item);
       if (waiting.length > ENVELOPES_MAX) waiting.shift();
+      if (item.raw.length > 4096) surplus(waiting);
     }
     if (performance.now() - drawn >= DRAW_EVERY) draw();
     else {

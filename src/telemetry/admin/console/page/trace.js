@@ -6,7 +6,7 @@ import { button, clock, field, h, state } from "./dom.js";
 /** Lines that the page keeps; the oldest go first. */
 const LINES_MAX = 500;
 
-const BAD = new Set(["refused", "rejected", "dropped"]);
+const BAD = new Set(["refused", "rejected", "foreign", "given_up"]);
 
 /** The view. */
 export function view() {
