@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use crate::support::bridge::{command, run_command};
 use crate::support::wait::within;
-use crate::support::{Bridge, Registry, Settings, eventually};
+use crate::support::{Bridge, Folder, Registry, Settings, eventually};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -47,5 +48,18 @@ fn a_signal_at_any_moment_of_the_start_ends_the_bridge_in_good_order() {
         within(start * round / ROUNDS, || bridge.process().ended());
         bridge.signal(libc::SIGTERM);
         assert_eq!(bridge.exit_code(), 0, "round {round} of {ROUNDS} in {start:?}:\n{}", bridge.log());
+    }
+}
+
+#[test]
+fn the_program_alone_says_where_its_devices_would_be_and_how_to_name_others() {
+    let folder = Folder::new("empty");
+    let mut call = command();
+    call.arg("run").current_dir(folder.path());
+    let finished = run_command(&mut call, "", PATIENCE);
+    assert_eq!(finished.code, 78, "{finished:?}");
+    for text in ["built-in configuration for development", "config/devices.toml in the current folder", "--config FILE"]
+    {
+        assert!(finished.stderr.contains(text), "{text}: {finished:?}");
     }
 }
