@@ -90,6 +90,55 @@ Examples:
   jetlinks-bridge manual /usr/local/share/man/man1
   jetlinks-bridge manual . && man -l jetlinks-bridge.1";
 
+pub(super) const SCHEMA: &str = "\
+Examples:
+  jetlinks-bridge schema envelope
+  jetlinks-bridge schema envelope properties.report
+  jetlinks-bridge schema asyncapi --config config/nats.toml
+  jetlinks-bridge schema all --output schemas
+
+Without a type the names of all are printed. A configuration gives an AsyncAPI document its topics and subjects.";
+
+pub(super) const SCHEMA_ENVELOPE: &str = "\
+Examples:
+  jetlinks-bridge schema envelope
+  jetlinks-bridge schema envelope properties.report";
+
+pub(super) const SCHEMA_DATA: &str = "\
+Examples:
+  jetlinks-bridge schema data
+  jetlinks-bridge schema data event";
+
+pub(super) const SCHEMA_COMMAND: &str = "\
+Examples:
+  jetlinks-bridge schema command
+  jetlinks-bridge schema command READ_PROPERTY";
+
+pub(super) const SCHEMA_COMMAND_BODY: &str = "\
+Examples:
+  jetlinks-bridge schema command-body
+  jetlinks-bridge schema command-body WRITE_PROPERTY";
+
+pub(super) const SCHEMA_OUTCOME: &str = "\
+Examples:
+  jetlinks-bridge schema outcome
+  jetlinks-bridge schema outcome INVOKE_FUNCTION";
+
+pub(super) const SCHEMA_ASYNCAPI: &str = "\
+Examples:
+  jetlinks-bridge schema asyncapi > asyncapi.json
+  jetlinks-bridge schema asyncapi --config config/nats.toml";
+
+pub(super) const SCHEMA_OPENAPI: &str = "\
+Examples:
+  jetlinks-bridge schema openapi
+  jetlinks-bridge schema openapi > openapi.json";
+
+pub(super) const SCHEMA_ALL: &str = "\
+Examples:
+  jetlinks-bridge schema all --output schemas
+  jetlinks-bridge schema all --output schemas --config config/nats.toml";
+
 pub(super) const SEND: &str = "\
 Examples:
   jetlinks-bridge send --config config/nats.toml --device product1/device1 --type properties.read '{\"properties\":[\"sn\"]}'

@@ -14,8 +14,8 @@ const QUEUE_RECORD_BYTES: usize = 1_000_000;
 const OWN_TARGET: &str = "jetlinks_bridge";
 
 /// Modules of the bridge that write to the log.
-const OWN_MODULES: [&str; 9] =
-    ["app", "codec", "config", "protocol", "queue", "registry", "replica", "telemetry", "transport"];
+const OWN_MODULES: [&str; 10] =
+    ["app", "cli", "codec", "config", "protocol", "queue", "registry", "replica", "telemetry", "transport"];
 
 /// Libraries that write to the log.
 const LOGGING_LIBRARIES: [&str; 5] = ["async_nats", "h2", "hyper", "hyper_util", "tokio"];

@@ -77,6 +77,6 @@ fn words<T>(all: impl IntoIterator<Item = T>, word: impl Fn(T) -> &'static str) 
 #[test]
 fn the_words_that_the_documentation_lists_are_all_that_the_bridge_writes() {
     assert_eq!(column("\n| cause | the session ended because |"), words(Cause::ALL, Cause::as_str));
-    assert_eq!(column("\n| `reason` | what |"), words(Reason::ALL, Reason::as_str));
+    assert_eq!(column("\n| `reason` | meaning |"), words(Reason::ALL, Reason::as_str));
     assert_eq!(column("\n| code | meaning | was it sent to the device? |"), words(Code::ALL, Code::as_str));
 }

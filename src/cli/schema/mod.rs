@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use clap::builder::PossibleValuesParser;
 use serde_json::Value;
 
+use super::examples;
 use super::input::configuration;
 use crate::config::{Config, Sources};
 use crate::protocol::envelope::EnvelopeType;
@@ -22,12 +23,7 @@ use crate::protocol::topic::MessageType;
 
 /// Prints JSON Schemas of what the bridge writes and reads, an AsyncAPI and an OpenAPI document
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
-#[command(after_help = "Examples:
-  jetlinks-bridge schema envelope                          the names of all types
-  jetlinks-bridge schema envelope properties.report
-  jetlinks-bridge schema command READ_PROPERTY
-  jetlinks-bridge schema asyncapi --config bridge.toml     with the topics and subjects of that configuration
-  jetlinks-bridge schema all --output schemas              every document, a file each")]
+#[command(after_help = examples::SCHEMA)]
 pub struct SchemaArgs {
     /// The document, or the kind of it
     #[command(subcommand)]
@@ -38,20 +34,28 @@ pub struct SchemaArgs {
 #[derive(Debug, Clone, PartialEq, Eq, clap::Subcommand)]
 pub enum Document {
     /// Whole envelopes of a type, as in structured mode
+    #[command(after_help = examples::SCHEMA_ENVELOPE)]
     Envelope(TypeArgs),
     /// Data of the envelopes of a type, as in binary mode
+    #[command(after_help = examples::SCHEMA_DATA)]
     Data(TypeArgs),
     /// Commands with their address, as on Kafka and stdin
+    #[command(after_help = examples::SCHEMA_COMMAND)]
     Command(CommandArgs),
     /// Commands on NATS, whose address is the subject
+    #[command(after_help = examples::SCHEMA_COMMAND_BODY)]
     CommandBody(CommandArgs),
     /// Outcomes of a command, as whole envelopes
+    #[command(after_help = examples::SCHEMA_OUTCOME)]
     Outcome(CommandArgs),
     /// AsyncAPI 3.0: topics, subjects, keys, headers and messages
+    #[command(after_help = examples::SCHEMA_ASYNCAPI)]
     Asyncapi,
     /// OpenAPI 3.1: the admin API
+    #[command(after_help = examples::SCHEMA_OPENAPI)]
     Openapi,
     /// Every document, a file each
+    #[command(after_help = examples::SCHEMA_ALL)]
     All(AllArgs),
 }
 

@@ -71,7 +71,7 @@ impl SpanExport {
     /// # Errors
     /// The cause, in words.
     pub async fn ask(&self) -> Result<(), String> {
-        match self.collector.post(Bytes::new()).await {
+        match self.collector.post(otlp::request(&self.settings, []).encode_to_vec().into()).await {
             Export::Taken { .. } => Ok(()),
             Export::Away(cause) | Export::Refused(cause) => Err(cause),
         }
