@@ -66,6 +66,12 @@ pub(super) fn reachable(mut listen: SocketAddr) -> SocketAddr {
     listen
 }
 
+/// Where this machine reaches the admin listener of that configuration; the default address where it is off.
+pub(super) fn admin_address(config: &Config) -> String {
+    let first = config.admin.listen.first().copied();
+    reachable(first.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)))).to_string()
+}
+
 /// The duration that an argument says; clap tells the error.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     parse::duration(text).ok_or_else(|| format!("expected {}", parse::DURATION))

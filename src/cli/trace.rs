@@ -1,7 +1,6 @@
 //! `trace`: what happens to a device, while it happens, on whichever replica.
 
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -15,10 +14,10 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::block_on;
-use super::input::{configuration, parse_duration};
+use super::input::{admin_address, configuration, parse_duration};
 use super::output::{self, Output};
 use crate::app::Signals;
-use crate::config::{Config, Secret, Sources};
+use crate::config::{Secret, Sources};
 use crate::http::{self, ConnectionLimits};
 use crate::protocol::address;
 use crate::telemetry::admin::FOLLOW_MAX;
@@ -78,7 +77,7 @@ pub fn run(args: &TraceArgs, sources: &Sources, out: &mut dyn Write, err: &mut d
         Ok(config) => config,
         Err(code) => return code,
     };
-    let address = args.address.clone().unwrap_or_else(|| listener(&config));
+    let address = args.address.clone().unwrap_or_else(|| admin_address(&config));
     let traced = block_on(trace(args, &address, config.admin.token.as_ref(), out));
     match traced.map_err(anyhow::Error::from).flatten() {
         Ok(()) => ExitCode::SUCCESS,
@@ -88,18 +87,6 @@ pub fn run(args: &TraceArgs, sources: &Sources, out: &mut dyn Write, err: &mut d
             ExitCode::FAILURE
         }
     }
-}
-
-/// The address of the bridge with that configuration, for whoever is on its machine.
-fn listener(config: &Config) -> String {
-    let first = config.admin.listen.first().copied();
-    let mut address = first.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)));
-    match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => {}
-    }
-    address.to_string()
 }
 
 /// Path and query of the request.

@@ -1,6 +1,6 @@
 //! `run`: the bridge itself, with a terminal for people where there is one.
 //!
-//! The queue `stdio` takes and gives lines of JSON whatever is before it. On a terminal [`Terminal`] stands between: it
+//! The queue `stdio` takes and gives lines of JSON whatever is before it. On a terminal `Terminal` stands between: it
 //! shows envelopes in short, and makes commands of what is typed.
 #![expect(clippy::print_stderr, reason = "what goes wrong before there is a log is told on stderr")]
 
