@@ -163,6 +163,12 @@ Examples:
   jetlinks-bridge tail --config config/nats.toml --last 10 --no-follow
   jetlinks-bridge tail --config config/nats.toml --last 5 --type rejected | jq .data";
 
+pub(super) const TRACE: &str = "\
+Examples:
+  jetlinks-bridge trace --device device1 --for 5m
+  jetlinks-bridge trace --product product1 --config config/nats.toml --output json
+  jetlinks-bridge trace --peer 192.0.2.7 --address 10.0.0.7:9090";
+
 pub(super) const VERIFY: &str = "\
 Examples:
   jetlinks-bridge verify --ledger ledger --config config/nats.toml --since 10m

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 use super::block_on;
-use super::input::configuration;
+use super::input::{admin_address, configuration};
 use super::output::{self, Output};
 use crate::config::{Secret, Sources};
 use crate::http::{self, ConnectionLimits};
@@ -69,9 +69,9 @@ pub struct ShedArgs {
     #[arg(long, conflicts_with = "replica")]
     pub this_replica: bool,
 
-    /// A replica to ask, its admin.listen; where the configuration has admin.token it is shown
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9090")]
-    pub address: String,
+    /// A replica to ask [default: admin.listen of the configuration, whose admin.token is shown, else 127.0.0.1:9090]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub address: Option<String>,
 
     /// How to print; json: the object of /api/shed
     #[arg(long, value_enum, default_value_t)]
@@ -105,7 +105,9 @@ pub fn run(args: &ShedArgs, sources: &Sources, out: &mut dyn Write, err: &mut dy
         Ok(config) => config,
         Err(code) => return code,
     };
-    match block_on(shed(args, config.admin.token.as_ref())).map_err(anyhow::Error::from).flatten() {
+    let address = args.address.clone().unwrap_or_else(|| admin_address(&config));
+    let listener = Listener { address: &address, token: config.admin.token.as_ref() };
+    match block_on(shed(args, &listener)).map_err(anyhow::Error::from).flatten() {
         Ok(report) => {
             let text = match args.output {
                 Output::Text => table(&report),
@@ -117,24 +119,30 @@ pub fn run(args: &ShedArgs, sources: &Sources, out: &mut dyn Write, err: &mut dy
         }
         Err(error) => {
             // As above.
-            let _ = writeln!(err, "shed: {}: {error:#}", args.address);
+            let _ = writeln!(err, "shed: {address}: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-async fn shed(args: &ShedArgs, token: Option<&Secret>) -> anyhow::Result<Value> {
+/// The admin listener that is asked.
+struct Listener<'a> {
+    address: &'a str,
+    token: Option<&'a Secret>,
+}
+
+async fn shed(args: &ShedArgs, listener: &Listener<'_>) -> anyhow::Result<Value> {
     let path = format!("/api/shed?{}", query(args));
     let mut report = if args.status {
-        ask(args, token, Method::GET, &path, String::new()).await?
+        listener.ask(Method::GET, &path, String::new()).await?
     } else if args.stop {
-        ask(args, token, Method::DELETE, &path, String::new()).await?
+        listener.ask(Method::DELETE, &path, String::new()).await?
     } else {
-        ask(args, token, Method::POST, "/api/shed", body(args).to_string()).await?
+        listener.ask(Method::POST, "/api/shed", body(args).to_string()).await?
     };
     while args.wait && states(&report).any(|state| state == "running" || state == "waiting") {
         sleep(LOOK_EVERY).await;
-        report = ask(args, token, Method::GET, &path, String::new()).await?;
+        report = listener.ask(Method::GET, &path, String::new()).await?;
     }
     Ok(report)
 }
@@ -165,34 +173,30 @@ fn body(args: &ShedArgs) -> Value {
     }
 }
 
-async fn ask(
-    args: &ShedArgs,
-    token: Option<&Secret>,
-    method: Method,
-    path: &str,
-    body: String,
-) -> anyhow::Result<Value> {
-    let url: Uri = format!("http://{}{path}", args.address).parse()?;
-    let limits = ConnectionLimits { connect_timeout: PATIENCE, idle_timeout: PATIENCE, idle_max: 0 };
-    let client = http::client(&url, limits).map_err(anyhow::Error::msg)?;
-    let mut request = Request::builder().method(method).uri(url);
-    if let Some(token) = token {
-        request = request.header(AUTHORIZATION, format!("Bearer {}", token.expose()));
+impl Listener<'_> {
+    async fn ask(&self, method: Method, path: &str, body: String) -> anyhow::Result<Value> {
+        let url: Uri = format!("http://{}{path}", self.address).parse()?;
+        let limits = ConnectionLimits { connect_timeout: PATIENCE, idle_timeout: PATIENCE, idle_max: 0 };
+        let client = http::client(&url, limits).map_err(anyhow::Error::msg)?;
+        let mut request = Request::builder().method(method).uri(url);
+        if let Some(token) = self.token {
+            request = request.header(AUTHORIZATION, format!("Bearer {}", token.expose()));
+        }
+        let request = request.header(CONTENT_TYPE, "application/json").body(Full::new(Bytes::from(body)))?;
+        let exchange = async {
+            let response = client.request(request).await.map_err(|error| anyhow::anyhow!(http::with_causes(&error)))?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+            let body = body.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
+            anyhow::Ok((status, body))
+        };
+        let (status, body) = timeout(PATIENCE, exchange).await.context("no answer")??;
+        let answer: Value = serde_json::from_slice(&body).with_context(|| format!("{status}, and no JSON"))?;
+        if !status.is_success() {
+            bail!("{status}: {}", answer["error"].as_str().unwrap_or_default());
+        }
+        Ok(answer)
     }
-    let request = request.header(CONTENT_TYPE, "application/json").body(Full::new(Bytes::from(body)))?;
-    let exchange = async {
-        let response = client.request(request).await.map_err(|error| anyhow::anyhow!(http::with_causes(&error)))?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
-        let body = body.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
-        anyhow::Ok((status, body))
-    };
-    let (status, body) = timeout(PATIENCE, exchange).await.context("no answer")??;
-    let answer: Value = serde_json::from_slice(&body).with_context(|| format!("{status}, and no JSON"))?;
-    if !status.is_success() {
-        bail!("{status}: {}", answer["error"].as_str().unwrap_or_default());
-    }
-    Ok(answer)
 }
 
 fn replicas(report: &Value) -> impl Iterator<Item = &Value> {

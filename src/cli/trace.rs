@@ -13,9 +13,9 @@ use hyper::{Request, Response, Uri};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::block_on;
 use super::input::{admin_address, configuration, parse_duration};
 use super::output::{self, Output};
+use super::{block_on, examples};
 use crate::app::Signals;
 use crate::config::{Secret, Sources};
 use crate::http::{self, ConnectionLimits};
@@ -33,7 +33,7 @@ const LINE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Shows what happens to a device, while it happens: what came, what became of it, what was answered
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
-#[command(group(ArgGroup::new("subject").required(true).args(["device", "product", "peer"])))]
+#[command(after_help = examples::TRACE, group(ArgGroup::new("subject").required(true).args(["device", "product", "peer"])))]
 pub struct TraceArgs {
     /// Follow this device, connected itself or as a child, also before it is connected: its refusals are shown
     #[arg(long, value_name = "DEVICE")]
