@@ -80,7 +80,7 @@ find("ask-form").addEventListener("submit", () => {
   look().then(() => {
     if (ask.open) return;
     open();
-    if (known) tell("The token is taken");
+    if (known) tell("Token accepted");
   });
 });
 find("ask-cancel").addEventListener("click", () => ask.close());

@@ -75,11 +75,11 @@ function tables(overview) {
     ),
     table(
       "Workers",
-      ["worker", "sessions", "last turn"],
+      ["worker", "sessions", "last run"],
       workers.map(({ worker, sessions, turnedAgo }) => [
         String(worker),
         String(sessions),
-        turnedAgo == null ? state("off", "ended") : state(turnedAgo > 5000 ? "away" : "ok", turnedAgo > 5000 ? `${span(turnedAgo)} ago` : "turns"),
+        turnedAgo == null ? state("off", "ended") : state(turnedAgo > 5000 ? "away" : "ok", turnedAgo > 5000 ? `${span(turnedAgo)} ago` : "running"),
       ]),
     ),
     table(
