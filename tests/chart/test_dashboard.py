@@ -28,6 +28,14 @@ def rows_of_details_are_collapsed():
     assert all(row["panels"] for row in board()["panels"] if row.get("collapsed"))
 
 
+def trouble_has_another_colour_than_health():
+    steps = {panel["title"]: panel["fieldConfig"]["defaults"].get("thresholds", {}).get("steps", []) for panel in panels()}
+    for title, none, one in [("Replicas that answer", "red", "green"), ("Ready replicas", "red", "green"),
+                             ("Parts that do not answer", "green", "red"), ("Restarts, 1 h", "green", "orange")]:
+        colours = {step["value"]: step["color"] for step in steps[title]}
+        assert (colours.get(None), colours.get(1)) == (none, one), (title, colours)
+
+
 def the_dashboard_shows_every_documented_metric():
     shown = set().union(*(names(query) for _, query in of_dashboard()))
     missing = [name for name in series() if not name.endswith(("_sum", "_count")) and name not in shown]
