@@ -31,7 +31,7 @@ pub enum JsonErrorKind {
     #[error("invalid UTF-8")]
     Utf8,
     /// It ends too early.
-    #[error("JSON that ends too early")]
+    #[error("unexpected end of JSON")]
     End,
     /// It is JSON so far, and not an object.
     #[error("not a JSON object")]
