@@ -8,8 +8,9 @@ use crate::support::{Bridge, Nats, Registry, Settings, Wire, eventually, http};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Every line of every library.
-pub(crate) const EVERYTHING: &str = "trace,jetlinks_bridge=trace";
+/// Every line of the bridge and of the libraries that are given a secret, or write what is given one to the network.
+pub(crate) const EVERYTHING: &str =
+    "trace,async_nats=trace,rdkafka=trace,librdkafka=trace,rustls=trace,hyper=trace,tokio=trace,mio=trace";
 
 /// Waits until the log has a line of that library below info.
 pub(crate) fn wait_for_trace(bridge: &Bridge, library: &str) {

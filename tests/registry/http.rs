@@ -95,7 +95,7 @@ fn a_device_is_let_in_by_its_record_and_asked_for_once_while_the_record_counts()
 fn the_token_of_the_service_and_keys_of_devices_are_never_in_the_log() {
     let (service, device) = (Service::start(), Registration::new("device1"));
     service.put("device1", &record(&device));
-    let settings = settings(&service.url(), "15m").text("log.level", "trace,jetlinks_bridge=trace");
+    let settings = settings(&service.url(), "15m").text("log.level", "trace,hyper=trace,rustls=trace,tokio=trace");
     let bridge = Bridge::start(&settings);
     assert_eq!(knock(&bridge, &device), ACCEPTED);
     wait_for_log(&bridge, &["TRACE", "hyper"]);
