@@ -1,4 +1,4 @@
-//! Certificates of the listeners: read at the start, and again when their files change.
+//! Certificates of the listeners, and keys of session tickets: read at the start, and again when their files change.
 //!
 //! 1. Every file is read and tried before a port is bound.
 //! 2. Files are polled once a second. A change counts once two polls in a row read the same: certificate and key are two
@@ -6,17 +6,17 @@
 //! 3. A valid pair is used for all handshakes that begin from then on. An invalid one changes nothing, nor does one that has
 //!    expired while the one in force has not; a metric is set until the files are valid again.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use openssl::asn1::Asn1Time;
-use openssl::x509::{X509, X509Ref};
+use openssl::x509::X509;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::config::{Config, Material, Secret};
+use crate::config::{Config, DtlsConfig, Material, MqttTlsConfig, Secret, SecretList};
 use crate::telemetry::metric::{CertificateMetrics, CertificateUse, ListenerCertificate, ReloadResult};
-use crate::transport::tls::{TlsError, TlsServer};
+use crate::transport::tls::{self, TlsError, TlsServer};
 use crate::transport::{Clock, dtls};
 
 /// Interval between two polls of the files.
@@ -36,10 +36,18 @@ pub struct Certificates {
 #[derive(Debug, Clone)]
 struct Source {
     server: Server,
+    files: Files,
+    in_use: Contents,
+}
+
+/// Parts of a server: files, or the texts themselves.
+#[derive(Debug, Clone)]
+struct Files {
+    section: &'static str,
     certificate: Material,
     private_key: Material,
     client_ca: Option<Material>,
-    in_use: Contents,
+    ticket_key: SecretList,
 }
 
 #[derive(Debug, Clone)]
@@ -54,6 +62,7 @@ struct Contents {
     certificate: Secret,
     private_key: Secret,
     client_ca: Option<Secret>,
+    ticket_key: Vec<Secret>,
 }
 
 impl Certificates {
@@ -66,7 +75,7 @@ impl Certificates {
         let mut mistakes = Vec::new();
         let tls = &config.mqtt.tls;
         if !tls.listen.is_empty() || !config.mqtt.websocket_tls.listen.is_empty() {
-            match Source::open_tls(&tls.certificate, &tls.private_key, &tls.client_ca) {
+            match Source::open_tls(tls) {
                 Ok((server, source)) => {
                     opened.tls = Some(server);
                     opened.sources.push(source);
@@ -76,7 +85,7 @@ impl Certificates {
         }
         let dtls = &config.dtls;
         if !dtls.listen.is_empty() {
-            match Source::open_dtls(&dtls.certificate, &dtls.private_key) {
+            match Source::open_dtls(dtls) {
                 Ok((server, source)) => {
                     opened.dtls = Some(server);
                     opened.sources.push(source);
@@ -136,46 +145,45 @@ struct PollState {
 
 #[derive(Debug)]
 enum PollResult {
-    Replaced,
+    Replaced(Renewed),
     Refused(String),
     /// The files hold again what is in use.
     Restored,
 }
 
+/// Part that changed with the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Renewed {
+    Certificate,
+    /// These alone.
+    TicketKeys,
+}
+
 impl Source {
-    fn open_tls(
-        certificate: &Option<Material>,
-        private_key: &Option<Material>,
-        client_ca: &Option<Material>,
-    ) -> anyhow::Result<(TlsServer, Self)> {
-        let certificate = certificate.clone().context("mqtt.tls.certificate is not set")?;
-        let private_key = private_key.clone().context("mqtt.tls.private_key is not set")?;
-        let client_ca = client_ca.clone();
-        let contents = Contents::read("mqtt.tls", &certificate, &private_key, client_ca.as_ref())?;
+    fn open_tls(config: &MqttTlsConfig) -> anyhow::Result<(TlsServer, Self)> {
+        let files = Files {
+            section: "mqtt.tls",
+            certificate: config.certificate.clone().context("mqtt.tls.certificate is not set")?,
+            private_key: config.private_key.clone().context("mqtt.tls.private_key is not set")?,
+            client_ca: config.client_ca.clone(),
+            ticket_key: config.ticket_key.clone(),
+        };
+        let contents = files.read()?;
         let server = contents.tls()?;
-        let source =
-            Self { server: Server::Tls(server.clone()), certificate, private_key, client_ca, in_use: contents };
-        Ok((server, source))
+        Ok((server.clone(), Self { server: Server::Tls(server), files, in_use: contents }))
     }
 
-    fn open_dtls(
-        certificate: &Option<Material>,
-        private_key: &Option<Material>,
-    ) -> anyhow::Result<(dtls::Server, Self)> {
-        let certificate = certificate.clone().context("dtls.certificate is not set")?;
-        let private_key = private_key.clone().context("dtls.private_key is not set")?;
-        let contents = Contents::read("dtls", &certificate, &private_key, None)?;
+    fn open_dtls(config: &DtlsConfig) -> anyhow::Result<(dtls::Server, Self)> {
+        let files = Files {
+            section: "dtls",
+            certificate: config.certificate.clone().context("dtls.certificate is not set")?,
+            private_key: config.private_key.clone().context("dtls.private_key is not set")?,
+            client_ca: None,
+            ticket_key: SecretList::default(),
+        };
+        let contents = files.read()?;
         let server = contents.dtls()?;
-        let source =
-            Self { server: Server::Dtls(server.clone()), certificate, private_key, client_ca: None, in_use: contents };
-        Ok((server, source))
-    }
-
-    fn section(&self) -> &'static str {
-        match self.server {
-            Server::Tls(_) => "mqtt.tls",
-            Server::Dtls(_) => "dtls",
-        }
+        Ok((server.clone(), Self { server: Server::Dtls(server), files, in_use: contents }))
     }
 
     fn label(&self) -> ListenerCertificate {
@@ -187,8 +195,7 @@ impl Source {
 
     /// Reads the files; uses their contents once they have changed, equal those of the last poll, and are valid.
     fn poll(&mut self, poll: &mut PollState, now_secs: u64) {
-        let read = Contents::read(self.section(), &self.certificate, &self.private_key, self.client_ca.as_ref())
-            .map_err(|error| format!("{error:#}"));
+        let read = self.files.read().map_err(|error| format!("{error:#}"));
         if read.as_ref() == Ok(&self.in_use) {
             poll.seen = None;
             poll.result = poll.refused.take().map(|_| PollResult::Restored);
@@ -204,9 +211,9 @@ impl Source {
         let replaced =
             read.clone().and_then(|contents| self.replace(contents, now_secs).map_err(|error| format!("{error:#}")));
         poll.result = Some(match replaced {
-            Ok(()) => {
+            Ok(renewed) => {
                 (poll.seen, poll.refused) = (None, None);
-                PollResult::Replaced
+                PollResult::Replaced(renewed)
             }
             Err(reason) => {
                 poll.refused = Some(read);
@@ -215,28 +222,33 @@ impl Source {
         });
     }
 
-    fn replace(&mut self, contents: Contents, now_secs: u64) -> anyhow::Result<()> {
+    fn replace(&mut self, contents: Contents, now_secs: u64) -> anyhow::Result<Renewed> {
         let has_expired = |contents: &Contents| contents.expiry_secs().is_some_and(|expiry| expiry <= now_secs);
         if has_expired(&contents) && !has_expired(&self.in_use) {
-            bail!("{}.certificate: it has expired, and the one before has not", self.section());
+            bail!("{}.certificate: it has expired, and the one before has not", self.files.section);
         }
         match &self.server {
             Server::Tls(server) => server.replace(&contents.tls()?),
             Server::Dtls(server) => server.replace(&contents.dtls()?),
         }
+        let before = Contents { ticket_key: contents.ticket_key.clone(), ..self.in_use.clone() };
+        let renewed = if before == contents { Renewed::TicketKeys } else { Renewed::Certificate };
         self.in_use = contents;
-        Ok(())
+        Ok(renewed)
     }
 
     fn report(&self, poll: &mut PollState, metrics: &CertificateMetrics, clock: Clock) {
-        let listener = self.section();
+        let listener = self.files.section;
         match poll.result.take() {
             None => {}
-            Some(PollResult::Replaced) => {
+            Some(PollResult::Replaced(renewed)) => {
                 metrics.reloads[ReloadResult::Replaced].inc();
                 metrics.stale[self.label()].set(0);
                 self.report_expiry(metrics, clock);
-                tracing::info!(listener, "a renewed certificate is in force");
+                match renewed {
+                    Renewed::Certificate => tracing::info!(listener, "a renewed certificate is in force"),
+                    Renewed::TicketKeys => tracing::info!(listener, "renewed keys of session tickets are in force"),
+                }
             }
             Some(PollResult::Restored) => metrics.stale[self.label()].set(0),
             Some(PollResult::Refused(error)) => {
@@ -255,43 +267,50 @@ impl Source {
         };
         metrics.expiry[label].set(expiry_secs);
         if expiry_secs <= clock.now().unix_ms / 1_000 {
-            tracing::error!(listener = self.section(), "the certificate has expired: devices that check it stay away");
+            tracing::error!(
+                listener = self.files.section,
+                "the certificate has expired: devices that check it stay away"
+            );
         }
     }
 }
 
-impl Contents {
-    fn read(
-        section: &str,
-        certificate: &Material,
-        private_key: &Material,
-        client_ca: Option<&Material>,
-    ) -> anyhow::Result<Self> {
+impl Files {
+    fn read(&self) -> anyhow::Result<Contents> {
         let mut mistakes = Vec::new();
         let mut read = |key: &str, material: &Material| {
-            let read = material.read().with_context(|| match material.path() {
-                Some(path) => format!("{section}.{key}: {}", path.display()),
-                None => format!("{section}.{key}"),
-            });
+            let read = material.read().with_context(|| self.origin(key, material.path()));
             read.map_err(|error| mistakes.push(format!("{error:#}"))).ok()
         };
-        let (certificate, private_key) = (read("certificate", certificate), read("private_key", private_key));
-        let client_ca = client_ca.map(|material| read("client_ca", material));
-        match (certificate, private_key, client_ca.as_ref().is_none_or(Option::is_some)) {
-            (Some(certificate), Some(private_key), true) => {
-                Ok(Self { certificate, private_key, client_ca: client_ca.flatten() })
+        let (certificate, private_key) =
+            (read("certificate", &self.certificate), read("private_key", &self.private_key));
+        let client_ca = self.client_ca.as_ref().map(|material| read("client_ca", material));
+        let ticket_key = self.ticket_key.read().with_context(|| self.origin("ticket_key", self.ticket_key.path()));
+        let ticket_key = ticket_key.map_err(|error| mistakes.push(format!("{error:#}"))).ok();
+        match (certificate, private_key, ticket_key, client_ca.as_ref().is_none_or(Option::is_some)) {
+            (Some(certificate), Some(private_key), Some(ticket_key), true) => {
+                Ok(Contents { certificate, private_key, client_ca: client_ca.flatten(), ticket_key })
             }
             _ => bail!(mistakes.join("\n")),
         }
     }
 
+    /// A key of the section, with its file.
+    fn origin(&self, key: &str, path: Option<&Path>) -> String {
+        let section = self.section;
+        path.map_or_else(|| format!("{section}.{key}"), |path| format!("{section}.{key}: {}", path.display()))
+    }
+}
+
+impl Contents {
     fn expiry_secs(&self) -> Option<u64> {
         expiry_secs(self.certificate.expose())
     }
 
     fn tls(&self) -> anyhow::Result<TlsServer> {
         let client_ca = self.client_ca.as_ref().map(Secret::expose);
-        TlsServer::new(self.certificate.expose(), self.private_key.expose(), client_ca).map_err(|error| {
+        let (certificate, private_key) = (self.certificate.expose(), self.private_key.expose());
+        TlsServer::new(certificate, private_key, client_ca, &self.ticket_key).map_err(|error| {
             let key = match error {
                 TlsError::Certificate(_) => "mqtt.tls.certificate",
                 TlsError::PrivateKey(_) => "mqtt.tls.private_key",
@@ -311,11 +330,5 @@ impl Contents {
 /// Expiry of the first certificate, in seconds since 1970.
 pub(super) fn expiry_secs(certificate: &str) -> Option<u64> {
     let certificate = X509::from_pem(certificate.as_bytes()).ok()?;
-    expiry_of(&certificate)
-}
-
-/// Expiry of a certificate, in seconds since 1970.
-pub(super) fn expiry_of(certificate: &X509Ref) -> Option<u64> {
-    let left = Asn1Time::from_unix(0).ok()?.diff(certificate.not_after()).ok()?;
-    u64::try_from(i64::from(left.days) * 86_400 + i64::from(left.secs)).ok()
+    tls::expiry_secs(&certificate)
 }

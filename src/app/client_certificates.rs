@@ -10,11 +10,11 @@ use std::time::Duration;
 use openssl::pkcs12::Pkcs12;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::certificates::{expiry_of, expiry_secs};
+use super::certificates::expiry_secs;
 use crate::config::{CommandQueue, Config, Material, Secret, UplinkQueue};
 use crate::queue::nats::user_expiry_secs;
 use crate::telemetry::metric::{CertificateMetrics, CertificateUse, Label as _};
-use crate::transport::Clock;
+use crate::transport::{Clock, tls};
 
 /// How often files are read.
 const POLL_INTERVAL: Duration = Duration::from_secs(60);
@@ -119,7 +119,7 @@ fn kafka_expiry_secs(properties: &[(String, Secret)]) -> Option<u64> {
     let store = Pkcs12::from_der(&fs::read(property(KEYSTORE_FILE)?).ok()?).ok()?;
     let opened = store.parse2(&property(KEYSTORE_PASSWORD).unwrap_or_default()).ok()?;
     let certificate = opened.cert?;
-    expiry_of(&certificate)
+    tls::expiry_secs(&certificate)
 }
 
 #[cfg(test)]

@@ -117,6 +117,12 @@ fn warn_of_secrets(config: &Config, r: &mut Reader<'_>) {
     if config.nats.claim_secret.iter().any(|secret| secret.expose().len() < SECRET_BYTES) {
         r.warn("nats.claim_secret", "shorter than 16 bytes: who guesses it can end the session of every device");
     }
+    if config.mqtt.tls.ticket_key.secrets().iter().any(|secret| secret.expose().len() < SECRET_BYTES) {
+        r.warn(
+            "mqtt.tls.ticket_key",
+            "shorter than 16 bytes: who guesses it can read what resumed sessions over TLS 1.2 say",
+        );
+    }
     if config.admin.token.as_ref().is_some_and(|token| token.expose().len() < SECRET_BYTES) {
         r.warn("admin.token", "shorter than 16 bytes: who guesses it can end the session of every device");
     }

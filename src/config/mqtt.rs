@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use super::material::Material;
 use super::reader::Reader;
+use super::secret_list::SecretList;
 use super::url;
 
 /// Listeners for MQTT.
@@ -40,6 +41,9 @@ pub struct MqttTlsConfig {
     pub private_key: Option<Material>,
     /// Authority that signs certificates of devices; when set, each device must show one.
     pub client_ca: Option<Material>,
+    /// Secrets of session tickets, at most three; the first one is for new tickets, the others are still accepted. Empty,
+    /// the default: no session is resumed.
+    pub ticket_key: SecretList,
 }
 
 /// MQTT over WebSocket.
@@ -69,6 +73,7 @@ impl MqttConfig {
                 certificate: r.material("mqtt.tls.certificate"),
                 private_key: r.material("mqtt.tls.private_key"),
                 client_ca: r.material("mqtt.tls.client_ca"),
+                ticket_key: r.secret_list("mqtt.tls.ticket_key", 3),
             },
             websocket: WebSocketConfig::read(r, "mqtt.websocket"),
             websocket_tls: WebSocketConfig::read(r, "mqtt.websocket_tls"),

@@ -16,6 +16,7 @@ use super::material::Material;
 use super::mistake::{Mistake, Problem, Warning};
 use super::parse;
 use super::resolved::{Resolved, quote};
+use super::secret_list::{self, SecretList};
 use super::setting::Setting;
 use super::unknown;
 use super::url::Url;
@@ -198,20 +199,32 @@ impl<'t> Reader<'t> {
 
     /// Up to `max` secrets: a text, a list, or a file with one secret in each line.
     pub(super) fn secrets(&mut self, key: &str, max: usize) -> Vec<Secret> {
+        self.secrets_and_file(key, max).0
+    }
+
+    /// As [`Reader::secrets`], with the file, which is read again when it changes.
+    pub(super) fn secret_list(&mut self, key: &str, max: usize) -> SecretList {
+        let (secrets, file) = self.secrets_and_file(key, max);
+        SecretList::new(secrets, file, max)
+    }
+
+    fn secrets_and_file(&mut self, key: &str, max: usize) -> (Vec<Secret>, Option<PathBuf>) {
         let file_key = format!("{key}_file");
+        let mut file = None;
         let (origin, texts) = if self.prefers_file(key, &file_key) {
-            let Some(path) = self.path(&file_key) else { return Vec::new() };
+            let Some(path) = self.path(&file_key) else { return Default::default() };
             let texts = match fs::read_to_string(&path) {
                 Ok(text) if max == 1 => vec![text.trim_end_matches(['\r', '\n']).to_owned()],
-                Ok(text) => text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect(),
+                Ok(text) => secret_list::lines(&text).map(str::to_owned).collect(),
                 Err(error) => {
                     self.invalid(&file_key, format!("{} cannot be read: {error}", path.display()));
-                    return Vec::new();
+                    return Default::default();
                 }
             };
+            file = Some(path);
             (self.origin(&file_key), texts)
         } else {
-            let Some(setting) = self.look_up(key) else { return Vec::new() };
+            let Some(setting) = self.look_up(key) else { return Default::default() };
             let is_list = max > 1 && setting.is_list();
             let shown = quote(REDACTED);
             self.add_resolved(key, if is_list { format!("[{shown}]") } else { shown });
@@ -225,9 +238,9 @@ impl<'t> Reader<'t> {
                 max => format!("a text, or a list of at most {max}"),
             };
             self.add(key, Problem::Wrong { given, expected }, origin);
-            return Vec::new();
+            return Default::default();
         }
-        texts.into_iter().map(Secret::new).collect()
+        (texts.into_iter().map(Secret::new).collect(), file)
     }
 
     /// All keys below a section, with any name. Nested names are joined with dots. A value whose name `is_secret` is not

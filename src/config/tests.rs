@@ -392,6 +392,7 @@ fn secrets_come_from_files_and_are_never_shown() {
         format!("admin.token_file={}", token.display()),
         format!("dtls.token_secret_file={}", pair.display()),
         format!("nats.claim_secret_file={}", pair.display()),
+        format!("mqtt.tls.ticket_key_file={}", pair.display()),
         "registry.http.token=hush-http".to_owned(),
         "nats.servers=nats://user:hush-nats@a:4222".to_owned(),
         "kafka.properties.sasl.password=hush-kafka".to_owned(),
@@ -402,6 +403,16 @@ fn secrets_come_from_files_and_are_never_shown() {
     assert_eq!(config.admin.token.as_ref().map(Secret::expose), Some("hush-token"));
     assert_eq!(config.dtls.token_secret.iter().map(Secret::expose).collect::<Vec<_>>(), ["hush-1", "hush-2"]);
     assert_eq!(config.nats.claim_secret.iter().map(Secret::expose).collect::<Vec<_>>(), ["hush-1", "hush-2"]);
+    let ticket_key = &config.mqtt.tls.ticket_key;
+    assert_eq!(ticket_key.secrets().iter().map(Secret::expose).collect::<Vec<_>>(), ["hush-1", "hush-2"]);
+    scratch.write("pair", "hush-3\n\nhush-1\nhush-2");
+    let again = ticket_key.read().unwrap();
+    assert_eq!(again.iter().map(Secret::expose).collect::<Vec<_>>(), ["hush-3", "hush-1", "hush-2"]);
+    for wrong in ["", "\n", "hush\nhush\nhush\nhush"] {
+        scratch.write("pair", wrong);
+        let error = ticket_key.read().unwrap_err().to_string();
+        assert!(error.contains("one to 3 are expected") && !error.contains("hush"), "{error}");
+    }
     assert_eq!(config.nats.servers[0].expose(), "nats://user:hush-nats@a:4222");
     let shown = format!("{config:?}{:?}{}", loaded.warnings, loaded.resolved);
     assert!(!shown.contains("hush"), "{shown}");

@@ -155,11 +155,11 @@ def no_secret_stands_in_the_configuration_or_in_the_environment():
     text = configuration(manifests)
     named = {
         "token_file": 2, "token_secret_file": 1, "private_key_file": 3, '"sasl.password_file"': 1, "credentials_file": 1,
-        "claim_secret_file": 1,
+        "claim_secret_file": 1, "ticket_key_file": 1,
     }
     for name, count in named.items():
         assert text.count(f"\n{name} = ") == count, (name, text)
-    for plain in ("token", "token_secret", "claim_secret", "private_key", "credentials", '"sasl.password"'):
+    for plain in ("token", "token_secret", "claim_secret", "ticket_key", "private_key", "credentials", '"sasl.password"'):
         assert f"\n{plain} = " not in text, plain
     assert bridge_container(manifests)["env"] == [{"name": "TZ", "value": "UTC"}]
 

@@ -36,6 +36,7 @@ GIVEN = {
         "SUAKYLPNZ4BYO5DI35UDPYZ765RBAZEU5CJOFQKQ3ZUBRGIOFKR5ACJV6M\n------END USER NKEY SEED------\n"
     },
     "nats-claims": {"claim_secret": "hush-of-16-bytes\nhush-before-that\n"},
+    "tls-tickets": {"ticket_key": "hush-of-16-bytes\nhush-before-that\n"},
     "nats-tls": {"ca.crt": PEM, "tls.crt": PEM, "tls.key": PEM},
     # values-gitops.yaml names these three, and cert-manager writes the others.
     "bridge-admin": {"token": "hush"},
@@ -129,6 +130,7 @@ def every_mounted_secret_is_named_by_its_setting():
         "certificate_file": f"{FILES}/mqtt-tls/tls.crt",
         "private_key_file": f"{FILES}/mqtt-tls/tls.key",
         "client_ca_file": f"{FILES}/mqtt-tls/ca.crt",
+        "ticket_key_file": f"{FILES}/tls-ticket-key/ticket_key",
     }
     assert read["dtls"]["certificate_file"] == f"{FILES}/dtls-tls/tls.crt"
     assert read["dtls"]["token_secret_file"] == f"{FILES}/dtls-token-secret/dtls-token-secret"

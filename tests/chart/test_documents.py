@@ -15,7 +15,7 @@ README = (CHART / "README.md").read_text()
 # Given by mounted Secrets, never by values.config.
 FROM_SECRETS = {
     "admin.token", "dtls.certificate", "dtls.private_key", "dtls.token_secret", "mqtt.tls.certificate", "mqtt.tls.client_ca",
-    "mqtt.tls.private_key", "nats.claim_secret", "nats.credentials", "nats.tls.ca", "nats.tls.certificate", "nats.tls.private_key",
+    "mqtt.tls.private_key", "mqtt.tls.ticket_key", "nats.claim_secret", "nats.credentials", "nats.tls.ca", "nats.tls.certificate", "nats.tls.private_key",
     "registry.file.path", "registry.http.token",
 }
 

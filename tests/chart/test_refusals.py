@@ -15,6 +15,7 @@ SCHEMA = [
     ("config.admin.listen=127.0.0.1:9090", "/config/admin/listen"),
     ("config.admin.token=secret", "'token' not allowed"),
     ("config.dtls.token_secret=secret", "'token_secret' not allowed"),
+    ("config.mqtt.tls.ticket_key=secret", "'ticket_key' not allowed"),
     ("config.nats.credentials=secret", "'credentials' not allowed"),
     ("config.registry.file.path=/x", "'path' not allowed"),
     ("config.kafka.properties.sasl\\.password=secret", "/config/kafka/properties/sasl.password"),

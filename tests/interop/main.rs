@@ -10,4 +10,5 @@ mod haproxy;
 mod mosquitto;
 mod mqttjs;
 mod paho;
+mod resumption;
 mod tls;

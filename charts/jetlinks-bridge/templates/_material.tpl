@@ -46,6 +46,13 @@ Secret, so that a Secret that changes reaches all its files at once.
 {{- $all = append $all (dict "volume" "nats-claim-secret" "secret" .existingSecret "key" .key "setting" (list "nats" "claim_secret_file") "restart" true) -}}
 {{- end -}}
 {{- end -}}
+{{- if or $config.mqtt.tls.listen $config.mqtt.websocket_tls.listen -}}
+{{- with $values.secrets.tlsTicketKey -}}
+{{- if .existingSecret -}}
+{{- $all = append $all (dict "volume" "tls-ticket-key" "secret" .existingSecret "key" .key "setting" (list "mqtt" "tls" "ticket_key_file") "restart" false) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- $pairs := list (dict "volume" "nats-tls" "from" $values.secrets.nats.tls "secret" $values.secrets.nats.tls.existingSecret "section" (list "nats" "tls")) -}}
 {{- if or $config.mqtt.tls.listen $config.mqtt.websocket_tls.listen -}}
 {{- $pairs = append $pairs (dict "volume" "mqtt-tls" "from" $values.tls.mqtt "secret" (include "jetlinks-bridge.tlsSecret" (dict "root" $ "of" "mqtt")) "section" (list "mqtt" "tls")) -}}

@@ -1,4 +1,10 @@
-//! TLS 1.2 and 1.3 for connections of devices, by rustls: certificate, key, and who signs certificates of devices.
+//! TLS 1.2 and 1.3 for connections of devices, by rustls: certificate, key, who signs certificates of devices, and tickets.
+
+mod expiry;
+mod ticket;
+
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -11,6 +17,11 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
+
+pub use expiry::expiry_secs;
+
+use crate::protocol::secret::Secret;
+use ticket::{ConnectionTickets, TicketKeys};
 
 /// Why certificate, key or authority cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,7 +43,15 @@ pub enum TlsError {
 /// The TLS configuration of a listener. Cheap to clone; all clones see a replacement.
 #[derive(Clone)]
 pub struct TlsServer {
-    config: Arc<RwLock<Arc<ServerConfig>>>,
+    settings: Arc<RwLock<Settings>>,
+}
+
+/// Settings of new handshakes.
+#[derive(Clone)]
+struct Settings {
+    config: Arc<ServerConfig>,
+    /// `None` where no session can be resumed.
+    tickets: Option<Arc<TicketKeys>>,
 }
 
 impl fmt::Debug for TlsServer {
@@ -43,27 +62,54 @@ impl fmt::Debug for TlsServer {
 
 impl TlsServer {
     /// A server with that chain (its own certificate first) and its key, all PEM. With `client_ca`, a client must show
-    /// a certificate that one of these authorities signed.
+    /// a certificate that one of these authorities signed. With `ticket_secrets`, a client may resume its session with
+    /// every server that has these; the first one is for new tickets.
     ///
     /// # Errors
     /// [`TlsError`] says which of them is wrong.
-    pub fn new(certificate: &str, private_key: &str, client_ca: Option<&str>) -> Result<Self, TlsError> {
-        let config = config(certificate, private_key, client_ca)?;
-        Ok(Self { config: Arc::new(RwLock::new(Arc::new(config))) })
+    pub fn new(
+        certificate: &str,
+        private_key: &str,
+        client_ca: Option<&str>,
+        ticket_secrets: &[Secret],
+    ) -> Result<Self, TlsError> {
+        let authorities = match client_ca {
+            None => Vec::new(),
+            Some(client_ca) => certificates(client_ca).map_err(TlsError::ClientCa)?,
+        };
+        let tickets = TicketKeys::new(ticket_secrets, authorities.iter().map(AsRef::as_ref)).map(Arc::new);
+        let mut config = config(certificate, private_key, authorities)?;
+        // A client uses a ticket once (RFC 8446, section C.4), and gets another one each time.
+        config.send_tls13_tickets = usize::from(tickets.is_some());
+        let settings = Settings { config: Arc::new(config), tickets };
+        Ok(Self { settings: Arc::new(RwLock::new(settings)) })
     }
 
     /// Lets handshakes that begin from now on use what `newer` has; connections go on as they are.
     pub fn replace(&self, newer: &Self) {
-        let newer = newer.config();
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = newer;
+        let newer = newer.settings();
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = newer;
     }
 
+    /// The configuration of one handshake.
     pub(super) fn config(&self) -> Arc<ServerConfig> {
-        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+        let Settings { config, tickets } = self.settings();
+        let Some(keys) = tickets else { return config };
+        let mut own = (*config).clone();
+        own.ticketer = Arc::new(ConnectionTickets::new(keys, own.time_provider.clone()));
+        Arc::new(own)
+    }
+
+    fn settings(&self) -> Settings {
+        self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-fn config(certificate: &str, private_key: &str, client_ca: Option<&str>) -> Result<ServerConfig, TlsError> {
+fn config(
+    certificate: &str,
+    private_key: &str,
+    authorities: Vec<CertificateDer<'static>>,
+) -> Result<ServerConfig, TlsError> {
     let chain = certificates(certificate).map_err(TlsError::Certificate)?;
     let key = PrivateKeyDer::from_pem_slice(private_key.as_bytes())
         .map_err(|error| TlsError::PrivateKey(error.to_string()))?;
@@ -71,24 +117,21 @@ fn config(certificate: &str, private_key: &str, client_ca: Option<&str>) -> Resu
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&TLS13, &TLS12])
         .map_err(|error| TlsError::Pair(error.to_string()))?;
-    let builder = match client_ca {
-        None => builder.with_no_client_auth(),
-        Some(authorities) => {
-            let mut roots = RootCertStore::empty();
-            for authority in certificates(authorities).map_err(TlsError::ClientCa)? {
-                roots.add(authority).map_err(|error| TlsError::ClientCa(error.to_string()))?;
-            }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                .build()
-                .map_err(|error| TlsError::ClientCa(error.to_string()))?;
-            builder.with_client_cert_verifier(verifier)
+    let builder = if authorities.is_empty() {
+        builder.with_no_client_auth()
+    } else {
+        let mut roots = RootCertStore::empty();
+        for authority in authorities {
+            roots.add(authority).map_err(|error| TlsError::ClientCa(error.to_string()))?;
         }
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .map_err(|error| TlsError::ClientCa(error.to_string()))?;
+        builder.with_client_cert_verifier(verifier)
     };
     let mut config = builder.with_single_cert(chain, key).map_err(|error| TlsError::Pair(error.to_string()))?;
-    // No session is resumed: what a single replica remembers helps nobody behind a balancer, and a certificate of a client
-    // would not be looked at again.
+    // What a single replica remembers helps nobody behind a balancer.
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
     Ok(config)
 }
 
