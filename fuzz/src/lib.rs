@@ -15,6 +15,8 @@ pub mod dtls_datagrams;
 pub mod mqtt_decode;
 #[cfg(feature = "bridge")]
 pub mod nats_acknowledgement;
+#[cfg(feature = "bridge")]
+pub mod nats_operations;
 pub mod operations;
 pub mod proxy_header;
 #[cfg(feature = "bridge")]
@@ -42,6 +44,8 @@ pub const TARGETS: &[(&str, Check)] = &[
     ("mqtt_decode", mqtt_decode::check),
     #[cfg(feature = "bridge")]
     ("nats_acknowledgement", nats_acknowledgement::check),
+    #[cfg(feature = "bridge")]
+    ("nats_operations", nats_operations::check),
     ("proxy_header", proxy_header::check),
     #[cfg(feature = "bridge")]
     ("registry_record", registry_record::check),

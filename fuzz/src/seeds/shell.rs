@@ -103,7 +103,7 @@ fn texts() -> Vec<Seed> {
     let with = |header: &str| REQUEST.replace("Host:", &format!("{header}\r\nHost:"));
     let (body, granted) = (with("Content-Length: 5"), with("Origin: https://devices.example"));
     let foreign = with("Origin: https://other.example");
-    let texts: [(&'static str, &str, &str); 24] = [
+    let texts: [(&'static str, &str, &str); 30] = [
         ("claim", "begun", BEGUN),
         ("claim", "signed", &signed),
         ("claim", "longest", &longest),
@@ -120,6 +120,12 @@ fn texts() -> Vec<Seed> {
             "error",
             r#"{"error":{"code":503,"err_code":10054,"description":"too large"},"stream":"S","seq":0}"#,
         ),
+        ("nats_operations", "handshake", "INFO {\"max_payload\":1048576,\"nonce\":\"a\"} \r\nPONG\r\n+OK\r\nPING\r\n"),
+        ("nats_operations", "acknowledgement", "MSG _INBOX.a.0000 7 25\r\n{\"stream\":\"S\",\"seq\":1234}\r\nPING\r\n"),
+        ("nats_operations", "reply", "MSG a 7 _INBOX.b 2\r\nok\r\nMSG a 8 0\r\n\r\n"),
+        ("nats_operations", "status", "HMSG _INBOX.a.0000 7 16 16\r\nNATS/1.0 503\r\n\r\n\r\nPING\r\n"),
+        ("nats_operations", "headers", "HMSG a 7 b 18 20\r\nNATS/1.0\r\na: b\r\n\r\nok\r\n"),
+        ("nats_operations", "objection", "-ERR 'Permissions Violation for Publish to \"a\"'\r\nPING\r\n"),
         ("registry_record", "device", DEVICE),
         ("registry_record", "gateway", GATEWAY),
         ("registry_record", "product", r#"{"id":"product1","secureId":"a","secureKey":"b"}"#),

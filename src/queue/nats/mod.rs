@@ -13,6 +13,7 @@ mod settings;
 mod stats;
 mod stream;
 mod uplink;
+mod wire;
 
 pub use caller::NatsCaller;
 pub use connection::{ConnectionCounts, ConnectionLog, ConnectionRole, ConnectionTallies, options, user_expiry_secs};
@@ -23,3 +24,4 @@ pub use replicas::NatsClaims;
 pub use settings::{NatsError, NatsMaterial, NatsSettings, NatsTlsSettings, StreamDefaults};
 pub use stats::NatsStats;
 pub use uplink::{Acknowledgement, Answerer, NatsUplink, StreamIdentity};
+pub use wire::{Delivery, LINE_BYTES_MAX, MESSAGE_BYTES_MAX, ServerOp, WireError, parse};
