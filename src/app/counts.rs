@@ -75,7 +75,7 @@ impl QueueStats {
         process.queue_records[QueueResult::Refused].set(sum([&nats_uplink.refused, &kafka.refused, &stdio.refused]));
         process.queue_outages.set(sum([&nats_uplink.outages, &kafka.outages]));
         process.queue_stalls.set(sum([&nats_uplink.stalls, &kafka.stalls]));
-        process.queue_acknowledgements_lost.set(sum([&nats_uplink.acknowledgements_dropped]));
+        process.queue_acknowledgements_lost.set(sum([&nats_uplink.acknowledgements_skipped]));
         process.foreign_acknowledgements.set(sum([&nats_uplink.foreign_acknowledgements]));
         let sent = sum([&nats_commands.answers, &kafka_commands.answered, &stdio.answers]);
         process.command_answers[AnswerResult::Sent].set(sent);

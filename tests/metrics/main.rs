@@ -42,7 +42,7 @@ const BEYOND_THE_SCRIPT: &[(&str, &str)] = &[
     ("nats_slow_consumer_total role=coordination", SLOW_CONSUMER),
     ("nats_slow_consumer_total role=hand_over", SLOW_CONSUMER),
     ("nats_slow_consumer_total role=registry", SLOW_CONSUMER),
-    ("queue_acknowledgements_lost_total", "a million acknowledgements that wait at once"),
+    ("queue_acknowledgements_lost_total", "JetStream loses the acknowledgements of some records among others"),
     ("command_answers_total result=repeated", "Kafka gives an outcome back after five minutes"),
     ("command_answers_total result=dropped", "neither an outcome nor a short failure in its place is taken"),
     ("log_lines_suppressed_total level=error", "no peer can cause lines at error"),

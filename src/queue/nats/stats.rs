@@ -22,9 +22,8 @@ pub struct NatsStats {
     pub stalls: AtomicU64,
     /// Answers to records from somebody else than the stream of the configuration.
     pub foreign_acknowledgements: AtomicU64,
-    /// Acknowledgements lost because their subscription was full; a lower bound, as the client tells of
-    /// a flood only by its first losses.
-    pub acknowledgements_dropped: AtomicU64,
+    /// Times that later records were acknowledged and earlier ones not.
+    pub acknowledgements_skipped: AtomicU64,
     /// Commands handed to a worker.
     pub commands: AtomicU64,
     /// Commands lost because more came than may wait for the workers.

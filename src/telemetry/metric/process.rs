@@ -67,7 +67,7 @@ metrics! {
         queue_stalls: Counter = "queue_stalls_total",
             "Times that the queue acknowledged nothing for five seconds with records outstanding.";
         queue_acknowledgements_lost: Counter = "queue_acknowledgements_lost_total",
-            "Acknowledgements of NATS that found no room; their records were sent again. A lower bound.";
+            "Times that NATS acknowledged later records and not earlier ones; these were sent again.";
         foreign_acknowledgements: Counter = "foreign_acknowledgements_total",
             "Answers to records from another stream or a subscriber of NATS; they are no acknowledgements.";
         nats_connected: Family<UsedGauge, NatsRole> = "nats_connected",

@@ -6,13 +6,12 @@
 //! another one by now, or that the network has forgotten the connection, so that a new one would do.
 
 use std::cell::Cell;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use async_nats::connection::State;
-use async_nats::{Client, ConnectOptions, ServerAddr};
+use async_nats::{ConnectOptions, ServerAddr};
 use tokio::sync::Notify;
 
+use super::client::Client;
 use super::lasting::{IfRefused, LastingSubscriptions, Listener};
 use super::log::ConnectionLog;
 
@@ -34,8 +33,8 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// The operations of a connection's owners on it.
 #[derive(Debug)]
-pub(crate) struct Control {
-    client: Client,
+pub(crate) struct Control<C: Client = async_nats::Client> {
+    client: C,
     log: ConnectionLog,
     servers: Vec<ServerAddr>,
     options: ConnectOptions,
@@ -44,11 +43,11 @@ pub(crate) struct Control {
     leaves_at: Cell<Option<Instant>>,
     limits_seen: Cell<Option<Instant>>,
     doubts: Notify,
-    subscriptions: LastingSubscriptions,
+    subscriptions: LastingSubscriptions<C>,
 }
 
-impl Control {
-    pub(crate) fn new(client: Client, log: ConnectionLog, servers: Vec<ServerAddr>, options: ConnectOptions) -> Self {
+impl<C: Client> Control<C> {
+    pub(crate) fn new(client: C, log: ConnectionLog, servers: Vec<ServerAddr>, options: ConnectOptions) -> Self {
         let (left, leaves_at, limits_seen) = (Cell::new(None), Cell::new(None), Cell::new(None));
         Self {
             client,
@@ -67,26 +66,25 @@ impl Control {
     /// it does.
     pub(crate) async fn leave(&self, cause: &str) -> bool {
         let is_late = self.left.get().is_none_or(|left| left.elapsed() >= LEAVE_EVERY);
-        if !is_late || self.client.connection_state() != State::Connected {
+        if !is_late || !self.client.is_connected() {
             return false;
         }
-        if !matches!(tokio::time::timeout(FLUSH, self.client.flush()).await, Ok(Ok(()))) {
+        if !matches!(tokio::time::timeout(FLUSH, self.client.flush()).await, Ok(true)) {
             return false;
         }
         self.left.set(Some(Instant::now()));
         self.log.blame(&format!("the bridge left it: {cause}"));
-        self.client.force_reconnect().await.is_ok()
+        self.client.reconnect().await
     }
 
     /// Whether the client knows another server than the present one: of the settings, or from what the server has told.
     pub(crate) async fn knows_others(&self) -> bool {
-        let servers = tokio::time::timeout(FLUSH, self.client.server_pool()).await;
-        matches!(servers, Ok(Ok(servers)) if servers.len() > 1)
+        matches!(tokio::time::timeout(FLUSH, self.client.servers()).await, Ok(2..))
     }
 
     /// Subscribes for as long as the client lives; what the server refuses is asked for again. `None` when the client has
     /// ended.
-    pub(crate) async fn listen(&self, subject: String, if_refused: IfRefused) -> Option<Listener> {
+    pub(crate) async fn listen(&self, subject: String, if_refused: IfRefused) -> Option<Listener<C>> {
         self.subscriptions.listen(&self.client, subject, if_refused).await
     }
 
@@ -106,7 +104,7 @@ impl Control {
     }
 
     async fn attend_subscriptions(&self) {
-        if self.client.connection_state() != State::Connected {
+        if !self.client.is_connected() {
             return;
         }
         for subject in self.subscriptions.attend(&self.client).await {
@@ -127,14 +125,14 @@ impl Control {
 
     /// How long the server has been silent, where one that lives would have answered.
     fn silence(&self) -> Option<Duration> {
-        self.log.sample(self.client.statistics().in_bytes.load(Ordering::Relaxed));
+        self.log.sample(self.client.received_bytes());
         self.log.silence()
     }
 
     /// Leaves a connection without an answer when a new one has one. Where that hangs, too, as all do while a server stands
     /// still, the present one goes on when the server wakes, and nobody has to send again.
     async fn leave_when_silent(&self) {
-        if self.client.connection_state() != State::Connected || self.silence().is_none() {
+        if !self.client.is_connected() || self.silence().is_none() {
             return;
         }
         if super::connect_once(self.servers.clone(), self.options.clone(), LOOK).await.is_err() {

@@ -23,27 +23,58 @@ struct Credentials<'a> {
     key: KeyPair,
 }
 
-/// Options that prove who the bridge is by these credentials. What the URLs hold is sent beside them.
-///
-/// # Errors
-/// [`NatsError`] when the credentials cannot be read at present, or are none.
-pub(super) fn options(material: &NatsMaterial, user: Option<UrlUser>) -> Result<ConnectOptions, NatsError> {
-    parse(&material.read()?).ok_or(NatsError::Credentials)?;
-    let material = material.clone();
-    Ok(ConnectOptions::with_auth_callback(move |nonce| {
-        let (material, user) = (material.clone(), user.clone());
-        async move {
+/// The user that the bridge is, for every connection with the same settings.
+#[derive(Debug, Clone)]
+pub(super) struct Identity {
+    material: Option<NatsMaterial>,
+    user: Option<UrlUser>,
+}
+
+impl Identity {
+    /// These credentials, and beside them what the URLs hold.
+    pub(super) fn new(material: Option<NatsMaterial>, user: Option<UrlUser>) -> Self {
+        Self { material, user }
+    }
+
+    /// Options of a client that proves it.
+    ///
+    /// # Errors
+    /// [`NatsError`] when the credentials cannot be read at present, or are none.
+    pub(super) fn options(self) -> Result<ConnectOptions, NatsError> {
+        let Some(material) = &self.material else {
+            return Ok(match self.user {
+                Some((user, Some(password))) => ConnectOptions::with_user_and_password(user, password),
+                Some((token, None)) => ConnectOptions::with_token(token),
+                None => ConnectOptions::new(),
+            });
+        };
+        parse(&material.read()?).ok_or(NatsError::Credentials)?;
+        Ok(ConnectOptions::with_auth_callback(move |nonce| {
+            let identity = self.clone();
+            async move { identity.prove(nonce).await }
+        }))
+    }
+
+    /// Proof for a server that wants this signed.
+    ///
+    /// # Errors
+    /// The credentials cannot be read at present, or are none.
+    pub(super) async fn prove(&self, nonce: Vec<u8>) -> Result<Auth, AuthError> {
+        let mut auth = match self.material.clone() {
             // A file may be on a volume that hangs; devices are served meanwhile.
-            let proved = tokio::task::spawn_blocking(move || prove(&material, &nonce)).await;
-            let mut auth = proved.map_err(AuthError::new)?.map_err(AuthError::new)?;
-            match user {
-                Some((name, Some(password))) => (auth.username, auth.password) = (Some(name), Some(password)),
-                Some((token, None)) => auth.token = Some(token),
-                None => {}
-            }
-            Ok(auth)
+            Some(material) => tokio::task::spawn_blocking(move || prove(&material, &nonce))
+                .await
+                .map_err(AuthError::new)?
+                .map_err(AuthError::new)?,
+            None => Auth::new(),
+        };
+        match self.user.clone() {
+            Some((name, Some(password))) => (auth.username, auth.password) = (Some(name), Some(password)),
+            Some((token, None)) => auth.token = Some(token),
+            None => {}
         }
-    }))
+        Ok(auth)
+    }
 }
 
 /// Signs what the server asks to be signed.

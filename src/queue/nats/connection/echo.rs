@@ -3,32 +3,32 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use async_nats::Client;
 use futures_util::StreamExt;
 use tokio::task::JoinHandle;
 
 use super::Connection;
+use super::client::Client;
 use super::lasting::{IfRefused, Listener};
 
 /// The echo of one connection.
 #[derive(Debug)]
-pub(crate) struct Echo {
-    client: Client,
+pub(crate) struct Echo<C: Client> {
+    client: C,
     subject: String,
     sent: Cell<u64>,
     heard: Rc<Cell<u64>>,
     listener: JoinHandle<()>,
 }
 
-impl Drop for Echo {
+impl<C: Client> Drop for Echo<C> {
     fn drop(&mut self) {
         self.listener.abort();
     }
 }
 
-impl Echo {
+impl<C: Client> Echo<C> {
     /// Listens, on the calling thread. `None` when the client has ended.
-    pub(crate) async fn start(connection: &Connection, prefix: &str) -> Option<Self> {
+    pub(crate) async fn start(connection: &Connection<C>, prefix: &str) -> Option<Self> {
         let client = &connection.client;
         let subject = super::echo_subject(client, prefix);
         // Without it a server that lives is taken for one that hangs, and no more.
@@ -43,7 +43,7 @@ impl Echo {
         self.sent.set(self.sent.get() + 1);
         let number = self.sent.get().to_be_bytes().to_vec();
         // An error means that the client has ended.
-        let _ended = self.client.publish(self.subject.clone(), number.into()).await;
+        let _ended = self.client.publish(self.subject.clone(), None, number.into()).await;
     }
 
     /// Whether all that was said has come back.
@@ -52,7 +52,7 @@ impl Echo {
     }
 }
 
-async fn listen(mut echoes: Listener, heard: Rc<Cell<u64>>) {
+async fn listen<C: Client>(mut echoes: Listener<C>, heard: Rc<Cell<u64>>) {
     while let Some(message) = echoes.next().await {
         heard.set(message.payload.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes)));
     }

@@ -11,8 +11,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use async_nats::{Client, Message, Subscriber};
+use async_nats::Message;
 use futures_util::{Stream, StreamExt};
+
+use super::client::Client;
 
 /// A refused subscription is asked for again so long after its last refusal; with the second in which that is looked at,
 /// some two seconds pass between attempts.
@@ -34,19 +36,19 @@ pub(crate) enum IfRefused {
 }
 
 /// The lasting subscriptions of one connection: a handful, made when it begins.
-#[derive(Debug, Default)]
-pub(crate) struct LastingSubscriptions {
-    all: RefCell<Vec<Rc<Slot>>>,
+#[derive(Debug)]
+pub(crate) struct LastingSubscriptions<C: Client> {
+    all: RefCell<Vec<Rc<Slot<C>>>>,
     restored: Cell<u64>,
 }
 
 #[derive(Debug)]
-struct Slot {
+struct Slot<C: Client> {
     subject: String,
     if_refused: IfRefused,
     state: Cell<State>,
     /// Takes the place of the subscription that was refused.
-    next: RefCell<Option<Subscriber>>,
+    next: RefCell<Option<C::Subscription>>,
     reader: RefCell<Option<Waker>>,
 }
 
@@ -60,15 +62,21 @@ enum State {
 
 /// The messages of a lasting subscription; one task reads them.
 #[derive(Debug)]
-pub(crate) struct Listener {
-    subscriber: Subscriber,
-    slot: Rc<Slot>,
+pub(crate) struct Listener<C: Client = async_nats::Client> {
+    subscriber: C::Subscription,
+    slot: Rc<Slot<C>>,
 }
 
-impl LastingSubscriptions {
+impl<C: Client> Default for LastingSubscriptions<C> {
+    fn default() -> Self {
+        Self { all: RefCell::default(), restored: Cell::default() }
+    }
+}
+
+impl<C: Client> LastingSubscriptions<C> {
     /// Subscribes. `None` when the client has ended.
-    pub(crate) async fn listen(&self, client: &Client, subject: String, if_refused: IfRefused) -> Option<Listener> {
-        let subscriber = client.subscribe(subject.clone()).await.ok()?;
+    pub(crate) async fn listen(&self, client: &C, subject: String, if_refused: IfRefused) -> Option<Listener<C>> {
+        let subscriber = client.subscribe(subject.clone()).await?;
         let (state, next, reader) = (Cell::new(State::InPlace), RefCell::default(), RefCell::default());
         let slot = Rc::new(Slot { subject, if_refused, state, next, reader });
         self.all.borrow_mut().push(Rc::clone(&slot));
@@ -94,7 +102,7 @@ impl LastingSubscriptions {
 
     /// Asks again for what was refused, when it is time to, on a connection that is there; the subjects that are taken
     /// again.
-    pub(crate) async fn attend(&self, client: &Client) -> Vec<String> {
+    pub(crate) async fn attend(&self, client: &C) -> Vec<String> {
         let mut restored = Vec::new();
         let all = self.all.borrow().clone();
         for slot in all {
@@ -114,7 +122,7 @@ impl LastingSubscriptions {
     /// Whether one is missing without which the connection is of no use.
     pub(crate) fn lacks_any(&self) -> bool {
         let lacks =
-            |slot: &Rc<Slot>| slot.if_refused == IfRefused::Leave && !matches!(slot.state.get(), State::InPlace);
+            |slot: &Rc<Slot<C>>| slot.if_refused == IfRefused::Leave && !matches!(slot.state.get(), State::InPlace);
         self.all.borrow().iter().any(lacks)
     }
 
@@ -124,9 +132,9 @@ impl LastingSubscriptions {
     }
 }
 
-impl Listener {
+impl<C: Client> Listener<C> {
     /// Whether the server refuses the subscription at present, wherever the listener has gone.
-    pub(crate) fn refusal(&self) -> impl Fn() -> bool + use<> {
+    pub(crate) fn refusal(&self) -> impl Fn() -> bool + use<C> {
         let slot = Rc::clone(&self.slot);
         move || matches!(slot.state.get(), State::Refused(_))
     }
@@ -145,9 +153,9 @@ impl Listener {
     }
 }
 
-impl Slot {
-    async fn ask_again(&self, client: &Client) {
-        let Ok(Ok(subscriber)) = tokio::time::timeout(ASKING, client.subscribe(self.subject.clone())).await else {
+impl<C: Client> Slot<C> {
+    async fn ask_again(&self, client: &C) {
+        let Ok(Some(subscriber)) = tokio::time::timeout(ASKING, client.subscribe(self.subject.clone())).await else {
             return;
         };
         // A refusal may have come meanwhile, of the one before: this one is refused, too, if the right is not there.
@@ -160,7 +168,7 @@ impl Slot {
     }
 }
 
-impl Stream for Listener {
+impl<C: Client> Stream for Listener<C> {
     type Item = Message;
 
     // A message is large, and is not to be moved once more on its way.

@@ -287,7 +287,7 @@ impl ConnectionLog {
     }
 
     /// Before an attempt to connect: why those before it failed.
-    fn look_back(&self, servers: &[Server]) {
+    pub(super) fn look_back(&self, servers: &[Server]) {
         let mut state = self.state();
         let failed = servers.iter().map(|server| (name(&server.addr), server.failed_attempts));
         let Some(before) = &state.failed_before else {

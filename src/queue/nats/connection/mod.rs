@@ -1,7 +1,9 @@
 //! One NATS connection and what it tells about itself.
 
+mod client;
 mod control;
 mod credentials;
+mod direct;
 mod echo;
 mod lasting;
 mod log;
@@ -14,20 +16,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_nats::connection::State;
-use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use async_nats::{ConnectOptions, Event, ServerAddr};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use self::credentials::UrlUser;
 pub use self::credentials::user_expiry_secs;
+use self::credentials::{Identity, UrlUser};
 use self::violation::Violations;
 use super::headers::unescape;
 use super::{NatsError, NatsSettings};
 use crate::protocol::address;
 use crate::queue::pause_before;
 
+pub(super) use self::client::Client;
 pub(super) use self::control::Control;
+pub(super) use self::direct::{DirectClient, Traffic};
 pub(super) use self::echo::Echo;
 pub(super) use self::lasting::{IfRefused, Listener};
 pub use self::log::ConnectionLog;
@@ -57,12 +60,12 @@ pub(super) struct LinkState {
 
 /// A connection that never gives up, and a view of its state.
 #[derive(Debug)]
-pub(super) struct Connection {
-    pub(super) client: Client,
+pub(super) struct Connection<C: Client = async_nats::Client> {
+    pub(super) client: C,
     pub(super) link: watch::Receiver<LinkState>,
-    pub(super) control: Rc<Control>,
+    pub(super) control: Rc<Control<C>>,
     /// They end with it.
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 /// Capacities that differ between the connections of a worker.
@@ -80,25 +83,12 @@ pub(super) struct Capacity {
 /// # Errors
 /// [`NatsError`] names the setting.
 pub fn options(settings: &NatsSettings) -> Result<(Vec<ServerAddr>, ConnectOptions), NatsError> {
-    if settings.servers.is_empty() {
-        return Err(NatsError::NoServer);
-    }
-    let mut servers = Vec::with_capacity(settings.servers.len());
-    for url in &settings.servers {
-        servers.push(url.parse().map_err(|_| NatsError::Server(redacted(url)))?);
-    }
+    let (servers, user) = named_servers(settings)?;
     let prefixes = [&settings.prefix, &settings.inbox_prefix];
     if let Some(wrong) = prefixes.into_iter().find(|prefix| !address::is_subject_prefix(prefix)) {
         return Err(NatsError::Prefix(wrong.clone()));
     }
-    let user = servers.iter().find_map(user_of);
-    let servers = servers.into_iter().map(without_user).collect();
-    let options = match (&settings.credentials, user) {
-        (Some(credentials), user) => credentials::options(credentials, user)?,
-        (None, Some((user, Some(password)))) => ConnectOptions::with_user_and_password(user, password),
-        (None, Some((token, None))) => ConnectOptions::with_token(token),
-        (None, None) => ConnectOptions::new(),
-    };
+    let options = Identity::new(settings.credentials.clone(), user).options()?;
     let options = options
         .name(&settings.connection_name)
         .custom_inbox_prefix(&settings.inbox_prefix)
@@ -108,6 +98,19 @@ pub fn options(settings: &NatsSettings) -> Result<(Vec<ServerAddr>, ConnectOptio
         .reconnect_delay_callback(pause_before);
     let options = tls::apply(options, &settings.tls)?;
     Ok((servers, options))
+}
+
+/// The servers of the settings, and the user whom their URLs name.
+fn named_servers(settings: &NatsSettings) -> Result<(Vec<ServerAddr>, Option<UrlUser>), NatsError> {
+    if settings.servers.is_empty() {
+        return Err(NatsError::NoServer);
+    }
+    let mut servers = Vec::with_capacity(settings.servers.len());
+    for url in &settings.servers {
+        servers.push(url.parse().map_err(|_| NatsError::Server(redacted(url)))?);
+    }
+    let user = servers.iter().find_map(user_of);
+    Ok((servers.into_iter().map(without_user).collect(), user))
 }
 
 /// Opens a connection. `None` only where the client refuses what [`options`] has let through.
@@ -130,19 +133,16 @@ pub(super) async fn connect_attended(
     settings: &NatsSettings,
     attend: impl FnMut(Violation) + 'static,
 ) -> Option<Connection> {
-    let (all_servers, plain_options) = (servers.clone(), options.clone());
-    // The client gives a server up that has not answered three pings; one that lives answers each.
-    let silence = settings.ping_interval.saturating_add(settings.ping_interval / 2);
-    let log = ConnectionLog::with_silence(role, &servers, &settings.tallies, silence);
-    let signal = Arc::new(Signal::default());
-    let (heard, told) = (Arc::clone(&signal), log.clone());
-    let options = log
+    let events = Events::new(role, &servers, settings);
+    let hear = events.clone();
+    let all = (servers.clone(), options.clone());
+    let options = events
+        .log
         .attach(options.retry_on_initial_connect())
         .client_capacity(capacity.operations)
         .subscription_capacity(capacity.subscription)
         .event_callback(move |event| {
-            told.hear(&event);
-            heard.hear(&event);
+            hear.hear(&event);
             std::future::ready(())
         });
     let client = match options.connect(servers).await {
@@ -152,13 +152,48 @@ pub(super) async fn connect_attended(
             return None;
         }
     };
+    Some(watched(client, events, all, attend))
+}
+
+/// Opens a connection whose records are written by their owner, `traffic`; as [`connect_attended`] otherwise.
+///
+/// # Errors
+/// [`NatsError`] names the setting.
+///
+/// # Panics
+/// Outside a `LocalSet`.
+pub(super) fn connect_direct<T: Traffic>(
+    servers: Vec<ServerAddr>,
+    options: ConnectOptions,
+    role: ConnectionRole,
+    settings: &NatsSettings,
+    traffic: Rc<T>,
+    attend: impl FnMut(Violation) + 'static,
+) -> Result<Connection<DirectClient>, NatsError> {
+    let events = Events::new(role, &servers, settings);
+    let (_, user) = named_servers(settings)?;
+    let connector = direct::Connector::new(servers.clone(), user, settings, events.log.clone());
+    let client = DirectClient::new(&settings.inbox_prefix);
+    let driving = direct::drive(client.clone(), connector, traffic, events.clone(), settings.ping_interval);
+    let mut connection = watched(client, events, (servers, options), attend);
+    connection.tasks.spawn_local(driving);
+    Ok(connection)
+}
+
+/// Watches a client, and leaves its connection where the client would not.
+fn watched<C: Client>(
+    client: C,
+    events: Events,
+    (servers, options): (Vec<ServerAddr>, ConnectOptions),
+    attend: impl FnMut(Violation) + 'static,
+) -> Connection<C> {
     let (sender, link) = watch::channel(LinkState::default());
-    let control = Rc::new(Control::new(client.clone(), log.clone(), all_servers, plain_options));
+    let control = Rc::new(Control::new(client.clone(), events.log.clone(), servers, options));
     let mut tasks = JoinSet::new();
-    tasks.spawn_local(watch_link(client.clone(), signal, log, sender, Rc::clone(&control), attend));
+    tasks.spawn_local(watch_link(client.clone(), events, sender, Rc::clone(&control), attend));
     let attending = Rc::clone(&control);
     tasks.spawn_local(async move { attending.attend().await });
-    Some(Connection { client, link, control, _tasks: tasks })
+    Connection { client, link, control, tasks }
 }
 
 /// Connects once: a tool tells its caller at once that no server is there.
@@ -169,7 +204,7 @@ pub(super) async fn connect_once(
     servers: Vec<ServerAddr>,
     options: ConnectOptions,
     patience: Duration,
-) -> Result<Client, String> {
+) -> Result<async_nats::Client, String> {
     let deadline = tokio::time::Instant::now() + patience;
     let mut causes = Vec::with_capacity(servers.len());
     for server in &servers {
@@ -195,7 +230,7 @@ fn pause_after_the_first(attempt: usize) -> Duration {
 
 /// A subject of this connection alone, on which it hears itself: what comes back proves that the server has handled
 /// everything before it. Not an inbox, so that nobody has to let the bridge write to the inboxes of others.
-pub(super) fn echo_subject(client: &Client, prefix: &str) -> String {
+pub(super) fn echo_subject(client: &impl Client, prefix: &str) -> String {
     let inbox = client.new_inbox();
     let unique = inbox.rsplit('.').next().unwrap_or(&inbox);
     format!("{prefix}.echo.{unique}")
@@ -212,7 +247,28 @@ pub(super) async fn lost(link: &mut watch::Receiver<LinkState>, seen: LinkState)
     let _ = link.wait_for(|link| !link.connected || link.connects != seen.connects).await;
 }
 
-/// Events that the client tells from its own task.
+/// Where the events of a client go: to the log, and to the watcher of the connection.
+#[derive(Debug, Clone)]
+struct Events {
+    log: ConnectionLog,
+    signal: Arc<Signal>,
+}
+
+impl Events {
+    fn new(role: ConnectionRole, servers: &[ServerAddr], settings: &NatsSettings) -> Self {
+        // The client gives a server up that has not answered three pings; one that lives answers each.
+        let silence = settings.ping_interval.saturating_add(settings.ping_interval / 2);
+        let log = ConnectionLog::with_silence(role, servers, &settings.tallies, silence);
+        Self { log, signal: Arc::default() }
+    }
+
+    fn hear(&self, event: &Event) {
+        self.log.hear(event);
+        self.signal.hear(event);
+    }
+}
+
+/// Events that wait for the watcher.
 #[derive(Debug, Default)]
 struct Signal {
     wake: Notify,
@@ -239,20 +295,17 @@ impl Signal {
     }
 }
 
-async fn watch_link(
-    client: Client,
-    signal: Arc<Signal>,
-    log: ConnectionLog,
+async fn watch_link<C: Client>(
+    client: C,
+    Events { log, signal }: Events,
     sender: watch::Sender<LinkState>,
-    control: Rc<Control>,
+    control: Rc<Control<C>>,
     mut attend: impl FnMut(Violation),
 ) {
-    let statistics = client.statistics();
     loop {
-        let connected = client.connection_state() == State::Connected;
-        let connects = statistics.connects.load(Ordering::Relaxed);
+        let (connected, connects) = (client.is_connected(), client.connects());
         let dropped = signal.dropped.load(Ordering::Relaxed);
-        log.sample(statistics.in_bytes.load(Ordering::Relaxed));
+        log.sample(client.received_bytes());
         log.follow(connected);
         let seen = LinkState { connected, connects, dropped, silences: log.silences(), restored: control.restored() };
         let before = *sender.borrow();

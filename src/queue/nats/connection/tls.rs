@@ -1,9 +1,11 @@
 //! TLS of the NATS connections.
 
 use async_nats::ConnectOptions;
+use async_nats::rustls::client::WantsClientCert;
 use async_nats::rustls::pki_types::pem::PemObject;
 use async_nats::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use async_nats::rustls::{ClientConfig, RootCertStore};
+use async_nats::rustls::{ClientConfig, ConfigBuilder, RootCertStore};
+use hyper_rustls::ConfigBuilderExt;
 
 use crate::queue::nats::{NatsError, NatsMaterial, NatsTlsSettings};
 
@@ -44,11 +46,36 @@ fn from_files(mut options: ConnectOptions, tls: &NatsTlsSettings) -> ConnectOpti
 fn from_texts(tls: &NatsTlsSettings) -> Result<ClientConfig, NatsError> {
     // The authorities of the system are loaded by the client itself, and only where it reads files.
     let Some(ca) = &tls.ca else { return Err(NatsError::TextWithoutAuthority) };
+    let builder = ClientConfig::builder().with_root_certificates(authorities(ca)?);
+    identified(builder, tls)
+}
+
+/// TLS of a connection that makes its own handshake. Files are read here, and the authorities of the system where the
+/// settings name none.
+///
+/// # Errors
+/// What cannot be read or used.
+pub(super) fn client_config(tls: &NatsTlsSettings) -> Result<ClientConfig, async_nats::Error> {
+    let builder = ClientConfig::builder();
+    let builder = match &tls.ca {
+        Some(ca) => builder.with_root_certificates(authorities(ca)?),
+        None => builder.with_native_roots()?,
+    };
+    Ok(identified(builder, tls)?)
+}
+
+fn authorities(ca: &NatsMaterial) -> Result<RootCertStore, NatsError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(ca, "ca")? {
         roots.add(certificate).map_err(|_| NatsError::Pem("ca"))?;
     }
-    let builder = ClientConfig::builder().with_root_certificates(roots);
+    Ok(roots)
+}
+
+fn identified(
+    builder: ConfigBuilder<ClientConfig, WantsClientCert>,
+    tls: &NatsTlsSettings,
+) -> Result<ClientConfig, NatsError> {
     let (Some(certificate), Some(key)) = (&tls.certificate, &tls.private_key) else {
         return Ok(builder.with_no_client_auth());
     };

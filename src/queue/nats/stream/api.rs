@@ -8,21 +8,21 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use async_nats::{Client, Message, StatusCode};
+use async_nats::{Message, StatusCode};
 use futures_util::StreamExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::queue::nats::connection::{Connection, IfRefused, Listener};
+use crate::queue::nats::connection::{Client, Connection, IfRefused, Listener};
 
 /// A request that is not answered by then counts as unanswered.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The API as one connection reaches it.
-pub(crate) struct Api {
-    client: Client,
+pub(crate) struct Api<C: Client = async_nats::Client> {
+    client: C,
     inbox: String,
     asked: Cell<u64>,
     /// By the number of the request. Whoever asks waits for the answer, so there are few.
@@ -40,15 +40,15 @@ pub(crate) enum ApiError {
     Failed(String),
 }
 
-impl Drop for Api {
+impl<C: Client> Drop for Api<C> {
     fn drop(&mut self) {
         self.taking.abort();
     }
 }
 
-impl Api {
+impl<C: Client> Api<C> {
     /// Listens for answers, on the calling thread. `None` when the client has ended.
-    pub(crate) async fn start(connection: &Connection) -> Option<Self> {
+    pub(crate) async fn start(connection: &Connection<C>) -> Option<Self> {
         let client = connection.client.clone();
         let inbox = client.new_inbox();
         let answers = connection.control.listen(format!("{inbox}.*"), IfRefused::Stay).await?;
@@ -58,7 +58,7 @@ impl Api {
     }
 
     /// The connection.
-    pub(crate) fn client(&self) -> &Client {
+    pub(crate) fn client(&self) -> &C {
         &self.client
     }
 
@@ -91,8 +91,8 @@ impl Api {
         }
         let reply = format!("{}.{number}", self.inbox);
         let asked = async {
-            let sent = self.client.publish_with_reply(Self::subject(domain, name), reply, payload.into()).await;
-            sent.map_err(|error| ApiError::Failed(error.to_string()))?;
+            let sent = self.client.publish(Self::subject(domain, name), Some(reply), payload.into()).await;
+            sent.map_err(ApiError::Failed)?;
             answer.await.map_err(|_| ApiError::Failed("the client has ended".to_owned()))
         };
         let answer = match tokio::time::timeout(TIMEOUT, asked).await {
@@ -106,7 +106,7 @@ impl Api {
     }
 }
 
-async fn take(mut answers: Listener, waiting: Rc<RefCell<HashMap<u64, oneshot::Sender<Message>>>>) {
+async fn take<C: Client>(mut answers: Listener<C>, waiting: Rc<RefCell<HashMap<u64, oneshot::Sender<Message>>>>) {
     while let Some(answer) = answers.next().await {
         let number = answer.subject.rsplit('.').next().and_then(|number| number.parse().ok());
         let sender = number.and_then(|number: u64| waiting.borrow_mut().remove(&number));

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use tokio::sync::watch;
 
 use super::api::{Api, ApiError};
-use crate::queue::nats::connection::{self, LinkState, Violation};
+use crate::queue::nats::connection::{self, Client, LinkState, Violation};
 use crate::queue::nats::{NatsSettings, NatsStats};
 
 /// The request that names streams.
@@ -72,7 +72,7 @@ impl ForeignStreams {
     }
 
     /// Looks until the connection's task has ended. Workers share the looks, with the statistics.
-    pub(crate) async fn watch(self: Rc<Self>, api: Rc<Api>, mut link: watch::Receiver<LinkState>) {
+    pub(crate) async fn watch(self: Rc<Self>, api: Rc<Api<impl Client>>, mut link: watch::Receiver<LinkState>) {
         while let Some(seen) = connection::connected(&mut link).await {
             if self.stats.begin_look(self.every / 2) {
                 self.look(&api).await;
@@ -97,8 +97,8 @@ impl ForeignStreams {
     }
 
     /// At the server itself, and in the domain of the stream where that is another one.
-    async fn look(&self, api: &Api) {
-        let here = api.client().server_info().domain;
+    async fn look(&self, api: &Api<impl Client>) {
+        let here = api.client().domain();
         let own = self.own.as_deref();
         let is_same = self.domain.is_none() || self.domain == here;
         self.look_in(api, None, own.filter(|_| is_same)).await;
@@ -107,8 +107,8 @@ impl ForeignStreams {
         }
     }
 
-    async fn look_in(&self, api: &Api, domain: Option<&str>, own: Option<&str>) {
-        if self.forbidden.borrow().contains(&Api::subject(domain, NAMES)) {
+    async fn look_in<C: Client>(&self, api: &Api<C>, domain: Option<&str>, own: Option<&str>) {
+        if self.forbidden.borrow().contains(&Api::<C>::subject(domain, NAMES)) {
             return;
         }
         let mut found = BTreeSet::new();

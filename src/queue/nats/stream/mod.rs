@@ -6,7 +6,6 @@ mod foreign_streams;
 use std::fmt;
 use std::time::Duration;
 
-use async_nats::Client;
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::{Config, StorageType};
 use async_nats::jetstream::{self, ErrorCode};
@@ -15,6 +14,7 @@ use serde::de::IgnoredAny;
 
 use self::api::ApiError;
 use super::NatsSettings;
+use super::connection::Client;
 
 pub(super) use self::api::Api;
 pub(super) use self::foreign_streams::ForeignStreams;
@@ -154,7 +154,7 @@ struct StreamCluster {
 }
 
 /// The API of JetStream in that domain; `None` is that of the server itself.
-pub(super) fn context(client: &Client, domain: Option<&str>, timeout: Duration) -> jetstream::Context {
+pub(super) fn context(client: &async_nats::Client, domain: Option<&str>, timeout: Duration) -> jetstream::Context {
     let mut context = match domain {
         Some(domain) => jetstream::with_domain(client.clone(), domain),
         None => jetstream::new(client.clone()),
@@ -164,7 +164,7 @@ pub(super) fn context(client: &Client, domain: Option<&str>, timeout: Duration) 
 }
 
 /// Makes sure that the stream exists, has a leader, takes every subject that the bridge writes, and acknowledges.
-pub(super) async fn prepare(api: &Api, settings: &NatsSettings) -> Result<StreamInfo, StreamTrouble> {
+pub(super) async fn prepare(api: &Api<impl Client>, settings: &NatsSettings) -> Result<StreamInfo, StreamTrouble> {
     let info = match look(api, settings).await? {
         Some(info) => info,
         None => {
@@ -178,7 +178,7 @@ pub(super) async fn prepare(api: &Api, settings: &NatsSettings) -> Result<Stream
     }
 }
 
-async fn look(api: &Api, settings: &NatsSettings) -> Result<Option<StreamInfo>, StreamTrouble> {
+async fn look(api: &Api<impl Client>, settings: &NatsSettings) -> Result<Option<StreamInfo>, StreamTrouble> {
     let name = format!("STREAM.INFO.{}", settings.stream);
     match api.ask(settings.domain.as_deref(), &name, &()).await.map_err(unanswered)? {
         Response::Ok(info) => Ok(Some(info)),
@@ -194,7 +194,7 @@ fn unanswered(error: ApiError) -> StreamTrouble {
     })
 }
 
-async fn make(api: &Api, settings: &NatsSettings) -> Result<(), StreamTrouble> {
+async fn make(api: &Api<impl Client>, settings: &NatsSettings) -> Result<(), StreamTrouble> {
     let defaults = &settings.stream_defaults;
     let config = Config {
         name: settings.stream.clone(),

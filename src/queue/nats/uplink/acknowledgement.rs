@@ -7,7 +7,6 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use async_nats::{Message, StatusCode};
 use serde::Deserialize;
 
 use crate::protocol::uplink::Refusal;
@@ -44,6 +43,9 @@ impl fmt::Display for Answerer {
         }
     }
 }
+
+/// Status by which a server says that nobody takes a subject.
+const NO_RESPONDERS: u16 = 503;
 
 /// `err_code` of a message above the stream's `max_msg_size`.
 const MESSAGE_TOO_LARGE: u64 = 10_054;
@@ -97,20 +99,20 @@ impl StreamIdentity {
         Self { name: name.to_owned(), domain: domain.map(str::to_owned), stored: stored.into_bytes() }
     }
 
-    /// Reads what came on a reply subject. The usual form of a positive acknowledgement needs no parser.
+    /// Reads what came on a reply subject, with the status of its headers if they have one. The usual form of a positive
+    /// acknowledgement needs no parser.
     ///
     /// # Errors
     /// [`Answerer`] where it was not this stream that answered.
-    pub fn read(&self, message: &Message) -> Result<Acknowledgement, Answerer> {
-        match message.status {
-            None => {}
+    pub fn read(&self, status: Option<u16>, payload: &[u8]) -> Result<Acknowledgement, Answerer> {
+        match status {
+            None => self.read_payload(payload),
             // The server itself, where nobody takes the subject; there is nobody else to answer then.
-            Some(StatusCode::NO_RESPONDERS) if message.payload.is_empty() => {
-                return Ok(Acknowledgement::Refused("no stream takes the subject".to_owned()));
+            Some(NO_RESPONDERS) if payload.is_empty() => {
+                Ok(Acknowledgement::Refused("no stream takes the subject".to_owned()))
             }
-            Some(_) => return Err(Answerer::Subscriber),
+            Some(_) => Err(Answerer::Subscriber),
         }
-        self.read_payload(&message.payload)
     }
 
     /// Reads the payload of an answer without a status.
@@ -158,25 +160,10 @@ fn is_number_and_end(text: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use async_nats::Subject;
-    use bytes::Bytes;
-
     use super::*;
 
-    fn message(payload: &str, status: Option<StatusCode>) -> Message {
-        Message {
-            subject: Subject::from_static("_INBOX.a.b"),
-            reply: None,
-            payload: Bytes::copy_from_slice(payload.as_bytes()),
-            headers: None,
-            status,
-            description: None,
-            length: 0,
-        }
-    }
-
     fn read(identity: &StreamIdentity, payload: &str) -> Result<Acknowledgement, Answerer> {
-        identity.read(&message(payload, None))
+        identity.read(None, payload.as_bytes())
     }
 
     fn foreign(name: &str, domain: Option<&str>) -> Result<Acknowledgement, Answerer> {
@@ -227,8 +214,7 @@ mod tests {
         }
         assert_eq!(read(&hub, &error("EDGE", 10_077, full)), foreign("EDGE", None));
         assert_eq!(read(&hub, &error("EDGE", 10_054, "too large")), foreign("EDGE", None));
-        let nobody = message("", Some(StatusCode::NO_RESPONDERS));
-        assert!(matches!(hub.read(&nobody), Ok(Acknowledgement::Refused(_))));
+        assert!(matches!(hub.read(Some(NO_RESPONDERS), b""), Ok(Acknowledgement::Refused(_))));
     }
 
     #[test]
@@ -252,11 +238,9 @@ mod tests {
         ] {
             assert_eq!(read(&identity, payload), Err(Answerer::Subscriber), "{payload}");
         }
-        for status in [StatusCode::TIMEOUT, StatusCode::OK] {
-            let answered = identity.read(&message("", Some(status)));
-            assert_eq!(answered, Err(Answerer::Subscriber), "{status}");
+        for status in [408, 200] {
+            assert_eq!(identity.read(Some(status), b""), Err(Answerer::Subscriber), "{status}");
         }
-        let worded = message("no", Some(StatusCode::NO_RESPONDERS));
-        assert_eq!(identity.read(&worded), Err(Answerer::Subscriber));
+        assert_eq!(identity.read(Some(NO_RESPONDERS), b"no"), Err(Answerer::Subscriber));
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use async_nats::Subject;
+use bytes::Bytes;
 
 use crate::protocol::uplink::DeliveryId;
 
@@ -45,7 +45,7 @@ struct Sending {
     /// When it was sent, as [`Outstanding`] counts.
     second: u8,
     state: AckState,
-    subject: Subject,
+    subject: Bytes,
     bytes: usize,
 }
 
@@ -99,7 +99,7 @@ impl InFlight {
     }
 
     /// Notes a sending; its number, below [`IN_FLIGHT_MAX`]. `None` when too many are on their way.
-    pub(super) fn send(&mut self, token: DeliveryId, subject: &Subject, bytes: usize) -> Option<usize> {
+    pub(super) fn send(&mut self, token: DeliveryId, subject: &Bytes, bytes: usize) -> Option<usize> {
         if self.sendings.len() >= IN_FLIGHT_MAX {
             return None;
         }
@@ -130,7 +130,7 @@ impl InFlight {
     /// Fails everything open on that subject; the records.
     pub(super) fn fail(&mut self, subject: &str) -> Vec<DeliveryId> {
         let Self { sendings, outstanding, .. } = self;
-        let concerned = |sending: &&mut Sending| sending.state == AckState::Open && sending.subject.as_str() == subject;
+        let concerned = |sending: &&mut Sending| sending.state == AckState::Open && sending.subject == subject;
         let fail = |sending: &mut Sending| {
             sending.state = AckState::Failed;
             outstanding.acknowledge(sending.second);
@@ -291,7 +291,7 @@ mod tests {
     fn filled(base: usize, subjects: &[&'static str]) -> (InFlight, Vec<usize>) {
         let mut in_flight = InFlight { base, ..InFlight::new(Instant::now()) };
         let send = |(sequence, subject): (u16, &&'static str)| {
-            in_flight.send(token(sequence), &Subject::from_static(subject), 100 + usize::from(sequence))
+            in_flight.send(token(sequence), &Bytes::from_static(subject.as_bytes()), 100 + usize::from(sequence))
         };
         let numbers = (0..).zip(subjects).filter_map(send).collect();
         (in_flight, numbers)
@@ -320,7 +320,7 @@ mod tests {
         assert_eq!(in_flight.state(numbers[1], token(1)), None);
         in_flight.restart(Instant::now());
         assert_eq!(in_flight.state(numbers[2], token(2)), None);
-        assert_eq!(in_flight.send(token(5), &Subject::from_static("a"), 1), Some(3));
+        assert_eq!(in_flight.send(token(5), &Bytes::from_static(b"a"), 1), Some(3));
     }
 
     #[test]
@@ -329,7 +329,7 @@ mod tests {
         in_flight.restart(Instant::now());
         assert!(before.iter().all(|number| in_flight.is_of_connection(*number)), "the connection is the same");
         in_flight.disconnect(Instant::now());
-        let after = in_flight.send(token(9), &Subject::from_static("a"), 1).expect("there is room");
+        let after = in_flight.send(token(9), &Bytes::from_static(b"a"), 1).expect("there is room");
         in_flight.restart(Instant::now());
         assert!(in_flight.is_of_connection(after));
         assert!(!before.iter().any(|number| in_flight.is_of_connection(*number)));

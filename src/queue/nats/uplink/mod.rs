@@ -1,8 +1,9 @@
 //! Records to JetStream: core publishes whose acknowledgements one subscription gathers.
 //!
-//! 1. `publish` puts the record in a local queue and wakes the writer.
-//! 2. The writer hands it to the connection with a reply subject that holds the token.
-//! 3. The gatherer takes all acknowledgements that are there and posts them to the inbox at once.
+//! 1. `publish` writes the record into the buffer of the connection, with a reply subject that holds the token, and wakes
+//!    the connection. Where the buffer is full, the record waits in a local queue.
+//! 2. The connection gives the buffer to its socket when the worker's turn has ended, and fills it again from the queue.
+//! 3. It reads all acknowledgements that are there and posts their receipts to the inbox at once.
 //! 4. When the connection is lost, a publish refused, or acknowledgements stay out, the local queue is emptied and the uplink is
 //!    away; once JetStream answers for the stream again, the inbox starts a new epoch and sessions send
 //!    their windows once more.
@@ -15,27 +16,29 @@
 //!
 //! A connection whose server does not answer for the stream is left for another one ([`Control`](super::connection::Control)).
 //!
-//! A lost connection leaves something behind: the client drops its write buffers, but up to [`OPERATIONS`] publishes that
-//! wait for its task survive and are sent first after the reconnect. They are older than everything of the epoch that
-//! follows and come in their order. What the server has in its socket may be stored behind all that, so acknowledgements of
-//! what was sent before the reconnect count for nothing: the order of those that count is the order sent.
+//! A lost connection leaves nothing behind on this side: with it end its buffer and the queue, and until the next epoch
+//! `publish` takes nothing. What the server has in its socket may be stored behind records of that epoch, so
+//! acknowledgements of what was sent before the loss count for nothing: the order of those that count is the order sent.
+//!
+//! Records do not go by async-nats but by a client that has nothing else to do
+//! ([`DirectClient`](super::connection::DirectClient)): `docs/decisions/0012-own-nats-writer.md`.
 
 mod acknowledgement;
 mod in_flight;
 mod publisher;
 mod supervisor;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use self::in_flight::InFlight;
+use self::publisher::Outlet;
 use super::stats::count;
 use super::{NatsError, NatsSettings, NatsStats, connection};
 use crate::protocol::throttle::Throttle;
@@ -63,6 +66,12 @@ pub struct NatsUplink {
 #[derive(Debug)]
 struct Shared {
     queue: RefCell<RecordQueue>,
+    /// Set once the connection has its parts, before the queue is opened.
+    outlet: OnceCell<Outlet>,
+    /// Room for headers that are made for one record.
+    scratch: RefCell<Vec<u8>>,
+    /// Receipts of what has been read at once.
+    receipts: RefCell<Vec<Receipt>>,
     in_flight: RefCell<InFlight>,
     /// The stream whose acknowledgements count; `STREAM.INFO` tells the domain.
     identity: RefCell<StreamIdentity>,
@@ -78,6 +87,8 @@ struct Shared {
     /// Messages above this size the user of the connection may not send, although the server takes them, and since when
     /// that is known.
     allowance: Cell<Option<(usize, Instant)>>,
+    /// Size of the largest record that was on its way when the connection was lost.
+    largest_lost: Cell<Option<usize>>,
     trouble: Cell<Option<Trouble>>,
     held_back: Cell<Option<HeldBack>>,
     troubled: Notify,
@@ -92,7 +103,6 @@ struct RecordQueue {
     open: bool,
     overflowed: bool,
     records: VecDeque<(DeliveryId, Record)>,
-    writer: Option<Waker>,
 }
 
 /// Records of which a server that hung may still have copies in its socket. When it goes on, it hands them to the stream
@@ -127,10 +137,11 @@ impl NatsUplink {
     /// Outside a `LocalSet`.
     pub fn start(settings: &NatsSettings, inbox: Arc<Inbox>, stats: Arc<NatsStats>) -> Result<Self, NatsError> {
         let (servers, options) = connection::options(settings)?;
-        // Subjects are made of percent-encoded tokens, which need no second look.
-        let options = options.skip_subject_validation(true);
         let shared = Rc::new(Shared {
             queue: RefCell::default(),
+            outlet: OnceCell::new(),
+            scratch: RefCell::default(),
+            receipts: RefCell::default(),
             in_flight: RefCell::new(InFlight::new(Instant::now())),
             identity: RefCell::new(StreamIdentity::new(&settings.stream, None)),
             is_confirmed: Cell::new(false),
@@ -138,6 +149,7 @@ impl NatsUplink {
             stored_at: Cell::new(Instant::now()),
             is_forbidden: Cell::new(false),
             allowance: Cell::new(None),
+            largest_lost: Cell::new(None),
             trouble: Cell::new(None),
             held_back: Cell::new(None),
             troubled: Notify::new(),
@@ -171,17 +183,20 @@ impl Uplink for NatsUplink {
             count(&self.shared.stats.refused);
             return Handover::Refused;
         }
-        queue.records.push_back((token, record.clone()));
-        let writer = queue.writer.take();
-        drop(queue);
-        if let Some(writer) = writer {
-            writer.wake();
+        // What is open has one.
+        let Some(outlet) = self.shared.outlet.get() else { return Handover::Refused };
+        if queue.records.is_empty() && outlet.has_room() {
+            drop(queue);
+            outlet.write(&self.shared, token, record);
+        } else {
+            queue.records.push_back((token, record.clone()));
+            outlet.wake();
         }
         Handover::Taken
     }
 
     fn flush(&mut self) {
-        // The writer was woken by the first record of the tick and runs when the tick has ended.
+        // The connection was woken by the first record of the tick and writes when the tick has ended.
     }
 }
 
@@ -221,7 +236,9 @@ impl Shared {
 
     /// Learns from the end of a connection that the largest record on its way is too large for the user.
     fn note_payload_violation(&self) {
-        if let Some(largest) = self.in_flight.borrow().largest() {
+        // The connection may have ended meanwhile.
+        let largest = self.in_flight.borrow().largest();
+        if let Some(largest) = largest.or(self.largest_lost.take()) {
             self.allowance.set(Some((largest.saturating_sub(1), Instant::now())));
         }
     }
@@ -256,19 +273,25 @@ impl Shared {
         record.recorded_ms <= before_ms
     }
 
-    /// Takes the next record, or leaves the waker for when there is one.
-    fn poll_next(&self, cx: &mut Context<'_>) -> Poll<(DeliveryId, Record)> {
+    /// Closes the queue with the connection. What was sent over it counts for nothing any more.
+    fn disconnect(&self) {
+        self.close();
+        self.is_disputed.set(false);
+        let mut in_flight = self.in_flight.borrow_mut();
+        self.largest_lost.set(in_flight.largest());
+        in_flight.disconnect(Instant::now());
+    }
+
+    /// Takes the next record that waits for room.
+    fn next(&self) -> Option<(DeliveryId, Record)> {
         let mut queue = self.queue.borrow_mut();
-        let Some(next) = queue.records.pop_front() else {
-            queue.writer = Some(cx.waker().clone());
-            return Poll::Pending;
-        };
+        let next = queue.records.pop_front()?;
         let has_room_again = queue.overflowed && queue.records.len() < RECORDS_MAX / 2;
         drop(queue);
         if has_room_again {
             self.report_trouble(Trouble::Overflowed);
         }
-        Poll::Ready(next)
+        Some(next)
     }
 
     fn note_foreign(&self, answerer: &Answerer) {

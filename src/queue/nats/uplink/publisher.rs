@@ -1,21 +1,17 @@
-//! The two tasks of a connection: records out, each with a reply subject of its own, and acknowledgements in on these subjects.
+//! Records out, each with a reply subject of its own, and acknowledgements in on these subjects.
 
-use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::Instant;
-
-use async_nats::{Client, Message, PublishErrorKind, Subject};
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
 
 use super::acknowledgement::{Acknowledgement, Answerer};
 use super::in_flight::AckState;
 use super::{Shared, Trouble};
-use crate::protocol::uplink::{DeliveryId, Receipt, Refusal};
-use crate::queue::nats::connection::{Control, Listener};
+use crate::protocol::uplink::{DeliveryId, Receipt, Record, Refusal};
+use crate::queue::nats::connection::{Client, Control, DirectClient, Traffic};
 use crate::queue::nats::headers;
 use crate::queue::nats::stats::count;
+use crate::queue::nats::wire::Delivery;
+use crate::queue::nats::wire::format::{self, Publish};
 
 /// Characters of the number of a sending: 4 digits to base 32 hold its 20 bits.
 const NUMBER_DIGITS: usize = 4;
@@ -27,55 +23,67 @@ const DIGITS: usize = NUMBER_DIGITS + TOKEN_DIGITS;
 
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
 
-/// Reply subjects are cut from blocks of this size, so that most cost no allocation.
-const BLOCK: usize = 4096;
+/// Where records go.
+#[derive(Debug)]
+pub(super) struct Outlet {
+    client: DirectClient,
+    control: Rc<Control<DirectClient>>,
+    /// Beginning of every reply subject.
+    reply_prefix: Vec<u8>,
+}
 
-/// Hands records to the connection until its client has ended.
-pub(super) async fn publish(shared: Rc<Shared>, client: Client, control: Rc<Control>, mut replies: ReplySubjects) {
-    let structured = headers::structured();
-    let structured_bytes = headers::wire_bytes(&structured);
-    loop {
-        let (token, record) = poll_fn(|cx| shared.poll_next(cx)).await;
-        if shared.is_held_back(&record) {
-            fail(&shared, token);
-            continue;
+impl Outlet {
+    /// Over that connection.
+    pub(super) fn new(client: DirectClient, control: Rc<Control<DirectClient>>) -> Self {
+        let reply_prefix = format!("{}.", client.traffic_inbox()).into_bytes();
+        Self { client, control, reply_prefix }
+    }
+
+    /// Whether a record can be written at present.
+    pub(super) fn has_room(&self) -> bool {
+        self.client.has_room()
+    }
+
+    /// Lets the connection look for records that wait.
+    pub(super) fn wake(&self) {
+        self.client.wake();
+    }
+
+    /// Writes a record, where there is room for one; or posts why not.
+    pub(super) fn write(&self, shared: &Shared, token: DeliveryId, record: &Record) {
+        if shared.is_held_back(record) {
+            return fail(shared, token);
         }
-        let Ok(subject) = Subject::try_from(record.address) else {
-            refuse(&shared, token, Refusal::Rule("its subject is not UTF-8".to_owned()));
-            continue;
+        if !format::is_subject(&record.address) {
+            return refuse(shared, token, Refusal::Rule("its address is no subject".to_owned()));
+        }
+        let mut scratch = shared.scratch.borrow_mut();
+        let headers = if record.attributes.is_empty() && record.trace.is_none() {
+            headers::STRUCTURED
+        } else {
+            scratch.clear();
+            headers::write(&mut scratch, record);
+            &scratch
         };
-        let is_plain = record.attributes.is_empty() && record.trace.is_none();
-        let headers =
-            if record.attributes.is_empty() { structured.clone() } else { headers::binary(&record.attributes) };
-        let headers = headers::traced(headers, record.trace);
-        let header_bytes = if is_plain { structured_bytes } else { headers::wire_bytes(&headers) };
-        let bytes = header_bytes + record.payload.len();
-        let limit = shared.limit(client.max_payload());
+        let bytes = headers.len() + record.payload.len();
+        let limit = shared.limit(self.client.max_payload());
         if bytes > limit {
-            if control.knows_limits() {
-                refuse(&shared, token, too_large(bytes, limit));
+            if self.control.knows_limits() {
+                refuse(shared, token, too_large(bytes, limit));
             } else {
-                control.doubt_limits();
-                fail(&shared, token);
+                self.control.doubt_limits();
+                fail(shared, token);
             }
-            continue;
+            return;
         }
-        let Some(number) = shared.in_flight.borrow_mut().send(token, &subject, bytes) else {
+        let Some(number) = shared.in_flight.borrow_mut().send(token, &record.address, bytes) else {
             // The epoch that follows brings the record again.
-            shared.report_trouble(Trouble::AcknowledgementsLost);
-            continue;
+            return shared.report_trouble(Trouble::AcknowledgementsLost);
         };
-        let reply = replies.subject(token, number);
-        match client.publish_with_reply_and_headers(subject, reply, headers, record.payload).await {
-            Ok(()) => count(&shared.stats.published),
-            Err(error) if error.kind() == PublishErrorKind::Send => return,
-            // The limit has changed since it was looked at, with the connection.
-            Err(error) => {
-                tracing::debug!(%error, "a record was not taken by the client");
-                shared.in_flight.borrow_mut().settle(number, token, AckState::Failed);
-                fail(&shared, token);
-            }
-        }
+        let reply = (self.reply_prefix.as_slice(), &encode(token, number)[..]);
+        let message = Publish { subject: &record.address, reply, headers, payload: &record.payload };
+        self.client.write(|out| format::publish_with_headers(out, &message));
+        count(&shared.stats.published);
     }
 }
 
@@ -95,34 +103,37 @@ fn refuse(shared: &Shared, token: DeliveryId, refusal: Refusal) {
     shared.inbox.post_one(Receipt::Refused(token, Box::new(refusal)));
 }
 
-/// Turns what comes on the reply subjects into receipts until the client has ended.
-pub(super) async fn gather(shared: Rc<Shared>, mut acknowledgements: Listener) {
-    let mut receipts = Vec::new();
-    loop {
-        let ended = poll_fn(|cx| {
-            // Once for all that have come: the clock is a good part of what an acknowledgement costs.
-            let now = Instant::now();
-            loop {
-                match acknowledgements.poll_next_unpin(cx) {
-                    Poll::Ready(Some(message)) => receipts.extend(receipt(&shared, &message, now)),
-                    Poll::Ready(None) => return Poll::Ready(true),
-                    Poll::Pending if receipts.is_empty() => return Poll::Pending,
-                    Poll::Pending => return Poll::Ready(false),
-                }
-            }
-        })
-        .await;
-        shared.in_flight.borrow_mut().note_progress(Instant::now());
-        shared.inbox.post(&mut receipts);
-        if ended {
-            return;
+impl Traffic for Shared {
+    fn take(&self, message: &Delivery<'_>, now: Instant) {
+        if let Some(receipt) = receipt(self, message, now) {
+            self.receipts.borrow_mut().push(receipt);
         }
+    }
+
+    fn taken_all(&self, now: Instant) {
+        let mut receipts = self.receipts.borrow_mut();
+        if !receipts.is_empty() {
+            self.in_flight.borrow_mut().note_progress(now);
+            self.inbox.post(&mut receipts);
+        }
+    }
+
+    fn write(&self) {
+        let Some(outlet) = self.outlet.get() else { return };
+        while outlet.has_room() {
+            let Some((token, record)) = self.next() else { return };
+            outlet.write(self, token, &record);
+        }
+    }
+
+    fn lost(&self) {
+        self.disconnect();
     }
 }
 
-fn receipt(shared: &Shared, message: &Message, now: Instant) -> Option<Receipt> {
-    let (token, number) = decode(&message.subject)?;
-    let acknowledgement = match shared.identity.borrow().read(message) {
+fn receipt(shared: &Shared, message: &Delivery<'_>, now: Instant) -> Option<Receipt> {
+    let (token, number) = decode(message.subject)?;
+    let acknowledgement = match shared.identity.borrow().read(message.status(), message.payload) {
         Ok(acknowledgement) => acknowledgement,
         Err(answerer) => {
             shared.note_foreign(&answerer);
@@ -178,33 +189,6 @@ fn receipt(shared: &Shared, message: &Message, now: Instant) -> Option<Receipt> 
     }
 }
 
-/// Makes the reply subjects of one worker, all below one inbox.
-#[derive(Debug)]
-pub(super) struct ReplySubjects {
-    prefix: Bytes,
-    block: BytesMut,
-}
-
-impl ReplySubjects {
-    /// `inbox` without a trailing dot.
-    pub(super) fn new(inbox: &str) -> Self {
-        Self { prefix: Bytes::from(format!("{inbox}.")), block: BytesMut::new() }
-    }
-
-    /// The subject that the acknowledgement of this sending comes back on; `number` is below 2^20.
-    pub(super) fn subject(&mut self, token: DeliveryId, number: usize) -> Subject {
-        let length = self.prefix.len() + DIGITS;
-        if self.block.capacity() < length {
-            self.block = BytesMut::with_capacity(BLOCK.max(length));
-        }
-        self.block.extend_from_slice(&self.prefix);
-        self.block.extend_from_slice(&encode(token, number));
-        let bytes = self.block.split_to(length).freeze();
-        // The inbox came from a str and the digits are ASCII.
-        Subject::try_from(bytes).expect("a reply subject is UTF-8")
-    }
-}
-
 fn encode(token: DeliveryId, number: usize) -> [u8; DIGITS] {
     let mut digits = [0; DIGITS];
     let (first, last) = digits.split_at_mut(NUMBER_DIGITS);
@@ -222,8 +206,8 @@ fn write_digits(digits: &mut [u8], mut rest: u64) {
 }
 
 /// The token and the number in the last characters of a reply subject.
-fn decode(subject: &str) -> Option<(DeliveryId, usize)> {
-    let (number, token) = subject.as_bytes().last_chunk::<DIGITS>()?.split_at(NUMBER_DIGITS);
+fn decode(subject: &[u8]) -> Option<(DeliveryId, usize)> {
+    let (number, token) = subject.last_chunk::<DIGITS>()?.split_at(NUMBER_DIGITS);
     Some((DeliveryId::from_u64(read_digits(token)?), usize::try_from(read_digits(number)?).ok()?))
 }
 
@@ -245,19 +229,18 @@ mod tests {
 
     #[test]
     fn a_reply_subject_gives_back_token_and_number() {
-        let mut subjects = ReplySubjects::new("_INBOX.abc");
         for token in [
             DeliveryId { slot: 0, generation: 0, sequence: 0 },
             DeliveryId { slot: 99_999, generation: 7, sequence: 65_535 },
             DeliveryId { slot: u32::MAX, generation: u16::MAX, sequence: u16::MAX },
         ] {
             for number in [0, 1, 31, (1 << 20) - 1] {
-                let subject = subjects.subject(token, number);
-                assert_eq!(subject.as_str().rsplit_once('.').map(|(inbox, _)| inbox), Some("_INBOX.abc"));
+                let subject = [&b"_INBOX.abc."[..], &encode(token, number)].concat();
                 assert_eq!(decode(&subject), Some((token, number)));
+                assert!(format::is_subject(&subject));
             }
         }
-        assert_eq!(decode("short"), None);
-        assert_eq!(decode("_INBOX.abc.0000000000000000Z"), None);
+        assert_eq!(decode(b"short"), None);
+        assert_eq!(decode(b"_INBOX.abc.0000000000000000Z"), None);
     }
 }

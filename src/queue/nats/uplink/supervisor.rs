@@ -3,32 +3,26 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_nats::{ConnectOptions, ServerAddr};
+use futures_util::StreamExt;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::acknowledgement::StreamIdentity;
 use super::in_flight::{Loss, STALL};
-use super::publisher::{self, ReplySubjects};
+use super::publisher::Outlet;
 use super::{Shared, Trouble};
 use crate::protocol::backoff::Backoff;
 use crate::protocol::uplink::Availability;
 use crate::queue::nats::NatsSettings;
 use crate::queue::nats::connection::{
-    self, Capacity, Connection, ConnectionRole, Echo, IfRefused, LinkState, Violation,
+    self, Client, Connection, ConnectionRole, DirectClient, Echo, IfRefused, LinkState, Violation,
 };
 use crate::queue::nats::stats::count;
 use crate::queue::nats::stream::{self, Api, ForeignStreams, LEAST_BYTES, StreamInfo, StreamTrouble};
 use crate::queue::{LastTrouble, backoff};
-
-/// Capacity of the client's channel of operations: publishes of a normal size that fill its write buffer twice.
-const OPERATIONS: usize = 256;
-
-/// Capacity of the subscription that receives acknowledgements: the largest number of records in flight.
-const ACKNOWLEDGEMENTS: usize = 1 << 20;
 
 /// Interval of the checks whether a `max_payload` that was too small has grown.
 const LIMIT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -36,9 +30,10 @@ const LIMIT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval of the checks for records whose acknowledgements are overdue.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
+type Link = Connection<DirectClient>;
+
 /// Connects, starts the tasks of the uplink, and keeps it open while the stream takes records.
 pub(super) async fn run(shared: Rc<Shared>, settings: NatsSettings, servers: Vec<ServerAddr>, options: ConnectOptions) {
-    let capacity = Capacity { operations: OPERATIONS, subscription: ACKNOWLEDGEMENTS };
     // Other streams that store the subjects of device messages, too.
     let foreign_streams = ForeignStreams::over_messages(&settings, Arc::clone(&shared.stats));
     let (for_violations, lookups) = (Rc::clone(&shared), Rc::clone(&foreign_streams));
@@ -48,48 +43,49 @@ pub(super) async fn run(shared: Rc<Shared>, settings: NatsSettings, servers: Vec
         Violation::Payload => for_violations.note_payload_violation(),
         Violation::Subscription(_) => {}
     };
-    let Some(connection) =
-        connection::connect_attended(servers, options, capacity, ConnectionRole::Uplink, &settings, on_violation).await
-    else {
-        return;
+    let role = ConnectionRole::Uplink;
+    let traffic = Rc::clone(&shared);
+    let connection = match connection::connect_direct(servers, options, role, &settings, traffic, on_violation) {
+        Ok(connection) => connection,
+        Err(error) => {
+            tracing::error!(role = role.as_str(), %error, "the NATS client refused its settings");
+            return;
+        }
     };
     let Some(echo) = Echo::start(&connection, &settings.prefix).await else { return };
     let Some(api) = Api::start(&connection).await.map(Rc::new) else { return };
-    let inbox = connection.client.new_inbox();
-    let Some(acknowledgements) = connection.control.listen(format!("{inbox}.*"), IfRefused::Leave).await else {
+    let acknowledgements = format!("{}.*", connection.client.traffic_inbox());
+    let Some(mut acknowledgements) = connection.control.listen(acknowledgements, IfRefused::Leave).await else {
         return;
     };
-    // Separate tasks, so that each has a cooperative budget of its own. They end when this task ends.
+    // It is set here alone.
+    let _set = shared.outlet.set(Outlet::new(connection.client.clone(), Rc::clone(&connection.control)));
     let mut tasks = JoinSet::new();
-    tasks.spawn_local(publisher::publish(
-        Rc::clone(&shared),
-        connection.client.clone(),
-        Rc::clone(&connection.control),
-        ReplySubjects::new(&inbox),
-    ));
-    tasks.spawn_local(publisher::gather(Rc::clone(&shared), acknowledgements));
+    // It yields nothing, and is asked again and again so that a subscription which was refused gives way to the next.
+    tasks.spawn_local(async move { while acknowledgements.next().await.is_some() {} });
     tasks.spawn_local(foreign_streams.watch(Rc::clone(&api), connection.link.clone()));
     serve(&shared, &settings, &connection, &echo, &api).await;
 }
 
 /// Waits for the stream, opens the uplink, waits for trouble and closes the uplink, in a loop. Returns when the client has
 /// ended.
-async fn serve(shared: &Shared, settings: &NatsSettings, connection: &Connection, echo: &Echo, api: &Api) {
+async fn serve(
+    shared: &Shared,
+    settings: &NatsSettings,
+    connection: &Link,
+    echo: &Echo<DirectClient>,
+    api: &Api<DirectClient>,
+) {
     let mut link = connection.link.clone();
     let mut backoff = backoff();
     let mut logged_stall = LastTrouble::default();
     let mut logged_retention = LastTrouble::default();
     let mut silences = 0;
     let mut logged_limit = LastTrouble::default();
-    let mut connects = 0;
     loop {
         let Some(seen) = connection::connected(&mut link).await else { return };
         let max_payload = connection.client.max_payload();
         shared.max_payload.set(Some(max_payload));
-        if std::mem::replace(&mut connects, seen.connects) != seen.connects {
-            shared.is_disputed.set(false);
-            shared.in_flight.borrow_mut().disconnect(Instant::now());
-        }
         // The user's limit was derived from the end of an earlier connection. It is dropped where the server's limit
         // explains that end.
         shared.allowance.set(shared.allowance.get().filter(|(bytes, _)| *bytes < max_payload));
@@ -115,7 +111,7 @@ async fn serve(shared: &Shared, settings: &NatsSettings, connection: &Connection
         };
         warn_of_retention(&info, settings, &mut logged_retention);
         shared.identity.replace(StreamIdentity::new(&settings.stream, info.domain.as_deref()));
-        // Lets the gatherer handle the acknowledgements that have arrived: their records need not be sent again.
+        // Lets the connection take the acknowledgements that have arrived: their records need not be sent again.
         tokio::task::yield_now().await;
         // After an overflow of the local queue a new epoch is enough: sessions send what was refused.
         let mut trouble = Trouble::Overflowed;
@@ -144,7 +140,7 @@ async fn serve(shared: &Shared, settings: &NatsSettings, connection: &Connection
 
 /// Leaves a connection on which JetStream does not answer. A server that hangs (`is_hung`) is left only for another server:
 /// a new connection to the same server would hang, too, and this one continues when the server does.
-async fn leave(shared: &Shared, settings: &NatsSettings, connection: &Connection, is_hung: bool) {
+async fn leave(shared: &Shared, settings: &NatsSettings, connection: &Link, is_hung: bool) {
     let control = &connection.control;
     if is_hung && !control.knows_others().await {
         return;
@@ -172,8 +168,8 @@ fn hold_back_after_silence(
 async fn prepare(
     shared: &Shared,
     settings: &NatsSettings,
-    connection: &Connection,
-    (echo, api): (&Echo, &Api),
+    connection: &Link,
+    (echo, api): (&Echo<DirectClient>, &Api<DirectClient>),
     seen: LinkState,
     backoff: &mut Backoff,
 ) -> Option<StreamInfo> {
@@ -242,11 +238,6 @@ async fn watch_for_trouble(
         if let Some(trouble) = shared.trouble.take() {
             return trouble;
         }
-        let dropped = link.borrow().dropped - seen.dropped;
-        if dropped > 0 {
-            shared.stats.acknowledgements_dropped.fetch_add(dropped, Ordering::Relaxed);
-            return Trouble::AcknowledgementsLost;
-        }
         if shared.is_confirmed.get() {
             logged_stall.clear();
         }
@@ -264,6 +255,7 @@ async fn watch_for_trouble(
         let is_unconfirmed = (is_doubtful || !shared.is_confirmed.get()) && silence >= STALL;
         match loss {
             Some(Loss::Skipped) => {
+                count(&shared.stats.acknowledgements_skipped);
                 tracing::warn!("JetStream acknowledged later records and not earlier ones");
                 return Trouble::AcknowledgementsLost;
             }
