@@ -44,10 +44,17 @@ fn judge(op: &ServerOp<'_>, bytes: usize) {
     if let Some(status) = message.status() {
         assert!((100..1000).contains(&status) && message.headers.starts_with(b"NATS/1.0"));
     }
+    for (name, value) in message.fields() {
+        assert!(!name.contains(&b'\n') && !name.contains(&b':') && value == value.trim_ascii());
+    }
     let (header_bytes, total) = (message.headers.len(), message.headers.len() + message.payload.len());
     let mut again = b"HMSG ".to_vec();
     again.extend_from_slice(message.subject);
-    again.extend_from_slice(format!(" {} {header_bytes} {total}\r\n", message.sid).as_bytes());
+    again.extend_from_slice(format!(" {} ", message.sid).as_bytes());
+    if let Some(reply) = message.reply {
+        again.extend_from_slice(&[reply, b" "].concat());
+    }
+    again.extend_from_slice(format!("{header_bytes} {total}\r\n").as_bytes());
     again.extend_from_slice(&[message.headers, message.payload, b"\r\n"].concat());
     // The line may have grown by a few bytes and not fit any more.
     if again.len() <= LINE_BYTES_MAX {

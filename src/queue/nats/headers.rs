@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use async_nats::{HeaderMap, HeaderName};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 use crate::protocol::downlink::{Code, Outcome};
@@ -26,17 +25,52 @@ pub(super) const STRUCTURED: &[u8] = b"NATS/1.0\r\ncontent-type: application/clo
 
 /// Writes the headers of a record behind what is there, with the version line before them and the empty line behind them.
 pub(super) fn write(out: &mut Vec<u8>, record: &Record) {
-    out.extend_from_slice(b"NATS/1.0");
-    if record.attributes.is_empty() {
-        line(out, &["content-type", ": ", CLOUDEVENTS_JSON]);
-    } else {
-        let media_type = record.attributes.iter().find(|(name, _)| *name == MEDIA_TYPE).map(|(_, value)| escape(value));
-        line(out, &["content-type", ": ", media_type.as_deref().unwrap_or(JSON)]);
-        for (name, value) in record.attributes.iter().filter(|(name, _)| *name != MEDIA_TYPE) {
-            line(out, &["ce-", name, ": ", &escape(value)]);
-        }
+    begin(out);
+    envelope(out, &record.attributes);
+    end(out, record.trace);
+}
+
+/// Writes the headers of an outcome, as [`write()`] does those of a record, with the service error where it is a failure.
+pub(super) fn write_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
+    begin(out);
+    envelope(out, &outcome.attributes);
+    if let Some((code, text)) = &outcome.failure {
+        service_error(out, *code, text);
     }
-    if let Some(trace) = record.trace {
+    end(out, outcome.trace);
+}
+
+/// Writes the headers of a failure whose envelope cannot be sent.
+pub(super) fn write_bare_failure(out: &mut Vec<u8>, trace: Option<TraceContext>, code: Code, text: &str) {
+    begin(out);
+    service_error(out, code, text);
+    end(out, trace);
+}
+
+fn begin(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"NATS/1.0");
+}
+
+/// The headers of an envelope. In binary mode: `ce-` and the attribute, as the CloudEvents bindings name them; the media type
+/// of `data` is `content-type` and no `ce-` header.
+fn envelope(out: &mut Vec<u8>, attributes: &[(&'static str, String)]) {
+    if attributes.is_empty() {
+        return line(out, &["content-type", ": ", CLOUDEVENTS_JSON]);
+    }
+    let media_type = attributes.iter().find(|(name, _)| *name == MEDIA_TYPE).map(|(_, value)| escape(value));
+    line(out, &["content-type", ": ", media_type.as_deref().unwrap_or(JSON)]);
+    for (name, value) in attributes.iter().filter(|(name, _)| *name != MEDIA_TYPE) {
+        line(out, &["ce-", name, ": ", &escape(value)]);
+    }
+}
+
+fn service_error(out: &mut Vec<u8>, code: Code, text: &str) {
+    line(out, &["Nats-Service-Error-Code: ", code.as_str()]);
+    line(out, &["Nats-Service-Error: ", &one_line(text)]);
+}
+
+fn end(out: &mut Vec<u8>, trace: Option<TraceContext>) {
+    if let Some(trace) = trace {
         line(out, &[TRACEPARENT, ": ", trace.to_text().as_str()]);
     }
     out.extend_from_slice(b"\r\n\r\n");
@@ -47,55 +81,6 @@ fn line(out: &mut Vec<u8>, parts: &[&str]) {
     for part in parts {
         out.extend_from_slice(part.as_bytes());
     }
-}
-
-/// Headers of a structured envelope.
-fn structured() -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert("content-type", CLOUDEVENTS_JSON);
-    headers
-}
-
-/// Headers of an envelope in binary mode: `ce-` and the attribute, as the CloudEvents bindings name them; the media type
-/// of `data` is `content-type` and no `ce-` header.
-fn binary(attributes: &[(&'static str, String)]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert("content-type", JSON);
-    for (name, value) in attributes {
-        if *name == MEDIA_TYPE {
-            headers.insert("content-type", escape(value).as_str());
-        } else {
-            headers.insert(format!("ce-{name}"), escape(value));
-        }
-    }
-    headers
-}
-
-/// The same headers, and the place in the trace.
-fn traced(mut headers: HeaderMap, trace: Option<TraceContext>) -> HeaderMap {
-    if let Some(trace) = trace {
-        headers.insert(HeaderName::from_static(TRACEPARENT), trace.to_text().as_str());
-    }
-    headers
-}
-
-/// Headers of an outcome, with the service error where it is a failure.
-pub(super) fn outcome(outcome: &Outcome) -> HeaderMap {
-    let headers = if outcome.attributes.is_empty() { structured() } else { binary(&outcome.attributes) };
-    let mut headers = traced(headers, outcome.trace);
-    if let Some((code, text)) = &outcome.failure {
-        headers.insert("Nats-Service-Error-Code", code.as_str());
-        headers.insert("Nats-Service-Error", one_line(text));
-    }
-    headers
-}
-
-/// Headers of a failure whose envelope cannot be sent.
-pub(super) fn bare_failure(trace: Option<TraceContext>, code: Code, text: &str) -> HeaderMap {
-    let mut headers = traced(HeaderMap::new(), trace);
-    headers.insert("Nats-Service-Error-Code", code.as_str());
-    headers.insert("Nats-Service-Error", one_line(text));
-    headers
 }
 
 /// Percent-encodes what the HTTP binding, which this one follows, keeps out of header values: everything outside
@@ -122,16 +107,7 @@ mod tests {
     use crate::protocol::uplink::Channel;
 
     #[test]
-    fn binary_attributes_are_percent_encoded_headers() {
-        let headers = binary(&[
-            ("id", "01J".to_owned()),
-            ("subject", "温 \"%".to_owned()),
-            ("datacontenttype", "application/json".to_owned()),
-        ]);
-        assert_eq!(headers.get("ce-id").map(|v| v.as_str()), Some("01J"));
-        assert_eq!(headers.get("ce-subject").map(|v| v.as_str()), Some("%E6%B8%A9%20%22%25"));
-        assert_eq!(headers.get("content-type").map(|v| v.as_str()), Some("application/json"));
-        assert_eq!(headers.get("ce-datacontenttype"), None);
+    fn what_is_no_escape_stays() {
         assert_eq!(unescape("%E6%B8%A9%20%22%25"), "温 \"%");
         assert_eq!(unescape("100%"), "100%");
     }
@@ -175,11 +151,20 @@ mod tests {
             trace: TraceContext::parse("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
             failure: Some((Code::TimeOut, "no\r\nreply".to_owned())),
         };
-        let headers = outcome(&failed);
-        assert_eq!(headers.get("Nats-Service-Error-Code").map(|v| v.as_str()), Some("TIME_OUT"));
-        assert_eq!(headers.get("Nats-Service-Error").map(|v| v.as_str()), Some("no  reply"));
-        assert_eq!(headers.get("content-type").map(|v| v.as_str()), Some(CLOUDEVENTS_JSON));
-        let trace = headers.get("traceparent").map(|v| v.as_str());
-        assert_eq!(trace, Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"));
+        let written = |write: &dyn Fn(&mut Vec<u8>)| {
+            let mut out = Vec::new();
+            write(&mut out);
+            String::from_utf8(out).expect("headers are ASCII")
+        };
+        let trace = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let error = "Nats-Service-Error-Code: TIME_OUT\r\nNats-Service-Error: no  reply";
+        assert_eq!(
+            written(&|out| write_outcome(out, &failed)),
+            format!("NATS/1.0\r\ncontent-type: {CLOUDEVENTS_JSON}\r\n{error}\r\n{trace}\r\n\r\n")
+        );
+        assert_eq!(
+            written(&|out| write_bare_failure(out, failed.trace, Code::TimeOut, "no\r\nreply")),
+            format!("NATS/1.0\r\n{error}\r\n{trace}\r\n\r\n")
+        );
     }
 }

@@ -1,45 +1,35 @@
-//! Commands that were taken out of their subscriptions and wait for the worker.
+//! Commands that have come and wait for the worker.
 //!
-//! The client has a channel for each subscription, drops what finds no room in it and tells of that once in a flood. So
-//! those channels are not bounded, and `take_in` empties all of them after every turn of the client: it is a task of the
-//! runtime as the client's is, and does not wait behind the connections of devices. What it brings here is bounded for
+//! The connection is read as fast as the server sends, for a client that reads slowly is cut off. What it brings is bounded for
 //! all workers of the replica together, and every command that finds no room is counted.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use async_nats::{HeaderMap, Message, Subject};
+use async_nats::Subject;
 use bytes::Bytes;
-use futures_util::StreamExt;
-use futures_util::stream::SelectAll;
-use tokio::sync::mpsc;
 
-use super::subscription::Incoming;
 use crate::protocol::command;
 use crate::queue::nats::NatsStats;
 use crate::queue::nats::stats::count;
+use crate::queue::nats::wire::Delivery;
+use crate::queue::nats::wire::format::is_subject;
 
-/// Bytes of the commands that may wait in all workers: some 100,000 small ones. A command costs the client
-/// and the backlog some 200 bytes beside its texts.
+/// Bytes of the commands that may wait in all workers: some 100,000 small ones.
 const BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// Allocations of the client for one command, and what the protocol writes around it, in bytes.
-const MESSAGE_BYTES: usize = 128;
-
-/// Headers of a command that together have more bytes than this are long.
-const LONG_HEADERS_BYTES: usize = 1024;
+/// Overhead of the allocator for the texts of one command, in bytes.
+const ALLOCATIONS_BYTES: usize = 64;
 
 /// Bytes that are kept of a header at most. None that is longer can be used; what is kept says so.
 const HEADER_BYTES_MAX: usize = 256;
 
-/// A command as it came, without what the client tells beside.
+/// A command as it came.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    /// The subject that was subscribed.
-    pub(super) interest: Bytes,
     /// The subject that it was published on.
     pub(super) subject: Subject,
     pub(super) reply: Option<Subject>,
@@ -49,19 +39,22 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    fn new(interest: Bytes, message: Message) -> Self {
-        let Message { subject, reply, mut payload, headers, .. } = message;
-        let Some(headers) = headers else {
-            return Self { interest, subject, reply, payload, headers: Vec::new() };
+    /// Copies what a command is read by. `None` where a subject is none, or not UTF-8: it names no device, or nobody to answer.
+    pub(super) fn new(message: &Delivery<'_>) -> Option<Self> {
+        let text = |subject| std::str::from_utf8(subject).ok().filter(|subject| is_subject(subject.as_bytes()));
+        let subject = Subject::from(text(message.subject)?);
+        let reply = match message.reply {
+            Some(reply) => Some(Subject::from(text(reply)?)),
+            None => None,
         };
-        // The client copies headers, and cuts the body out of the buffer that it has read both into: all of that would be
-        // kept, uncounted.
-        if text_bytes(&headers) > LONG_HEADERS_BYTES {
-            payload = Bytes::copy_from_slice(&payload);
+        let mut headers: Vec<(&'static str, Box<str>)> = Vec::new();
+        for (name, value) in message.fields() {
+            let own = command::HEADERS.into_iter().find(|own| own.as_bytes() == name);
+            if let Some(own) = own.filter(|own| headers.iter().all(|(before, _)| before != own)) {
+                headers.push((own, kept(&String::from_utf8_lossy(value))));
+            }
         }
-        let own = |name: &'static str| Some((name, kept(headers.get(name)?.as_str())));
-        let headers = command::HEADERS.into_iter().filter_map(own).collect();
-        Self { interest, subject, reply, payload, headers }
+        Some(Self { subject, reply, payload: Bytes::copy_from_slice(message.payload), headers })
     }
 
     /// The first header of that name.
@@ -73,13 +66,8 @@ impl Waiting {
         let texts = self.subject.len() + self.reply.as_ref().map_or(0, |reply| reply.len());
         let header = |(_, value): &(_, Box<str>)| size_of::<(&str, Box<str>)>() + value.len();
         let headers: usize = self.headers.iter().map(header).sum();
-        size_of::<Entry>() + MESSAGE_BYTES + texts + self.payload.len() + headers
+        size_of::<Entry>() + ALLOCATIONS_BYTES + texts + self.payload.len() + headers
     }
-}
-
-fn text_bytes(headers: &HeaderMap) -> usize {
-    let texts = headers.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
-    texts.map(|(name, value)| AsRef::<str>::as_ref(name).len() + value.as_str().len()).sum()
 }
 
 /// The part of a header's text that is kept. A cut one is too long for an id still, and by its end no number and no boolean.
@@ -110,7 +98,7 @@ enum Entry {
 /// The commands that wait for one worker.
 #[derive(Debug)]
 pub(super) struct Backlog {
-    state: Mutex<State>,
+    state: RefCell<State>,
     /// Shared by all workers: the bytes of their backlogs, and the commands that were lost.
     stats: Arc<NatsStats>,
     bytes_max: usize,
@@ -127,26 +115,26 @@ struct State {
 impl Backlog {
     /// An empty backlog.
     pub(super) fn new(stats: Arc<NatsStats>) -> Self {
-        Self { state: Mutex::default(), stats, bytes_max: BYTES_MAX }
+        Self { state: RefCell::default(), stats, bytes_max: BYTES_MAX }
     }
 
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
-        let state = self.state();
+        let state = self.state.borrow();
         state.entries.is_empty() && state.lost == 0
     }
 
     /// Adds a mark behind everything that waits.
     pub(super) fn push_barrier(&self, number: u64) {
-        let mut state = self.state();
-        state.entries.push_back(Entry::Barrier(number));
-        wake(state);
+        self.state.borrow_mut().entries.push_back(Entry::Barrier(number));
+        self.wake();
     }
 
-    fn push(&self, command: Waiting) {
+    /// Adds a command, or counts it where there is no room.
+    pub(super) fn push(&self, command: Waiting) {
         let bytes = command.held_bytes();
         let before = self.stats.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let mut state = self.state();
+        let mut state = self.state.borrow_mut();
         if before.saturating_add(bytes) > self.bytes_max {
             self.stats.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
             count(&self.stats.commands_dropped);
@@ -155,12 +143,13 @@ impl Backlog {
             state.bytes += bytes;
             state.entries.push_back(Entry::Command(command));
         }
-        wake(state);
+        drop(state);
+        self.wake();
     }
 
     /// Takes the next one out. One task does.
     pub(super) fn poll_pop(&self, cx: &mut Context<'_>) -> Poll<Next> {
-        let mut state = self.state();
+        let mut state = self.state.borrow_mut();
         if state.lost > 0 {
             return Poll::Ready(Next::Lost(std::mem::take(&mut state.lost)));
         }
@@ -183,43 +172,18 @@ impl Backlog {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn wake(mut state: MutexGuard<'_, State>) {
-    let waker = state.waker.take();
-    drop(state);
-    if let Some(waker) = waker {
-        waker.wake();
+    fn wake(&self) {
+        let waker = self.state.borrow_mut().waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 }
 
 impl Drop for Backlog {
     fn drop(&mut self) {
-        let bytes = self.state().bytes;
-        self.stats.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.stats.waiting_bytes.fetch_sub(self.state.get_mut().bytes, Ordering::Relaxed);
     }
-}
-
-/// Takes everything out of the subscriptions as soon as it is there, until nobody can add one.
-pub(super) async fn take_in(backlog: Arc<Backlog>, mut subscriptions: mpsc::UnboundedReceiver<Incoming>) {
-    let mut all = SelectAll::new();
-    poll_fn(|cx| {
-        loop {
-            match subscriptions.poll_recv(cx) {
-                Poll::Ready(Some(subscription)) => all.push(subscription),
-                Poll::Ready(None) => return Poll::Ready(()),
-                Poll::Pending => break,
-            }
-        }
-        while let Poll::Ready(Some((interest, message))) = all.poll_next_unpin(cx) {
-            backlog.push(Waiting::new(interest, message));
-        }
-        Poll::Pending
-    })
-    .await;
 }
 
 #[cfg(test)]
@@ -230,7 +194,6 @@ mod tests {
 
     fn command(payload: usize) -> Waiting {
         Waiting {
-            interest: Bytes::from_static(b"jetlinks.command.product1.device1.>"),
             subject: Subject::from_static("jetlinks.command.product1.device1.direct"),
             reply: Some(Subject::from_static("_INBOX.a")),
             payload: Bytes::from(vec![0; payload]),
@@ -296,47 +259,34 @@ mod tests {
         assert!(pop(&backlog).is_none());
     }
 
-    fn read_with(headers: HeaderMap, payload: Bytes) -> Waiting {
-        let message = Message {
-            subject: Subject::from_static("jetlinks.command.product1.device1.direct"),
-            reply: None,
-            payload,
-            headers: Some(headers),
-            status: None,
-            description: None,
-            length: 0,
-        };
-        Waiting::new(Bytes::new(), message)
+    fn read(headers: &[u8]) -> Waiting {
+        let subject = b"jetlinks.command.product1.device1.direct";
+        let message = Delivery { subject, sid: 2, reply: Some(b"_INBOX.a"), headers, payload: b"{}" };
+        Waiting::new(&message).unwrap()
     }
 
     #[test]
     fn of_headers_those_are_kept_that_a_command_is_read_by_and_of_these_no_more_than_can_be_used() {
-        let mut headers = HeaderMap::new();
-        headers.insert("correlation-id", "é".repeat(1000));
-        headers.insert("timeout", "0".repeat(1000));
-        headers.insert("other", "o".repeat(1000));
-        headers.append("messageId", "m1");
-        headers.append("messageId", "m2");
-        let waiting = read_with(headers, Bytes::new());
+        let (long, zeros, other) = ("é".repeat(1000), "0".repeat(1000), "o".repeat(1000));
+        let headers = format!(
+            "NATS/1.0\r\ncorrelation-id: {long}\r\ntimeout:{zeros}\r\nother: {other}\r\nmessageId: m1\r\nmessageId: m2\r\n\r\n"
+        );
+        let waiting = read(headers.as_bytes());
         assert_eq!(waiting.header("correlation-id"), Some(&*format!("{}...", "é".repeat(128))));
         assert_eq!(waiting.header("timeout"), Some(&*format!("{}...", "0".repeat(256))));
         assert_eq!((waiting.header("messageId"), waiting.header("other")), (Some("m1"), None));
-        let bare = read_with(HeaderMap::new(), Bytes::new()).held_bytes();
+        let bare = read(b"").held_bytes();
         assert!((bare + 500..bare + 1000).contains(&waiting.held_bytes()), "headers count");
     }
 
     #[test]
-    fn a_body_behind_long_headers_keeps_nothing_of_what_it_was_read_with() {
-        let read = Bytes::from(vec![b' '; 100_000]);
-        let of = |long: usize| {
-            let mut headers = HeaderMap::new();
-            headers.insert("correlation-id", "c".repeat(long));
-            read_with(headers, read.slice(99_990..))
-        };
-        let is_part = |waiting: &Waiting| read.as_ptr_range().contains(&waiting.payload.as_ptr());
-        assert!(is_part(&of(10)), "a short one is not worth a copy");
-        let long = of(10_000);
-        assert!(!is_part(&long));
-        assert_eq!(long.payload, read.slice(99_990..));
+    fn a_command_without_a_text_for_its_subject_or_its_answer_is_none() {
+        let good = Delivery { subject: b"a", sid: 2, reply: None, headers: b"", payload: b"" };
+        assert!(Waiting::new(&good).is_some_and(|waiting| waiting.reply.is_none()));
+        assert!(Waiting::new(&Delivery { subject: b"\xff", ..good }).is_none());
+        assert!(Waiting::new(&Delivery { reply: Some(b"\xff"), ..good }).is_none());
+        assert!(Waiting::new(&Delivery { reply: Some(b"a\rb"), ..good }).is_none());
+        let spoilt = Delivery { headers: b"NATS/1.0\r\nmessageId: \xff\r\n\r\n", ..good };
+        assert_eq!(Waiting::new(&spoilt).unwrap().header("messageId"), Some("\u{fffd}"));
     }
 }

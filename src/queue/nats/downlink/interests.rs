@@ -4,23 +4,23 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use super::subscription::Subscription;
 use crate::protocol::uplink::DeliveryId;
 
 /// The interests of one worker: at most one session per subject, so that a command is delivered once although an older
 /// and a newer session of a device may overlap; the newer one has it.
-#[derive(Debug)]
-pub(super) struct Interests<S = Subscription> {
-    by_subject: HashMap<Bytes, Interest<S>>,
+#[derive(Debug, Default)]
+pub(super) struct Interests {
+    by_subject: HashMap<Bytes, Interest>,
     by_token: HashMap<DeliveryId, Declaration>,
     /// Interests whose subscription the server has refused.
     refused: usize,
 }
 
 #[derive(Debug)]
-struct Interest<S> {
+struct Interest {
     token: DeliveryId,
-    subscription: Option<S>,
+    /// Number of its subscription.
+    subscription: Option<u64>,
     is_confirmed: bool,
     refusal: Refusal,
 }
@@ -63,13 +63,7 @@ pub(super) struct Declared {
     pub(super) is_in_place: bool,
 }
 
-impl<S> Default for Interests<S> {
-    fn default() -> Self {
-        Self { by_subject: HashMap::new(), by_token: HashMap::new(), refused: 0 }
-    }
-}
-
-impl<S> Interests<S> {
+impl Interests {
     /// Gives the subjects to this session.
     pub(super) fn declare(&mut self, token: DeliveryId, subjects: Vec<Bytes>) -> Declared {
         let mut declared = Declared::default();
@@ -104,7 +98,7 @@ impl<S> Interests<S> {
     }
 
     /// Notes the subscription of a subject; gives it back when nobody wants it any more.
-    pub(super) fn subscribed(&mut self, subject: &Bytes, subscription: S) -> Option<S> {
+    pub(super) fn subscribed(&mut self, subject: &Bytes, subscription: u64) -> Option<u64> {
         match self.by_subject.get_mut(subject) {
             Some(interest) if interest.subscription.is_none() => {
                 interest.subscription = Some(subscription);
@@ -160,12 +154,12 @@ impl<S> Interests<S> {
     }
 
     /// The session that has the subject.
-    pub(super) fn session(&self, subject: &Bytes) -> Option<DeliveryId> {
+    pub(super) fn session(&self, subject: &[u8]) -> Option<DeliveryId> {
         self.by_subject.get(subject).map(|interest| interest.token)
     }
 
     /// Takes the subscriptions of a session, which are to be ended; the subjects need new ones.
-    pub(super) fn reassert(&mut self, token: DeliveryId) -> (Vec<S>, Vec<Bytes>) {
+    pub(super) fn reassert(&mut self, token: DeliveryId) -> (Vec<u64>, Vec<Bytes>) {
         let subjects = self.by_token.get(&token).map(|declaration| declaration.subjects.clone()).unwrap_or_default();
         let interests = &mut self.by_subject;
         let ended = subjects.iter().filter_map(|subject| interests.get_mut(subject)?.subscription.take()).collect();
@@ -173,7 +167,7 @@ impl<S> Interests<S> {
     }
 
     /// Takes the subscription of a subject that needs another one; `None`: it has none, or nobody wants it any more.
-    pub(super) fn renew(&mut self, subject: &Bytes) -> Option<S> {
+    pub(super) fn renew(&mut self, subject: &Bytes) -> Option<u64> {
         let interest = self.by_subject.get_mut(subject)?;
         let subscription = interest.subscription.take()?;
         if interest.refusal == Refusal::Refused {
@@ -188,7 +182,7 @@ impl<S> Interests<S> {
     }
 
     /// Withdraws what this session has, not what a newer one took over; the subscriptions that are to be ended.
-    pub(super) fn withdraw(&mut self, token: DeliveryId) -> Vec<S> {
+    pub(super) fn withdraw(&mut self, token: DeliveryId) -> Vec<u64> {
         let Some(declaration) = self.by_token.remove(&token) else { return Vec::new() };
         let mut ended = Vec::with_capacity(declaration.subjects.len());
         for subject in &declaration.subjects {
@@ -211,7 +205,7 @@ mod tests {
     #[test]
     fn a_newer_session_takes_the_subject_over_and_the_older_cannot_withdraw_it() {
         let subject = Bytes::from_static(b"jetlinks.command.product1.device1.>");
-        let mut interests = Interests::<u8>::default();
+        let mut interests = Interests::default();
         assert_eq!(interests.declare(OLD, vec![subject.clone()]).missing, std::slice::from_ref(&subject));
         assert!(interests.needs_subscription(&subject));
         assert_eq!(interests.subscribed(&subject, 1), None);
@@ -229,7 +223,7 @@ mod tests {
     #[test]
     fn a_subscription_that_comes_after_the_session_has_gone_is_ended() {
         let subject = Bytes::from_static(b"jetlinks.command.product1.device1.>");
-        let mut interests = Interests::<u8>::default();
+        let mut interests = Interests::default();
         interests.declare(OLD, vec![subject.clone()]);
         assert!(interests.withdraw(OLD).is_empty());
         assert_eq!(interests.subscribed(&subject, 1), Some(1));
@@ -239,7 +233,7 @@ mod tests {
     #[test]
     fn an_interest_counts_as_refused_until_it_is_taken_or_nobody_wants_it_any_more() {
         let subjects = [Bytes::from_static(b"gw1"), Bytes::from_static(b"child1")];
-        let mut interests = Interests::<u8>::default();
+        let mut interests = Interests::default();
         interests.declare(OLD, subjects.to_vec());
         for subject in [&subjects[0], &subjects[0], &subjects[1]] {
             interests.refuse(subject);
@@ -263,7 +257,7 @@ mod tests {
     #[test]
     fn a_gateway_is_told_once_when_its_subjects_and_those_of_its_children_are_in_place() {
         let subjects = [Bytes::from_static(b"gw1"), Bytes::from_static(b"child1")];
-        let mut interests = Interests::<u8>::default();
+        let mut interests = Interests::default();
         assert_eq!(interests.declare(OLD, subjects.to_vec()).missing, subjects);
         assert_eq!(interests.confirm(&subjects[1]), None);
         assert_eq!(interests.confirm(&subjects[0]), Some(OLD));

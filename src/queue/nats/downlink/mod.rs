@@ -6,8 +6,8 @@
 //! 2. What comes on the subscriptions goes to the [`Backlog`], which bounds it. The deliverer turns each message into an
 //!    event, as fast as the worker takes them and outcomes leave: the worker refuses what is too much, and so nobody waits
 //!    in vain.
-//! 3. `answer` puts the outcome in line; the answerer publishes it. In a flood the client writes nothing until it has read
-//!    everything, so it is the backlog that grows, of which an entry is smaller than an outcome.
+//! 3. `answer` puts the outcome in line; the connection writes it when there is room in its buffer. In a flood it is the
+//!    backlog that grows, of which an entry is smaller than an outcome.
 //!
 //! While the server is away nothing is proved: sessions are let in at once, and the client sends their subscriptions
 //! when it is back. What the server refuses is not proved either, although the barrier behind it comes back.
@@ -15,29 +15,29 @@
 mod backlog;
 mod interests;
 mod registrar;
-mod subscription;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, PublishErrorKind, ServerAddr, Subject};
+use async_nats::{ConnectOptions, ServerAddr, Subject};
 use bytes::Bytes;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet, unconstrained};
 use tokio::time::Instant;
 
 use self::backlog::{Backlog, Next, Waiting};
 use self::interests::Interests;
 use self::registrar::Registrar;
-use self::subscription::{Incoming, Subscription};
-use super::connection::{self, Capacity, ConnectionRole, Control, IfRefused, Violation};
+use super::connection::{self, Client, ConnectionRole, Control, DirectClient, IfRefused, Traffic, Violation};
 use super::local_queue::LocalQueue;
 use super::stats::count;
 use super::stream::{Api, ForeignStreams};
+use super::wire::Delivery;
+use super::wire::format::{self, Publish};
 use super::{NatsError, NatsSettings, NatsStats, headers};
 use crate::protocol::address;
 use crate::protocol::command::{Command, with_fields_of_raw, with_headers};
@@ -46,21 +46,10 @@ use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::uplink::{Availability, DeliveryId};
 use crate::queue::Slots;
 
-/// Operations that wait for the connection's task.
-const OPERATIONS: usize = 2048;
-
-/// Commands that wait in one subscription: without bound, as the backlog takes them out after every turn of the client.
-/// It reserves room for 32 (6 KiB) per subscription and takes more only when they come.
-const WAITING_PER_DEVICE: usize = Semaphore::MAX_PERMITS;
-
-/// Bytes that the client reads at once; larger messages make it take more. It reads 128 times in a turn at most (the
-/// budget of the runtime), so a turn brings a megabyte of small commands.
-const READ_BYTES: u16 = 8 * 1024;
-
 /// Longest reply subject, in bytes: a command that waits keeps it. Inboxes of clients have 50 to 100.
 const REPLY_BYTES_MAX: usize = 256;
 
-/// Outcomes that wait for the client before no more commands are taken.
+/// Outcomes that wait for the connection before no more commands are taken.
 const ANSWERS_BACKLOG: usize = 4096;
 
 /// Outcomes that wait for the server; one more is dropped.
@@ -68,9 +57,6 @@ const ANSWERS_MAX: usize = 65_536;
 
 /// Bytes of outcomes that wait for the server; of one more only the failure is kept, for the headers.
 const ANSWERS_BYTES_MAX: usize = 16 * 1024 * 1024;
-
-/// Bytes of outcomes that the client may hold before it has to get rid of them: it counts operations alone.
-const UNFLUSHED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// A subscription that was refused counts as missing for at least so long, also when its session has ended: longer than
 /// until another one is refused.
@@ -93,13 +79,12 @@ struct Shared {
     /// Reply subjects of callers that wait for an outcome, by ticket. A ticket is good for one outcome.
     callers: RefCell<Slots<Subject>>,
     requests: LocalQueue<Request>,
-    /// To the task that takes commands in. Bounded by the interests of the worker.
-    subscriptions: mpsc::UnboundedSender<Incoming>,
-    backlog: Arc<Backlog>,
+    backlog: Backlog,
     answers: LocalQueue<(Subject, Outcome)>,
     answers_bytes: Cell<usize>,
     /// Subscriptions that are ending: something may still come on them.
-    ending: Arc<AtomicUsize>,
+    ending: Cell<usize>,
+    outlet: OnceCell<Outlet>,
     availability: Cell<Availability>,
     /// Until when the server is not known to have all subscriptions again after it refused one.
     refused_until: Cell<Option<Instant>>,
@@ -107,6 +92,15 @@ struct Shared {
     refused_told: Cell<usize>,
     events: mpsc::Sender<DownlinkEvent>,
     stats: Arc<NatsStats>,
+    /// For the key of an interest, and for the headers of an outcome.
+    scratch: RefCell<Vec<u8>>,
+}
+
+/// Where outcomes go.
+#[derive(Debug)]
+struct Outlet {
+    client: DirectClient,
+    control: Rc<Control<DirectClient>>,
 }
 
 /// A request to the registrar.
@@ -114,7 +108,7 @@ struct Shared {
 enum Request {
     Subscribe(Bytes),
     /// Nobody wants it any more, or it is to be subscribed anew.
-    Unsubscribe(Subscription),
+    Unsubscribe(u64),
     /// The server has refused this subscription, or taken it away.
     Again(Bytes),
     /// The interest is in place already; its session only waits to hear so.
@@ -138,25 +132,25 @@ impl NatsDownlink {
         stats: Arc<NatsStats>,
     ) -> Result<Self, NatsError> {
         let (servers, options) = connection::options(settings)?;
-        let (subscriptions, incoming) = mpsc::unbounded_channel();
         let shared = Rc::new(Shared {
             prefix: format!("{}.command.", settings.prefix),
             own: format!("{}.", settings.prefix),
             interests: RefCell::default(),
             callers: RefCell::default(),
             requests: LocalQueue::default(),
-            subscriptions,
-            backlog: Arc::new(Backlog::new(Arc::clone(&stats))),
+            backlog: Backlog::new(Arc::clone(&stats)),
             answers: LocalQueue::default(),
             answers_bytes: Cell::new(0),
-            ending: Arc::default(),
+            ending: Cell::new(0),
+            outlet: OnceCell::new(),
             availability: Cell::new(Availability::Starting),
             refused_until: Cell::new(None),
             refused_told: Cell::new(0),
             events,
             stats,
+            scratch: RefCell::default(),
         });
-        let supervising = supervise(Rc::clone(&shared), settings.clone(), servers, options, incoming);
+        let supervising = supervise(Rc::clone(&shared), settings.clone(), servers, options);
         let supervisor = tokio::task::spawn_local(supervising);
         Ok(Self { shared, supervisor })
     }
@@ -206,7 +200,7 @@ impl Downlink for NatsDownlink {
 
     fn is_settled(&self) -> bool {
         let shared = &self.shared;
-        shared.ending.load(Ordering::Relaxed) == 0 && shared.backlog.is_empty() && shared.answers.len() == 0
+        shared.ending.get() == 0 && shared.backlog.is_empty() && shared.has_written()
     }
 
     fn availability(&self) -> Availability {
@@ -246,6 +240,9 @@ impl Shared {
         };
         self.answers_bytes.set(bytes + outcome.payload.len());
         self.answers.push((reply, outcome));
+        if let Some(outlet) = self.outlet.get() {
+            outlet.client.wake();
+        }
     }
 
     /// Notes that the server has refused a subscription, or taken it away.
@@ -270,23 +267,86 @@ impl Shared {
     }
 
     /// Ends subscriptions. What the server sends until it knows still reaches the worker, which answers it.
-    fn end(&self, subscriptions: Vec<Subscription>) {
+    fn end(&self, subscriptions: Vec<u64>) {
         for subscription in subscriptions {
-            subscription.end(&self.ending);
+            self.ending.set(self.ending.get() + 1);
             self.requests.push(Request::Unsubscribe(subscription));
         }
     }
+
+    /// Notes that nothing comes any more on so many subscriptions that have ended.
+    fn forget(&self, ended: usize) {
+        self.ending.set(self.ending.get() - ended);
+    }
+
+    /// Whether no outcome waits that could be sent: while the server is away, none could.
+    fn has_written(&self) -> bool {
+        let Some(outlet) = self.outlet.get() else { return true };
+        !outlet.client.is_connected() || self.answers.len() == 0 && outlet.client.is_written()
+    }
+
+    /// The session whose interest a subject belongs to: that of its first two tokens behind the prefix.
+    fn session(&self, subject: &str) -> Option<DeliveryId> {
+        let (product, rest) = subject.strip_prefix(self.prefix.as_str())?.split_once('.')?;
+        let device = rest.split('.').next().unwrap_or(rest);
+        let mut interest = self.scratch.borrow_mut();
+        interest.clear();
+        for part in [self.prefix.as_str(), product, ".", device, ".>"] {
+            interest.extend_from_slice(part.as_bytes());
+        }
+        self.interests.borrow().session(&interest)
+    }
 }
 
-async fn supervise(
-    shared: Rc<Shared>,
-    settings: NatsSettings,
-    servers: Vec<ServerAddr>,
-    options: ConnectOptions,
-    incoming: mpsc::UnboundedReceiver<Incoming>,
-) {
-    let options = options.read_buffer_capacity(READ_BYTES);
-    let capacity = Capacity { operations: OPERATIONS, subscription: WAITING_PER_DEVICE };
+impl Traffic for Shared {
+    fn take(&self, message: &Delivery<'_>, _now: std::time::Instant) {
+        if let Some(command) = Waiting::new(message) {
+            self.backlog.push(command);
+        }
+    }
+
+    fn taken_all(&self, _now: std::time::Instant) {}
+
+    fn write(&self) {
+        let Some(outlet) = self.outlet.get() else { return };
+        while outlet.client.has_room() {
+            let Some((reply, outcome)) = self.answers.pop() else { return };
+            self.answers_bytes.set(self.answers_bytes.get() - outcome.payload.len());
+            self.write_outcome(outlet, &reply, &outcome);
+        }
+    }
+
+    fn lost(&self) {}
+}
+
+impl Shared {
+    /// Writes an outcome; one that is larger than the server takes is a failure without an envelope.
+    fn write_outcome(&self, outlet: &Outlet, reply: &Subject, outcome: &Outcome) {
+        let mut headers = self.scratch.borrow_mut();
+        headers.clear();
+        match &outcome.failure {
+            Some((code, text)) if outcome.payload.is_empty() => {
+                headers::write_bare_failure(&mut headers, outcome.trace, *code, text);
+            }
+            _ => headers::write_outcome(&mut headers, outcome),
+        }
+        let mut payload = &outcome.payload[..];
+        let (bytes, limit) = (headers.len() + payload.len(), outlet.client.max_payload());
+        if bytes > limit {
+            outlet.control.doubt_limits();
+            tracing::error!(device = outcome.device, bytes, limit, "an outcome is larger than the NATS server takes");
+            let text = format!("the outcome cannot be sent: {bytes} bytes, the server takes {limit} (max_payload)");
+            headers.clear();
+            headers::write_bare_failure(&mut headers, outcome.trace, Code::SystemError, &text);
+            payload = &[];
+        }
+        let message = Publish { subject: reply.as_bytes(), reply: None, headers: &headers, payload };
+        outlet.client.write(|out| format::publish_with_headers(out, &message));
+        count(&self.stats.answers);
+    }
+}
+
+async fn supervise(shared: Rc<Shared>, settings: NatsSettings, servers: Vec<ServerAddr>, options: ConnectOptions) {
     let foreign = ForeignStreams::over_commands(&settings, Arc::clone(&shared.stats));
     let (refused, judging) = (Rc::clone(&shared), Rc::clone(&foreign));
     let attend = move |violation| {
@@ -298,23 +358,27 @@ async fn supervise(
             refused.refuse(subject);
         }
     };
-    let Some(connection) =
-        connection::connect_attended(servers, options, capacity, ConnectionRole::Commands, &settings, attend).await
-    else {
-        return;
+    let (role, traffic) = (ConnectionRole::Commands, Rc::clone(&shared));
+    let connection = match connection::connect_direct(servers, options, role, &settings, traffic, attend) {
+        Ok(connection) => connection,
+        Err(error) => {
+            tracing::error!(role = role.as_str(), %error, "the NATS client refused its settings");
+            return;
+        }
     };
     let client = connection.client.clone();
+    let outlet = Outlet { client: client.clone(), control: Rc::clone(&connection.control) };
+    // Set once, here.
+    let _set = shared.outlet.set(outlet);
     let echo = connection::echo_subject(&client, shared.own.trim_end_matches('.'));
     let Some(barriers) = connection.control.listen(echo.clone(), IfRefused::Stay).await else { return };
     let Some(api) = Api::start(&connection).await.map(Rc::new) else { return };
     let mut tasks = JoinSet::new();
-    let registrar = Registrar::new(Rc::clone(&shared), client.clone(), connection.link.clone(), echo, barriers);
+    let registrar = Registrar::new(Rc::clone(&shared), client, connection.link.clone(), echo, barriers);
     tasks.spawn_local(registrar.run());
-    // The client's task takes in whatever has arrived, in one turn. Those that have to keep up with it stop where the
-    // next one's room ends, not at the runtime's budget of 128 messages a turn.
-    tasks.spawn(unconstrained(backlog::take_in(Arc::clone(&shared.backlog), incoming)));
+    // It has to keep up with what the connection brings in one turn: it stops where the worker's room ends, not at the
+    // runtime's budget of 128 messages a turn.
     tasks.spawn_local(unconstrained(deliver(Rc::clone(&shared))));
-    tasks.spawn_local(unconstrained(answer(Rc::clone(&shared), client.clone(), Rc::clone(&connection.control))));
     tasks.spawn_local(foreign.watch(api, connection.link.clone()));
     let mut link = connection.link.clone();
     loop {
@@ -352,7 +416,7 @@ async fn deliver(shared: Rc<Shared>) {
 }
 
 fn event(shared: &Shared, waiting: Waiting) -> Option<DownlinkEvent> {
-    let session = shared.interests.borrow().session(&waiting.interest);
+    let session = shared.session(&waiting.subject);
     if let Some(reply) = &waiting.reply
         && is_forbidden_reply(&shared.own, reply)
     {
@@ -377,43 +441,6 @@ fn event(shared: &Shared, waiting: Waiting) -> Option<DownlinkEvent> {
 /// An outcome there would come back as a command or as a device's message, or reach the server itself.
 fn is_forbidden_reply(own: &str, reply: &str) -> bool {
     reply.starts_with('$') || reply.starts_with(own) || own.strip_suffix('.') == Some(reply)
-}
-
-/// Publishes outcomes; those that wait when the server goes away are sent when it is back, as the callers' inboxes
-/// come back too.
-async fn answer(shared: Rc<Shared>, client: Client, control: Rc<Control>) {
-    let mut unflushed = 0;
-    loop {
-        let (reply, outcome) = poll_fn(|cx| shared.answers.poll_pop(cx)).await;
-        let bytes = outcome.payload.len();
-        shared.answers_bytes.set(shared.answers_bytes.get() - bytes);
-        unflushed += bytes;
-        if unflushed > UNFLUSHED_BYTES_MAX {
-            // An error means that the client has ended, as the next publish finds out.
-            let _ended = client.flush().await;
-            unflushed = bytes;
-        }
-        let headers = match &outcome.failure {
-            Some((code, text)) if outcome.payload.is_empty() => headers::bare_failure(outcome.trace, *code, text),
-            _ => headers::outcome(&outcome),
-        };
-        match client.publish_with_headers(reply.clone(), headers, outcome.payload).await {
-            Ok(()) => count(&shared.stats.answers),
-            Err(error) if error.kind() == PublishErrorKind::Send => return,
-            Err(error) => {
-                if error.kind() == PublishErrorKind::MaxPayloadExceeded {
-                    control.doubt_limits();
-                }
-                // The caller must not wait for an outcome that cannot come; it gets the failure alone.
-                tracing::error!(device = outcome.device, %error, "an outcome cannot be sent");
-                let text = format!("the outcome cannot be sent: {error}");
-                let headers = headers::bare_failure(outcome.trace, Code::SystemError, &text);
-                if client.publish_with_headers(reply, headers, Bytes::new()).await.is_err() {
-                    count(&shared.stats.answers_dropped);
-                }
-            }
-        }
-    }
 }
 
 #[cfg(test)]

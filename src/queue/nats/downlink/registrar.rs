@@ -4,20 +4,18 @@ use std::collections::{HashSet, VecDeque};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use async_nats::{Client, Message, Subject};
+use async_nats::Message;
 use bytes::Bytes;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::StreamExt;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::interests::Answer;
-use super::subscription::{Incoming, Subscription};
 use super::{Request, Shared};
 use crate::protocol::downlink::DownlinkEvent;
-use crate::queue::nats::connection::{self, LinkState, Listener};
+use crate::queue::nats::connection::{self, Client, DirectClient, LinkState, Listener};
 
 /// An interest that the server has not confirmed by then is taken for granted: CONNECT must not wait for a server that
 /// does not answer.
@@ -36,15 +34,15 @@ const RETRY_ALL: Duration = Duration::from_secs(30);
 /// Subscribes, and tells sessions when the server has their interest.
 pub(super) struct Registrar {
     shared: Rc<Shared>,
-    client: Client,
+    client: DirectClient,
     link: tokio::sync::watch::Receiver<LinkState>,
     seen: LinkState,
     echo: String,
-    barriers: Listener,
+    barriers: Listener<DirectClient>,
     sent: u64,
     waiting: VecDeque<Unconfirmed>,
-    /// Subscriptions that the server has ended once the barrier of that number comes back.
-    ending: VecDeque<(u64, Vec<Subscription>)>,
+    /// How many subscriptions the server has ended once the barrier of that number comes back.
+    ending: VecDeque<(u64, usize)>,
     /// Not subscribed because the server was away.
     deferred: Vec<Bytes>,
     refused: Refused,
@@ -102,10 +100,10 @@ impl Registrar {
     /// `barriers` is the subscription of `echo`.
     pub(super) fn new(
         shared: Rc<Shared>,
-        client: Client,
+        client: DirectClient,
         link: watch::Receiver<LinkState>,
         echo: String,
-        barriers: Listener,
+        barriers: Listener<DirectClient>,
     ) -> Self {
         Self {
             shared,
@@ -161,7 +159,7 @@ impl Registrar {
             return true;
         }
         // Nothing comes on the lost connection any more.
-        self.forget_until(u64::MAX).await;
+        self.forget_until(u64::MAX);
         // Barriers and subscriptions on the lost connection prove nothing; the client repeats the subscriptions.
         self.give_up_waiting("the server is away").await
     }
@@ -170,7 +168,7 @@ impl Registrar {
     async fn serve(&mut self, first: Request) -> bool {
         let mut subjects = Vec::new();
         let mut unproved = Vec::new();
-        let mut ended = Vec::new();
+        let mut ended = 0;
         let mut worker_barrier: Option<u64> = None;
         let mut next = Some(first);
         while let Some(request) = next {
@@ -182,19 +180,21 @@ impl Registrar {
                 }
                 Request::Barrier(number) => worker_barrier = worker_barrier.max(Some(number)),
                 Request::Unsubscribe(subscription) => {
-                    self.ask(&subscription, Subscription::unsubscribe).await;
-                    ended.push(subscription);
+                    self.client.unsubscribe_for_owner(subscription);
+                    if self.client.is_connected() {
+                        ended += 1;
+                    } else {
+                        self.shared.forget(1);
+                    }
                 }
                 Request::Again(subject) => self.refused.add(subject),
                 Request::Subscribe(subject) => {
                     if self.shared.interests.borrow().needs_subscription(&subject) {
-                        match self.subscribe(&subject).await {
-                            Subscribed::Sent => subjects.push(subject),
-                            Subscribed::Deferred => {
-                                self.deferred.push(subject.clone());
-                                unproved.push(subject);
-                            }
-                            Subscribed::Impossible => return false,
+                        if self.subscribe(&subject) {
+                            subjects.push(subject);
+                        } else {
+                            self.deferred.push(subject.clone());
+                            unproved.push(subject);
                         }
                     }
                 }
@@ -205,7 +205,7 @@ impl Registrar {
             return false;
         }
         let is_awaited = !subjects.is_empty() || worker_barrier.is_some();
-        if !is_awaited && ended.is_empty() {
+        if !is_awaited && ended == 0 {
             return true;
         }
         self.sent += 1;
@@ -213,17 +213,13 @@ impl Registrar {
             let deadline = Instant::now() + BARRIER_TIMEOUT;
             self.waiting.push_back(Unconfirmed { barrier: self.sent, deadline, subjects, worker_barrier });
         }
-        if !ended.is_empty() {
+        if ended > 0 {
             self.ending.push_back((self.sent, ended));
         }
         let barrier = Bytes::copy_from_slice(&self.sent.to_be_bytes());
-        let (mut link, seen) = (self.link.clone(), self.seen);
-        tokio::select! {
-            biased;
-            // The turn of `run` that follows sees the change and lets the sessions in.
-            () = connection::lost(&mut link, seen) => true,
-            sent = self.client.publish(self.echo.clone(), barrier) => sent.is_ok(),
-        }
+        // Where the connection is lost, the turn of `run` that follows sees it and lets the sessions in.
+        let _lost = self.client.publish(self.echo.clone(), None, barrier).await;
+        true
     }
 
     /// Asks again for what was refused.
@@ -232,68 +228,32 @@ impl Registrar {
         for subject in self.refused.take().unwrap_or_else(all) {
             let refused = self.shared.interests.borrow_mut().renew(&subject);
             if let Some(subscription) = refused {
-                subscription.end(&self.shared.ending);
-                self.shared.requests.push(Request::Unsubscribe(subscription));
+                self.shared.end(vec![subscription]);
                 self.shared.requests.push(Request::Subscribe(subject));
             }
         }
     }
 
-    async fn subscribe(&mut self, subject: &Bytes) -> Subscribed {
-        let Ok(name) = Subject::try_from(subject.clone()) else { return Subscribed::Impossible };
-        let (mut link, seen) = (self.link.clone(), self.seen);
-        // The client takes operations while the server is away, until its line is full; then it would make every
-        // CONNECT wait.
-        let subscriber = tokio::select! {
-            biased;
-            () = connection::lost(&mut link, seen) => return Subscribed::Deferred,
-            subscribed = self.client.subscribe(name) => match subscribed {
-                Ok(subscriber) => subscriber,
-                Err(error) => {
-                    // Tokens are percent-encoded, so only the end of the connection's task is left as a cause.
-                    tracing::debug!(%error, "a subscription was not taken");
-                    return Subscribed::Impossible;
-                }
-            },
-        };
-        let subscription = Subscription::new(subscriber);
-        let unwanted = self.shared.interests.borrow_mut().subscribed(subject, subscription.clone());
-        if let Some(unwanted) = unwanted {
-            unwanted.end(&self.shared.ending);
-            self.shared.requests.push(Request::Unsubscribe(unwanted));
+    /// Writes the subscription; a barrier that is written now comes after it. False while the server is away.
+    fn subscribe(&mut self, subject: &Bytes) -> bool {
+        if !self.client.is_connected() {
+            return false;
         }
-        // Fails only when the task that takes it has ended with all others.
-        let _ended = self.shared.subscriptions.send(Incoming { subject: subject.clone(), subscription });
-        Subscribed::Sent
+        let subscription = self.client.subscribe_for_owner(subject.clone());
+        let unwanted = self.shared.interests.borrow_mut().subscribed(subject, subscription);
+        self.shared.end(unwanted.into_iter().collect());
+        true
     }
 
-    /// Asks the client for something of a subscription, before any later subscription of the same subject: a command must not
-    /// come on both.
-    async fn ask(&self, subscription: &Subscription, operation: fn(&Subscription, &mut Context<'_>) -> bool) {
-        let mut link = self.link.clone();
-        loop {
-            if std::future::poll_fn(|cx| Poll::Ready(operation(subscription, cx))).await {
-                return;
-            }
-            // A line that is full empties soon, unless the server is away.
-            if connection::lost(&mut link, self.seen).now_or_never().is_some() {
-                return subscription.give_up();
-            }
-            tokio::task::yield_now().await;
-        }
-    }
-
-    /// Lets the client forget the subscriptions before that barrier.
-    async fn forget_until(&mut self, barrier: u64) {
-        while self.ending.front().is_some_and(|(number, _)| *number <= barrier) {
-            for subscription in self.ending.pop_front().into_iter().flat_map(|(_, ended)| ended) {
-                self.ask(&subscription, Subscription::forget).await;
-            }
+    /// Notes that nothing comes any more on subscriptions that ended before that barrier.
+    fn forget_until(&mut self, barrier: u64) {
+        while let Some((_, ended)) = self.ending.pop_front_if(|(number, _)| *number <= barrier) {
+            self.shared.forget(ended);
         }
     }
 
     async fn confirm_until(&mut self, barrier: u64) -> bool {
-        self.forget_until(barrier).await;
+        self.forget_until(barrier);
         while self.waiting.front().is_some_and(|unconfirmed| unconfirmed.barrier <= barrier) {
             let Some(unconfirmed) = self.waiting.pop_front() else { break };
             let (proved, refused) = self.divide(unconfirmed.subjects);
@@ -374,22 +334,10 @@ impl Registrar {
     }
 }
 
-/// Lets the tasks run that hear of a refusal: the server has told of it before the barrier came back, but it takes other ways
-/// through the client: its connection's task, its task of events, and the one that watches the link.
+/// Lets the task run that watches the link: the server has told of a refusal before the barrier came back, and the refusal comes
+/// by way of that task.
 async fn hear_refusals() {
-    for _ in 0..3 {
-        tokio::task::yield_now().await;
-    }
-}
-
-/// The result of a subscription.
-enum Subscribed {
-    /// It is on its way to the server, and a barrier sent now comes after it.
-    Sent,
-    /// The server is away.
-    Deferred,
-    /// The client has ended.
-    Impossible,
+    tokio::task::yield_now().await;
 }
 
 fn number(barrier: &Message) -> u64 {

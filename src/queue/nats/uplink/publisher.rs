@@ -80,7 +80,8 @@ impl Outlet {
             // The epoch that follows brings the record again.
             return shared.report_trouble(Trouble::AcknowledgementsLost);
         };
-        let reply = (self.reply_prefix.as_slice(), &encode(token, number)[..]);
+        let number = encode(token, number);
+        let reply = Some((self.reply_prefix.as_slice(), number.as_slice()));
         let message = Publish { subject: &record.address, reply, headers, payload: &record.payload };
         self.client.write(|out| format::publish_with_headers(out, &message));
         count(&shared.stats.published);

@@ -2,13 +2,13 @@
 //!
 //! Subjects come from whoever knows that they are some: [`is_subject`] tells.
 
-/// A message with headers that wants an answer.
+/// A message with headers.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::queue::nats) struct Publish<'a> {
     /// Subject.
     pub(in crate::queue::nats) subject: &'a [u8],
-    /// Reply subject, in two parts: what all have in common, and the rest.
-    pub(in crate::queue::nats) reply: (&'a [u8], &'a [u8]),
+    /// Reply subject, in two parts: what all have in common, and the rest. `None` where no answer is wanted.
+    pub(in crate::queue::nats) reply: Option<(&'a [u8], &'a [u8])>,
     /// Headers with their version line and their last empty line.
     pub(in crate::queue::nats) headers: &'a [u8],
     pub(in crate::queue::nats) payload: &'a [u8],
@@ -53,11 +53,12 @@ pub(in crate::queue::nats) fn publish(out: &mut Vec<u8>, subject: &[u8], reply: 
 
 /// A message with headers.
 pub(in crate::queue::nats) fn publish_with_headers(out: &mut Vec<u8>, message: &Publish<'_>) {
-    let Publish { subject, reply: (reply, rest), headers, payload } = message;
+    let Publish { subject, reply, headers, payload } = message;
+    let (space, (reply, rest)): (&[u8], _) = reply.map_or((b"", Default::default()), |reply| (b" ", reply));
     out.reserve(PUBLISH_BYTES + subject.len() + reply.len() + rest.len() + headers.len() + payload.len());
     // On no machine is a length longer.
     let (header_bytes, bytes) = (headers.len() as u64, (headers.len() + payload.len()) as u64);
-    for part in [b"HPUB ", *subject, b" ", reply, rest, b" ", Decimal::of(header_bytes).digits(), b" "] {
+    for part in [b"HPUB ", *subject, space, reply, rest, b" ", Decimal::of(header_bytes).digits(), b" "] {
         out.extend_from_slice(part);
     }
     line(out, &[Decimal::of(bytes).digits()]);
@@ -116,7 +117,7 @@ mod tests {
         assert_eq!(written(|out| publish(out, b"a", None, b"ok")), "PUB a 2\r\nok\r\n");
         assert_eq!(written(|out| publish(out, b"a", Some(b"r.1"), b"")), "PUB a r.1 0\r\n\r\n");
         let headers = b"NATS/1.0\r\na: b\r\n\r\n";
-        let message = Publish { subject: b"a.b", reply: (b"r.", b"1"), headers, payload: b"0123456789" };
+        let message = Publish { subject: b"a.b", reply: Some((b"r.", b"1")), headers, payload: b"0123456789" };
         let expected = "HPUB a.b r.1 18 28\r\nNATS/1.0\r\na: b\r\n\r\n0123456789\r\n";
         assert_eq!(written(|out| publish_with_headers(out, &message)), expected);
     }

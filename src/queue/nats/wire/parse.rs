@@ -25,13 +25,15 @@ pub enum ServerOp<'a> {
     Error(&'a str),
 }
 
-/// A message on a subscription. Its reply subject is skipped: nobody answers what comes over this connection.
+/// A message on a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Delivery<'a> {
     /// Subject that it was published on: no space, not necessarily UTF-8.
     pub subject: &'a [u8],
     /// Number of the subscription.
     pub sid: u64,
+    /// Subject on which an answer is wanted, as [`Delivery::subject`].
+    pub reply: Option<&'a [u8]>,
     /// Headers with their version line and their last empty line; empty where there are none. Any bytes.
     pub headers: &'a [u8],
     /// The rest.
@@ -46,6 +48,15 @@ impl Delivery<'_> {
         let (digits, behind) = rest.split_at_checked(3)?;
         let is_whole = digits[0] != b'0' && matches!(behind.first(), Some(b' ' | b'\r'));
         u16::try_from(number(digits).filter(|_| is_whole)?).ok()
+    }
+
+    /// Names and values of the headers in their order, without the white space around a value. A line without a colon is
+    /// none, and what a value goes on with on another line does not belong to it.
+    pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.headers.split(|byte| *byte == b'\n').skip(1).filter_map(|line| {
+            let colon = memchr(b':', line)?;
+            Some((&line[..colon], line[colon + 1..].trim_ascii()))
+        })
     }
 }
 
@@ -126,7 +137,7 @@ fn message<'a>(
     let header_bytes = if has_headers { fields.next_back().and_then(number).ok_or(WireError::BadMessage)? } else { 0 };
     let header_bytes =
         usize::try_from(header_bytes).ok().filter(|bytes| *bytes <= total).ok_or(WireError::BadMessage)?;
-    let _reply = fields.next();
+    let reply = fields.next();
     if fields.next().is_some() {
         return Err(WireError::BadMessage);
     }
@@ -134,7 +145,7 @@ fn message<'a>(
     let Some(body) = bytes.get(begin..end + "\r\n".len()) else { return Ok(None) };
     let content = body.strip_suffix(b"\r\n").ok_or(WireError::WrongSize)?;
     let (headers, payload) = content.split_at(header_bytes);
-    Ok(Some((ServerOp::Message(Delivery { subject, sid, headers, payload }), end + "\r\n".len())))
+    Ok(Some((ServerOp::Message(Delivery { subject, sid, reply, headers, payload }), end + "\r\n".len())))
 }
 
 /// A decimal number of at most 19 digits, all of which fit.
@@ -149,9 +160,10 @@ fn number(digits: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn delivery<'a>(subject: &'a str, sid: u64, headers: &'a str, payload: &'a str) -> ServerOp<'a> {
+    fn delivery<'a>(subject: &'a str, sid: u64, reply: &'a str, headers: &'a str, payload: &'a str) -> ServerOp<'a> {
         let (subject, headers, payload) = (subject.as_bytes(), headers.as_bytes(), payload.as_bytes());
-        ServerOp::Message(Delivery { subject, sid, headers, payload })
+        let reply = (!reply.is_empty()).then_some(reply.as_bytes());
+        ServerOp::Message(Delivery { subject, sid, reply, headers, payload })
     }
 
     #[test]
@@ -163,11 +175,11 @@ mod tests {
             ("+OK\r\n", ServerOp::Ok),
             ("-ERR 'Stale Connection'\r\n", ServerOp::Error("Stale Connection")),
             ("-ERR\r\n", ServerOp::Error("")),
-            ("MSG a.b 7 2\r\nok\r\n", delivery("a.b", 7, "", "ok")),
-            ("MSG a.b 7 reply.to 0\r\n\r\n", delivery("a.b", 7, "", "")),
-            ("MSG\u{20}\u{20}a.b \t 7 2\r\n\r\n\r\n", delivery("a.b", 7, "", "\r\n")),
-            ("HMSG a 18 12 12\r\nNATS/1.0\r\n\r\n\r\n", delivery("a", 18, "NATS/1.0\r\n\r\n", "")),
-            ("HMSG a 18 reply 12 14\r\nNATS/1.0\r\n\r\nok\r\n", delivery("a", 18, "NATS/1.0\r\n\r\n", "ok")),
+            ("MSG a.b 7 2\r\nok\r\n", delivery("a.b", 7, "", "", "ok")),
+            ("MSG a.b 7 reply.to 0\r\n\r\n", delivery("a.b", 7, "reply.to", "", "")),
+            ("MSG\u{20}\u{20}a.b \t 7 2\r\n\r\n\r\n", delivery("a.b", 7, "", "", "\r\n")),
+            ("HMSG a 18 12 12\r\nNATS/1.0\r\n\r\n\r\n", delivery("a", 18, "", "NATS/1.0\r\n\r\n", "")),
+            ("HMSG a 18 reply 12 14\r\nNATS/1.0\r\n\r\nok\r\n", delivery("a", 18, "reply", "NATS/1.0\r\n\r\n", "ok")),
         ] {
             for cut in 0..text.len() {
                 assert_eq!(parse(&text.as_bytes()[..cut]), Ok(None), "{text:?} up to {cut}");
@@ -216,8 +228,9 @@ mod tests {
 
     #[test]
     fn the_status_stands_in_the_version_line_and_nowhere_else() {
-        let status =
-            |headers: &str| Delivery { subject: b"a", sid: 1, headers: headers.as_bytes(), payload: b"" }.status();
+        let status = |headers: &str| {
+            Delivery { subject: b"a", sid: 1, reply: None, headers: headers.as_bytes(), payload: b"" }.status()
+        };
         assert_eq!(status("NATS/1.0 503\r\n\r\n"), Some(503));
         assert_eq!(status("NATS/1.0 100 Idle Heartbeat\r\n\r\n"), Some(100));
         for headers in [
@@ -229,6 +242,18 @@ mod tests {
             "503",
         ] {
             assert_eq!(status(headers), None, "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn fields_have_their_values_without_white_space_around_and_lines_without_a_colon_are_none() {
+        let headers = b"NATS/1.0 200\r\na: 1 \r\nno field\r\nb:2\r\n folded\r\na:\r\nc: d: e\r\n\r\n";
+        let delivery = Delivery { subject: b"a", sid: 1, reply: None, headers, payload: b"x: y" };
+        let fields: Vec<(&[u8], &[u8])> = delivery.fields().collect();
+        assert_eq!(fields, [(&b"a"[..], &b"1"[..]), (b"b", b"2"), (b"a", b""), (b"c", b"d: e")]);
+        for headers in ["", "\n", "NATS/1.0\r\n\r\n", "a: b"] {
+            let delivery = Delivery { headers: headers.as_bytes(), ..delivery };
+            assert_eq!(delivery.fields().next(), None, "{headers:?}");
         }
     }
 }

@@ -20,6 +20,9 @@ use crate::queue::nats::wire::{ServerOp, WireError, format, parse};
 /// Room for what is read at once: the acknowledgements of some 600 records.
 const READ_BYTES: usize = 64 * 1024;
 
+/// Bytes that are read in one turn at most, before those run who take what has come: some 10,000 small messages.
+const TURN_BYTES: usize = 1024 * 1024;
+
 /// A buffer that the largest messages have made larger is given back.
 const KEPT_BYTES: usize = 1024 * 1024;
 
@@ -110,10 +113,14 @@ impl<T: Traffic> Running<'_, T> {
     }
 
     fn read(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        let mut has_read = false;
+        let mut read = 0;
         // What came with the last bytes of the handshake is there before anything is read.
         let outcome = self.take_all().and_then(|()| {
             loop {
+                if read >= TURN_BYTES {
+                    cx.waker().wake_by_ref();
+                    return Ok(());
+                }
                 self.unread.reserve(READ_BYTES);
                 let received = match pin!(self.socket.read_buf(&mut self.unread)).poll(cx) {
                     Poll::Pending => return Ok(()),
@@ -125,12 +132,12 @@ impl<T: Traffic> Running<'_, T> {
                 let total = &self.client.shared.received_bytes;
                 total.set(total.get() + received as u64);
                 self.heard = Instant::now();
-                has_read = true;
+                read += received;
                 self.take_all()?;
             }
         });
         // What was read counts, however the connection goes on.
-        if has_read {
+        if read > 0 {
             self.traffic.taken_all(self.heard);
             if self.unread.is_empty() && self.unread.capacity() > KEPT_BYTES {
                 self.unread = BytesMut::new();

@@ -43,7 +43,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket for S {}
 
 /// The owner of a direct connection.
 pub(crate) trait Traffic: 'static {
-    /// Takes a message on a subject below [`DirectClient::traffic_inbox`], received at that time.
+    /// Takes a message on a subject below [`DirectClient::traffic_inbox`], or on a subscription that was made with
+    /// [`DirectClient::subscribe_for_owner`], received at that time.
     fn take(&self, message: &Delivery<'_>, now: Instant);
 
     /// Everything that has arrived was taken.
@@ -74,7 +75,8 @@ struct Shared {
     servers: Cell<usize>,
     outgoing: RefCell<Outgoing>,
     subscriptions: RefCell<BTreeMap<u64, Entry>>,
-    last_sid: Cell<u64>,
+    /// Subscriptions of the owner have even numbers, others have odd ones.
+    last_sids: [Cell<u64>; 2],
     /// Those who wait until the socket has taken everything.
     flushes: RefCell<Vec<oneshot::Sender<()>>>,
     is_leaving: Cell<bool>,
@@ -82,7 +84,7 @@ struct Shared {
 }
 
 struct Entry {
-    subject: String,
+    subject: Bytes,
     /// None of the owner's subscription.
     waiting: Option<Rc<LocalQueue<Message>>>,
 }
@@ -107,7 +109,7 @@ impl DirectClient {
             servers: Cell::new(0),
             outgoing: RefCell::default(),
             subscriptions: RefCell::default(),
-            last_sid: Cell::new(0),
+            last_sids: [Cell::new(0), Cell::new(1)],
             flushes: RefCell::default(),
             is_leaving: Cell::new(false),
             driver: RefCell::default(),
@@ -133,6 +135,34 @@ impl DirectClient {
         self.wake();
     }
 
+    /// Whether the socket has taken everything that was written; what was written on a connection that is lost counts for
+    /// nothing.
+    pub(crate) fn is_written(&self) -> bool {
+        self.shared.outgoing.borrow().is_empty()
+    }
+
+    /// Subscribes for the owner, on this connection and on all that follow. The number is that of its messages.
+    pub(crate) fn subscribe_for_owner(&self, subject: Bytes) -> u64 {
+        self.add(subject, None)
+    }
+
+    /// Ends a subscription of the owner: operations after this one reach the server after it. What the server has sent before
+    /// still comes.
+    pub(crate) fn unsubscribe_for_owner(&self, sid: u64) {
+        self.end(sid);
+    }
+
+    fn add(&self, subject: Bytes, waiting: Option<Rc<LocalQueue<Message>>>) -> u64 {
+        let last = &self.shared.last_sids[usize::from(waiting.is_some())];
+        let sid = last.get() + 2;
+        last.set(sid);
+        if self.is_connected() {
+            self.write(|out| format::subscribe(out, &subject, sid));
+        }
+        self.shared.subscriptions.borrow_mut().insert(sid, Entry { subject, waiting });
+        sid
+    }
+
     /// Lets the driver look what there is to do.
     pub(crate) fn wake(&self) {
         let driver = self.shared.driver.borrow_mut().take();
@@ -149,7 +179,7 @@ impl DirectClient {
         shared.servers.set(servers);
         let mut outgoing = shared.outgoing.borrow_mut();
         for (sid, entry) in shared.subscriptions.borrow().iter() {
-            format::subscribe(outgoing.bytes(), entry.subject.as_bytes(), *sid);
+            format::subscribe(outgoing.bytes(), &entry.subject, *sid);
         }
         shared.is_leaving.set(false);
         shared.connects.set(shared.connects.get() + 1);
@@ -166,9 +196,14 @@ impl DirectClient {
 
     /// Hands a message to its subscription, if that has room and has not ended; whether it is the owner's instead.
     fn deliver(&self, message: &Delivery<'_>) -> bool {
+        // Also of a subscription that has ended, on which some may still come.
+        if message.sid.is_multiple_of(2) {
+            return true;
+        }
         let subscriptions = self.shared.subscriptions.borrow();
-        let Some(entry) = subscriptions.get(&message.sid) else { return false };
-        let Some(waiting) = &entry.waiting else { return true };
+        let Some(waiting) = subscriptions.get(&message.sid).and_then(|entry| entry.waiting.as_ref()) else {
+            return false;
+        };
         if waiting.len() < WAITING_MAX
             && let Some(message) = owned(message)
         {
@@ -243,15 +278,11 @@ impl Client for DirectClient {
     }
 
     async fn subscribe(&self, subject: String) -> Option<DirectSubscription> {
-        let sid = self.shared.last_sid.get() + 1;
-        self.shared.last_sid.set(sid);
-        if self.is_connected() {
-            self.write(|out| format::subscribe(out, subject.as_bytes(), sid));
-        }
         let waiting = Rc::new(LocalQueue::default());
         let is_of_owner = subject.strip_suffix(".*") == Some(self.traffic_inbox());
-        let entry = Entry { subject, waiting: (!is_of_owner).then(|| Rc::clone(&waiting)) };
-        self.shared.subscriptions.borrow_mut().insert(sid, entry);
+        let subject = Bytes::from(subject);
+        let sid =
+            if is_of_owner { self.subscribe_for_owner(subject) } else { self.add(subject, Some(Rc::clone(&waiting))) };
         Some(DirectSubscription { client: self.clone(), sid, waiting })
     }
 

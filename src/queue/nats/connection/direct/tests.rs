@@ -115,10 +115,10 @@ fn a_new_connection_begins_with_its_subscriptions_and_holds_nothing_of_the_one_b
         let subject = format!("{}.*", connection.client.traffic_inbox());
         let _acknowledgements = connection.client.subscribe(subject.clone()).await;
         let mut peer = server.accept("{\"max_payload\":1000}").await;
-        assert_eq!(peer.line().await, format!("SUB {subject} 1"));
+        assert_eq!(peer.line().await, format!("SUB {subject} 2"));
         connected(&mut connection.link).await;
         assert_eq!(connection.client.max_payload(), 1000);
-        peer.say(&format!("MSG {subject} 1 2\r\nok\r\nPING\r\n")).await;
+        peer.say(&format!("MSG {subject} 2 2\r\nok\r\nPING\r\n")).await;
         assert_eq!(peer.line().await, "PONG");
         assert_eq!(*owner.taken.borrow(), ["ok"]);
 
@@ -130,10 +130,37 @@ fn a_new_connection_begins_with_its_subscriptions_and_holds_nothing_of_the_one_b
         drop(peer);
         let mut peer = server.accept("{\"max_payload\":2000}").await;
         assert_eq!(owner.losses.get(), 1);
-        assert_eq!(peer.line().await, format!("SUB {subject} 1"));
+        assert_eq!(peer.line().await, format!("SUB {subject} 2"));
         peer.say("PING\r\n").await;
         assert_eq!(peer.line().await, "PONG", "something is left of the connection before");
         assert_eq!((connection.client.connects(), connection.client.max_payload()), (2, 2000));
+    });
+}
+
+#[test]
+fn the_owner_gets_what_comes_on_its_subscriptions_also_after_it_has_ended_them() {
+    on_one_thread(async {
+        let server = Server::start().await;
+        let (mut connection, owner) = client(&[&server], PATIENCE);
+        let client = connection.client.clone();
+        let kept = client.subscribe_for_owner(Bytes::from_static(b"a.>"));
+        let mut peer = server.accept("{}").await;
+        assert_eq!(peer.line().await, format!("SUB a.> {kept}"));
+        connected(&mut connection.link).await;
+        let ended = client.subscribe_for_owner(Bytes::from_static(b"b.>"));
+        let other = client.subscribe("c".to_owned()).await.expect("the client lives");
+        client.unsubscribe_for_owner(ended);
+        let said = [peer.line().await, peer.line().await, peer.line().await];
+        assert_eq!(said, [format!("SUB b.> {ended}"), format!("SUB c {}", other.sid), format!("UNSUB {ended}")]);
+        let (sid, gone) = (other.sid, other.sid + 2);
+        peer.say(&format!("MSG b.1 {ended} 1\r\nb\r\nMSG c {sid} 1\r\nc\r\nMSG d {gone} 1\r\nd\r\n")).await;
+        peer.say(&format!("MSG a.1 {kept} 1\r\na\r\nPING\r\n")).await;
+        assert_eq!(peer.line().await, "PONG");
+        assert_eq!(*owner.taken.borrow(), ["b", "a"]);
+
+        drop(peer);
+        let mut peer = server.accept("{}").await;
+        assert_eq!([peer.line().await, peer.line().await], [format!("SUB a.> {kept}"), format!("SUB c {sid}")]);
     });
 }
 
