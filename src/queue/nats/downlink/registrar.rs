@@ -16,6 +16,7 @@ use super::interests::Answer;
 use super::{Request, Shared};
 use crate::protocol::downlink::DownlinkEvent;
 use crate::queue::nats::connection::{self, Client, DirectClient, LinkState, Listener};
+use crate::queue::nats::local_queue::LocalQueue;
 
 /// An interest that the server has not confirmed by then is taken for granted: CONNECT must not wait for a server that
 /// does not answer.
@@ -31,6 +32,10 @@ const REFUSED_MAX: usize = 100;
 /// All are asked for this often while some stay refused: others may be allowed by then.
 const RETRY_ALL: Duration = Duration::from_secs(30);
 
+/// Pause between two batches of interests, each of which costs a write to the server and a read of its barrier. A session waits
+/// for so long at most; one that begins after a longer pause does not.
+const BATCH_PAUSE: Duration = Duration::from_millis(5);
+
 /// Subscribes, and tells sessions when the server has their interest.
 pub(super) struct Registrar {
     shared: Rc<Shared>,
@@ -40,6 +45,8 @@ pub(super) struct Registrar {
     echo: String,
     barriers: Listener<DirectClient>,
     sent: u64,
+    /// When requests are served again.
+    next_batch_at: Instant,
     waiting: VecDeque<Unconfirmed>,
     /// How many subscriptions the server has ended once the barrier of that number comes back.
     ending: VecDeque<(u64, usize)>,
@@ -113,6 +120,7 @@ impl Registrar {
             echo,
             barriers,
             sent: 0,
+            next_batch_at: Instant::now(),
             waiting: VecDeque::new(),
             ending: VecDeque::new(),
             deferred: Vec::new(),
@@ -138,7 +146,7 @@ impl Registrar {
                     self.retry_refused();
                     true
                 }
-                request = poll_fn(|cx| self.shared.requests.poll_pop(cx)) => self.serve(request).await,
+                request = next_request(&self.shared.requests, self.next_batch_at) => self.serve(request).await,
             };
             if !go_on {
                 return;
@@ -209,6 +217,7 @@ impl Registrar {
             return true;
         }
         self.sent += 1;
+        self.next_batch_at = Instant::now() + BATCH_PAUSE;
         if is_awaited {
             let deadline = Instant::now() + BARRIER_TIMEOUT;
             self.waiting.push_back(Unconfirmed { barrier: self.sent, deadline, subjects, worker_barrier });
@@ -342,6 +351,15 @@ async fn hear_refusals() {
 
 fn number(barrier: &Message) -> u64 {
     barrier.payload.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+/// Waits until `at`, and then for a request. Safe to drop.
+async fn next_request(requests: &LocalQueue<Request>, at: Instant) -> Request {
+    // Also a sleep that is over waits for the next turn of the timer.
+    if Instant::now() < at {
+        tokio::time::sleep_until(at).await;
+    }
+    poll_fn(|cx| requests.poll_pop(cx)).await
 }
 
 async fn until(deadline: Option<Instant>) {
