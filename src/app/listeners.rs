@@ -184,6 +184,9 @@ fn listen(address: SocketAddr, options: Options, is_shared: bool) -> anyhow::Res
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(is_shared)?;
     socket.set_nonblocking(true)?;
+    // Each connection inherits it, which saves a system call. Without it acknowledgements wait for the peer's delayed ACK; where it
+    // cannot be set they still arrive.
+    let _unset = socket.set_tcp_nodelay(true);
     socket.bind(&address.into())?;
     socket.listen(options.backlog)?;
     Ok(socket.into())
@@ -235,6 +238,20 @@ mod tests {
                     assert!(format!("{refused:#}").contains("in use"), "{workers} {others}: {refused:#}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_connection_sends_small_packets_at_once() {
+        for workers in [1, 2] {
+            let listeners = bind("mqtt", SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), PLAIN, workers).unwrap();
+            let address = listeners[0].local_addr().unwrap();
+            let _clients: Vec<_> = (0..16).map(|_| TcpStream::connect(address).unwrap()).collect();
+            let mut accepted = Vec::new();
+            while accepted.len() < 16 {
+                accepted.extend(listeners.iter().filter_map(|listener| listener.accept().ok()));
+            }
+            assert!(accepted.iter().all(|(connection, _)| connection.nodelay().unwrap()));
         }
     }
 

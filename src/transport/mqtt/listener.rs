@@ -69,8 +69,6 @@ fn serve(
 ) -> impl Future<Output = ()> {
     let kind = protocol.kind();
     worker.core.borrow_mut().meter().opened(kind);
-    // Without it acknowledgements wait for the peer's delayed ACK; where it cannot be set they still arrive.
-    let _unset = socket.set_nodelay(true);
     // In allocations of their own, which last as long as they do: the begin and the end of a connection take far more memory
     // than an idle one needs.
     let opening = Box::pin(open(worker.clone(), protocol, socket_permit, socket, peer));
