@@ -23,6 +23,9 @@ use crate::transport::tls;
 use crate::transport::traits::Lookup;
 use crate::transport::worker::{Connect, Worker};
 
+/// Room for a CONNECT of usual size, in bytes, so that one read takes all of it: the ids of a device, its user name and password.
+const CONNECT_BYTES: usize = 512;
+
 /// A CONNECT that was authenticated.
 pub struct Authenticated {
     /// The CONNECT.
@@ -119,7 +122,7 @@ async fn read_connect(
     waits: &Cell<bool>,
 ) -> Result<ConnectPacket, Refused> {
     let limits = worker.core.borrow().environment().limits;
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(CONNECT_BYTES);
     let mut room = None;
     loop {
         match connect_frame(&bytes, &limits) {
