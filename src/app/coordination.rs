@@ -5,8 +5,8 @@ use std::thread;
 
 use anyhow::Context as _;
 use tokio::sync::mpsc;
-use tokio::task::LocalSet;
 
+use super::local_task::block_on_local;
 use crate::queue::nats::{NatsClaims, NatsSettings};
 use crate::replica::claim::ClaimError;
 use crate::replica::request::{Asked, Respond};
@@ -45,7 +45,7 @@ impl CoordinationThread {
             .name("coordination".to_owned())
             .spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                LocalSet::new().block_on(&runtime, self.run(cluster_events))
+                block_on_local(&runtime, self.run(cluster_events))
             })
             .context("the thread for coordination")?;
         Ok(sender)

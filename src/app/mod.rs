@@ -16,6 +16,7 @@ mod counts;
 mod descriptors;
 mod follow;
 mod listeners;
+mod local_task;
 mod meter;
 mod notices;
 mod queues;

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::task::LocalSet;
 
 use super::coap::{PortConfig, PortPlan};
 use super::listeners::ListenerPlan;
+use super::local_task::block_on_local;
 use super::meter::WorkerMeter;
 use super::notices::DeviceNotices;
 use super::queues::{Queues, seed};
@@ -93,7 +93,7 @@ pub fn spawn(plan: Plan, config: &Config) -> anyhow::Result<thread::JoinHandle<a
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let core_settings = CoreSettings { heartbeat, drain_timeout_us, session_age_max_us, seed: seed()? };
         let running = run(plan, settings, core_settings, limits, mode, port_config);
-        let drained = LocalSet::new().block_on(&runtime, running);
+        let drained = block_on_local(&runtime, running);
         health.ended(index);
         // The look-up of a name that does not come to its end must not keep the process from ending.
         runtime.shutdown_background();
