@@ -175,13 +175,13 @@ fn write(shared: &Shared, mut sink: impl Write, gone: &watch::Sender<bool>) {
 
 /// JSON may hold line feeds between its tokens, never inside a text: a space is the same there.
 fn append_line(text: &mut Vec<u8>, payload: &[u8]) {
-    let start = text.len();
-    text.extend_from_slice(payload);
-    for byte in &mut text[start..] {
-        if matches!(*byte, b'\n' | b'\r') {
-            *byte = b' ';
-        }
+    let mut rest = payload;
+    while let Some(at) = memchr::memchr2(b'\n', b'\r', rest) {
+        text.extend_from_slice(&rest[..at]);
+        text.push(b' ');
+        rest = &rest[at + 1..];
     }
+    text.extend_from_slice(rest);
     text.push(b'\n');
 }
 
