@@ -50,8 +50,16 @@ macro_rules! id {
             /// # Errors
             /// [`IdError`] says which rule the text breaks.
             pub fn new(text: &str) -> Result<Self, IdError> {
-                check(text)?;
+                Self::check(text)?;
                 Ok(Self(Arc::from(text)))
+            }
+
+            /// Looks whether [`Self::new`] takes the text.
+            ///
+            /// # Errors
+            /// As [`Self::new`].
+            pub fn check(text: &str) -> Result<(), IdError> {
+                check(text)
             }
 
             /// The id as text.

@@ -1,7 +1,7 @@
 //! Commands: addresses, headers, refusals, packets.
 
 use jetlinks_bridge::protocol::command::{Command, CommandBody, CommandError};
-use jetlinks_bridge::protocol::topic::MessageType;
+use jetlinks_bridge::protocol::topic::{MessageType, TOPIC_BYTES_MAX};
 use serde_json::json;
 
 use crate::support::parsed;
@@ -48,6 +48,26 @@ fn a_subject_wins_over_what_the_body_says() {
         body,
         json!({"messageType": "READ_PROPERTY", "messageId": "12", "timestamp": 8, "deviceId": "c 2", "properties": []})
     );
+}
+
+#[test]
+fn a_command_whose_topic_has_more_than_512_bytes_is_a_parameter_error() {
+    let child = |bytes: usize| format!(".child.{}", "c".repeat(bytes));
+    let of = |bytes: usize| {
+        // Each child takes 7 bytes and its id.
+        let children = [child(64), child(64), child(64), child(64), child(64), child(64)].concat() + &child(bytes);
+        Command::from_subject(&format!("p.d{children}.state-check"), b"")
+    };
+    let longest = of(63).map(|command| (command.topic().len(), command.topic_bytes()));
+    assert_eq!(longest, Ok((TOPIC_BYTES_MAX, TOPIC_BYTES_MAX)));
+    assert!(matches!(of(64), Err(CommandError::Parameter(..))));
+    for message_type in MessageType::all().filter(|message_type| message_type.goes_down()) {
+        for address in ["p.d", "p%2E1.g.child.c%202", "p.g.child.c1.child.c2"] {
+            let subject = format!("{address}.{}", message_type.dotted());
+            let command = Command::from_subject(&subject, br#"{"functionId":"f"}"#).expect("a command");
+            assert_eq!(command.topic_bytes(), command.topic().len(), "{subject}");
+        }
+    }
 }
 
 #[test]

@@ -159,7 +159,10 @@ impl Command {
 
     /// The topic that the command goes out on, with a leading `/`.
     pub fn topic(&self) -> String {
-        let mut topic = format!("/{}/{}", self.product, self.device);
+        let mut topic = String::with_capacity(self.topic_bytes());
+        for part in ["/", &self.product, "/", &self.device] {
+            topic.push_str(part);
+        }
         for child in &self.children {
             topic.push_str("/child/");
             topic.push_str(child);
@@ -167,6 +170,12 @@ impl Command {
         topic.push('/');
         topic.push_str(self.message_type.suffix());
         topic
+    }
+
+    /// Length of that topic in bytes.
+    pub fn topic_bytes(&self) -> usize {
+        let children: usize = self.children.iter().map(|child| "/child/".len() + child.len()).sum();
+        "///".len() + self.product.len() + self.device.len() + children + self.message_type.suffix().len()
     }
 
     /// The packet for the device, under the id and time (ms since 1970) that the caller decides, usually

@@ -32,12 +32,12 @@ pub(super) fn from_subject(subject: &str, payload: &[u8]) -> Result<Command, Com
     }
     let payload = if payload.is_empty() { b"{}" } else { payload };
     let members = last_of_each(payload).map_err(unreadable)?;
-    read(identity, &dotted, &members)
+    read(identity, dotted, &members)
 }
 
-/// The address in a command's subject, and what names its type.
-fn address_of_subject(subject: &str) -> Result<(CommandIdentity, String), CommandError> {
-    let mut tokens = subject.split('.').peekable();
+/// The address in a command's subject, and what names its type: all that follows the address.
+fn address_of_subject(subject: &str) -> Result<(CommandIdentity, &str), CommandError> {
+    let mut tokens = Tokens(Some(subject));
     let mut id = |name| {
         let token = tokens.next().ok_or_else(|| unreadable(format_args!("the subject has no {name}")))?;
         let id = from_token(token).ok_or_else(|| unreadable(format_args!("{name}: broken percent-encoding")))?;
@@ -46,18 +46,37 @@ fn address_of_subject(subject: &str) -> Result<(CommandIdentity, String), Comman
     let product = id("product")?;
     let device = id("device")?;
     let mut children = Vec::new();
-    while tokens.next_if_eq(&"child").is_some() {
+    while let Some(behind) = tokens.behind("child") {
+        tokens = behind;
         let token = tokens.next().ok_or_else(|| unreadable("the subject ends before the child"))?;
         let child = from_token(token).ok_or_else(|| unreadable("child: broken percent-encoding"))?;
         children.push(child.into_owned());
     }
-    let dotted = tokens.collect::<Vec<_>>().join(".");
+    let dotted = tokens.0.unwrap_or_default();
     if dotted.is_empty() {
         return Err(unreadable("the subject names no message type"));
     }
     let mut identity = identity(product, device, children)?;
-    identity.message_type = MessageType::from_dotted_down(&dotted);
+    identity.message_type = MessageType::from_dotted_down(dotted);
     Ok((identity, dotted))
+}
+
+/// The tokens of a subject that are not taken yet; `None` behind the last one.
+struct Tokens<'a>(Option<&'a str>);
+
+impl<'a> Tokens<'a> {
+    fn next(&mut self) -> Option<&'a str> {
+        let subject = self.0?;
+        let (token, behind) = subject.split_once('.').map_or((subject, None), |(token, behind)| (token, Some(behind)));
+        self.0 = behind;
+        Some(token)
+    }
+
+    /// The tokens behind the next one, if that is this one.
+    fn behind(&self, token: &str) -> Option<Self> {
+        let mut tokens = Self(self.0);
+        (tokens.next() == Some(token)).then_some(tokens)
+    }
 }
 
 pub(super) fn from_json(json: &[u8]) -> Result<Command, CommandError> {
@@ -98,9 +117,9 @@ fn address_of_json(members: &[Member<'_>]) -> Result<(CommandIdentity, String), 
 }
 
 fn identity(product: String, device: String, children: Vec<String>) -> Result<CommandIdentity, CommandError> {
-    ProductId::new(&product).map_err(|error| unreadable(format_args!("product: {error}")))?;
+    ProductId::check(&product).map_err(|error| unreadable(format_args!("product: {error}")))?;
     for id in children.iter().chain([&device]) {
-        DeviceId::new(id).map_err(|error| unreadable(format_args!("device: {error}")))?;
+        DeviceId::check(id).map_err(|error| unreadable(format_args!("device: {error}")))?;
     }
     Ok(CommandIdentity {
         product,
@@ -206,7 +225,7 @@ fn finish(reading: Reading) -> Result<Command, CommandError> {
         about_product: identity.about_product,
         body,
     };
-    if command.topic().len() > TOPIC_BYTES_MAX {
+    if command.topic_bytes() > TOPIC_BYTES_MAX {
         return Err(command.refused(format!("the topic would have more than {TOPIC_BYTES_MAX} bytes")));
     }
     Ok(command)
