@@ -71,7 +71,7 @@ pub(super) fn timeout_us(stream: &mut SslStream<DatagramBuffer>) -> Option<u64> 
 }
 
 /// Sends the last flight again if its time is over; false when the handshake has failed.
-pub(super) fn on_timeout(stream: &mut SslStream<DatagramBuffer>) -> bool {
+pub(super) fn on_timeout<S>(stream: &mut SslStream<S>) -> bool {
     // SAFETY: the session is live (see the module), and this command takes no argument.
     unsafe { SSL_ctrl(stream.ssl().as_ptr(), HANDLE_TIMEOUT, 0, ptr::null_mut()) >= 0 }
 }

@@ -7,6 +7,7 @@
 //!    Sessions over which no device has authenticated are few as well, and end after some seconds.
 //! 3. A finished handshake takes the place of an older session at the same address, if there is one: its device began
 //!    anew. Until then the older one goes on, so nobody can end it by beginning a handshake.
+//!    OpenSSL is let go then, as soon as the device has said something: what is left is keys and numbers of records.
 //! 4. What a session decrypts is [`Sessions::received`], what must be sent is [`Sessions::sent`].
 //! 5. [`Sessions::tick`] sends flights again and ends what was silent for too long.
 
@@ -17,9 +18,12 @@ mod engine;
 mod ffi;
 mod flight;
 mod hello;
+mod protection;
 mod record;
 mod server;
 mod sessions;
+mod suite;
+mod window;
 
 #[cfg(test)]
 mod tests;

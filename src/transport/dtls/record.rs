@@ -19,12 +19,18 @@ pub(super) const ALERT: u8 = 21;
 /// Content type of handshake messages.
 pub(super) const HANDSHAKE: u8 = 22;
 
+/// Content type of messages of the application.
+pub(super) const APPLICATION_DATA: u8 = 23;
+
 /// One record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Record<'a> {
     pub(super) content: u8,
+    pub(super) version: [u8; 2],
     /// 0 until ChangeCipherSpec; what follows it is encrypted.
     pub(super) epoch: u16,
+    /// Number within the epoch, 48 bits.
+    pub(super) sequence: u64,
     pub(super) body: &'a [u8],
     /// With its header.
     pub(super) whole: &'a [u8],
@@ -34,11 +40,12 @@ impl<'a> Record<'a> {
     /// Takes the first record off a datagram; what follows it comes second. `None` when there is no whole one.
     pub(super) fn read(datagram: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let head = datagram.first_chunk::<RECORD_BYTES>()?;
-        let [content, DTLS, _, e0, e1, _, _, _, _, _, _, high, low] = *head else { return None };
+        let [content, DTLS, minor, e0, e1, s0, s1, s2, s3, s4, s5, high, low] = *head else { return None };
         let body_bytes = usize::from(u16::from_be_bytes([high, low]));
         let (whole, rest) = datagram.split_at_checked(RECORD_BYTES + body_bytes)?;
         let epoch = u16::from_be_bytes([e0, e1]);
-        Some((Self { content, epoch, body: &whole[RECORD_BYTES..], whole }, rest))
+        let sequence = u64::from_be_bytes([0, 0, s0, s1, s2, s3, s4, s5]);
+        Some((Self { content, version: [DTLS, minor], epoch, sequence, body: &whole[RECORD_BYTES..], whole }, rest))
     }
 }
 
@@ -88,6 +95,7 @@ mod tests {
         assert!(behind.is_empty());
         let (second, rest) = Record::read(rest).expect("a record");
         assert_eq!((second.content, second.epoch, second.body), (CHANGE_CIPHER_SPEC, 1, &[1][..]));
+        assert_eq!((first.sequence, second.sequence), (7, 8));
         assert!(rest.is_empty() && Record::read(rest).is_none());
     }
 

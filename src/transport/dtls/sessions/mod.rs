@@ -36,7 +36,7 @@ const HANDSHAKE_US: u64 = 30_000_000;
 /// Silence after which a session gives its buffers back.
 const REST_US: u64 = 5_000_000;
 
-/// Sessions that end until the memory of them is given back to the system; some 4 MiB.
+/// Sessions that end, or need OpenSSL no longer, until the memory of them is given back to the system; some 4 MiB.
 const GIVE_BACK_SESSIONS: usize = 64;
 
 /// Pause between two times that memory is given back, us: each takes some milliseconds.
@@ -157,11 +157,11 @@ struct Output {
     outcomes: Vec<(SocketAddr, Handshake)>,
 }
 
-/// The memory of sessions that have ended.
+/// The memory of sessions that have ended, and of OpenSSL in those that go on.
 #[derive(Debug)]
 struct GivenBack {
-    /// Sessions that ended since memory was given back.
-    sessions: usize,
+    /// Sessions whose memory was freed since memory was given back.
+    freed: usize,
     /// When it was, us.
     at_us: u64,
 }
@@ -199,7 +199,7 @@ impl Sessions {
             },
             table: Table::default(),
             unproven: Unproven::default(),
-            given_back: GivenBack { sessions: 0, at_us: now.us },
+            given_back: GivenBack { freed: 0, at_us: now.us },
             output: Output::default(),
         }
     }
@@ -322,9 +322,9 @@ impl Sessions {
                 session.engine.rest();
             }
         }
-        if self.given_back.sessions >= GIVE_BACK_SESSIONS && self.given_back.at_us + GIVE_BACK_US <= now.us {
+        if self.given_back.freed >= GIVE_BACK_SESSIONS && self.given_back.at_us + GIVE_BACK_US <= now.us {
             memory::give_back();
-            (self.given_back.sessions, self.given_back.at_us) = (0, now.us);
+            (self.given_back.freed, self.given_back.at_us) = (0, now.us);
         }
     }
 
@@ -384,7 +384,7 @@ impl Sessions {
             return;
         }
         let session = self.table.sessions.remove(index_of(id));
-        self.given_back.sessions += 1;
+        self.given_back.freed += 1;
         if session.is_proven {
             self.connection_limit.leave();
         } else {

@@ -75,6 +75,8 @@ impl Sessions {
         if let Some(session) = self.find(id) {
             session.is_proven = true;
             self.unproven.finished_len -= 1;
+            // With its first message OpenSSL's part of it was freed.
+            self.given_back.freed += 1;
             self.count_out(address);
         }
     }
