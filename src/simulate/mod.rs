@@ -147,7 +147,7 @@ async fn simulate(
         match &security {
             None => {
                 let client = mqtt::Client::new(index, identity, first_due_ns);
-                let device = mqtt::Device::new(client, encryption.clone());
+                let device = mqtt::Device::new(client, encryption.as_ref().map(mqtt::Encryption::of_device));
                 tasks.spawn_local(drive(Rc::clone(fleet), index, device));
             }
             Some(security) => {

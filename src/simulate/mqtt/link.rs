@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -24,7 +25,7 @@ pub(super) enum Link {
 
 /// TLS of connections. It takes any certificate of the server: it is for trying one, not for trusting one.
 #[derive(Clone)]
-pub(in crate::simulate) struct Encryption(TlsConnector);
+pub(in crate::simulate) struct Encryption(Arc<ClientConfig>);
 
 impl Encryption {
     /// TLS 1.2 or 1.3.
@@ -35,13 +36,20 @@ impl Encryption {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(AnyServer(provider)))
             .with_no_client_auth();
-        Ok(Self(TlsConnector::from(Arc::new(config))))
+        Ok(Self(Arc::new(config)))
+    }
+
+    /// The same for one device, which resumes its own session and nobody else's.
+    pub(in crate::simulate) fn of_device(&self) -> Self {
+        let mut config = (*self.0).clone();
+        config.resumption = Resumption::in_memory_sessions(1);
+        Self(Arc::new(config))
     }
 
     /// Shakes hands.
     pub(super) async fn apply(&self, stream: TcpStream) -> io::Result<Link> {
         let server = ServerName::from(stream.peer_addr()?.ip());
-        Ok(Link::Tls(Box::new(self.0.connect(server, stream).await?)))
+        Ok(Link::Tls(Box::new(TlsConnector::from(self.0.clone()).connect(server, stream).await?)))
     }
 }
 

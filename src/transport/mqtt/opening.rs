@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use bytes::BufMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 
 use super::upgrade::{Answer, REQUEST_BYTES_MAX, answer};
 use super::{ListenerProtocol, Upgrade};
@@ -13,16 +12,13 @@ use crate::codec::proxy::{self, Origin};
 use crate::protocol::limit::Limits;
 use crate::transport::refused::Refused;
 use crate::transport::socket::{self, CountedStream, Socket, Stream, WebSocket};
-use crate::transport::tls::TlsServer;
+use crate::transport::tls::{TlsServer, TlsStream};
 use crate::transport::traits::TransportKind;
 use crate::transport::worker::Worker;
 
 /// Bytes that a client may send until TLS is agreed on, certificates included; whoever sends more is nobody's device,
 /// and nothing is known of it yet that it should take memory for.
 const TLS_HANDSHAKE_BYTES_MAX: usize = 32 * 1024;
-
-/// Bytes that may wait in TLS for a client that does not read; what is more waits where it is counted.
-const TLS_UNSENT_BYTES_MAX: usize = 16 * 1024;
 
 /// Reads whose the connection is, where a proxy tells: `client` becomes that. Gives what was read behind it.
 ///
@@ -104,12 +100,9 @@ pub async fn read_more(
 }
 
 async fn encrypt(server: &TlsServer, tcp: CountedStream) -> Result<Stream, Refused> {
-    let acceptor = TlsAcceptor::from(server.config());
-    match acceptor.accept(tcp.bound(TLS_HANDSHAKE_BYTES_MAX)).await {
+    match TlsStream::accept(server.config(), tcp.bound(TLS_HANDSHAKE_BYTES_MAX)).await {
         Ok(mut tls) => {
-            let (tcp, session) = tls.get_mut();
-            tcp.unbound();
-            session.set_buffer_limit(Some(TLS_UNSENT_BYTES_MAX));
+            tls.below_mut().unbound();
             Ok(Stream::Tls(Box::new(tls)))
         }
         Err(error) => {

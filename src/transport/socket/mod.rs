@@ -11,12 +11,12 @@ use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
 
 pub use counters::Counters;
 pub use departure::{has_left, has_peer_closed};
 pub use websocket::WebSocket;
 
+use crate::transport::tls::TlsStream;
 use crate::transport::traffic::Traffic;
 
 /// See the module.
@@ -174,7 +174,7 @@ impl Stream {
     pub fn has_unsent(&self) -> bool {
         match self {
             Stream::Tcp(_) => false,
-            Stream::Tls(tls) => tls.get_ref().1.wants_write(),
+            Stream::Tls(tls) => tls.has_unsent(),
         }
     }
 
@@ -182,7 +182,7 @@ impl Stream {
     pub fn tcp(&self) -> &CountedStream {
         match self {
             Stream::Tcp(tcp) => tcp,
-            Stream::Tls(tls) => tls.get_ref().0,
+            Stream::Tls(tls) => tls.below(),
         }
     }
 
@@ -190,7 +190,7 @@ impl Stream {
     pub fn tcp_mut(&mut self) -> &mut CountedStream {
         match self {
             Stream::Tcp(tcp) => tcp,
-            Stream::Tls(tls) => tls.get_mut().0,
+            Stream::Tls(tls) => tls.below_mut(),
         }
     }
 
@@ -198,7 +198,7 @@ impl Stream {
     pub fn client_certificate(&self) -> Option<&[u8]> {
         match self {
             Stream::Tcp(_) => None,
-            Stream::Tls(tls) => tls.get_ref().1.peer_certificates()?.first().map(AsRef::as_ref),
+            Stream::Tls(tls) => tls.client_certificate(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! TLS 1.2 and 1.3 for connections of devices, by rustls: certificate, key, who signs certificates of devices, and tickets.
 
 mod expiry;
+mod stream;
 mod ticket;
 
 #[cfg(test)]
@@ -19,6 +20,7 @@ use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 pub use expiry::expiry_secs;
+pub use stream::TlsStream;
 
 use crate::protocol::secret::Secret;
 use ticket::{ConnectionTickets, TicketKeys};
