@@ -111,11 +111,8 @@ fn a_client_that_does_not_read_has_a_bound_and_loses_nothing() {
         let mut nobody = Context::from_waker(Waker::noop());
         let all = text(100_000);
         let mut sent = 0;
-        loop {
-            match Pin::new(&mut server).poll_write(&mut nobody, &all[sent..]) {
-                Poll::Ready(taken) => sent += taken.unwrap(),
-                Poll::Pending => break,
-            }
+        while let Poll::Ready(taken) = Pin::new(&mut server).poll_write(&mut nobody, &all[sent..]) {
+            sent += taken.unwrap();
         }
         assert!(server.has_unsent() && sent < 20_000, "{version:?}: {sent} bytes were taken");
         assert!(server.held_bytes() < 20_000, "{version:?}: {} bytes are held", server.held_bytes());
