@@ -9,6 +9,7 @@ use jetlinks_bridge::protocol::uplink::{Availability, DeliveryId, Inbox, Receipt
 use jetlinks_bridge::queue::nats::{NatsReader, NatsSettings, NatsStats, NatsUplink};
 use jetlinks_bridge::queue::{Position, ReadError, ReadFrom};
 
+use super::log::Log;
 use super::sessions::{Sessions, assert_stored_in_order};
 use super::support::Nats;
 use super::worker;
@@ -287,5 +288,19 @@ fn a_reader_from_a_time_on_gives_what_was_stored_since_and_ends() {
         assert_eq!(reader.next().await, Ok(None));
         let mut later = open(SystemTime::now() + Duration::from_secs(60)).await.expect("the stream is there");
         assert_eq!(later.next().await, Ok(None));
+    });
+}
+
+#[test]
+fn a_server_that_is_about_to_leave_is_named_before_it_does() {
+    let nats = Nats::configured("lame_duck_duration: 60s\nlame_duck_grace_period: 50s\n");
+    worker::run(async {
+        let (log, _guard) = Log::start();
+        let Fixture { mut uplink, mut sessions, .. } = start(nats.url(), 2, 64);
+        sessions.send_until_stored(&mut uplink, 10).await;
+        nats.process().signal(libc::SIGUSR2);
+        let told = || log.lines(&["INFO", "the NATS server is about to leave", "role=\"uplink\""]);
+        worker::until(async || told() == 1).await;
+        assert_eq!(log.lines(&["lost the connection"]), 0);
     });
 }
