@@ -207,6 +207,11 @@ bench-beside: tools ## compares with another build of the bridge, BESIDE=path/to
 	$(CARGO) bench --locked --bench endtoend -- --rounds $$((3 * $(ROUNDS))) --seconds $(SECONDS) --beside '$(BESIDE)' \
 		--peers stdio,jetstream,kafka
 
+.PHONY: bench-gate
+bench-gate: packages-build ## counts instructions of the hot path, fails on 2 % more than the baseline; BASELINE=write writes that anew
+	@.ci/packages gate
+	$(CARGO) bench --locked --profile bench-gate --bench instructions -- $(if $(filter write,$(BASELINE)),--write)
+
 .PHONY: fuzz
 fuzz: packages-build ## fuzzes each target for FUZZ_SECONDS (60)
 	@$(CARGO) fuzz --version > /dev/null || { echo 'missing: cargo install --locked cargo-fuzz' >&2; exit 1; }

@@ -17,6 +17,7 @@ mod descriptors;
 mod follow;
 mod listeners;
 mod local_task;
+mod measured;
 mod meter;
 mod notices;
 mod queues;
@@ -48,6 +49,8 @@ use self::commands::ReplicaCommands;
 use self::coordination::CoordinationThread;
 pub use self::descriptors::raise_limit as raise_open_files;
 use self::follow::RemoteFollowers;
+#[doc(hidden)]
+pub use self::measured::registry_and_meter;
 use self::notices::DeviceNotices;
 use self::queues::Queues;
 pub use self::queues::{check_kafka, check_nats};
