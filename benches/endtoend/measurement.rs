@@ -7,6 +7,7 @@ use std::process::{ChildStderr, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::load::Load;
@@ -18,7 +19,7 @@ use crate::support::Process;
 const SETTLING_SECONDS: u64 = 40;
 
 /// Quantities that are measured.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(crate) struct Figures {
     /// Processor time of the server, us per acknowledged message.
     pub(crate) server_us: f64,
@@ -28,16 +29,29 @@ pub(crate) struct Figures {
     pub(crate) devices_us: f64,
     /// Acknowledged messages per second.
     pub(crate) rate: f64,
-    /// Half of the acknowledgements took at most this long, ms.
-    pub(crate) p50_ms: f64,
-    /// 99 % took at most this long, ms.
-    pub(crate) p99_ms: f64,
+    /// From a message to its acknowledgement.
+    pub(crate) latency: Latency,
+    /// The same at half of that rate, where it was asked for.
+    pub(crate) half: Option<Latency>,
+}
+
+/// Time until acknowledgements came, ms: that many per cent took at most so long.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(crate) struct Latency {
+    pub(crate) p50: f64,
+    pub(crate) p90: f64,
+    pub(crate) p99: f64,
+    pub(crate) max: f64,
 }
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { server_us, queue_us, devices_us, rate, p50_ms, p99_ms } = self;
-        write!(f, "{server_us:.2} us, {:.1} thousand/s, p50 {p50_ms:.1} ms, p99 {p99_ms:.1} ms", rate / 1e3)?;
+        let Self { server_us, queue_us, devices_us, rate, latency, half } = self;
+        let Latency { p50, p99, .. } = latency;
+        write!(f, "{server_us:.2} us, {:.1} thousand/s, p50 {p50:.1} ms, p99 {p99:.1} ms", rate / 1e3)?;
+        if let Some(Latency { p50, p99, .. }) = half {
+            write!(f, ", at half of that p50 {p50:.1} ms, p99 {p99:.1} ms")?;
+        }
         write!(f, " (devices {devices_us:.1} us, queue {queue_us:.1} us)")
     }
 }
@@ -80,10 +94,22 @@ pub(crate) fn own_program() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_jetlinks-bridge"))
 }
 
-/// Measures a peer: starts it, loads it, ends it.
-pub(crate) fn measure(peer: Peer, load: Load, seconds: u64, queues: &mut Queues) -> Result<Figures, String> {
+/// Measures a peer: starts it, loads it, `with_half` of the rate that it took besides, and ends it.
+pub(crate) fn measure(
+    peer: Peer,
+    load: Load,
+    seconds: u64,
+    with_half: bool,
+    queues: &mut Queues,
+) -> Result<Figures, String> {
     let server = peer.start(own_program(), load, queues, Cores::Any)?;
-    Devices::start(&server, load, seconds, Cores::Any).measure(&server, seconds)
+    let mut figures = Devices::start(&server, load, 0.0, seconds, Cores::Any).measure(&server, seconds)?;
+    if with_half {
+        let rate = figures.rate / 2.0 / f64::from(load.devices);
+        let half = Devices::start(&server, load, rate, seconds, Cores::Any).measure(&server, seconds)?;
+        figures.half = Some(half.latency);
+    }
+    Ok(figures)
 }
 
 /// Measures two peers, each of a build, at the same time on one core: whatever slows the machine slows both.
@@ -98,7 +124,7 @@ pub(crate) fn measure_both(
     let servers = [start(first)?, start(second)?];
     thread::scope(|scope| {
         let both = servers.each_ref().map(|server| {
-            let devices = Devices::start(server, load, seconds, Cores::Apart);
+            let devices = Devices::start(server, load, 0.0, seconds, Cores::Apart);
             scope.spawn(move || devices.measure(server, seconds))
         });
         let [first, second] = both.map(|thread| thread.join().map_err(|_| "a measurement panicked".to_owned())?);
@@ -114,9 +140,11 @@ struct Devices {
 }
 
 impl Devices {
-    fn start(server: &Server, load: Load, seconds: u64, cores: Cores) -> Self {
+    /// Starts them; each sends at that rate a second, at 0 as fast as its window allows.
+    fn start(server: &Server, load: Load, rate: f64, seconds: u64, cores: Cores) -> Self {
         let mut command = cores.command(own_program(), false);
-        command.arg("simulate").args(["--rate", "0", "--qos", "1", "--output", "json", "--warmup", "1s"]);
+        command.arg("simulate").args(["--qos", "1", "--output", "json", "--warmup", "1s"]);
+        command.args(["--rate", &rate.to_string()]);
         command.args(["--address", &server.address.to_string(), "--window", &load.window.to_string()]);
         command.args(["--transport", load.transport.name()]);
         command.args(["--duration", &format!("{}s", SETTLING_SECONDS + seconds)]);
@@ -190,7 +218,7 @@ fn figures(from: Moment, until: Moment, summary: &Value) -> Result<Figures, Stri
         queue_us: per_message(from.queue_us, until.queue_us),
         devices_us: per_message(from.devices_us, until.devices_us),
         rate: acknowledged as f64 * 1e3 / (until.elapsed_ms - from.elapsed_ms) as f64,
-        p50_ms: latency("p50"),
-        p99_ms: latency("p99"),
+        latency: Latency { p50: latency("p50"), p90: latency("p90"), p99: latency("p99"), max: latency("max") },
+        half: None,
     })
 }

@@ -30,6 +30,18 @@ pub(crate) struct Options {
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) beside: Option<PathBuf>,
 
+    /// Measure the time to acknowledgements once more at half of the rate that each server took
+    #[arg(long, conflicts_with = "beside")]
+    pub(crate) half: bool,
+
+    /// Write all figures, the machine, the versions and the commit as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// Draw the cost of a message over the number of devices, for loads of one window, as SVG
+    #[arg(long, value_name = "FILE")]
+    pub(crate) curve: Option<PathBuf>,
+
     /// Flag that cargo passes to every benchmark
     #[arg(long, hide = true)]
     pub(crate) bench: bool,

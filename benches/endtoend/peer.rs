@@ -24,6 +24,8 @@ const START: Duration = Duration::from_secs(30);
 pub(crate) enum Peer {
     /// Mosquitto, which acknowledges without storing.
     Mosquitto,
+    /// The MQTT listener of nats-server itself, which stores in a stream of its own, on files.
+    NatsMqtt,
     /// The bridge into JetStream, on files.
     Jetstream,
     /// The bridge into Kafka.
@@ -52,6 +54,7 @@ impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Peer::Mosquitto => "Mosquitto",
+            Peer::NatsMqtt => "nats-server, MQTT",
             Peer::Jetstream => "bridge, JetStream",
             Peer::Kafka => "bridge, Kafka",
             Peer::Stdio => "bridge, stdio",
@@ -72,15 +75,20 @@ impl Peer {
         match self {
             Peer::JetstreamScraped | Peer::JetstreamTraced => Some(Peer::Jetstream),
             Peer::StdioScraped | Peer::StdioTraced => Some(Peer::Stdio),
-            Peer::Mosquitto | Peer::Jetstream | Peer::Kafka | Peer::Stdio => None,
+            Peer::Mosquitto | Peer::NatsMqtt | Peer::Jetstream | Peer::Kafka | Peer::Stdio => None,
         }
+    }
+
+    /// Whether it is the bridge, with whatever queue.
+    pub(crate) fn is_bridge(self) -> bool {
+        !matches!(self, Peer::Mosquitto | Peer::NatsMqtt)
     }
 
     fn watcher(self) -> Watcher {
         match self {
             Peer::JetstreamScraped | Peer::StdioScraped => Watcher::Prometheus,
             Peer::JetstreamTraced | Peer::StdioTraced => Watcher::Collector,
-            Peer::Mosquitto | Peer::Jetstream | Peer::Kafka | Peer::Stdio => Watcher::Nobody,
+            Peer::Mosquitto | Peer::NatsMqtt | Peer::Jetstream | Peer::Kafka | Peer::Stdio => Watcher::Nobody,
         }
     }
 
@@ -90,10 +98,8 @@ impl Peer {
         match self.unwatched().unwrap_or(self) {
             // Its usage begins with its version.
             Peer::Mosquitto => first_line(Command::new(mosquitto()?).arg("-h")),
-            Peer::Jetstream => {
-                let server = first_line(Command::new(tool("venv/bin/nats-server")?).arg("--version"))?;
-                Some(format!("{bridge}, {server}"))
-            }
+            Peer::NatsMqtt => nats_version(),
+            Peer::Jetstream => Some(format!("{bridge}, {}", nats_version()?)),
             Peer::Kafka => {
                 let names =
                     tool("kafka/libs")?.read_dir().ok()?.filter_map(|file| file.ok()?.file_name().into_string().ok());
@@ -106,8 +112,10 @@ impl Peer {
 
     /// Starts a fresh server for this load and waits until it takes devices; a bridge is one of the build `program`.
     pub(crate) fn start(self, program: &Path, load: Load, queues: &mut Queues, cores: Cores) -> Result<Server, String> {
-        if self == Peer::Mosquitto {
-            return start_mosquitto();
+        match self {
+            Peer::Mosquitto => return start_mosquitto(),
+            Peer::NatsMqtt => return Ok(start_nats_mqtt()),
+            _ => {}
         }
         let devices: Vec<_> =
             (1..=load.devices).map(|number| Registration::encrypting(&format!("device{number}"))).collect();
@@ -136,7 +144,7 @@ impl Peer {
 
     /// Whether it can be put under that load.
     pub(crate) fn takes(self, load: Load) -> bool {
-        self != Peer::Mosquitto || load.transport == Transport::Mqtt
+        self.is_bridge() || load.transport == Transport::Mqtt
     }
 }
 
@@ -169,15 +177,17 @@ pub(crate) struct Server {
     pub(crate) queue: Option<u32>,
     admin: Option<SocketAddr>,
     scraper: Option<Scraper>,
-    process: Process,
-    _nats: Option<Nats>,
+    /// `None` where nats-server is what devices connect to.
+    process: Option<Process>,
+    nats: Option<Nats>,
     _folder: Folder,
 }
 
 impl Server {
     /// Its process id.
     pub(crate) fn id(&self) -> u32 {
-        self.process.id()
+        let process = self.process.as_ref().or_else(|| self.nats.as_ref().map(Nats::process));
+        process.map_or(0, Process::id)
     }
 }
 
@@ -207,10 +217,26 @@ fn start_mosquitto() -> Result<Server, String> {
         registry: None,
         queue: None,
         scraper: None,
-        process,
-        _nats: None,
+        process: Some(process),
+        nats: None,
         _folder: folder,
     })
+}
+
+/// Its sessions and messages are on files, as the stream of the bridge is.
+fn start_nats_mqtt() -> Server {
+    let address = SocketAddr::from(([127, 0, 0, 1], port::free_port()));
+    let nats = Nats::configured(&format!("server_name: bench\nmqtt {{ listen: \"{address}\" }}\n"));
+    Server {
+        address,
+        admin: None,
+        registry: None,
+        queue: None,
+        scraper: None,
+        process: None,
+        nats: Some(nats),
+        _folder: Folder::new("nats-mqtt"),
+    }
 }
 
 fn start_bridge(
@@ -246,7 +272,7 @@ fn start_bridge(
         return Err(format!("the bridge is not ready: {}", text.lines().last().unwrap_or("it says nothing")));
     }
     let (registry, admin) = (Some(registry), Some(admin));
-    Ok(Server { address, admin, registry, queue, scraper: None, process, _nats: nats, _folder: folder })
+    Ok(Server { address, admin, registry, queue, scraper: None, process: Some(process), nats, _folder: folder })
 }
 
 /// Debian keeps it outside the path of ordinary users.
@@ -256,13 +282,18 @@ fn mosquitto() -> Option<PathBuf> {
     folders.map(|folder| folder.join("mosquitto")).find(|program| program.is_file())
 }
 
+fn nats_version() -> Option<String> {
+    first_line(Command::new(tool("venv/bin/nats-server")?).arg("--version"))
+}
+
 fn tool(path: &str) -> Option<PathBuf> {
     let tools =
         env::var("TOOLS").map_or_else(|_| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".tools"), PathBuf::from);
     Some(tools.join(path)).filter(|path| path.exists())
 }
 
-fn first_line(command: &mut Command) -> Option<String> {
+/// First line of what a command says, if it starts.
+pub(crate) fn first_line(command: &mut Command) -> Option<String> {
     let output = command.output().ok()?;
     let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
     Some(String::from_utf8_lossy(&text).lines().next()?.to_owned())

@@ -1,10 +1,12 @@
 //! The result.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
+
+use serde::Serialize;
 
 use crate::load::Load;
-use crate::measurement::Figures;
+use crate::measurement::{Figures, Latency};
 use crate::peer::Peer;
 
 /// Figures of every round.
@@ -35,40 +37,91 @@ impl Table {
     pub(crate) fn render(&self, loads: &[Load], peers: &[Peer]) -> String {
         let mut text =
             "Processor time of the server per acknowledged message; ratio to the same beside it that is not scraped or \
-             traced, or is of another build; else to Mosquitto of the same round; medians over rounds.\n\n"
+             traced, or is of another build; else to Mosquitto of the same round; medians over rounds, of the ratio the \
+             least and the greatest, too.\n\n"
                 .to_owned();
-        text.push_str(
-            "| devices x window | server | us | ratio | thousand/s | p50 ms | p99 ms | queue us | rounds |\n",
+        let has_half = self.figures.values().any(|figures| figures.half.is_some());
+        let half = if has_half { " at half load p50 / p90 / p99 / max ms |" } else { "" };
+        // Writing to a text does not fail.
+        let _ = writeln!(
+            text,
+            "| devices x window | server | us | ratio | thousand/s | p50 ms | p99 ms |{half} queue us | rounds |"
         );
-        text.push_str("|---|---|---|---|---|---|---|---|---|\n");
+        let _ = writeln!(text, "|{}", "---|".repeat(if has_half { 10 } else { 9 }));
         for &load in loads {
             for &peer in peers.iter().filter(|peer| peer.takes(load)) {
                 let of_peer = self.rounds(load, peer);
                 let median_of = |value: fn(&Figures) -> f64| median(of_peer.iter().map(|(_, figures)| value(figures)));
-                let ratios = of_peer.iter().filter_map(|(round, figures)| {
-                    let reference = self.references.get(&(load, peer, *round));
-                    let other = reference.or_else(|| self.figures.get(&(load, Peer::Mosquitto, *round)))?;
-                    Some(figures.server_us / other.server_us)
-                });
-                let ratio = median(ratios);
-                let cells = [
+                let mut cells = vec![
                     cell(median_of(|figures| figures.server_us), 2),
-                    cell(ratio, 3),
+                    self.ratio(load, peer).map_or_else(|| "-".to_owned(), |spread| spread.to_string()),
                     cell(median_of(|figures| figures.rate / 1e3), 1),
-                    cell(median_of(|figures| figures.p50_ms), 1),
-                    cell(median_of(|figures| figures.p99_ms), 1),
-                    cell(median_of(|figures| figures.queue_us).filter(|us| *us > 0.0), 1),
+                    cell(median_of(|figures| figures.latency.p50), 1),
+                    cell(median_of(|figures| figures.latency.p99), 1),
                 ];
-                // Writing to a text does not fail.
+                if has_half {
+                    let at_half = |value: fn(&Latency) -> f64| {
+                        median(of_peer.iter().filter_map(|(_, figures)| figures.half.as_ref().map(value)))
+                    };
+                    let parts: [fn(&Latency) -> f64; 4] =
+                        [|half| half.p50, |half| half.p90, |half| half.p99, |half| half.max];
+                    cells.push(parts.map(|part| cell(at_half(part), 1)).join(" / "));
+                }
+                cells.push(cell(median_of(|figures| figures.queue_us).filter(|us| *us > 0.0), 1));
                 let _ = writeln!(text, "| {load} | {peer} | {} | {} |", cells.join(" | "), of_peer.len());
             }
         }
         text
     }
 
+    /// Ratio of a peer's processor time to that of its reference in the same round: the one beside it, else Mosquitto.
+    /// `None`: it has no reference.
+    pub(crate) fn ratio(&self, load: Load, peer: Peer) -> Option<Spread> {
+        let rounds = self.rounds(load, peer).into_iter();
+        Spread::of(rounds.filter_map(|(round, figures)| {
+            let reference = self.references.get(&(load, peer, round));
+            let other = reference.or_else(|| self.figures.get(&(load, Peer::Mosquitto, round)))?;
+            Some(figures.server_us / other.server_us)
+        }))
+    }
+
+    /// Median of a peer's processor time, us; `None`: it was not measured under that load.
+    pub(crate) fn server_us(&self, load: Load, peer: Peer) -> Option<f64> {
+        median(self.rounds(load, peer).iter().map(|(_, figures)| figures.server_us))
+    }
+
+    /// Figures of a round, and those of the reference beside it.
+    pub(crate) fn round(&self, load: Load, peer: Peer, round: u32) -> Option<(Figures, Option<Figures>)> {
+        let key = (load, peer, round);
+        Some((*self.figures.get(&key)?, self.references.get(&key).copied()))
+    }
+
     fn rounds(&self, load: Load, peer: Peer) -> Vec<(u32, Figures)> {
         let of_peer = self.figures.iter().filter(|((its_load, its_peer, _), _)| *its_load == load && *its_peer == peer);
         of_peer.map(|((.., round), figures)| (*round, *figures)).collect()
+    }
+}
+
+/// Median, least and greatest of a value over rounds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(crate) struct Spread {
+    median: f64,
+    min: f64,
+    max: f64,
+}
+
+impl Spread {
+    fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
+        let values: Vec<f64> = values.collect();
+        let (min, max) = (values.iter().copied().reduce(f64::min)?, values.iter().copied().reduce(f64::max)?);
+        Some(Self { median: median(values.into_iter())?, min, max })
+    }
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { median, min, max } = self;
+        write!(f, "{median:.3} ({min:.3} to {max:.3})")
     }
 }
 

@@ -49,7 +49,7 @@ struct Options {
 fn main() {
     let options = Options::parse();
     machine::raise_file_limit();
-    println!("machine: {}", machine::describe());
+    println!("machine: {}", machine::Machine::find());
     idle::measure(options.connections);
     handshakes::measure(options.handshakes);
     interests::measure(options.interests);
