@@ -20,7 +20,7 @@ const MEDIA_TYPE: &str = "datacontenttype";
 /// The header by which whoever reads a message continues its trace (W3C Trace Context), in either mode.
 const TRACEPARENT: &str = "traceparent";
 
-/// The headers of a structured envelope without a place in a trace, as [`write`] writes them.
+/// The headers of a structured envelope without a place in a trace, as [`write()`] writes them.
 pub(super) const STRUCTURED: &[u8] = b"NATS/1.0\r\ncontent-type: application/cloudevents+json\r\n\r\n";
 
 /// Writes the headers of a record behind what is there, with the version line before them and the empty line behind them.
