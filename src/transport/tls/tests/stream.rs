@@ -6,10 +6,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client;
 
 use super::*;
+
+/// For a test to come to its end, most of which is processor time.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 type Ends = (client::TlsStream<DuplexStream>, TlsStream<DuplexStream>);
 
@@ -27,7 +31,8 @@ async fn connected(version: &'static SupportedProtocolVersion, room: usize) -> E
 fn run<F: Future<Output = ()>>(test: impl Fn(&'static SupportedProtocolVersion) -> F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     for version in VERSIONS {
-        runtime.block_on(test(version));
+        let ended = runtime.block_on(async { timeout(PATIENCE, test(version)).await });
+        assert!(ended.is_ok(), "{version:?}: something is waited for that does not come");
     }
 }
 
