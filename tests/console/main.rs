@@ -20,14 +20,16 @@ use serde_json::{Value, json};
 use crate::support::{Bridge, Device, Load, Nats, Process, Registration, Registry, Settings, tool};
 
 /// Every story has to be told, in whatever order.
-const STORIES: [&str; 17] = [
+const STORIES: [&str; 19] = [
     "envelopes appear, and a pause holds them",
     "a filter lets through what it names",
     "an envelope is shown pretty or as it is, and copied",
     "hostile text of devices stays text",
     "sessions of all replicas are found by prefix and product, part by part",
+    "a search shows its own answer, though an earlier one comes later",
     "details of a session lead to its messages, a command and a trace",
     "a trace shows what a device does",
+    "a trace that is started while a token is tried goes on",
     "a session is ended with a token, on another replica too",
     "without a token the page only reads, and the bridge takes nothing else from it",
     "a wrong token is told, and the right one is forgotten with the tab",

@@ -152,6 +152,34 @@ const stories = {
     await page.getByText("No session.").waitFor();
   },
 
+  async "a search shows its own answer, though an earlier one comes later"(context) {
+    const page = await open(context, "#sessions");
+    await page.locator("#found", { hasText: "64 sessions" }).waitFor();
+    let release;
+    const searched = new Promise((resolve) => { release = resolve; });
+    await page.route("**/api/sessions*prefix=device*", async (route) => {
+      const response = await route.fetch();
+      await searched;
+      await route.fulfill({ response }).catch(() => {});
+    });
+    const earlier = page.waitForRequest("**/api/sessions*prefix=device*");
+    await page.getByLabel("Device begins with").fill("device");
+    await page.getByRole("button", { name: "Search" }).click();
+    const request = await earlier;
+    const ended = new Promise((resolve) => {
+      for (const name of ["requestfinished", "requestfailed"]) page.on(name, (other) => other === request && resolve());
+    });
+    await page.getByLabel("Device begins with").fill("guest1");
+    await page.getByRole("button", { name: "Search" }).click();
+    const guest = page.locator("#sessions-table").getByRole("button", { name: "guest1", exact: true });
+    await guest.waitFor();
+    release();
+    await ended;
+    await page.evaluate(() => new Promise(requestAnimationFrame));
+    await page.locator("#found", { hasText: "1 session on" }).waitFor({ timeout: 1000 });
+    assert.equal(await guest.count(), 1);
+  },
+
   async "details of a session lead to its messages, a command and a trace"(context) {
     const page = await open(context, "#sessions");
     await choose(page, "guest1");
@@ -190,6 +218,25 @@ const stories = {
     await page.getByRole("button", { name: "Stop" }).click();
     await page.locator("#trace-state", { hasText: "stopped" }).waitFor();
     await picture(page, "trace");
+  },
+
+  async "a trace that is started while a token is tried goes on"(context) {
+    const page = await context.newPage();
+    await page.goto(`${own}/#trace`);
+    await page.getByRole("dialog").waitFor();
+    let release;
+    const started = new Promise((resolve) => { release = resolve; });
+    await page.route("**/api/overview", async (route) => {
+      await started;
+      await route.continue();
+    });
+    await giveToken(page, token);
+    await page.getByLabel("Id or address").fill("speaker1");
+    await page.getByRole("button", { name: "Start" }).click();
+    await page.locator("#trace-state", { hasText: "live" }).waitFor();
+    release();
+    await page.getByRole("status").filter({ hasText: "Token accepted" }).waitFor();
+    assert.match(await page.locator("#trace-state").textContent(), /live/);
   },
 
   async "a session is ended with a token, on another replica too"(context) {

@@ -77,10 +77,10 @@ access.denied = (reason, wasGiven) => {
 find("ask-form").addEventListener("submit", () => {
   token.set(find("ask-token").value.trim());
   find("ask-token").value = "";
+  // At once: later it would undo what a person does meanwhile.
+  open();
   look().then(() => {
-    if (ask.open) return;
-    open();
-    if (known) tell("Token accepted");
+    if (known && !ask.open) tell("Token accepted");
   });
 });
 find("ask-cancel").addEventListener("click", () => ask.close());

@@ -9,6 +9,7 @@ const LIMIT = 50;
 /** The view. */
 export function view({ to, readOnly }) {
   let [page, chosen, starts] = [null, null, [""]];
+  let asked = new AbortController();
   const prefix = h("input", { type: "search", autocomplete: "off", spellcheck: "false" });
   const product = h("input", { type: "search", autocomplete: "off", spellcheck: "false" });
   const found = h("p", { class: "counted", id: "found", role: "status" });
@@ -17,11 +18,15 @@ export function view({ to, readOnly }) {
   const next = button("Next", () => { starts.push(page.next); load(); }, { disabled: true });
   const details = h("aside", { class: "card", id: "details", "aria-label": "The chosen session" }, h("p", { class: "hint" }, "Choose a session."));
 
+  /** Asks for the part of the list that is to be shown. The answer to an earlier question is not waited for. */
   async function load() {
+    asked.abort();
+    const { signal } = asked = new AbortController();
+    previous.disabled = next.disabled = true;
     try {
-      page = await json(`/api/sessions?${query({ replicas: "all", limit: LIMIT, prefix: prefix.value.trim(), product: product.value.trim(), after: starts.at(-1) })}`);
+      page = await json(`/api/sessions?${query({ replicas: "all", limit: LIMIT, prefix: prefix.value.trim(), product: product.value.trim(), after: starts.at(-1) })}`, { signal });
     } catch (error) {
-      found.textContent = error.message;
+      if (!signal.aborted) found.textContent = error.message;
       return;
     }
     const { sessions, total, missing, replicas } = page;
