@@ -43,7 +43,7 @@ const STORIES: [&str; 19] = [
 ];
 
 /// Longest silence of the stories.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 const TOKEN: &str = "hush-hush";
 
