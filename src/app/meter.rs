@@ -15,8 +15,8 @@ use crate::session::step::{Action, Peer, Step};
 use crate::telemetry::follow::WorkerFollowers;
 use crate::telemetry::health::Health;
 use crate::telemetry::metric::{
-    CoapDrop, CoapRefusal, CommandOutcome, ConnectOutcome, ConnectionState, HandshakeOutcome, Label as _, Transport,
-    WorkerMetrics,
+    CoapDrop, CoapRefusal, CommandOutcome, ConnectOutcome, ConnectionState, HandshakeOutcome, Label as _,
+    TlsHandshakeKind, Transport, WorkerMetrics,
 };
 use crate::transport::{
     Clock, ConnectionLimit, Handshake, Meter, Pauses, Peers, Refused, Refusing, Traffic, TransportKind,
@@ -271,6 +271,11 @@ impl Meter for WorkerMeter {
             _ => {}
         }
         Self::log_coap(peer, device, &event);
+    }
+
+    fn tls_handshake(&mut self, is_resumed: bool) {
+        let kind = if is_resumed { TlsHandshakeKind::Resumed } else { TlsHandshakeKind::Full };
+        self.metrics.tls_handshakes[kind].inc();
     }
 
     fn handshake(&mut self, peer: SocketAddr, outcome: Handshake) {

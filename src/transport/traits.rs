@@ -138,6 +138,8 @@ pub trait Meter {
     fn turn_began(&mut self, waited_us: u64);
     /// So many connections wait for their turn; about ten times a second.
     fn waiting(&mut self, connections: usize);
+    /// A TLS handshake was finished; a failed one is a refusal.
+    fn tls_handshake(&mut self, is_resumed: bool);
     /// A CONNECT was accepted.
     fn connected(&mut self, kind: TransportKind, device: &str, peer: &str);
     /// A connection from there was refused.
@@ -178,6 +180,7 @@ impl Meter for () {
     fn closed(&mut self, _: TransportKind, _: bool) {}
     fn turn_began(&mut self, _: u64) {}
     fn waiting(&mut self, _: usize) {}
+    fn tls_handshake(&mut self, _: bool) {}
     fn connected(&mut self, _: TransportKind, _: &str, _: &str) {}
     fn refused(&mut self, _: &str, _: &Refusing) {}
     fn took_over(&mut self, _: &str) {}

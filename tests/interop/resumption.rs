@@ -117,6 +117,12 @@ fn openssl_resumes_its_session_at_another_replica_with_the_same_key() {
         assert!(device.is_resumed(&replicas[0]), "{version:?}");
         assert!(!device.is_resumed(&other), "another key, and it connects: {version:?}");
     }
+    let counted = |bridge: &Bridge| {
+        ["full", "resumed"].map(|kind| bridge.metric("jetlinks_bridge_tls_handshakes_total", &[kind]))
+    };
+    assert_eq!(counted(&replicas[0]), [2.0, 2.0]);
+    assert_eq!(counted(&replicas[1]), [0.0, 2.0]);
+    assert_eq!(counted(&other), [2.0, 0.0]);
 }
 
 #[test]

@@ -36,6 +36,7 @@ const BEYOND_THE_SCRIPT: &[(&str, &str)] = &[
     ("commands_total outcome=lost", "100,000 commands at once, which tests/broker sends"),
     ("coap_requests_total code=other", "every code that the bridge answers with has a name"),
     ("dtls_handshakes_total outcome=timed_out", "a handshake may be half open for 30 s"),
+    ("tls_handshakes_total kind=resumed", "tests/interop resumes sessions with OpenSSL"),
     ("nats_slow_consumer_total", SLOW_CONSUMER),
     ("nats_slow_consumer_total role=uplink", SLOW_CONSUMER),
     ("nats_slow_consumer_total role=commands", SLOW_CONSUMER),

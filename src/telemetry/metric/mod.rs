@@ -24,7 +24,7 @@ pub use label::{
     AnswerResult, CacheResult, CachedRecord, CertificateUse, ClaimFault, ClaimVerdict, CloseCause, CoapCode, CoapDrop,
     CoapRefusal, CommandOutcome, ConnectOutcome, ConnectionState, HandOverFailure, HandshakeOutcome, KafkaCommandFate,
     Label, Labels, ListenerCertificate, LogLevel, LookupResult, MessageResult, NatsRole, QueueResult, RegistryAnswer,
-    ReloadResult, SpanOutcome, Transport,
+    ReloadResult, SpanOutcome, TlsHandshakeKind, Transport,
 };
 pub use number::{Counter, Gauge, Moment, Seconds, UsedGauge};
 pub use process::{

@@ -5,7 +5,7 @@ use super::family::Family;
 use super::histogram::Histogram;
 use super::label::{
     CloseCause, CoapCode, CoapDrop, CoapRefusal, CommandOutcome, ConnectOutcome, ConnectionState, HandshakeOutcome,
-    LookupResult, MessageResult, Transport,
+    LookupResult, MessageResult, TlsHandshakeKind, Transport,
 };
 use super::number::{Counter, Gauge, Seconds};
 use crate::protocol::envelope::Reason;
@@ -57,6 +57,8 @@ metrics! {
             "Connections that are not read at this moment, as too much waits for the queue or memory is short.";
         paused_seconds: Seconds = "paused_connection_seconds_total",
             "Time that connections were not read, as too much waited for the queue or memory was short, added up.";
+        tls_handshakes: Family<Counter, TlsHandshakeKind> = "tls_handshakes_total",
+            "TLS handshakes of devices that were finished, by kind.";
         inflight_messages: Gauge = "inflight_messages",
             "Records on their way to the queue.";
         inflight_bytes: Gauge = "inflight_bytes",

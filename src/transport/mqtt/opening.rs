@@ -66,7 +66,7 @@ pub async fn open(
     let stream = match &protocol.tls {
         None => Stream::Tcp(tcp),
         // Most of what opening takes; without TLS, or before it, nobody needs it.
-        Some(server) => Box::pin(encrypt(server, tcp)).await?,
+        Some(server) => Box::pin(encrypt(worker, server, tcp)).await?,
     };
     match &protocol.websocket {
         None => Ok(Socket::Bare(stream)),
@@ -99,10 +99,11 @@ pub async fn read_more(
     }
 }
 
-async fn encrypt(server: &TlsServer, tcp: CountedStream) -> Result<Stream, Refused> {
+async fn encrypt(worker: &Worker, server: &TlsServer, tcp: CountedStream) -> Result<Stream, Refused> {
     match TlsStream::accept(server.config(), tcp.bound(TLS_HANDSHAKE_BYTES_MAX)).await {
         Ok(mut tls) => {
             tls.below_mut().unbound();
+            worker.core.borrow_mut().meter().tls_handshake(tls.is_resumed());
             Ok(Stream::Tls(Box::new(tls)))
         }
         Err(error) => {

@@ -17,7 +17,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::rustls::server::UnbufferedServerConnection;
 use tokio_rustls::rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
-use tokio_rustls::rustls::{ProtocolVersion, ServerConfig};
+use tokio_rustls::rustls::{HandshakeKind, ProtocolVersion, ServerConfig};
 
 /// Bytes of the longest record, with its header (RFC 5246 section 6.2.3).
 const RECORD_BYTES_MAX: usize = 5 + (1 << 14) + 2048;
@@ -90,6 +90,11 @@ impl<S> TlsStream<S> {
     /// The certificate that the client showed, in DER.
     pub fn client_certificate(&self) -> Option<&[u8]> {
         self.session.peer_certificates()?.first().map(AsRef::as_ref)
+    }
+
+    /// Whether the handshake took up an earlier session by its ticket.
+    pub fn is_resumed(&self) -> bool {
+        self.session.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
     /// Takes records in, whole ones at the begin of `incoming`, and hands out their text; how many bytes of them were taken.

@@ -38,6 +38,16 @@ label! {
 }
 
 label! {
+    /// Kind of a TLS handshake.
+    "kind" TlsHandshakeKind {
+        /// With a certificate and its signature.
+        Full = "full",
+        /// With a ticket of an earlier connection.
+        Resumed = "resumed",
+    }
+}
+
+label! {
     /// End of a connection's authentication.
     "outcome" ConnectOutcome {
         /// A session began.

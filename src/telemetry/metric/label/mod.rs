@@ -5,7 +5,9 @@ mod device;
 mod process;
 
 pub use coap::{CoapCode, CoapDrop, CoapRefusal, HandshakeOutcome};
-pub use device::{CloseCause, CommandOutcome, ConnectOutcome, ConnectionState, MessageResult, Transport};
+pub use device::{
+    CloseCause, CommandOutcome, ConnectOutcome, ConnectionState, MessageResult, TlsHandshakeKind, Transport,
+};
 pub use process::{
     AnswerResult, CacheResult, CachedRecord, CertificateUse, ClaimFault, ClaimVerdict, HandOverFailure,
     KafkaCommandFate, ListenerCertificate, LogLevel, LookupResult, NatsRole, QueueResult, RegistryAnswer, ReloadResult,
