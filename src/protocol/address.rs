@@ -17,13 +17,14 @@ const SEGMENT: &AsciiSet = &TOKEN.remove(b'.').remove(b'~');
 /// Writes an id as exactly one token of a NATS subject: bytes outside `A-Z a-z 0-9 _ -` are percent-encoded. Two ids
 /// never give the same token.
 pub fn write_token(out: &mut impl BufMut, id: &str) {
-    write_encoded(out, id, TOKEN, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+    const PLAIN: [bool; 256] = plain(b"_-");
+    write_encoded(out, id, TOKEN, &PLAIN);
 }
 
 /// Writes an id as one segment of a URI's path: bytes outside RFC 3986's unreserved ones are percent-encoded.
 pub fn write_segment(out: &mut impl BufMut, id: &str) {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'~');
-    write_encoded(out, id, SEGMENT, plain);
+    const PLAIN: [bool; 256] = plain(b"_-.~");
+    write_encoded(out, id, SEGMENT, &PLAIN);
 }
 
 /// An id as a token; see [`write_token`].
@@ -62,9 +63,25 @@ pub fn is_subject_prefix(text: &str) -> bool {
         .all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte)))
 }
 
+/// By byte, whether it is a letter, a digit or one of the others.
+const fn plain(others: &[u8]) -> [bool; 256] {
+    let mut plain = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        plain[byte as usize] = byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut other = 0;
+    while other < others.len() {
+        plain[others[other] as usize] = true;
+        other += 1;
+    }
+    plain
+}
+
 /// Nearly every id is plain, and every message writes several.
-fn write_encoded(out: &mut impl BufMut, id: &str, encoded: &'static AsciiSet, plain: impl Fn(u8) -> bool) {
-    if id.bytes().all(plain) {
+fn write_encoded(out: &mut impl BufMut, id: &str, encoded: &'static AsciiSet, plain: &[bool; 256]) {
+    if id.bytes().all(|byte| plain[usize::from(byte)]) {
         out.put_slice(id.as_bytes());
         return;
     }

@@ -9,6 +9,7 @@
 
 mod compact;
 mod number;
+mod plain;
 mod scan;
 mod tag;
 mod text;

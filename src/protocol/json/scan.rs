@@ -1,7 +1,13 @@
 //! The scanner: one pass over a payload.
 
+use smallvec::SmallVec;
+
+use super::plain::plain_length;
 use super::tag::{has_equal, tag};
 use super::{DEPTH_MAX, JsonError, JsonErrorKind, unescape};
+
+/// Tags of keys that need no allocation: those of nearly all payloads.
+const TAGS_INLINE: usize = 32;
 
 /// Type of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +50,7 @@ pub fn scan<'a>(payload: &'a [u8], mut each: impl FnMut(Member<'a>)) -> Result<(
     let text = std::str::from_utf8(payload)
         .map_err(|error| JsonError { kind: JsonErrorKind::Utf8, offset: error.valid_up_to() })?;
     let at = if payload.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
-    let mut scanner = Scanner { bytes: payload, at, irregular: false, tags: Vec::new(), base: 0 };
+    let mut scanner = Scanner { bytes: payload, at, irregular: false, tags: SmallVec::new(), base: 0 };
     scanner.space();
     match scanner.peek()? {
         b'{' => scanner.at += 1,
@@ -100,7 +106,7 @@ struct Scanner<'a> {
     at: usize,
     irregular: bool,
     /// For each nested object that is open: where the tags of the one around it begin, then a tag per key.
-    tags: Vec<u64>,
+    tags: SmallVec<[u64; TAGS_INLINE]>,
     /// Start of the tags of the innermost open object.
     base: usize,
 }
@@ -157,8 +163,6 @@ impl Scanner<'_> {
             return Ok(kind);
         }
         self.tags.clear();
-        // One allocation serves nearly all payloads.
-        self.tags.reserve(64);
         self.base = 0;
         let mut open = 0_u64;
         // The outermost object, which `scan` reads, is one.
@@ -299,7 +303,7 @@ impl Scanner<'_> {
         self.at += 1;
         let mut escaped = false;
         loop {
-            self.at = plain_end(self.bytes, self.at);
+            self.at += plain_length(&self.bytes[self.at..]);
             match self.peek()? {
                 b'"' => {
                     self.at += 1;
@@ -309,8 +313,7 @@ impl Scanner<'_> {
                     escaped = true;
                     self.escape()?;
                 }
-                byte @ 0..0x20 => return Err(self.error(JsonErrorKind::Control(byte))),
-                _ => self.at += 1,
+                byte => return Err(self.error(JsonErrorKind::Control(byte))),
             }
         }
     }
@@ -378,42 +381,6 @@ impl Scanner<'_> {
         self.tags.truncate(self.base - 1);
         self.base = around;
     }
-}
-
-/// Index behind the bytes that need no look inside a string; perhaps too early near the end of the payload.
-#[inline]
-fn plain_end(bytes: &[u8], mut at: usize) -> usize {
-    let start = at;
-    while let Some(chunk) = bytes[at..].first_chunk::<8>() {
-        match special(u64::from_le_bytes(*chunk)) {
-            0 => at += 8,
-            marks => return at + (marks.trailing_zeros() / 8) as usize,
-        }
-        // Long texts go on in larger steps.
-        if at - start == 24 {
-            let is_special = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
-            while let Some(chunk) = bytes[at..].first_chunk::<32>() {
-                if chunk.iter().fold(false, |any, byte| any | is_special(byte)) {
-                    break;
-                }
-                at += 32;
-            }
-        }
-    }
-    at
-}
-
-/// Marks the highest bit of each byte that is a quote, a backslash or a control character; the lowest mark is exact.
-#[inline]
-fn special(word: u64) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x8080_8080_8080_8080;
-    let quote = word ^ (ONES * b'"' as u64);
-    let backslash = word ^ (ONES * b'\\' as u64);
-    let control = word.wrapping_sub(ONES * 0x20) & !word;
-    let quote = quote.wrapping_sub(ONES) & !quote;
-    let backslash = backslash.wrapping_sub(ONES) & !backslash;
-    (control | quote | backslash) & HIGHS
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use bytes::BufMut;
 
+use super::plain::plain_length;
+
 /// The text behind what stands between the quotes of a checked JSON string. Borrows when there is no escape.
 pub fn unescape(raw: &str) -> Cow<'_, str> {
     let Some(first) = memchr::memchr(b'\\', raw.as_bytes()) else { return Cow::Borrowed(raw) };
@@ -53,28 +55,30 @@ pub fn write_string(out: &mut impl BufMut, text: &str) {
 
 /// Writes a text as it stands between the quotes of a JSON string.
 pub fn write_escaped(out: &mut impl BufMut, text: &str) {
-    let bytes = text.as_bytes();
-    let mut start = 0;
-    for (index, byte) in bytes.iter().enumerate() {
-        if *byte >= 0x20 && *byte != b'"' && *byte != b'\\' {
-            continue;
-        }
-        out.put_slice(&bytes[start..index]);
-        start = index + 1;
-        match byte {
-            b'"' => out.put_slice(b"\\\""),
-            b'\\' => out.put_slice(b"\\\\"),
-            b'\n' => out.put_slice(b"\\n"),
-            b'\r' => out.put_slice(b"\\r"),
-            b'\t' => out.put_slice(b"\\t"),
-            _ => {
-                out.put_slice(b"\\u00");
-                out.put_u8(b'0' + (byte >> 4));
-                out.put_u8(b"0123456789abcdef"[usize::from(byte & 15)]);
-            }
+    let mut rest = text.as_bytes();
+    loop {
+        let (plain, special) = rest.split_at(plain_length(rest));
+        out.put_slice(plain);
+        let Some((byte, behind)) = special.split_first() else { return };
+        write_escape(out, *byte);
+        rest = behind;
+    }
+}
+
+#[cold]
+fn write_escape(out: &mut impl BufMut, byte: u8) {
+    match byte {
+        b'"' => out.put_slice(b"\\\""),
+        b'\\' => out.put_slice(b"\\\\"),
+        b'\n' => out.put_slice(b"\\n"),
+        b'\r' => out.put_slice(b"\\r"),
+        b'\t' => out.put_slice(b"\\t"),
+        _ => {
+            out.put_slice(b"\\u00");
+            out.put_u8(b'0' + (byte >> 4));
+            out.put_u8(b"0123456789abcdef"[usize::from(byte & 15)]);
         }
     }
-    out.put_slice(&bytes[start..]);
 }
 
 /// Whether a terminal, or a viewer of text, obeys the character in the place of showing it: controls (C0, DEL and C1, of

@@ -109,7 +109,10 @@ pub fn fields(message_type: MessageType) -> impl Iterator<Item = (&'static str, 
 
 /// The type of a field that a message type has; `None` for fields that it does not have, which stay untouched.
 pub fn field_type(message_type: MessageType, name: &str) -> Option<FieldType> {
-    fields(message_type).find(|(field, _)| *field == name).map(|(_, field_type)| field_type)
+    // Those of the type alone come first: reports have nothing else, and no name is in two of the lists.
+    let of_replies = if message_type.is_reply() { OF_REPLIES } else { &[] };
+    let mut all = own_fields(message_type).iter().chain(COMMON).chain(of_replies);
+    all.find(|(field, _)| *field == name).map(|(_, field_type)| *field_type)
 }
 
 /// The fields of a type that are written even when the device leaves them out, with the value they get then.
@@ -259,22 +262,7 @@ fn boolean(number: &str) -> Option<bool> {
 
 /// Writes a whole number in decimal.
 pub fn write_integer(out: &mut impl BufMut, number: i64) {
-    let mut text = [0; 20];
-    let mut start = text.len();
-    let mut rest = number.unsigned_abs();
-    loop {
-        start -= 1;
-        text[start] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    if number < 0 {
-        start -= 1;
-        text[start] = b'-';
-    }
-    out.put_slice(&text[start..]);
+    out.put_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// The text of a JSON string that was checked.
