@@ -2,10 +2,15 @@
 
 use std::borrow::Cow;
 
+use smallvec::SmallVec;
+
 use super::field::{FieldType, Value, field_type, text};
 use super::{Field, Message};
 use crate::protocol::json::{JsonError, Kind, Member, scan, unescape, whole_i64, whole_text_i64};
 use crate::protocol::topic::{MessageType, Route};
+
+/// Members of an object; those of nearly all messages need no allocation.
+pub(crate) type Members<'a> = SmallVec<[Member<'a>; 8]>;
 
 /// Up to this many members each pair is compared; beyond, they are sorted.
 const PAIRS_MAX: usize = 16;
@@ -47,7 +52,7 @@ pub fn decode<'a>(route: &Route<'_>, payload: &'a [u8], now_ms: u64) -> Result<M
         return Ok(message);
     }
     let members = match payload {
-        [] if message_type.allows_empty_body() => Vec::new(),
+        [] if message_type.allows_empty_body() => Members::new(),
         payload => last_of_each(payload)?,
     };
     message.fields.reserve_exact(members.len());
@@ -113,7 +118,7 @@ pub fn message_id(payload: &[u8]) -> Option<Cow<'_, str>> {
 pub fn time_sync_answer(payload: &[u8], now_ms: u64) -> Result<Vec<u8>, Undecodable> {
     let mut answer = Vec::with_capacity(64);
     answer.push(b'{');
-    let members = if payload.is_empty() { Vec::new() } else { last_of_each(payload)? };
+    let members = if payload.is_empty() { Members::new() } else { last_of_each(payload)? };
     for member in members {
         if key(&member) == "messageId" {
             let message_id =
@@ -133,8 +138,8 @@ pub fn time_sync_answer(payload: &[u8], now_ms: u64) -> Result<Vec<u8>, Undecoda
 ///
 /// # Errors
 /// As [`scan`].
-pub(crate) fn last_of_each(payload: &[u8]) -> Result<Vec<Member<'_>>, JsonError> {
-    let mut members: Vec<Member<'_>> = Vec::with_capacity(8);
+pub(crate) fn last_of_each(payload: &[u8]) -> Result<Members<'_>, JsonError> {
+    let mut members = Members::new();
     let mut escaped = false;
     scan(payload, |member| {
         escaped |= member.key_escaped;
