@@ -30,6 +30,8 @@ pub struct Summary {
     pub rate: f64,
     /// From sending to acknowledgement, ms; without the warm-up. `None` where nothing was acknowledged.
     pub latency_ms: Option<LatencySummary>,
+    /// Seconds from the start until the latest of the devices was connected for the first time.
+    pub connecting_seconds: f64,
     /// Accepted CONNECTs.
     pub connects: u64,
     /// Accepted CONNECTs of devices that were connected before.
@@ -51,8 +53,12 @@ pub struct LatencySummary {
     pub p50: f64,
     /// 90 % are at most this long.
     pub p90: f64,
+    /// 95 % are at most this long.
+    pub p95: f64,
     /// 99 % are at most this long.
     pub p99: f64,
+    /// 99.9 % are at most this long.
+    pub p999: f64,
     /// None is longer.
     pub max: f64,
 }
@@ -63,7 +69,9 @@ impl LatencySummary {
         (!latencies.is_empty()).then(|| Self {
             p50: ms(latencies.quantile_us(0.5)),
             p90: ms(latencies.quantile_us(0.9)),
+            p95: ms(latencies.quantile_us(0.95)),
             p99: ms(latencies.quantile_us(0.99)),
+            p999: ms(latencies.quantile_us(0.999)),
             max: ms(latencies.max_us()),
         })
     }
@@ -102,6 +110,7 @@ impl Summary {
             unacknowledged: if is_acknowledged { counters.sent - counters.acknowledged } else { 0 },
             rate: if seconds > 0.0 { measured as f64 / seconds } else { 0.0 },
             latency_ms: LatencySummary::of(&counters.latency),
+            connecting_seconds: counters.last_connected_ns as f64 / 1e9,
             connects: counters.connects,
             reconnects: counters.reconnects,
             refused: counters.refused.clone(),
@@ -132,8 +141,8 @@ impl fmt::Display for Summary {
         writeln!(f, "sent            {} ({} resent)", self.sent, self.resent)?;
         writeln!(f, "acknowledged    {}, missing {}", self.acknowledged, self.unacknowledged)?;
         writeln!(f, "rate            {:.1} messages/s over {:.1} s", self.rate, self.seconds)?;
-        if let Some(LatencySummary { p50, p90, p99, max }) = self.latency_ms {
-            writeln!(f, "acknowledgement p50 {p50:.2} ms, p90 {p90:.2} ms, p99 {p99:.2} ms, max {max:.2} ms")?;
+        if let Some(LatencySummary { p50, p90, p99, p999, max, .. }) = self.latency_ms {
+            writeln!(f, "acknowledgement p50 {p50:.2}, p90 {p90:.2}, p99 {p99:.2}, p99.9 {p999:.2}, max {max:.2} ms")?;
         }
         writeln!(f, "connects        {} ({} reconnects)", self.connects, self.reconnects)?;
         for (code, count) in &self.refused {
@@ -146,5 +155,27 @@ impl fmt::Display for Summary {
             writeln!(f, "commands        {count}: {suffix}")?;
         }
         writeln!(f, "replies         {}", self.replies)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_has_the_percentiles_of_latencies_and_the_time_of_connecting() {
+        let mut counters = Counters { last_connected_ns: 1_500_000_000, ..Counters::default() };
+        (1..=10_000).for_each(|us| counters.latency.record(us));
+        let from = Baseline::default();
+        let counts = Counts { is_acknowledged: true, from, until_ns: 1, acknowledged_until: 0 };
+        let summary = Summary::new("run", 1, &counters, counts);
+        assert_eq!(summary.connecting_seconds, 1.5);
+        let told = summary.latency_ms.expect("there are latencies");
+        let expected = [(told.p50, 5.0), (told.p90, 9.0), (told.p95, 9.5), (told.p99, 9.9), (told.p999, 9.99)];
+        for (told, expected) in expected {
+            // The histogram is exact to 1 %, upwards.
+            assert!((expected..=expected * 1.01).contains(&told), "{told} for {expected}");
+        }
+        assert_eq!(told.max, 10.0);
     }
 }
