@@ -4,6 +4,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::growth::Curve;
 use crate::machine::Machine;
 use crate::options::Options;
 use crate::peer::{Peer, first_line};
@@ -21,6 +22,8 @@ pub(crate) struct Results<'a> {
     pub(crate) peers: &'a [Peer],
     /// The figures.
     pub(crate) table: &'a Table,
+    /// What was measured of growths.
+    pub(crate) curves: &'a [Curve],
 }
 
 impl Results<'_> {
@@ -52,6 +55,7 @@ impl Results<'_> {
             "seconds": self.options.seconds,
             "beside": self.options.beside,
             "rows": rows,
+            "curves": self.curves.iter().map(Curve::json).collect::<Vec<_>>(),
         });
         format!("{result:#}\n")
     }

@@ -2,22 +2,17 @@
 
 use std::env;
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
 use clap::ValueEnum;
 
+use crate::cores::Cores;
+use crate::deployment::Deployment;
 use crate::load::{Load, Transport};
-use crate::measurement::Cores;
 use crate::scraper::Scraper;
-use crate::support::{
-    Certificate, Collector, Folder, Kafka, Nats, Process, Registration, Registry, Settings, http, port, wait,
-};
-
-/// How long a server may take to be ready.
-const START: Duration = Duration::from_secs(30);
+use crate::server::{Company, Server, mosquitto, start_bridge, start_mosquitto, start_nats_mqtt};
+use crate::support::{Collector, Kafka, Nats, Registry, Settings};
 
 /// A server that devices connect to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum)]
@@ -84,6 +79,11 @@ impl Peer {
         !matches!(self, Peer::Mosquitto | Peer::NatsMqtt)
     }
 
+    /// Its name in files.
+    pub(crate) fn short_name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
     fn watcher(self) -> Watcher {
         match self {
             Peer::JetstreamScraped | Peer::StdioScraped => Watcher::Prometheus,
@@ -111,14 +111,20 @@ impl Peer {
     }
 
     /// Starts a fresh server for this load and waits until it takes devices; a bridge is one of the build `program`.
-    pub(crate) fn start(self, program: &Path, load: Load, queues: &mut Queues, cores: Cores) -> Result<Server, String> {
+    pub(crate) fn start(
+        self,
+        program: &Path,
+        load: Load,
+        deployment: Deployment,
+        queues: &mut Queues,
+        cores: Cores,
+    ) -> Result<Server, String> {
         match self {
-            Peer::Mosquitto => return start_mosquitto(),
-            Peer::NatsMqtt => return Ok(start_nats_mqtt()),
+            Peer::Mosquitto => return start_mosquitto(load, cores),
+            Peer::NatsMqtt => return Ok(start_nats_mqtt(load)),
             _ => {}
         }
-        let devices: Vec<_> =
-            (1..=load.devices).map(|number| Registration::encrypting(&format!("device{number}"))).collect();
+        let devices = deployment.registrations(load);
         let registry = Registry::new(&devices);
         let (settings, nats) = match self.unwatched().unwrap_or(self) {
             Peer::Jetstream => {
@@ -129,6 +135,7 @@ impl Peer {
             Peer::Kafka => (Settings::kafka(&registry, queues.kafka()), None),
             _ => (Settings::stdio(&registry).text("commands.queue", "none"), None),
         };
+        let settings = settings.toml("runtime.workers", &deployment.workers.to_string());
         let queue = nats.as_ref().map(|nats| nats.process().id());
         let queue = queue.or_else(|| (self == Peer::Kafka).then(|| queues.kafka().process().id()));
         let watcher = self.watcher();
@@ -137,9 +144,17 @@ impl Peer {
             Some(collector) => settings.text("tracing.endpoint", &collector.url()),
             None => settings,
         };
-        let mut server = start_bridge(cores.command(program, true), settings, load.transport, registry, nats, queue)?;
-        server.scraper = server.admin.filter(|_| watcher == Watcher::Prometheus).map(Scraper::start);
-        Ok(server)
+        let mut devices = devices.as_slice();
+        let mut replicas = Vec::new();
+        for share in deployment.shares(load) {
+            let (own, rest) = devices.split_at(share as usize);
+            devices = rest;
+            let command = cores.server(program);
+            replicas.push(start_bridge(command, settings.clone(), load, share, Registry::new(own))?);
+        }
+        let watched = replicas.first().and_then(|replica| replica.admin);
+        let scraper = watched.filter(|_| watcher == Watcher::Prometheus).map(Scraper::start);
+        Ok(Server::new(replicas, queue, nats, Company::new(registry, scraper)))
     }
 
     /// Whether it can be put under that load.
@@ -164,122 +179,6 @@ impl Queues {
     fn kafka(&mut self) -> &Kafka {
         self.kafka.get_or_insert_with(|| Kafka::start_with_topics(&["jetlinks.device", "jetlinks.rejected"], 3))
     }
-}
-
-/// A running server; ended when dropped.
-#[derive(Debug)]
-pub(crate) struct Server {
-    /// Where devices connect.
-    pub(crate) address: SocketAddr,
-    /// Registry file with the devices that it takes; `None` when it asks for no credentials.
-    pub(crate) registry: Option<Registry>,
-    /// Process id of the queue behind it.
-    pub(crate) queue: Option<u32>,
-    admin: Option<SocketAddr>,
-    scraper: Option<Scraper>,
-    /// `None` where nats-server is what devices connect to.
-    process: Option<Process>,
-    nats: Option<Nats>,
-    _folder: Folder,
-}
-
-impl Server {
-    /// Its process id.
-    pub(crate) fn id(&self) -> u32 {
-        let process = self.process.as_ref().or_else(|| self.nats.as_ref().map(Nats::process));
-        process.map_or(0, Process::id)
-    }
-}
-
-fn start_mosquitto() -> Result<Server, String> {
-    let program = mosquitto().ok_or("mosquitto is missing")?;
-    let folder = Folder::new("mosquitto");
-    let address = SocketAddr::from(([127, 0, 0, 1], port::free_port()));
-    // No limit that would slow it down, and nothing that it would do beside.
-    let text = format!(
-        "listener {} 127.0.0.1\nallow_anonymous true\nmax_inflight_messages 0\nmax_queued_messages 0\n\
-         max_connections -1\npersistence false\nlog_type error\n",
-        address.port()
-    );
-    let file = folder.write("mosquitto.conf", &text);
-    let log = folder.path().join("mosquitto.log");
-    let mut process = Process::start(Command::new(program).arg("-c").arg(file), &log);
-    let is_open = wait::within(START, || match process.ended() {
-        Some(_) => Some(false),
-        None => port::is_open(address).then_some(true),
-    });
-    if is_open != Some(true) {
-        return Err("Mosquitto does not start".to_owned());
-    }
-    Ok(Server {
-        address,
-        admin: None,
-        registry: None,
-        queue: None,
-        scraper: None,
-        process: Some(process),
-        nats: None,
-        _folder: folder,
-    })
-}
-
-/// Its sessions and messages are on files, as the stream of the bridge is.
-fn start_nats_mqtt() -> Server {
-    let address = SocketAddr::from(([127, 0, 0, 1], port::free_port()));
-    let nats = Nats::configured(&format!("server_name: bench\nmqtt {{ listen: \"{address}\" }}\n"));
-    Server {
-        address,
-        admin: None,
-        registry: None,
-        queue: None,
-        scraper: None,
-        process: None,
-        nats: Some(nats),
-        _folder: Folder::new("nats-mqtt"),
-    }
-}
-
-fn start_bridge(
-    mut command: Command,
-    settings: Settings,
-    transport: Transport,
-    registry: Registry,
-    nats: Option<Nats>,
-    queue: Option<u32>,
-) -> Result<Server, String> {
-    let folder = Folder::new("bridge");
-    let address = SocketAddr::from(([127, 0, 0, 1], port::free_port()));
-    let admin = SocketAddr::from(([127, 0, 0, 1], port::free_port()));
-    let certificate = Certificate::elliptic();
-    let settings = settings
-        .coap(&certificate)
-        .text("mqtt.tls.certificate", &certificate.path())
-        .text("mqtt.tls.private_key", &certificate.key_path())
-        .text(&format!("{}.listen", transport.section()), &address.to_string())
-        .text("admin.listen", &admin.to_string())
-        .text("log.level", "warn");
-    let file = folder.write("bridge.toml", &settings.render());
-    let log = folder.path().join("bridge.log");
-    let errors = std::fs::File::create(&log).map_err(|error| error.to_string())?;
-    command.arg("run").arg("--config").arg(file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
-    let mut process = Process::spawn(&mut command, Some(&log));
-    let is_ready = wait::within(START, || match process.ended() {
-        Some(_) => Some(false),
-        None => http::get(admin, "/readyz").is_ok_and(|answer| answer.status == 200).then_some(true),
-    });
-    if is_ready != Some(true) {
-        let text = std::fs::read_to_string(&log).unwrap_or_default();
-        return Err(format!("the bridge is not ready: {}", text.lines().last().unwrap_or("it says nothing")));
-    }
-    let (registry, admin) = (Some(registry), Some(admin));
-    Ok(Server { address, admin, registry, queue, scraper: None, process: Some(process), nats, _folder: folder })
-}
-
-/// Debian keeps it outside the path of ordinary users.
-fn mosquitto() -> Option<PathBuf> {
-    let path = env::var("PATH").unwrap_or_default();
-    let folders = env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
-    folders.map(|folder| folder.join("mosquitto")).find(|program| program.is_file())
 }
 
 fn nats_version() -> Option<String> {

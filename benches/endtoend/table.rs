@@ -6,7 +6,7 @@ use std::fmt::{self, Write as _};
 use serde::Serialize;
 
 use crate::load::Load;
-use crate::measurement::{Figures, Latency};
+use crate::measurement::{Figures, Half};
 use crate::peer::Peer;
 
 /// Figures of every round.
@@ -41,13 +41,13 @@ impl Table {
              least and the greatest, too.\n\n"
                 .to_owned();
         let has_half = self.figures.values().any(|figures| figures.half.is_some());
-        let half = if has_half { " at half load p50 / p90 / p99 / max ms |" } else { "" };
+        let half = if has_half { " us at half load | p50 / p95 / p99 / p99.9 / max ms |" } else { "" };
         // Writing to a text does not fail.
         let _ = writeln!(
             text,
             "| devices x window | server | us | ratio | thousand/s | p50 ms | p99 ms |{half} queue us | rounds |"
         );
-        let _ = writeln!(text, "|{}", "---|".repeat(if has_half { 10 } else { 9 }));
+        let _ = writeln!(text, "|{}", "---|".repeat(if has_half { 11 } else { 9 }));
         for &load in loads {
             for &peer in peers.iter().filter(|peer| peer.takes(load)) {
                 let of_peer = self.rounds(load, peer);
@@ -60,12 +60,18 @@ impl Table {
                     cell(median_of(|figures| figures.latency.p99), 1),
                 ];
                 if has_half {
-                    let at_half = |value: fn(&Latency) -> f64| {
-                        median(of_peer.iter().filter_map(|(_, figures)| figures.half.as_ref().map(value)))
+                    let at_half = |value: fn(&Half) -> f64| {
+                        cell(median(of_peer.iter().filter_map(|(_, figures)| figures.half.as_ref().map(value))), 2)
                     };
-                    let parts: [fn(&Latency) -> f64; 4] =
-                        [|half| half.p50, |half| half.p90, |half| half.p99, |half| half.max];
-                    cells.push(parts.map(|part| cell(at_half(part), 1)).join(" / "));
+                    let parts: [fn(&Half) -> f64; 5] = [
+                        |half| half.latency.p50,
+                        |half| half.latency.p95,
+                        |half| half.latency.p99,
+                        |half| half.latency.p999,
+                        |half| half.latency.max,
+                    ];
+                    cells.push(at_half(|half| half.server_us));
+                    cells.push(parts.map(at_half).join(" / "));
                 }
                 cells.push(cell(median_of(|figures| figures.queue_us).filter(|us| *us > 0.0), 1));
                 let _ = writeln!(text, "| {load} | {peer} | {} | {} |", cells.join(" | "), of_peer.len());
@@ -85,11 +91,6 @@ impl Table {
         }))
     }
 
-    /// Median of a peer's processor time, us; `None`: it was not measured under that load.
-    pub(crate) fn server_us(&self, load: Load, peer: Peer) -> Option<f64> {
-        median(self.rounds(load, peer).iter().map(|(_, figures)| figures.server_us))
-    }
-
     /// Figures of a round, and those of the reference beside it.
     pub(crate) fn round(&self, load: Load, peer: Peer, round: u32) -> Option<(Figures, Option<Figures>)> {
         let key = (load, peer, round);
@@ -105,13 +106,14 @@ impl Table {
 /// Median, least and greatest of a value over rounds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(crate) struct Spread {
-    median: f64,
-    min: f64,
-    max: f64,
+    pub(crate) median: f64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
 }
 
 impl Spread {
-    fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
+    /// `None` of no values.
+    pub(crate) fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
         let values: Vec<f64> = values.collect();
         let (min, max) = (values.iter().copied().reduce(f64::min)?, values.iter().copied().reduce(f64::max)?);
         Some(Self { median: median(values.into_iter())?, min, max })
@@ -133,6 +135,7 @@ fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     Some(if values.len().is_multiple_of(2) { (values[middle - 1] + upper) / 2.0 } else { *upper })
 }
 
-fn cell(value: Option<f64>, digits: usize) -> String {
+/// A number for people, `-` where there is none.
+pub(crate) fn cell(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
 }
