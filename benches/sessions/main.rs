@@ -1,5 +1,5 @@
 //! Cost of sessions and commands: CONNECTs, handshakes of TLS and DTLS, idle connections, the interest in commands, claims between
-//! replicas, and the way of a command to a device and of its reply back.
+//! replicas, the way of a command to a device and of its reply back, and devices that all come back.
 //!
 //! Each row starts a fresh bridge (and nats-server where it needs one) and simulated devices. Costs are differences of
 //! processor time and resident memory of the server's process between two moments, divided by what happened between.
@@ -16,16 +16,35 @@ mod processor;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+mod comeback;
 mod commands;
 mod handshakes;
 mod idle;
 mod interests;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
+
+/// A kind of measurement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// CONNECTs, and connections that say nothing.
+    Idle,
+    /// Handshakes of TLS and DTLS.
+    Handshakes,
+    /// Memory of NATS servers for the interest in commands.
+    Interests,
+    /// Commands and their outcomes.
+    Commands,
+    /// Devices that come back, and those that stayed.
+    Comeback,
+}
 
 /// Measurements.
 #[derive(Debug, Parser)]
 struct Options {
+    /// What to measure; all by default
+    #[arg(long, value_delimiter = ',', value_enum)]
+    only: Vec<Part>,
     /// Idle connections; a process here may hold 20,000 descriptors
     #[arg(long, default_value_t = 15_000, value_parser = clap::value_parser!(u32).range(1..=19_000))]
     connections: u32,
@@ -38,7 +57,13 @@ struct Options {
     /// Commands a second
     #[arg(long, default_value_t = 1_000)]
     commands: u32,
-    /// Seconds of commands
+    /// Devices that come back at once
+    #[arg(long, default_value_t = 15_000, value_parser = clap::value_parser!(u32).range(1..=19_000))]
+    comeback: u32,
+    /// CONNECTs a second of the devices that come back
+    #[arg(long, default_value_t = 4_000, value_parser = clap::value_parser!(u32).range(1..))]
+    comeback_rate: u32,
+    /// Seconds of each measurement of commands
     #[arg(long, default_value_t = 5)]
     seconds: u32,
     /// Given by `cargo bench`
@@ -50,8 +75,14 @@ fn main() {
     let options = Options::parse();
     machine::raise_file_limit();
     println!("machine: {}", machine::Machine::find());
-    idle::measure(options.connections);
-    handshakes::measure(options.handshakes);
-    interests::measure(options.interests);
-    commands::measure(options.commands, options.seconds);
+    let parts = if options.only.is_empty() { Part::value_variants() } else { &options.only };
+    for part in parts {
+        match part {
+            Part::Idle => idle::measure(options.connections),
+            Part::Handshakes => handshakes::measure(options.handshakes),
+            Part::Interests => interests::measure(options.interests),
+            Part::Commands => commands::measure(options.commands, options.seconds),
+            Part::Comeback => comeback::measure(options.comeback, options.comeback_rate),
+        }
+    }
 }
