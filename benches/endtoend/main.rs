@@ -56,7 +56,7 @@ fn main() -> ExitCode {
                 versions.push((peer.to_string(), version));
                 peers.push(peer);
             }
-            None => println!("{peer}: MISSING, left out; `make tools` installs it"),
+            None => println!("{peer}: MISSING, left out: {}", peer.source()),
         }
     }
     let machine = Machine::find();

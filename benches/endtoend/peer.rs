@@ -11,7 +11,7 @@ use crate::cores::Cores;
 use crate::deployment::Deployment;
 use crate::load::{Load, Transport};
 use crate::scraper::Scraper;
-use crate::server::{Company, Server, mosquitto, start_bridge, start_mosquitto, start_nats_mqtt};
+use crate::server::{Company, Server, mosquitto, rmqtt, start_bridge, start_mosquitto, start_nats_mqtt, start_rmqtt};
 use crate::support::{Collector, Kafka, Nats, Registry, Settings};
 
 /// A server that devices connect to.
@@ -19,6 +19,8 @@ use crate::support::{Collector, Kafka, Nats, Registry, Settings};
 pub(crate) enum Peer {
     /// Mosquitto, which acknowledges without storing.
     Mosquitto,
+    /// RMQTT, which acknowledges without storing.
+    Rmqtt,
     /// The MQTT listener of nats-server itself, which stores in a stream of its own, on files.
     NatsMqtt,
     /// The bridge into JetStream, on files.
@@ -49,6 +51,7 @@ impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Peer::Mosquitto => "Mosquitto",
+            Peer::Rmqtt => "RMQTT",
             Peer::NatsMqtt => "nats-server, MQTT",
             Peer::Jetstream => "bridge, JetStream",
             Peer::Kafka => "bridge, Kafka",
@@ -70,13 +73,13 @@ impl Peer {
         match self {
             Peer::JetstreamScraped | Peer::JetstreamTraced => Some(Peer::Jetstream),
             Peer::StdioScraped | Peer::StdioTraced => Some(Peer::Stdio),
-            Peer::Mosquitto | Peer::NatsMqtt | Peer::Jetstream | Peer::Kafka | Peer::Stdio => None,
+            Peer::Mosquitto | Peer::Rmqtt | Peer::NatsMqtt | Peer::Jetstream | Peer::Kafka | Peer::Stdio => None,
         }
     }
 
     /// Whether it is the bridge, with whatever queue.
     pub(crate) fn is_bridge(self) -> bool {
-        !matches!(self, Peer::Mosquitto | Peer::NatsMqtt)
+        !matches!(self, Peer::Mosquitto | Peer::Rmqtt | Peer::NatsMqtt)
     }
 
     /// Its name in files.
@@ -88,7 +91,9 @@ impl Peer {
         match self {
             Peer::JetstreamScraped | Peer::StdioScraped => Watcher::Prometheus,
             Peer::JetstreamTraced | Peer::StdioTraced => Watcher::Collector,
-            Peer::Mosquitto | Peer::NatsMqtt | Peer::Jetstream | Peer::Kafka | Peer::Stdio => Watcher::Nobody,
+            Peer::Mosquitto | Peer::Rmqtt | Peer::NatsMqtt | Peer::Jetstream | Peer::Kafka | Peer::Stdio => {
+                Watcher::Nobody
+            }
         }
     }
 
@@ -98,6 +103,7 @@ impl Peer {
         match self.unwatched().unwrap_or(self) {
             // Its usage begins with its version.
             Peer::Mosquitto => first_line(Command::new(mosquitto()?).arg("-h")),
+            Peer::Rmqtt => first_line(Command::new(rmqtt()?).arg("--version")),
             Peer::NatsMqtt => nats_version(),
             Peer::Jetstream => Some(format!("{bridge}, {}", nats_version()?)),
             Peer::Kafka => {
@@ -107,6 +113,14 @@ impl Peer {
                 Some(format!("{bridge}, {}", library.trim_end_matches(".jar")))
             }
             _ => Some(bridge),
+        }
+    }
+
+    /// How what it needs is installed.
+    pub(crate) fn source(self) -> &'static str {
+        match self {
+            Peer::Rmqtt => "its program `rmqttd` is not on the path",
+            _ => "`make tools` installs it, and `.ci/packages bench` Mosquitto",
         }
     }
 
@@ -121,6 +135,7 @@ impl Peer {
     ) -> Result<Server, String> {
         match self {
             Peer::Mosquitto => return start_mosquitto(load, cores),
+            Peer::Rmqtt => return start_rmqtt(load, cores),
             Peer::NatsMqtt => return Ok(start_nats_mqtt(load)),
             _ => {}
         }

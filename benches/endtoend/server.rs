@@ -75,22 +75,46 @@ impl Server {
 /// Mosquitto, without any limit that would slow it down, and with nothing that it would do beside.
 pub(crate) fn start_mosquitto(load: Load, cores: Cores) -> Result<Server, String> {
     let program = mosquitto().ok_or("mosquitto is missing")?;
-    let folder = Folder::new("mosquitto");
-    let address = free_address();
+    let (folder, address) = (Folder::new("mosquitto"), free_address());
     let text = format!(
         "listener {} 127.0.0.1\nallow_anonymous true\nmax_inflight_messages 0\nmax_queued_messages 0\n\
          max_connections -1\npersistence false\nlog_type error\n",
         address.port()
     );
     let file = folder.write("mosquitto.conf", &text);
-    let log = folder.path().join("mosquitto.log");
-    let mut process = Process::start(cores.server(program).arg("-c").arg(file), &log);
+    let mut command = cores.server(program);
+    command.arg("-c").arg(file);
+    start_broker(&mut command, folder, address, load)
+}
+
+/// RMQTT, likewise.
+pub(crate) fn start_rmqtt(load: Load, cores: Cores) -> Result<Server, String> {
+    let program = rmqtt().ok_or("rmqttd is missing")?;
+    let (folder, address) = (Folder::new("rmqtt"), free_address());
+    let listener = "listener.tcp.external";
+    let text = format!(
+        "node.id = 1\nrpc.server_addr = \"{}\"\nlog.to = \"off\"\nplugins.dir = \"{}\"\n{listener}.addr = \"{address}\"\n\
+         {listener}.allow_anonymous = true\n{listener}.max_connections = 100000\n{listener}.max_handshaking_limit = 100000\n",
+        free_address(),
+        folder.path().display()
+    );
+    let file = folder.write("rmqtt.toml", &text);
+    let mut command = cores.server(program);
+    command.arg("--config").arg(file);
+    start_broker(&mut command, folder, address, load)
+}
+
+/// A broker that asks for no credentials.
+fn start_broker(command: &mut Command, folder: Folder, address: SocketAddr, load: Load) -> Result<Server, String> {
+    let log = folder.path().join("broker.log");
+    let mut process = Process::start(command, &log);
     let is_open = wait::within(START, || match process.ended() {
         Some(_) => Some(false),
         None => port::is_open(address).then_some(true),
     });
     if is_open != Some(true) {
-        return Err("Mosquitto does not start".to_owned());
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        return Err(format!("the broker does not start: {}", text.lines().last().unwrap_or("it says nothing")));
     }
     let replica = Replica {
         address,
@@ -167,7 +191,15 @@ fn free_address() -> SocketAddr {
 
 /// Debian keeps it outside the path of ordinary users.
 pub(crate) fn mosquitto() -> Option<PathBuf> {
+    on_path("mosquitto", &["/usr/sbin", "/usr/local/sbin"])
+}
+
+pub(crate) fn rmqtt() -> Option<PathBuf> {
+    on_path("rmqttd", &[])
+}
+
+fn on_path(name: &str, also: &[&str]) -> Option<PathBuf> {
     let path = env::var("PATH").unwrap_or_default();
-    let folders = env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
-    folders.map(|folder| folder.join("mosquitto")).find(|program| program.is_file())
+    let folders = env::split_paths(&path).chain(also.iter().map(PathBuf::from));
+    folders.map(|folder| folder.join(name)).find(|program| program.is_file())
 }
