@@ -21,6 +21,7 @@ mod commands;
 mod handshakes;
 mod idle;
 mod interests;
+mod resumption;
 
 use clap::{Parser, ValueEnum};
 
@@ -29,8 +30,10 @@ use clap::{Parser, ValueEnum};
 enum Part {
     /// CONNECTs, and connections that say nothing.
     Idle,
-    /// Handshakes of TLS and DTLS.
+    /// Handshakes of TLS and DTLS, and sessions that rest.
     Handshakes,
+    /// Handshakes of TLS, full and resumed.
+    Resumption,
     /// Memory of NATS servers for the interest in commands.
     Interests,
     /// Commands and their outcomes.
@@ -51,6 +54,9 @@ struct Options {
     /// Sessions over TLS and DTLS; one of DTLS takes a descriptor and a port
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=19_000))]
     handshakes: u32,
+    /// TLS handshakes in each round of full and of resumed ones
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..))]
+    resumptions: u32,
     /// Interests in commands that NATS servers hold
     #[arg(long, default_value_t = 200_000)]
     interests: u32,
@@ -80,6 +86,7 @@ fn main() {
         match part {
             Part::Idle => idle::measure(options.connections),
             Part::Handshakes => handshakes::measure(options.handshakes),
+            Part::Resumption => resumption::measure(options.resumptions),
             Part::Interests => interests::measure(options.interests),
             Part::Commands => commands::measure(options.commands, options.seconds),
             Part::Comeback => comeback::measure(options.comeback, options.comeback_rate),
