@@ -18,6 +18,7 @@ ARCHITECTURE := $(patsubst aarch64,arm64,$(patsubst x86_64,amd64,$(shell uname -
 ARCHITECTURES ?= $(ARCHITECTURE)
 FUZZ_SECONDS ?= 60
 ROUNDS ?= 3
+GROW ?= connections,replicas,registry,products,workers
 SEEDS ?= 5000
 # The shell counts its own seconds under this name; make hands over only what the command line says.
 SECONDS := 5
@@ -192,13 +193,21 @@ schemas: build ## writes docs/schemas as the bridge prints them
 	@env -i $(BRIDGE) schema all --output docs/schemas
 
 .PHONY: bench
-bench: tools ## compares with Mosquitto in ROUNDS (3) of SECONDS (5), prices metrics and tracing, times the hot path
+bench: tools ## compares with Mosquitto in ROUNDS (3) of SECONDS (5), also at half load and in pairs; prices metrics and tracing, times the hot path
 	@.ci/packages bench
 	$(CARGO) bench --locked --bench topic_to_envelope
-	$(CARGO) bench --locked --bench endtoend -- --rounds $(ROUNDS) --seconds $(SECONDS)
+	$(CARGO) bench --locked --bench endtoend -- --rounds $(ROUNDS) --seconds $(SECONDS) --half $(if $(JSON),--json '$(JSON)')
+	$(CARGO) bench --locked --bench endtoend -- --rounds $(ROUNDS) --seconds $(SECONDS) --pairs \
+		--loads 100x20,100x1,1000x1 --peers jetstream,kafka,stdio
 	$(CARGO) bench --locked --bench endtoend -- --rounds $$((3 * $(ROUNDS))) --seconds $(SECONDS) --loads 100x20 \
 		--peers stdio-scraped,stdio-traced,jetstream-scraped,jetstream-traced
+	$(CARGO) bench --locked --bench contention
 	$(CARGO) bench --locked --bench sessions
+
+.PHONY: bench-growth
+bench-growth: tools ## draws cost and latency over GROW (connections,replicas,registry,products,workers) into docs/images, in ROUNDS (3)
+	$(CARGO) bench --locked --bench endtoend -- --rounds $(ROUNDS) --seconds 2 --grow $(GROW) --plots docs/images \
+		$(if $(JSON),--json '$(JSON)')
 
 .PHONY: bench-beside
 bench-beside: tools ## compares with another build of the bridge, BESIDE=path/to/jetlinks-bridge, both on one core
