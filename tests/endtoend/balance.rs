@@ -21,7 +21,7 @@ const RATE: f64 = 0.2;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The deadline of a command, and as much again.
-const COMMAND_PATIENCE: Duration = Duration::from_secs(10);
+const COMMAND_PATIENCE: Duration = Duration::from_secs(60);
 
 /// `TEST_DEVICES=900 cargo test` takes so many; a multiple of six.
 fn devices() -> usize {

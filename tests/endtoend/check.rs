@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::support::bridge::run;
 use crate::support::{Authority, Bridge, Collector, Folder, Kafka, Nats, Registry, SecuredKafka, Settings, eventually};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Exit code, and the findings as `part result subject: text`.
 fn check(settings: &Settings) -> (i32, Vec<String>) {

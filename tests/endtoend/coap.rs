@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::report::{last_in_stream, reports_in_topic};
 use crate::support::{Bridge, Certificate, CoapDevice, Kafka, Nats, Registration, Registry, Settings, eventually};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 const REPORT: &str = r#"{"messageId":"m1","timestamp":1601196762389,"properties":{"temp":36.80}}"#;
 
 fn stage() -> (Registry, Registration, Certificate) {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::caller::{Answer, Caller, count_codes, read_of};
 use crate::support::{Bridge, Device, Nats, Registration, Registry, Settings, Wire, eventually};
 
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Default of `commands.pending_per_device`.
 const PENDING_PER_DEVICE: usize = 64;

@@ -8,7 +8,7 @@ use crate::support::{
     Bridge, Connect, Nats, Packet, Pipe, Registration, Registry, Settings, Wire, eventually, http, port,
 };
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A connection of the device, if it is let in at this moment.
 fn try_connect(mqtt: SocketAddr, device: &Registration) -> Option<Wire> {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::bridge::{run, wait_for_log};
 use crate::support::{Bridge, Caller, Link, Nats, Registry, Settings, Wire, eventually, http};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A cause is told within this time.
 const TOLD_WITHIN: Duration = Duration::from_secs(5);

@@ -18,7 +18,7 @@ use crate::support::{
     http,
 };
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Of the first of the users whom the documents name.
 pub(crate) const BRIDGE_PASSWORD: &str = "password-of-bridge";
 const PASSWORDS: [&str; 3] = [BRIDGE_PASSWORD, "password-of-keeper", "password-of-platform"];

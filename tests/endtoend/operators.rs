@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Bridge, Nats, Registration, Registry, Settings, Wire, eventually, http};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn get(admin: SocketAddr, path: &str) -> Value {
     let answer = http::get(admin, path).unwrap();

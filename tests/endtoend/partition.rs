@@ -6,7 +6,7 @@ use crate::support::caller::{Caller, read_of};
 use crate::support::wire::Incoming;
 use crate::support::{Bridge, Connect, Link, Nats, Registration, Registry, Settings, Wire, eventually, packet};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Devices that have a session on both sides.
 const DEVICES: usize = 60;

@@ -7,7 +7,7 @@ use crate::support::stored::{Stored, online, read_stream, read_topic};
 use crate::support::wait::within;
 use crate::support::{Bridge, Link, LinkedKafka, Nats, Process, Registry, Settings, Wire, eventually, packet};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Devices of the test. Twice as many come before it and leave in reverse, so that later connections take earlier slots.
 const DEVICES: usize = 30;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::command::{last_envelope, obey};
 use crate::support::{Bridge, Device, Nats, Registry, Settings, Wire, eventually};
 
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_command_finds_the_replica_that_holds_the_device() {

@@ -11,7 +11,7 @@ use crate::command::last_envelope;
 use crate::support::bridge::run;
 use crate::support::{Bridge, Kafka, Nats, Registry, Settings, eventually, tool};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 const SUBJECT: &str = "jetlinks.device.product1.device1.properties.report";
 const TOPICS: [&str; 4] = ["jetlinks.device", "jetlinks.rejected", "jetlinks.command", "jetlinks.reply"];
 

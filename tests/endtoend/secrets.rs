@@ -6,7 +6,7 @@ use crate::kafka_security::code_of_connect;
 use crate::support::bridge::run;
 use crate::support::{Bridge, Nats, Registry, Settings, Wire, eventually, http};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Every line of the bridge and of the libraries that are given a secret, or write what is given one to the network.
 pub(crate) const EVERYTHING: &str =

@@ -8,7 +8,7 @@ use crate::command::{last_envelope, obey};
 use crate::support::wire::Incoming;
 use crate::support::{Bridge, Connect, Device, Nats, Registration, Registry, Settings, Wire, eventually, http, packet};
 
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The contract's: the older connection is closed within this time, on any replica.
 const CLOSED_WITHIN: Duration = Duration::from_millis(500);

@@ -12,7 +12,7 @@ use crate::support::{KafkaThree, Nats, Registry, Settings, eventually};
 /// Partitions of the topic of a row.
 pub(crate) const PARTITIONS: i32 = 4;
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Of three copies two are enough; the time of a record is that of the broker.
 pub(crate) const SETTINGS: [(&str, &str); 2] =

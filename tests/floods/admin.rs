@@ -7,7 +7,7 @@ use crate::flood::{Beside, Flood, SERVED, per_second};
 use crate::support::wire::dial;
 use crate::support::{Bridge, Registry, Settings, eventually, http};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn silent_connections_to_the_admin_listener_keep_no_probe_waiting() {

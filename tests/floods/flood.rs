@@ -25,7 +25,7 @@ const SOON: Duration = Duration::from_millis(10);
 /// The address of the proxy whose headers tests send.
 pub(crate) const PROXY: u8 = 9;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Between two looks at the clock, so that the flood does not take the processor away from the bridge while it waits.
 const PAUSE: Duration = Duration::from_micros(200);

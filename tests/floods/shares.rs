@@ -16,7 +16,7 @@ use crate::support::{
     Bridge, Certificate, CoapDevice, Connect, Packet, Registration, Registry, Settings, Wire, eventually,
 };
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Networks: that of the strangers, and that of the device.
 const STRANGERS: u8 = 1;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::support::{Bridge, Folder, Process, Registration, Registry, Settings, Wire, eventually, port, tool};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One HAProxy with a listener for each version of the header.
 fn start(bridge: &Bridge, folder: &Folder) -> (Process, [SocketAddr; 2]) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::support::{Bridge, Process, Registration, Registry, Settings, eventually, tool};
 
 const VERSIONS: [&str; 2] = ["mqttv31", "mqttv311"];
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn client(program: &str, bridge: &Bridge, device: &Registration, version: &str) -> Command {
     let credentials = device.credentials();

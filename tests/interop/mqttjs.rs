@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::support::{Bridge, Certificate, Folder, Process, Registry, Settings, tool};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_device_on_mqtt_js_reports_answers_a_command_and_leaves_on_every_listener() {

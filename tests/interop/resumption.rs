@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::support::bridge::wait_for_log;
 use crate::support::{Bridge, Certificate, Connect, Folder, Registration, Registry, Settings, eventually, tool};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Arguments of `openssl s_client` for a version, and the name of that in its output.
 const VERSIONS: [(&str, &str); 2] = [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")];

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::{Bridge, Registry, Settings, Wire, eventually, packet};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn disconnect(wires: &mut Vec<Wire>, left: usize) {
     for mut wire in wires.drain(left..) {

@@ -12,7 +12,7 @@ use crate::relay::Relay;
 use crate::support::port;
 use crate::support::{Bridge, Certificate, CoapDevice, Registration, Registry, Settings, eventually};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 const REPORT: &str = r#"{"properties":{"temperature":36.8}}"#;
 
 fn devices(count: usize) -> (Registry, Vec<Registration>) {

@@ -8,7 +8,7 @@ use jetlinks_bridge::protocol::librdkafka::RESERVED;
 use crate::support::bridge::{self, command, run, run_command};
 use crate::support::{Bridge, Folder, Registry, Settings, Wire, http};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The path of a configuration file with that text.
 fn write(folder: &Folder, text: &str) -> String {

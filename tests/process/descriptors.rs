@@ -6,7 +6,7 @@ use crate::support::bridge::{run_command, with_files};
 use crate::support::wire::dial;
 use crate::support::{Bridge, Connect, Folder, Packet, Registry, Settings, Wire, http};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A number that the start says of its limit of open files.
 fn devices_told(text: &str) -> usize {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::support::port::free_port;
 use crate::support::{Bridge, Registration, Registry, Settings, Wire, http, packet};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Both loopback addresses with that port.
 fn both(address: SocketAddr) -> [SocketAddr; 2] {

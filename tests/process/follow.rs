@@ -12,7 +12,7 @@ use crate::support::{
     Bridge, Certificate, CoapDevice, Connect, Registration, Registry, Settings, Wire, bridge, eventually, http,
 };
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Answers that go on at once.
 const STREAMS_MAX: usize = 16;

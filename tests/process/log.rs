@@ -10,7 +10,7 @@ use crate::Stage;
 use crate::support::bridge::wait_for_log;
 use crate::support::{Bridge, Connect, Pipe, Registry, Settings, Wire, eventually, http, packet, port};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Of what MQTT lets through: a line separator, a change of direction, quotes, and what a line of the bridge itself looks
 /// like. A text with control characters closes the connection that it comes on.

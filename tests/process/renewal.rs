@@ -14,7 +14,7 @@ use crate::support::bridge::{run, wait_for_log};
 use crate::support::wire::dial_tls;
 use crate::support::{Bridge, Certificate, CoapDevice, Folder, Registration, Registry, Settings, Wire, eventually};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 const DEVICES: usize = 20;
 
 /// Devices that report without a pause until they are stopped.

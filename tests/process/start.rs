@@ -6,7 +6,7 @@ use crate::support::bridge::{command, run_command};
 use crate::support::wait::within;
 use crate::support::{Bridge, Folder, Registry, Settings, eventually};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A registry that takes the bridge a while to read, and the settings of a bridge that reads it.
 fn slow_start() -> (Registry, Settings) {

@@ -8,7 +8,7 @@ use openssl::ssl::{SslFiletype, SslVersion};
 use crate::support::wire::{dial, dial_tls};
 use crate::support::{Bridge, Certificate, Connect, Packet, Registration, Registry, Settings, Wire, eventually, wait};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn settings(registry: &Registry, certificate: &Certificate) -> Settings {
     Settings::stdio(registry)

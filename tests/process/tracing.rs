@@ -9,7 +9,7 @@ use crate::Stage;
 use crate::support::bridge::wait_for_log;
 use crate::support::{Collector, eventually, port};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 

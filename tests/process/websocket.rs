@@ -15,7 +15,7 @@ use crate::support::packet;
 use crate::support::wire::{Carrier, dial, dial_tls};
 use crate::support::{Bridge, Certificate, Connect, Registration, Registry, Settings, Wire, eventually};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A WebSocket as a stream of bytes: one write, one message.
 struct Bytes<S: Carrier> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{Folder, Process, port, tool, wait};
 
 /// How long a start may take.
-const START: Duration = Duration::from_secs(15);
+const START: Duration = Duration::from_secs(60);
 
 /// How often another port is tried when somebody else was faster.
 const ATTEMPTS: usize = 5;

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use super::Registration;
 
 /// How long a connection to the server may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A question that any device can answer, with five seconds for it.
 pub(crate) const READ: &str = r#"{"properties":["sn"],"headers":{"timeout":5000}}"#;

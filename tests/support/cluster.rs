@@ -13,7 +13,7 @@ use super::{Folder, Process, eventually, http, port, tool};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a server may take to end.
-const END: Duration = Duration::from_secs(15);
+const END: Duration = Duration::from_secs(60);
 
 /// The cluster; ended when dropped.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use super::registry::now_ms;
 use super::{Certificate, Registration, Settings, eventually};
 
 /// How long a peer may take for one answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Longest datagram.
 const DATAGRAM_BYTES: usize = 64 * 1024;

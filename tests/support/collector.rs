@@ -16,7 +16,7 @@ use prost::Message;
 use super::eventually;
 
 /// How long a span may take from its end to the collector.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Answers every batch in one way; its port is taken until the process ends.
 #[derive(Debug)]

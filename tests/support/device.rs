@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::Registration;
 
 /// How long the bridge may take to let a device in.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Reaction of a device to a command: the members of its reply, or nothing at all.
 pub(crate) type Behaviour = fn(topic: &str, command: &Value) -> Option<Value>;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
 /// How long a line may take: an empty one comes every 10 s.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Empty lines in a row that are waited through: they come after 10 s of silence each.
 const EMPTY_MAX: usize = 4;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Nats, eventually, http, port};
 
 /// How long the leaf may take to find the hub.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Both servers; the hub keeps streams in the domain `hub`.
 #[derive(Debug)]

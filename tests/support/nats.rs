@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{Folder, Process, http, port, process, tool, wait};
 
 /// How long a start may take. It takes a tenth of a second on an idle machine.
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(60);
 
 /// How often another port is tried when somebody else was faster.
 const ATTEMPTS: usize = 5;

@@ -35,7 +35,7 @@ impl Pipe {
         let mut writer = self.writer.try_clone().expect("there are descriptors left");
         // What does not fit waits; it ends with the reader.
         thread::spawn(move || drop(writer.write_all(&[b'\n'; FILLING_BYTES])));
-        eventually("the pipe is full", Duration::from_secs(10), || self.is_full().then_some(()));
+        eventually("the pipe is full", Duration::from_secs(60), || self.is_full().then_some(()));
     }
 
     /// Reads it to its end, once all who write have gone, and gives each line that has something in it.

@@ -71,7 +71,7 @@ impl Process {
         let sent = unsafe { libc::kill(id, signal) };
         assert_eq!(sent, 0, "signal {signal} to {id}: {}", io::Error::last_os_error());
         if signal == libc::SIGSTOP {
-            eventually("the process stands still", Duration::from_secs(10), || self.stands_still().then_some(()));
+            eventually("the process stands still", Duration::from_secs(60), || self.stands_still().then_some(()));
         }
     }
 

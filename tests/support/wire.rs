@@ -11,7 +11,7 @@ use super::packet::{self, Connect, Packet, Publish};
 use super::{Registration, registry};
 
 /// How long an answer may take before the test fails.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A TCP connection to the bridge.
 pub(crate) fn dial(address: SocketAddr) -> TcpStream {

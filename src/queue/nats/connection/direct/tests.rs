@@ -13,7 +13,7 @@ use super::*;
 use crate::queue::nats::NatsSettings;
 use crate::queue::nats::connection::Connection;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An owner with messages that wait, which remembers what came for it.
 #[derive(Default)]
