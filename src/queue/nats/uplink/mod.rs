@@ -38,7 +38,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use self::in_flight::InFlight;
-use self::publisher::Outlet;
+use self::publisher::{Outlet, Tally};
 use super::stats::count;
 use super::{NatsError, NatsSettings, NatsStats, connection};
 use crate::protocol::throttle::Throttle;
@@ -95,6 +95,7 @@ struct Shared {
     max_payload: Cell<Option<usize>>,
     inbox: Arc<Inbox>,
     stats: Arc<NatsStats>,
+    tally: Tally,
     complaints: RefCell<Throttle>,
 }
 
@@ -156,6 +157,7 @@ impl NatsUplink {
             max_payload: Cell::new(None),
             inbox,
             stats,
+            tally: Tally::default(),
             complaints: RefCell::new(Throttle::new(Duration::from_secs(10))),
         });
         let supervisor =

@@ -1,6 +1,8 @@
 //! Records out, each with a reply subject of its own, and acknowledgements in on these subjects.
 
+use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::acknowledgement::{Acknowledgement, Answerer};
@@ -9,7 +11,7 @@ use super::{Shared, Trouble};
 use crate::protocol::uplink::{DeliveryId, Receipt, Record, Refusal};
 use crate::queue::nats::connection::{Client, Control, DirectClient, Traffic};
 use crate::queue::nats::headers;
-use crate::queue::nats::stats::count;
+use crate::queue::nats::stats::{NatsStats, count};
 use crate::queue::nats::wire::Delivery;
 use crate::queue::nats::wire::format::{self, Publish};
 
@@ -22,6 +24,26 @@ const TOKEN_DIGITS: usize = 13;
 const DIGITS: usize = NUMBER_DIGITS + TOKEN_DIGITS;
 
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
+
+/// Counts of one worker that are not in the statistics yet. All workers share those, so each writes there once for many
+/// records.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    published: Cell<u64>,
+    stored: Cell<u64>,
+}
+
+impl Tally {
+    /// Adds the counts to the statistics.
+    fn hand_over(&self, stats: &NatsStats) {
+        for (own, shared) in [(&self.published, &stats.published), (&self.stored, &stats.stored)] {
+            let count = own.take();
+            if count > 0 {
+                shared.fetch_add(count, Ordering::Relaxed);
+            }
+        }
+    }
+}
 
 /// Where records go.
 #[derive(Debug)]
@@ -84,7 +106,7 @@ impl Outlet {
         let reply = Some((self.reply_prefix.as_slice(), number.as_slice()));
         let message = Publish { subject: &record.address, reply, headers, payload: &record.payload };
         self.client.write(|out| format::publish_with_headers(out, &message));
-        count(&shared.stats.published);
+        shared.tally.published.set(shared.tally.published.get() + 1);
     }
 }
 
@@ -112,6 +134,7 @@ impl Traffic for Shared {
     }
 
     fn taken_all(&self, now: Instant) {
+        self.tally.hand_over(&self.stats);
         let mut receipts = self.receipts.borrow_mut();
         if !receipts.is_empty() {
             self.in_flight.borrow_mut().note_progress(now);
@@ -121,10 +144,12 @@ impl Traffic for Shared {
 
     fn write(&self) {
         let Some(outlet) = self.outlet.get() else { return };
-        while outlet.has_room() {
-            let Some((token, record)) = self.next() else { return };
+        while outlet.has_room()
+            && let Some((token, record)) = self.next()
+        {
             outlet.write(self, token, &record);
         }
+        self.tally.hand_over(&self.stats);
     }
 
     fn lost(&self) {
@@ -154,7 +179,7 @@ fn receipt(shared: &Shared, message: &Delivery<'_>, now: Instant) -> Option<Rece
             }
             return None;
         }
-        count(&shared.stats.stored);
+        shared.tally.stored.set(shared.tally.stored.get() + 1);
         return in_flight.is_of_connection(number).then_some(Receipt::Stored(token));
     };
     if is_refusal && (shared.is_disputed.get() || state != AckState::Open) {
@@ -173,7 +198,7 @@ fn receipt(shared: &Shared, message: &Delivery<'_>, now: Instant) -> Option<Rece
             shared.stored_at.set(now);
             shared.is_forbidden.set(false);
             shared.confirm();
-            count(&shared.stats.stored);
+            shared.tally.stored.set(shared.tally.stored.get() + 1);
             Some(Receipt::Stored(token))
         }
         Acknowledgement::Unstorable(refusal) => {
