@@ -27,11 +27,6 @@ const TAKEOVER_CLOSE: Duration = Duration::from_millis(200);
 /// Timeout for the client to close its side after we have closed ours.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// Reads and writes the connection until its session has ended.
-pub fn drive(worker: &Worker, session: DeliveryId) -> impl Future<Output = ()> {
-    poll_fn(move |cx| poll_session(worker, session, cx))
-}
-
 /// Closes the connection of a session that has ended.
 pub async fn end(worker: &Worker, session: DeliveryId, permit: ConnectionPermit) {
     let is_taken_over = worker.core.borrow().ending(session) == Some(Ending::TakenOver);
@@ -69,7 +64,7 @@ pub async fn close(socket: &mut Socket, timeout: Duration) {
 }
 
 /// Reads packets for the session and writes its answers. Ready once the session has ended.
-fn poll_session(worker: &Worker, session: DeliveryId, cx: &mut Context<'_>) -> Poll<()> {
+pub fn poll_session(worker: &Worker, session: DeliveryId, cx: &mut Context<'_>) -> Poll<()> {
     let core = &mut *worker.core.borrow_mut();
     let now = || worker.clock.now();
     let mut reads = 0;

@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 
 use super::handshake::{self, Authenticated, Received};
+use super::serving::{Opened, Serving};
 use super::{ListenerProtocol, Listening, connection};
 use crate::codec::mqtt::encode;
 use crate::protocol::network::Network;
@@ -16,6 +17,7 @@ use crate::transport::bucket::Bucket;
 use crate::transport::connection_limit::{ConnectionPermit, SocketPermit};
 use crate::transport::refused::{Refused, Refusing};
 use crate::transport::socket::ByteStream as _;
+use crate::transport::traits::TransportKind;
 use crate::transport::worker::Worker;
 
 /// Connections that are accepted in a second at least, twice as many as wait in the backlog of the system: there, nobody can
@@ -66,29 +68,9 @@ fn serve(
     socket_permit: SocketPermit,
     socket: TcpStream,
     peer: SocketAddr,
-) -> impl Future<Output = ()> {
-    let kind = protocol.kind();
-    worker.core.borrow_mut().meter().opened(kind);
-    // In allocations of their own, which last as long as they do: the begin and the end of a connection take far more memory
-    // than an idle one needs.
-    let opening = Box::pin(open(worker.clone(), protocol, socket_permit, socket, peer));
-    async move {
-        let opened = opening.await;
-        let has_session = opened.is_some();
-        if let Some(Opened { session, permit, socket_permit }) = opened {
-            connection::drive(&worker, session).await;
-            Box::pin(connection::end(&worker, session, permit)).await;
-            drop(socket_permit);
-        }
-        worker.core.borrow_mut().meter().closed(kind, has_session);
-    }
-}
-
-/// A connection with a session.
-struct Opened {
-    session: DeliveryId,
-    permit: ConnectionPermit,
-    socket_permit: SocketPermit,
+) -> Serving {
+    worker.core.borrow_mut().meter().opened(protocol.kind());
+    Serving::Opening(Box::pin(open(worker, protocol, socket_permit, socket, peer)))
 }
 
 /// Takes a connection to its session; `None`: it has none, and is closed.
@@ -99,22 +81,34 @@ async fn open(
     socket: TcpStream,
     peer: SocketAddr,
 ) -> Option<Opened> {
-    let refused = |peer: &str, refusing: &Refusing| worker.core.borrow_mut().meter().refused(peer, refusing);
     // Kept until its refusal is counted: whoever sees the connection closed may count on that.
     let mut socket = Some(socket);
-    let received = match handshake::receive(&worker, &protocol, &socket_permit, &mut socket, peer).await {
-        Ok(received) => received,
+    // In an allocation for each part: those of at most 1 KiB are used again for the next connection, and leave no holes.
+    let receiving = Box::pin(handshake::receive(&worker, &protocol, &socket_permit, &mut socket, peer));
+    let session = match receiving.await {
+        Ok(received) => Box::pin(begin(&worker, protocol.kind(), received)).await,
         Err((peer, reason)) => {
-            refused(&peer.to_string(), &Refusing::unnamed(reason));
+            worker.core.borrow_mut().meter().refused(&peer.to_string(), &Refusing::unnamed(reason));
             if reason.is_fault() {
                 worker.connects.note(Network::of(peer.ip()), false);
             }
-            return None;
+            None
         }
     };
+    let kind = protocol.kind();
+    if let Some((session, permit)) = session {
+        return Some(Opened { worker, session, kind, permit, socket_permit });
+    }
+    drop((socket, socket_permit));
+    worker.core.borrow_mut().meter().closed(kind, false);
+    None
+}
+
+/// Takes a connection from its CONNECT to its session; `None`: it has none, and is closed.
+async fn begin(worker: &Worker, kind: TransportKind, received: Received) -> Option<(DeliveryId, ConnectionPermit)> {
     let Received { peer, network, mut socket, permit, packet } = received;
     let certificate = socket.client_certificate();
-    let claimed = match handshake::authenticate(&worker, packet, &peer, certificate, permit.admission).await {
+    let claimed = match handshake::authenticate(worker, packet, &peer, certificate, permit.admission).await {
         Ok(Authenticated { connect, rest, room }) => {
             let (device, product) = (connect.device.clone(), connect.identity.product.clone());
             let claimed = worker.core.borrow_mut().claim(worker.clock.now(), connect);
@@ -132,9 +126,9 @@ async fn open(
         Ok((session, device, rest, room)) => {
             worker.connects.note(network, true);
             worker.attach(session, &device).await;
-            let begins = worker.core.borrow_mut().begin(worker.clock.now(), session, protocol.kind(), socket, rest);
+            let begins = worker.core.borrow_mut().begin(worker.clock.now(), session, kind, socket, rest);
             drop(room);
-            begins.then_some(Opened { session, permit, socket_permit })
+            begins.then_some((session, permit))
         }
         Err(refusing) => {
             if let Some(code) = refusing.reason.code() {
@@ -143,7 +137,7 @@ async fn open(
             }
             // Behind the answer, which so takes no part in saying why. Before the end of the connection: whoever sees that may
             // count on it.
-            refused(&peer, &refusing);
+            worker.core.borrow_mut().meter().refused(&peer, &refusing);
             if refusing.reason.is_fault() {
                 worker.connects.note(network, false);
             }

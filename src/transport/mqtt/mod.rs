@@ -6,6 +6,7 @@ mod connection;
 mod handshake;
 pub mod listener;
 mod opening;
+mod serving;
 pub mod upgrade;
 
 use std::sync::Arc;
