@@ -111,12 +111,14 @@ impl Directory {
 
     /// Whether that is the device's session.
     pub fn holds(&self, device: &str, worker: usize, token: DeliveryId) -> bool {
-        self.lock().sessions.get(device).is_some_and(|entry| entry.worker == worker && entry.token == token)
+        self.replaces(device, worker, token).is_some()
     }
 
-    /// Whether that is the device's session, and an older one gives way to it.
-    pub fn replaces(&self, device: &str, token: DeliveryId) -> bool {
-        self.lock().sessions.get(device).is_some_and(|entry| entry.replaces && entry.token == token)
+    /// Whether an older session gives way to that session; `None`: it is not the device's.
+    pub fn replaces(&self, device: &str, worker: usize, token: DeliveryId) -> Option<bool> {
+        let state = self.lock();
+        let entry = state.sessions.get(device).filter(|entry| entry.worker == worker && entry.token == token);
+        entry.map(|entry| entry.replaces)
     }
 
     /// Applies another replica's claim: what it means for the session that is here; `None` when there is nothing to do. A

@@ -106,8 +106,9 @@ impl<S: ByteStream> WorkerCore<S> {
         let StartingSession { connect, accepted_us, id, will_room, ending, commands, .. } = starting;
         let Connect { device, identity, version, keep_alive_secs, will, peer, .. } = connect;
         let Identity { product, children, .. } = identity;
-        let begins = self.replica.directory.holds(device.as_str(), self.replica.index, session);
-        if begins {
+        let replaces = self.replica.directory.replaces(device.as_str(), self.replica.index, session);
+        let begins = replaces.is_some();
+        if let Some(replaces) = replaces {
             let Environment { meter, .. } = &mut self.environment;
             meter.connected(kind, device.as_str(), &peer);
             let opening = Opening {
@@ -127,7 +128,7 @@ impl<S: ByteStream> WorkerCore<S> {
                 self.environment.with(now, device.as_str(), &peer, send, |ctx| Session::start(opening, ctx));
             begun.note_accepted(accepted_us);
             let mut state = State::new(begun, socket, input);
-            if self.replica.directory.replaces(device.as_str(), session) {
+            if replaces {
                 state.session.replaces_another();
             }
             state.write(send);
