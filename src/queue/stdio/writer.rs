@@ -22,6 +22,17 @@ pub struct StdioWriter {
     gone: watch::Receiver<bool>,
 }
 
+/// The result of [`StdioWriter::push`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pushed {
+    /// The envelope was not taken.
+    Refused,
+    /// It was taken behind others.
+    Taken,
+    /// It was taken, and the thread waits for it: [`StdioWriter::wake`] must follow.
+    First,
+}
+
 #[derive(Debug)]
 struct Shared {
     queue: Mutex<Queue>,
@@ -84,47 +95,50 @@ impl StdioWriter {
         inbox.report(availability);
     }
 
-    /// Takes an envelope; false when it was not taken.
-    pub(super) fn push(&self, payload: &Bytes, token: DeliveryId, inbox: &Arc<Inbox>) -> bool {
+    /// Takes an envelope.
+    pub(super) fn push(&self, payload: &Bytes, token: DeliveryId, inbox: &Arc<Inbox>) -> Pushed {
         let mut queue = self.shared.lock();
         if queue.is_gone || queue.is_closed {
             add(&self.shared.stats.refused, 1);
-            return false;
+            return Pushed::Refused;
         }
         if queue.lines.len() >= LINES_MAX {
             if !queue.overflowed.iter().any(|other| Arc::ptr_eq(other, inbox)) {
                 queue.overflowed.push(Arc::clone(inbox));
             }
             add(&self.shared.stats.refused, 1);
-            return false;
+            return Pushed::Refused;
         }
-        self.shared.append(queue, Line { payload: payload.clone(), receipt: Some((token, Arc::clone(inbox))) });
-        true
+        let is_first = queue.lines.is_empty();
+        queue.lines.push(Line { payload: payload.clone(), receipt: Some((token, Arc::clone(inbox))) });
+        if is_first { Pushed::First } else { Pushed::Taken }
+    }
+
+    /// Wakes the thread, which then takes all lines that are there.
+    pub(super) fn wake(&self) {
+        self.shared.filled.notify_one();
     }
 
     /// Prints a line that nobody waits for: an outcome. Lost when stdout is gone, as the process is then, too.
     pub fn print(&self, payload: Bytes) {
-        let queue = self.shared.lock();
+        let mut queue = self.shared.lock();
         if queue.is_gone || queue.is_closed {
             return;
         }
         add(&self.shared.stats.answers, 1);
-        self.shared.append(queue, Line { payload, receipt: None });
+        let is_first = queue.lines.is_empty();
+        queue.lines.push(Line { payload, receipt: None });
+        drop(queue);
+        // Otherwise whoever brought the first one wakes the thread.
+        if is_first {
+            self.wake();
+        }
     }
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn append(&self, mut queue: MutexGuard<'_, Queue>, line: Line) {
-        let was_empty = queue.lines.is_empty();
-        queue.lines.push(line);
-        drop(queue);
-        if was_empty {
-            self.filled.notify_one();
-        }
     }
 
     /// Waits for lines and takes all of them; `None` when there will be no more.
@@ -252,13 +266,14 @@ mod tests {
         writer.register(&inbox);
         assert_eq!(next(&inbox).await, (Availability::Ok, Vec::new()));
         let token = DeliveryId { slot: 1, generation: 1, sequence: 1 };
-        assert!(writer.push(&Bytes::from_static(b"{\"a\":11}"), token, &inbox));
+        assert_eq!(writer.push(&Bytes::from_static(b"{\"a\":11}"), token, &inbox), Pushed::First);
+        writer.wake();
         assert_eq!(next(&inbox).await, (Availability::Ok, vec![Receipt::Stored(token)]));
         assert_eq!(*taken.lock().unwrap(), b"{\"a\":11}\n");
         writer.print(Bytes::from_static(b"{}"));
         writer.gone().await;
         assert_eq!(next(&inbox).await.0, Availability::Away);
-        assert!(!writer.push(&Bytes::from_static(b"{}"), token, &inbox));
+        assert_eq!(writer.push(&Bytes::from_static(b"{}"), token, &inbox), Pushed::Refused);
         writer.finish().await;
     }
 
