@@ -64,7 +64,7 @@ fn main() {
     let bench = Bench { threads, rounds: options.rounds };
     println!("| shared by workers | operation | touched once a | threads | ns, one for all | ns, one each |");
     println!("|---|---|---|---|---|---|");
-    bench.run(("`NatsStats`", "two counters", "message"), NatsStats::default, |stats, _, _| {
+    bench.run(("`NatsStats`", "two counters", "turn of a connection"), NatsStats::default, |stats, _, _| {
         stats.published.fetch_add(1, Ordering::Relaxed);
         stats.stored.fetch_add(1, Ordering::Relaxed);
     });
