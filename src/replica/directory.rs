@@ -109,11 +109,6 @@ impl Directory {
         self.lock().sessions.get(device).cloned()
     }
 
-    /// Whether that is the device's session.
-    pub fn holds(&self, device: &str, worker: usize, token: DeliveryId) -> bool {
-        self.replaces(device, worker, token).is_some()
-    }
-
     /// Whether an older session gives way to that session; `None`: it is not the device's.
     pub fn replaces(&self, device: &str, worker: usize, token: DeliveryId) -> Option<bool> {
         let state = self.lock();
@@ -294,7 +289,7 @@ mod tests {
         let first = directory.find("device1").expect("it has just begun");
         assert_eq!(directory.enter(device(), entry(2), NOW), Entered::TookOver(first));
         assert_eq!(directory.remove(&device(), 0, entry(1).token, 0), None);
-        assert!(directory.holds("device1", 0, entry(2).token));
+        assert!(directory.replaces("device1", 0, entry(2).token).is_some());
         directory.remove(&device(), 0, entry(2).token, 0);
         assert!(directory.is_empty());
     }
@@ -305,7 +300,7 @@ mod tests {
         directory.enter(device(), entry(1), NOW);
         let own = directory.find("device1").expect("it has just begun");
         assert_eq!(give_way(&directory, "session02"), Some((Decision::Yield, own)));
-        assert!(!directory.holds("device1", 0, entry(1).token));
+        assert!(directory.replaces("device1", 0, entry(1).token).is_none());
         assert_eq!(hear(&directory, ClaimKind::Begun, "session02", None), None);
     }
 

@@ -30,6 +30,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::rustls;
 
 pub use identities::Identity;
+pub use mqtt::AnyServer;
 pub use plan::{Plan, Progress, Schedule, Transport};
 pub use summary::{LatencySummary, Summary};
 

@@ -104,15 +104,13 @@ fn own_fields(message_type: MessageType) -> &'static [(&'static str, FieldType)]
 /// The names that the bridge itself decides (`deviceId`, `messageType`, …) and `timestamp` are not among them.
 pub fn fields(message_type: MessageType) -> impl Iterator<Item = (&'static str, FieldType)> {
     let of_replies = if message_type.is_reply() { OF_REPLIES } else { &[] };
-    COMMON.iter().chain(of_replies).chain(own_fields(message_type)).copied()
+    // Those of the type alone come first: reports have little else, and each of their members is looked up.
+    own_fields(message_type).iter().chain(COMMON).chain(of_replies).copied()
 }
 
 /// The type of a field that a message type has; `None` for fields that it does not have, which stay untouched.
 pub fn field_type(message_type: MessageType, name: &str) -> Option<FieldType> {
-    // Those of the type alone come first: reports have nothing else, and no name is in two of the lists.
-    let of_replies = if message_type.is_reply() { OF_REPLIES } else { &[] };
-    let mut all = own_fields(message_type).iter().chain(COMMON).chain(of_replies);
-    all.find(|(field, _)| *field == name).map(|(_, field_type)| *field_type)
+    fields(message_type).find(|(field, _)| *field == name).map(|(_, field_type)| field_type)
 }
 
 /// The fields of a type that are written even when the device leaves them out, with the value they get then.

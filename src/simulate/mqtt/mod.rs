@@ -10,4 +10,5 @@ mod window;
 
 pub(super) use client::Client;
 pub(super) use device::Device;
+pub use link::AnyServer;
 pub(super) use link::Encryption;
