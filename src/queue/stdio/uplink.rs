@@ -97,6 +97,9 @@ mod tests {
         let (sender, mut writes) = mpsc::unbounded_channel();
         let test = async move {
             let writer = StdioWriter::start_on(Writes(sender), Arc::default()).expect("a thread");
+            while !writer.is_waiting() {
+                tokio::task::yield_now().await;
+            }
             let inbox = Arc::new(Inbox::new());
             let mut uplink = StdioUplink::new(writer, Arc::clone(&inbox));
             let payload = Bytes::from_static(b"{}");

@@ -43,6 +43,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Queue {
     lines: Vec<Line>,
+    /// The thread waits for lines.
+    is_waiting: bool,
     is_gone: bool,
     is_closed: bool,
     overflowed: Vec<Arc<Inbox>>,
@@ -114,9 +116,16 @@ impl StdioWriter {
         if is_first { Pushed::First } else { Pushed::Taken }
     }
 
-    /// Wakes the thread, which then takes all lines that are there.
+    /// Wakes the thread, which then takes all lines that are there. Where it does not wait, it looks for lines before it does.
     pub(super) fn wake(&self) {
-        self.shared.filled.notify_one();
+        if self.is_waiting() {
+            self.shared.filled.notify_one();
+        }
+    }
+
+    /// Whether the thread waits for lines.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.shared.lock().is_waiting
     }
 
     /// Prints a line that nobody waits for: an outcome. Lost when stdout is gone, as the process is then, too.
@@ -148,7 +157,9 @@ impl Shared {
             if queue.is_closed {
                 return None;
             }
+            queue.is_waiting = true;
             queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue.is_waiting = false;
         }
         mem::swap(&mut queue.lines, batch);
         Some(mem::take(&mut queue.overflowed))
