@@ -1,7 +1,7 @@
 //! Commands from Kafka through several replicas that share them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -62,15 +62,8 @@ impl Stage {
         }
     }
 
-    /// Bridges that share the partitions evenly, so that none moves any more: one that moves is read again from what was
-    /// committed.
     fn replicas<const N: usize>(&self) -> [Bridge; N] {
-        let replicas = std::array::from_fn(|_| Bridge::start(&self.settings()));
-        eventually("the replicas share the partitions evenly", PATIENCE, || {
-            let has_its_share = |replica: &Bridge| N * held_partitions(&replica.log()).len() == PARTITIONS as usize;
-            replicas.iter().all(has_its_share).then_some(())
-        });
-        replicas
+        shared_evenly(&self.settings())
     }
 
     /// Every device on the replica that the function says, by the number of the device.
@@ -141,6 +134,17 @@ impl Stage {
             ends.iter().all(is_answered).then_some(())
         });
     }
+}
+
+/// Bridges that share the partitions evenly, so that none moves any more: one that moves is read again from what was
+/// committed.
+fn shared_evenly<const N: usize>(settings: &Settings) -> [Bridge; N] {
+    let replicas = std::array::from_fn(|_| Bridge::start(settings));
+    eventually("the replicas share the partitions evenly", PATIENCE, || {
+        let has_its_share = |replica: &Bridge| N * held_partitions(&replica.log()).len() == PARTITIONS as usize;
+        replicas.iter().all(has_its_share).then_some(())
+    });
+    replicas
 }
 
 fn read_property(device: &str, message_id: &str) -> String {
@@ -286,22 +290,20 @@ fn readiness_shows_whether_kafka_and_nats_let_commands_come() {
 
 #[test]
 fn a_replica_with_an_empty_instance_id_leaves_its_partitions_to_others_as_soon_as_it_ends() {
-    const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
     let stage = Stage::new(Some(Nats::start()));
-    let dynamic = || Bridge::start(&stage.settings().text(r#"kafka.properties."group.instance.id""#, ""));
-    let mut replicas = [dynamic(), dynamic()];
-    for replica in &replicas {
-        wait_for_log(replica, &["partitions of the commands came here"]);
-    }
+    let dynamic = stage.settings().text(r#"kafka.properties."group.instance.id""#, "");
+    // A partition of a member that does not leave stands still for longer than the test waits.
+    let dynamic = dynamic.toml(r#"kafka.properties."session.timeout.ms""#, "300000");
+    // Questions to the brokers wait for a fetch on the same connection: one is under way nearly all the time.
+    let dynamic = dynamic.toml(r#"kafka.properties."fetch.wait.max.ms""#, "1500");
+    let mut replicas: [Bridge; 2] = shared_evenly(&dynamic);
     let _devices = stage.connect(|_| replicas[0].mqtt());
     let total = stage.load();
     stage.wait_answered();
     replicas[1].signal(libc::SIGTERM);
     assert_eq!(replicas[1].exit_code(), 0, "{}", replicas[1].log());
-    let begin = Instant::now();
     let total = total + stage.load_more();
     stage.wait_answered();
-    assert!(begin.elapsed() < SESSION_TIMEOUT, "{:?}", begin.elapsed());
     let outcomes = stage.outcomes();
     assert_eq!(outcomes.len(), total);
     assert!(outcomes.values().all(|outcomes| outcomes.len() == 1));

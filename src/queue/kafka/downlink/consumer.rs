@@ -36,6 +36,13 @@ const READ_AHEAD: &str = "4096";
 /// How long one question to the brokers may take.
 pub(super) const QUESTION: Duration = Duration::from_secs(5);
 
+/// How long the end waits for questions under way. One takes as long as a fetch that waits for records on the same
+/// connection: half a second unless the properties say more.
+const LAST_QUESTIONS: Duration = Duration::from_secs(2);
+
+/// How often the end looks whether other threads still hold the consumer.
+const LOOK_FOR_HOLDERS: Duration = Duration::from_millis(5);
+
 pub(super) type CommandConsumer = StreamConsumer<Watcher>;
 
 /// The properties of the consumer; without a group it is told its partitions.
@@ -128,9 +135,13 @@ impl Watcher {
         self.wake.notified().await;
     }
 
-    /// From now on partitions are given up at once, for nobody follows the changes any more.
+    /// From now on partitions are given up at once, for nobody follows the changes any more, and [`watermarks`] asks nothing.
     pub(super) fn close(&self) {
         self.is_closing.store(true, Ordering::Relaxed);
+    }
+
+    fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::Relaxed)
     }
 
     fn note(&self, change: Change) {
@@ -195,7 +206,7 @@ impl ConsumerContext for Watcher {
                 tracing::error!(%error, "partitions of the commands cannot be taken");
             }
             self.note(Change::Assigned(numbers(partitions)));
-        } else if self.is_closing.load(Ordering::Relaxed) || consumer.assignment_lost() {
+        } else if self.is_closing() || consumer.assignment_lost() {
             if let Err(error) = consumer.incremental_unassign(partitions) {
                 tracing::warn!(%error, "partitions of the commands cannot be given up");
             }
@@ -241,6 +252,25 @@ pub(super) fn all_partitions(consumer: &CommandConsumer, topic: &str) -> Result<
     Ok(topics.flat_map(|known| known.partitions()).map(|partition| partition.id()).collect())
 }
 
+/// The first offset of a partition and the one behind its last record. Blocks, as long as a fetch that waits for records on
+/// the same connection: a series of these ends early where the consumer is to be closed.
+pub(super) fn watermarks(consumer: &CommandConsumer, topic: &str, partition: i32) -> Result<(i64, i64), ClientError> {
+    if consumer.context().is_closing() {
+        return Err(ClientError::Canceled);
+    }
+    consumer.fetch_watermarks(topic, partition, QUESTION)
+}
+
+/// Waits until no other thread holds the consumer, [`LAST_QUESTIONS`] at most. The last thread that drops it closes it, and
+/// the process waits for the thread that reads alone: closed by another one, a member may end without having left its
+/// group, and its partitions stand still until its session times out.
+pub(super) async fn wait_for_other_holders<C>(consumer: &Arc<C>) {
+    let deadline = tokio::time::Instant::now() + LAST_QUESTIONS;
+    while Arc::strong_count(consumer) > 1 && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(LOOK_FOR_HOLDERS).await;
+    }
+}
+
 /// Whether Kafka answers, and lets this user see the topic. Blocks.
 pub(super) fn is_readable(consumer: &CommandConsumer, topic: &str) -> bool {
     let metadata = consumer.fetch_metadata(Some(topic), QUESTION);
@@ -254,7 +284,7 @@ pub(super) fn is_readable(consumer: &CommandConsumer, topic: &str) -> bool {
 pub(super) fn ends(consumer: &CommandConsumer, topic: &str) -> Result<TopicPartitionList, ClientError> {
     let mut ends = TopicPartitionList::new();
     for number in all_partitions(consumer, topic)? {
-        let (_, end) = consumer.fetch_watermarks(topic, number, QUESTION)?;
+        let (_, end) = watermarks(consumer, topic, number)?;
         ends.add_partition_offset(topic, number, Offset::Offset(end))?;
     }
     Ok(ends)
@@ -262,6 +292,8 @@ pub(super) fn ends(consumer: &CommandConsumer, topic: &str) -> Result<TopicParti
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::timeout;
+
     use super::*;
     use crate::queue::kafka::KafkaSettings;
     use crate::queue::nats::NatsSettings;
@@ -269,6 +301,26 @@ mod tests {
     fn settings() -> KafkaCommandSettings {
         let kafka = KafkaSettings::new("127.0.0.1:9092".to_owned());
         KafkaCommandSettings::new(kafka, Some(Arc::new(NatsSettings::new(vec!["nats://127.0.0.1:4222".to_owned()]))))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_waits_for_questions_under_way_and_not_for_ever() {
+        let consumer = Arc::new(());
+        wait_for_other_holders(&consumer).await;
+        let question = Arc::clone(&consumer);
+        let (end, ended) = tokio::sync::oneshot::channel();
+        let asked = tokio::spawn(async move {
+            ended.await.unwrap();
+            drop(question);
+        });
+        let mut wait = std::pin::pin!(wait_for_other_holders(&consumer));
+        assert!(timeout(LAST_QUESTIONS / 2, &mut wait).await.is_err());
+        end.send(()).unwrap();
+        wait.await;
+        asked.await.unwrap();
+        assert_eq!(Arc::strong_count(&consumer), 1);
+        let _hung = Arc::clone(&consumer);
+        timeout(LAST_QUESTIONS + LOOK_FOR_HOLDERS, wait_for_other_holders(&consumer)).await.unwrap();
     }
 
     #[test]

@@ -10,7 +10,7 @@ use rdkafka::error::KafkaError as ClientError;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::consumer::CommandConsumer;
+use super::consumer::{CommandConsumer, QUESTION, watermarks};
 use crate::queue::kafka::KafkaSettings;
 use crate::queue::kafka::reader;
 use crate::queue::kafka::reader::unreadable::{self, Unreadable};
@@ -18,9 +18,6 @@ use crate::queue::kafka::reader::unreadable::{self, Unreadable};
 /// How often partitions are looked for that do not go on although there is more in them. Of some batches the client does not
 /// even say that it cannot read them.
 const SILENCE: Duration = Duration::from_secs(15);
-
-/// How long one question to the brokers may take.
-const QUESTION: Duration = Duration::from_secs(5);
 
 /// How far the partitions were read, and a search that is under way.
 pub(super) struct Inspection {
@@ -85,11 +82,11 @@ impl Inspection {
             let mut positions = complete(&consumer, &topic, &positions)?;
             let mut failure = Ok(());
             positions.retain(|&(partition, position)| {
-                let ends = consumer.fetch_watermarks(&topic, partition, QUESTION).map(|(_, end)| end);
+                let ends = watermarks(&consumer, &topic, partition).map(|(_, end)| end);
                 ends.map_err(|error| failure = Err(error)).is_ok_and(|end| position < end)
             });
             failure?;
-            // The end of the process waits for whoever holds the consumer.
+            // The end of the process waits for whoever holds the consumer, and the search takes longer than its questions.
             drop(consumer);
             unreadable::find(&config, &topic, &positions)
         }));
@@ -113,7 +110,7 @@ pub(super) fn lag(
 ) -> Result<u64, ClientError> {
     let mut lag = 0;
     for (partition, position) in complete(consumer, topic, positions)? {
-        let (_, end) = consumer.fetch_watermarks(topic, partition, QUESTION)?;
+        let (_, end) = watermarks(consumer, topic, partition)?;
         lag += u64::try_from(end.saturating_sub(position)).unwrap_or(0);
     }
     Ok(lag)
@@ -137,7 +134,7 @@ fn complete(
     for element in consumer.committed_offsets(unknown, QUESTION)?.elements() {
         let position = match element.offset() {
             Offset::Offset(offset) => offset,
-            _ => consumer.fetch_watermarks(topic, element.partition(), QUESTION)?.0,
+            _ => watermarks(consumer, topic, element.partition())?.0,
         };
         complete.push((element.partition(), position));
     }

@@ -392,9 +392,11 @@ impl Reading {
         matches!(&self.phase, Phase::Finishing(_, deadline) if is_done || *deadline <= Instant::now())
     }
 
-    /// Gives everything up; the client commits what it still can.
-    pub(super) fn close(mut self) {
+    /// Gives everything up; the client commits what it still can, and leaves the group.
+    pub(super) async fn close(mut self) {
         self.store_offsets();
+        self.consumer.context().close();
+        consumer::wait_for_other_holders(&self.consumer).await;
         self.release_all();
         let (commands, partitions) = (self.dispatcher.in_flight(), self.uncommitted.len());
         if commands > 0 || partitions > 0 {

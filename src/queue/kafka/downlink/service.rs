@@ -242,7 +242,7 @@ impl Service {
                 }
             }
         }
-        reading.close();
+        reading.close().await;
     }
 }
 
