@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use support::{Folder, Kafka, Nats, Process, eventually, port, tool};
+use support::{Folder, Kafka, Nats, Process, Stopwatch, eventually, port, stopwatch, tool};
 
 #[test]
 fn a_nats_server_that_was_killed_comes_back_with_its_streams_on_the_same_port() {
@@ -85,4 +85,19 @@ fn the_servers_of_the_tours_listen_on_loopback_and_leave_nothing_behind() {
         assert!(!port::is_open(address), "{server}");
         assert_eq!(std::fs::read_dir(&data).unwrap().count(), 0, "{server} left files behind");
     }
+}
+
+#[test]
+fn a_busy_machine_may_take_four_times_as_long_and_no_longer() {
+    let second = Duration::from_secs(1);
+    assert_eq!(stopwatch::counted_share(second, Duration::ZERO), 1.0);
+    assert_eq!(stopwatch::counted_share(second, second / 2), 0.625);
+    assert_eq!(stopwatch::counted_share(second, second), stopwatch::BUSY_SHARE);
+    assert_eq!(
+        stopwatch::waiting("some avg10=0.00 avg60=0.00 avg300=0.00 total=1500000\nfull total=0\n"),
+        Some(second * 3 / 2)
+    );
+    assert_eq!(stopwatch::stolen("cpu  1 2 3 4 5 6 7 200 0 0\ncpu0 1 2 3 4 5 6 7 200 0 0\n"), Some(second * 2));
+    let watch = Stopwatch::start();
+    assert!(watch.counted(second) <= second && watch.counted(second) >= second / 4);
 }

@@ -1,10 +1,14 @@
 //! Commands to children: by their gateway's subject, and by their own.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::command::last_envelope;
 use crate::support::caller::{Answer, Caller};
 use crate::support::{Bridge, Nats, Registration, Registry, Settings, Wire, eventually};
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const READ: &str = r#"{"properties":["sn"],"headers":{"timeout":10000}}"#;
 
@@ -70,8 +74,7 @@ fn a_bound_child_answers_on_its_own_subject_and_on_its_gateways_with_its_own_pro
     // The gateway's product is not the child's, and that subject is nobody's.
     assert!(stage.fail("product1.child1.properties.read").is_no_responders());
     let stored = "jetlinks.device.product1.gw1.child.child1.properties.read.reply";
-    let stored =
-        eventually("the reply is stored", std::time::Duration::from_secs(15), || last_envelope(&stage.nats, stored));
+    let stored = eventually("the reply is stored", PATIENCE, || last_envelope(&stage.nats, stored));
     assert_eq!(address(&stored), expected);
 }
 
@@ -133,7 +136,7 @@ fn more_children_than_a_gateway_may_have_are_reached_by_the_gateway_and_not_by_t
 fn a_gateway_that_leaves_takes_its_childrens_subjects_along() {
     let stage = Stage::new(&["child1"], |settings| settings);
     drop(stage.gateway);
-    eventually("nobody responds for the child", std::time::Duration::from_secs(15), || {
+    eventually("nobody responds for the child", PATIENCE, || {
         let answer = stage.caller.request("jetlinks.command.product2.child1.properties.read", READ);
         assert!(["NO_RESPONDERS", "CONNECTION_LOST", ""].contains(&answer.code()), "{answer:?}");
         answer.is_no_responders().then_some(())

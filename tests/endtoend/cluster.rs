@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::support::caller::{Caller, count_codes, quantile, read_of};
-use crate::support::{Bridge, Cluster, Load, Registry, Settings, eventually};
+use crate::support::{Bridge, Cluster, Load, Registry, Settings, Stopwatch, eventually};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -41,11 +41,12 @@ fn a_restart_of_every_server_of_a_cluster_costs_no_message_and_no_session_and_co
     for number in 0..3 {
         let stored = sum(&replicas, "jetlinks_bridge_stored_total");
         cluster.stop(number);
-        let begin = Instant::now();
+        let (begin, watch) = (Instant::now(), Stopwatch::start());
         // Callers retry, as the contract asks them to: one question a moment until every device has answered one.
         let mut open: Vec<&str> = devices.iter().map(|device| device.id.as_str()).collect();
         while !open.is_empty() {
-            assert!(begin.elapsed() < BACK_WITHIN, "{} devices do not answer {:?} after", open.len(), begin.elapsed());
+            let took = watch.elapsed();
+            assert!(took < BACK_WITHIN, "{} devices do not answer {took:?} after", open.len());
             open.retain(|device| {
                 let asked = caller.ask(&read_of(device), body);
                 let answered = caller.answer_within(asked, Duration::from_secs(2));

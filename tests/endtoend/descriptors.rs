@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::support::wait::within;
-use crate::support::{Bridge, Load, Nats, Registry, Settings, eventually, http};
+use crate::support::{Bridge, Load, Nats, Registry, Settings, Stopwatch, eventually, http};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -17,10 +17,10 @@ fn probe(admin: SocketAddr, is_over: Arc<AtomicBool>) -> thread::JoinHandle<(usi
         let (mut count, mut longest) = (0, Duration::ZERO);
         while !is_over.load(Ordering::Relaxed) {
             for path in ["/livez", "/readyz"] {
-                let begin = Instant::now();
+                let watch = Stopwatch::start();
                 let answer = http::get(admin, path).unwrap_or_else(|error| panic!("{path}: {error}"));
                 assert_eq!(answer.status, 200, "{path}: {}", answer.body);
-                longest = longest.max(begin.elapsed());
+                longest = longest.max(watch.elapsed());
                 count += 1;
             }
             within(Duration::from_millis(50), || is_over.load(Ordering::Relaxed).then_some(()));
@@ -51,9 +51,9 @@ fn at_the_limit_of_descriptors_the_queue_is_reached_again_and_probes_are_answere
     eventually("devices come again and again", PATIENCE, || (refused() > 400.0).then_some(()));
     let before = stored();
     nats.restart();
-    let begin = Instant::now();
+    let watch = Stopwatch::start();
     eventually("messages are stored again", PATIENCE, || (stored() > before + 100.0).then_some(()));
-    let took = begin.elapsed();
+    let took = watch.elapsed();
     assert!(took < Duration::from_secs(10), "back {took:?} after the server");
     is_over.store(true, Ordering::Relaxed);
     let (count, longest) = probes.join().unwrap();

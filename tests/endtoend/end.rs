@@ -1,8 +1,8 @@
 //! The end of the bridge while what it depends on is away.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::support::{Bridge, Nats, Registry, Settings, Wire};
+use crate::support::{Bridge, Nats, Registry, Settings, Stopwatch, Wire};
 
 /// `drain.timeout` here; a second is far less than what ended it late.
 const DRAIN: Duration = Duration::from_secs(6);
@@ -21,10 +21,10 @@ fn a_drain_without_the_queue_ends_at_drain_timeout_and_not_later() {
     let mut wire = Wire::connect(bridge.mqtt(), &devices[0]);
     nats.process().signal(libc::SIGSTOP);
     wire.publish(&devices[0].topic("tags"), r#"{"tags":{"a":1}}"#, 1, 1);
-    let begin = Instant::now();
+    let watch = Stopwatch::start();
     bridge.signal(libc::SIGTERM);
     assert_eq!(bridge.exit_code(), 1, "{}", bridge.log());
-    let took = begin.elapsed();
+    let took = watch.elapsed();
     assert!(took < DRAIN + LATE, "{took:?}");
     assert!(bridge.log().contains("the queue did not acknowledge everything in time"), "{}", bridge.log());
 }

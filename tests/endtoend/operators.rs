@@ -1,11 +1,11 @@
 //! Operators who ask one replica about all, and let sessions be shed.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Bridge, Nats, Registration, Registry, Settings, Wire, eventually, http};
+use crate::support::{Bridge, Nats, Registration, Registry, Settings, Stopwatch, Wire, eventually, http};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -81,9 +81,9 @@ fn one_replica_lists_the_sessions_of_all_and_names_the_one_that_stands_still() {
     assert_eq!((devices(&page), &page["missing"]), (vec!["device3", "device6"], &json!(["nobody"])));
 
     stage.replicas[2].0.signal(libc::SIGSTOP);
-    let begin = Instant::now();
+    let watch = Stopwatch::start();
     let page = get(stage.admin(0), "/api/sessions?replicas=all");
-    let took = begin.elapsed();
+    let took = watch.elapsed();
     stage.replicas[2].0.signal(libc::SIGCONT);
     assert_eq!((devices(&page), &page["missing"]), (vec!["device1", "device2", "device4", "device5"], &json!([other])));
     assert!(took < Duration::from_secs(4), "{took:?}");

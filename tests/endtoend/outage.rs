@@ -1,12 +1,12 @@
 //! Crashes under load: what was acknowledged is there, in order, and traffic is back soon.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use serde_json::Value;
 
-use crate::support::{Bridge, Kafka, Load, Nats, Registry, Settings, eventually, http, port};
+use crate::support::{Bridge, Kafka, Load, Nats, Registry, Settings, Stopwatch, eventually, http, port};
 
 /// Devices of the load.
 const DEVICES: usize = 100;
@@ -30,9 +30,10 @@ fn settings_with_limits(settings: Settings) -> Settings {
 
 /// Waits until more than `before` messages are stored, and shows that it took no longer than promised.
 fn assert_back(before: u64, stored: impl Fn() -> Option<u64>) {
-    let begin = Instant::now();
+    let watch = Stopwatch::start();
     eventually("messages are stored again", PATIENCE, || stored().filter(|now| *now > before));
-    assert!(begin.elapsed() < BACK_WITHIN, "traffic was away for {:?}", begin.elapsed());
+    let took = watch.elapsed();
+    assert!(took < BACK_WITHIN, "traffic was away for {took:?}");
 }
 
 fn wait_stored(count: u64, stored: impl Fn() -> Option<u64>) {

@@ -1,12 +1,14 @@
 //! One device, several replicas: at most one session lives.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::command::{last_envelope, obey};
 use crate::support::wire::Incoming;
-use crate::support::{Bridge, Connect, Device, Nats, Registration, Registry, Settings, Wire, eventually, http, packet};
+use crate::support::{
+    Bridge, Connect, Device, Nats, Registration, Registry, Settings, Stopwatch, Wire, eventually, http, packet,
+};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -71,7 +73,7 @@ fn a_thousand_takeovers_between_replicas_leave_one_session_each_within_half_a_se
     for turn in 1..=TAKEOVERS_PER_DEVICE {
         for (device, older) in devices.iter().zip(&mut held) {
             let newer = Wire::connect(replicas[turn % 2].mqtt(), device);
-            let accepted = Instant::now();
+            let accepted = Stopwatch::start();
             older.wait_closed();
             delays.push(accepted.elapsed());
             *older = newer;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{Folder, Process, Settings, eventually, http, wait};
+use super::{Folder, Process, Settings, Stopwatch, eventually, http, wait};
 
 /// How long anything may take that takes milliseconds on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -31,6 +31,7 @@ pub(crate) struct Bridge {
     /// Where the admin page is, if the log does not tell.
     admin: Option<SocketAddr>,
     folder: Folder,
+    since_start: Stopwatch,
 }
 
 /// How a run of the bridge ended that was waited for.
@@ -115,7 +116,7 @@ impl Bridge {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors);
         let mut process = Process::spawn(&mut command, Some(&folder.path().join(LOG)));
         let (stdin, stdout) = (process.take_stdin(), process.take_stdout());
-        Self { process, stdin, stdout, lines: None, admin: None, folder }
+        Self { process, stdin, stdout, lines: None, admin: None, folder, since_start: Stopwatch::start() }
     }
 
     /// Begins to read stdout, in a thread of its own.
@@ -146,6 +147,11 @@ impl Bridge {
     /// Its process.
     pub(crate) fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+
+    /// Runs since the process was started.
+    pub(crate) fn since_start(&self) -> &Stopwatch {
+        &self.since_start
     }
 
     /// Where MQTT devices connect.
