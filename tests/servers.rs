@@ -1,13 +1,15 @@
 //! The real servers that other tests rely on do what those tests rely on.
+#![expect(clippy::disallowed_methods, reason = "a test takes the place of a server")]
 
 #[path = "support/mod.rs"]
 mod support;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
 use support::{Folder, Kafka, Nats, Process, Stopwatch, eventually, port, stopwatch, tool};
 
 #[test]
@@ -52,6 +54,17 @@ fn a_kafka_broker_that_was_killed_comes_back_with_its_records_on_the_same_port()
 }
 
 #[test]
+fn a_port_that_was_handed_out_stays_for_the_servers_of_this_test() {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port::free_port()));
+    for server in 1..=2 {
+        // As another test asks for a port, and as the kernel looks for one.
+        let other = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        assert!(other.bind(&address.into()).is_err(), "before server {server} it is anybody's");
+        drop(TcpListener::bind(address).expect("a server may have it"));
+    }
+}
+
+#[test]
 fn a_server_ends_with_the_value_that_started_it() {
     let nats = Nats::start();
     let (address, id) = (nats.address(), nats.process().id());
@@ -68,7 +81,7 @@ fn the_servers_of_the_tours_listen_on_loopback_and_leave_nothing_behind() {
         let data = folder.path().join("data");
         std::fs::create_dir(&data).unwrap();
         // Kafka takes the next port as well.
-        let port = eventually("two ports are free", Duration::from_secs(10), || {
+        let port = eventually("two ports are free", Duration::from_secs(60), || {
             let (port, next) = (port::free_port(), port::free_port());
             (next == port + 1).then_some(port)
         });
