@@ -158,14 +158,13 @@ fn a_ping_is_reset_and_noise_is_counted() {
     assert_eq!(bridge.metric("jetlinks_bridge_coap_noise_total", &[]), 2.0);
 }
 
-/// Sends `count` reports, one after the other and each until it is confirmed; the message ids of those.
+/// Sends `count` reports, one after the other and each until it is confirmed; their message ids.
 fn report_stubbornly(
     device: &mut CoapDevice,
     registration: &Registration,
     token: Option<&str>,
     count: usize,
 ) -> Vec<String> {
-    const TRIES: usize = 25;
     let mut confirmed = Vec::new();
     for number in 0..count {
         let name = format!("{}-{number}", registration.id);
@@ -176,7 +175,7 @@ fn report_stubbornly(
         };
         let datagram = request.encode();
         let own: MessageToken = decode(&datagram).unwrap().token();
-        'tries: for _ in 0..TRIES {
+        eventually(&format!("{name} is confirmed"), PATIENCE, || {
             device.send(&datagram);
             while let Some(answer) = device.receive() {
                 if answer.kind() == Kind::Confirmable {
@@ -184,11 +183,12 @@ fn report_stubbornly(
                 }
                 if answer.token() == own && answer.code() != Code::EMPTY {
                     assert_eq!(answer.code(), Code::CREATED, "{name}");
-                    confirmed.push(name);
-                    break 'tries;
+                    return Some(());
                 }
             }
-        }
+            None
+        });
+        confirmed.push(name);
     }
     confirmed
 }
@@ -221,7 +221,7 @@ fn every_confirmed_message_is_written_once_whatever_the_way_loses_doubles_and_re
         })
         .collect();
     let confirmed: Vec<String> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
-    assert_eq!(confirmed.len(), DEVICES * REPORTS, "some were never confirmed");
+    assert_eq!(confirmed.len(), DEVICES * REPORTS);
     bridge.signal(libc::SIGTERM);
     let mut written: HashMap<String, usize> = HashMap::new();
     for envelope in bridge.remaining_envelopes() {

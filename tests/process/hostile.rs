@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jetlinks_bridge::protocol::random::Random;
 use socket2::{Domain, Socket, Type};
@@ -15,14 +15,17 @@ use crate::support::wait;
 use crate::support::wire::Incoming;
 use crate::support::{Bridge, Connect, Registration, Registry, Settings, Wire};
 
-/// How long one message of a good device may take beside bad peers.
-const UNDISTURBED: Duration = Duration::from_secs(2);
+/// How long anything may take that takes milliseconds on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Shows that device1 is served, and quickly.
+/// A stage that waits longer for a bad peer than tests wait for anything: whoever waits with it fails.
+fn patient_stage() -> Stage {
+    Stage::with(|settings| settings.text("mqtt.connect_timeout", "10m"))
+}
+
+/// Shows that device1 is served.
 fn assert_serves(stage: &mut Stage, wire: &mut Wire, id: u16) {
-    let begin = Instant::now();
     wire.publish_acknowledged(&stage.device1.topic("tags"), r#"{"tags":{"a":1}}"#, id);
-    assert!(begin.elapsed() < UNDISTURBED, "{:?}", begin.elapsed());
     stage.bridge.expect("device.tags", "device1");
 }
 
@@ -42,7 +45,7 @@ impl Garbage {
 
 #[test]
 fn bytes_that_are_no_connect_are_closed_without_a_word() {
-    let mut stage = Stage::new();
+    let mut stage = patient_stage();
     let mut good = stage.connect1();
     let connect = Connect::of(&stage.device2).bytes();
     let with = |at: usize, byte: u8| {
@@ -122,7 +125,7 @@ fn random_packets_of_authenticated_devices_harm_nobody_else() {
 
 #[test]
 fn peers_that_say_half_a_packet_and_wait_delay_nobody() {
-    let mut stage = Stage::new();
+    let mut stage = patient_stage();
     let mut good = stage.connect1();
     let connect = Connect::of(&stage.device2).bytes();
     let waiting: Vec<Wire> = (0..200)
@@ -141,7 +144,7 @@ fn peers_that_say_half_a_packet_and_wait_delay_nobody() {
 
 #[test]
 fn an_announced_length_reserves_no_memory() {
-    let mut stage = Stage::new();
+    let mut stage = patient_stage();
     let mut good = stage.connect1();
     let before = stage.bridge.process().resident_bytes();
     let waiting: Vec<Wire> = (0..200)
@@ -223,7 +226,7 @@ fn a_large_command_to_each_device_that_does_not_read_costs_bounded_memory() {
     assert_eq!(good.next_publish().json()["properties"]["a"], "x");
     drop(deaf);
     // Room comes back with the connections.
-    wait::eventually("a large command finds room", Duration::from_secs(15), || {
+    wait::eventually("a large command finds room", PATIENCE, || {
         let outcome = command(&mut bridge, &devices[0], &large);
         (outcome["success"] == true).then_some(())
     });
@@ -238,7 +241,7 @@ fn dial_deaf(address: SocketAddr) -> TcpStream {
     socket.set_tcp_mss(536).unwrap();
     socket.connect(&address.into()).unwrap();
     let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream
 }
 

@@ -14,16 +14,17 @@ use crate::presence::{connect_with_will, expect_will_and_offline};
 use crate::support::packet::{self, Packet};
 use crate::support::{Connect, Wire, eventually};
 
-/// The keep-alive of the devices, in seconds, and the silence after which they are lost.
-const KEEP_ALIVE: u16 = 2;
-const LOST_AFTER: Duration = Duration::from_secs(3);
-
-/// How much later than at the keep-alive's end a session may end: each is looked at once a second, and a busy machine
-/// is later.
-const LATE: Duration = Duration::from_secs(4);
+/// The keep-alive of the devices, in seconds, and the silence after which they are lost. Devices that live do something once
+/// a second, so that a test may stand still for some seconds.
+const KEEP_ALIVE: u16 = 4;
+const LOST_AFTER: Duration = Duration::from_secs(6);
 
 /// How long large packets are on their way: more than twice as long as silence may last.
-const TRANSFER: Duration = Duration::from_secs(7);
+const TRANSFER: Duration = Duration::from_secs(14);
+
+/// How long anything may take that takes milliseconds on an idle machine. Whoever is lost by silence is lost within this
+/// time: `mqtt.keep_alive_max`, which is the next limit, is 20 minutes.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const LARGE_BYTES: usize = 200_000;
 
@@ -34,14 +35,14 @@ fn recorded(envelope: &Value) -> Duration {
     Duration::from_millis(((number(0..2) * 60 + number(3..5)) * 60 + number(6..8)) * 1000 + number(9..12))
 }
 
-/// Shows that the second envelope was made so long after the first, by the bridge's own clock.
+/// Shows that the second envelope was made no earlier than so long after the first, by the bridge's own clock.
 fn assert_apart(first: &Value, second: &Value, least: Duration) {
     let day = Duration::from_secs(24 * 60 * 60);
     let apart = (recorded(second) + day).abs_diff(recorded(first));
     let apart = apart.checked_sub(day).unwrap_or(apart);
     // The clock of the envelopes is not that of the deadlines.
     let earliest = least.saturating_sub(Duration::from_millis(5));
-    assert!((earliest..least + LATE).contains(&apart), "{apart:?} instead of {least:?}");
+    assert!(apart >= earliest, "{apart:?} instead of {least:?}");
 }
 
 #[test]
@@ -66,15 +67,15 @@ fn a_device_that_asked_for_no_keep_alive_is_lost_after_the_longest_one_and_not_b
 fn a_ping_keeps_a_silent_device_online() {
     let mut stage = Stage::new();
     let (mut wire, online) = connect_with_will(&mut stage, |connect| Connect { keep_alive: KEEP_ALIVE, ..connect });
-    // Longer than the three seconds after which silence is the end, and the silence itself is what is under test.
-    for _ in 0..4 {
+    // Longer than the time after which silence is the end, and the silence itself is what is under test.
+    for _ in 0..8 {
         assert_eq!(wire.next_within(Duration::from_secs(1)), None, "closed although it pinged in time");
         wire.send(&packet::PINGREQ);
         assert_eq!(wire.next_packet().header, 0xD0);
     }
     drop(wire);
     let offline = expect_will_and_offline(&mut stage, &online, "connection_lost");
-    assert_apart(&online, &offline, Duration::from_secs(4));
+    assert_apart(&online, &offline, Duration::from_secs(8));
 }
 
 /// A connection over a narrow link: its system keeps hardly more than what was read.
@@ -103,7 +104,7 @@ fn connect_narrow(stage: &mut Stage) -> (TcpStream, Value) {
 fn take(stream: &mut TcpStream, count: usize, into: &mut Vec<u8>) {
     let mut left = vec![0; count];
     let mut taken = 0;
-    eventually("the bytes come", Duration::from_secs(15), || {
+    eventually("the bytes come", PATIENCE, || {
         match stream.read(&mut left[taken..]) {
             Ok(0) => panic!("the connection was closed after {} bytes", into.len() + taken),
             Ok(read) => taken += read,
@@ -118,7 +119,7 @@ fn take(stream: &mut TcpStream, count: usize, into: &mut Vec<u8>) {
 /// Waits for the moment at which the link has carried that share of a transfer.
 fn until(begun: Instant, done: usize, of: usize) {
     let due = begun + TRANSFER.mul_f64(done as f64 / of as f64);
-    eventually("the next bytes are due", TRANSFER * 2, || (Instant::now() >= due).then_some(()));
+    eventually("the next bytes are due", PATIENCE, || (Instant::now() >= due).then_some(()));
 }
 
 /// Sends device1 a command of 200 kB that needs no reply; how many bytes its packet has, and the outcome.
@@ -149,29 +150,36 @@ fn assert_online(stage: &mut Stage, stream: &mut TcpStream) {
 }
 
 #[test]
-fn a_device_lives_while_it_takes_a_large_command_whether_it_pings_meanwhile_or_not() {
-    for pings in [true, false] {
-        let mut stage = Stage::new();
-        let (mut stream, _) = connect_narrow(&mut stage);
-        let (packet_bytes, _) = send_large(&mut stage);
-        let begun = Instant::now();
-        let (mut taken, mut pinged) = (Vec::new(), 0);
-        while taken.len() < packet_bytes {
-            until(begun, taken.len(), packet_bytes);
-            if pings && begun.elapsed().as_secs() > pinged {
-                pinged += 1;
-                stream.write_all(&packet::PINGREQ).unwrap();
-            }
-            let chunk = (packet_bytes - taken.len()).min(1000);
-            take(&mut stream, chunk, &mut taken);
+fn a_device_lives_while_it_takes_a_large_command_and_pings() {
+    take_slowly(true);
+}
+
+#[test]
+fn a_device_lives_while_it_takes_a_large_command_and_says_nothing() {
+    take_slowly(false);
+}
+
+fn take_slowly(pings: bool) {
+    let mut stage = Stage::new();
+    let (mut stream, _) = connect_narrow(&mut stage);
+    let (packet_bytes, _) = send_large(&mut stage);
+    let begun = Instant::now();
+    let (mut taken, mut pinged) = (Vec::new(), 0);
+    while taken.len() < packet_bytes {
+        until(begun, taken.len(), packet_bytes);
+        if pings && begun.elapsed().as_secs() > pinged {
+            pinged += 1;
+            stream.write_all(&packet::PINGREQ).unwrap();
         }
-        assert!(begun.elapsed() > 2 * LOST_AFTER, "this proved nothing");
-        let pongs = usize::try_from(pinged).unwrap() * 2;
-        let mut answers = Vec::new();
-        take(&mut stream, pongs, &mut answers);
-        assert_eq!((taken[0], answers), (0x30, [0xD0, 0].repeat(pongs / 2)), "pings: {pings}");
-        assert_online(&mut stage, &mut stream);
+        let chunk = (packet_bytes - taken.len()).min(1000);
+        take(&mut stream, chunk, &mut taken);
     }
+    assert!(begun.elapsed() > 2 * LOST_AFTER, "this proved nothing");
+    let pongs = usize::try_from(pinged).unwrap() * 2;
+    let mut answers = Vec::new();
+    take(&mut stream, pongs, &mut answers);
+    assert_eq!((taken[0], answers), (0x30, [0xD0, 0].repeat(pongs / 2)));
+    assert_online(&mut stage, &mut stream);
 }
 
 #[test]

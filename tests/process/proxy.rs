@@ -14,7 +14,7 @@ fn start(networks: &str) -> (Bridge, Registration, Registry) {
     let (registry, mut devices) = Registry::numbered(1);
     let settings = Settings::stdio(&registry)
         .toml("mqtt.proxy_protocol_from", &format!("[{networks:?}]"))
-        .text("mqtt.connect_timeout", "1s");
+        .text("mqtt.connect_timeout", "5s");
     (Bridge::start(&settings), devices.remove(0), registry)
 }
 

@@ -78,7 +78,7 @@ fn the_log_says_in_words_and_numbers_why_a_connection_is_refused() {
         &["reason=\"empty_client_id\"", "device id"],
     );
     // The registry is read again after a moment.
-    eventually("the device is disabled", Duration::from_secs(10), || {
+    eventually("the device is disabled", Duration::from_secs(60), || {
         let line = refused(&stage, &Connect::of(&disabled), &["device=\"device3\""]);
         line.contains("reason=\"disabled\"").then_some(())
     });

@@ -9,6 +9,9 @@ use crate::support::packet::{self, Packet};
 use crate::support::wire::Incoming;
 use crate::support::{Bridge, Connect, Registration, Registry, Settings, Wire, eventually, http};
 
+/// How long anything may take that takes milliseconds on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Messages that a device keeps on their way.
 const WINDOW: u16 = 16;
 
@@ -94,29 +97,41 @@ fn a_will_is_not_published_by_a_drain() {
     assert_eq!(bridge.exit_code(), 0);
 }
 
-/// A bridge that drains one device a second, with so many of them and one that is not connected, told to end by these signals.
-fn start_draining(connected: usize, signals: &[i32]) -> (Bridge, Vec<Registration>, Vec<Wire>, Registry) {
-    let (registry, devices) = Registry::numbered(connected + 1);
-    let bridge = Bridge::start(&Settings::stdio(&registry).toml("drain.rate", "1"));
-    let wires = devices[..connected].iter().map(|device| Wire::connect(bridge.mqtt(), device)).collect();
-    signals.iter().for_each(|signal| bridge.signal(*signal));
-    eventually("the bridge drains", Duration::from_secs(10), || {
-        (bridge.readiness().1["draining"] == true).then_some(())
-    });
-    (bridge, devices, wires, registry)
+/// A bridge that drains one device a second, with more of them than a test takes seconds. The last device is not connected.
+struct Draining {
+    bridge: Bridge,
+    late: Registration,
+    _wires: Vec<Wire>,
+    _registry: Registry,
+}
+
+impl Draining {
+    /// Tells the bridge to end by these signals, which come together.
+    fn start(signals: &[i32]) -> Self {
+        const DEVICES: usize = 20;
+        let (registry, mut devices) = Registry::numbered(DEVICES + 1);
+        let bridge = Bridge::start(&Settings::stdio(&registry).toml("drain.rate", "1"));
+        let late = devices.remove(DEVICES);
+        let wires = devices.iter().map(|device| Wire::connect(bridge.mqtt(), device)).collect();
+        bridge.signal(libc::SIGSTOP);
+        signals.iter().chain(&[libc::SIGCONT]).for_each(|signal| bridge.signal(*signal));
+        eventually("the bridge drains", PATIENCE, || (bridge.readiness().1["draining"] == true).then_some(()));
+        Self { bridge, late, _wires: wires, _registry: registry }
+    }
 }
 
 #[test]
 fn a_draining_bridge_is_alive_but_not_ready_and_lets_nobody_in() {
-    let (mut bridge, devices, _wires, _registry) = start_draining(3, &[libc::SIGTERM]);
+    let mut draining = Draining::start(&[libc::SIGTERM]);
+    let bridge = &mut draining.bridge;
     let (status, body) = bridge.readiness();
     assert_eq!((status, &body["ready"]), (503, &serde_json::Value::Bool(false)), "{body}");
     assert_eq!(http::get(bridge.admin(), "/livez").unwrap().status, 200);
     // Refused at the door or at CONNECT, never accepted.
     if let Ok(mut stream) = std::net::TcpStream::connect(bridge.mqtt()) {
         use std::io::{Read as _, Write as _};
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        drop(stream.write_all(&Connect::of(&devices[3]).bytes()));
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        drop(stream.write_all(&Connect::of(&draining.late).bytes()));
         let mut answer = Vec::new();
         drop(stream.read_to_end(&mut answer));
         assert!(answer.is_empty() || answer == [0x20, 2, 0, 3], "{answer:?}");
@@ -127,14 +142,14 @@ fn a_draining_bridge_is_alive_but_not_ready_and_lets_nobody_in() {
 #[test]
 fn a_signal_that_comes_again_at_once_is_no_second_one() {
     // As `timeout` of coreutils sends it: to its child, and then to the group of both.
-    let (mut bridge, ..) = start_draining(3, &[libc::SIGTERM, libc::SIGINT]);
+    let Draining { bridge, .. } = &mut Draining::start(&[libc::SIGTERM, libc::SIGINT]);
     assert_eq!(bridge.exit_code(), 0, "{}", bridge.log());
 }
 
 #[test]
 fn a_second_signal_ends_the_bridge_at_once() {
-    let (mut bridge, _devices, _wires, _registry) = start_draining(30, &[libc::SIGTERM]);
-    eventually("it is told that there was a second one", Duration::from_secs(20), || {
+    let Draining { bridge, .. } = &mut Draining::start(&[libc::SIGTERM]);
+    eventually("it is told that there was a second one", PATIENCE, || {
         bridge.signal(libc::SIGTERM);
         bridge.log().contains("a second signal: ending at once").then_some(())
     });
@@ -149,10 +164,16 @@ fn a_drain_that_the_queue_does_not_let_finish_ends_at_its_deadline_with_a_failur
     let mut wire = Wire::connect(bridge.mqtt(), &devices[0]);
     // More than a pipe holds that nobody reads.
     let body = format!(r#"{{"data":"{}"}}"#, "x".repeat(4096));
+    let mut sent = 0;
     for id in 1..=60 {
-        wire.send_regardless(&packet::publish(&devices[0].topic("event/e"), body.as_bytes(), 1, id));
+        let message = packet::publish(&devices[0].topic("event/e"), body.as_bytes(), 1, id);
+        sent += message.len();
+        wire.send(&message);
     }
-    while let Some(Incoming::Packet(_)) = wire.next_within(Duration::from_millis(500)) {}
+    eventually("the bridge has all of them", PATIENCE, || {
+        let received = bridge.metric("jetlinks_bridge_received_bytes_total", &["mqtt"]);
+        (received >= sent as f64).then_some(())
+    });
     bridge.signal(libc::SIGTERM);
     assert_eq!(bridge.exit_code(), 1, "{}", bridge.log());
 }

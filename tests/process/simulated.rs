@@ -116,7 +116,7 @@ fn a_device_that_cannot_connect_says_why_while_the_simulation_runs() {
     let bridge = Bridge::start(&Settings::stdio(&known));
     let simulate = |address: &str, arguments: &[&str]| {
         let registry = strangers.path().display().to_string();
-        run(&[&["simulate", "--duration", "1s", "--address", address, "--registry", &registry], arguments].concat(), "")
+        run(&[&["simulate", "--duration", "5s", "--address", address, "--registry", &registry], arguments].concat(), "")
     };
     let address = bridge.mqtt().to_string();
     let refused = simulate(&address, &[]);

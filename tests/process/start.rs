@@ -1,5 +1,7 @@
 //! The first moments of the bridge.
 
+use std::fs;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::support::bridge::{command, run_command};
@@ -25,9 +27,14 @@ fn spawn_hearing(settings: &Settings) -> Bridge {
 #[test]
 fn signals_are_heard_before_anything_else_is_done() {
     let (_registry, settings) = slow_start();
-    let mut bridge = spawn_hearing(&settings);
-    assert_eq!(bridge.log(), "", "the start was under way before the bridge heard signals");
+    let folder = Folder::new("pipe");
+    let pipe = folder.path().join("more.toml");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    // It cannot go on before somebody writes the second part of its configuration.
+    let mut bridge = Bridge::spawn(&settings, &["--config", &pipe.display().to_string()]);
+    eventually("the bridge hears SIGTERM", PATIENCE, || bridge.process().catches(libc::SIGTERM).then_some(()));
     bridge.signal(libc::SIGTERM);
+    fs::write(&pipe, "").unwrap();
     assert_eq!(bridge.exit_code(), 0, "{}", bridge.log());
     assert!(!bridge.log().contains("listening"), "it went on with the start:\n{}", bridge.log());
 }

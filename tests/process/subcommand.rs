@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::bridge::{Finished, run, run_command};
-use crate::support::{Bridge, Connect, Folder, Registration, Registry, Settings, Wire};
+use crate::support::{Bridge, Connect, Folder, Registration, Registry, Settings, Wire, eventually};
 
 fn write_config(folder: &Folder, registry: &Registry) -> String {
     folder.write("bridge.toml", &Settings::stdio(registry).render()).display().to_string()
@@ -145,7 +145,10 @@ fn health_asks_where_the_configuration_says_that_the_bridge_listens() {
     let (registry, _) = Registry::numbered(1);
     let bridge = Bridge::start(&Settings::stdio(&registry));
     let listen = format!("admin.listen={}", bridge.admin());
-    assert_eq!(run(&["health", "--set", &listen], "").code, 0);
+    // It waits for two seconds.
+    eventually("the bridge lives", Duration::from_secs(60), || {
+        (run(&["health", "--set", &listen], "").code == 0).then_some(())
+    });
     let elsewhere = run(&["health", "--ready", "--set", "admin.listen=127.0.0.1:1"], "");
     assert!(elsewhere.code == 1 && elsewhere.stderr.starts_with("health: 127.0.0.1:1: "), "{elsewhere:?}");
     assert_eq!(run(&["health", "--set", "admin.listen="], "").code, 78);
@@ -159,7 +162,7 @@ fn bash_completes_a_subcommand_with_the_script_that_is_printed() {
                _jetlinks__bridge jetlinks-bridge simu jetlinks-bridge\necho \"${COMPREPLY[@]}\"\n";
     let mut bash = Command::new("bash");
     bash.args(["--norc", "-s"]);
-    let finished = run_command(&mut bash, &format!("{}\n{ask}", script.stdout), Duration::from_secs(10));
+    let finished = run_command(&mut bash, &format!("{}\n{ask}", script.stdout), Duration::from_secs(60));
     assert_eq!((finished.code, finished.stdout.as_str()), (0, "simulate\n"), "{finished:?}");
 }
 

@@ -101,7 +101,10 @@ fn a_collector_that_is_away_hangs_or_refuses_keeps_no_device_and_no_end_waiting(
     let (hanging, refusing, busy) = (Collector::hanging(), Collector::answering(400), Collector::answering(503));
     let away = format!("http://127.0.0.1:{}", port::free_port());
     for url in [away, hanging.url(), refusing.url(), busy.url()] {
-        let mut stage = traced(&url);
+        let mut stage = Stage::with(|settings| {
+            let settings = settings.text("log.level", "info,jetlinks_bridge::telemetry::span=debug");
+            settings.text("tracing.endpoint", &url).toml("tracing.sample_ratio", "1")
+        });
         let device = stage.device1.clone();
         let mut wire = stage.connect(&device);
         let begin = Instant::now();
@@ -109,13 +112,15 @@ fn a_collector_that_is_away_hangs_or_refuses_keeps_no_device_and_no_end_waiting(
             wire.publish_acknowledged(&device.topic("properties/report"), r#"{"properties":{"t":1}}"#, id);
             stage.bridge.expect("device.properties.report", "device1");
         }
-        assert!(begin.elapsed() < Duration::from_secs(10), "{url}: {:?}", begin.elapsed());
+        // A batch is offered for 5 s to a collector that hangs, and for 30 s to one that is away: less than all of them together.
+        assert!(begin.elapsed() < PATIENCE, "{url}: {:?}", begin.elapsed());
         wait_for_log(&stage.bridge, &["the collector does not take spans"]);
         assert_eq!(stage.bridge.log().matches("collector").count(), 1, "{}", stage.bridge.log());
-        let begin = Instant::now();
         stage.bridge.signal(libc::SIGTERM);
         assert_eq!(stage.bridge.exit_code(), 0, "{url}: {}", stage.bridge.log());
-        assert!(begin.elapsed() < Duration::from_secs(8), "{url}: {:?}", begin.elapsed());
+        let log = stage.bridge.log();
+        // The last batch is offered once, for 5 s to a collector that hangs: longer than the end waits.
+        assert!(url != hanging.url() || log.contains("the last spans are lost"), "{log}");
     }
 }
 

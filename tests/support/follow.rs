@@ -11,7 +11,7 @@ use socket2::{Domain, Socket, Type};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Empty lines in a row that are waited through: they come after 10 s of silence each.
-const EMPTY_MAX: usize = 4;
+const EMPTY_MAX: usize = 6;
 
 /// Lines of `/api/trace` or `/api/envelopes`. Dropped, the connection is closed.
 pub(crate) struct Following {
