@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::flood::{Beside, Flood, SERVED, per_second};
+use crate::flood::{Beside, Flood, counting, per_second};
 use crate::support::wire::dial;
 use crate::support::{Bridge, Registry, Settings, eventually, http};
 
@@ -22,14 +22,13 @@ fn silent_connections_to_the_admin_listener_keep_no_probe_waiting() {
         open.push_back(dial(admin));
         open.pop_front();
     });
-    let mut worst = Duration::ZERO;
-    for number in 0..PROBES {
+    let probe = |number| {
         eventually("another one came", PATIENCE, || (flood.count() > number).then_some(()));
         let begun = Instant::now();
         assert_eq!(http::get(admin, "/livez").unwrap().status, 200);
-        worst = worst.max(begun.elapsed());
-        assert!(worst < SERVED, "probe {number}: {worst:?}");
-    }
+        begun.elapsed()
+    };
+    let served = counting((0..PROBES).map(probe));
     let name = format!("{OPEN} silent connections to the admin listener and more");
-    beside.bear_strangers(&name, per_second(|| flood.rate(), "connections"), Some(worst));
+    beside.bear_strangers(&name, per_second(|| flood.rate(), "connections"), Some(served));
 }

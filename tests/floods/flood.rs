@@ -13,10 +13,19 @@ use socket2::{Domain, Socket, Type};
 
 use crate::support::bridge::by_build;
 use crate::support::bystander::Figures;
+use crate::support::caller::quantile;
 use crate::support::{Bystander, Registration};
 
 /// Within this time a device of another network is served, whatever strangers do.
 pub(crate) const SERVED: Duration = Duration::from_secs(1);
+
+/// Of some times that devices were served in the one that counts: from an optimised bridge the longest; from a debug build,
+/// which is tested on machines that are busy with something else, the median. Whom strangers keep waiting they keep waiting
+/// each time.
+pub(crate) fn counting(times: impl IntoIterator<Item = Duration>) -> Duration {
+    let mut times: Vec<Duration> = times.into_iter().collect();
+    quantile(&mut times, by_build(0.5, 1.0))
+}
 
 /// 99 of 100 PUBACKs of a device come within this time whatever one other device sends, from an optimised bridge on a machine
 /// that has nothing else to do; on another one within twice what they take without the flood.
@@ -99,8 +108,8 @@ impl Beside {
         Self(Bystander::start(mqtt, device))
     }
 
-    /// Ends, while the flood still goes on, and prints the line of it: `rate` is how strong it is, `served` the longest time
-    /// in which a device was served that asked for something anew. What a PUBACK took before and during the flood.
+    /// Ends, while the flood still goes on, and prints the line of it: `rate` is how strong it is, `served` the time that
+    /// [`counting`] gives of devices that asked for something anew. What a PUBACK took before and during the flood.
     #[expect(clippy::print_stdout, reason = "the line is the result")]
     pub(crate) fn report(self, name: &str, rate: impl Fn() -> String, served: Option<Duration>) -> [Figures; 2] {
         let (before, during) = self.0.figures(by_build(20, 500));

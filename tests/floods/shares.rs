@@ -9,7 +9,7 @@ use jetlinks_bridge::codec::coap::{Block, Code, Kind, MessageBuilder, MessageTok
 use jetlinks_bridge::protocol::cipher;
 
 use crate::datagrams::{hello, with_cookie};
-use crate::flood::{Beside, Flood, dial_from, dial_through_proxy, per_second, proxies};
+use crate::flood::{Beside, Flood, SERVED, counting, dial_from, dial_through_proxy, per_second, proxies};
 use crate::support::bridge::by_build;
 use crate::support::coap::socket;
 use crate::support::{
@@ -59,15 +59,15 @@ impl Way {
     }
 }
 
-/// A device and the time that its CONNECT took, five times; what it was at worst.
-fn worst_of_five(way: Way, bridge: &Bridge, connect: &Connect) -> Duration {
+/// The time that a device's CONNECT took, of five.
+fn one_of_five(way: Way, bridge: &Bridge, connect: &Connect) -> Duration {
     let connect = |_| {
         let (mut wire, time) = way.connect(bridge.mqtt(), connect);
         wire.send(&crate::support::packet::DISCONNECT);
         wire.wait_closed();
         time
     };
-    (0..5).map(connect).max().unwrap()
+    counting((0..5).map(connect))
 }
 
 #[test]
@@ -96,9 +96,9 @@ fn wrong_connects_of_one_network_keep_no_device_of_another_waiting() {
             let failed = bridge.metric("jetlinks_bridge_connects_total", &["wrong_credentials"]);
             (failed > 300.0 && flood.count() > at_a_time).then_some(())
         });
-        let worst = worst_of_five(way, &bridge, &Connect::of(&devices[0]));
+        let served = one_of_five(way, &bridge, &Connect::of(&devices[0]));
         let name = format!("{at_a_time} wrong CONNECTs at a time, by {way:?}");
-        beside.bear_strangers(&name, per_second(|| flood.rate(), "CONNECTs"), Some(worst));
+        beside.bear_strangers(&name, per_second(|| flood.rate(), "CONNECTs"), Some(served));
     }
 }
 
@@ -108,7 +108,9 @@ fn a_connection_that_waits_in_vain_for_its_turn_is_no_failure_of_its_network() {
     let settings = Settings::stdio(&registry).toml("runtime.workers", "1").toml("limits.connect_rate", "1");
     let bridge = Bridge::start(&settings.text("mqtt.connect_timeout", "200ms"));
     // The first one has its turn at once and says nothing, the turn of the second one comes a second later.
+    bridge.signal(libc::SIGSTOP);
     let _open = [0; 2].map(|_| Way::Address.dial(bridge.mqtt(), STRANGERS));
+    bridge.signal(libc::SIGCONT);
     let outcomes = eventually("both are closed", PATIENCE, || {
         let of = |outcome| bridge.metric("jetlinks_bridge_connects_total", &[outcome]);
         let outcomes = (of("malformed"), of("crowded"));
@@ -141,9 +143,9 @@ fn large_connects_that_one_network_only_announces_keep_no_large_one_of_another_w
             open.pop_front();
         });
         let large = Connect::of(&devices[0]).will(&devices[0].topic("event/gone"), &"x".repeat(60_000));
-        let worst = worst_of_five(way, &bridge, &large);
+        let served = one_of_five(way, &bridge, &large);
         let name = format!("{OPEN} CONNECTs of 262,000 bytes announced and more, by {way:?}");
-        beside.bear_strangers(&name, per_second(|| flood.rate(), "CONNECTs"), Some(worst));
+        beside.bear_strangers(&name, per_second(|| flood.rate(), "CONNECTs"), Some(served));
     }
 }
 
@@ -165,9 +167,9 @@ fn wills_of_one_network_leave_room_for_those_of_another() {
         };
         let greedy: Vec<Wire> = devices[2..].iter().filter_map(connect).collect();
         assert_eq!(greedy.len(), room, "one network gets half of the room");
-        let worst = worst_of_five(way, &bridge, &with_will(&devices[0], 65_000));
+        let served = one_of_five(way, &bridge, &with_will(&devices[0], 65_000));
         let rate = || format!("{} kept", greedy.len());
-        beside.bear_strangers(&format!("{wills} wills of 65,000 bytes, by {way:?}"), rate, Some(worst));
+        beside.bear_strangers(&format!("{wills} wills of 65,000 bytes, by {way:?}"), rate, Some(served));
         drop(greedy);
         eventually("room comes back with the sessions", PATIENCE, || connect(&devices[2]));
     }
@@ -202,16 +204,18 @@ fn hellos_of_one_network_keep_no_handshake_of_another_from_beginning() {
             (bridge.metric("jetlinks_bridge_dtls_handshakes_total", &["refused"]) > 1_000.0).then_some(())
         });
         let handshake = |_| {
-            let begun = Instant::now();
-            drop(CoapDevice::dtls_from(any_port(DEVICE), dtls));
-            begun.elapsed()
+            // What the kernel has no room for is lost, and the client begins again.
+            eventually("a handshake comes to its end", PATIENCE, || {
+                let begun = Instant::now();
+                CoapDevice::try_dtls_within(any_port(DEVICE), dtls, SERVED).ok().map(|_| begun.elapsed())
+            })
         };
-        let worst: Duration = (0..5).map(handshake).max().unwrap();
+        let longest = counting((0..5).map(handshake));
         let name = format!("hellos of DTLS from one port, connect_rate {connect_rate}");
         // Above what a worker reads the kernel loses datagrams of everybody, and a client asks again after a second.
-        let served = (rate < READABLE).then_some(worst);
+        let served = (rate < READABLE).then_some(longest);
         beside.bear_strangers(
-            &format!("{name}, {worst:?} for a handshake"),
+            &format!("{name}, {longest:?} for a handshake"),
             per_second(|| flood.rate(), "hellos"),
             served,
         );

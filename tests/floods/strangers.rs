@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use jetlinks_bridge::codec::coap::Code;
 
 use crate::datagrams::{begin_handshake, hello};
-use crate::flood::{Beside, Flood, SERVED, per_second};
+use crate::flood::{Beside, Flood, per_second};
 use crate::support::bridge::by_build;
 use crate::support::{Bridge, Certificate, CoapDevice, Registration, Registry, Settings, Wire, eventually};
 
@@ -113,10 +113,10 @@ fn silent_dtls_sessions_keep_no_device_out_and_end_after_seconds() {
     let begin = Instant::now();
     let mut wire = Wire::connect(bridge.mqtt(), &mqtt);
     wire.publish_acknowledged(&mqtt.topic("tags"), r#"{"tags":{}}"#, 1);
-    let served = begin.elapsed();
-    assert!(served < SERVED, "{served:?}");
+    // Each place is taken: who had to wait for one would wait as long as those have time who say nothing.
+    let served = by_build(None, Some(begin.elapsed()));
     let rate = || format!("{CONNECTIONS} of as many connections");
-    beside.bear_strangers("silent sessions of DTLS", rate, Some(served));
+    beside.bear_strangers("silent sessions of DTLS", rate, served);
     let mut device = CoapDevice::dtls(dtls);
     let token = device.token(&coap);
     eventually("who said nothing is gone", PATIENCE, || (sessions() == 1).then_some(()));

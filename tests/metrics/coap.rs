@@ -117,7 +117,7 @@ fn encrypted_payload(registration: &Registration) -> Vec<u8> {
 fn secured(seen: &mut Seen, certificate: &Certificate) {
     let devices = [Registration::encrypting("device1"), Registration::encrypting("device2")];
     let registry = Registry::new(&devices);
-    let bridge = Bridge::start(&Settings::stdio(&registry).coap(certificate).text("dtls.token_ttl", "3s"));
+    let bridge = Bridge::start(&Settings::stdio(&registry).coap(certificate).text("dtls.token_ttl", "8s"));
     let [good, other] = &devices;
     let mut device = CoapDevice::dtls(bridge.listener("dtls"));
     let token = device.token(good);
@@ -241,11 +241,12 @@ fn away(seen: &mut Seen) {
 }
 
 fn drain(seen: &mut Seen) {
-    let devices = ["device1", "device2", "device3"].map(Registration::encrypting);
+    // One a second: more than the test takes seconds.
+    let devices: Vec<_> = (1..=20).map(|number| Registration::encrypting(&format!("device{number}"))).collect();
     let registry = Registry::new(&devices);
     let settings = Settings::stdio(&registry).text("coap.listen", "127.0.0.1:0").toml("drain.rate", "1");
     let bridge = Bridge::start(&settings);
-    let _wires = devices.each_ref().map(|device| Wire::connect(bridge.mqtt(), device));
+    let _wires: Vec<Wire> = devices.iter().map(|device| Wire::connect(bridge.mqtt(), device)).collect();
     let mut device = CoapDevice::plain(bridge.listener("coap"));
     bridge.signal(libc::SIGTERM);
     wait_counted(&bridge, "draining", &[]);

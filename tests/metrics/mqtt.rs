@@ -32,7 +32,7 @@ fn admissions(seen: &mut Seen) {
     let (device, disabled) = (Registration::new("device1"), Registration::new("device2").disabled());
     let restless = Registration::new("device3");
     let registry = Registry::new(&[device.clone(), disabled.clone(), restless.clone()]);
-    let bridge = Bridge::start(&Settings::stdio(&registry).text("mqtt.connect_timeout", "1s"));
+    let bridge = Bridge::start(&Settings::stdio(&registry).text("mqtt.connect_timeout", "5s"));
     let good = Connect::of(&device);
     let old = device.credentials_at(0);
     refuse(&bridge, &Connect { level: 5, ..good.clone() }, 1);
@@ -158,14 +158,16 @@ fn crowd(seen: &mut Seen) {
 }
 
 fn drain(seen: &mut Seen) {
-    let (registry, devices) = Registry::numbered(4);
+    // One a second: more than the test takes seconds.
+    let (registry, mut devices) = Registry::numbered(21);
+    let late_device = devices.remove(20);
     let mut bridge = Bridge::start(&Settings::stdio(&registry).toml("drain.rate", "1"));
     let mut late = Wire::open(bridge.mqtt());
     // Half a packet shows that the connection was accepted.
-    let connect = Connect::of(&devices[3]).bytes();
+    let connect = Connect::of(&late_device).bytes();
     late.send(&connect[..4]);
     wait_counted(&bridge, "connections", &["opening"]);
-    let _wires: Vec<Wire> = devices[..3].iter().map(|device| Wire::connect(bridge.mqtt(), device)).collect();
+    let _wires: Vec<Wire> = devices.iter().map(|device| Wire::connect(bridge.mqtt(), device)).collect();
     bridge.signal(libc::SIGTERM);
     wait_counted(&bridge, "draining", &[]);
     late.send(&connect[4..]);

@@ -31,7 +31,7 @@ fn stand_still(seen: &mut Seen) {
     let registry = Registry::new(&devices);
     let settings = Settings::nats(&registry, &nats)
         .text("coap.listen", "127.0.0.1:0")
-        .text("limits.ack_timeout", "2s")
+        .text("limits.ack_timeout", "10s")
         .toml("limits.inflight_per_connection", "4");
     let bridge = Bridge::start(&settings);
     let mut unconfirming = Wire::connect(bridge.mqtt(), &devices[0]);
@@ -87,7 +87,7 @@ fn die(seen: &mut Seen) {
     let mut nats = Nats::start();
     let (registry, devices) = Registry::numbered(1);
     let settings = Settings::nats(&registry, &nats).text("limits.packet_bytes", "2MiB");
-    let bridge = Bridge::start(&settings.text("limits.ack_timeout", "1s"));
+    let bridge = Bridge::start(&settings);
     let mut wire = Wire::connect(bridge.mqtt(), &devices[0]);
     // The server takes 1 MiB.
     let huge = format!(r#"{{"data":"{}"}}"#, "x".repeat(1_200_000));

@@ -28,7 +28,7 @@ pub(crate) fn play() -> Seen {
     let settings = Settings::stdio(&nothing)
         .text("registry.source", "http")
         .text("registry.http.url", &service.url())
-        .text("registry.http.timeout", "500ms");
+        .text("registry.http.timeout", "10s");
     let bridge = Bridge::start(&settings);
     assert_eq!([knock(&bridge, "device1"), knock(&bridge, "device1")], [0, 0]);
     assert_eq!(knock(&bridge, "device9"), 4);

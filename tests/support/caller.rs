@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use async_nats::{Client, ConnectOptions, StatusCode};
+use async_nats::{Client, ConnectOptions, StatusCode, jetstream};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::Value;
@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::Registration;
 
-/// How long a connection to the server may take.
+/// How long a connection to the server, and an answer of it, may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A question that any device can answer, with five seconds for it.
@@ -248,10 +248,27 @@ fn owned(body: &str) -> Bytes {
 /// Options of a client of these servers: the library sends no user that stands in an address.
 pub(crate) fn options(urls: &[String]) -> ConnectOptions {
     let user = urls.first().and_then(|url| url.strip_prefix("nats://")?.split_once('@')?.0.split_once(':'));
-    match user {
+    let options = match user {
         Some((user, password)) => ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned()),
         None => ConnectOptions::new(),
-    }
+    };
+    // The library waits five and ten seconds.
+    options.connection_timeout(PATIENCE).request_timeout(Some(PATIENCE))
+}
+
+/// A client of this server.
+///
+/// # Panics
+/// When it does not answer in time.
+pub(crate) async fn client(url: &str) -> Client {
+    options(&[url.to_owned()]).connect(url).await.expect("the server is there")
+}
+
+/// JetStream as this client reaches it.
+pub(crate) fn jetstream(client: Client) -> jetstream::Context {
+    let mut context = jetstream::new(client);
+    context.set_timeout(PATIENCE);
+    context
 }
 
 /// Subject of a command that reads properties of a device of product1.

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use async_nats::jetstream;
 use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::consumer::pull::OrderedConfig;
 use futures_util::StreamExt;
@@ -67,7 +66,7 @@ pub(crate) fn read_stream(urls: &[String]) -> Vec<Stored> {
 
 async fn try_read_stream(urls: &[String]) -> Result<Vec<Stored>, async_nats::Error> {
     let client = caller::options(urls).connect(urls).await?;
-    let stream = jetstream::new(client).get_stream("JETLINKS_DEVICE").await?;
+    let stream = caller::jetstream(client).get_stream("JETLINKS_DEVICE").await?;
     let config = OrderedConfig { deliver_policy: DeliverPolicy::All, ..OrderedConfig::default() };
     let consumer = stream.create_consumer(config).await?;
     let mut left = consumer.cached_info().num_pending;
