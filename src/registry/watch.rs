@@ -10,7 +10,7 @@ use super::{FileRegistry, Reload};
 use crate::memory;
 
 /// How often the file is looked at. A change counts after two looks; the contract allows five seconds.
-const POLL_INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Looks at a registry file once a second until it is dropped. The drop does not wait for the thread: a file system that
 /// does not answer must not keep the process from ending.

@@ -14,8 +14,8 @@ use jetlinks_bridge::protocol::uplink::{Availability, DeliveryId};
 use jetlinks_bridge::queue::nats::{NatsDownlink, NatsSettings, NatsStats};
 use tokio::sync::mpsc;
 
-use super::support::Nats;
 use super::support::link::{End, Link};
+use super::support::{self, Nats};
 use super::worker::{self, PATIENCE};
 
 const SIGSTOP: i32 = 19;
@@ -97,7 +97,7 @@ impl Fixture {
 }
 
 async fn caller(nats: &Nats) -> Client {
-    async_nats::connect(nats.url()).await.expect("the server is there")
+    support::caller::client(&nats.url()).await
 }
 
 fn read(device: &str) -> String {

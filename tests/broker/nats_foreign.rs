@@ -9,7 +9,7 @@ use jetlinks_bridge::protocol::uplink::Inbox;
 use jetlinks_bridge::queue::nats::{NatsSettings, NatsStats, NatsUplink};
 
 use super::sessions::Sessions;
-use super::support::{Leaf, Nats};
+use super::support::{Leaf, Nats, caller};
 use super::worker;
 
 struct Fixture {
@@ -20,7 +20,7 @@ struct Fixture {
 }
 
 async fn start(url: String, sessions: usize) -> Fixture {
-    let client = async_nats::connect(&url).await.expect("the server is there");
+    let client = caller::client(&url).await;
     let settings = NatsSettings::new(vec![url]);
     let (inbox, stats) = (Arc::new(Inbox::new()), Arc::new(NatsStats::default()));
     let uplink = NatsUplink::start(&settings, Arc::clone(&inbox), Arc::clone(&stats)).expect("the settings are right");
@@ -28,7 +28,7 @@ async fn start(url: String, sessions: usize) -> Fixture {
 }
 
 async fn in_stream(client: &Client) -> u64 {
-    let stream = async_nats::jetstream::new(client.clone()).get_stream("JETLINKS_DEVICE").await;
+    let stream = caller::jetstream(client.clone()).get_stream("JETLINKS_DEVICE").await;
     stream.map_or(0, |stream| stream.cached_info().state.messages)
 }
 
@@ -80,7 +80,7 @@ fn a_stream_of_another_domain_acknowledges_nothing_and_a_lost_stream_is_made_aga
         let Fixture { mut uplink, mut sessions, stats, client } = start(hub.url(), 4).await;
         sessions.until_available(&mut uplink).await;
         sessions.send_until_stored(&mut uplink, 10).await;
-        let context = async_nats::jetstream::new(client.clone());
+        let context = caller::jetstream(client.clone());
         context.delete_stream("JETLINKS_DEVICE").await.expect("the stream exists");
         sessions.send_until_stored(&mut uplink, 20).await;
         assert!(sessions.report.epoch >= 2, "the loss of the stream was noticed");
@@ -124,7 +124,7 @@ fn a_stream_of_the_same_name_in_another_domain_decides_about_no_record() {
         let epoch = sessions.report.epoch;
         assert!(epoch <= 3, "{epoch} epochs: its refusals went on to count");
         assert_eq!(sessions.unstorable.len(), 0);
-        let client = async_nats::connect(hub.url()).await.expect("the server is there");
+        let client = caller::client(&hub.url()).await;
         assert!(in_stream(&client).await >= 1200);
         assert!(stats.foreign_acknowledgements.load(Ordering::Relaxed) > 500);
     });

@@ -11,7 +11,7 @@ use jetlinks_bridge::queue::{Position, ReadError, ReadFrom};
 
 use super::log::Log;
 use super::sessions::{Sessions, assert_stored_in_order};
-use super::support::Nats;
+use super::support::{Nats, caller};
 use super::worker;
 
 struct Fixture {
@@ -30,8 +30,8 @@ fn start(url: String, sessions: usize, window: usize) -> Fixture {
 
 /// Records of sessions in the stream, in stored order.
 async fn stored(settings: &NatsSettings) -> Vec<Vec<u8>> {
-    let client = async_nats::connect(settings.servers[0].as_str()).await.expect("the server is there");
-    let stream = async_nats::jetstream::new(client).get_stream(&settings.stream).await.expect("the stream exists");
+    let client = caller::client(settings.servers[0].as_str()).await;
+    let stream = caller::jetstream(client).get_stream(&settings.stream).await.expect("the stream exists");
     let state = stream.cached_info().state.clone();
     let mut payloads = Vec::new();
     for sequence in state.first_sequence..=state.last_sequence {
@@ -127,8 +127,8 @@ fn a_stream_deleted_under_way_is_made_again_and_gets_what_failed() {
         let Fixture { mut uplink, mut sessions, settings, .. } = start(nats.url(), 4, 64);
         sessions.until_available(&mut uplink).await;
         sessions.send_until_stored(&mut uplink, 5).await;
-        let client = async_nats::connect(nats.url()).await.expect("the server is there");
-        async_nats::jetstream::new(client).delete_stream(&settings.stream).await.expect("the stream exists");
+        let client = caller::client(&nats.url()).await;
+        caller::jetstream(client).delete_stream(&settings.stream).await.expect("the stream exists");
         sessions.send_until_stored(&mut uplink, 10).await;
         assert!(sessions.report.epoch >= 2);
         let numbers = stored(&settings).await.len();
@@ -163,8 +163,8 @@ fn an_existing_stream_keeps_its_settings_and_one_that_lacks_subjects_is_not_used
     add("jetlinks.device.>");
     worker::run(async {
         let Fixture { mut uplink, mut sessions, settings, .. } = start(nats.url(), 1, 64);
-        let client = async_nats::connect(nats.url()).await.expect("the server is there");
-        let (watcher, context) = (client.clone(), async_nats::jetstream::new(client));
+        let client = caller::client(&nats.url()).await;
+        let (watcher, context) = (client.clone(), caller::jetstream(client));
         let mut looks = watcher.subscribe("$JS.API.STREAM.INFO.JETLINKS_DEVICE").await.expect("the server is there");
         for _ in 0..3 {
             looks.next().await.expect("the bridge goes on looking at the stream");
@@ -217,8 +217,8 @@ fn binary_mode_puts_the_attributes_into_headers() {
         while stats.stored.load(Ordering::Relaxed) <= sessions.proofs as u64 {
             sessions.turn(&mut uplink).await;
         }
-        let client = async_nats::connect(nats.url()).await.expect("the server is there");
-        let stream = async_nats::jetstream::new(client).get_stream(&settings.stream).await.expect("it exists");
+        let client = caller::client(&nats.url()).await;
+        let stream = caller::jetstream(client).get_stream(&settings.stream).await.expect("it exists");
         let subject = std::str::from_utf8(&record.address).expect("a subject is UTF-8");
         let headers = stream.get_last_raw_message_by_subject(subject).await.expect("it is stored").headers;
         assert_eq!(headers.get("ce-id").map(|v| v.as_str()), Some("01J"));

@@ -9,7 +9,7 @@ import { createInterface } from "node:readline";
 
 const [playwright, executablePath, own, other, token, folder] = process.argv.slice(2);
 const { chromium } = createRequire(import.meta.url)(playwright);
-const PATIENCE = 45_000;
+const PATIENCE = 60_000;
 const ARGUMENTS = [
   "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
   "--disable-component-update", "--disable-sync",

@@ -10,8 +10,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use crate::support::Kafka;
 use crate::support::stored::Stored;
+use crate::support::{Kafka, caller};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -80,7 +80,7 @@ impl NatsCommander {
     pub(crate) fn connect(url: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
         let (client, replies) = runtime.block_on(async {
-            let client = async_nats::connect(url).await.expect("the server is there");
+            let client = caller::client(url).await;
             let replies = client.subscribe("outcome").await.expect("the client takes operations");
             client.flush().await.expect("the server is there");
             (client, replies)

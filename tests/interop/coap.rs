@@ -55,7 +55,7 @@ impl Stage {
         std::fs::write(&file, &request.body).unwrap();
         let (scheme, address) = self.port(request.client);
         let mut command = Command::new(tool::system(request.client));
-        command.args(["-v", "7", "-B", "20", "-m", request.method, "-f"]).arg(&file);
+        command.args(["-v", "7", "-B", "60", "-m", request.method, "-f"]).arg(&file);
         if scheme == "coaps" {
             command.arg("-n");
         }
@@ -234,7 +234,7 @@ fn a_token_ends_with_its_time() {
     let stage = Stage::with(Certificate::elliptic(), |settings| settings.text("dtls.token_ttl", "1s"));
     let mut device = CoapDevice::dtls(stage.bridge.listener("dtls"));
     let token = device.token(&stage.devices[0]);
-    crate::support::eventually("the token has expired", std::time::Duration::from_secs(20), || {
+    crate::support::eventually("the token has expired", std::time::Duration::from_secs(60), || {
         let request = device.with_token(&stage.devices[0], &token, "properties/report", REPORT);
         (device.request(&request).code().to_string() == "4.01").then_some(())
     });

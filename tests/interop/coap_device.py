@@ -10,7 +10,7 @@ from aiocoap import POST, Context, Message
 from aiocoap.numbers import OptionNumber
 from aiocoap.optiontypes import BlockOption, OpaqueOption
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 60
 
 port, device, path, body = sys.argv[1:5]
 block_bytes = [int(size) for size in sys.argv[5:]]

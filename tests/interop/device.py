@@ -9,7 +9,7 @@ import threading
 
 import paho.mqtt.client as mqtt
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 60
 VERSIONS = {"3.1": mqtt.MQTTv31, "3.1.1": mqtt.MQTTv311}
 
 version, port, product, device, username, password = sys.argv[1:]

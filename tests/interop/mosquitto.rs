@@ -98,7 +98,7 @@ fn mosquitto_sub_hears_that_a_foreign_filter_is_refused() {
     let (registry, devices) = Registry::numbered(1);
     let bridge = Bridge::start(&Settings::stdio(&registry));
     let output = client("mosquitto_sub", &bridge, &devices[0], "mqttv311")
-        .args(["-t", "/product1/device2/#", "-W", "5"])
+        .args(["-t", "/product1/device2/#", "-W", "60"])
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stderr);

@@ -117,8 +117,8 @@ fn a_payload_made_to_be_slow_is_decoded_in_time() {
         undecodable += usize::from(said.contains("\"reason\":\"undecodable\""));
     }
     assert_eq!(undecodable, 4);
-    // Two orders of magnitude above what it takes, three below what a quadratic search takes.
-    assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
+    // Three orders of magnitude above what it takes, two below what a quadratic search takes.
+    assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
 }
 
 #[test]

@@ -143,7 +143,7 @@ mod tests {
     }
 
     fn text(written: &Receiver<Vec<u8>>) -> String {
-        String::from_utf8(written.recv_timeout(Duration::from_secs(10)).unwrap()).unwrap()
+        String::from_utf8(written.recv_timeout(Duration::from_secs(60)).unwrap()).unwrap()
     }
 
     const SHAPE: Shape = Shape::Text { ansi: false };
@@ -179,7 +179,7 @@ mod tests {
         assert!(begin.elapsed() >= Duration::from_millis(50));
         let reading = thread::spawn(move || [text(&written), text(&written)].concat());
         queue.write_all(b"two\n").unwrap();
-        queue.flush(Duration::from_secs(10));
+        queue.flush(Duration::from_secs(60));
         assert_eq!(reading.join().unwrap(), "one\ntwo\n");
     }
 
@@ -190,7 +190,7 @@ mod tests {
         for _ in 0..10 {
             queue.write_all(b"line\n").unwrap();
         }
-        queue.flush(Duration::from_secs(10));
+        queue.flush(Duration::from_secs(60));
         assert_eq!((dropped(&queue), queue.shared.lock().lines.len()), (0, 0));
     }
 }

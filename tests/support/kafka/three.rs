@@ -1,7 +1,6 @@
 //! Three brokers that share their topics.
 
 use std::fs;
-use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -162,6 +161,6 @@ impl KafkaThree {
 
 fn wait_for<T>(answer: impl Future<Output = rdkafka::error::KafkaResult<T>>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
-    let answer = async { tokio::time::timeout(Duration::from_secs(30), answer).await };
+    let answer = async { tokio::time::timeout(START, answer).await };
     runtime.block_on(answer).expect("the brokers answer in time").expect("the brokers answer")
 }
