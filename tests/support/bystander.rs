@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::caller::quantile;
-use super::{Registration, Wire, eventually};
+use super::{Registration, Stopwatch, Wire, eventually};
 
 /// Between two reports.
 const PACE: Duration = Duration::from_millis(10);
@@ -26,6 +26,7 @@ pub(crate) struct Bystander {
     address: SocketAddr,
     device: Registration,
     before: Figures,
+    watch: Stopwatch,
     run: Run,
 }
 
@@ -51,8 +52,8 @@ impl Bystander {
     /// Measures what a PUBACK takes before the trouble, and goes on reporting.
     pub(crate) fn start(mqtt: SocketAddr, device: &Registration) -> Self {
         let before = alone(mqtt, device);
-        let run = Run::start(mqtt, device);
-        Self { address: mqtt, device: device.clone(), before, run }
+        let (watch, run) = (Stopwatch::start(), Run::start(mqtt, device));
+        Self { address: mqtt, device: device.clone(), before, watch, run }
     }
 
     /// Latency of PUBACKs before the flood, and during it over at least so many reports.
@@ -65,14 +66,14 @@ impl Bystander {
     ///
     /// # Panics
     /// When its connection was closed or refused, a report got no PUBACK, or 99 of 100 took longer than twice what they take
-    /// without the trouble, as the median over spans of so many: the machine has other work, too.
+    /// without the trouble, as the median over spans of so many and by what the machine gave: it has other work, too.
     #[expect(clippy::print_stdout, reason = "figures for whoever runs the test by hand")]
     pub(crate) fn finish(self) {
         self.run.wait_for(REPORTS);
         let mut times = self.run.finish();
         let all = quantile(&mut times.clone(), 0.99);
         let mut spans: Vec<Duration> = times.chunks_mut(REPORTS).map(|span| quantile(span, 0.99)).collect();
-        let p99 = quantile(&mut spans, 0.5);
+        let p99 = self.watch.counted(quantile(&mut spans, 0.5));
         let (before, after) = (self.before.p99, alone(self.address, &self.device).p99);
         let said = format!("p99 {all:?} of all, {p99:?} of a span; {before:?} before and {after:?} after");
         println!("bystander: {said}");
