@@ -40,7 +40,7 @@ impl ClientCertificates {
     /// Reads what Kafka is shown. Files that cannot be read are no mistake here: whoever uses them says so.
     pub fn open(config: &Config) -> Self {
         let uses_kafka = config.uplink.queue == UplinkQueue::Kafka || config.commands.queue == CommandQueue::Kafka;
-        let nats = |material: &Option<Material>| material.clone().filter(|_| config.coordinates());
+        let nats = |material: &Option<Material>| material.clone().filter(|_| config.has_nats_servers());
         Self {
             nats_certificate: nats(&config.nats.tls_certificate),
             nats_credentials: nats(&config.nats.credentials),

@@ -49,7 +49,7 @@ impl ReplicaCommands {
         // Sessions have their interests on NATS then.
         let is_on_nats = match config.commands.queue {
             CommandQueue::Nats => true,
-            CommandQueue::Kafka => config.coordinates(),
+            CommandQueue::Kafka => config.has_nats_servers(),
             CommandQueue::None | CommandQueue::Stdio => false,
         };
         Self {

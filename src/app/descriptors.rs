@@ -111,7 +111,7 @@ fn reserve(config: &Config) -> usize {
     PROCESS
         + workers * (WORKER + listeners)
         + admin.len() * (1 + admin::CONNECTIONS_MAX)
-        + when(config.coordinates(), workers * NATS_PER_WORKER + NATS)
+        + when(config.has_nats_servers(), workers * NATS_PER_WORKER + NATS)
         + clients * KAFKA_CLIENT
         + when(config.registry.source == RegistrySource::Http, config.registry.http.concurrency + REGISTRY_HTTP)
         + when(config.tracing.endpoint.is_some(), SPANS)

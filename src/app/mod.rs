@@ -193,7 +193,7 @@ fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> a
     let workers = config.runtime.workers;
 
     let health = Arc::new(Health::new(workers));
-    if config.coordinates() {
+    if config.has_nats_servers() {
         health.expect_coordination();
     }
     if config.commands.queue != CommandQueue::None {
@@ -231,7 +231,7 @@ fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> a
         worker_senders: worker_senders.clone(),
     });
     let (others, asked) = mpsc::channel(ASKED_MAX);
-    let others = config.coordinates().then_some(others);
+    let others = config.has_nats_servers().then_some(others);
     let sessions = ReplicaSessions { local: local.clone(), others };
 
     let listeners = listeners::bind_all(config, certificates.tls.as_ref())?;
@@ -247,7 +247,7 @@ fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> a
     runtime.spawn(certificates.follow(metrics.certificates(), clock));
     runtime.spawn(ClientCertificates::open(config).follow(metrics.certificates(), clock));
     let tracing = Tracing::start(export, config.tracing.sample_ratio, &metrics)?;
-    let cluster_events = if config.coordinates() {
+    let cluster_events = if config.has_nats_servers() {
         let coordination = CoordinationThread {
             settings: queues.nats().clone(),
             replica_id: replica_id.to_owned(),

@@ -243,7 +243,7 @@ pub fn check_kafka(config: &Config) -> anyhow::Result<()> {
 
 /// As [`check_kafka`], for NATS.
 pub fn check_nats(config: &Config) -> anyhow::Result<()> {
-    if config.coordinates() {
+    if config.has_nats_servers() {
         settings::nats(config, "").check().context("nats")?;
     }
     Ok(())

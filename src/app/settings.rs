@@ -118,7 +118,7 @@ pub fn kafka_commands(config: &Config, name: &str, tallies: &ConnectionTallies) 
         max_age: config.commands.max_age,
         timeout: config.commands.timeout,
         timeout_max: config.commands.timeout_max,
-        hand_over: config.coordinates().then(|| Arc::new(hand_over()) as Arc<dyn HandOverSettings>),
+        hand_over: config.has_nats_servers().then(|| Arc::new(hand_over()) as Arc<dyn HandOverSettings>),
     })
 }
 

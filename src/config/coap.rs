@@ -36,28 +36,28 @@ pub struct DtlsConfig {
 }
 
 impl CoapConfig {
-    pub(super) fn read(r: &mut Reader<'_>) -> Self {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         Self {
-            listen: r.listen("coap.listen", "0.0.0.0:5683"),
-            max_age: r.optional_duration("coap.max_age"),
-            direct: r.flag("coap.direct", false),
+            listen: reader.listen("coap.listen", "0.0.0.0:5683"),
+            max_age: reader.optional_duration("coap.max_age"),
+            direct: reader.flag("coap.direct", false),
         }
     }
 }
 
 impl DtlsConfig {
-    pub(super) fn read(r: &mut Reader<'_>) -> Self {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         let dtls = Self {
-            listen: r.listen("dtls.listen", ""),
-            certificate: r.material("dtls.certificate"),
-            private_key: r.material("dtls.private_key"),
-            token_secret: r.secrets("dtls.token_secret", 2),
-            token_ttl: r.duration("dtls.token_ttl", "24h"),
-            idle_timeout: r.duration("dtls.idle_timeout", "24h"),
+            listen: reader.listen("dtls.listen", ""),
+            certificate: reader.material("dtls.certificate"),
+            private_key: reader.material("dtls.private_key"),
+            token_secret: reader.secrets("dtls.token_secret", 2),
+            token_ttl: reader.duration("dtls.token_ttl", "24h"),
+            idle_timeout: reader.duration("dtls.idle_timeout", "24h"),
         };
         if !dtls.listen.is_empty() {
-            r.missing("dtls.certificate", dtls.certificate.is_some(), "dtls.listen needs it");
-            r.missing("dtls.private_key", dtls.private_key.is_some(), "dtls.listen needs it");
+            reader.missing("dtls.certificate", dtls.certificate.is_some(), "dtls.listen needs it");
+            reader.missing("dtls.private_key", dtls.private_key.is_some(), "dtls.listen needs it");
         }
         dtls
     }

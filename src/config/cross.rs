@@ -27,16 +27,16 @@ const OTLP_GRPC_PORT: &str = ":4317";
 const SECRET_BYTES: usize = 16;
 
 /// Adds the mistakes and warnings that no section shows alone.
-pub(super) fn check(config: &Config, r: &mut Reader<'_>) {
-    check_servers(config, r);
-    check_addresses(config, r);
-    warn_of_log(config, r);
-    warn_of_secrets(config, r);
-    warn_of_limits(config, r);
-    warn_of_unused(config, r);
+pub(super) fn check(config: &Config, reader: &mut Reader<'_>) {
+    check_servers(config, reader);
+    check_addresses(config, reader);
+    warn_of_log(config, reader);
+    warn_of_secrets(config, reader);
+    warn_of_limits(config, reader);
+    warn_of_unused(config, reader);
 }
 
-fn check_servers(config: &Config, r: &mut Reader<'_>) {
+fn check_servers(config: &Config, reader: &mut Reader<'_>) {
     let (uplink, commands) = (config.uplink.queue, config.commands.queue);
     let kafka = [("uplink.queue", uplink == UplinkQueue::Kafka), ("commands.queue", commands == CommandQueue::Kafka)];
     let nats = [
@@ -45,15 +45,15 @@ fn check_servers(config: &Config, r: &mut Reader<'_>) {
         ("registry.source", config.registry.source == RegistrySource::Nats),
     ];
     if let Some((user, _)) = kafka.iter().find(|(_, uses)| *uses) {
-        r.missing("kafka.brokers", config.kafka.brokers.is_some(), format!("{user} = \"kafka\" needs brokers"));
+        reader.missing("kafka.brokers", config.kafka.brokers.is_some(), format!("{user} = \"kafka\" needs brokers"));
     }
     if let Some((user, _)) = nats.iter().find(|(_, uses)| *uses) {
-        r.missing("nats.servers", config.coordinates(), format!("{user} = \"nats\" needs servers"));
+        reader.missing("nats.servers", config.has_nats_servers(), format!("{user} = \"nats\" needs servers"));
     }
 }
 
 /// Refuses two listeners on one address: the second could not be bound. Port 0 is any that is free.
-fn check_addresses(config: &Config, r: &mut Reader<'_>) {
+fn check_addresses(config: &Config, reader: &mut Reader<'_>) {
     let mqtt = &config.mqtt;
     let tcp = [
         ("mqtt.listen", &mqtt.listen),
@@ -63,23 +63,23 @@ fn check_addresses(config: &Config, r: &mut Reader<'_>) {
         ("admin.listen", &config.admin.listen),
     ];
     let udp = [("coap.listen", &config.coap.listen), ("dtls.listen", &config.dtls.listen)];
-    check_protocol(&tcp, r);
-    check_protocol(&udp, r);
+    check_protocol(&tcp, reader);
+    check_protocol(&udp, reader);
 }
 
 /// As [`check_addresses`], of the listeners of one protocol.
-fn check_protocol(listeners: &[(&'static str, &Vec<SocketAddr>)], r: &mut Reader<'_>) {
+fn check_protocol(listeners: &[(&'static str, &Vec<SocketAddr>)], reader: &mut Reader<'_>) {
     let mut taken: Vec<(&str, SocketAddr)> = Vec::new();
     for (key, &address) in listeners.iter().flat_map(|(key, all)| all.iter().map(move |address| (*key, address))) {
         match taken.iter().find(|(_, other)| *other == address && address.port() != 0) {
-            Some((other, _)) => r.invalid(key, format!("{address} is that of {other}")),
+            Some((other, _)) => reader.invalid(key, format!("{address} is that of {other}")),
             None => taken.push((key, address)),
         }
     }
 }
 
 /// Names levels of modules that no line of the log is from.
-fn warn_of_log(config: &Config, r: &mut Reader<'_>) {
+fn warn_of_log(config: &Config, reader: &mut Reader<'_>) {
     for target in config.log.level.split(',').filter_map(|part| Some(part.split_once('=')?.0)) {
         let mut names = target.split("::");
         let (program, module) = (names.next().unwrap_or_default(), names.next());
@@ -93,49 +93,49 @@ fn warn_of_log(config: &Config, r: &mut Reader<'_>) {
         let modules = OWN_MODULES.iter().map(|name| format!("{OWN_TARGET}::{name}"));
         let meant = all.chain([OWN_TARGET.to_owned()]).chain(modules).min_by_key(|name| levenshtein(name, target));
         let meant = meant.unwrap_or_default();
-        r.warn("log.level", format!("no line of the log is from {target}, did you mean {meant}?"));
+        reader.warn("log.level", format!("no line of the log is from {target}, did you mean {meant}?"));
     }
 }
 
-fn warn_of_secrets(config: &Config, r: &mut Reader<'_>) {
+fn warn_of_secrets(config: &Config, reader: &mut Reader<'_>) {
     let secrets = &config.dtls.token_secret;
     if !config.dtls.listen.is_empty() && secrets.is_empty() {
-        r.warn(
+        reader.warn(
             "dtls.token_secret",
             "not set, so made at start: tokens hold on the replica alone that gave them out, and until it ends",
         );
     }
     if secrets.iter().any(|secret| secret.expose().len() < SECRET_BYTES) {
-        r.warn("dtls.token_secret", "shorter than 16 bytes: who guesses it can make tokens for every device");
+        reader.warn("dtls.token_secret", "shorter than 16 bytes: who guesses it can make tokens for every device");
     }
     if !config.coap.listen.is_empty() && config.coap.direct {
-        r.warn(
+        reader.warn(
             "coap.direct",
             "on: of 256 `direct` messages that a stranger makes up for a device, one is taken for its own",
         );
     }
     if config.nats.claim_secret.iter().any(|secret| secret.expose().len() < SECRET_BYTES) {
-        r.warn("nats.claim_secret", "shorter than 16 bytes: who guesses it can end the session of every device");
+        reader.warn("nats.claim_secret", "shorter than 16 bytes: who guesses it can end the session of every device");
     }
     if config.mqtt.tls.ticket_key.secrets().iter().any(|secret| secret.expose().len() < SECRET_BYTES) {
-        r.warn(
+        reader.warn(
             "mqtt.tls.ticket_key",
             "shorter than 16 bytes: who guesses it can read what resumed sessions over TLS 1.2 say",
         );
     }
     if config.admin.token.as_ref().is_some_and(|token| token.expose().len() < SECRET_BYTES) {
-        r.warn("admin.token", "shorter than 16 bytes: who guesses it can end the session of every device");
+        reader.warn("admin.token", "shorter than 16 bytes: who guesses it can end the session of every device");
     }
     let outside = config.admin.listen.iter().any(|address| !address.ip().is_loopback());
     if outside && config.admin.token.is_none() {
-        r.warn("admin.token", "not set, and admin.listen is not loopback: /api answers 403 there");
+        reader.warn("admin.token", "not set, and admin.listen is not loopback: /api answers 403 there");
     }
 }
 
-fn warn_of_limits(config: &Config, r: &mut Reader<'_>) {
+fn warn_of_limits(config: &Config, reader: &mut Reader<'_>) {
     let limits = &config.limits;
     if limits.packet_bytes.saturating_mul(4) > limits.inflight_bytes {
-        r.warn(
+        reader.warn(
             "limits.inflight_bytes",
             "less than four times limits.packet_bytes: a single large message stops all reading",
         );
@@ -143,17 +143,17 @@ fn warn_of_limits(config: &Config, r: &mut Reader<'_>) {
     // The largest envelope carries the packet in base64.
     let queued = config.uplink.queue != UplinkQueue::Stdio;
     if queued && limits.packet_bytes.saturating_mul(4) / 3 + 4_096 > QUEUE_RECORD_BYTES {
-        r.warn(
+        reader.warn(
             "limits.packet_bytes",
             "an envelope of such a packet can be over the 1 MB that Kafka and NATS take unless configured otherwise",
         );
     }
 }
 
-fn warn_of_unused(config: &Config, r: &mut Reader<'_>) {
+fn warn_of_unused(config: &Config, reader: &mut Reader<'_>) {
     let (mqtt, registry) = (&config.mqtt, &config.registry);
-    if config.commands.queue == CommandQueue::Kafka && !config.coordinates() {
-        r.warn(
+    if config.commands.queue == CommandQueue::Kafka && !config.has_nats_servers() {
+        reader.warn(
             "commands.queue",
             "\"kafka\" without nats.servers: every replica reads every command from the end of the topic, \
              and a command for a device that no replica holds gets no outcome",
@@ -163,24 +163,26 @@ fn warn_of_unused(config: &Config, r: &mut Reader<'_>) {
     let has_tls = !mqtt.tls.listen.is_empty() || !mqtt.websocket_tls.listen.is_empty();
     let has_coap = !config.coap.listen.is_empty() || !config.dtls.listen.is_empty();
     if !has_plain && !has_tls && !has_coap {
-        r.warn("mqtt.listen", "no listener is on: no device can connect");
+        reader.warn("mqtt.listen", "no listener is on: no device can connect");
     }
     if registry.source == RegistrySource::Http && registry.product_secrets {
-        r.warn("registry.product_secrets", "counts for nothing with registry.source = \"http\": a record tells all");
+        reader
+            .warn("registry.product_secrets", "counts for nothing with registry.source = \"http\": a record tells all");
     }
-    let tracing = ["tracing.sample_ratio", "tracing.service_name"].into_iter().find(|key| r.is_set(key));
+    let tracing = ["tracing.sample_ratio", "tracing.service_name"].into_iter().find(|key| reader.is_set(key));
     if let (Some(key), None) = (tracing, &config.tracing.endpoint) {
-        r.warn(key, "set, but tracing.endpoint is not: tracing is off");
+        reader.warn(key, "set, but tracing.endpoint is not: tracing is off");
     }
     let endpoint = config.tracing.endpoint.as_ref().map(|url| url.expose().trim_end_matches('/'));
     if endpoint.is_some_and(|endpoint| endpoint.ends_with(OTLP_GRPC_PORT)) {
-        r.warn("tracing.endpoint", "4317 is the port of OTLP over gRPC; the bridge speaks HTTP, whose port is 4318");
+        reader
+            .warn("tracing.endpoint", "4317 is the port of OTLP over gRPC; the bridge speaks HTTP, whose port is 4318");
     }
     if config.kafka.brokers.is_some() && !config.uses_kafka() {
-        r.warn("kafka.brokers", "set, but no queue is \"kafka\"");
+        reader.warn("kafka.brokers", "set, but no queue is \"kafka\"");
     }
     if mqtt.tls.certificate.is_some() && !has_tls {
-        r.warn("mqtt.tls.certificate", "set, but no TLS listener is on");
+        reader.warn("mqtt.tls.certificate", "set, but no TLS listener is on");
     }
 }
 

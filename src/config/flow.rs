@@ -90,36 +90,36 @@ pub struct PresenceConfig {
 }
 
 impl UplinkConfig {
-    pub(super) fn read(r: &mut Reader<'_>) -> Self {
-        Self { queue: r.choice("uplink.queue", "stdio") }
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        Self { queue: reader.choice("uplink.queue", "stdio") }
     }
 }
 
 impl CommandsConfig {
-    pub(super) fn read(r: &mut Reader<'_>) -> Self {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         let commands = Self {
-            queue: r.choice("commands.queue", "none"),
-            timeout: r.duration("commands.timeout", "10s"),
-            timeout_max: r.duration("commands.timeout_max", "10m"),
-            pending_per_device: r.number("commands.pending_per_device", 64, 1..=65_536),
-            pending: r.number("commands.pending", 65_536, 1..=10_000_000),
-            max_age: r.duration("commands.max_age", "60s"),
+            queue: reader.choice("commands.queue", "none"),
+            timeout: reader.duration("commands.timeout", "10s"),
+            timeout_max: reader.duration("commands.timeout_max", "10m"),
+            pending_per_device: reader.number("commands.pending_per_device", 64, 1..=65_536),
+            pending: reader.number("commands.pending", 65_536, 1..=10_000_000),
+            max_age: reader.duration("commands.max_age", "60s"),
         };
         if commands.timeout > commands.timeout_max {
-            r.invalid("commands.timeout_max", "must not be shorter than commands.timeout");
+            reader.invalid("commands.timeout_max", "must not be shorter than commands.timeout");
         }
         commands
     }
 }
 
 impl EnvelopeConfig {
-    pub(super) fn read(r: &mut Reader<'_>) -> Self {
-        Self { mode: r.choice("envelope.mode", "structured") }
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        Self { mode: reader.choice("envelope.mode", "structured") }
     }
 }
 
 impl PresenceConfig {
-    pub(super) fn read(r: &mut Reader<'_>) -> Self {
-        Self { heartbeat: r.duration("presence.heartbeat", "30s") }
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        Self { heartbeat: reader.duration("presence.heartbeat", "30s") }
     }
 }

@@ -53,9 +53,9 @@ fn is_topic(text: &str) -> bool {
 }
 
 impl KafkaConfig {
-    pub(super) fn read(r: &mut Reader<'_>) -> Self {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         let topic = "a topic's name, of at most 249 letters, digits, dots, _ and -";
-        let brokers = r.checked(
+        let brokers = reader.checked(
             "kafka.brokers",
             "",
             r#"brokers with commas between, such as "kafka-1:9092,kafka-2:9092", without kafka:// in front"#,
@@ -63,26 +63,27 @@ impl KafkaConfig {
         );
         let kafka = Self {
             brokers: Some(brokers).filter(|text| !text.is_empty()),
-            uplink_topic: r.checked("kafka.uplink_topic", "jetlinks.device", topic, is_topic),
-            rejected_topic: r.checked("kafka.rejected_topic", "jetlinks.rejected", topic, is_topic),
-            command_topic: r.checked("kafka.command_topic", "jetlinks.command", topic, is_topic),
-            reply_topic: r.checked("kafka.reply_topic", "jetlinks.reply", topic, is_topic),
-            group: r.checked("kafka.group", "jetlinks-bridge", "a text that is not empty", |text| !text.is_empty()),
-            create_topics: r.flag("kafka.create_topics", false),
-            properties: r.properties("kafka.properties", is_secret),
+            uplink_topic: reader.checked("kafka.uplink_topic", "jetlinks.device", topic, is_topic),
+            rejected_topic: reader.checked("kafka.rejected_topic", "jetlinks.rejected", topic, is_topic),
+            command_topic: reader.checked("kafka.command_topic", "jetlinks.command", topic, is_topic),
+            reply_topic: reader.checked("kafka.reply_topic", "jetlinks.reply", topic, is_topic),
+            group: reader
+                .checked("kafka.group", "jetlinks-bridge", "a text that is not empty", |text| !text.is_empty()),
+            create_topics: reader.flag("kafka.create_topics", false),
+            properties: reader.properties("kafka.properties", is_secret),
         };
         if [&kafka.uplink_topic, &kafka.rejected_topic, &kafka.reply_topic].contains(&&kafka.command_topic) {
             let reason = "must differ from kafka.uplink_topic, kafka.rejected_topic and kafka.reply_topic: the bridge \
                           would read what it writes";
-            r.invalid("kafka.command_topic", reason);
+            reader.invalid("kafka.command_topic", reason);
         }
         for (at, (name, _)) in kafka.properties.iter().enumerate() {
             let key = format!("kafka.properties.{name}");
             let mut earlier = kafka.properties[..at].iter().map(|(earlier, _)| earlier);
             if let Some(reason) = reason_against(name) {
-                r.invalid(&key, reason);
+                reader.invalid(&key, reason);
             } else if let Some(other) = earlier.find(|earlier| canonical(earlier) == canonical(name)) {
-                r.invalid(&key, format!("the same as {other}, which is set too"));
+                reader.invalid(&key, format!("the same as {other}, which is set too"));
             }
         }
         kafka

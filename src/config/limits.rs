@@ -26,18 +26,18 @@ pub struct LimitsConfig {
 }
 
 impl LimitsConfig {
-    pub(super) fn read(r: &mut Reader<'_>) -> Self {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         Self {
-            connections: r.number("limits.connections", 100_000, 1..=10_000_000),
-            connect_rate: r.number("limits.connect_rate", 2_000, 1..=10_000_000),
+            connections: reader.number("limits.connections", 100_000, 1..=10_000_000),
+            connect_rate: reader.number("limits.connect_rate", 2_000, 1..=10_000_000),
             // Four times as much must still fit into the length of an MQTT packet (256 MiB).
-            packet_bytes: bytes(r.size("limits.packet_bytes", "256KiB", 1..=63 << 20)),
-            inflight_per_connection: r.number("limits.inflight_per_connection", 64, 1..=16_384),
-            inflight_bytes: bytes(r.size("limits.inflight_bytes", "256MiB", 1..=1 << 40)),
-            ack_timeout: r.duration("limits.ack_timeout", "10s"),
-            session_age_max: Some(r.duration_or_zero("limits.session_age_max", "0s")).filter(|age| !age.is_zero()),
-            children_per_gateway: r.number("limits.children_per_gateway", 1_000, 1..=1_000_000),
+            packet_bytes: bytes(reader.size("limits.packet_bytes", "256KiB", 1..=63 << 20)),
+            inflight_per_connection: reader.number("limits.inflight_per_connection", 64, 1..=16_384),
+            inflight_bytes: bytes(reader.size("limits.inflight_bytes", "256MiB", 1..=1 << 40)),
+            ack_timeout: reader.duration("limits.ack_timeout", "10s"),
+            session_age_max: Some(reader.duration_or_zero("limits.session_age_max", "0s")).filter(|age| !age.is_zero()),
+            children_per_gateway: reader.number("limits.children_per_gateway", 1_000, 1..=1_000_000),
         }
     }
 }

@@ -97,26 +97,26 @@ pub struct Loaded {
 }
 
 impl Config {
-    fn read(r: &mut Reader<'_>) -> Self {
+    fn read(reader: &mut Reader<'_>) -> Self {
         let config = Self {
-            mqtt: MqttConfig::read(r),
-            coap: CoapConfig::read(r),
-            dtls: DtlsConfig::read(r),
-            registry: RegistryConfig::read(r),
-            uplink: UplinkConfig::read(r),
-            commands: CommandsConfig::read(r),
-            envelope: EnvelopeConfig::read(r),
-            presence: PresenceConfig::read(r),
-            kafka: KafkaConfig::read(r),
-            nats: NatsConfig::read(r),
-            limits: LimitsConfig::read(r),
-            runtime: RuntimeConfig::read(r),
-            drain: DrainConfig::read(r),
-            admin: AdminConfig::read(r),
-            log: LogConfig::read(r),
-            tracing: TracingConfig::read(r),
+            mqtt: MqttConfig::read(reader),
+            coap: CoapConfig::read(reader),
+            dtls: DtlsConfig::read(reader),
+            registry: RegistryConfig::read(reader),
+            uplink: UplinkConfig::read(reader),
+            commands: CommandsConfig::read(reader),
+            envelope: EnvelopeConfig::read(reader),
+            presence: PresenceConfig::read(reader),
+            kafka: KafkaConfig::read(reader),
+            nats: NatsConfig::read(reader),
+            limits: LimitsConfig::read(reader),
+            runtime: RuntimeConfig::read(reader),
+            drain: DrainConfig::read(reader),
+            admin: AdminConfig::read(reader),
+            log: LogConfig::read(reader),
+            tracing: TracingConfig::read(reader),
         };
-        cross::check(&config, r);
+        cross::check(&config, reader);
         config
     }
 
@@ -126,7 +126,7 @@ impl Config {
     }
 
     /// Whether replicas coordinate: exactly when NATS servers are configured.
-    pub fn coordinates(&self) -> bool {
+    pub fn has_nats_servers(&self) -> bool {
         !self.nats.servers.is_empty()
     }
 }

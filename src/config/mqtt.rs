@@ -58,31 +58,31 @@ pub struct WebSocketConfig {
 }
 
 impl MqttConfig {
-    pub(super) fn read(r: &mut Reader<'_>) -> Self {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         let mqtt = Self {
-            listen: r.listen("mqtt.listen", "0.0.0.0:1883"),
-            connect_timeout: r.duration("mqtt.connect_timeout", "10s"),
-            keep_alive_max: r.duration("mqtt.keep_alive_max", "20m"),
-            proxy_protocol_from: r.list(
+            listen: reader.listen("mqtt.listen", "0.0.0.0:1883"),
+            connect_timeout: reader.duration("mqtt.connect_timeout", "10s"),
+            keep_alive_max: reader.duration("mqtt.keep_alive_max", "20m"),
+            proxy_protocol_from: reader.list(
                 "mqtt.proxy_protocol_from",
                 r#"a list of networks, such as ["10.0.0.0/8"]"#,
                 Network::parse,
             ),
             tls: MqttTlsConfig {
-                listen: r.listen("mqtt.tls.listen", ""),
-                certificate: r.material("mqtt.tls.certificate"),
-                private_key: r.material("mqtt.tls.private_key"),
-                client_ca: r.material("mqtt.tls.client_ca"),
-                ticket_key: r.secret_list("mqtt.tls.ticket_key", 3),
+                listen: reader.listen("mqtt.tls.listen", ""),
+                certificate: reader.material("mqtt.tls.certificate"),
+                private_key: reader.material("mqtt.tls.private_key"),
+                client_ca: reader.material("mqtt.tls.client_ca"),
+                ticket_key: reader.secret_list("mqtt.tls.ticket_key", 3),
             },
-            websocket: WebSocketConfig::read(r, "mqtt.websocket"),
-            websocket_tls: WebSocketConfig::read(r, "mqtt.websocket_tls"),
+            websocket: WebSocketConfig::read(reader, "mqtt.websocket"),
+            websocket_tls: WebSocketConfig::read(reader, "mqtt.websocket_tls"),
         };
         let tls = &mqtt.tls;
         let listener = [("mqtt.tls.listen", &tls.listen), ("mqtt.websocket_tls.listen", &mqtt.websocket_tls.listen)]
             .into_iter()
             .find_map(|(key, listen)| (!listen.is_empty()).then_some(key));
-        r.needs_both(
+        reader.needs_both(
             [("mqtt.tls.certificate", tls.certificate.is_some()), ("mqtt.tls.private_key", tls.private_key.is_some())],
             listener,
         );
@@ -91,13 +91,13 @@ impl MqttConfig {
 }
 
 impl WebSocketConfig {
-    fn read(r: &mut Reader<'_>, section: &str) -> Self {
+    fn read(reader: &mut Reader<'_>, section: &str) -> Self {
         Self {
-            listen: r.listen(&format!("{section}.listen"), ""),
-            path: r.checked(&format!("{section}.path"), "/mqtt", "a path that begins with /", |text| {
+            listen: reader.listen(&format!("{section}.listen"), ""),
+            path: reader.checked(&format!("{section}.path"), "/mqtt", "a path that begins with /", |text| {
                 text.starts_with('/') && !text.contains(|c: char| c.is_whitespace() || matches!(c, '?' | '#'))
             }),
-            origins: r.list(
+            origins: reader.list(
                 &format!("{section}.origins"),
                 r#"a list of origins, such as ["https://console.example.com"]"#,
                 origin,

@@ -64,49 +64,49 @@ fn is_domain(text: &str) -> bool {
 }
 
 impl NatsConfig {
-    pub(super) fn read(r: &mut Reader<'_>) -> Self {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         let nats = Self {
-            servers: r.list("nats.servers", r#"a list of servers, such as ["nats://nats:4222"]"#, |text| {
+            servers: reader.list("nats.servers", r#"a list of servers, such as ["nats://nats:4222"]"#, |text| {
                 Url::parse(text, &["nats", "tls", "ws", "wss"], true)
             }),
-            credentials: r.material("nats.credentials"),
-            prefix: r.checked(
+            credentials: reader.material("nats.credentials"),
+            prefix: reader.checked(
                 "nats.prefix",
                 "jetlinks",
                 "tokens of letters, digits, _ and -, with dots between",
                 |text| is_subject_prefix(text) && !text.starts_with("_INBOX"),
             ),
-            inbox_prefix: r.checked(
+            inbox_prefix: reader.checked(
                 "nats.inbox_prefix",
                 "_INBOX",
                 "tokens of letters, digits, _ and -, with dots between",
                 is_subject_prefix,
             ),
-            domain: Some(r.checked("nats.domain", "", "a domain's name, of letters, digits, _ and -", is_domain))
+            domain: Some(reader.checked("nats.domain", "", "a domain's name, of letters, digits, _ and -", is_domain))
                 .filter(|domain| !domain.is_empty()),
-            claim_secret: r.secrets("nats.claim_secret", 2),
-            ping_interval: r.duration("nats.ping_interval", "5s"),
-            tls_ca: r.material("nats.tls.ca"),
-            tls_certificate: r.material("nats.tls.certificate"),
-            tls_private_key: r.material("nats.tls.private_key"),
+            claim_secret: reader.secrets("nats.claim_secret", 2),
+            ping_interval: reader.duration("nats.ping_interval", "5s"),
+            tls_ca: reader.material("nats.tls.ca"),
+            tls_certificate: reader.material("nats.tls.certificate"),
+            tls_private_key: reader.material("nats.tls.private_key"),
             stream: StreamConfig {
-                name: r.checked(
+                name: reader.checked(
                     "nats.stream.name",
                     "JETLINKS_DEVICE",
                     "a stream's name, of letters, digits, _ and -",
                     is_stream,
                 ),
-                replicas: r.number("nats.stream.replicas", 1, 1..=5),
-                max_age: r.duration_or_zero("nats.stream.max_age", "7d"),
-                max_bytes: r.optional_size("nats.stream.max_bytes"),
+                replicas: reader.number("nats.stream.replicas", 1, 1..=5),
+                max_age: reader.duration_or_zero("nats.stream.max_age", "7d"),
+                max_bytes: reader.optional_size("nats.stream.max_bytes"),
             },
         };
         let (subjects, inboxes) = (&nats.prefix, &nats.inbox_prefix);
         if is_below(subjects, inboxes) || is_below(inboxes, subjects) {
             let reason = "must not be nats.prefix, nor above or below it: answers would be taken for messages";
-            r.invalid("nats.inbox_prefix", reason);
+            reader.invalid("nats.inbox_prefix", reason);
         }
-        r.needs_both(
+        reader.needs_both(
             [
                 ("nats.tls.certificate", nats.tls_certificate.is_some()),
                 ("nats.tls.private_key", nats.tls_private_key.is_some()),

@@ -70,40 +70,40 @@ pub fn is_log_level(text: &str) -> bool {
 }
 
 impl RuntimeConfig {
-    pub(super) fn read(r: &mut Reader<'_>) -> Self {
-        Self { workers: r.number("runtime.workers", 1, 1..=1_024) }
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        Self { workers: reader.number("runtime.workers", 1, 1..=1_024) }
     }
 }
 
 impl DrainConfig {
-    pub(super) fn read(r: &mut Reader<'_>) -> Self {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         Self {
-            rate: r.number("drain.rate", 1_000, 1..=10_000_000),
-            timeout: r.duration_or_zero("drain.timeout", "20s"),
+            rate: reader.number("drain.rate", 1_000, 1..=10_000_000),
+            timeout: reader.duration_or_zero("drain.timeout", "20s"),
         }
     }
 }
 
 impl AdminConfig {
-    pub(super) fn read(r: &mut Reader<'_>) -> Self {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         Self {
-            listen: r.listen("admin.listen", "127.0.0.1:9090"),
-            token: r.secret("admin.token"),
-            full_not_ready: r.flag("admin.full_not_ready", false),
+            listen: reader.listen("admin.listen", "127.0.0.1:9090"),
+            token: reader.secret("admin.token"),
+            full_not_ready: reader.flag("admin.full_not_ready", false),
         }
     }
 }
 
 impl LogConfig {
-    pub(super) fn read(r: &mut Reader<'_>) -> Self {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         Self {
-            level: r.checked(
+            level: reader.checked(
                 "log.level",
                 "info",
                 r#"one of off, error, warn, info, debug, trace, or levels of modules, such as "info,async_nats=debug""#,
                 is_log_level,
             ),
-            format: r.choice("log.format", "text"),
+            format: reader.choice("log.format", "text"),
         }
     }
 }

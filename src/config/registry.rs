@@ -62,40 +62,44 @@ pub struct HttpRegistryConfig {
 }
 
 impl RegistryConfig {
-    pub(super) fn read(r: &mut Reader<'_>) -> Self {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         let registry = Self {
-            source: r.choice("registry.source", "file"),
-            product_secrets: r.flag("registry.product_secrets", false),
-            file: r.path("registry.file.path"),
-            nats_bucket: r.checked(
+            source: reader.choice("registry.source", "file"),
+            product_secrets: reader.flag("registry.product_secrets", false),
+            file: reader.path("registry.file.path"),
+            nats_bucket: reader.checked(
                 "registry.nats.bucket",
                 "jetlinks_devices",
                 "a bucket's name, of letters, digits, _ and -",
                 |text| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')),
             ),
             http: HttpRegistryConfig {
-                url: r.url("registry.http.url", r#"a URL, such as "https://platform/devices""#, &["http", "https"]),
-                token: r.secret("registry.http.token"),
-                timeout: r.duration("registry.http.timeout", "2s"),
-                concurrency: r.number("registry.http.concurrency", 64, 1..=1_024),
-                cache_ttl: r.duration("registry.http.cache_ttl", "15m"),
-                negative_ttl: r.duration("registry.http.negative_ttl", "10s"),
+                url: reader.url(
+                    "registry.http.url",
+                    r#"a URL, such as "https://platform/devices""#,
+                    &["http", "https"],
+                ),
+                token: reader.secret("registry.http.token"),
+                timeout: reader.duration("registry.http.timeout", "2s"),
+                concurrency: reader.number("registry.http.concurrency", 64, 1..=1_024),
+                cache_ttl: reader.duration("registry.http.cache_ttl", "15m"),
+                negative_ttl: reader.duration("registry.http.negative_ttl", "10s"),
             },
         };
         match registry.source {
             RegistrySource::File => {
                 let needed = "registry.source = \"file\" needs the file of the devices";
-                r.missing("registry.file.path", registry.file.is_some(), needed);
+                reader.missing("registry.file.path", registry.file.is_some(), needed);
             }
             RegistrySource::Http => {
-                r.missing("registry.http.url", registry.http.url.is_some(), "registry.source = \"http\" needs it");
+                reader.missing("registry.http.url", registry.http.url.is_some(), "registry.source = \"http\" needs it");
             }
             RegistrySource::Nats => {}
         }
         if registry.http.url.as_ref().is_some_and(|url| !url.is_base()) {
             let reason = "must not carry a user, a query or a fragment: the id of the device follows it, and \
                           registry.http.token is the way to say who asks";
-            r.invalid("registry.http.url", reason);
+            reader.invalid("registry.http.url", reason);
         }
         registry
     }

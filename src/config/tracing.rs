@@ -25,28 +25,34 @@ const TRACES_PATH: &str = "/v1/traces";
 const DEFAULT_SHARE: f64 = 0.001;
 
 impl TracingConfig {
-    pub(super) fn read(r: &mut Reader<'_>) -> Self {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         let endpoint = "tracing.endpoint";
-        let url =
-            r.url(endpoint, "a URL with http:// or https://, such as http://otel-collector:4318", &["http", "https"]);
+        let url = reader.url(
+            endpoint,
+            "a URL with http:// or https://, such as http://otel-collector:4318",
+            &["http", "https"],
+        );
         if url.as_ref().is_some_and(|url| !url.is_base()) {
             let reason = "must not carry a user, a query or a fragment; tracing.headers is the way to say who exports";
-            r.invalid(endpoint, reason);
+            reader.invalid(endpoint, reason);
         }
-        let headers = r.properties("tracing.headers", |_| true);
+        let headers = reader.properties("tracing.headers", |_| true);
         for (name, value) in &headers {
             if !is_header(name, value.expose()) {
                 let reason = "not an HTTP header: the name is letters, digits and hyphens, the value printable ASCII";
-                r.invalid(&format!("tracing.headers.{name}"), reason);
+                reader.invalid(&format!("tracing.headers.{name}"), reason);
             }
         }
         Self {
             endpoint: url,
-            sample_ratio: r.share("tracing.sample_ratio", DEFAULT_SHARE),
+            sample_ratio: reader.share("tracing.sample_ratio", DEFAULT_SHARE),
             headers,
-            service_name: r.checked("tracing.service_name", "jetlinks-bridge", "a text that is not empty", |text| {
-                !text.is_empty()
-            }),
+            service_name: reader.checked(
+                "tracing.service_name",
+                "jetlinks-bridge",
+                "a text that is not empty",
+                |text| !text.is_empty(),
+            ),
         }
     }
 

@@ -47,24 +47,24 @@ impl Part {
 }
 
 /// Looks at all parts side by side. What is not known when the time is over is a trouble.
-pub(super) async fn look(config: &Config, patience: Duration) -> Vec<(Part, Finding)> {
+pub(super) async fn look(config: &Config, time_limit: Duration) -> Vec<(Part, Finding)> {
     let (kafka, nats, registry, collector) = tokio::join!(
-        part(Part::Kafka, patience, |findings| look_at_kafka(config, patience, findings)),
-        part(Part::Nats, patience, |findings| look_at_nats(config, findings)),
-        part(Part::Registry, patience, |findings| look_at_registry(config, findings)),
-        part(Part::Collector, patience, |findings| look_at_collector(config, findings)),
+        part(Part::Kafka, time_limit, |findings| look_at_kafka(config, time_limit, findings)),
+        part(Part::Nats, time_limit, |findings| look_at_nats(config, findings)),
+        part(Part::Registry, time_limit, |findings| look_at_registry(config, findings)),
+        part(Part::Collector, time_limit, |findings| look_at_collector(config, findings)),
     );
     let certificates =
-        part(Part::Certificate, patience, async |findings| look_at_certificates(config, &findings)).await;
+        part(Part::Certificate, time_limit, async |findings| look_at_certificates(config, &findings)).await;
     [kafka, nats, registry, collector, certificates].concat()
 }
 
-async fn part(part: Part, patience: Duration, look: impl AsyncFnOnce(Findings)) -> Vec<(Part, Finding)> {
+async fn part(part: Part, time_limit: Duration, look: impl AsyncFnOnce(Findings)) -> Vec<(Part, Finding)> {
     let (sender, mut found) = unbounded_channel();
     let findings = Findings::new(sender);
-    if timeout(patience, look(findings.clone())).await.is_err() {
+    if timeout(time_limit, look(findings.clone())).await.is_err() {
         findings
-            .trouble("all of it", format!("not finished within {} s: --timeout gives more", patience.as_secs_f32()));
+            .trouble("all of it", format!("not finished within {} s: --timeout gives more", time_limit.as_secs_f32()));
     }
     let mut all = Vec::new();
     while let Ok(finding) = found.try_recv() {
@@ -73,7 +73,7 @@ async fn part(part: Part, patience: Duration, look: impl AsyncFnOnce(Findings)) 
     all
 }
 
-async fn look_at_kafka(config: &Config, patience: Duration, findings: Findings) {
+async fn look_at_kafka(config: &Config, time_limit: Duration, findings: Findings) {
     let Some(settings) = settings::kafka(config, CONNECTION_NAME).filter(|_| config.uses_kafka()) else { return };
     let (uplink, commands) = (config.uplink.queue == UplinkQueue::Kafka, config.commands.queue == CommandQueue::Kafka);
     let topics = config.kafka.clone();
@@ -87,7 +87,7 @@ async fn look_at_kafka(config: &Config, patience: Duration, findings: Findings) 
             uplinks.into_iter().filter(|_| uplink).chain(downlinks.into_iter().filter(|_| commands)).collect();
         let group = commands.then_some(topics.group.as_str());
         // A little less than all, so that what was found is told before the time is over.
-        let deadline = std::time::Instant::now() + patience.mul_f32(0.9);
+        let deadline = std::time::Instant::now() + time_limit.mul_f32(0.9);
         if let Err(error) = kafka::inspect(&settings, &used, group, record_bytes, deadline, &findings) {
             findings.trouble("settings", error.to_string());
         }
@@ -99,7 +99,7 @@ async fn look_at_kafka(config: &Config, patience: Duration, findings: Findings) 
 }
 
 async fn look_at_nats(config: &Config, findings: Findings) {
-    if !config.coordinates() {
+    if !config.has_nats_servers() {
         return;
     }
     let used = NatsUse {

@@ -65,7 +65,7 @@ fn act(
     err: &mut dyn Write,
     is_terminal: bool,
 ) -> Result<String, DevicesError> {
-    if !config.coordinates() {
+    if !config.has_nats_servers() {
         return Err(DevicesError::NoServers);
     }
     let settings = settings::nats_registry(config, CONNECTION_NAME, &ConnectionTallies::default())
