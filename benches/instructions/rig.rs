@@ -50,8 +50,8 @@ struct Queues {
 struct QueueEnd(Rc<RefCell<Queues>>);
 
 impl Uplink for QueueEnd {
-    fn publish(&mut self, token: DeliveryId, record: &Record) -> Handover {
-        self.0.borrow_mut().taken.push((token, record.clone()));
+    fn publish(&mut self, id: DeliveryId, record: &Record) -> Handover {
+        self.0.borrow_mut().taken.push((id, record.clone()));
         Handover::Taken
     }
 
@@ -59,8 +59,8 @@ impl Uplink for QueueEnd {
 }
 
 impl Downlink for QueueEnd {
-    fn attach(&mut self, token: DeliveryId, _: &[(ProductId, DeviceId)]) {
-        self.0.borrow_mut().attached.push(token);
+    fn attach(&mut self, session: DeliveryId, _: &[(ProductId, DeviceId)]) {
+        self.0.borrow_mut().attached.push(session);
     }
 
     fn detach(&mut self, _: DeliveryId) {}
@@ -219,7 +219,7 @@ impl Rig {
     /// Stores all records that were taken, in one batch; their number.
     pub(crate) fn store(&mut self) -> usize {
         let mut queues = self.queues.borrow_mut();
-        self.receipts.extend(queues.taken.drain(..).map(|(token, _)| Receipt::Stored(token)));
+        self.receipts.extend(queues.taken.drain(..).map(|(id, _)| Receipt::Stored(id)));
         drop(queues);
         let count = self.receipts.len();
         self.core.receipts(self.now, &mut self.receipts, REPORT);

@@ -260,8 +260,8 @@ struct NoCommands {
 }
 
 impl Downlink for NoCommands {
-    fn attach(&mut self, token: DeliveryId, _addresses: &[(ProductId, DeviceId)]) {
-        self.interest.attach(token);
+    fn attach(&mut self, session: DeliveryId, _addresses: &[(ProductId, DeviceId)]) {
+        self.interest.attach(session);
     }
 
     fn detach(&mut self, _token: DeliveryId) {}

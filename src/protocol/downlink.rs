@@ -121,10 +121,10 @@ pub struct Outcome {
 pub trait Downlink {
     /// Declares interest in the commands of a device and of the children that the registry binds to it;
     /// [`DownlinkEvent::Attached`] follows once, when all of it is in place.
-    fn attach(&mut self, token: DeliveryId, addresses: &[(ProductId, DeviceId)]);
+    fn attach(&mut self, session: DeliveryId, addresses: &[(ProductId, DeviceId)]);
 
     /// Withdraws the interest of that session.
-    fn detach(&mut self, token: DeliveryId);
+    fn detach(&mut self, session: DeliveryId);
 
     /// Bytes that are kept of the caller until its outcome comes.
     fn held_bytes(&self, _ticket: Ticket) -> usize {
@@ -142,7 +142,7 @@ pub trait Downlink {
 
     /// Declares the interest of a session once more: its older session on another replica has withdrawn the same one, and
     /// a server may have mixed up the two.
-    fn reassert(&mut self, _token: DeliveryId) {}
+    fn reassert(&mut self, _session: DeliveryId) {}
 
     /// Whether no command can come any more for detached sessions, and every outcome is on its way.
     fn is_settled(&self) -> bool {

@@ -66,12 +66,12 @@ impl CallsDownlink {
 }
 
 impl Downlink for CallsDownlink {
-    fn attach(&mut self, token: DeliveryId, addresses: &[(ProductId, DeviceId)]) {
-        self.queue.attach(token, addresses);
+    fn attach(&mut self, session: DeliveryId, addresses: &[(ProductId, DeviceId)]) {
+        self.queue.attach(session, addresses);
     }
 
-    fn detach(&mut self, token: DeliveryId) {
-        self.queue.detach(token);
+    fn detach(&mut self, session: DeliveryId) {
+        self.queue.detach(session);
     }
 
     fn held_bytes(&self, ticket: Ticket) -> usize {
@@ -90,8 +90,8 @@ impl Downlink for CallsDownlink {
         self.queue.send_barrier(number)
     }
 
-    fn reassert(&mut self, token: DeliveryId) {
-        self.queue.reassert(token);
+    fn reassert(&mut self, session: DeliveryId) {
+        self.queue.reassert(session);
     }
 
     fn is_settled(&self) -> bool {

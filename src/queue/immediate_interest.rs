@@ -9,7 +9,7 @@ use crate::protocol::uplink::DeliveryId;
 /// Tells a worker of each session that its interest is in place.
 #[derive(Debug)]
 pub struct ImmediateInterest {
-    tokens: mpsc::UnboundedSender<DeliveryId>,
+    sessions: mpsc::UnboundedSender<DeliveryId>,
     task: JoinHandle<()>,
 }
 
@@ -20,21 +20,21 @@ impl ImmediateInterest {
     /// Outside a `LocalSet`.
     pub fn start(events: mpsc::Sender<DownlinkEvent>) -> Self {
         // Bounded by the sessions of the worker: each is attached once.
-        let (tokens, mut attached) = mpsc::unbounded_channel();
+        let (sessions, mut attached) = mpsc::unbounded_channel();
         let task = tokio::task::spawn_local(async move {
-            while let Some(token) = attached.recv().await {
-                if events.send(DownlinkEvent::Attached(token)).await.is_err() {
+            while let Some(session) = attached.recv().await {
+                if events.send(DownlinkEvent::Attached(session)).await.is_err() {
                     return;
                 }
             }
         });
-        Self { tokens, task }
+        Self { sessions, task }
     }
 
     /// Has [`DownlinkEvent::Attached`] follow.
-    pub fn attach(&self, token: DeliveryId) {
+    pub fn attach(&self, session: DeliveryId) {
         // Fails only when the worker has stopped taking events.
-        let _ended = self.tokens.send(token);
+        let _ended = self.sessions.send(session);
     }
 }
 

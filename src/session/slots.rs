@@ -11,7 +11,7 @@ struct Slot<T> {
 }
 
 /// A slab whose slots count how often they were released, so that a late receipt of an earlier item is recognised. Its
-/// tokens have the sequence number 0.
+/// ids have the sequence number 0.
 #[derive(Debug)]
 pub struct Slots<T> {
     slots: Vec<Slot<T>>,
@@ -42,27 +42,27 @@ impl<T> Slots<T> {
     }
 
     /// Puts the item into its reserved slot.
-    pub fn fill(&mut self, token: DeliveryId, item: T) {
-        if let Some(slot) = self.slots.get_mut(token.slot as usize) {
+    pub fn fill(&mut self, id: DeliveryId, item: T) {
+        if let Some(slot) = self.slots.get_mut(id.slot as usize) {
             slot.item = Some(item);
         }
     }
 
     /// Puts the item into a slot.
     pub fn insert(&mut self, item: T) -> DeliveryId {
-        let token = self.reserve();
-        self.fill(token, item);
-        token
+        let id = self.reserve();
+        self.fill(id, item);
+        id
     }
 
-    /// The item that the token names, not a later one in its slot.
-    pub fn find(&self, token: DeliveryId) -> Option<&T> {
-        self.slots.get(token.slot as usize).filter(|slot| slot.generation == token.generation)?.item.as_ref()
+    /// The item that the id names, not a later one in its slot.
+    pub fn find(&self, id: DeliveryId) -> Option<&T> {
+        self.slots.get(id.slot as usize).filter(|slot| slot.generation == id.generation)?.item.as_ref()
     }
 
     /// The same, to be changed.
-    pub fn find_mut(&mut self, token: DeliveryId) -> Option<&mut T> {
-        self.slot_mut(token)?.item.as_mut()
+    pub fn find_mut(&mut self, id: DeliveryId) -> Option<&mut T> {
+        self.slot_mut(id)?.item.as_mut()
     }
 
     /// The item of a slot, whichever it is.
@@ -75,12 +75,12 @@ impl<T> Slots<T> {
         self.slots.get_mut(index)?.item.as_mut()
     }
 
-    /// Frees the slot that the token names; its item, if it was filled.
-    pub fn release(&mut self, token: DeliveryId) -> Option<T> {
-        let slot = self.slot_mut(token)?;
+    /// Frees the slot that the id names; its item, if it was filled.
+    pub fn release(&mut self, id: DeliveryId) -> Option<T> {
+        let slot = self.slot_mut(id)?;
         slot.generation = slot.generation.wrapping_add(1);
         let item = slot.item.take();
-        self.free.push_back(token.slot);
+        self.free.push_back(id.slot);
         item
     }
 
@@ -109,17 +109,17 @@ impl<T> Slots<T> {
         self.slots.iter_mut().filter_map(|slot| slot.item.as_mut())
     }
 
-    /// All items with their tokens.
+    /// All items with their ids.
     pub fn entries(&self) -> impl Iterator<Item = (DeliveryId, &T)> {
         let slots = (0..).zip(&self.slots);
         slots.filter_map(|(number, slot)| {
-            let token = DeliveryId { slot: number, generation: slot.generation, sequence: 0 };
-            slot.item.as_ref().map(|item| (token, item))
+            let id = DeliveryId { slot: number, generation: slot.generation, sequence: 0 };
+            slot.item.as_ref().map(|item| (id, item))
         })
     }
 
-    fn slot_mut(&mut self, token: DeliveryId) -> Option<&mut Slot<T>> {
-        self.slots.get_mut(token.slot as usize).filter(|slot| slot.generation == token.generation)
+    fn slot_mut(&mut self, id: DeliveryId) -> Option<&mut Slot<T>> {
+        self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation)
     }
 }
 

@@ -67,13 +67,13 @@ impl DownlinkState {
 pub(crate) struct Server(pub(crate) Rc<RefCell<DownlinkState>>);
 
 impl Downlink for Server {
-    fn attach(&mut self, token: DeliveryId, addresses: &[(ProductId, DeviceId)]) {
+    fn attach(&mut self, session: DeliveryId, addresses: &[(ProductId, DeviceId)]) {
         let device = addresses.first().map_or("", |(_, device)| device.as_str());
-        self.0.borrow_mut().requests.push(Request::Attach(token, device.to_owned()));
+        self.0.borrow_mut().requests.push(Request::Attach(session, device.to_owned()));
     }
 
-    fn detach(&mut self, token: DeliveryId) {
-        self.0.borrow_mut().requests.push(Request::Detach(token));
+    fn detach(&mut self, session: DeliveryId) {
+        self.0.borrow_mut().requests.push(Request::Detach(session));
     }
 
     fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
@@ -118,18 +118,18 @@ impl Callers {
     }
 
     /// The interest of a session is in place.
-    pub(crate) fn attach(&mut self, at: At, token: DeliveryId, device: String) {
-        self.interests.insert((at, token.to_u64()), device);
+    pub(crate) fn attach(&mut self, at: At, session: DeliveryId, device: String) {
+        self.interests.insert((at, session.to_u64()), device);
     }
 
     /// It is gone.
-    pub(crate) fn detach(&mut self, at: At, token: DeliveryId) {
-        self.interests.remove(&(at, token.to_u64()));
+    pub(crate) fn detach(&mut self, at: At, session: DeliveryId) {
+        self.interests.remove(&(at, session.to_u64()));
     }
 
     /// Whether that session still wants commands.
-    pub(crate) fn wants(&self, at: At, token: DeliveryId) -> bool {
-        self.interests.contains_key(&(at, token.to_u64()))
+    pub(crate) fn wants(&self, at: At, session: DeliveryId) -> bool {
+        self.interests.contains_key(&(at, session.to_u64()))
     }
 
     /// A replica is gone, with all its interests.
@@ -145,6 +145,6 @@ impl Callers {
     /// The sessions that get a command of that device.
     pub(crate) fn interested(&self, device: &str) -> Vec<(At, DeliveryId)> {
         let all = self.interests.iter().filter(|(_, of)| *of == device);
-        all.map(|((at, token), _)| (*at, DeliveryId::from_u64(*token))).collect()
+        all.map(|((at, session), _)| (*at, DeliveryId::from_u64(*session))).collect()
     }
 }

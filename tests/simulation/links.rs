@@ -211,11 +211,11 @@ impl World {
 
     fn request(&mut self, at: At, request: Request) {
         let event = match request {
-            Request::Attach(token, device) => {
-                self.callers.attach(at, token, device);
-                DownlinkEvent::Attached(token)
+            Request::Attach(session, device) => {
+                self.callers.attach(at, session, device);
+                DownlinkEvent::Attached(session)
             }
-            Request::Detach(token) => return self.callers.detach(at, token),
+            Request::Detach(session) => return self.callers.detach(at, session),
             Request::Barrier(number) => DownlinkEvent::BarrierReached(number),
             Request::Answer(..) => return,
         };
@@ -236,13 +236,13 @@ impl World {
     pub(crate) fn command(&mut self, at: At, event: DownlinkEvent) -> Result<(), Violation> {
         let mut again = None;
         let event = match event {
-            DownlinkEvent::Command { to: Recipient::Session(token), ticket: Some(ticket), command } => {
+            DownlinkEvent::Command { to: Recipient::Session(session), ticket: Some(ticket), command } => {
                 if !self.lives(at.node, at.incarnation) || self.nodes[at.node].is_cut {
                     return Ok(());
                 }
                 self.nodes[at.node].links[at.worker].downlink_state.borrow_mut().give(ticket);
-                let is_wanted = self.callers.wants(at, token);
-                let to = if is_wanted { Recipient::Session(token) } else { Recipient::Ended };
+                let is_wanted = self.callers.wants(at, session);
+                let to = if is_wanted { Recipient::Session(session) } else { Recipient::Ended };
                 if self.mistake == Mistake::NeverGiven && self.random.happens(100) {
                     return Ok(());
                 }
@@ -272,11 +272,11 @@ impl World {
             r#"{{"properties":["a"],"headers":{{"async":{is_async},"sendAndForget":{forgets},"timeout":{timeout_ms}}}}}"#
         );
         let suffix = if self.random.happens(20) { "disconnect" } else { "properties.read" };
-        for (at, token) in self.callers.interested(&id) {
+        for (at, session) in self.callers.interested(&id) {
             let command = Command::from_subject(&format!("{PRODUCT}.{id}.{suffix}"), body.as_bytes());
             // Each session that hears the call answers it; the caller takes the first answer.
             let ticket = Some(self.callers.ask());
-            let event = DownlinkEvent::Command { to: Recipient::Session(token), ticket, command };
+            let event = DownlinkEvent::Command { to: Recipient::Session(session), ticket, command };
             let latency_us = self.random.between(MS / 5, 30 * MS);
             let place = &mut self.nodes[at.node];
             if !place.is_cut && place.incarnation == at.incarnation {

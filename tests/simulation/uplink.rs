@@ -97,20 +97,20 @@ impl RecordQueue {
 
     /// The oldest record has its turn.
     pub(crate) fn advance(&mut self, random: &mut Random) -> Option<StoreResult> {
-        let (token, record) = self.waiting.pop_front()?;
+        let (id, record) = self.waiting.pop_front()?;
         if is_refused(&record) {
-            return Some(StoreResult::Refused(Receipt::Refused(token, Box::new(Refusal::Rule("a rule".to_owned())))));
+            return Some(StoreResult::Refused(Receipt::Refused(id, Box::new(Refusal::Rule("a rule".to_owned())))));
         }
         let is_lost = random.happens(self.conditions.lost);
         Some(if is_lost && self.acknowledging == Acknowledging::Foreign {
             // Where the own stream has no copy, another one may.
-            StoreResult::Lost(Receipt::Stored(token))
+            StoreResult::Lost(Receipt::Stored(id))
         } else if is_lost {
-            StoreResult::Lost(Receipt::Failed(token))
+            StoreResult::Lost(Receipt::Failed(id))
         } else if random.happens(self.conditions.untold) {
-            StoreResult::Untold(record, Receipt::Failed(token))
+            StoreResult::Untold(record, Receipt::Failed(id))
         } else {
-            StoreResult::Stored(record, Receipt::Stored(token))
+            StoreResult::Stored(record, Receipt::Stored(id))
         })
     }
 
@@ -148,16 +148,16 @@ fn is_refused(record: &Record) -> bool {
 pub(crate) struct Client(pub(crate) Rc<RefCell<RecordQueue>>);
 
 impl Uplink for Client {
-    fn publish(&mut self, token: DeliveryId, record: &Record) -> Handover {
+    fn publish(&mut self, id: DeliveryId, record: &Record) -> Handover {
         let records = &mut *self.0.borrow_mut();
         if records.is_away || records.waiting.len() >= RECORDS_MAX {
             records.has_refused = true;
             return Handover::Refused;
         }
         if records.acknowledging == Acknowledging::Early {
-            records.early.push(Receipt::Stored(token));
+            records.early.push(Receipt::Stored(id));
         }
-        records.waiting.push_back((token, record.clone()));
+        records.waiting.push_back((id, record.clone()));
         records.unplanned += 1;
         Handover::Taken
     }

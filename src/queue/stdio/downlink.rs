@@ -30,8 +30,8 @@ impl StdioDownlink {
 }
 
 impl Downlink for StdioDownlink {
-    fn attach(&mut self, token: DeliveryId, _addresses: &[(ProductId, DeviceId)]) {
-        self.interest.attach(token);
+    fn attach(&mut self, session: DeliveryId, _addresses: &[(ProductId, DeviceId)]) {
+        self.interest.attach(session);
     }
 
     fn detach(&mut self, _token: DeliveryId) {}

@@ -50,8 +50,8 @@ impl Drop for StdioUplink {
 }
 
 impl Uplink for StdioUplink {
-    fn publish(&mut self, token: DeliveryId, record: &Record) -> Handover {
-        match self.writer.push(&record.payload, token, &self.inbox) {
+    fn publish(&mut self, id: DeliveryId, record: &Record) -> Handover {
+        match self.writer.push(&record.payload, id, &self.inbox) {
             Pushed::Refused => return Handover::Refused,
             Pushed::Taken => {}
             Pushed::First => self.has_lines.notify_one(),
@@ -112,8 +112,8 @@ mod tests {
                 trace: None,
             };
             for slot in 0..RECORDS {
-                let token = DeliveryId { slot, generation: 1, sequence: 1 };
-                assert_eq!(uplink.publish(token, &record), Handover::Taken);
+                let id = DeliveryId { slot, generation: 1, sequence: 1 };
+                assert_eq!(uplink.publish(id, &record), Handover::Taken);
                 uplink.flush();
             }
             let mut receipts = Vec::new();

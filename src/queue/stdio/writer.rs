@@ -98,7 +98,7 @@ impl StdioWriter {
     }
 
     /// Takes an envelope.
-    pub(super) fn push(&self, payload: &Bytes, token: DeliveryId, inbox: &Arc<Inbox>) -> Pushed {
+    pub(super) fn push(&self, payload: &Bytes, id: DeliveryId, inbox: &Arc<Inbox>) -> Pushed {
         let mut queue = self.shared.lock();
         if queue.is_gone || queue.is_closed {
             add(&self.shared.stats.refused, 1);
@@ -112,7 +112,7 @@ impl StdioWriter {
             return Pushed::Refused;
         }
         let is_first = queue.lines.is_empty();
-        queue.lines.push(Line { payload: payload.clone(), receipt: Some((token, Arc::clone(inbox))) });
+        queue.lines.push(Line { payload: payload.clone(), receipt: Some((id, Arc::clone(inbox))) });
         if is_first { Pushed::First } else { Pushed::Taken }
     }
 
@@ -216,12 +216,12 @@ fn settle(shared: &Shared, batch: &mut Vec<Line>, is_stored: bool) {
     let mut current: Option<Arc<Inbox>> = None;
     let mut count = 0;
     for line in batch.drain(..) {
-        let Some((token, inbox)) = line.receipt else { continue };
+        let Some((id, inbox)) = line.receipt else { continue };
         count += 1;
         if let Some(other) = current.as_ref().filter(|other| !Arc::ptr_eq(other, &inbox)) {
             other.post(&mut receipts);
         }
-        receipts.push(if is_stored { Receipt::Stored(token) } else { Receipt::Failed(token) });
+        receipts.push(if is_stored { Receipt::Stored(id) } else { Receipt::Failed(id) });
         current = Some(inbox);
     }
     if let Some(inbox) = current {
@@ -276,15 +276,15 @@ mod tests {
         let inbox = Arc::new(Inbox::new());
         writer.register(&inbox);
         assert_eq!(next(&inbox).await, (Availability::Ok, Vec::new()));
-        let token = DeliveryId { slot: 1, generation: 1, sequence: 1 };
-        assert_eq!(writer.push(&Bytes::from_static(b"{\"a\":11}"), token, &inbox), Pushed::First);
+        let id = DeliveryId { slot: 1, generation: 1, sequence: 1 };
+        assert_eq!(writer.push(&Bytes::from_static(b"{\"a\":11}"), id, &inbox), Pushed::First);
         writer.wake();
-        assert_eq!(next(&inbox).await, (Availability::Ok, vec![Receipt::Stored(token)]));
+        assert_eq!(next(&inbox).await, (Availability::Ok, vec![Receipt::Stored(id)]));
         assert_eq!(*taken.lock().unwrap(), b"{\"a\":11}\n");
         writer.print(Bytes::from_static(b"{}"));
         writer.gone().await;
         assert_eq!(next(&inbox).await.0, Availability::Away);
-        assert_eq!(writer.push(&Bytes::from_static(b"{}"), token, &inbox), Pushed::Refused);
+        assert_eq!(writer.push(&Bytes::from_static(b"{}"), id, &inbox), Pushed::Refused);
         writer.finish().await;
     }
 

@@ -22,8 +22,8 @@ pub(super) struct ExchangeId {
 }
 
 impl From<DeliveryId> for ExchangeId {
-    fn from(token: DeliveryId) -> Self {
-        Self { slot: token.slot, generation: token.generation }
+    fn from(id: DeliveryId) -> Self {
+        Self { slot: id.slot, generation: id.generation }
     }
 }
 
@@ -81,7 +81,7 @@ pub(super) struct Caller {
 
 impl Caller {
     /// The kind of an answer that follows the request at once.
-    pub(super) fn kind_at_once(&self) -> Kind {
+    pub(super) fn immediate_kind(&self) -> Kind {
         if self.confirmable { Kind::Acknowledgement } else { Kind::NonConfirmable }
     }
 
@@ -190,7 +190,7 @@ impl Exchanges {
         self.slots.insert(exchange).into()
     }
 
-    pub(super) fn get(&mut self, id: ExchangeId) -> Option<&mut Exchange> {
+    pub(super) fn get_mut(&mut self, id: ExchangeId) -> Option<&mut Exchange> {
         self.slots.find_mut(id.into())
     }
 
@@ -201,8 +201,8 @@ impl Exchanges {
     /// Their ids, in the order of their arrival.
     pub(super) fn ids(&self) -> Vec<ExchangeId> {
         let mut open: Vec<(u64, DeliveryId)> =
-            self.slots.entries().map(|(token, exchange)| (exchange.number, token)).collect();
+            self.slots.entries().map(|(id, exchange)| (exchange.number, id)).collect();
         open.sort_unstable_by_key(|(number, _)| *number);
-        open.into_iter().map(|(_, token)| token.into()).collect()
+        open.into_iter().map(|(_, id)| id.into()).collect()
     }
 }

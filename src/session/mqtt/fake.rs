@@ -32,11 +32,11 @@ impl FakeUplink {
 }
 
 impl Uplink for FakeUplink {
-    fn publish(&mut self, token: DeliveryId, record: &Record) -> Handover {
+    fn publish(&mut self, id: DeliveryId, record: &Record) -> Handover {
         if self.refuses {
             return Handover::Refused;
         }
-        self.published.push((token, record.clone()));
+        self.published.push((id, record.clone()));
         Handover::Taken
     }
 

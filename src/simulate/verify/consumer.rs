@@ -89,8 +89,8 @@ mod tests {
     }
 
     impl Uplink for Queue {
-        fn publish(&mut self, token: DeliveryId, record: &Record) -> Handover {
-            self.connections.last_mut().expect("there is one").push_back((token, record.clone()));
+        fn publish(&mut self, id: DeliveryId, record: &Record) -> Handover {
+            self.connections.last_mut().expect("there is one").push_back((id, record.clone()));
             Handover::Taken
         }
 
@@ -100,12 +100,12 @@ mod tests {
     impl Queue {
         /// Deals with the oldest record of a connection: stores it or not, tells of it or not.
         fn advance(&mut self, connection: usize, is_stored: bool, is_told: bool) {
-            let Some((token, record)) = self.connections[connection].pop_front() else { return };
+            let Some((id, record)) = self.connections[connection].pop_front() else { return };
             if is_stored {
                 self.stored.push(String::from_utf8(record.payload.to_vec()).expect("a number"));
             }
             if is_told {
-                self.receipts.push((token, is_stored));
+                self.receipts.push((id, is_stored));
             }
         }
     }
@@ -144,8 +144,8 @@ mod tests {
                 }
                 7..9 if !queue.receipts.is_empty() => {
                     let number = draw(queue.receipts.len() as u64) as usize;
-                    let (token, is_stored) = queue.receipts.swap_remove(number);
-                    window.settle(token.sequence, is_stored, 0);
+                    let (delivery, is_stored) = queue.receipts.swap_remove(number);
+                    window.settle(delivery.sequence, is_stored, 0);
                     while window.pop().is_some() {
                         acknowledged += 1;
                     }

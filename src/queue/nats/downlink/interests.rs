@@ -11,14 +11,14 @@ use crate::protocol::uplink::DeliveryId;
 #[derive(Debug, Default)]
 pub(super) struct Interests {
     by_subject: HashMap<Bytes, Interest>,
-    by_token: HashMap<DeliveryId, Declaration>,
+    by_session: HashMap<DeliveryId, Declaration>,
     /// Interests whose subscription the server has refused.
     refused: usize,
 }
 
 #[derive(Debug)]
 struct Interest {
-    token: DeliveryId,
+    session: DeliveryId,
     /// Number of its subscription.
     subscription: Option<u64>,
     is_confirmed: bool,
@@ -65,22 +65,23 @@ pub(super) struct Declared {
 
 impl Interests {
     /// Gives the subjects to this session.
-    pub(super) fn declare(&mut self, token: DeliveryId, subjects: Vec<Bytes>) -> Declared {
+    pub(super) fn declare(&mut self, session: DeliveryId, subjects: Vec<Bytes>) -> Declared {
         let mut declared = Declared::default();
         let mut unconfirmed = 0;
         for subject in &subjects {
             match self.by_subject.get_mut(subject) {
                 Some(interest) => {
-                    if interest.token != token {
-                        if let Some(older) = self.by_token.get_mut(&interest.token) {
+                    if interest.session != session {
+                        if let Some(older) = self.by_session.get_mut(&interest.session) {
                             older.subjects.retain(|other| other != subject);
                         }
-                        interest.token = token;
+                        interest.session = session;
                     }
                     unconfirmed += usize::from(!interest.is_confirmed);
                 }
                 None => {
-                    let interest = Interest { token, subscription: None, is_confirmed: false, refusal: Refusal::None };
+                    let interest =
+                        Interest { session, subscription: None, is_confirmed: false, refusal: Refusal::None };
                     self.by_subject.insert(subject.clone(), interest);
                     declared.missing.push(subject.clone());
                     unconfirmed += 1;
@@ -88,7 +89,7 @@ impl Interests {
             }
         }
         declared.is_in_place = unconfirmed == 0;
-        self.by_token.insert(token, Declaration { subjects, unconfirmed });
+        self.by_session.insert(session, Declaration { subjects, unconfirmed });
         declared
     }
 
@@ -114,9 +115,9 @@ impl Interests {
         if std::mem::replace(&mut interest.is_confirmed, true) {
             return None;
         }
-        let declaration = self.by_token.get_mut(&interest.token)?;
+        let declaration = self.by_session.get_mut(&interest.session)?;
         declaration.unconfirmed = declaration.unconfirmed.saturating_sub(1);
-        (declaration.unconfirmed == 0).then_some(interest.token)
+        (declaration.unconfirmed == 0).then_some(interest.session)
     }
 
     /// Notes that the server has refused the subscription of a subject, or taken it away.
@@ -155,12 +156,13 @@ impl Interests {
 
     /// The session that has the subject.
     pub(super) fn session(&self, subject: &[u8]) -> Option<DeliveryId> {
-        self.by_subject.get(subject).map(|interest| interest.token)
+        self.by_subject.get(subject).map(|interest| interest.session)
     }
 
     /// Takes the subscriptions of a session, which are to be ended; the subjects need new ones.
-    pub(super) fn reassert(&mut self, token: DeliveryId) -> (Vec<u64>, Vec<Bytes>) {
-        let subjects = self.by_token.get(&token).map(|declaration| declaration.subjects.clone()).unwrap_or_default();
+    pub(super) fn reassert(&mut self, session: DeliveryId) -> (Vec<u64>, Vec<Bytes>) {
+        let subjects =
+            self.by_session.get(&session).map(|declaration| declaration.subjects.clone()).unwrap_or_default();
         let interests = &mut self.by_subject;
         let ended = subjects.iter().filter_map(|subject| interests.get_mut(subject)?.subscription.take()).collect();
         (ended, subjects)
@@ -182,8 +184,8 @@ impl Interests {
     }
 
     /// Withdraws what this session has, not what a newer one took over; the subscriptions that are to be ended.
-    pub(super) fn withdraw(&mut self, token: DeliveryId) -> Vec<u64> {
-        let Some(declaration) = self.by_token.remove(&token) else { return Vec::new() };
+    pub(super) fn withdraw(&mut self, session: DeliveryId) -> Vec<u64> {
+        let Some(declaration) = self.by_session.remove(&session) else { return Vec::new() };
         let mut ended = Vec::with_capacity(declaration.subjects.len());
         for subject in &declaration.subjects {
             if let Some(interest) = self.by_subject.remove(subject) {

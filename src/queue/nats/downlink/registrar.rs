@@ -181,8 +181,8 @@ impl Registrar {
         let mut next = Some(first);
         while let Some(request) = next {
             match request {
-                Request::Tell(token) => {
-                    if self.shared.events.send(DownlinkEvent::Attached(token)).await.is_err() {
+                Request::Tell(session) => {
+                    if self.shared.events.send(DownlinkEvent::Attached(session)).await.is_err() {
                         return false;
                     }
                 }
@@ -333,8 +333,8 @@ impl Registrar {
     async fn tell(&self, subjects: Vec<Bytes>) -> bool {
         for subject in subjects {
             let session = self.shared.interests.borrow_mut().confirm(&subject);
-            if let Some(token) = session
-                && self.shared.events.send(DownlinkEvent::Attached(token)).await.is_err()
+            if let Some(session) = session
+                && self.shared.events.send(DownlinkEvent::Attached(session)).await.is_err()
             {
                 return false;
             }

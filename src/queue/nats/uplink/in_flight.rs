@@ -41,7 +41,7 @@ pub(super) enum AckState {
 #[derive(Debug)]
 struct Sending {
     /// The record.
-    token: DeliveryId,
+    id: DeliveryId,
     /// When it was sent, as [`Outstanding`] counts.
     second: u8,
     state: AckState,
@@ -58,7 +58,7 @@ pub(super) struct InFlight {
     on_connection: usize,
     sendings: VecDeque<Sending>,
     outstanding: Outstanding,
-    /// The latest that were refused, number and token, for [`InFlight::was_refused`].
+    /// The latest that were refused, number of the sending and id of the delivery, for [`InFlight::was_refused`].
     refused: VecDeque<(usize, DeliveryId)>,
     /// When the last of them was.
     refused_at: Option<Instant>,
@@ -99,28 +99,28 @@ impl InFlight {
     }
 
     /// Notes a sending; its number, below [`IN_FLIGHT_MAX`]. `None` when too many are on their way.
-    pub(super) fn send(&mut self, token: DeliveryId, subject: &Bytes, bytes: usize) -> Option<usize> {
+    pub(super) fn send(&mut self, id: DeliveryId, subject: &Bytes, bytes: usize) -> Option<usize> {
         if self.sendings.len() >= IN_FLIGHT_MAX {
             return None;
         }
         let number = self.next();
         self.on_connection = self.on_connection.saturating_add(1);
         let second = self.outstanding.send();
-        self.sendings.push_back(Sending { token, second, state: AckState::Open, subject: subject.clone(), bytes });
+        self.sendings.push_back(Sending { id, second, state: AckState::Open, subject: subject.clone(), bytes });
         Some(number)
     }
 
-    /// The state of the sending of that number, if it is this token's: `None` for one from before the restart, or long ago.
-    pub(super) fn state(&self, number: usize, token: DeliveryId) -> Option<AckState> {
+    /// The state of the sending of that number, if it is of this delivery: `None` for one from before the restart, or long ago.
+    pub(super) fn state(&self, number: usize, id: DeliveryId) -> Option<AckState> {
         let sending = self.sendings.get(self.place(number))?;
-        (sending.token == token).then_some(sending.state)
+        (sending.id == id).then_some(sending.state)
     }
 
     /// Notes the answer to a sending, or that it did not take place. Forgets what was answered, as far as nothing older is
     /// open.
-    pub(super) fn settle(&mut self, number: usize, token: DeliveryId, state: AckState) {
+    pub(super) fn settle(&mut self, number: usize, id: DeliveryId, state: AckState) {
         let place = self.place(number);
-        let Some(sending) = self.sendings.get_mut(place).filter(|sending| sending.token == token) else { return };
+        let Some(sending) = self.sendings.get_mut(place).filter(|sending| sending.id == id) else { return };
         if std::mem::replace(&mut sending.state, state) == AckState::Open {
             self.outstanding.acknowledge(sending.second);
         }
@@ -134,7 +134,7 @@ impl InFlight {
         let fail = |sending: &mut Sending| {
             sending.state = AckState::Failed;
             outstanding.acknowledge(sending.second);
-            sending.token
+            sending.id
         };
         let failed = sendings.iter_mut().filter(concerned).map(fail).collect();
         self.trim();
@@ -152,12 +152,12 @@ impl InFlight {
     }
 
     /// Remembers a refusal: whether the stream stores that record after all tells whose refusal it was.
-    pub(super) fn note_refusal(&mut self, number: usize, token: DeliveryId, now: Instant) {
+    pub(super) fn note_refusal(&mut self, number: usize, id: DeliveryId, now: Instant) {
         self.refused_at = Some(now);
         if self.refused.len() == REFUSED_MAX {
             self.refused.pop_front();
         }
-        self.refused.push_back((number, token));
+        self.refused.push_back((number, id));
     }
 
     /// Forgets refusals that nobody contradicts any more; at least every few seconds.
@@ -168,8 +168,8 @@ impl InFlight {
     }
 
     /// Whether that sending was refused lately, also before the restart.
-    pub(super) fn was_refused(&self, number: usize, token: DeliveryId) -> bool {
-        self.refused.contains(&(number, token))
+    pub(super) fn was_refused(&self, number: usize, id: DeliveryId) -> bool {
+        self.refused.contains(&(number, id))
     }
 
     /// Size of the largest that is open, in bytes.
@@ -284,14 +284,14 @@ fn index(second: u64) -> usize {
 mod tests {
     use super::*;
 
-    fn token(sequence: u16) -> DeliveryId {
+    fn id(sequence: u16) -> DeliveryId {
         DeliveryId { slot: 1, generation: 2, sequence }
     }
 
     fn filled(base: usize, subjects: &[&'static str]) -> (InFlight, Vec<usize>) {
         let mut in_flight = InFlight { base, ..InFlight::new(Instant::now()) };
         let send = |(sequence, subject): (u16, &&'static str)| {
-            in_flight.send(token(sequence), &Bytes::from_static(subject.as_bytes()), 100 + usize::from(sequence))
+            in_flight.send(id(sequence), &Bytes::from_static(subject.as_bytes()), 100 + usize::from(sequence))
         };
         let numbers = (0..).zip(subjects).filter_map(send).collect();
         (in_flight, numbers)
@@ -302,25 +302,25 @@ mod tests {
         let (in_flight, numbers) = filled(IN_FLIGHT_MAX - 2, &["a", "b", "c", "d"]);
         assert_eq!(numbers, [IN_FLIGHT_MAX - 2, IN_FLIGHT_MAX - 1, 0, 1]);
         for (sequence, number) in (0..).zip(&numbers) {
-            assert_eq!(in_flight.state(*number, token(sequence)), Some(AckState::Open));
-            assert_eq!(in_flight.state(*number, token(9)), None, "somebody else's");
+            assert_eq!(in_flight.state(*number, id(sequence)), Some(AckState::Open));
+            assert_eq!(in_flight.state(*number, id(9)), None, "somebody else's");
         }
-        assert_eq!(in_flight.state(2, token(4)), None);
+        assert_eq!(in_flight.state(2, id(4)), None);
     }
 
     #[test]
     fn what_is_answered_leaves_in_the_order_of_sending_and_nothing_is_found_after_a_restart() {
         let (mut in_flight, numbers) = filled(0, &["a", "b", "c"]);
         let stored = |in_flight: &mut InFlight, place: u16| {
-            in_flight.settle(numbers[usize::from(place)], token(place), AckState::Stored);
+            in_flight.settle(numbers[usize::from(place)], id(place), AckState::Stored);
             in_flight.sendings.len()
         };
         assert_eq!(stored(&mut in_flight, 1), 3);
         assert_eq!(stored(&mut in_flight, 0), 1);
-        assert_eq!(in_flight.state(numbers[1], token(1)), None);
+        assert_eq!(in_flight.state(numbers[1], id(1)), None);
         in_flight.restart(Instant::now());
-        assert_eq!(in_flight.state(numbers[2], token(2)), None);
-        assert_eq!(in_flight.send(token(5), &Bytes::from_static(b"a"), 1), Some(3));
+        assert_eq!(in_flight.state(numbers[2], id(2)), None);
+        assert_eq!(in_flight.send(id(5), &Bytes::from_static(b"a"), 1), Some(3));
     }
 
     #[test]
@@ -329,7 +329,7 @@ mod tests {
         in_flight.restart(Instant::now());
         assert!(before.iter().all(|number| in_flight.is_of_connection(*number)), "the connection is the same");
         in_flight.disconnect(Instant::now());
-        let after = in_flight.send(token(9), &Bytes::from_static(b"a"), 1).expect("there is room");
+        let after = in_flight.send(id(9), &Bytes::from_static(b"a"), 1).expect("there is room");
         in_flight.restart(Instant::now());
         assert!(in_flight.is_of_connection(after));
         assert!(!before.iter().any(|number| in_flight.is_of_connection(*number)));
@@ -338,9 +338,9 @@ mod tests {
     #[test]
     fn a_subject_fails_with_everything_that_is_open_on_it_and_nothing_else() {
         let (mut in_flight, numbers) = filled(7, &["a", "b", "a", "a"]);
-        in_flight.settle(numbers[2], token(2), AckState::Stored);
+        in_flight.settle(numbers[2], id(2), AckState::Stored);
         assert_eq!(in_flight.largest(), Some(103));
-        assert_eq!(in_flight.fail("a"), [token(0), token(3)]);
+        assert_eq!(in_flight.fail("a"), [id(0), id(3)]);
         assert_eq!(in_flight.fail("a"), []);
         assert_eq!(in_flight.largest(), Some(101));
         assert_eq!(in_flight.sendings.len(), 3, "the one that is open keeps those behind it");
@@ -350,13 +350,13 @@ mod tests {
     fn refusals_are_known_over_a_restart_and_for_a_while() {
         let (mut in_flight, numbers) = filled(0, &["a"]);
         let now = Instant::now();
-        in_flight.note_refusal(numbers[0], token(0), now);
+        in_flight.note_refusal(numbers[0], id(0), now);
         in_flight.restart(Instant::now());
         in_flight.forget_refusals(now + CONTRADICTION / 2);
-        assert!(in_flight.was_refused(numbers[0], token(0)) && !in_flight.was_refused(numbers[0], token(1)));
+        assert!(in_flight.was_refused(numbers[0], id(0)) && !in_flight.was_refused(numbers[0], id(1)));
         in_flight.forget_refusals(now + CONTRADICTION);
-        assert!(!in_flight.was_refused(numbers[0], token(0)));
-        (0..100).for_each(|number| in_flight.note_refusal(number, token(0), now));
+        assert!(!in_flight.was_refused(numbers[0], id(0)));
+        (0..100).for_each(|number| in_flight.note_refusal(number, id(0), now));
         assert_eq!(in_flight.refused.len(), REFUSED_MAX);
     }
 

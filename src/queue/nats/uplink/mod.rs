@@ -1,6 +1,6 @@
 //! Records to JetStream: core publishes whose acknowledgements one subscription gathers.
 //!
-//! 1. `publish` writes the record into the buffer of the connection, with a reply subject that holds the token, and wakes
+//! 1. `publish` writes the record into the buffer of the connection, with a reply subject that holds the delivery id, and wakes
 //!    the connection. Where the buffer is full, the record waits in a local queue.
 //! 2. The connection gives the buffer to its socket when the worker's turn has ended, and fills it again from the queue.
 //! 3. It reads all acknowledgements that are there and posts their receipts to the inbox at once.
@@ -178,7 +178,7 @@ impl Drop for NatsUplink {
 }
 
 impl Uplink for NatsUplink {
-    fn publish(&mut self, token: DeliveryId, record: &Record) -> Handover {
+    fn publish(&mut self, id: DeliveryId, record: &Record) -> Handover {
         let mut queue = self.shared.queue.borrow_mut();
         if !queue.open || queue.records.len() >= RECORDS_MAX {
             queue.overflowed |= queue.open;
@@ -189,9 +189,9 @@ impl Uplink for NatsUplink {
         let Some(outlet) = self.shared.outlet.get() else { return Handover::Refused };
         if queue.records.is_empty() && outlet.has_room() {
             drop(queue);
-            outlet.write(&self.shared, token, record);
+            outlet.write(&self.shared, id, record);
         } else {
-            queue.records.push_back((token, record.clone()));
+            queue.records.push_back((id, record.clone()));
             outlet.wake();
         }
         Handover::Taken
@@ -229,10 +229,10 @@ impl Shared {
     /// Fails what is on its way on a subject that the user may not write: for now, as rights come back.
     fn forbid(&self, subject: &str) {
         let failed = self.in_flight.borrow_mut().fail(subject);
-        for token in failed {
+        for id in failed {
             self.is_forbidden.set(true);
             count(&self.stats.failed);
-            self.inbox.post_one(Receipt::Failed(token));
+            self.inbox.post_one(Receipt::Failed(id));
         }
     }
 

@@ -18,10 +18,10 @@ use crate::queue::nats::wire::format::{self, Publish};
 /// Characters of the number of a sending: 4 digits to base 32 hold its 20 bits.
 const NUMBER_DIGITS: usize = 4;
 
-/// And those of a token: 13 digits hold its 64 bits.
-const TOKEN_DIGITS: usize = 13;
+/// And those of a [`DeliveryId`]: 13 digits hold its 64 bits.
+const ID_DIGITS: usize = 13;
 
-const DIGITS: usize = NUMBER_DIGITS + TOKEN_DIGITS;
+const DIGITS: usize = NUMBER_DIGITS + ID_DIGITS;
 
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
 
@@ -72,12 +72,12 @@ impl Outlet {
     }
 
     /// Writes a record, where there is room for one; or posts why not.
-    pub(super) fn write(&self, shared: &Shared, token: DeliveryId, record: &Record) {
+    pub(super) fn write(&self, shared: &Shared, id: DeliveryId, record: &Record) {
         if shared.is_held_back(record) {
-            return fail(shared, token);
+            return fail(shared, id);
         }
         if !format::is_subject(&record.address) {
-            return refuse(shared, token, Refusal::Rule("its address is no subject".to_owned()));
+            return refuse(shared, id, Refusal::Rule("its address is no subject".to_owned()));
         }
         let mut scratch = shared.scratch.borrow_mut();
         let headers = if record.attributes.is_empty() && record.trace.is_none() {
@@ -91,18 +91,18 @@ impl Outlet {
         let limit = shared.limit(self.client.max_payload());
         if bytes > limit {
             if self.control.knows_limits() {
-                refuse(shared, token, too_large(bytes, limit));
+                refuse(shared, id, too_large(bytes, limit));
             } else {
                 self.control.doubt_limits();
-                fail(shared, token);
+                fail(shared, id);
             }
             return;
         }
-        let Some(number) = shared.in_flight.borrow_mut().send(token, &record.address, bytes) else {
+        let Some(number) = shared.in_flight.borrow_mut().send(id, &record.address, bytes) else {
             // The epoch that follows brings the record again.
             return shared.report_trouble(Trouble::AcknowledgementsLost);
         };
-        let number = encode(token, number);
+        let number = encode(id, number);
         let reply = Some((self.reply_prefix.as_slice(), number.as_slice()));
         let message = Publish { subject: &record.address, reply, headers, payload: &record.payload };
         self.client.write(|out| format::publish_with_headers(out, &message));
@@ -115,15 +115,15 @@ fn too_large(bytes: usize, limit: usize) -> Refusal {
 }
 
 /// A record that cannot be sent for now.
-fn fail(shared: &Shared, token: DeliveryId) {
+fn fail(shared: &Shared, id: DeliveryId) {
     count(&shared.stats.failed);
-    shared.inbox.post_one(Receipt::Failed(token));
+    shared.inbox.post_one(Receipt::Failed(id));
 }
 
 /// A record that no attempt will get through.
-fn refuse(shared: &Shared, token: DeliveryId, refusal: Refusal) {
+fn refuse(shared: &Shared, id: DeliveryId, refusal: Refusal) {
     count(&shared.stats.failed);
-    shared.inbox.post_one(Receipt::Refused(token, Box::new(refusal)));
+    shared.inbox.post_one(Receipt::Refused(id, Box::new(refusal)));
 }
 
 impl Traffic for Shared {
@@ -145,9 +145,9 @@ impl Traffic for Shared {
     fn write(&self) {
         let Some(outlet) = self.outlet.get() else { return };
         while outlet.has_room()
-            && let Some((token, record)) = self.next()
+            && let Some((id, record)) = self.next()
         {
-            outlet.write(self, token, &record);
+            outlet.write(self, id, &record);
         }
         self.tally.hand_over(&self.stats);
     }
@@ -158,7 +158,7 @@ impl Traffic for Shared {
 }
 
 fn receipt(shared: &Shared, message: &Delivery<'_>, now: Instant) -> Option<Receipt> {
-    let (token, number) = decode(message.subject)?;
+    let (id, number) = decode(message.subject)?;
     let acknowledgement = match shared.identity.borrow().read(message.status(), message.payload) {
         Ok(acknowledgement) => acknowledgement,
         Err(answerer) => {
@@ -168,10 +168,10 @@ fn receipt(shared: &Shared, message: &Delivery<'_>, now: Instant) -> Option<Rece
     };
     let is_refusal = acknowledgement != Acknowledgement::Stored;
     let mut in_flight = shared.in_flight.borrow_mut();
-    if !is_refusal && in_flight.was_refused(number, token) {
+    if !is_refusal && in_flight.was_refused(number, id) {
         shared.is_disputed.set(true);
     }
-    let Some(state) = in_flight.state(number, token) else {
+    let Some(state) = in_flight.state(number, id) else {
         // Of before the uplink was opened: on the same connection it still spares its record a second sending.
         if is_refusal {
             if shared.is_disputed.get() {
@@ -180,7 +180,7 @@ fn receipt(shared: &Shared, message: &Delivery<'_>, now: Instant) -> Option<Rece
             return None;
         }
         shared.tally.stored.set(shared.tally.stored.get() + 1);
-        return in_flight.is_of_connection(number).then_some(Receipt::Stored(token));
+        return in_flight.is_of_connection(number).then_some(Receipt::Stored(id));
     };
     if is_refusal && (shared.is_disputed.get() || state != AckState::Open) {
         if state == AckState::Stored {
@@ -189,9 +189,9 @@ fn receipt(shared: &Shared, message: &Delivery<'_>, now: Instant) -> Option<Rece
         shared.note_foreign(&Answerer::Namesake);
         return None;
     }
-    in_flight.settle(number, token, if is_refusal { AckState::Failed } else { AckState::Stored });
+    in_flight.settle(number, id, if is_refusal { AckState::Failed } else { AckState::Stored });
     if is_refusal {
-        in_flight.note_refusal(number, token, now);
+        in_flight.note_refusal(number, id, now);
     }
     match acknowledgement {
         Acknowledgement::Stored => {
@@ -199,12 +199,12 @@ fn receipt(shared: &Shared, message: &Delivery<'_>, now: Instant) -> Option<Rece
             shared.is_forbidden.set(false);
             shared.confirm();
             shared.tally.stored.set(shared.tally.stored.get() + 1);
-            Some(Receipt::Stored(token))
+            Some(Receipt::Stored(id))
         }
         Acknowledgement::Unstorable(refusal) => {
             shared.confirm();
             count(&shared.stats.failed);
-            Some(Receipt::Refused(token, Box::new(refusal)))
+            Some(Receipt::Refused(id, Box::new(refusal)))
         }
         Acknowledgement::Refused(cause) => {
             shared.complain("the stream refuses records", &cause);
@@ -215,12 +215,12 @@ fn receipt(shared: &Shared, message: &Delivery<'_>, now: Instant) -> Option<Rece
     }
 }
 
-fn encode(token: DeliveryId, number: usize) -> [u8; DIGITS] {
+fn encode(id: DeliveryId, number: usize) -> [u8; DIGITS] {
     let mut digits = [0; DIGITS];
     let (first, last) = digits.split_at_mut(NUMBER_DIGITS);
     // On no machine is a pointer longer.
     write_digits(first, number as u64);
-    write_digits(last, token.to_u64());
+    write_digits(last, id.to_u64());
     digits
 }
 
@@ -231,10 +231,10 @@ fn write_digits(digits: &mut [u8], mut rest: u64) {
     }
 }
 
-/// The token and the number in the last characters of a reply subject.
+/// The id of the delivery and the number of the sending in the last characters of a reply subject.
 fn decode(subject: &[u8]) -> Option<(DeliveryId, usize)> {
-    let (number, token) = subject.last_chunk::<DIGITS>()?.split_at(NUMBER_DIGITS);
-    Some((DeliveryId::from_u64(read_digits(token)?), usize::try_from(read_digits(number)?).ok()?))
+    let (number, id) = subject.last_chunk::<DIGITS>()?.split_at(NUMBER_DIGITS);
+    Some((DeliveryId::from_u64(read_digits(id)?), usize::try_from(read_digits(number)?).ok()?))
 }
 
 fn read_digits(digits: &[u8]) -> Option<u64> {
@@ -255,14 +255,14 @@ mod tests {
 
     #[test]
     fn a_reply_subject_gives_back_token_and_number() {
-        for token in [
+        for id in [
             DeliveryId { slot: 0, generation: 0, sequence: 0 },
             DeliveryId { slot: 99_999, generation: 7, sequence: 65_535 },
             DeliveryId { slot: u32::MAX, generation: u16::MAX, sequence: u16::MAX },
         ] {
             for number in [0, 1, 31, (1 << 20) - 1] {
-                let subject = [&b"_INBOX.abc."[..], &encode(token, number)].concat();
-                assert_eq!(decode(&subject), Some((token, number)));
+                let subject = [&b"_INBOX.abc."[..], &encode(id, number)].concat();
+                assert_eq!(decode(&subject), Some((id, number)));
                 assert!(format::is_subject(&subject));
             }
         }

@@ -35,7 +35,7 @@ impl Endpoint {
     fn end_answers(&mut self, peer: PeerKey, is_meant: impl Fn(&Caller, &SeparateResponse) -> bool) {
         let exchanges = &mut self.exchanges;
         let is_meant = |exchange_id: &ExchangeId| {
-            exchanges.get(*exchange_id).is_some_and(|exchange| match &exchange.stage {
+            exchanges.get_mut(*exchange_id).is_some_and(|exchange| match &exchange.stage {
                 Stage::Separate(separate) => is_meant(&exchange.caller, separate),
                 _ => false,
             })
@@ -46,7 +46,8 @@ impl Endpoint {
 
     /// Takes the request out of an exchange that waits for the registry.
     pub(super) fn unpark(&mut self, exchange_id: ExchangeId, ctx: &mut Context<'_>) -> Option<Request> {
-        let exchange = self.exchanges.get(exchange_id).filter(|exchange| matches!(exchange.stage, Stage::Lookup(_)))?;
+        let exchange =
+            self.exchanges.get_mut(exchange_id).filter(|exchange| matches!(exchange.stage, Stage::Lookup(_)))?;
         let Stage::Lookup(request) = std::mem::replace(&mut exchange.stage, Stage::Handling) else { return None };
         let bytes = request.held_bytes();
         self.parked -= 1;
@@ -57,8 +58,8 @@ impl Endpoint {
 
     /// Hands a record over to the queue.
     pub(super) fn write(&mut self, exchange_id: ExchangeId, mut queued: Queued, ctx: &mut Context<'_>) {
-        let Some(exchange) = self.exchanges.get(exchange_id) else { return };
-        match ctx.uplink.publish(token(self.settings.number, exchange_id, queued.sequence), &queued.record) {
+        let Some(exchange) = self.exchanges.get_mut(exchange_id) else { return };
+        match ctx.uplink.publish(delivery_id(self.settings.number, exchange_id, queued.sequence), &queued.record) {
             Handover::Taken => {
                 ctx.load.held_bytes += queued.record.held_bytes();
                 ctx.load.held_records += 1;
@@ -79,7 +80,8 @@ impl Endpoint {
 
     /// Takes the record out of an exchange that waits for the queue.
     pub(super) fn unqueue(&mut self, exchange_id: ExchangeId, ctx: &mut Context<'_>) -> Option<Queued> {
-        let exchange = self.exchanges.get(exchange_id).filter(|exchange| matches!(exchange.stage, Stage::Queued(_)))?;
+        let exchange =
+            self.exchanges.get_mut(exchange_id).filter(|exchange| matches!(exchange.stage, Stage::Queued(_)))?;
         let Stage::Queued(queued) = std::mem::replace(&mut exchange.stage, Stage::Handling) else { return None };
         ctx.load.held_bytes = ctx.load.held_bytes.saturating_sub(queued.record.held_bytes());
         ctx.load.held_records = ctx.load.held_records.saturating_sub(1);
@@ -91,7 +93,7 @@ impl Endpoint {
     pub(super) fn give_up(&mut self, exchange_id: ExchangeId, reason: DropReason, ctx: &mut Context<'_>) {
         drop(self.unpark(exchange_id, ctx));
         let mut queued = self.unqueue(exchange_id, ctx);
-        let Some(exchange) = self.exchanges.get(exchange_id) else { return };
+        let Some(exchange) = self.exchanges.get_mut(exchange_id) else { return };
         if let Some(queued) = &mut queued {
             let failure = if reason == DropReason::AckTimeout { "ack_timeout" } else { "queue_away" };
             let held_us = ctx.now.us.saturating_sub(exchange.arrived_us);
@@ -123,7 +125,7 @@ impl Endpoint {
         ctx: &mut Context<'_>,
     ) {
         let jitter_us = self.jitter_us();
-        let Some(exchange) = self.exchanges.get(exchange_id) else { return };
+        let Some(exchange) = self.exchanges.get_mut(exchange_id) else { return };
         let (caller, acknowledged) = (exchange.caller, exchange.acknowledged);
         if answer.code != Code::REQUEST_ENTITY_TOO_LARGE {
             answer.block1 = exchange.block1;
@@ -132,13 +134,13 @@ impl Endpoint {
         let kind = match acknowledged {
             true if remember => Kind::Confirmable,
             true => Kind::NonConfirmable,
-            false => caller.kind_at_once(),
+            false => caller.immediate_kind(),
         };
         let id = self.answer_id(&caller, kind);
         let datagram = caller.encode(kind, id, &answer);
         ctx.send.push(caller.peer, &datagram);
         if acknowledged && remember {
-            let Some(exchange) = self.exchanges.get(exchange_id) else { return };
+            let Some(exchange) = self.exchanges.get_mut(exchange_id) else { return };
             let timeout_us = ACK_TIMEOUT_US + jitter_us;
             let due_us = ctx.now.us + timeout_us;
             exchange.stage =
@@ -157,7 +159,7 @@ impl Endpoint {
 
     /// Handles the deadlines of a request that is older than [`ACK_DELAY_US`](super::ACK_DELAY_US).
     pub(super) fn check_deadlines(&mut self, exchange_id: ExchangeId, ctx: &mut Context<'_>) {
-        let Some(exchange) = self.exchanges.get(exchange_id) else { return };
+        let Some(exchange) = self.exchanges.get_mut(exchange_id) else { return };
         match &mut exchange.stage {
             Stage::Lookup(_) | Stage::Queued(_) | Stage::Handling => {
                 let registry = matches!(exchange.stage, Stage::Lookup(_));
@@ -195,7 +197,8 @@ impl Endpoint {
     }
 }
 
-pub(super) fn token(number: u8, exchange_id: ExchangeId, sequence: u16) -> DeliveryId {
+/// The id under which the record of a request goes to the queue: its slot names the endpoint and the exchange.
+pub(super) fn delivery_id(number: u8, exchange_id: ExchangeId, sequence: u16) -> DeliveryId {
     let slot = ENDPOINT_BIT | u32::from(number & 0x7f) << NUMBER_SHIFT | exchange_id.slot;
     DeliveryId { slot, generation: exchange_id.generation, sequence }
 }

@@ -5,7 +5,7 @@ mod receive;
 
 use std::collections::VecDeque;
 
-use self::answer::token;
+use self::answer::delivery_id;
 use super::dedup::RecentRequests;
 use super::download::{DownloadKey, Downloads, Fetched, SIZE_EXPONENT_MAX};
 use super::exchange::{Answer, Caller, ExchangeId, Exchanges, Queued, Stage};
@@ -23,16 +23,16 @@ use crate::session::step::{Action, Step, StoredAnswer};
 /// Time after which a request without an answer gets an empty ACK, us. Below the 2 s after which clients send it again.
 const ACK_DELAY_US: u64 = 1_000_000;
 
-/// Bit that is set in the slot of every token of an endpoint.
+/// Bit that is set in the slot of every delivery id of an endpoint.
 const ENDPOINT_BIT: u32 = 1 << 31;
 
-/// Position of the endpoint's number in a token's slot; the bits below it are the slot of the exchange.
+/// Position of the endpoint's number in the slot of a delivery id; the bits below it are the slot of the exchange.
 const NUMBER_SHIFT: u32 = 24;
 
-/// The number of the endpoint that a token belongs to; `None` for tokens of sessions.
-pub fn endpoint_of(token: DeliveryId) -> Option<u8> {
+/// The number of the endpoint that a delivery id belongs to; `None` for those of sessions.
+pub fn endpoint_of(id: DeliveryId) -> Option<u8> {
     // 7 bits are left.
-    (token.slot & ENDPOINT_BIT != 0).then_some((token.slot >> NUMBER_SHIFT) as u8 & 0x7f)
+    (id.slot & ENDPOINT_BIT != 0).then_some((id.slot >> NUMBER_SHIFT) as u8 & 0x7f)
 }
 
 /// A request that waits until its device is looked up. It has no effect once the endpoint has given the request up.
@@ -185,7 +185,7 @@ impl Endpoint {
     pub fn device(&mut self, parked: &Parked, found: Found<'_>, ctx: &mut Context<'_>) {
         let exchange_id = parked.exchange_id;
         let Some(request) = self.unpark(exchange_id, ctx) else { return };
-        let Some(exchange) = self.exchanges.get(exchange_id) else { return };
+        let Some(exchange) = self.exchanges.get_mut(exchange_id) else { return };
         let caller = exchange.caller;
         let identity = match found {
             Found::Device(identity) => Some(identity),
@@ -241,12 +241,12 @@ impl Endpoint {
     }
 
     /// Applies a receipt of the queue. One of another endpoint, or of a request that was given up, changes nothing.
-    pub fn receipt(&mut self, token: DeliveryId, stored: bool, ctx: &mut Context<'_>) {
-        let Some((exchange_id, _)) = self.queued(token) else { return };
+    pub fn receipt(&mut self, id: DeliveryId, stored: bool, ctx: &mut Context<'_>) {
+        let Some((exchange_id, _)) = self.queued(id) else { return };
         if !stored {
             return self.give_up(exchange_id, DropReason::QueueAway, ctx);
         }
-        let Some(exchange) = self.exchanges.get(exchange_id) else { return };
+        let Some(exchange) = self.exchanges.get_mut(exchange_id) else { return };
         let (peer, arrived_us) = (exchange.caller.peer, exchange.arrived_us);
         let Some(queued) = self.unqueue(exchange_id, ctx) else { return };
         let latency_us = ctx.now.us.saturating_sub(arrived_us);
@@ -263,8 +263,8 @@ impl Endpoint {
 
     /// Replaces a record that the queue refuses for good by a rejected envelope; its device gets 4.13 or 4.00 once that is
     /// stored. A record that has no replacement is given up.
-    pub fn refused(&mut self, token: DeliveryId, refusal: &Refusal, ctx: &mut Context<'_>) {
-        let Some((exchange_id, queued)) = self.queued(token) else { return };
+    pub fn refused(&mut self, id: DeliveryId, refusal: &Refusal, ctx: &mut Context<'_>) {
+        let Some((exchange_id, queued)) = self.queued(id) else { return };
         let Some(replacement) = ctx.encoder.replacement(&queued.record, refusal) else {
             return self.give_up(exchange_id, DropReason::QueueAway, ctx);
         };
@@ -276,10 +276,10 @@ impl Endpoint {
         };
         queued.handed_over_us = ctx.now.us;
         queued.record = record;
-        let taken = ctx.uplink.publish(token, &queued.record);
+        let taken = ctx.uplink.publish(id, &queued.record);
         let replacement = ctx.is_followed.then(|| queued.record.clone());
         let device = queued.device.clone();
-        let Some(exchange) = self.exchanges.get(exchange_id) else { return };
+        let Some(exchange) = self.exchanges.get_mut(exchange_id) else { return };
         let event = MessageEvent::RefusedByQueue { kind, reason, topic: &topic, cause: refusal.cause() };
         let peer = exchange.caller.peer;
         ctx.observer.event(peer, device.as_str(), Event::Message(event));
@@ -291,14 +291,14 @@ impl Endpoint {
         }
     }
 
-    /// The request whose record was handed over under that token, unless it was handed over again since.
-    fn queued(&mut self, token: DeliveryId) -> Option<(ExchangeId, &mut Queued)> {
-        if endpoint_of(token) != Some(self.settings.number) {
+    /// The request whose record was handed over under that id, unless it was handed over again since.
+    fn queued(&mut self, id: DeliveryId) -> Option<(ExchangeId, &mut Queued)> {
+        if endpoint_of(id) != Some(self.settings.number) {
             return None;
         }
-        let exchange_id = ExchangeId { slot: token.slot & ((1 << NUMBER_SHIFT) - 1), generation: token.generation };
-        match &mut self.exchanges.get(exchange_id)?.stage {
-            Stage::Queued(queued) if queued.sequence == token.sequence => Some((exchange_id, queued)),
+        let exchange_id = ExchangeId { slot: id.slot & ((1 << NUMBER_SHIFT) - 1), generation: id.generation };
+        match &mut self.exchanges.get_mut(exchange_id)?.stage {
+            Stage::Queued(queued) if queued.sequence == id.sequence => Some((exchange_id, queued)),
             _ => None,
         }
     }
@@ -307,14 +307,14 @@ impl Endpoint {
     pub fn resend(&mut self, ctx: &mut Context<'_>) {
         for exchange_id in self.exchanges.ids() {
             let number = self.settings.number;
-            let Some(Stage::Queued(queued)) = self.exchanges.get(exchange_id).map(|exchange| &mut exchange.stage)
+            let Some(Stage::Queued(queued)) = self.exchanges.get_mut(exchange_id).map(|exchange| &mut exchange.stage)
             else {
                 continue;
             };
             queued.sequence = queued.sequence.wrapping_add(1);
             queued.handed_over_us = ctx.now.us;
             // A record that is refused again waits for the next call, or for its deadline.
-            ctx.uplink.publish(token(number, exchange_id, queued.sequence), &queued.record);
+            ctx.uplink.publish(delivery_id(number, exchange_id, queued.sequence), &queued.record);
         }
     }
 
@@ -323,7 +323,7 @@ impl Endpoint {
         let now_us = ctx.now.us;
         let delay_us = ACK_DELAY_US.min(ctx.limits.ack_timeout_us);
         while let Some(&(arrived_us, exchange_id)) = self.recent.front() {
-            let Some(exchange) = self.exchanges.get(exchange_id) else {
+            let Some(exchange) = self.exchanges.get_mut(exchange_id) else {
                 self.recent.pop_front();
                 continue;
             };
@@ -341,7 +341,7 @@ impl Endpoint {
         let mut delayed = std::mem::take(&mut self.delayed);
         delayed.retain(|&exchange_id| {
             self.check_deadlines(exchange_id, ctx);
-            self.exchanges.get(exchange_id).is_some()
+            self.exchanges.get_mut(exchange_id).is_some()
         });
         self.delayed = delayed;
         self.with_uploads(ctx, |uploads| uploads.expire(now_us));

@@ -145,7 +145,7 @@ impl Endpoint {
         };
         match self.seen.find(caller.peer, caller.key, ctx.now.us).map(|known| &known.state) {
             Some(RequestState::Open(exchange_id)) => {
-                if self.exchanges.get(*exchange_id).is_some_and(|exchange| exchange.acknowledged) {
+                if self.exchanges.get_mut(*exchange_id).is_some_and(|exchange| exchange.acknowledged) {
                     acknowledge(ctx);
                 }
             }
@@ -219,7 +219,7 @@ impl Endpoint {
         if self.recent.len() >= 2 * self.settings.exchanges {
             // Requests close sooner than the oldest of them is looked at.
             let exchanges = &mut self.exchanges;
-            self.recent.retain(|(_, exchange_id)| exchanges.get(*exchange_id).is_some());
+            self.recent.retain(|(_, exchange_id)| exchanges.get_mut(*exchange_id).is_some());
         }
         self.arrivals += 1;
         let device = request.device.clone();
@@ -278,7 +278,7 @@ impl Endpoint {
     }
 
     fn send(&mut self, caller: &Caller, answer: &Answer, ctx: &mut Context<'_>) {
-        let kind = caller.kind_at_once();
+        let kind = caller.immediate_kind();
         let datagram = caller.encode(kind, self.answer_id(caller, kind), answer);
         ctx.send.push(caller.peer, &datagram);
     }
