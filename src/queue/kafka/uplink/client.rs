@@ -22,13 +22,13 @@ pub(super) type Producer = BaseProducer<Context>;
 pub(super) struct Context {
     inbox: Arc<Inbox>,
     stats: Arc<KafkaStats>,
-    notes: Arc<Notes>,
+    status: Arc<ProducerStatus>,
     watch: Arc<Watch>,
 }
 
 /// Read by the poller and by the worker.
 #[derive(Debug, Default)]
-pub(super) struct Notes {
+pub(super) struct ProducerStatus {
     /// Bytes up to which this producer fills batches.
     batch_bytes: usize,
     /// Records handed over and not yet reported on.
@@ -49,7 +49,7 @@ pub(super) struct Notes {
     pub(super) has_large_record: AtomicBool,
 }
 
-impl Notes {
+impl ProducerStatus {
     /// Of a producer that fills batches up to so many bytes.
     pub(super) fn new(batch_bytes: usize) -> Self {
         Self { batch_bytes, ..Self::default() }
@@ -62,31 +62,36 @@ impl Notes {
 }
 
 impl Context {
-    pub(super) fn new(inbox: Arc<Inbox>, stats: Arc<KafkaStats>, notes: Arc<Notes>, watch: Arc<Watch>) -> Self {
-        Self { inbox, stats, notes, watch }
+    pub(super) fn new(
+        inbox: Arc<Inbox>,
+        stats: Arc<KafkaStats>,
+        status: Arc<ProducerStatus>,
+        watch: Arc<Watch>,
+    ) -> Self {
+        Self { inbox, stats, status, watch }
     }
 
-    fn failed(&self, token: DeliveryId, error: &ClientError, message: &BorrowedMessage<'_>) {
-        match failure::of(error, limits::batch_bytes(message), self.notes.batch_bytes) {
+    fn failed(&self, id: DeliveryId, error: &ClientError, message: &BorrowedMessage<'_>) {
+        match failure::of(error, limits::batch_bytes(message), self.status.batch_bytes) {
             Failure::Permanent(refusal) => {
                 count(&self.stats.failed);
-                self.notes.has_large_record.store(true, Ordering::Relaxed);
-                self.inbox.post_one(Receipt::Refused(token, Box::new(refusal)));
+                self.status.has_large_record.store(true, Ordering::Relaxed);
+                self.inbox.post_one(Receipt::Refused(id, Box::new(refusal)));
             }
             // The epoch of the next producer is the answer: whatever else of its session is under way comes with it.
             Failure::LargeBatch => {
                 count(&self.stats.failed);
-                self.notes.has_large_batch.store(true, Ordering::Relaxed);
+                self.status.has_large_batch.store(true, Ordering::Relaxed);
             }
             Failure::Temporary => {
                 count(&self.stats.failed);
-                count(&self.notes.failed);
+                count(&self.status.failed);
                 failure::log(&self.stats.causes, Subject::Records, message.topic(), error);
-                self.inbox.post_one(Receipt::Failed(token));
+                self.inbox.post_one(Receipt::Failed(id));
             }
             Failure::Purged => {
                 count(&self.stats.failed);
-                self.inbox.post_one(Receipt::Failed(token));
+                self.inbox.post_one(Receipt::Failed(id));
             }
         }
     }
@@ -99,10 +104,10 @@ impl rdkafka::ClientContext for Context {
 
     fn error(&self, error: ClientError, reason: &str) {
         match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::AllBrokersDown) => self.notes.all_down.store(true, Ordering::Relaxed),
+            Some(RDKafkaErrorCode::AllBrokersDown) => self.status.all_down.store(true, Ordering::Relaxed),
             Some(RDKafkaErrorCode::Fatal) => {
                 tracing::warn!(reason, "the Kafka producer cannot go on; another takes its place");
-                self.notes.is_fatal.store(true, Ordering::Relaxed);
+                self.status.is_fatal.store(true, Ordering::Relaxed);
             }
             _ => self.stats.causes.broker(Subject::Records, reason),
         }
@@ -117,17 +122,17 @@ impl ProducerContext for Context {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
-        let token = DeliveryId::from_u64(u64::try_from(opaque).unwrap_or_default());
-        self.notes.outstanding.fetch_sub(1, Ordering::Relaxed);
+        let id = DeliveryId::from_u64(u64::try_from(opaque).unwrap_or_default());
+        self.status.outstanding.fetch_sub(1, Ordering::Relaxed);
         // The inbox wakes its worker for the first receipt only; the rest of the batch is there before it has woken.
         match result {
             Ok(message) => {
-                count(&self.notes.stored);
-                self.notes.stored_bytes.fetch_add(message.payload_len() as u64, Ordering::Relaxed);
+                count(&self.status.stored);
+                self.status.stored_bytes.fetch_add(message.payload_len() as u64, Ordering::Relaxed);
                 count(&self.stats.stored);
-                self.inbox.post_one(Receipt::Stored(token));
+                self.inbox.post_one(Receipt::Stored(id));
             }
-            Err((error, message)) => self.failed(token, error, message),
+            Err((error, message)) => self.failed(id, error, message),
         }
     }
 }

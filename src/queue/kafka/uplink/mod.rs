@@ -1,6 +1,6 @@
 //! Records to Kafka.
 //!
-//! 1. `publish` copies the record into librdkafka with its token as the opaque number; librdkafka is bounded, and what
+//! 1. `publish` copies the record into librdkafka with its delivery id as the opaque number; librdkafka is bounded, and what
 //!    does not fit waits in a queue of records shared with the sessions.
 //! 2. librdkafka sends batches; the poller's thread hears the deliveries and posts the receipts.
 //! 3. When no broker is there or the producer is broken, the poller takes the producer away: what it held comes back as
@@ -28,7 +28,7 @@ use std::thread;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::producer::BaseRecord;
 
-use self::client::{Notes, Producer};
+use self::client::{Producer, ProducerStatus};
 use self::poller::Poller;
 use super::connection::Subject;
 use super::connection::properties::{self, ClientKind};
@@ -80,7 +80,7 @@ impl std::fmt::Debug for RecordQueue {
 /// The producer that takes records at present.
 struct Open {
     producer: Arc<Producer>,
-    notes: Arc<Notes>,
+    status: Arc<ProducerStatus>,
     /// Bytes of key and value above which a record to the topic can never be stored.
     uplink_max: usize,
     rejected_max: usize,
@@ -137,14 +137,14 @@ impl Drop for KafkaUplink {
 }
 
 impl Uplink for KafkaUplink {
-    fn publish(&mut self, token: DeliveryId, record: &Record) -> Handover {
+    fn publish(&mut self, id: DeliveryId, record: &Record) -> Handover {
         let mut queue = self.shared.lock();
         if queue.open.is_none() && !queue.is_held {
             count(&self.shared.stats.refused);
             return Handover::Refused;
         }
         if let Some(open) = queue.open.as_ref().filter(|_| queue.waiting.is_empty()) {
-            match self.shared.send(open, token, record) {
+            match self.shared.send(open, id, record) {
                 Sent::Yes => return Handover::Taken,
                 Sent::Answered(receipt) => {
                     drop(queue);
@@ -160,7 +160,7 @@ impl Uplink for KafkaUplink {
             count(&self.shared.stats.refused);
             return Handover::Refused;
         }
-        queue.waiting.push_back((token, record.clone()));
+        queue.waiting.push_back((id, record.clone()));
         Handover::Taken
     }
 
@@ -175,10 +175,10 @@ impl Shared {
     }
 
     /// Lets records through to this producer.
-    fn open(&self, producer: Arc<Producer>, notes: Arc<Notes>, limits: &Limits) {
+    fn open(&self, producer: Arc<Producer>, status: Arc<ProducerStatus>, limits: &Limits) {
         let (uplink_max, rejected_max) = (limits.of(&self.uplink_topic), limits.of(&self.rejected_topic));
         let mut queue = self.lock();
-        queue.open = Some(Open { producer, notes, uplink_max, rejected_max });
+        queue.open = Some(Open { producer, status, uplink_max, rejected_max });
         queue.is_held = false;
     }
 
@@ -202,8 +202,8 @@ impl Shared {
     fn advance(&self) -> bool {
         let mut queue = self.lock();
         let RecordQueue { open: Some(open), waiting, .. } = &mut *queue else { return false };
-        while let Some((token, record)) = waiting.front() {
-            match self.send(open, *token, record) {
+        while let Some((id, record)) = waiting.front() {
+            match self.send(open, *id, record) {
                 Sent::Yes => {}
                 Sent::Full => return true,
                 Sent::Answered(receipt) => {
@@ -228,17 +228,17 @@ impl Shared {
         has_room
     }
 
-    fn send(&self, open: &Open, token: DeliveryId, record: &Record) -> Sent {
+    fn send(&self, open: &Open, id: DeliveryId, record: &Record) -> Sent {
         let (topic, max) = match record.channel {
             Channel::Device | Channel::Replica => (&self.uplink_topic, open.uplink_max),
             Channel::Rejected => (&self.rejected_topic, open.rejected_max),
         };
-        let failed = Sent::Answered(Receipt::Failed(token));
-        let Ok(opaque) = usize::try_from(token.to_u64()) else { return failed };
+        let failed = Sent::Answered(Receipt::Failed(id));
+        let Ok(opaque) = usize::try_from(id.to_u64()) else { return failed };
         let bytes = record.address.len() + record.payload.len();
         let refused = |words: &str| {
-            open.notes.has_large_record.store(true, Ordering::Relaxed);
-            Sent::Answered(Receipt::Refused(token, Box::new(failure::too_large(bytes, words))))
+            open.status.has_large_record.store(true, Ordering::Relaxed);
+            Sent::Answered(Receipt::Refused(id, Box::new(failure::too_large(bytes, words))))
         };
         // What is larger only with its headers the broker refuses.
         if bytes > max {
@@ -250,12 +250,12 @@ impl Shared {
             .timestamp(i64::try_from(record.recorded_ms).unwrap_or(i64::MAX))
             .headers(headers::traced(headers::of(&record.attributes), record.trace));
         // Counted first: the delivery may be heard before `send` returns.
-        open.notes.outstanding.fetch_add(1, Ordering::Relaxed);
+        open.status.outstanding.fetch_add(1, Ordering::Relaxed);
         let Err((error, _)) = open.producer.send::<[u8], [u8]>(message) else {
             count(&self.stats.published);
             return Sent::Yes;
         };
-        open.notes.outstanding.fetch_sub(1, Ordering::Relaxed);
+        open.status.outstanding.fetch_sub(1, Ordering::Relaxed);
         match error {
             ClientError::MessageProduction(RDKafkaErrorCode::QueueFull) => Sent::Full,
             ClientError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge) => {
@@ -263,7 +263,7 @@ impl Shared {
             }
             ClientError::MessageProduction(RDKafkaErrorCode::Fatal) => {
                 // The poller will close the uplink; this record goes back with the others.
-                open.notes.is_fatal.store(true, Ordering::Relaxed);
+                open.status.is_fatal.store(true, Ordering::Relaxed);
                 failed
             }
             other => {

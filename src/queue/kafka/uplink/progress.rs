@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::client::Notes;
+use super::client::ProducerStatus;
 
 /// With records outstanding and nothing stored for this long there is doubt.
 const DOUBT: Duration = Duration::from_secs(2);
@@ -59,7 +59,7 @@ pub(super) struct Progress {
     stored: u64,
     failed: u64,
     since: Option<Instant>,
-    asked: Option<Instant>,
+    asked_at: Option<Instant>,
     is_stalled: bool,
     lost_after: Duration,
 }
@@ -68,18 +68,18 @@ impl Progress {
     /// Of a producer that keeps a record for `message_timeout`.
     pub(super) fn new(message_timeout: Duration) -> Self {
         let lost_after = STALL + message_timeout;
-        Self { stored: 0, failed: 0, since: None, asked: None, is_stalled: false, lost_after }
+        Self { stored: 0, failed: 0, since: None, asked_at: None, is_stalled: false, lost_after }
     }
 
     /// Looks at the numbers. Records count that are outstanding or come back.
-    pub(super) fn look(&mut self, notes: &Notes, now: Instant) -> State {
-        let stored = notes.stored.load(Ordering::Relaxed);
-        let failed = notes.failed.load(Ordering::Relaxed);
-        let is_idle = notes.outstanding.load(Ordering::Relaxed) <= 0 && failed == self.failed;
+    pub(super) fn look(&mut self, status: &ProducerStatus, now: Instant) -> State {
+        let stored = status.stored.load(Ordering::Relaxed);
+        let failed = status.failed.load(Ordering::Relaxed);
+        let is_idle = status.outstanding.load(Ordering::Relaxed) <= 0 && failed == self.failed;
         if stored != self.stored || is_idle && self.since.is_none() {
             self.stored = stored;
             self.failed = failed;
-            (self.since, self.asked, self.is_stalled) = (None, None, false);
+            (self.since, self.asked_at, self.is_stalled) = (None, None, false);
             return State::Well;
         }
         let since = *self.since.get_or_insert(now);
@@ -90,11 +90,11 @@ impl Progress {
         if silence >= STALL && !std::mem::replace(&mut self.is_stalled, true) {
             return State::Stalled;
         }
-        let last = self.asked.unwrap_or(since);
+        let last = self.asked_at.unwrap_or(since);
         if now.saturating_duration_since(last) < DOUBT {
             return State::Well;
         }
-        self.asked = Some(now);
+        self.asked_at = Some(now);
         State::Doubtful
     }
 }
@@ -116,29 +116,29 @@ mod tests {
 
     #[test]
     fn a_producer_stalls_when_records_wait_or_come_back_and_none_is_stored() {
-        let (notes, start) = (Notes::default(), Instant::now());
+        let (status, start) = (ProducerStatus::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
         let message_timeout = Duration::from_secs(9);
         let mut progress = Progress::new(message_timeout);
-        assert_eq!(progress.look(&notes, at(0)), State::Well);
-        assert_eq!(progress.look(&notes, at(100)), State::Well, "an idle producer does not stall");
-        notes.outstanding.store(1, Ordering::Relaxed);
-        assert_eq!(progress.look(&notes, at(101)), State::Well);
-        assert_eq!(progress.look(&notes, at(102)), State::Well);
-        assert_eq!(progress.look(&notes, at(103)), State::Doubtful);
-        assert_eq!(progress.look(&notes, at(104)), State::Well, "it was asked for");
-        assert_eq!(progress.look(&notes, at(105)), State::Doubtful);
-        notes.stored.store(1, Ordering::Relaxed);
-        assert_eq!(progress.look(&notes, at(107)), State::Well, "one was stored, and the other still waits");
-        assert_eq!(progress.look(&notes, at(108)), State::Well);
-        assert_eq!(progress.look(&notes, at(113)), State::Stalled);
-        assert_eq!(progress.look(&notes, at(114)), State::Doubtful, "a stall is told once");
-        assert_eq!(progress.look(&notes, at(122)), State::Lost, "all it had has come back");
+        assert_eq!(progress.look(&status, at(0)), State::Well);
+        assert_eq!(progress.look(&status, at(100)), State::Well, "an idle producer does not stall");
+        status.outstanding.store(1, Ordering::Relaxed);
+        assert_eq!(progress.look(&status, at(101)), State::Well);
+        assert_eq!(progress.look(&status, at(102)), State::Well);
+        assert_eq!(progress.look(&status, at(103)), State::Doubtful);
+        assert_eq!(progress.look(&status, at(104)), State::Well, "it was asked for");
+        assert_eq!(progress.look(&status, at(105)), State::Doubtful);
+        status.stored.store(1, Ordering::Relaxed);
+        assert_eq!(progress.look(&status, at(107)), State::Well, "one was stored, and the other still waits");
+        assert_eq!(progress.look(&status, at(108)), State::Well);
+        assert_eq!(progress.look(&status, at(113)), State::Stalled);
+        assert_eq!(progress.look(&status, at(114)), State::Doubtful, "a stall is told once");
+        assert_eq!(progress.look(&status, at(122)), State::Lost, "all it had has come back");
         let mut progress = Progress::new(message_timeout);
-        notes.outstanding.store(0, Ordering::Relaxed);
-        notes.stored.store(0, Ordering::Relaxed);
-        notes.failed.store(3, Ordering::Relaxed);
-        assert_eq!(progress.look(&notes, at(200)), State::Well);
-        assert_eq!(progress.look(&notes, at(205)), State::Stalled, "all came back");
+        status.outstanding.store(0, Ordering::Relaxed);
+        status.stored.store(0, Ordering::Relaxed);
+        status.failed.store(3, Ordering::Relaxed);
+        assert_eq!(progress.look(&status, at(200)), State::Well);
+        assert_eq!(progress.look(&status, at(205)), State::Stalled, "all came back");
     }
 }
