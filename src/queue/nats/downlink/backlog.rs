@@ -29,7 +29,7 @@ const HEADER_BYTES_MAX: usize = 256;
 
 /// A command as it came.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct ReceivedCommand {
     /// The subject that it was published on.
     pub(super) subject: Subject,
     pub(super) reply: Option<Subject>,
@@ -38,7 +38,7 @@ pub(super) struct Waiting {
     headers: Vec<(&'static str, Box<str>)>,
 }
 
-impl Waiting {
+impl ReceivedCommand {
     /// Copies what a command is read by. `None` where a subject is none, or not UTF-8: it names no device, or nobody to answer.
     pub(super) fn new(message: &Delivery<'_>) -> Option<Self> {
         let text = |subject| std::str::from_utf8(subject).ok().filter(|subject| is_subject(subject.as_bytes()));
@@ -82,7 +82,7 @@ fn kept(text: &str) -> Box<str> {
 #[derive(Debug)]
 pub(super) enum Next {
     /// A command.
-    Command(Waiting),
+    Command(ReceivedCommand),
     /// Everything that was here when [`Backlog::push_barrier`] was called with that number has been taken.
     Barrier(u64),
     /// So many commands found no room, and have no outcome.
@@ -91,7 +91,7 @@ pub(super) enum Next {
 
 #[derive(Debug)]
 enum Entry {
-    Command(Waiting),
+    Command(ReceivedCommand),
     Barrier(u64),
 }
 
@@ -131,7 +131,7 @@ impl Backlog {
     }
 
     /// Adds a command, or counts it where there is no room.
-    pub(super) fn push(&self, command: Waiting) {
+    pub(super) fn push(&self, command: ReceivedCommand) {
         let bytes = command.held_bytes();
         let before = self.stats.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
         let mut state = self.state.borrow_mut();
@@ -192,8 +192,8 @@ mod tests {
 
     use super::*;
 
-    fn command(payload: usize) -> Waiting {
-        Waiting {
+    fn command(payload: usize) -> ReceivedCommand {
+        ReceivedCommand {
             subject: Subject::from_static("jetlinks.command.product1.device1.direct"),
             reply: Some(Subject::from_static("_INBOX.a")),
             payload: Bytes::from(vec![0; payload]),
@@ -259,10 +259,10 @@ mod tests {
         assert!(pop(&backlog).is_none());
     }
 
-    fn read(headers: &[u8]) -> Waiting {
+    fn read(headers: &[u8]) -> ReceivedCommand {
         let subject = b"jetlinks.command.product1.device1.direct";
         let message = Delivery { subject, sid: 2, reply: Some(b"_INBOX.a"), headers, payload: b"{}" };
-        Waiting::new(&message).unwrap()
+        ReceivedCommand::new(&message).unwrap()
     }
 
     #[test]
@@ -282,11 +282,11 @@ mod tests {
     #[test]
     fn a_command_without_a_text_for_its_subject_or_its_answer_is_none() {
         let good = Delivery { subject: b"a", sid: 2, reply: None, headers: b"", payload: b"" };
-        assert!(Waiting::new(&good).is_some_and(|waiting| waiting.reply.is_none()));
-        assert!(Waiting::new(&Delivery { subject: b"\xff", ..good }).is_none());
-        assert!(Waiting::new(&Delivery { reply: Some(b"\xff"), ..good }).is_none());
-        assert!(Waiting::new(&Delivery { reply: Some(b"a\rb"), ..good }).is_none());
+        assert!(ReceivedCommand::new(&good).is_some_and(|waiting| waiting.reply.is_none()));
+        assert!(ReceivedCommand::new(&Delivery { subject: b"\xff", ..good }).is_none());
+        assert!(ReceivedCommand::new(&Delivery { reply: Some(b"\xff"), ..good }).is_none());
+        assert!(ReceivedCommand::new(&Delivery { reply: Some(b"a\rb"), ..good }).is_none());
         let spoilt = Delivery { headers: b"NATS/1.0\r\nmessageId: \xff\r\n\r\n", ..good };
-        assert_eq!(Waiting::new(&spoilt).unwrap().header("messageId"), Some("\u{fffd}"));
+        assert_eq!(ReceivedCommand::new(&spoilt).unwrap().header("messageId"), Some("\u{fffd}"));
     }
 }

@@ -29,7 +29,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet, unconstrained};
 use tokio::time::Instant;
 
-use self::backlog::{Backlog, Next, Waiting};
+use self::backlog::{Backlog, Next, ReceivedCommand};
 use self::interests::Interests;
 use self::registrar::Registrar;
 use super::connection::{self, Client, ConnectionRole, Control, DirectClient, IfRefused, Traffic, Violation};
@@ -164,18 +164,18 @@ impl Drop for NatsDownlink {
 }
 
 impl Downlink for NatsDownlink {
-    fn attach(&mut self, token: DeliveryId, addresses: &[(ProductId, DeviceId)]) {
+    fn attach(&mut self, session: DeliveryId, addresses: &[(ProductId, DeviceId)]) {
         let prefix = &self.shared.prefix;
         let subject = |(product, device): &(ProductId, DeviceId)| {
             Bytes::from(format!("{prefix}{}.{}.>", address::token(product.as_str()), address::token(device.as_str())))
         };
         let subjects = addresses.iter().map(subject).collect();
-        let declared = self.shared.interests.borrow_mut().declare(token, subjects);
+        let declared = self.shared.interests.borrow_mut().declare(session, subjects);
         for subject in declared.missing {
             self.shared.requests.push(Request::Subscribe(subject));
         }
         if declared.is_in_place {
-            self.shared.requests.push(Request::Tell(token));
+            self.shared.requests.push(Request::Tell(session));
         }
     }
 
@@ -184,16 +184,16 @@ impl Downlink for NatsDownlink {
         true
     }
 
-    fn reassert(&mut self, token: DeliveryId) {
-        let (ended, subjects) = self.shared.interests.borrow_mut().reassert(token);
+    fn reassert(&mut self, session: DeliveryId) {
+        let (ended, subjects) = self.shared.interests.borrow_mut().reassert(session);
         self.shared.end(ended);
         for subject in subjects {
             self.shared.requests.push(Request::Subscribe(subject));
         }
     }
 
-    fn detach(&mut self, token: DeliveryId) {
-        let ended = self.shared.interests.borrow_mut().withdraw(token);
+    fn detach(&mut self, session: DeliveryId) {
+        let ended = self.shared.interests.borrow_mut().withdraw(session);
         self.shared.end(ended);
         self.shared.tell_refused();
     }
@@ -300,7 +300,7 @@ impl Shared {
 
 impl Traffic for Shared {
     fn take(&self, message: &Delivery<'_>, _now: std::time::Instant) {
-        if let Some(command) = Waiting::new(message) {
+        if let Some(command) = ReceivedCommand::new(message) {
             self.backlog.push(command);
         }
     }
@@ -415,20 +415,20 @@ async fn deliver(shared: Rc<Shared>) {
     }
 }
 
-fn event(shared: &Shared, waiting: Waiting) -> Option<DownlinkEvent> {
-    let session = shared.session(&waiting.subject);
-    if let Some(reply) = &waiting.reply
+fn event(shared: &Shared, received: ReceivedCommand) -> Option<DownlinkEvent> {
+    let session = shared.session(&received.subject);
+    if let Some(reply) = &received.reply
         && is_forbidden_reply(&shared.own, reply)
     {
         count(&shared.stats.reply_subjects_refused);
-        tracing::debug!(subject = %waiting.subject, "a command asks to be answered where the bridge itself listens");
+        tracing::debug!(subject = %received.subject, "a command asks to be answered where the bridge itself listens");
         return Some(DownlinkEvent::ReplySubjectRefused);
     }
-    let address = waiting.subject.strip_prefix(shared.prefix.as_str())?;
-    let header = |name: &str| waiting.header(name);
-    let command = Command::from_subject(address, &waiting.payload);
+    let address = received.subject.strip_prefix(shared.prefix.as_str())?;
+    let header = |name: &str| received.header(name);
+    let command = Command::from_subject(address, &received.payload);
     let mut command = with_headers(with_fields_of_raw(command, header), header);
-    let Waiting { reply, .. } = waiting;
+    let ReceivedCommand { reply, .. } = received;
     if reply.as_ref().is_some_and(|reply| reply.len() > REPLY_BYTES_MAX) {
         let text = format!("the reply subject has more than {REPLY_BYTES_MAX} bytes");
         command = command.and_then(|command| Err(command.refused(text)));
