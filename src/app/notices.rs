@@ -15,7 +15,7 @@ use tokio::time::Instant;
 const PAUSE: Duration = Duration::from_secs(60);
 
 /// How often it is looked which lines are due.
-const LOOK: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Lines that are written at a look: less than the bound of the log on lines of one kind.
 const LINES_AT_ONCE: usize = 5;
@@ -112,7 +112,7 @@ struct State {
     unknown: Tally,
     /// Those of further products.
     others: Tally,
-    looked: Instant,
+    checked: Instant,
 }
 
 /// Faults since the last line, by reason.
@@ -157,7 +157,7 @@ impl Notices {
     /// None so far.
     pub fn new() -> Self {
         let (unknown, others) = (Tally::default(), Tally::default());
-        let state = State { products: HashMap::new(), unknown, others, looked: Instant::now() };
+        let state = State { products: HashMap::new(), unknown, others, checked: Instant::now() };
         Self { state: Mutex::new(state) }
     }
 
@@ -193,10 +193,10 @@ pub fn product_of(topic: &str) -> &str {
 impl State {
     /// Takes out what is due, and forgets products of which nothing came for a while.
     fn take_lines(&mut self, now: Instant) -> Vec<Line> {
-        if now.saturating_duration_since(self.looked) < LOOK {
+        if now.saturating_duration_since(self.checked) < CHECK_INTERVAL {
             return Vec::new();
         }
-        self.looked = now;
+        self.checked = now;
         self.products.retain(|_, tally| !tally.samples.is_empty() || !tally.is_due(now));
         let products = self.products.iter_mut().map(|(product, tally)| (About::Product(product.clone()), tally));
         let all = products.chain([(About::Unknown, &mut self.unknown), (About::Others, &mut self.others)]);
@@ -291,7 +291,7 @@ mod tests {
         let notices = Notices::new();
         note(&notices, "/product1/device1/nothing", "unknown_topic");
         (0..3).for_each(|number| note(&notices, &format!("/product1/device1/event/{number}"), "undecodable"));
-        let lines = notices.state().take_lines(Instant::now() + LOOK);
+        let lines = notices.state().take_lines(Instant::now() + CHECK_INTERVAL);
         let [(_, 4, sample)] = &lines[..] else { panic!("{lines:?}") };
         let expected = Sample {
             reason: "undecodable",
@@ -319,7 +319,7 @@ mod tests {
             notices.note(None, &notice);
         }
         assert_eq!(detail.0.get(), 1);
-        let lines = notices.state().take_lines(Instant::now() + LOOK);
+        let lines = notices.state().take_lines(Instant::now() + CHECK_INTERVAL);
         let [(About::Unknown, 100, sample)] = &lines[..] else { panic!("{lines:?}") };
         assert_eq!(sample.detail.len(), TEXT_BYTES_MAX);
     }

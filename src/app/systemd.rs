@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use crate::telemetry::health::Health;
 
 /// Pause between two looks whether the process is ready.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Of so many messages that the watchdog waits for, one is enough.
 const BEATS: u32 = 3;
@@ -67,9 +67,9 @@ impl ServiceManager {
             }
             match beat {
                 Some(beat) if is_ready => sleep(beat).await,
-                Some(beat) => sleep(beat.min(LOOK)).await,
+                Some(beat) => sleep(beat.min(POLL_INTERVAL)).await,
                 None if is_ready => pending().await,
-                None => sleep(LOOK).await,
+                None => sleep(POLL_INTERVAL).await,
             }
         }
     }

@@ -13,7 +13,7 @@ use super::input::reachable;
 use crate::config::{self, Sources};
 
 /// How long connecting, sending and each part of the answer may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+const STEP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest first line of an answer, in bytes.
 const LINE_BYTES_MAX: u64 = 256;
 
@@ -67,8 +67,8 @@ fn configured(sources: &Sources) -> Result<String, String> {
 
 fn ask(address: &str, path: &str) -> anyhow::Result<()> {
     let mut stream = connect(address)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(STEP_TIMEOUT))?;
+    stream.set_write_timeout(Some(STEP_TIMEOUT))?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).context("cannot be asked")?;
     let mut line = String::new();
@@ -83,7 +83,7 @@ fn ask(address: &str, path: &str) -> anyhow::Result<()> {
 fn connect(address: &str) -> anyhow::Result<TcpStream> {
     let mut failure = None;
     for candidate in address.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&candidate, PATIENCE) {
+        match TcpStream::connect_timeout(&candidate, STEP_TIMEOUT) {
             Ok(stream) => return Ok(stream),
             Err(error) => failure = Some(error),
         }

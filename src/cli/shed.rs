@@ -24,13 +24,13 @@ use crate::protocol::address;
 use crate::telemetry::admin::{RATE_DEFAULT, RATE_MAX};
 
 /// How long the bridge may take for an answer: it waits for other replicas, too.
-const PATIENCE: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Largest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
 /// How often `--wait` looks.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Lets replicas shed sessions, so that devices spread over all of them
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
@@ -106,8 +106,8 @@ pub fn run(args: &ShedArgs, sources: &Sources, out: &mut dyn Write, err: &mut dy
         Err(code) => return code,
     };
     let address = args.address.clone().unwrap_or_else(|| admin_address(&config));
-    let listener = Listener { address: &address, token: config.admin.token.as_ref() };
-    match block_on(shed(args, &listener)).map_err(anyhow::Error::from).flatten() {
+    let client = AdminClient { address: &address, token: config.admin.token.as_ref() };
+    match block_on(shed(args, &client)).map_err(anyhow::Error::from).flatten() {
         Ok(report) => {
             let text = match args.output {
                 Output::Text => table(&report),
@@ -125,24 +125,24 @@ pub fn run(args: &ShedArgs, sources: &Sources, out: &mut dyn Write, err: &mut dy
     }
 }
 
-/// The admin listener that is asked.
-struct Listener<'a> {
+/// Asks the admin listener of one replica.
+struct AdminClient<'a> {
     address: &'a str,
     token: Option<&'a Secret>,
 }
 
-async fn shed(args: &ShedArgs, listener: &Listener<'_>) -> anyhow::Result<Value> {
+async fn shed(args: &ShedArgs, client: &AdminClient<'_>) -> anyhow::Result<Value> {
     let path = format!("/api/shed?{}", query(args));
     let mut report = if args.status {
-        listener.ask(Method::GET, &path, String::new()).await?
+        client.ask(Method::GET, &path, String::new()).await?
     } else if args.stop {
-        listener.ask(Method::DELETE, &path, String::new()).await?
+        client.ask(Method::DELETE, &path, String::new()).await?
     } else {
-        listener.ask(Method::POST, "/api/shed", body(args).to_string()).await?
+        client.ask(Method::POST, "/api/shed", body(args).to_string()).await?
     };
     while args.wait && states(&report).any(|state| state == "running" || state == "waiting") {
-        sleep(LOOK_EVERY).await;
-        report = listener.ask(Method::GET, &path, String::new()).await?;
+        sleep(POLL_INTERVAL).await;
+        report = client.ask(Method::GET, &path, String::new()).await?;
     }
     Ok(report)
 }
@@ -173,10 +173,10 @@ fn body(args: &ShedArgs) -> Value {
     }
 }
 
-impl Listener<'_> {
+impl AdminClient<'_> {
     async fn ask(&self, method: Method, path: &str, body: String) -> anyhow::Result<Value> {
         let url: Uri = format!("http://{}{path}", self.address).parse()?;
-        let limits = ConnectionLimits { connect_timeout: PATIENCE, idle_timeout: PATIENCE, idle_max: 0 };
+        let limits = ConnectionLimits { connect_timeout: ANSWER_TIMEOUT, idle_timeout: ANSWER_TIMEOUT, idle_max: 0 };
         let client = http::client(&url, limits).map_err(anyhow::Error::msg)?;
         let mut request = Request::builder().method(method).uri(url);
         if let Some(token) = self.token {
@@ -190,7 +190,7 @@ impl Listener<'_> {
             let body = body.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
             anyhow::Ok((status, body))
         };
-        let (status, body) = timeout(PATIENCE, exchange).await.context("no answer")??;
+        let (status, body) = timeout(ANSWER_TIMEOUT, exchange).await.context("no answer")??;
         let answer: Value = serde_json::from_slice(&body).with_context(|| format!("{status}, and no JSON"))?;
         if !status.is_success() {
             bail!("{status}: {}", answer["error"].as_str().unwrap_or_default());

@@ -23,7 +23,7 @@ use crate::protocol::address;
 use crate::telemetry::admin::FOLLOW_MAX;
 
 /// How long the bridge may take until its first line: it waits for other replicas, too. Later an empty line comes every 10 s.
-const PATIENCE: Duration = Duration::from_secs(10);
+const FIRST_LINE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time without a line after which the connection counts as lost.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
@@ -104,7 +104,7 @@ async fn trace(args: &TraceArgs, address: &str, token: Option<&Secret>, out: &mu
     tokio::select! {
         () = signals.next() => Ok(()),
         shown = async {
-            let response = timeout(PATIENCE, ask(args, address, token)).await.context("no answer")??;
+            let response = timeout(FIRST_LINE_TIMEOUT, ask(args, address, token)).await.context("no answer")??;
             show(response, args.output, out).await
         } => shown,
     }
@@ -112,7 +112,8 @@ async fn trace(args: &TraceArgs, address: &str, token: Option<&Secret>, out: &mu
 
 async fn ask(args: &TraceArgs, address: &str, token: Option<&Secret>) -> anyhow::Result<Response<Incoming>> {
     let url: Uri = format!("http://{address}{}", path(args)).parse()?;
-    let limits = ConnectionLimits { connect_timeout: PATIENCE, idle_timeout: PATIENCE, idle_max: 0 };
+    let limits =
+        ConnectionLimits { connect_timeout: FIRST_LINE_TIMEOUT, idle_timeout: FIRST_LINE_TIMEOUT, idle_max: 0 };
     let client = http::client(&url, limits).map_err(anyhow::Error::msg)?;
     let mut request = Request::get(url);
     if let Some(token) = token {

@@ -27,7 +27,7 @@ use crate::config::{CommandQueue, Config, UplinkQueue};
 const DEVICES_MAX: usize = 10_000;
 
 /// Time that the last lines and the end of the prompt may take.
-const PATIENCE: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 const WELCOME: &str = "Type a command, such as `read device1 sn`, or `help`. Ctrl-C ends the bridge.\n";
 const PROMPT: &str = "> ";
@@ -263,11 +263,11 @@ impl Drop for Terminal {
             }
         });
         if flushing.is_ok() {
-            let _ended = shown.recv_timeout(PATIENCE);
+            let _ended = shown.recv_timeout(CLOSE_TIMEOUT);
         }
         self.screen.is_closing.store(true, Ordering::Release);
         // It is heard by whoever waits for a key, which is a matter of time where the reader is busy.
-        for _ in 0..PATIENCE.as_millis() / 10 {
+        for _ in 0..CLOSE_TIMEOUT.as_millis() / 10 {
             if reading.recv_timeout(Duration::from_millis(10)) == Err(RecvTimeoutError::Disconnected) {
                 return;
             }

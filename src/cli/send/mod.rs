@@ -89,11 +89,11 @@ fn send(args: &SendArgs, config: &Config) -> Result<Answer, SendError> {
 async fn call(mut input: CommandInput, timeout: Option<Duration>, config: &Config) -> Result<Answer, SendError> {
     let command = input.command().map_err(SendError::Command)?;
     let own = timeout.or_else(|| command.timeout_ms.map(Duration::from_millis));
-    let patience = own.unwrap_or(config.commands.timeout).saturating_add(MARGIN);
+    let answer_timeout = own.unwrap_or(config.commands.timeout).saturating_add(MARGIN);
     if config.commands.queue == CommandQueue::Nats {
         let caller = NatsCaller::connect(&settings::nats(config, CONNECTION_NAME)).await?;
         let (subject, payload) = input.request(&command);
-        return Ok(caller.call(&subject, &[], payload.into(), patience).await?);
+        return Ok(caller.call(&subject, &[], payload.into(), answer_timeout).await?);
     }
     let settings = settings::kafka(config, CONNECTION_NAME)
         .ok_or_else(|| CallError::Settings("kafka.brokers is not set".to_owned()))?;
@@ -106,5 +106,5 @@ async fn call(mut input: CommandInput, timeout: Option<Duration>, config: &Confi
     input.set_header("correlation-id", &correlation_id.as_str().into()).map_err(SendError::Command)?;
     let (key, value) = input.record(&command).map_err(SendError::Command)?;
     let mut caller = KafkaCaller::open(&settings, &config.kafka.command_topic, &config.kafka.reply_topic)?;
-    Ok(caller.call(&key, &value, &correlation_id, patience).await?)
+    Ok(caller.call(&key, &value, &correlation_id, answer_timeout).await?)
 }

@@ -53,9 +53,9 @@ impl KafkaCaller {
         device: &str,
         command: &str,
         correlation_id: &str,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Answer, CallError> {
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + timeout;
         let header = Header { key: "correlation-id", value: Some(correlation_id) };
         let headers = OwnedHeaders::new_with_capacity(1).insert(header);
         let record = FutureRecord::to(&self.command_topic).key(device).payload(command).headers(headers);

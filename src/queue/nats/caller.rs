@@ -40,9 +40,9 @@ impl NatsCaller {
         subject: &str,
         headers: &[(&'static str, String)],
         payload: Bytes,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Answer, CallError> {
-        let mut request = async_nats::Request::new().payload(payload).timeout(Some(patience));
+        let mut request = async_nats::Request::new().payload(payload).timeout(Some(timeout));
         if !headers.is_empty() {
             let mut map = HeaderMap::new();
             for (name, value) in headers.iter().filter(|(_, value)| !value.contains(['\r', '\n'])) {

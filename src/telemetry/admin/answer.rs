@@ -35,7 +35,7 @@ const BODY_BYTES_MAX: usize = 4 * 1024;
 
 /// How long `/livez` waits for a worker to turn, and how often it looks.
 const LIFE_SIGN: Duration = Duration::from_millis(500);
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 const BUSY: &str = "too many requests wait for answers of other replicas";
 
@@ -106,9 +106,9 @@ impl Admin {
     async fn livez(&self) -> Answer {
         // A process that stood still as a whole, as in a pause of its machine, turns again when it is asked.
         let lives = async {
-            let mut look = tokio::time::interval(LOOK);
+            let mut polls = tokio::time::interval(POLL_INTERVAL);
             while !self.health.lives() {
-                look.tick().await;
+                polls.tick().await;
             }
         };
         match tokio::time::timeout(LIFE_SIGN, lives).await {

@@ -34,7 +34,7 @@ struct Shared {
 struct State {
     lines: Vec<u8>,
     /// Lines that were left out behind those that wait.
-    missing: u64,
+    gap: u64,
     is_writing: bool,
 }
 
@@ -51,10 +51,10 @@ impl LogQueue {
     }
 
     /// Waits until all is written, but no longer than that.
-    pub(super) fn flush(&self, patience: Duration) {
-        let until = Instant::now() + patience;
+    pub(super) fn flush(&self, timeout: Duration) {
+        let until = Instant::now() + timeout;
         let mut state = self.shared.lock();
-        while !state.lines.is_empty() || state.missing > 0 || state.is_writing {
+        while !state.lines.is_empty() || state.gap > 0 || state.is_writing {
             let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
                 return;
             };
@@ -67,9 +67,9 @@ impl Write for LogQueue {
     /// Takes one line, or leaves it out.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut state = self.shared.lock();
-        if state.lines.len() + line.len() > WAITING_BYTES_MAX || state.missing > 0 {
+        if state.lines.len() + line.len() > WAITING_BYTES_MAX || state.gap > 0 {
             // Whatever comes behind a gap waits for it to be told, so that what is told of it stands in its place.
-            state.missing += 1;
+            state.gap += 1;
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
         } else {
             state.lines.extend_from_slice(line);
@@ -95,19 +95,19 @@ impl Shared {
         loop {
             let mut state = self.lock();
             state.is_writing = false;
-            while state.lines.is_empty() && state.missing == 0 {
+            while state.lines.is_empty() && state.gap == 0 {
                 self.emptied.notify_all();
                 state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
             lines.clear();
             mem::swap(&mut state.lines, &mut lines);
-            let missing = mem::take(&mut state.missing);
+            let gap = mem::take(&mut state.gap);
             state.is_writing = true;
             drop(state);
             // Nobody is left to tell when stderr is closed.
             let _unwritten = out.write_all(&lines);
-            if missing > 0 {
-                let _unwritten = out.write_all(line::gap(shape, missing).as_bytes());
+            if gap > 0 {
+                let _unwritten = out.write_all(line::gap(shape, gap).as_bytes());
             }
         }
     }

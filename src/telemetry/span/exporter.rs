@@ -28,10 +28,10 @@ const BATCH_MAX: usize = 512;
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Interval at which more spans are taken out meanwhile.
-const LOOK: Duration = Duration::from_millis(50);
+const TAKE_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Time for which a batch is offered to a collector that is away, before it is given up for the ones behind it.
-const PATIENCE: Duration = Duration::from_secs(30);
+const RETRY_FOR: Duration = Duration::from_secs(30);
 
 /// The first pause before a batch is offered again, at its longest; each further one is twice as long.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -87,7 +87,7 @@ impl SpanExport {
         let (ending, ended) = watch::channel(());
         let stop = Arc::new(Notify::new());
         // Without randomness there is no jitter, which costs politeness and nothing else.
-        let backoff = Backoff::new(PAUSE, PATIENCE, u128::from(getrandom::u64().unwrap_or(1)));
+        let backoff = Backoff::new(PAUSE, RETRY_FOR, u128::from(getrandom::u64().unwrap_or(1)));
         let log = Log { warnings: Throttle::new(QUIET), is_away: false };
         let exporter = Exporter { settings, collector, spans, stop: Arc::clone(&stop), metrics, backoff, log };
         let run = move || {
@@ -181,7 +181,7 @@ impl Exporter {
         while *then == Then::GoOn && batch.len() < BATCH_MAX && since.elapsed() < LINGER {
             // Nobody waits for single spans meanwhile, so whoever makes them has nobody to wake.
             tokio::select! {
-                () = sleep(LOOK) => {}
+                () = sleep(TAKE_INTERVAL) => {}
                 () = self.stop.notified() => *then = Then::Stop,
             }
             while batch.len() < BATCH_MAX
@@ -215,7 +215,7 @@ impl Exporter {
                 }
             };
             let pause = self.backoff.pause();
-            if !away || *then == Then::Stop || since.elapsed() + pause > PATIENCE {
+            if !away || *then == Then::Stop || since.elapsed() + pause > RETRY_FOR {
                 break count;
             }
             tokio::select! {

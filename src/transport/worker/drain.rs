@@ -14,7 +14,7 @@ const SETTLE_US: u64 = 2_000_000;
 const FAREWELL_US: u64 = 3_000_000;
 
 /// How often it is looked whether something has come to its end, us.
-const LOOK_US: u64 = 10_000;
+const POLL_US: u64 = 10_000;
 
 /// Batches of a drain in one second at most.
 const BATCHES_PER_SECOND: u64 = 20;
@@ -32,13 +32,13 @@ pub struct Drained {
 
 /// State of a worker that drains, as far as the drain depends on it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Left<'a> {
+pub(super) struct Remaining<'a> {
     /// Whether a session is there, be it one that has ended and waits for its records.
     pub(super) has_sessions: bool,
     /// Requests of CoAP whose answer the queue or the registry holds up.
     pub(super) unanswered: usize,
     /// Whether answers of CoAP are not acknowledged yet.
-    pub(super) has_unheard: bool,
+    pub(super) has_unacknowledged: bool,
     /// Whether no command can come for sessions that have ended, and every outcome is on its way.
     pub(super) is_settled: bool,
     /// The barriers in the stream of commands.
@@ -97,7 +97,7 @@ impl Drain {
     }
 
     /// The next thing to do at that time.
-    pub(super) fn step(&mut self, now_us: u64, left: &Left<'_>) -> Step {
+    pub(super) fn step(&mut self, now_us: u64, remaining: &Remaining<'_>) -> Step {
         loop {
             match self.phase {
                 Phase::Batches => {
@@ -115,24 +115,24 @@ impl Drain {
                 }
                 Phase::Emptying => {
                     let until_us = self.emptied_until_us();
-                    if !left.has_sessions && left.unanswered == 0 {
+                    if !remaining.has_sessions && remaining.unanswered == 0 {
                         self.phase = Phase::Farewell(until_us.min(now_us.saturating_add(FAREWELL_US)));
                     } else if now_us < until_us {
-                        return Step::Wait(until_us.min(now_us + LOOK_US));
+                        return Step::Wait(until_us.min(now_us + POLL_US));
                     } else {
                         self.settle(now_us);
                     }
                 }
                 Phase::Farewell(until_us) => {
-                    if left.has_unheard && now_us < until_us {
-                        return Step::Wait(until_us.min(now_us + LOOK_US));
+                    if remaining.has_unacknowledged && now_us < until_us {
+                        return Step::Wait(until_us.min(now_us + POLL_US));
                     }
                     self.settle(now_us);
                 }
                 Phase::Settling { until_us, rounds, barrier } => {
                     let is_reached = match barrier {
-                        None => left.is_settled,
-                        Some(number) => left.barriers.has_returned(number),
+                        None => remaining.is_settled,
+                        Some(number) => remaining.barriers.has_returned(number),
                     };
                     match (is_reached, barrier) {
                         (true, None) => return Step::Barrier,
@@ -140,7 +140,7 @@ impl Drain {
                             self.phase = Phase::Settling { until_us, rounds: rounds - 1, barrier: None };
                         }
                         (true, Some(_)) => self.phase = Phase::Over,
-                        (false, _) if now_us < until_us => return Step::Wait(until_us.min(now_us + LOOK_US)),
+                        (false, _) if now_us < until_us => return Step::Wait(until_us.min(now_us + POLL_US)),
                         (false, _) => self.phase = Phase::Over,
                     }
                 }
@@ -187,8 +187,8 @@ mod tests {
     }
 
     /// The state in which nothing is left.
-    fn nothing(barriers: &Barriers) -> Left<'_> {
-        Left { has_sessions: false, unanswered: 0, has_unheard: false, is_settled: true, barriers }
+    fn nothing(barriers: &Barriers) -> Remaining<'_> {
+        Remaining { has_sessions: false, unanswered: 0, has_unacknowledged: false, is_settled: true, barriers }
     }
 
     #[test]
@@ -206,15 +206,15 @@ mod tests {
     fn batches_come_at_their_times_and_all_that_are_due_at_once() {
         let mut drain = Drain::new((0..9).map(session).collect(), 40, 1_000_000, 500_000);
         let barriers = Barriers::default();
-        let left = Left { has_sessions: true, ..nothing(&barriers) };
-        assert_eq!(drain.step(500_000, &left), Step::Sessions(vec![session(0), session(1)]));
-        assert_eq!(drain.step(500_000, &left), Step::Wait(550_000));
-        assert_eq!(drain.step(605_000, &left), Step::Sessions(vec![session(2), session(3)]));
-        assert_eq!(drain.step(605_000, &left), Step::Sessions(vec![session(4), session(5)]));
-        assert_eq!(drain.step(605_000, &left), Step::Wait(650_000));
-        assert_eq!(drain.step(700_000, &left), Step::Sessions(vec![session(6), session(7)]));
-        assert_eq!(drain.step(700_000, &left), Step::Sessions(vec![session(8)]));
-        assert_eq!(drain.step(700_000, &left), Step::Wait(700_000 + LOOK_US), "now it waits for records");
+        let remaining = Remaining { has_sessions: true, ..nothing(&barriers) };
+        assert_eq!(drain.step(500_000, &remaining), Step::Sessions(vec![session(0), session(1)]));
+        assert_eq!(drain.step(500_000, &remaining), Step::Wait(550_000));
+        assert_eq!(drain.step(605_000, &remaining), Step::Sessions(vec![session(2), session(3)]));
+        assert_eq!(drain.step(605_000, &remaining), Step::Sessions(vec![session(4), session(5)]));
+        assert_eq!(drain.step(605_000, &remaining), Step::Wait(650_000));
+        assert_eq!(drain.step(700_000, &remaining), Step::Sessions(vec![session(6), session(7)]));
+        assert_eq!(drain.step(700_000, &remaining), Step::Sessions(vec![session(8)]));
+        assert_eq!(drain.step(700_000, &remaining), Step::Wait(700_000 + POLL_US), "now it waits for records");
     }
 
     #[test]
@@ -225,13 +225,13 @@ mod tests {
             assert_eq!(drain.step(0, &nothing(&barriers)), Step::Barrier);
             let number = barriers.send();
             drain.note_barrier(Some(number));
-            assert_eq!(drain.step(0, &nothing(&barriers)), Step::Wait(LOOK_US));
+            assert_eq!(drain.step(0, &nothing(&barriers)), Step::Wait(POLL_US));
             barriers.note_returned(number);
-            let left = Left { is_settled: false, ..nothing(&barriers) };
+            let remaining = Remaining { is_settled: false, ..nothing(&barriers) };
             if number == 1 {
-                assert_eq!(drain.step(0, &left), Step::Wait(LOOK_US), "outcomes are on their way");
+                assert_eq!(drain.step(0, &remaining), Step::Wait(POLL_US), "outcomes are on their way");
             } else {
-                assert_eq!(drain.step(0, &left), Step::Over);
+                assert_eq!(drain.step(0, &remaining), Step::Over);
             }
         }
         let mut without = Drain::new(VecDeque::new(), 1, 10_000_000, 0);
@@ -243,22 +243,22 @@ mod tests {
     #[test]
     fn each_part_of_a_drain_has_its_time() {
         let barriers = Barriers::default();
-        let stuck = Left { has_sessions: true, is_settled: false, ..nothing(&barriers) };
+        let stuck = Remaining { has_sessions: true, is_settled: false, ..nothing(&barriers) };
         let mut drain = Drain::new(VecDeque::new(), 1, 10_000_000, 0);
-        assert_eq!(drain.step(0, &stuck), Step::Wait(LOOK_US));
+        assert_eq!(drain.step(0, &stuck), Step::Wait(POLL_US));
         assert_eq!(drain.step(7_999_999, &stuck), Step::Wait(8_000_000));
-        assert_eq!(drain.step(8_000_000, &stuck), Step::Wait(8_000_000 + LOOK_US), "the last part of it");
+        assert_eq!(drain.step(8_000_000, &stuck), Step::Wait(8_000_000 + POLL_US), "the last part of it");
         assert_eq!(drain.step(10_000_000, &stuck), Step::Over);
 
-        let unheard = Left { has_unheard: true, is_settled: false, ..nothing(&barriers) };
+        let unheard = Remaining { has_unacknowledged: true, is_settled: false, ..nothing(&barriers) };
         let mut drain = Drain::new(VecDeque::new(), 1, 10_000_000, 0);
-        assert_eq!(drain.step(1_000, &Left { unanswered: 1, ..unheard }), Step::Wait(1_000 + LOOK_US));
-        assert_eq!(drain.step(2_000, &unheard), Step::Wait(2_000 + LOOK_US));
-        assert_eq!(drain.step(2_000 + FAREWELL_US, &unheard), Step::Wait(2_000 + FAREWELL_US + LOOK_US));
+        assert_eq!(drain.step(1_000, &Remaining { unanswered: 1, ..unheard }), Step::Wait(1_000 + POLL_US));
+        assert_eq!(drain.step(2_000, &unheard), Step::Wait(2_000 + POLL_US));
+        assert_eq!(drain.step(2_000 + FAREWELL_US, &unheard), Step::Wait(2_000 + FAREWELL_US + POLL_US));
         assert_eq!(drain.step(2_000 + FAREWELL_US + SETTLE_US, &unheard), Step::Over);
 
         let mut drain = Drain::new(VecDeque::new(), 1, 4_000_000, 0);
-        assert_eq!(drain.step(0, &stuck), Step::Wait(LOOK_US));
+        assert_eq!(drain.step(0, &stuck), Step::Wait(POLL_US));
         assert_eq!(drain.step(2_999_999, &stuck), Step::Wait(3_000_000), "a quarter is for the commands");
         assert_eq!(Drain::new(VecDeque::new(), 1, 0, 5).step(5, &stuck), Step::Over);
     }

@@ -126,8 +126,8 @@ fn tell_missing(settings: &KafkaSettings, topic: &str, findings: &Findings) {
 }
 
 /// The properties of a topic that are looked at; `None` for those that are not told.
-async fn properties(admin: &AdminClient<DefaultClientContext>, topic: &str, patience: Duration) -> Properties {
-    let options = AdminOptions::new().request_timeout(Some(patience)).operation_timeout(Some(patience));
+async fn properties(admin: &AdminClient<DefaultClientContext>, topic: &str, timeout: Duration) -> Properties {
+    let options = AdminOptions::new().request_timeout(Some(timeout)).operation_timeout(Some(timeout));
     let described = admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await;
     let resource = described.ok().and_then(|mut all| all.pop()?.ok());
     let number = |name: &str| resource.as_ref()?.get(name)?.value.as_ref()?.parse().ok();

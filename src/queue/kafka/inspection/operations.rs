@@ -48,11 +48,11 @@ impl Question<'_> {
     pub(super) fn ask<C: ClientContext>(
         self,
         client: &Client<C>,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Option<Operations>, String> {
         let (Question::Topic(name) | Question::Group(name)) = self;
         let name = CString::new(name).map_err(|_| "its name holds a zero byte".to_owned())?;
-        let patience_ms = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
+        let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
         // SAFETY: `client` lives until the end of the call, and so do `name` and the array of one pointer to it. Whatever is
         // made here (checked for null) is destroyed once, after its last use.
         unsafe {
@@ -70,7 +70,7 @@ impl Question<'_> {
             if !refused.is_null() {
                 librdkafka::rd_kafka_error_destroy(refused);
             }
-            librdkafka::rd_kafka_AdminOptions_set_request_timeout(options, patience_ms, ptr::null_mut(), 0);
+            librdkafka::rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, ptr::null_mut(), 0);
             let mut names = [name.as_ptr()];
             match self {
                 Question::Topic(_) => {
@@ -84,7 +84,7 @@ impl Question<'_> {
                 }
             }
             // The request ends by itself; a little later than it may, the client is at fault.
-            let event = librdkafka::rd_kafka_queue_poll(queue, patience_ms.saturating_add(1_000));
+            let event = librdkafka::rd_kafka_queue_poll(queue, timeout_ms.saturating_add(1_000));
             let answer = if event.is_null() { Err("no answer in time".to_owned()) } else { self.read(event) };
             if !event.is_null() {
                 librdkafka::rd_kafka_event_destroy(event);

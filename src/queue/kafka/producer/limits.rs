@@ -142,10 +142,10 @@ pub(crate) fn setting(
     admin: &AdminClient<DefaultClientContext>,
     topic: &str,
     name: &str,
-    patience: Duration,
+    timeout: Duration,
 ) -> Option<usize> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().ok()?;
-    let options = AdminOptions::new().request_timeout(Some(patience)).operation_timeout(Some(patience));
+    let options = AdminOptions::new().request_timeout(Some(timeout)).operation_timeout(Some(timeout));
     let described = runtime.block_on(admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options));
     match described.ok()?.pop()? {
         Ok(resource) => resource.get(name)?.value.as_ref()?.parse().ok(),

@@ -17,7 +17,7 @@ use super::ReaderContext;
 use super::unreadable::is_batch_code;
 
 /// How long one look may take.
-const LOOK: Duration = Duration::from_secs(10);
+const PEEK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// So often the client must have failed to read what came. A slow broker is another matter, and each attempt comes half a
 /// second after the one before.
@@ -63,7 +63,7 @@ impl Peek {
         let mut assignment = TopicPartitionList::with_capacity(1);
         assignment.add_partition_offset(&self.topic, partition, Offset::Offset(offset))?;
         consumer.assign(&assignment)?;
-        let deadline = Instant::now() + LOOK;
+        let deadline = Instant::now() + PEEK_TIMEOUT;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -108,8 +108,8 @@ enum Event {
 }
 
 /// The consumer's next event. The crate itself would give of an error no more than its code.
-fn next(consumer: &BaseConsumer<ReaderContext>, patience: Duration) -> Option<Event> {
-    let patience_ms = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
+fn next(consumer: &BaseConsumer<ReaderContext>, timeout: Duration) -> Option<Event> {
+    let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: the client lives for as long as `consumer` does. The queue is a reference of our own and is given back; the
     // event is ours (checked for null), is used before it is destroyed, and is destroyed once.
     unsafe {
@@ -117,7 +117,7 @@ fn next(consumer: &BaseConsumer<ReaderContext>, patience: Duration) -> Option<Ev
         if queue.is_null() {
             return None;
         }
-        let event = NonNull::new(librdkafka::rd_kafka_queue_poll(queue, patience_ms));
+        let event = NonNull::new(librdkafka::rd_kafka_queue_poll(queue, timeout_ms));
         librdkafka::rd_kafka_queue_destroy(queue);
         let event = event?;
         let read = read(event);

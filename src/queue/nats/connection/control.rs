@@ -18,18 +18,18 @@ use super::log::ConnectionLog;
 /// A connection is left at most this often.
 const LEAVE_EVERY: Duration = Duration::from_secs(30);
 
-/// Limits are looked at at most this often: one device that sends too much must not cost a connection each time.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// Limits are asked for at most this often: one device that sends too much must not cost a connection each time.
+const LIMITS_PAUSE: Duration = Duration::from_secs(10);
 
 /// The socket must take what waits for it within this time. Where it takes nothing any more, the client hears nobody
 /// until its pings fail; over TLS it would even wait for the socket without them.
 const FLUSH: Duration = Duration::from_millis(500);
 
-/// How often it is looked whether it is time to leave, or to subscribe again.
+/// How often the connection is checked: whether it is time to leave, or to subscribe again.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long a new connection may take that only looks whether the server answers, and with which limits.
-const LOOK: Duration = Duration::from_secs(5);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The operations of a connection's owners on it.
 #[derive(Debug)]
@@ -135,7 +135,7 @@ impl<C: Client> Control<C> {
         if !self.client.is_connected() || self.silence().is_none() {
             return;
         }
-        if super::connect_once(self.servers.clone(), self.options.clone(), LOOK).await.is_err() {
+        if super::connect_once(self.servers.clone(), self.options.clone(), PROBE_TIMEOUT).await.is_err() {
             return;
         }
         // What wakes with the server needs a moment to show it.
@@ -155,7 +155,7 @@ impl<C: Client> Control<C> {
 
     /// Whether the limits of the connection are known to be those of the server, or were lately.
     pub(crate) fn knows_limits(&self) -> bool {
-        self.limits_seen.get().is_some_and(|seen| seen.elapsed() < LOOK_EVERY)
+        self.limits_seen.get().is_some_and(|seen| seen.elapsed() < LIMITS_PAUSE)
     }
 
     /// Asks for a look at the limits: a message was too large for them.
@@ -167,7 +167,7 @@ impl<C: Client> Control<C> {
 
     /// Leaves the connection when it is time to.
     ///
-    /// Limits that somebody doubts are looked at by a connection of its own: a server tells a client its limits when it
+    /// Limits that somebody doubts are asked for by a connection of its own: a server tells a client its limits when it
     /// connects and never again. Where they have grown the connection is left for one that knows them.
     pub(crate) async fn attend(&self) {
         loop {
@@ -183,10 +183,10 @@ impl<C: Client> Control<C> {
             if self.knows_limits() {
                 continue;
             }
-            let looked = super::connect_once(self.servers.clone(), self.options.clone(), LOOK).await;
+            let probed = super::connect_once(self.servers.clone(), self.options.clone(), PROBE_TIMEOUT).await;
             // Without an answer what is known counts.
             self.limits_seen.set(Some(Instant::now()));
-            match looked {
+            match probed {
                 Ok(client) if client.max_payload() > self.client.max_payload() => {
                     self.leave("the server takes larger messages by now").await;
                 }

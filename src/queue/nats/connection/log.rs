@@ -33,7 +33,7 @@ const STALL: Duration = Duration::from_secs(3);
 const UNTOLD: Duration = Duration::from_secs(2);
 
 /// Names are looked up at most this often.
-const LOOK_UP: Duration = Duration::from_secs(2);
+const LOOKUP_PAUSE: Duration = Duration::from_secs(2);
 
 /// One connection's part of the log; clones speak of the same connection.
 #[derive(Debug, Clone)]
@@ -317,7 +317,7 @@ impl ConnectionLog {
     fn look_up(&self) {
         let now = Instant::now();
         let mut state = self.state();
-        if state.looked_up.is_some_and(|last| now.saturating_duration_since(last) < LOOK_UP) {
+        if state.looked_up.is_some_and(|last| now.saturating_duration_since(last) < LOOKUP_PAUSE) {
             return;
         }
         state.looked_up = Some(now);

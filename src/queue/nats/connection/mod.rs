@@ -203,9 +203,9 @@ fn watched<C: Client>(
 pub(super) async fn connect_once(
     servers: Vec<ServerAddr>,
     options: ConnectOptions,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<async_nats::Client, String> {
-    let deadline = tokio::time::Instant::now() + patience;
+    let deadline = tokio::time::Instant::now() + timeout;
     let mut causes = Vec::with_capacity(servers.len());
     for server in &servers {
         // The delay of a first attempt is for connections that are lost.

@@ -21,13 +21,13 @@ use crate::replica::request::{
 };
 
 /// How long the answers to one request are waited for.
-const PATIENCE: Duration = Duration::from_secs(2);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often a replica says that it is there.
 const HERE: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether the replica is ending or sheds, which it says at once.
-const LOOK: Duration = Duration::from_millis(250);
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Answers to one request that wait to be gathered; more are dropped.
 const ANSWERS: usize = 1_024;
@@ -105,11 +105,11 @@ impl Shared {
     /// Says that the replica is there: when it connects, every few seconds, and when it begins to end or to shed, or has shed
     /// enough. Tells it whether others shed.
     async fn say_here(self: Rc<Self>) {
-        let mut looks = interval(LOOK);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut checks = interval(CHECK_INTERVAL);
+        checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut said, mut told, mut connects) = (Instant::now(), (false, false), 0);
         loop {
-            looks.tick().await;
+            checks.tick().await;
             let link = *self.link.borrow();
             let now_us = self.respond.clocks().1;
             self.respond.note_others(self.exchange.borrow_mut().members.shed(now_us));
@@ -214,7 +214,7 @@ impl Shared {
     /// Asks, and waits until every replica that is known and meant has answered, or for a while.
     async fn ask(self: Rc<Self>, asked: Asked) {
         let Asked { to, request, answered } = asked;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
         let (_, now_us) = self.respond.clocks();
         let members = self.exchange.borrow_mut().members.live(now_us);
         let is_meant = |id: &String| to.is_empty() || to.iter().any(|name| is_named(id, name));

@@ -33,7 +33,7 @@ pub use self::connections::TakenIn;
 use super::age::AgeLimit;
 use super::coap_port::CoapPort;
 use super::deadlines::Deadlines;
-use super::drain::{Drain, Drained, Left, Step};
+use super::drain::{Drain, Drained, Remaining, Step};
 use super::heartbeat::{Heartbeat, HeartbeatSettings};
 use super::queue_health::QueueHealth;
 use super::replica::ReplicaHandle;
@@ -262,15 +262,15 @@ impl<S: ByteStream> WorkerCore<S> {
     /// [`DrainProgress::Over`]. [`WorkerCore::send_datagrams`] must be called after it.
     pub fn drain_step(&mut self, now: Now) -> DrainProgress {
         loop {
-            let left = Left {
+            let remaining = Remaining {
                 has_sessions: self.connections.slots.iter().next().is_some(),
                 unanswered: self.ports.iter().map(|port| port.endpoint.unanswered()).sum(),
-                has_unheard: self.ports.iter().any(|port| port.endpoint.in_flight() > 0),
+                has_unacknowledged: self.ports.iter().any(|port| port.endpoint.in_flight() > 0),
                 is_settled: self.environment.downlink.is_settled(),
                 barriers: &self.suspension.barriers,
             };
             let drain = self.leaving.drain.as_mut();
-            match drain.map_or(Step::Over, |drain| drain.step(now.us, &left)) {
+            match drain.map_or(Step::Over, |drain| drain.step(now.us, &remaining)) {
                 Step::Wait(at_us) => return DrainProgress::Continues { at_us },
                 Step::Sessions(sessions) => {
                     for session in sessions {
@@ -285,7 +285,7 @@ impl<S: ByteStream> WorkerCore<S> {
                     }
                 }
                 Step::Over => {
-                    let unanswered = left.unanswered;
+                    let unanswered = remaining.unanswered;
                     let connections = self.connections.slots.iter();
                     let in_flight: usize = connections.map(|connection| connection.state.session.in_flight()).sum();
                     self.ports.iter_mut().for_each(CoapPort::close);

@@ -13,7 +13,7 @@ use super::*;
 use crate::queue::nats::NatsSettings;
 use crate::queue::nats::connection::Connection;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// An owner with messages that wait, which remembers what came for it.
 #[derive(Default)]
@@ -103,7 +103,7 @@ fn client(servers: &[&Server], ping_interval: Duration) -> (Connection<DirectCli
 
 fn on_one_thread(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let test = async { tokio::time::timeout(PATIENCE, test).await.expect("in time") };
+    let test = async { tokio::time::timeout(TIMEOUT, test).await.expect("in time") };
     runtime.block_on(LocalSet::new().run_until(test));
 }
 
@@ -111,7 +111,7 @@ fn on_one_thread(test: impl Future<Output = ()>) {
 fn a_new_connection_begins_with_its_subscriptions_and_holds_nothing_of_the_one_before() {
     on_one_thread(async {
         let server = Server::start().await;
-        let (mut connection, owner) = client(&[&server], PATIENCE);
+        let (mut connection, owner) = client(&[&server], TIMEOUT);
         let subject = format!("{}.*", connection.client.traffic_inbox());
         let _acknowledgements = connection.client.subscribe(subject.clone()).await;
         let mut peer = server.accept("{\"max_payload\":1000}").await;
@@ -141,7 +141,7 @@ fn a_new_connection_begins_with_its_subscriptions_and_holds_nothing_of_the_one_b
 fn the_owner_gets_what_comes_on_its_subscriptions_also_after_it_has_ended_them() {
     on_one_thread(async {
         let server = Server::start().await;
-        let (mut connection, owner) = client(&[&server], PATIENCE);
+        let (mut connection, owner) = client(&[&server], TIMEOUT);
         let client = connection.client.clone();
         let kept = client.subscribe_for_owner(Bytes::from_static(b"a.>"));
         let mut peer = server.accept("{}").await;
@@ -168,7 +168,7 @@ fn the_owner_gets_what_comes_on_its_subscriptions_also_after_it_has_ended_them()
 fn what_finds_no_room_waits_with_the_owner_and_comes_in_order() {
     on_one_thread(async {
         let server = Server::start().await;
-        let (_connection, owner) = client(&[&server], PATIENCE);
+        let (_connection, owner) = client(&[&server], TIMEOUT);
         let lines = (0..100_000).map(|number| format!("line number {number}\r\n").into_bytes());
         owner.waiting.borrow_mut().extend(lines);
         let mut peer = server.accept("{}").await;
@@ -199,7 +199,7 @@ fn a_server_that_answers_no_pings_is_given_up_when_the_third_is_due() {
 fn a_server_that_another_one_has_named_is_reached_when_that_is_gone() {
     on_one_thread(async {
         let (first, second) = (Server::start().await, Server::start().await);
-        let (mut connection, _) = client(&[&first], PATIENCE);
+        let (mut connection, _) = client(&[&first], TIMEOUT);
         let mut peer = first.accept("{}").await;
         connected(&mut connection.link).await;
         assert_eq!(connection.client.servers().await, 1);
@@ -217,7 +217,7 @@ fn a_server_that_another_one_has_named_is_reached_when_that_is_gone() {
 fn what_a_server_says_before_the_handshake_of_tls_ends_the_attempt() {
     on_one_thread(async {
         let server = Server::start().await;
-        let _client = client(&[&server], PATIENCE);
+        let _client = client(&[&server], TIMEOUT);
         let mut peer = server.take("INFO {\"tls_required\":true}\r\nMSG a 1 0\r\n\r\n").await;
         let mut said = Vec::new();
         // Whether the socket ends or breaks, nothing came over it.
@@ -230,7 +230,7 @@ fn what_a_server_says_before_the_handshake_of_tls_ends_the_attempt() {
 fn bytes_that_are_no_operation_end_the_connection_and_a_new_one_is_made() {
     on_one_thread(async {
         let server = Server::start().await;
-        let (_connection, owner) = client(&[&server], PATIENCE);
+        let (_connection, owner) = client(&[&server], TIMEOUT);
         let mut peer = server.accept("{}").await;
         peer.say("HTTP/1.1 400 Bad Request\r\n").await;
         server.accept("{}").await;
