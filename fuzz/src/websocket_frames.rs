@@ -22,13 +22,13 @@ fn take(data: &[u8], piece: usize) -> Outcome {
     let (mut bytes, mut ping) = (Vec::new(), None);
     for piece in data.chunks(piece) {
         let mut piece = piece.to_vec();
-        let taken = decoder.take(&mut piece);
-        bytes.extend_from_slice(&piece[..taken.data_bytes]);
-        if taken.has_ping {
+        let decoded = decoder.decode(&mut piece);
+        bytes.extend_from_slice(&piece[..decoded.data_bytes]);
+        if decoded.has_ping {
             ping = Some(decoder.take_ping());
         }
-        if taken.end.is_some() {
-            return (bytes, ping, taken.end);
+        if decoded.end.is_some() {
+            return (bytes, ping, decoded.end);
         }
     }
     (bytes, ping, None)

@@ -138,7 +138,7 @@ fn outcome(reason: Refused) -> ConnectOutcome {
 
 /// Whether a refusal is worth a line in the log: whatever a device, its settings or those of the bridge can be changed for.
 /// A trouble that passes by itself has lines of its own.
-fn teaches(reason: Refused) -> bool {
+fn has_remedy(reason: Refused) -> bool {
     reason.is_fault() || matches!(reason, Refused::TakeoverLimit | Refused::ReconnectLimit)
 }
 
@@ -180,7 +180,7 @@ impl Meter for WorkerMeter {
         let outcome = outcome(refusing.reason);
         self.metrics.connects[outcome].inc();
         let (device, reason) = (shown(&refusing.device), outcome.text());
-        if teaches(refusing.reason) {
+        if has_remedy(refusing.reason) {
             let notice = Notice { reason, device, peer: &peer, topic: "", detail: refusing };
             self.notices.refusals.note(refusing.product.as_ref().map(ProductId::as_str), &notice);
         }

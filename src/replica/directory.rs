@@ -81,7 +81,7 @@ impl Directory {
         }
         state.reconnects.note(&device, now.us);
         if holds {
-            state.takeovers.note(&device, &entry.session, 0, now.us);
+            state.takeovers.note_takeover(&device, &entry.session, 0, now.us);
         }
         entry.since = state.clock.begin(now);
         entry.replaces = holds;
@@ -101,7 +101,7 @@ impl Directory {
         }
         let entry = state.sessions.remove(device)?;
         state.leaving.remove(device);
-        state.takeovers.knows(device.as_str(), now_us).then_some(entry.session)
+        state.takeovers.remembers(device.as_str(), now_us).then_some(entry.session)
     }
 
     /// The session of a device.
@@ -129,7 +129,7 @@ impl Directory {
             ClaimKind::Ended => state.takeovers.note_ended(&claim.device, &claim.session),
             ClaimKind::Yielded => {
                 let device = DeviceId::new(&claim.device).ok()?;
-                state.takeovers.note(&device, &claim.session, age_us, now.us);
+                state.takeovers.note_takeover(&device, &claim.session, age_us, now.us);
             }
             ClaimKind::Refused => {
                 let device = DeviceId::new(&claim.device).ok()?;
@@ -149,7 +149,7 @@ impl Directory {
         }
         let (device, entry) = state.sessions.remove_entry(&*claim.device)?;
         state.leaving.remove(&device);
-        state.takeovers.note(&device, &claim.session, 0, now.us);
+        state.takeovers.note_takeover(&device, &claim.session, 0, now.us);
         state.takeovers.note_elsewhere(&claim.device, &claim.session);
         Some((decision, entry))
     }

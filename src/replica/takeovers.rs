@@ -23,7 +23,7 @@ pub struct Takeovers {
 #[derive(Debug, Default)]
 struct History {
     /// Until when each counts, and by which session; [`TAKEOVERS_MAX`] at most.
-    times: Vec<(u64, Box<str>)>,
+    counted: Vec<(u64, Box<str>)>,
     refused_until_us: u64,
     /// The session that another replica holds, as far as it is known.
     elsewhere: Option<Box<str>>,
@@ -43,14 +43,14 @@ pub enum Admission {
 impl Takeovers {
     /// Counts that a session took the device over, so long ago. Two sessions that give way to the same third one are one
     /// takeover, and so is one that is told twice.
-    pub fn note(&mut self, device: &DeviceId, session: &str, age_us: u64, now_us: u64) {
+    pub fn note_takeover(&mut self, device: &DeviceId, session: &str, age_us: u64, now_us: u64) {
         if age_us >= WINDOW_US {
             return;
         }
         let Some(history) = self.devices.entry(device, now_us) else { return };
         history.forget_before(now_us);
-        if history.times.len() < TAKEOVERS_MAX && history.times.iter().all(|(_, counted)| **counted != *session) {
-            history.times.push((now_us + WINDOW_US - age_us, session.into()));
+        if history.counted.len() < TAKEOVERS_MAX && history.counted.iter().all(|(_, other)| **other != *session) {
+            history.counted.push((now_us + WINDOW_US - age_us, session.into()));
         }
     }
 
@@ -88,7 +88,7 @@ impl Takeovers {
         }
         history.forget_before(now_us);
         let takes_over = holds || history.elsewhere.is_some();
-        if takes_over && history.times.len() == TAKEOVERS_MAX {
+        if takes_over && history.counted.len() == TAKEOVERS_MAX {
             history.refused_until_us = now_us + PENALTY_US;
             return Admission::RefusedFirst;
         }
@@ -97,20 +97,20 @@ impl Takeovers {
     }
 
     /// Whether the device was taken over of late, so that other replicas must know when its session ends.
-    pub fn knows(&self, device: &str, now_us: u64) -> bool {
+    pub fn remembers(&self, device: &str, now_us: u64) -> bool {
         self.devices.get(device).is_some_and(|history| !history.is_expired(now_us))
     }
 }
 
 impl History {
     fn forget_before(&mut self, now_us: u64) {
-        self.times.retain(|&(until_us, _)| until_us > now_us);
+        self.counted.retain(|&(until_us, _)| until_us > now_us);
     }
 }
 
 impl Expiring for History {
     fn is_expired(&self, now_us: u64) -> bool {
-        now_us >= self.refused_until_us && self.times.iter().all(|&(until_us, _)| until_us <= now_us)
+        now_us >= self.refused_until_us && self.counted.iter().all(|&(until_us, _)| until_us <= now_us)
     }
 }
 
@@ -127,7 +127,7 @@ mod tests {
     fn take_over(takeovers: &mut Takeovers, session: u64, now_us: u64) -> Admission {
         let admission = takeovers.admit(&device(), true, now_us);
         if admission == Admission::Admitted {
-            takeovers.note(&device(), &session.to_string(), 0, now_us);
+            takeovers.note_takeover(&device(), &session.to_string(), 0, now_us);
         }
         admission
     }
@@ -188,7 +188,7 @@ mod tests {
             let mut takeovers = Takeovers::default();
             for step in steps {
                 match step {
-                    Taken(session) => takeovers.note(&device(), session, 0, 0),
+                    Taken(session) => takeovers.note_takeover(&device(), session, 0, 0),
                     Elsewhere(session) => takeovers.note_elsewhere("device1", session),
                     Ended(session) => takeovers.note_ended("device1", session),
                     Refused => takeovers.note_refused(&device(), 0, 0),
@@ -201,25 +201,25 @@ mod tests {
     #[test]
     fn a_device_is_known_as_long_as_its_takeovers_count() {
         let mut takeovers = Takeovers::default();
-        assert!(!takeovers.knows("device1", 0));
-        takeovers.note(&device(), "s1", 0, 0);
-        assert!(takeovers.knows("device1", WINDOW_US - 1));
-        assert!(!takeovers.knows("device1", WINDOW_US));
+        assert!(!takeovers.remembers("device1", 0));
+        takeovers.note_takeover(&device(), "s1", 0, 0);
+        assert!(takeovers.remembers("device1", WINDOW_US - 1));
+        assert!(!takeovers.remembers("device1", WINDOW_US));
         takeovers.note_refused(&device(), 0, WINDOW_US);
-        assert!(takeovers.knows("device1", WINDOW_US + PENALTY_US - 1));
+        assert!(takeovers.remembers("device1", WINDOW_US + PENALTY_US - 1));
     }
 
     #[test]
     fn what_is_heard_late_or_again_counts_for_no_longer() {
         let mut takeovers = Takeovers::default();
         for session in ["s1", "s2", "s3", "s4", "s5"] {
-            takeovers.note(&device(), session, 50 * S, 5 * S);
+            takeovers.note_takeover(&device(), session, 50 * S, 5 * S);
         }
         assert_eq!(takeovers.admit(&device(), true, 15 * S), Admission::Admitted, "60 s have passed since");
         for _ in 0..2 {
-            takeovers.note(&device(), "s6", WINDOW_US, 20 * S);
+            takeovers.note_takeover(&device(), "s6", WINDOW_US, 20 * S);
             takeovers.note_refused(&device(), PENALTY_US, 20 * S);
-            assert!(!takeovers.knows("device1", 20 * S), "all of it is over");
+            assert!(!takeovers.remembers("device1", 20 * S), "all of it is over");
         }
         takeovers.note_refused(&device(), 0, 20 * S);
         takeovers.note_refused(&device(), 20 * S, 40 * S);

@@ -7,13 +7,13 @@ const CLIENT_HEADER_BYTES_MAX: usize = 14;
 
 /// Result of decoding bytes of a client.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Taken {
+pub struct Decoded {
     /// Bytes of data, at the front of the buffer; what follows there means nothing.
     pub data_bytes: usize,
     /// Whether a ping waits for its pong: [`Decoder::take_ping`] is what to send back. Of several the last one counts
     /// (RFC 6455, section 5.5.3).
     pub has_ping: bool,
-    /// The client ended the connection, or must be told that it ends. Nothing is taken any more.
+    /// The client ended the connection, or must be told that it ends. Nothing is decoded any more.
     pub end: Option<Result<(), Failure>>,
 }
 
@@ -43,15 +43,15 @@ struct Frame {
 
 impl Decoder {
     /// Takes everything that was read; unmasked data is moved to the front.
-    pub fn take(&mut self, bytes: &mut [u8]) -> Taken {
-        let mut taken = Taken::default();
+    pub fn decode(&mut self, bytes: &mut [u8]) -> Decoded {
+        let mut decoded = Decoded::default();
         let mut at = 0;
-        while taken.end.is_none() {
+        while decoded.end.is_none() {
             match &mut self.frame {
                 None if at == bytes.len() => break,
-                None => match self.read_head(&bytes[at..], &mut taken) {
+                None => match self.read_head(&bytes[at..], &mut decoded) {
                     Ok(used) => at += used,
-                    Err(failure) => taken.end = Some(Err(failure)),
+                    Err(failure) => decoded.end = Some(Err(failure)),
                 },
                 Some(frame) => {
                     let left = usize::try_from(frame.left).unwrap_or(usize::MAX);
@@ -61,8 +61,8 @@ impl Decoder {
                     frame.left -= part.len() as u64;
                     match frame.opcode {
                         Opcode::Binary | Opcode::Continuation => {
-                            bytes.copy_within(at..end, taken.data_bytes);
-                            taken.data_bytes += end - at;
+                            bytes.copy_within(at..end, decoded.data_bytes);
+                            decoded.data_bytes += end - at;
                         }
                         Opcode::Ping => self.ping.extend_from_slice(part),
                         Opcode::Pong | Opcode::Close => {}
@@ -71,20 +71,20 @@ impl Decoder {
                     if frame.left > 0 {
                         break;
                     }
-                    self.finish_frame(&mut taken);
+                    self.finish_frame(&mut decoded);
                 }
             }
         }
-        taken
+        decoded
     }
 
-    /// Payload of the ping that was taken last.
+    /// Payload of the last ping.
     pub fn take_ping(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.ping)
     }
 
     /// Reads on in a header; how many of the bytes belong to it.
-    fn read_head(&mut self, bytes: &[u8], taken: &mut Taken) -> Result<usize, Failure> {
+    fn read_head(&mut self, bytes: &[u8], decoded: &mut Decoded) -> Result<usize, Failure> {
         let before = self.partial_bytes;
         let more = bytes.len().min(CLIENT_HEADER_BYTES_MAX - before);
         self.partial[before..before + more].copy_from_slice(&bytes[..more]);
@@ -97,7 +97,7 @@ impl Decoder {
             (Opcode::Binary, true) | (Opcode::Continuation, false) => return Err(Failure::Protocol),
             (Opcode::Ping, _) => {
                 self.ping = Vec::new();
-                taken.has_ping = false;
+                decoded.has_ping = false;
             }
             (Opcode::Binary | Opcode::Continuation | Opcode::Pong | Opcode::Close, _) => {}
         }
@@ -107,13 +107,13 @@ impl Decoder {
         Ok(head.header_bytes - before)
     }
 
-    fn finish_frame(&mut self, taken: &mut Taken) {
+    fn finish_frame(&mut self, decoded: &mut Decoded) {
         let Some(frame) = self.frame.take() else { return };
         match frame.opcode {
             Opcode::Binary | Opcode::Continuation => self.is_in_message = !frame.is_final,
-            Opcode::Ping => taken.has_ping = true,
+            Opcode::Ping => decoded.has_ping = true,
             Opcode::Pong => {}
-            Opcode::Close => taken.end = Some(Ok(())),
+            Opcode::Close => decoded.end = Some(Ok(())),
         }
     }
 }
@@ -168,13 +168,13 @@ mod tests {
         let (mut data, mut pings) = (Vec::new(), Vec::new());
         for piece in bytes.chunks(piece) {
             let mut piece = piece.to_vec();
-            let taken = decoder.take(&mut piece);
-            data.extend_from_slice(&piece[..taken.data_bytes]);
-            if taken.has_ping {
+            let decoded = decoder.decode(&mut piece);
+            data.extend_from_slice(&piece[..decoded.data_bytes]);
+            if decoded.has_ping {
                 pings.push(decoder.take_ping());
             }
-            if taken.end.is_some() {
-                return (data, pings, taken.end);
+            if decoded.end.is_some() {
+                return (data, pings, decoded.end);
             }
         }
         (data, pings, None)
@@ -206,8 +206,8 @@ mod tests {
         assert_eq!(take(&pings, pings.len()).1, [b"second".to_vec()]);
         let mut decoder = Decoder::default();
         let (mut begun, mut rest) = (pings[..19].to_vec(), pings[19..].to_vec());
-        assert!(!decoder.take(&mut begun).has_ping, "the second one begins");
-        assert!(decoder.take(&mut rest).has_ping);
+        assert!(!decoder.decode(&mut begun).has_ping, "the second one begins");
+        assert!(decoder.decode(&mut rest).has_ping);
         assert_eq!(decoder.take_ping(), b"second");
     }
 
@@ -246,10 +246,10 @@ mod tests {
                         [0x82, 0x89, 0x80, 0x8a, 0x00, 0xfe, 0xff, (seed >> 40) as u8][(seed >> 60) as usize % 8]
                     })
                     .collect();
-                let taken = decoder.take(&mut bytes);
-                assert!(taken.data_bytes <= bytes.len());
+                let decoded = decoder.decode(&mut bytes);
+                assert!(decoded.data_bytes <= bytes.len());
                 assert!(decoder.ping.len() <= super::super::CONTROL_BYTES_MAX);
-                if taken.end.is_some() {
+                if decoded.end.is_some() {
                     break;
                 }
             }

@@ -6,7 +6,7 @@
 mod decode;
 mod head;
 
-pub use decode::{Decoder, Taken};
+pub use decode::{Decoded, Decoder};
 pub use head::{Failure, Head, Opcode};
 
 /// Longest header that a server writes, in bytes: it masks nothing (RFC 6455, section 5.1).

@@ -62,21 +62,21 @@ impl Window {
     }
 
     /// PUBACK. `None`: nothing of that id waits for one.
-    pub(super) fn acknowledge(&mut self, id: PacketId) -> Option<Acknowledged> {
+    pub(super) fn take_puback(&mut self, id: PacketId) -> Option<Acknowledged> {
         let acknowledged = self.advance(id, Stage::Open, Stage::Done);
-        self.tidy();
+        self.drop_finished();
         acknowledged
     }
 
     /// PUBREC. `None`: nothing of that id waits for one.
-    pub(super) fn receive(&mut self, id: PacketId) -> Option<Acknowledged> {
+    pub(super) fn take_pubrec(&mut self, id: PacketId) -> Option<Acknowledged> {
         self.advance(id, Stage::Open, Stage::Received)
     }
 
     /// PUBCOMP.
-    pub(super) fn complete(&mut self, id: PacketId) {
+    pub(super) fn take_pubcomp(&mut self, id: PacketId) {
         self.advance(id, Stage::Received, Stage::Done);
-        self.tidy();
+        self.drop_finished();
     }
 
     /// Empties the window for another connection; hands out the reports that nobody acknowledged, in the order sent.
@@ -94,7 +94,7 @@ impl Window {
         Some(Acknowledged { message: entry.message, sent_ns: entry.sent_ns })
     }
 
-    fn tidy(&mut self) {
+    fn drop_finished(&mut self) {
         while self.entries.front().is_some_and(|entry| entry.stage == Stage::Done) {
             self.entries.pop_front();
         }
@@ -113,10 +113,10 @@ mod tests {
     fn acknowledgements_out_of_order_find_their_message_once() {
         let mut window = Window::default();
         let ids: Vec<_> = (1..=3).map(|n| window.push(report(n), n)).collect();
-        assert_eq!(window.acknowledge(ids[1]), Some(Acknowledged { message: report(2), sent_ns: 2 }));
-        assert_eq!(window.acknowledge(ids[1]), None);
+        assert_eq!(window.take_puback(ids[1]), Some(Acknowledged { message: report(2), sent_ns: 2 }));
+        assert_eq!(window.take_puback(ids[1]), None);
         assert_eq!(window.len(), 3);
-        assert!(window.acknowledge(ids[0]).is_some());
+        assert!(window.take_puback(ids[0]).is_some());
         assert_eq!(window.len(), 1);
     }
 
@@ -124,12 +124,12 @@ mod tests {
     fn a_received_message_holds_its_place_until_complete_and_is_not_sent_again() {
         let mut window = Window::default();
         let ids: Vec<_> = (1..=2).map(|n| window.push(report(n), n)).collect();
-        assert!(window.receive(ids[0]).is_some());
-        assert_eq!(window.receive(ids[0]), None);
+        assert!(window.take_pubrec(ids[0]).is_some());
+        assert_eq!(window.take_pubrec(ids[0]), None);
         assert_eq!(window.len(), 2);
-        window.complete(ids[0]);
+        window.take_pubcomp(ids[0]);
         assert_eq!(window.len(), 1);
-        assert!(window.receive(ids[1]).is_some());
+        assert!(window.take_pubrec(ids[1]).is_some());
         assert_eq!(window.restart().count(), 0);
     }
 
@@ -140,7 +140,7 @@ mod tests {
         window.push(Message::Reply, 1);
         window.push(report(2), 1);
         window.push(report(3), 1);
-        assert!(window.acknowledge(first).is_some());
+        assert!(window.take_puback(first).is_some());
         assert_eq!(window.restart().collect::<Vec<_>>(), [(2, 20), (3, 30)]);
         assert_eq!(window.len(), 0);
     }

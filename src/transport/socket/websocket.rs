@@ -75,15 +75,15 @@ impl WebSocket {
             self.has_ended = true;
             return Poll::Ready(Ok(()));
         }
-        let taken = self.decoder.take(bytes);
-        buffer.set_filled(before + taken.data_bytes);
-        if taken.has_ping {
+        let decoded = self.decoder.decode(bytes);
+        buffer.set_filled(before + decoded.data_bytes);
+        if decoded.has_ping {
             let payload = self.decoder.take_ping();
             if self.unsent.len() <= PONG_UNSENT_BYTES_MAX {
                 websocket::write_frame(Opcode::Pong, &payload, &mut self.unsent);
             }
         }
-        if let Some(end) = taken.end {
+        if let Some(end) = decoded.end {
             self.has_ended = true;
             self.close_with(end.map_or_else(Failure::status, |()| NORMAL_CLOSURE));
         }
@@ -92,7 +92,7 @@ impl WebSocket {
             // what it said before is taken in.
             let _later = self.poll_flush(cx);
         }
-        if taken.data_bytes == 0 && !self.has_ended {
+        if decoded.data_bytes == 0 && !self.has_ended {
             // Frames without data are no reason to keep others waiting.
             poll_again_behind_others(cx);
             return Poll::Pending;

@@ -287,15 +287,15 @@ impl Client {
     fn take_live(&mut self, packet: &Packet<'_>, step: &mut Step<'_>) -> Result<(), End> {
         match packet {
             Packet::Puback(id) => {
-                let acknowledged = self.window.acknowledge(*id);
+                let acknowledged = self.window.take_puback(*id);
                 self.count(acknowledged, step);
             }
             Packet::Pubrec(id) => {
-                let acknowledged = self.window.receive(*id);
+                let acknowledged = self.window.take_pubrec(*id);
                 self.count(acknowledged, step);
                 step.out.extend_from_slice(&encode::pubrel(*id));
             }
-            Packet::Pubcomp(id) => self.window.complete(*id),
+            Packet::Pubcomp(id) => self.window.take_pubcomp(*id),
             Packet::Pubrel(id) => step.out.extend_from_slice(&encode::pubcomp(*id)),
             Packet::Publish(publish) => self.take_command(publish, step),
             Packet::Pingresp | Packet::Suback(..) | Packet::Unsuback(_) => {}

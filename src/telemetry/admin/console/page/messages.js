@@ -25,7 +25,7 @@ function summary(data) {
 }
 
 /** Takes out the oldest until the others are within the bounds. */
-function surplus(items) {
+function dropOldest(items) {
   let [count, characters] = [0, 0];
   while (count < items.length && count < ENVELOPES_MAX && characters <= CHARACTERS_MAX) {
     count += 1;
@@ -53,33 +53,33 @@ function parse(line) {
 /** The view. */
 export function view({ to }) {
   let [kept, waiting, dropped] = [[], [], 0];
-  let [isPaused, chosen, stop, drawn] = [false, null, () => {}, 0];
+  let [isPaused, chosen, stop, drawnAt] = [false, null, () => {}, 0];
   const device = h("input", { type: "search", autocomplete: "off", spellcheck: "false" });
   const product = h("input", { type: "search", autocomplete: "off", spellcheck: "false" });
   const type = h("input", { type: "search", list: "types", autocomplete: "off", spellcheck: "false" });
   const stream = h("span", { id: "stream" }, state("starting", "connecting"));
-  const counted = h("span", { id: "counted", class: "hint" });
+  const counts = h("span", { id: "counted", class: "hint" });
   const rows = h("ol", { class: "rows", id: "envelopes", "aria-label": "Envelopes, newest first" });
-  const shown = h("pre", { id: "envelope", tabindex: "0", "aria-label": "Envelope" }, "Choose an envelope.");
-  const spread = h("input", { type: "checkbox", id: "spread", checked: true, onchange: () => show() });
-  const pause = button("Pause", () => {
+  const envelopeText = h("pre", { id: "envelope", tabindex: "0", "aria-label": "Envelope" }, "Choose an envelope.");
+  const prettyBox = h("input", { type: "checkbox", id: "spread", checked: true, onchange: () => showChosen() });
+  const pauseButton = button("Pause", () => {
     isPaused = !isPaused;
-    pause.setAttribute("aria-pressed", isPaused);
+    pauseButton.setAttribute("aria-pressed", isPaused);
     draw();
   }, { id: "pause", "aria-pressed": "false" });
-  const clear = button("Clear", () => {
+  const clearButton = button("Clear", () => {
     [kept, waiting, dropped, chosen] = [[], [], 0, null];
     rows.replaceChildren();
-    show();
+    showChosen();
     draw();
   });
-  const copying = button("Copy", () => copy(spread.checked ? pretty(chosen.raw) : chosen.raw, "Envelope"), { id: "copy", disabled: true });
-  const commanding = button("Command", () => to("command", { product: chosen.product, device: chosen.device }), { disabled: true });
+  const copyButton = button("Copy", () => copy(prettyBox.checked ? pretty(chosen.raw) : chosen.raw, "Envelope"), { id: "copy", disabled: true });
+  const commandButton = button("Command", () => to("command", { product: chosen.product, device: chosen.device }), { disabled: true });
 
-  function show() {
-    shown.textContent = chosen ? (spread.checked ? pretty(chosen.raw) : chosen.raw) : "Choose an envelope.";
-    copying.disabled = !chosen;
-    commanding.disabled = !chosen?.device;
+  function showChosen() {
+    envelopeText.textContent = chosen ? (prettyBox.checked ? pretty(chosen.raw) : chosen.raw) : "Choose an envelope.";
+    copyButton.disabled = !chosen;
+    commandButton.disabled = !chosen?.device;
   }
 
   function choose(item) {
@@ -87,11 +87,11 @@ export function view({ to }) {
     for (const row of rows.querySelectorAll("[aria-current]")) row.removeAttribute("aria-current");
     item.row.setAttribute("aria-current", "true");
     focusable(rows.querySelectorAll("button"), item.row);
-    show();
+    showChosen();
   }
 
   function draw() {
-    drawn = performance.now();
+    drawnAt = performance.now();
     if (!isPaused) {
       for (const item of waiting) {
         item.row = h(
@@ -104,13 +104,13 @@ export function view({ to }) {
       }
       rows.prepend(...waiting.map(({ entry }) => entry).reverse());
       waiting = [];
-      for (const item of surplus(kept)) item.entry.remove();
+      for (const item of dropOldest(kept)) item.entry.remove();
       if (!rows.querySelector('[tabindex="0"]')) focusable(rows.querySelectorAll("button"), rows.querySelector("button"));
     }
     const parts = [`${kept.length} kept of at most ${ENVELOPES_MAX}`];
     if (isPaused) parts.push(`${waiting.length} wait`);
     if (dropped) parts.push(`${dropped} left out, as they came too fast`);
-    counted.textContent = parts.join(", ");
+    counts.textContent = parts.join(", ");
   }
 
   function take(line) {
@@ -121,9 +121,9 @@ export function view({ to }) {
     } else {
       waiting.push(item);
       if (waiting.length > ENVELOPES_MAX) waiting.shift();
-      if (item.raw.length > 4096) surplus(waiting);
+      if (item.raw.length > 4096) dropOldest(waiting);
     }
-    if (performance.now() - drawn >= DRAW_EVERY) draw();
+    if (performance.now() - drawnAt >= DRAW_EVERY) draw();
     else {
       clearTimeout(draw.timer);
       draw.timer = setTimeout(draw, DRAW_EVERY);
@@ -138,11 +138,11 @@ export function view({ to }) {
 
   const filters = h(
     "form",
-    { class: "filters", role: "search", "aria-label": "Filter", onsubmit: (event) => { event.preventDefault(); clear.click(); begin(); } },
+    { class: "filters", role: "search", "aria-label": "Filter", onsubmit: (event) => { event.preventDefault(); clearButton.click(); begin(); } },
     field("Device", device), field("Product", product), field("Type", type),
     h("datalist", { id: "types" }, TYPES.map((value) => h("option", { value }))),
     h("button", { type: "submit" }, "Filter"),
-    pause, clear,
+    pauseButton, clearButton,
   );
   arrows(rows, "button");
   const root = h(
@@ -150,7 +150,7 @@ export function view({ to }) {
     { "aria-label": "Messages" },
     h("h2", { id: "messages-title" }, "Messages ", stream),
     filters,
-    h("p", { class: "counted" }, counted),
+    h("p", { class: "counted" }, counts),
     h(
       "div",
       { class: "split" },
@@ -158,8 +158,8 @@ export function view({ to }) {
       h(
         "aside",
         { class: "card", "aria-label": "The chosen envelope" },
-        h("div", { class: "row" }, copying, commanding, h("label", { class: "check" }, spread, " pretty")),
-        shown,
+        h("div", { class: "row" }, copyButton, commandButton, h("label", { class: "check" }, prettyBox, " pretty")),
+        envelopeText,
       ),
     ),
   );
