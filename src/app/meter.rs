@@ -278,7 +278,7 @@ impl Meter for WorkerMeter {
         self.metrics.tls_handshakes[kind].inc();
     }
 
-    fn handshake(&mut self, peer: SocketAddr, outcome: Handshake) {
+    fn dtls_handshake(&mut self, peer: SocketAddr, outcome: Handshake) {
         let counted = match outcome {
             Handshake::Noise => return self.metrics.coap_noise.inc(),
             Handshake::CookieRequested => return self.metrics.dtls_cookies.inc(),

@@ -157,7 +157,7 @@ pub trait Meter {
     /// Something happened on a CoAP port; `device` is empty where it is not known.
     fn coap(&mut self, peer: PeerKey, device: &str, event: coap::Event<'_>);
     /// Something happened before a DTLS session.
-    fn handshake(&mut self, peer: SocketAddr, outcome: Handshake);
+    fn dtls_handshake(&mut self, peer: SocketAddr, outcome: Handshake);
     /// The worker's peers of CoAP; about ten times a second.
     fn peers(&mut self, peers: &Peers);
     /// Bytes of MQTT on that way so far; about ten times a second.
@@ -189,7 +189,7 @@ impl Meter for () {
     fn commands_lost(&mut self, _: u64) {}
     fn load(&mut self, _: &Load, _: Availability, _: Availability) {}
     fn coap(&mut self, _: PeerKey, _: &str, _: coap::Event<'_>) {}
-    fn handshake(&mut self, _: SocketAddr, _: Handshake) {}
+    fn dtls_handshake(&mut self, _: SocketAddr, _: Handshake) {}
     fn peers(&mut self, _: &Peers) {}
     fn mqtt_traffic(&mut self, _: TransportKind, _: &Traffic) {}
     fn coap_traffic(&mut self, _: &Traffic, _: &Traffic) {}

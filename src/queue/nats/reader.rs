@@ -13,7 +13,7 @@ use super::{NatsError, NatsSettings, connection, headers, stream};
 use crate::queue::{Position, ReadError, ReadFrom, Stored};
 
 /// How long the server may take to be reached, and for each answer.
-const QUESTION: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Reads the stream by an ordered consumer, which the server forgets by itself.
 pub struct NatsReader {
@@ -47,8 +47,9 @@ impl NatsReader {
     /// [`ReadError`] when the settings are wrong, the server does not answer or the stream does not exist.
     pub async fn open(settings: &NatsSettings, subjects: &str, from: ReadFrom) -> Result<Self, ReadError> {
         let (servers, options) = connection::options(settings)?;
-        let client = connection::connect_once(servers, options, QUESTION).await.map_err(ReadError::Unreachable)?;
-        let context = stream::context(&client, settings.domain.as_deref(), QUESTION);
+        let client =
+            connection::connect_once(servers, options, REQUEST_TIMEOUT).await.map_err(ReadError::Unreachable)?;
+        let context = stream::context(&client, settings.domain.as_deref(), REQUEST_TIMEOUT);
         let stream = match context.get_stream(&settings.stream).await {
             Ok(stream) => stream,
             Err(error) => {

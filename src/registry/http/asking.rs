@@ -156,7 +156,7 @@ impl<C: Fn(&str) -> bool, R: FnMut(Change)> Asking<'_, C, R> {
     /// Answers from what is known meanwhile, or lets somebody wait for a request that is under way; `None`: done.
     fn join(&mut self, ask: Ask) -> Option<Ask> {
         let now_us = self.registry.now_us();
-        let known = self.registry.cache.read().unwrap_or_else(PoisonError::into_inner).look(ask.id.as_str(), now_us);
+        let known = self.registry.cache.read().unwrap_or_else(PoisonError::into_inner).fresh(ask.id.as_str(), now_us);
         if known != Lookup::Away {
             // Whoever does not wait any more has told its device to come later.
             let _gone = ask.answer.send(known);
@@ -328,7 +328,7 @@ impl<C: Fn(&str) -> bool, R: FnMut(Change)> Asking<'_, C, R> {
                 if is_probe {
                     self.lose(error)
                 } else {
-                    self.put_off(&id, purpose, error)
+                    self.note_failure(&id, purpose, error)
                 }
                 Lookup::Away
             }
@@ -374,9 +374,9 @@ impl<C: Fn(&str) -> bool, R: FnMut(Change)> Asking<'_, C, R> {
     }
 
     /// Takes in that there is no answer for a device. Its record stays, and the probe shall tell about the service.
-    fn put_off(&mut self, id: &DeviceId, purpose: Purpose, error: HttpError) {
+    fn note_failure(&mut self, id: &DeviceId, purpose: Purpose, error: HttpError) {
         let now_us = self.registry.now_us();
-        self.registry.cache.write().unwrap_or_else(PoisonError::into_inner).put_off(id, now_us);
+        self.registry.cache.write().unwrap_or_else(PoisonError::into_inner).postpone(id, now_us);
         self.probe.is_in_doubt = true;
         let device = id.as_str();
         match error {

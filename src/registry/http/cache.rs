@@ -30,7 +30,7 @@ pub(super) struct Cache {
     ttl_us: u64,
     negative_ttl_us: u64,
     records_max: usize,
-    spread: RandomState,
+    jitter: RandomState,
 }
 
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl Cache {
             ttl_us: us(settings.cache_ttl).min(u64::MAX / 4),
             negative_ttl_us: us(settings.negative_ttl).min(u64::MAX / 4),
             records_max: settings.records_max,
-            spread: RandomState::new(),
+            jitter: RandomState::new(),
         }
     }
 
@@ -68,7 +68,7 @@ impl Cache {
     }
 
     /// The record of a device as long as it counts; [`Lookup::Away`]: the service has to be asked.
-    pub(super) fn look(&self, id: &str, now_us: u64) -> Lookup {
+    pub(super) fn fresh(&self, id: &str, now_us: u64) -> Lookup {
         if let Some(entry) = self.entries.get(id)
             && now_us < entry.fetched_us + self.ttl_us
         {
@@ -101,7 +101,7 @@ impl Cache {
         let ended = self.catalog.put_device(device);
         // Between half and four fifths of its time, so that a slow answer still comes in time, and records that were
         // fetched together are not fetched together again.
-        let share = self.spread.hash_one((&id, now_us)) % 301 + 500;
+        let share = self.jitter.hash_one((&id, now_us)) % 301 + 500;
         let due_us = now_us + self.ttl_us / 1_000 * share;
         let used_us = AtomicU64::new(now_us);
         if let Some(before) = self.entries.insert(id.clone(), Entry { fetched_us: now_us, used_us, due_us }) {
@@ -130,7 +130,7 @@ impl Cache {
     }
 
     /// Notes that a device could not be asked for: a record that is there stays, and is asked for again soon.
-    pub(super) fn put_off(&mut self, id: &DeviceId, now_us: u64) {
+    pub(super) fn postpone(&mut self, id: &DeviceId, now_us: u64) {
         let pause_us = (self.ttl_us / 20).clamp(1_000_000, 30_000_000).min(self.ttl_us / 2);
         self.set_due(id, now_us + pause_us);
     }
@@ -146,7 +146,7 @@ impl Cache {
             let kept_until_us =
                 (entry.fetched_us + self.ttl_us).max(entry.used_us.load(Ordering::Relaxed) + CONNECTING_US);
             if is_connected(id.as_str()) {
-                self.put_off(&id, now_us);
+                self.postpone(&id, now_us);
                 asked.push(id);
             } else if now_us < kept_until_us {
                 self.set_due(&id, kept_until_us);
@@ -240,15 +240,15 @@ mod tests {
     #[test]
     fn a_record_and_an_unknown_id_count_for_their_time() {
         let mut cache = cache(10);
-        assert_eq!(cache.look("device1", 0), Lookup::Away);
+        assert_eq!(cache.fresh("device1", 0), Lookup::Away);
         cache.put(device("device1", "k"), 0, nobody);
-        assert!(is_found(cache.look("device1", 100 * S - 1)));
-        assert_eq!(cache.look("device1", 100 * S), Lookup::Away);
+        assert!(is_found(cache.fresh("device1", 100 * S - 1)));
+        assert_eq!(cache.fresh("device1", 100 * S), Lookup::Away);
         cache.put_unknown(&id("device2"), 0);
-        assert_eq!(cache.look("device2", 10 * S - 1), Lookup::Unknown);
-        assert_eq!(cache.look("device2", 10 * S), Lookup::Away);
+        assert_eq!(cache.fresh("device2", 10 * S - 1), Lookup::Unknown);
+        assert_eq!(cache.fresh("device2", 10 * S), Lookup::Away);
         cache.put(device("device2", "k"), 5 * S, nobody);
-        assert!(is_found(cache.look("device2", 6 * S)));
+        assert!(is_found(cache.fresh("device2", 6 * S)));
     }
 
     #[test]
@@ -276,7 +276,7 @@ mod tests {
         assert_eq!(cache.take_due(80 * S + 5 * S, everybody).len(), 1_000);
         assert_eq!(cache.take_due(80 * S + 5 * S, everybody).len(), 0);
         assert!(is_found(cache.last_known("device1")));
-        assert_eq!(cache.look("device1", 100 * S), Lookup::Away, "too old for a CONNECT");
+        assert_eq!(cache.fresh("device1", 100 * S), Lookup::Away, "too old for a CONNECT");
     }
 
     #[test]
@@ -284,7 +284,7 @@ mod tests {
         let mut cache = cache(10);
         cache.put(device("device1", "k"), 0, nobody);
         assert_eq!(cache.take_due(99 * S, nobody).len(), 0);
-        assert!(is_found(cache.look("device1", 99 * S)));
+        assert!(is_found(cache.fresh("device1", 99 * S)));
         cache.take_due(100 * S, nobody);
         assert_eq!(cache.len(), 1, "it was asked for a moment ago and may be connecting");
         cache.take_due(129 * S, nobody);
@@ -310,7 +310,7 @@ mod tests {
             cache.put_unknown(&id(&format!("device{number}")), 0);
         }
         assert_eq!((cache.unknown.len(), cache.unknown_by_end.len()), (UNKNOWN_MAX, UNKNOWN_MAX));
-        assert_eq!(cache.look("device0", 1), Lookup::Away);
+        assert_eq!(cache.fresh("device0", 1), Lookup::Away);
         cache.put_unknown(&id("device0"), 11 * S);
         assert_eq!((cache.unknown.len(), cache.unknown_by_end.len()), (1, 1));
     }

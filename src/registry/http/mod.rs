@@ -140,7 +140,7 @@ impl HttpRegistry {
         // What is no id is no device, and not worth a question.
         let Ok(id) = DeviceId::new(id) else { return Lookup::Unknown };
         let now_us = self.now_us();
-        match self.cache.read().unwrap_or_else(PoisonError::into_inner).look(id.as_str(), now_us) {
+        match self.cache.read().unwrap_or_else(PoisonError::into_inner).fresh(id.as_str(), now_us) {
             Lookup::Away => self.misses.fetch_add(1, Ordering::Relaxed),
             known => {
                 self.hits.fetch_add(1, Ordering::Relaxed);

@@ -173,7 +173,7 @@ impl CoapPort {
                 sessions.sent().iter().for_each(|(peer, datagram)| send(peer, datagram));
                 sessions.clear_sent();
                 for (peer, outcome) in sessions.take_outcomes() {
-                    environment.meter.handshake(peer, outcome);
+                    environment.meter.dtls_handshake(peer, outcome);
                 }
             }
         }

@@ -12,7 +12,7 @@ use super::causes::{Causes, Subject};
 use crate::queue::LastTrouble;
 
 /// How long one question to the brokers may take.
-const QUESTION: Duration = Duration::from_secs(2);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Stands for the broker's own default, of partitions and of copies (KIP-464).
 const BROKER_DEFAULT: i32 = -1;
@@ -108,7 +108,7 @@ fn prepare<C: ClientContext>(
 ) -> Result<(), TopicTrouble> {
     // The list of all topics: asking for one by name would make brokers with `auto.create.topics.enable` create it.
     let metadata =
-        client.fetch_metadata(None, QUESTION).map_err(|error| TopicTrouble::Unanswered(error.to_string()))?;
+        client.fetch_metadata(None, REQUEST_TIMEOUT).map_err(|error| TopicTrouble::Unanswered(error.to_string()))?;
     let mut missing = Vec::new();
     for &name in names {
         match metadata.topics().iter().find(|topic| topic.name() == name) {
@@ -132,7 +132,7 @@ fn prepare<C: ClientContext>(
 
 /// Whether any broker answers.
 pub(crate) fn is_reachable<C: ClientContext>(client: &Client<C>) -> bool {
-    client.fetch_metadata(None, QUESTION).is_ok()
+    client.fetch_metadata(None, REQUEST_TIMEOUT).is_ok()
 }
 
 fn make(config: &ClientConfig, names: &[&str]) -> Result<(), TopicTrouble> {
@@ -140,7 +140,7 @@ fn make(config: &ClientConfig, names: &[&str]) -> Result<(), TopicTrouble> {
     let admin: AdminClient<DefaultClientContext> = config.create().map_err(|error| failed(error.to_string()))?;
     let topics: Vec<NewTopic<'_>> =
         names.iter().map(|name| NewTopic::new(name, BROKER_DEFAULT, TopicReplication::Fixed(BROKER_DEFAULT))).collect();
-    let options = AdminOptions::new().request_timeout(Some(QUESTION)).operation_timeout(Some(QUESTION));
+    let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(REQUEST_TIMEOUT));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()

@@ -18,7 +18,7 @@ use super::{KafkaError, KafkaSettings};
 use crate::queue::Findings;
 
 /// How long the first question may take; by then the client has told what keeps it from a broker.
-const QUESTION: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Between two questions about a group whose coordinator is being found.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -67,7 +67,7 @@ pub fn inspect(
         StreamConsumer::from_config_and_context(&config, ReaderContext::default()).map_err(|error| failed(&error))?;
     let subject = format!("brokers {}", settings.brokers);
     // The list of all topics, as brokers may make one that is asked for by its name.
-    let metadata = match consumer.fetch_metadata(None, left(deadline).min(QUESTION)) {
+    let metadata = match consumer.fetch_metadata(None, left(deadline).min(REQUEST_TIMEOUT)) {
         Ok(metadata) => metadata,
         Err(error) => {
             reader::hear(&consumer);

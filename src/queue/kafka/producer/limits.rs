@@ -37,7 +37,7 @@ const RECORD_BYTES: usize = 1_000_000;
 const RECORD_MARGIN: usize = 1_024;
 
 /// How long one question to the brokers may take.
-const QUESTION: Duration = Duration::from_secs(2);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The limits that one producer works with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,7 +134,7 @@ impl Limits {
 /// Asks the brokers for `max.message.bytes` of these topics; `None` where they do not tell. Blocks.
 pub(crate) fn ask(config: &ClientConfig, topics: &[String]) -> Vec<Option<usize>> {
     let Ok(admin) = config.create::<AdminClient<DefaultClientContext>>() else { return vec![None; topics.len()] };
-    topics.iter().map(|topic| setting(&admin, topic, "max.message.bytes", QUESTION)).collect()
+    topics.iter().map(|topic| setting(&admin, topic, "max.message.bytes", REQUEST_TIMEOUT)).collect()
 }
 
 /// A setting of a topic that is a number; `None` where the brokers do not tell. Blocks.

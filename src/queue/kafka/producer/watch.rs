@@ -20,7 +20,7 @@ use super::limits;
 use crate::queue::kafka::connection::{Causes, Subject};
 
 /// How long one question to the brokers may take.
-const QUESTION: Duration = Duration::from_secs(2);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Looks at the statistics of one producer.
 pub(crate) struct Watch {
@@ -150,14 +150,14 @@ struct Answer {
 /// Asks; `None` where the brokers do not answer, which shows in other ways.
 fn explain(config: &ClientConfig, stuck: &Stuck) -> Option<Answer> {
     let admin = config.create::<AdminClient<DefaultClientContext>>().ok()?;
-    let metadata = admin.inner().fetch_metadata(None, QUESTION).ok()?;
+    let metadata = admin.inner().fetch_metadata(None, REQUEST_TIMEOUT).ok()?;
     let mut answer = Answer { causes: Vec::new(), is_partial: true };
     for topic in metadata.topics() {
         let Some(numbers) = stuck.get(topic.name()) else { continue };
         let is_led = |own: &&MetadataPartition| numbers.contains(&own.id()) && own.leader() >= 0;
         // A second question, to a broker that may be the one that is gone: only where the first one explains too little.
         let minimum = match topic.partitions().iter().find(is_led) {
-            Some(_) => limits::setting(&admin, topic.name(), "min.insync.replicas", QUESTION),
+            Some(_) => limits::setting(&admin, topic.name(), "min.insync.replicas", REQUEST_TIMEOUT),
             None => None,
         };
         let mut by_reason: BTreeMap<String, Vec<i32>> = BTreeMap::new();

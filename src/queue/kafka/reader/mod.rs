@@ -23,7 +23,7 @@ use super::{KafkaError, KafkaSettings};
 use crate::queue::{Position, ReadError, ReadFrom, Stored};
 
 /// How long one question to the brokers may take.
-const QUESTION: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Of some batches the client does not even say that it cannot read them.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -68,7 +68,7 @@ impl KafkaReader {
             hear(&consumer);
             ReadError::Unreachable(consumer.context().last_cause().unwrap_or_else(|| error.to_string()))
         };
-        let metadata = consumer.fetch_metadata(None, QUESTION).map_err(unreachable)?;
+        let metadata = consumer.fetch_metadata(None, REQUEST_TIMEOUT).map_err(unreachable)?;
         let known = metadata.topics().iter().find(|known| known.name() == topic);
         let Some(known) = known else { return Err(ReadError::Missing(format!("topic {topic}"))) };
         let mut assignment = TopicPartitionList::new();
@@ -78,7 +78,7 @@ impl KafkaReader {
         };
         let (mut open, mut positions, mut is_whole) = (HashMap::new(), HashMap::new(), true);
         for partition in known.partitions() {
-            let (low, high) = consumer.fetch_watermarks(topic, partition.id(), QUESTION).map_err(unreachable)?;
+            let (low, high) = consumer.fetch_watermarks(topic, partition.id(), REQUEST_TIMEOUT).map_err(unreachable)?;
             let offset = match from {
                 ReadFrom::Beginning => low,
                 ReadFrom::Time(_) => starts.get(&partition.id()).map_or(high, |&start| start.max(low).min(high)),
@@ -199,7 +199,7 @@ impl KafkaReader {
     /// Goes on behind what cannot be read.
     fn pass(&mut self, unreadable: &Unreadable) -> ReadError {
         self.advance(unreadable.partition, unreadable.next);
-        match self.consumer.seek(&self.topic, unreadable.partition, Offset::Offset(unreadable.next), QUESTION) {
+        match self.consumer.seek(&self.topic, unreadable.partition, Offset::Offset(unreadable.next), REQUEST_TIMEOUT) {
             Ok(()) => ReadError::Unreadable(format!("topic {}: {unreadable}", self.topic)),
             Err(error) => {
                 ReadError::Lost(format!("topic {}: {unreadable}, and reading does not go on: {error}", self.topic))
@@ -232,7 +232,7 @@ fn offsets_at(
     for partition in topic.partitions() {
         wanted.add_partition_offset(topic.name(), partition.id(), timestamp)?;
     }
-    let found = consumer.offsets_for_times(wanted, QUESTION)?;
+    let found = consumer.offsets_for_times(wanted, REQUEST_TIMEOUT)?;
     let mut offsets = HashMap::new();
     for element in found.elements() {
         element.error()?;

@@ -221,7 +221,7 @@ impl Poller {
                 last_report = Some(Instant::now());
                 self.shared.inbox.post_one(Receipt::Failed(DeliveryId::NOBODY));
             }
-            match progress.look(status, Instant::now()) {
+            match progress.update(status, Instant::now()) {
                 State::Well => {}
                 // Perhaps it is the partition of one record that does not get on. A record of the bridge itself tells,
                 // unless it is in such a partition, too, while the others can be written to.
@@ -240,7 +240,7 @@ impl Poller {
                 State::Lost => return ListenEnd::Away,
             }
             let stored_bytes = status.stored_bytes.load(Ordering::Relaxed);
-            if speed.look(stored_bytes, FAST as u64, Instant::now()) == Some(true) {
+            if speed.measure(stored_bytes, FAST as u64, Instant::now()) == Some(true) {
                 self.config.limits.note_speed(true);
             }
             if self.wants_other_limits(status) {

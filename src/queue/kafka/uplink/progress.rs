@@ -30,7 +30,7 @@ impl Speed {
 
     /// Takes the bytes stored so far; whether as many as `wanted` a second came through since the last time that there was
     /// an answer. `None` when that is too short ago.
-    pub(super) fn look(&mut self, bytes: u64, wanted: u64, now: Instant) -> Option<bool> {
+    pub(super) fn measure(&mut self, bytes: u64, wanted: u64, now: Instant) -> Option<bool> {
         let elapsed = now.saturating_duration_since(self.since);
         if elapsed < SPEED_OVER {
             return None;
@@ -72,7 +72,7 @@ impl Progress {
     }
 
     /// Looks at the numbers. Records count that are outstanding or come back.
-    pub(super) fn look(&mut self, status: &ProducerStatus, now: Instant) -> State {
+    pub(super) fn update(&mut self, status: &ProducerStatus, now: Instant) -> State {
         let stored = status.stored.load(Ordering::Relaxed);
         let failed = status.failed.load(Ordering::Relaxed);
         let is_idle = status.outstanding.load(Ordering::Relaxed) <= 0 && failed == self.failed;
@@ -108,10 +108,10 @@ mod tests {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let mut speed = Speed::new(start, 1_000);
-        assert_eq!(speed.look(999_999, 1_000, at(499)), None);
-        assert_eq!(speed.look(1_499, 1_000, at(500)), Some(false), "499 bytes in half a second");
-        assert_eq!(speed.look(2_499, 1_000, at(1_500)), Some(true));
-        assert_eq!(speed.look(2_499, 1_000, at(9_000)), Some(false));
+        assert_eq!(speed.measure(999_999, 1_000, at(499)), None);
+        assert_eq!(speed.measure(1_499, 1_000, at(500)), Some(false), "499 bytes in half a second");
+        assert_eq!(speed.measure(2_499, 1_000, at(1_500)), Some(true));
+        assert_eq!(speed.measure(2_499, 1_000, at(9_000)), Some(false));
     }
 
     #[test]
@@ -120,25 +120,25 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let message_timeout = Duration::from_secs(9);
         let mut progress = Progress::new(message_timeout);
-        assert_eq!(progress.look(&status, at(0)), State::Well);
-        assert_eq!(progress.look(&status, at(100)), State::Well, "an idle producer does not stall");
+        assert_eq!(progress.update(&status, at(0)), State::Well);
+        assert_eq!(progress.update(&status, at(100)), State::Well, "an idle producer does not stall");
         status.outstanding.store(1, Ordering::Relaxed);
-        assert_eq!(progress.look(&status, at(101)), State::Well);
-        assert_eq!(progress.look(&status, at(102)), State::Well);
-        assert_eq!(progress.look(&status, at(103)), State::Doubtful);
-        assert_eq!(progress.look(&status, at(104)), State::Well, "it was asked for");
-        assert_eq!(progress.look(&status, at(105)), State::Doubtful);
+        assert_eq!(progress.update(&status, at(101)), State::Well);
+        assert_eq!(progress.update(&status, at(102)), State::Well);
+        assert_eq!(progress.update(&status, at(103)), State::Doubtful);
+        assert_eq!(progress.update(&status, at(104)), State::Well, "it was asked for");
+        assert_eq!(progress.update(&status, at(105)), State::Doubtful);
         status.stored.store(1, Ordering::Relaxed);
-        assert_eq!(progress.look(&status, at(107)), State::Well, "one was stored, and the other still waits");
-        assert_eq!(progress.look(&status, at(108)), State::Well);
-        assert_eq!(progress.look(&status, at(113)), State::Stalled);
-        assert_eq!(progress.look(&status, at(114)), State::Doubtful, "a stall is told once");
-        assert_eq!(progress.look(&status, at(122)), State::Lost, "all it had has come back");
+        assert_eq!(progress.update(&status, at(107)), State::Well, "one was stored, and the other still waits");
+        assert_eq!(progress.update(&status, at(108)), State::Well);
+        assert_eq!(progress.update(&status, at(113)), State::Stalled);
+        assert_eq!(progress.update(&status, at(114)), State::Doubtful, "a stall is told once");
+        assert_eq!(progress.update(&status, at(122)), State::Lost, "all it had has come back");
         let mut progress = Progress::new(message_timeout);
         status.outstanding.store(0, Ordering::Relaxed);
         status.stored.store(0, Ordering::Relaxed);
         status.failed.store(3, Ordering::Relaxed);
-        assert_eq!(progress.look(&status, at(200)), State::Well);
-        assert_eq!(progress.look(&status, at(205)), State::Stalled, "all came back");
+        assert_eq!(progress.update(&status, at(200)), State::Well);
+        assert_eq!(progress.update(&status, at(205)), State::Stalled, "all came back");
     }
 }

@@ -13,7 +13,7 @@ use tokio_rustls::client;
 use super::*;
 
 /// For a test to come to its end, most of which is processor time.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 type Ends = (client::TlsStream<DuplexStream>, TlsStream<DuplexStream>);
 
@@ -31,7 +31,7 @@ async fn connected(version: &'static SupportedProtocolVersion, room: usize) -> E
 fn run<F: Future<Output = ()>>(test: impl Fn(&'static SupportedProtocolVersion) -> F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     for version in VERSIONS {
-        let ended = runtime.block_on(async { timeout(PATIENCE, test(version)).await });
+        let ended = runtime.block_on(async { timeout(TIMEOUT, test(version)).await });
         assert!(ended.is_ok(), "{version:?}: something is waited for that does not come");
     }
 }
