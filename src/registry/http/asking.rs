@@ -157,7 +157,7 @@ impl<C: Fn(&str) -> bool, R: FnMut(Change)> Asking<'_, C, R> {
     fn join(&mut self, ask: Ask) -> Option<Ask> {
         let now_us = self.registry.now_us();
         let known = self.registry.cache.read().unwrap_or_else(PoisonError::into_inner).fresh(ask.id.as_str(), now_us);
-        if known != Lookup::Away {
+        if let Some(known) = known {
             // Whoever does not wait any more has told its device to come later.
             let _gone = ask.answer.send(known);
             return None;
@@ -334,7 +334,7 @@ impl<C: Fn(&str) -> bool, R: FnMut(Change)> Asking<'_, C, R> {
             }
         };
         for waiting in waiting.unwrap_or_default() {
-            // As above.
+            // Whoever does not wait any more has told its device to come later.
             let _gone = waiting.send(lookup.clone());
         }
     }

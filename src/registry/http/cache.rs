@@ -1,6 +1,7 @@
 //! Cache of the service's records.
 //!
-//! Times are us since some moment and come as arguments.
+//! Times are microseconds of a clock of the caller, and come as arguments. A record is fresh for `cache_ttl`; behind that the
+//! last known one still counts for the session that its device has.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -12,10 +13,10 @@ use crate::protocol::id::DeviceId;
 use crate::registry::catalog::Catalog;
 use crate::registry::{Device, Lookup};
 
-/// Ids that are remembered as unknown, at most: anybody can invent some. 2 MiB.
+/// Ids that are remembered as unknown, at most, 2 MiB: whoever connects can invent ids.
 const UNKNOWN_MAX: usize = 10_000;
 
-/// A record that was asked for may be about to get a session for so long, and is kept.
+/// How long a record is kept after a look-up, us, although its device has no session: it may be about to get one.
 const CONNECTING_US: u64 = 30_000_000;
 
 /// Records of the service, with their age.
@@ -23,26 +24,32 @@ const CONNECTING_US: u64 = 30_000_000;
 pub(super) struct Cache {
     catalog: Catalog,
     entries: HashMap<DeviceId, Entry>,
-    /// When each entry is looked at again.
+    /// The entries by their `due_us`, one for each.
     due: BTreeSet<(u64, DeviceId)>,
+    /// Ids without a device, and until when that counts.
     unknown: HashMap<DeviceId, u64>,
+    /// The same by that time; an id that became known, or was remembered anew, leaves its earlier entry behind.
     unknown_by_end: VecDeque<(u64, DeviceId)>,
     ttl_us: u64,
     negative_ttl_us: u64,
     records_max: usize,
+    /// Its hashes spread the times at which records are asked for again.
     jitter: RandomState,
 }
 
 #[derive(Debug)]
 struct Entry {
     fetched_us: u64,
+    /// When it was last looked up.
     used_us: AtomicU64,
+    /// When it is to be asked for again, or dropped.
     due_us: u64,
 }
 
 impl Cache {
-    /// Knows nothing.
+    /// An empty cache.
     pub(super) fn new(settings: &HttpRegistrySettings) -> Self {
+        // A quarter, so that the sums below do not overflow.
         let us = |duration: std::time::Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX / 4);
         Self {
             catalog: Catalog::new(false),
@@ -67,21 +74,19 @@ impl Cache {
         self.unknown.len()
     }
 
-    /// The record of a device as long as it counts; [`Lookup::Away`]: the service has to be asked.
-    pub(super) fn fresh(&self, id: &str, now_us: u64) -> Lookup {
+    /// A device's record, or that there is none, while that is fresh; `None`: the service has to be asked.
+    pub(super) fn fresh(&self, id: &str, now_us: u64) -> Option<Lookup> {
         if let Some(entry) = self.entries.get(id)
             && now_us < entry.fetched_us + self.ttl_us
         {
             entry.used_us.store(now_us, Ordering::Relaxed);
-            return self.catalog.device(id);
+            return Some(self.catalog.device(id));
         }
-        match self.unknown.get(id) {
-            Some(&until_us) if now_us < until_us => Lookup::Unknown,
-            _ => Lookup::Away,
-        }
+        let until_us = *self.unknown.get(id)?;
+        (now_us < until_us).then_some(Lookup::Unknown)
     }
 
-    /// The last known record of a device; [`Lookup::Away`]: there is none.
+    /// The last known record of a device, fresh or not; [`Lookup::Away`]: nothing is known of it either way.
     pub(super) fn last_known(&self, id: &str) -> Lookup {
         match self.catalog.device(id) {
             Lookup::Unknown if !self.unknown.contains_key(id) => Lookup::Away,
@@ -94,15 +99,16 @@ impl Cache {
         self.catalog.child(id)
     }
 
-    /// Takes a record in. The devices whose sessions must end for it.
+    /// Takes a record in, and drops others where there are more than `records_max`. Returns the devices whose sessions must end
+    /// because of it.
     pub(super) fn put(&mut self, device: Device, now_us: u64, is_connected: impl Fn(&str) -> bool) -> Vec<DeviceId> {
         let id = device.id.clone();
         self.unknown.remove(&id);
         let ended = self.catalog.put_device(device);
-        // Between half and four fifths of its time, so that a slow answer still comes in time, and records that were
-        // fetched together are not fetched together again.
-        let share = self.jitter.hash_one((&id, now_us)) % 301 + 500;
-        let due_us = now_us + self.ttl_us / 1_000 * share;
+        // After 50 % to 80 % of its time: a slow answer still comes before the record is old, and records that were fetched
+        // together are not fetched together again.
+        let per_mille = 500 + self.jitter.hash_one((&id, now_us)) % 301;
+        let due_us = now_us + self.ttl_us / 1_000 * per_mille;
         let used_us = AtomicU64::new(now_us);
         if let Some(before) = self.entries.insert(id.clone(), Entry { fetched_us: now_us, used_us, due_us }) {
             self.due.remove(&(before.due_us, id.clone()));
@@ -112,7 +118,7 @@ impl Cache {
         ended
     }
 
-    /// Takes in that there is no such device. The devices whose sessions must end for it.
+    /// Takes in that there is no such device. Returns the devices whose sessions must end because of it.
     pub(super) fn put_unknown(&mut self, id: &DeviceId, now_us: u64) -> Vec<DeviceId> {
         let ended = self.forget(id);
         while self.unknown_by_end.len() >= UNKNOWN_MAX
@@ -129,19 +135,22 @@ impl Cache {
         ended
     }
 
-    /// Notes that a device could not be asked for: a record that is there stays, and is asked for again soon.
+    /// Asks for a device again soon, after an attempt that failed or is under way; the record that is there stays. The pause
+    /// is a twentieth of the time that a record is fresh, between 1 s and 30 s, and half of that time at most.
     pub(super) fn postpone(&mut self, id: &DeviceId, now_us: u64) {
         let pause_us = (self.ttl_us / 20).clamp(1_000_000, 30_000_000).min(self.ttl_us / 2);
         self.set_due(id, now_us + pause_us);
     }
 
-    /// The devices with a session whose records have to be asked for again. Records that nobody needs go.
+    /// Returns the devices with a session whose records have to be asked for again now. Drops records that are old and without a
+    /// session.
     pub(super) fn take_due(&mut self, now_us: u64, is_connected: impl Fn(&str) -> bool) -> Vec<DeviceId> {
         let mut asked = Vec::new();
         while let Some((due_us, id)) = self.due.first().cloned() {
             if due_us > now_us {
                 break;
             }
+            // `due` and `entries` have the same ids.
             let Some(entry) = self.entries.get(&id) else { break };
             let kept_until_us =
                 (entry.fetched_us + self.ttl_us).max(entry.used_us.load(Ordering::Relaxed) + CONNECTING_US);
@@ -172,7 +181,7 @@ impl Cache {
         self.catalog.remove_device(id.as_str())
     }
 
-    /// Lets the record go that is due first, of those without a session and of another device than `newest`.
+    /// Drops records of devices without a session, the one that is due first before others, but not that of `newest`.
     fn make_room(&mut self, newest: &DeviceId, is_connected: impl Fn(&str) -> bool) {
         while self.entries.len() > self.records_max {
             let first = self.due.iter().find(|(_, id)| id != newest && !is_connected(id.as_str()));
@@ -233,6 +242,10 @@ mod tests {
         matches!(lookup, Lookup::Found(_))
     }
 
+    fn is_fresh(lookup: Option<Lookup>) -> bool {
+        lookup.is_some_and(is_found)
+    }
+
     fn names(ids: Vec<DeviceId>) -> Vec<String> {
         ids.iter().map(ToString::to_string).collect()
     }
@@ -240,15 +253,15 @@ mod tests {
     #[test]
     fn a_record_and_an_unknown_id_count_for_their_time() {
         let mut cache = cache(10);
-        assert_eq!(cache.fresh("device1", 0), Lookup::Away);
+        assert_eq!(cache.fresh("device1", 0), None);
         cache.put(device("device1", "k"), 0, nobody);
-        assert!(is_found(cache.fresh("device1", 100 * S - 1)));
-        assert_eq!(cache.fresh("device1", 100 * S), Lookup::Away);
+        assert!(is_fresh(cache.fresh("device1", 100 * S - 1)));
+        assert_eq!(cache.fresh("device1", 100 * S), None);
         cache.put_unknown(&id("device2"), 0);
-        assert_eq!(cache.fresh("device2", 10 * S - 1), Lookup::Unknown);
-        assert_eq!(cache.fresh("device2", 10 * S), Lookup::Away);
+        assert_eq!(cache.fresh("device2", 10 * S - 1), Some(Lookup::Unknown));
+        assert_eq!(cache.fresh("device2", 10 * S), None);
         cache.put(device("device2", "k"), 5 * S, nobody);
-        assert!(is_found(cache.fresh("device2", 6 * S)));
+        assert!(is_fresh(cache.fresh("device2", 6 * S)));
     }
 
     #[test]
@@ -276,7 +289,7 @@ mod tests {
         assert_eq!(cache.take_due(80 * S + 5 * S, everybody).len(), 1_000);
         assert_eq!(cache.take_due(80 * S + 5 * S, everybody).len(), 0);
         assert!(is_found(cache.last_known("device1")));
-        assert_eq!(cache.fresh("device1", 100 * S), Lookup::Away, "too old for a CONNECT");
+        assert_eq!(cache.fresh("device1", 100 * S), None, "too old for a CONNECT");
     }
 
     #[test]
@@ -284,7 +297,7 @@ mod tests {
         let mut cache = cache(10);
         cache.put(device("device1", "k"), 0, nobody);
         assert_eq!(cache.take_due(99 * S, nobody).len(), 0);
-        assert!(is_found(cache.fresh("device1", 99 * S)));
+        assert!(is_fresh(cache.fresh("device1", 99 * S)));
         cache.take_due(100 * S, nobody);
         assert_eq!(cache.len(), 1, "it was asked for a moment ago and may be connecting");
         cache.take_due(129 * S, nobody);
@@ -310,7 +323,7 @@ mod tests {
             cache.put_unknown(&id(&format!("device{number}")), 0);
         }
         assert_eq!((cache.unknown.len(), cache.unknown_by_end.len()), (UNKNOWN_MAX, UNKNOWN_MAX));
-        assert_eq!(cache.fresh("device0", 1), Lookup::Away);
+        assert_eq!(cache.fresh("device0", 1), None);
         cache.put_unknown(&id("device0"), 11 * S);
         assert_eq!((cache.unknown.len(), cache.unknown_by_end.len()), (1, 1));
     }
