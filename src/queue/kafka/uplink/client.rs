@@ -26,7 +26,7 @@ pub(super) struct Context {
     watch: Arc<Watch>,
 }
 
-/// Read by the poller and by the worker.
+/// Counters and flags that the callbacks of one producer set, for the poller and for the worker.
 #[derive(Debug, Default)]
 pub(super) struct ProducerStatus {
     /// Bytes up to which this producer fills batches.
@@ -37,7 +37,7 @@ pub(super) struct ProducerStatus {
     pub(super) stored: AtomicU64,
     /// Bytes of their values.
     pub(super) stored_bytes: AtomicU64,
-    /// Records given back by this producer, but for those that no producer could get through.
+    /// Records that this producer gave up for now; those that are refused for good, too large or purged do not count.
     pub(super) failed: AtomicU64,
     /// librdkafka says that no broker is connected.
     pub(super) all_down: AtomicBool,
@@ -50,7 +50,7 @@ pub(super) struct ProducerStatus {
 }
 
 impl ProducerStatus {
-    /// Of a producer that fills batches up to so many bytes.
+    /// The status of a new producer, which fills batches up to `batch_bytes`.
     pub(super) fn new(batch_bytes: usize) -> Self {
         Self { batch_bytes, ..Self::default() }
     }
@@ -78,7 +78,8 @@ impl Context {
                 self.status.has_large_record.store(true, Ordering::Relaxed);
                 self.inbox.post_one(Receipt::Refused(id, Box::new(refusal)));
             }
-            // The epoch of the next producer is the answer: whatever else of its session is under way comes with it.
+            // No receipt: the poller replaces the producer and begins an epoch, in which the session sends the record again with
+            // everything else that it holds.
             Failure::LargeBatch => {
                 count(&self.stats.failed);
                 self.status.has_large_batch.store(true, Ordering::Relaxed);

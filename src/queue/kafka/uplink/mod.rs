@@ -2,7 +2,7 @@
 //!
 //! 1. `publish` copies the record into librdkafka with its delivery id as the opaque number; librdkafka is bounded, and what
 //!    does not fit waits in a queue of records shared with the sessions.
-//! 2. librdkafka sends batches; the poller's thread hears the deliveries and posts the receipts.
+//! 2. librdkafka sends batches; the poller's thread polls for the deliveries and posts the receipts.
 //! 3. When no broker is there or the producer is broken, the poller takes the producer away: what it held comes back as
 //!    failed. A new one takes its place once the topics are there, and a new epoch makes sessions send again; the queue is
 //!    back with the first record that is stored. So no record of the old producer can overtake one of the new.

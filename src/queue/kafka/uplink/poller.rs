@@ -1,4 +1,4 @@
-//! The thread that keeps a producer going.
+//! The thread that makes a producer, polls it for deliveries, and replaces it when it has to.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,49 +20,53 @@ use crate::queue::kafka::producer::limits::{self, FAST};
 use crate::queue::kafka::stats::count;
 use crate::queue::kafka::{KafkaError, KafkaSettings};
 
-/// One turn of listening. librdkafka calls back at once inside it; its end is only for looking around.
+/// How long one poll for deliveries lasts. librdkafka calls back during it as soon as it has something; the poller checks
+/// everything else between two polls.
 const POLL_TIME: Duration = Duration::from_millis(50);
 
-/// One turn while records wait for room in librdkafka.
+/// The same while records wait for room in librdkafka.
 const SHORT_POLL_TIME: Duration = Duration::from_millis(2);
 
 /// How often the limits of the topics are asked for again while records are too large for them.
 const LIMITS_PAUSE: Duration = Duration::from_secs(10);
 
-/// How often the worker is told that only some partitions do not get on; it counts the queue as away after five seconds.
+/// Interval of the receipts that keep the worker from counting the queue as away while only some partitions store nothing:
+/// after five seconds without any receipt it does.
 const PARTIAL_REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Makes producers, listens to them and gives them up.
+/// Makes the producers of one uplink, one after the other, and polls the present one.
 pub(super) struct Poller {
     shared: Arc<Shared>,
     settings: KafkaSettings,
     config: ProducerConfig,
+    /// A thread that asks the brokers for the limits of the topics, while it runs.
     limits_query: Option<JoinHandle<Vec<Option<usize>>>>,
+    /// When they were last asked for them.
     limits_asked_at: Instant,
     producer: Option<(Arc<Producer>, Arc<ProducerStatus>)>,
     backoff: Backoff,
     topics: TopicCheck,
-    /// Whether a record was stored since the queue was away.
+    /// Whether a record was stored since the last outage; until then the inbox does not say that the queue is there.
     is_confirmed: bool,
     /// Records that the producer had stored when the queue went away.
     stored_before_outage: u64,
 }
 
-/// Why a producer was listened to no longer.
+/// Why [`Poller::listen`] ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ListenEnd {
     /// The uplink was dropped.
     Stopped,
-    /// Nothing gets through it.
+    /// The producer is broken, or no broker takes its records.
     Away,
     /// A batch was too large for its topic, or the limits of the topics have changed.
     Limits,
-    /// Its batches should have another size.
+    /// Batches should have another size, and nothing was refused: the next producer goes on in the same epoch.
     BatchSize,
 }
 
 impl Poller {
-    /// With its first producer.
+    /// A poller with its first producer.
     pub(super) fn new(shared: Arc<Shared>, settings: KafkaSettings) -> Result<Self, KafkaError> {
         let names = [settings.uplink_topic.as_str(), settings.rejected_topic.as_str()];
         let topics = TopicCheck::new(Subject::Records, &names, settings.create_topics);
@@ -84,7 +88,7 @@ impl Poller {
         Ok(poller)
     }
 
-    /// Until the uplink is dropped.
+    /// Runs until the uplink is dropped.
     pub(super) fn run(mut self) {
         while !self.is_stopped() {
             let Some((mut producer, mut status)) = self.producer.take().or_else(|| self.make_or_pause()) else {
@@ -94,7 +98,7 @@ impl Poller {
                 continue;
             }
             if self.ask_for_limits() {
-                // Nothing was sent through the one that does not know them.
+                // This producer was made without these limits, and has sent nothing: another one takes its place.
                 let Some(other) = self.make_or_pause() else { continue };
                 (producer, status) = other;
             }
@@ -102,25 +106,19 @@ impl Poller {
             self.begin_epoch();
             let mut end = self.listen(&producer, &status);
             while end == ListenEnd::BatchSize {
-                // Records wait for the next one in the order in which they came.
-                self.shared.hold();
-                self.drain(&producer, &status);
-                let is_drained = status.outstanding.load(Ordering::Relaxed) <= 0;
-                if !is_drained || status.has_large_batch.load(Ordering::Relaxed) {
-                    end = ListenEnd::Limits;
-                    break;
-                }
-                let Some(next) = self.make_or_pause() else {
-                    end = ListenEnd::Away;
-                    break;
+                end = match self.replace_for_batch_size(&producer, &status) {
+                    Ok(next) => {
+                        (producer, status) = next;
+                        self.shared.open(Arc::clone(&producer), Arc::clone(&status), &self.config.limits);
+                        self.listen(&producer, &status)
+                    }
+                    Err(end) => end,
                 };
-                (producer, status) = next;
-                self.shared.open(Arc::clone(&producer), Arc::clone(&status), &self.config.limits);
-                end = self.listen(&producer, &status);
             }
             self.shared.close();
             match end {
                 ListenEnd::Stopped => return,
+                // The loop above has dealt with `BatchSize`.
                 ListenEnd::Limits | ListenEnd::BatchSize => {
                     self.drain(&producer, &status);
                     self.follow_limits(&status);
@@ -135,6 +133,22 @@ impl Poller {
                 self.pause(None);
             }
         }
+    }
+
+    /// A producer whose batches have another size; records wait meanwhile, in the order in which they came. Else how the
+    /// present one ends.
+    fn replace_for_batch_size(
+        &mut self,
+        producer: &Producer,
+        status: &ProducerStatus,
+    ) -> Result<(Arc<Producer>, Arc<ProducerStatus>), ListenEnd> {
+        self.shared.hold();
+        self.drain(producer, status);
+        let is_drained = status.outstanding.load(Ordering::Relaxed) <= 0;
+        if !is_drained || status.has_large_batch.load(Ordering::Relaxed) {
+            return Err(ListenEnd::Limits);
+        }
+        self.make_or_pause().ok_or(ListenEnd::Away)
     }
 
     fn make(&self) -> Result<(Arc<Producer>, Arc<ProducerStatus>), KafkaError> {
@@ -176,8 +190,8 @@ impl Poller {
         has_changed
     }
 
-    /// Sessions send what they hold. Whether the queue is there shows with the first record that is stored, unless it was
-    /// never away.
+    /// Begins an epoch, in which sessions send again what they hold. After an outage the queue counts as there once the first
+    /// record is stored ([`Poller::confirm_if_stored`]); otherwise it still does.
     fn begin_epoch(&self) {
         if self.is_confirmed {
             self.shared.inbox.report(Availability::Ok);
@@ -186,7 +200,7 @@ impl Poller {
         }
     }
 
-    /// Waits a little, listening to the producer if there is one.
+    /// Waits for the next pause of the backoff, and polls the producer meanwhile if there is one.
     fn pause(&mut self, producer: Option<&Producer>) {
         let pause = self.backoff.pause();
         match producer {
@@ -195,7 +209,7 @@ impl Poller {
         }
     }
 
-    /// Listens until there is trouble.
+    /// Polls the producer until another one has to take its place, or the uplink is dropped.
     fn listen(&mut self, producer: &Producer, status: &ProducerStatus) -> ListenEnd {
         let mut progress = Progress::new(self.settings.message_timeout);
         let mut speed = Speed::new(Instant::now(), 0);
@@ -211,28 +225,28 @@ impl Poller {
             if status.is_fatal.load(Ordering::Relaxed) {
                 return ListenEnd::Away;
             }
-            // librdkafka says so as well when the only connection was idle and closed.
+            // librdkafka also says that all brokers are down when it has closed its only connection for being idle.
             if status.all_down.swap(false, Ordering::Relaxed) && !topics::is_reachable(producer.client()) {
                 return ListenEnd::Away;
             }
             let is_partial = self.is_confirmed && self.config.watch.is_partial();
             if is_partial && last_report.is_none_or(|last| last.elapsed() >= PARTIAL_REPORT_INTERVAL) {
-                // The worker hears that this is no silence of the queue.
+                // A receipt of no session: the worker sees that the queue still answers.
                 last_report = Some(Instant::now());
                 self.shared.inbox.post_one(Receipt::Failed(DeliveryId::NOBODY));
             }
             match progress.update(status, Instant::now()) {
                 State::Well => {}
-                // Perhaps it is the partition of one record that does not get on. A record of the bridge itself tells,
-                // unless it is in such a partition, too, while the others can be written to.
+                // It may be only the partition of one record that stores nothing. A heartbeat shows whether others do,
+                // unless its own partition is among those that fail.
                 State::Doubtful => {
                     self.shared.inbox.ask_for_heartbeat();
                 }
                 State::Stalled if is_partial => {
                     progress = Progress::new(self.settings.message_timeout);
                 }
-                // The producer stays: what it has sent may be on its way, and under the numbers of another one it would be
-                // stored behind what that one sends.
+                // The producer stays: its records may still be on their way to a broker. Brokers recognise duplicates by the
+                // producer's sequence numbers, so with another producer a late copy would be stored behind newer records.
                 State::Stalled => {
                     self.log_stall();
                     self.report_outage(status);
@@ -255,7 +269,7 @@ impl Poller {
         }
     }
 
-    /// Notes the first record that is stored.
+    /// Tells the inbox of the first record that is stored after an outage.
     fn confirm_if_stored(&mut self, status: &ProducerStatus) {
         if !self.is_confirmed && status.stored.load(Ordering::Relaxed) > self.stored_before_outage {
             self.is_confirmed = true;
@@ -274,10 +288,11 @@ impl Poller {
         }
     }
 
+    /// Tells the inbox that the queue is away, once an outage; a record that was stored meanwhile is counted first.
     fn report_outage(&mut self, status: &ProducerStatus) {
         self.confirm_if_stored(status);
         self.stored_before_outage = status.stored.load(Ordering::Relaxed);
-        // It may be the link that has become slow.
+        // A link that has become slow may be the cause, so batches are small again.
         self.config.limits.note_speed(false);
         if std::mem::take(&mut self.is_confirmed) {
             count(&self.shared.stats.outages);
@@ -286,7 +301,7 @@ impl Poller {
         }
     }
 
-    /// Whether the producer has to be another one for the sake of its batches or of the limits of the topics.
+    /// Whether a batch was too large for its topic, or the limits of the topics have changed.
     fn wants_other_limits(&mut self, status: &ProducerStatus) -> bool {
         if status.has_large_batch.load(Ordering::Relaxed) {
             return true;
@@ -296,7 +311,8 @@ impl Poller {
             self.config.limits.hear(&query.join().unwrap_or_default());
             return before != self.config.limits;
         }
-        // Where a record was refused the limit may have been raised for it since. Deliveries are heard meanwhile.
+        // After a record was refused somebody may raise the limit of its topic. A thread asks, as the answer can take seconds
+        // and deliveries go on meanwhile.
         if self.limits_query.is_none()
             && self.limits_asked_at.elapsed() > LIMITS_PAUSE
             && status.has_large_record.swap(false, Ordering::Relaxed)
@@ -309,7 +325,7 @@ impl Poller {
         false
     }
 
-    /// Lets everything out that the producer has, so that no record of it comes behind one of the next.
+    /// Polls until the producer has no record left, so that none of them is stored behind one of the next producer.
     fn drain(&self, producer: &Producer, status: &ProducerStatus) {
         let deadline = Instant::now() + self.settings.message_timeout;
         while status.outstanding.load(Ordering::Relaxed) > 0 && Instant::now() < deadline && !self.is_stopped() {

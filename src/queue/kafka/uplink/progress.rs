@@ -1,15 +1,14 @@
-//! Whether a producer gets anywhere.
+//! Whether a producer's records are stored, and whether its link is fast.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::client::ProducerStatus;
 
-/// With records outstanding and nothing stored for this long there is doubt.
+/// Time without a stored record, while some are outstanding, after which a heartbeat has to show whether any is stored.
 const DOUBT: Duration = Duration::from_secs(2);
 
-/// With records outstanding and nothing stored for this long, not even what was sent to remove the doubt, the queue counts
-/// as away.
+/// Time without a stored record, while some are outstanding, after which the queue counts as away.
 const STALL: Duration = Duration::from_secs(5);
 
 /// The time over which the speed of a link is measured, at least.
@@ -23,7 +22,7 @@ pub(super) struct Speed {
 }
 
 impl Speed {
-    /// From `now` on, at so many bytes.
+    /// A measurement that begins `now`, when `bytes` were stored.
     pub(super) fn new(now: Instant, bytes: u64) -> Self {
         Self { since: now, bytes_then: bytes }
     }
@@ -48,9 +47,9 @@ pub(super) enum State {
     Well,
     /// Time for a record that tells whether any is stored; once every [`DOUBT`].
     Doubtful,
-    /// Nothing is: told once.
+    /// Nothing is stored for [`STALL`]; returned once each time.
     Stalled,
-    /// Nothing is for so long that all it had has come back.
+    /// Nothing is stored for so long that every record has failed by its timeout.
     Lost,
 }
 
@@ -65,13 +64,13 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Of a producer that keeps a record for `message_timeout`.
+    /// The progress of a new producer, which keeps a record for `message_timeout`.
     pub(super) fn new(message_timeout: Duration) -> Self {
         let lost_after = STALL + message_timeout;
         Self { stored: 0, failed: 0, since: None, asked_at: None, is_stalled: false, lost_after }
     }
 
-    /// Looks at the numbers. Records count that are outstanding or come back.
+    /// Compares the numbers with those of the last call. A producer without outstanding records that fails none is well.
     pub(super) fn update(&mut self, status: &ProducerStatus, now: Instant) -> State {
         let stored = status.stored.load(Ordering::Relaxed);
         let failed = status.failed.load(Ordering::Relaxed);
