@@ -24,7 +24,8 @@ pub struct DeliveryId {
 }
 
 impl DeliveryId {
-    /// Id of the bridge's own records (heartbeats). No session waits for the receipt, which only shows that the queue stores.
+    /// Id of the bridge's own records (heartbeats), for which no session waits. The receipt shows the worker that the queue
+    /// answers.
     pub const NOBODY: Self = Self { slot: u32::MAX, generation: 0, sequence: 0 };
 
     /// The id as one integer, for clients that carry a number with each message.

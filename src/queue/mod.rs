@@ -1,4 +1,4 @@
-//! The platform side: Kafka, NATS and stdio behind the seams [`crate::protocol::uplink`] and
+//! The platform side: Kafka, NATS and stdio behind the interfaces [`crate::protocol::uplink`] and
 //! [`crate::protocol::downlink`].
 //!
 //! The folders have the same first names, each a file or a folder; a part that serves one of them alone is in its folder:
@@ -21,7 +21,7 @@
 //! A worker is one thread with a current-thread runtime inside a `LocalSet`. Whatever is started here lives on the
 //! thread that starts it, and ends when its handle is dropped.
 
-#![expect(clippy::disallowed_methods, reason = "the shell reads the clock and files, and opens sockets")]
+#![expect(clippy::disallowed_methods, reason = "these modules do I/O: they read the clock and files, and open sockets")]
 
 mod backoff;
 mod call;

@@ -1,7 +1,7 @@
 //! Commands that have come and wait for the worker.
 //!
-//! The connection is read as fast as the server sends, for a client that reads slowly is cut off. What it brings is bounded for
-//! all workers of the replica together, and every command that finds no room is counted.
+//! The connection is read as fast as the server sends: a NATS server disconnects slow consumers. All workers of the replica
+//! share one bound of bytes for the commands that wait; a command above it is dropped and counted.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -24,7 +24,7 @@ const BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Overhead of the allocator for the texts of one command, in bytes.
 const ALLOCATIONS_BYTES: usize = 64;
 
-/// Bytes that are kept of a header at most. None that is longer can be used; what is kept says so.
+/// Bytes of a header's value that are kept, at most. Every valid value is shorter; [`shorten`] leaves a longer one invalid.
 const HEADER_BYTES_MAX: usize = 256;
 
 /// A command as it came.
@@ -34,12 +34,13 @@ pub(super) struct ReceivedCommand {
     pub(super) subject: Subject,
     pub(super) reply: Option<Subject>,
     pub(super) payload: Bytes,
-    /// Those of [`command::HEADERS`] that it has.
+    /// The first of each of [`command::HEADERS`] that the message has.
     headers: Vec<(&'static str, Box<str>)>,
 }
 
 impl ReceivedCommand {
-    /// Copies what a command is read by. `None` where a subject is none, or not UTF-8: it names no device, or nobody to answer.
+    /// Copies subject, reply subject, payload and the headers of commands. `None` if subject or reply subject is no valid
+    /// subject: it names no device, or nobody who could be answered.
     pub(super) fn new(message: &Delivery<'_>) -> Option<Self> {
         let text = |subject| std::str::from_utf8(subject).ok().filter(|subject| is_subject(subject.as_bytes()));
         let subject = Subject::from(text(message.subject)?);
@@ -49,9 +50,9 @@ impl ReceivedCommand {
         };
         let mut headers: Vec<(&'static str, Box<str>)> = Vec::new();
         for (name, value) in message.fields() {
-            let own = command::HEADERS.into_iter().find(|own| own.as_bytes() == name);
-            if let Some(own) = own.filter(|own| headers.iter().all(|(before, _)| before != own)) {
-                headers.push((own, kept(&String::from_utf8_lossy(value))));
+            let known = command::HEADERS.into_iter().find(|known| known.as_bytes() == name);
+            if let Some(known) = known.filter(|known| headers.iter().all(|(before, _)| before != known)) {
+                headers.push((known, shorten(&String::from_utf8_lossy(value))));
             }
         }
         Some(Self { subject, reply, payload: Bytes::copy_from_slice(message.payload), headers })
@@ -59,7 +60,7 @@ impl ReceivedCommand {
 
     /// The first header of that name.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(own, _)| *own == name).map(|(_, value)| &**value)
+        self.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| &**value)
     }
 
     fn held_bytes(&self) -> usize {
@@ -70,8 +71,9 @@ impl ReceivedCommand {
     }
 }
 
-/// The part of a header's text that is kept. A cut one is too long for an id still, and by its end no number and no boolean.
-fn kept(text: &str) -> Box<str> {
+/// Cuts a value to [`HEADER_BYTES_MAX`] and marks it with `...`. A cut value is still refused wherever it is read: it is
+/// longer than an id may be, and the mark makes it neither a number nor a boolean.
+fn shorten(text: &str) -> Box<str> {
     if text.len() <= HEADER_BYTES_MAX {
         return text.into();
     }
@@ -85,7 +87,7 @@ pub(super) enum Next {
     Command(ReceivedCommand),
     /// Everything that was here when [`Backlog::push_barrier`] was called with that number has been taken.
     Barrier(u64),
-    /// So many commands found no room, and have no outcome.
+    /// This many commands found no room since the last entry, and have no outcome.
     Lost(u64),
 }
 
@@ -147,7 +149,7 @@ impl Backlog {
         self.wake();
     }
 
-    /// Takes the next one out. One task does.
+    /// Takes the next entry out. Only one task may poll: there is one waker.
     pub(super) fn poll_pop(&self, cx: &mut Context<'_>) -> Poll<Next> {
         let mut state = self.state.borrow_mut();
         if state.lost > 0 {
@@ -209,14 +211,14 @@ mod tests {
     }
 
     #[test]
-    fn every_command_that_finds_no_room_in_all_lines_together_is_counted_by_its_own() {
+    fn a_command_that_finds_no_room_in_all_backlogs_together_is_counted_by_its_own() {
         let stats = Arc::new(NatsStats::default());
-        let line = || {
-            let mut line = Backlog::new(Arc::clone(&stats));
-            line.bytes_max = 3 * command(1000).held_bytes();
-            line
+        let backlog = || {
+            let mut backlog = Backlog::new(Arc::clone(&stats));
+            backlog.bytes_max = 3 * command(1000).held_bytes();
+            backlog
         };
-        let (first, second) = (line(), line());
+        let (first, second) = (backlog(), backlog());
         for _ in 0..2 {
             first.push(command(1000));
         }
@@ -238,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_ends_gives_its_room_back() {
+    fn a_backlog_that_ends_gives_its_room_back() {
         let stats = Arc::new(NatsStats::default());
         let backlog = Backlog::new(Arc::clone(&stats));
         backlog.push(command(1000));
