@@ -1,5 +1,5 @@
 //! Lines on their way to stderr.
-#![expect(clippy::disallowed_methods, reason = "the shell reads the clock")]
+#![expect(clippy::disallowed_methods, reason = "this module does I/O, so it reads the clock itself")]
 
 use std::io::{self, Write};
 use std::mem;
@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use super::line::{self, Shape};
 
-/// Bytes of lines that may wait; as many again may be with the system. A line more is left out.
+/// Bytes of lines that may wait, besides as many that the thread is just writing. A line above that is dropped.
 const WAITING_BYTES_MAX: usize = 1 << 20;
 
-/// Where lines go: they wait in memory until a thread of their own has written them, so that nobody else waits for who
-/// reads them. A reader that stands still, as a full pipe is, costs lines and nothing else. Cheap to clone.
+/// Lines that wait for the thread that writes them to stderr. Whoever logs never waits: where nobody reads stderr, as with a
+/// full pipe, lines are dropped and counted. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct LogQueue {
     shared: Arc<Shared>,
@@ -23,9 +23,9 @@ pub(super) struct LogQueue {
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Told when there is something to write, and when there will be nothing more.
+    /// Notified when there is something to write.
     filled: Condvar,
-    /// Told when all is written.
+    /// Notified when everything is written.
     emptied: Condvar,
     dropped: Arc<AtomicU64>,
 }
@@ -33,16 +33,16 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     lines: Vec<u8>,
-    /// Lines that were left out behind those that wait.
+    /// Lines that were dropped behind those that wait.
     gap: u64,
     is_writing: bool,
 }
 
 impl LogQueue {
-    /// Starts the thread that writes to `out`; `dropped` counts lines that are left out.
+    /// Starts the thread that writes to `out`; `dropped` counts the lines that are dropped.
     ///
     /// # Errors
-    /// The system's, when it gives no thread.
+    /// The system's error, if it starts no thread.
     pub(super) fn start(shape: Shape, out: impl Write + Send + 'static, dropped: Arc<AtomicU64>) -> io::Result<Self> {
         let queue = Self { shared: Arc::new(Shared { dropped, ..Shared::default() }) };
         let shared = Arc::clone(&queue.shared);
@@ -50,7 +50,7 @@ impl LogQueue {
         Ok(queue)
     }
 
-    /// Waits until all is written, but no longer than that.
+    /// Waits until everything is written, `timeout` at most.
     pub(super) fn flush(&self, timeout: Duration) {
         let until = Instant::now() + timeout;
         let mut state = self.shared.lock();
@@ -64,11 +64,11 @@ impl LogQueue {
 }
 
 impl Write for LogQueue {
-    /// Takes one line, or leaves it out.
+    /// Takes one line, or drops it.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut state = self.shared.lock();
         if state.lines.len() + line.len() > WAITING_BYTES_MAX || state.gap > 0 {
-            // Whatever comes behind a gap waits for it to be told, so that what is told of it stands in its place.
+            // Once a line was dropped all are, until the thread has written how many: so that line stands where they would.
             state.gap += 1;
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
         } else {
@@ -89,7 +89,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes what comes, to the end of the process.
+    /// Writes lines as they come, until the process ends.
     fn write_to(&self, shape: Shape, mut out: impl Write) {
         let mut lines = Vec::new();
         loop {

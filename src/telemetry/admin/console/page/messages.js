@@ -1,4 +1,4 @@
-// Envelopes as they are made.
+// The view of live envelopes: a list, newest first, and the one that is chosen.
 
 import { follow, query } from "./api.js";
 import { arrows, button, clock, copy, field, focusable, h, state } from "./dom.js";
@@ -7,16 +7,20 @@ import { lastMember, pretty } from "./json.js";
 /** Envelopes that the page keeps; the oldest go first. */
 export const ENVELOPES_MAX = 500;
 
-/** Characters of their JSON that the page keeps, in the list and of those that wait. */
+/** Characters of their JSON that the page keeps in the list, and as many of those that wait while it is paused. */
 const CHARACTERS_MAX = 16 << 20;
 
-/** Rows are drawn at most so often, in ms: thousands a second stay readable. */
-const DRAW_EVERY = 200;
+/** Envelopes of up to so many characters are within that bound, however many the page keeps. */
+const SMALL_CHARACTERS = 4096;
+
+/** Pause between two redraws, in ms, so that a list of thousands a second stays readable. */
+const DRAW_PAUSE = 200;
 
 const TYPES = [
   "properties.report", "properties.read.reply", "properties.write.reply", "function.invoke.reply", "event", "online", "offline", "rejected",
 ];
 
+/** The text of a row: what the envelope reports, and the message or detail if it says that something failed. */
 function summary(data) {
   const { properties, event, output, code, message, reason, detail } = data ?? {};
   const shown = properties ?? output ?? (event ? { event, data: data.data } : null) ?? code ?? reason;
@@ -24,7 +28,7 @@ function summary(data) {
   return [text, message ?? detail].filter(Boolean).join(": ").slice(0, 200);
 }
 
-/** Takes out the oldest until the others are within the bounds. */
+/** Removes the oldest items until the others are within the bounds; returns those that it removed. */
 function dropOldest(items) {
   let [count, characters] = [0, 0];
   while (count < items.length && count < ENVELOPES_MAX && characters <= CHARACTERS_MAX) {
@@ -52,8 +56,10 @@ function parse(line) {
 
 /** The view. */
 export function view({ to }) {
+  // Items of the list; those that are not drawn yet; and how many the bridge left out.
   let [kept, waiting, dropped] = [[], [], 0];
-  let [isPaused, chosen, stop, drawnAt] = [false, null, () => {}, 0];
+  // Whether the list stands still; the chosen item; ends the stream; when the list was last drawn, and the timer of the next time.
+  let [isPaused, chosen, stop, drawnAt, timer] = [false, null, () => {}, 0, 0];
   const device = h("input", { type: "search", autocomplete: "off", spellcheck: "false" });
   const product = h("input", { type: "search", autocomplete: "off", spellcheck: "false" });
   const type = h("input", { type: "search", list: "types", autocomplete: "off", spellcheck: "false" });
@@ -113,6 +119,7 @@ export function view({ to }) {
     counts.textContent = parts.join(", ");
   }
 
+  /** Takes one line of the stream in, and has it drawn soon. */
   function take(line) {
     const item = parse(line);
     if (!item) return;
@@ -121,15 +128,17 @@ export function view({ to }) {
     } else {
       waiting.push(item);
       if (waiting.length > ENVELOPES_MAX) waiting.shift();
-      if (item.raw.length > 4096) dropOldest(waiting);
+      // Small ones are within the bound of characters by their number alone.
+      if (item.raw.length > SMALL_CHARACTERS) dropOldest(waiting);
     }
-    if (performance.now() - drawnAt >= DRAW_EVERY) draw();
+    if (performance.now() - drawnAt >= DRAW_PAUSE) draw();
     else {
-      clearTimeout(draw.timer);
-      draw.timer = setTimeout(draw, DRAW_EVERY);
+      clearTimeout(timer);
+      timer = setTimeout(draw, DRAW_PAUSE);
     }
   }
 
+  /** Begins to follow what the filter says, in place of the stream before. */
   function begin() {
     stop();
     const filter = query({ device: device.value.trim(), product: product.value.trim(), type: type.value.trim(), replicas: "all" });
