@@ -49,7 +49,7 @@ pub fn run(
                 Failure::Registry(text) => (EXIT_CONFIGURATION, text),
                 Failure::Device(text) => (1, text),
             };
-            // As above.
+            // Nobody is left to tell when stderr is closed.
             let _ = writeln!(err, "{text}");
             ExitCode::from(code)
         }

@@ -72,7 +72,7 @@ pub fn run(args: &ExplainArgs, sources: &Sources, out: &mut dyn Write, err: &mut
             if is_refused && args.fail { ExitCode::FAILURE } else { ExitCode::SUCCESS }
         }
         Err(error) => {
-            // As above.
+            // Nobody is left to tell when stderr is closed.
             let _ = writeln!(err, "explain: {error}");
             ExitCode::FAILURE
         }

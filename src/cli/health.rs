@@ -45,7 +45,7 @@ pub fn run(args: &HealthArgs, sources: &Sources, err: &mut dyn Write) -> ExitCod
     match ask(&address, if args.ready { "/readyz" } else { "/livez" }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // As above.
+            // Nobody is left to tell when stderr is closed.
             let _ = writeln!(err, "health: {address}: {error:#}");
             ExitCode::FAILURE
         }

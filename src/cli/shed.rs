@@ -29,7 +29,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
-/// How often `--wait` looks.
+/// How often `--wait` asks where the sheds stand.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Lets replicas shed sessions, so that devices spread over all of them
@@ -78,12 +78,12 @@ pub struct ShedArgs {
     pub output: Output,
 }
 
-/// The number of sessions that each replica goes down to.
+/// The number of sessions that each replica has at most once its shed is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// This one.
+    /// This number.
     Number(u64),
-    /// Average of all replicas.
+    /// The average of all replicas, and 2 % more.
     Mean,
 }
 
@@ -118,7 +118,7 @@ pub fn run(args: &ShedArgs, sources: &Sources, out: &mut dyn Write, err: &mut dy
             if states(&report).any(|state| state == "gave_up") { ExitCode::FAILURE } else { ExitCode::SUCCESS }
         }
         Err(error) => {
-            // As above.
+            // Nobody is left to tell when stderr is closed.
             let _ = writeln!(err, "shed: {address}: {error:#}");
             ExitCode::FAILURE
         }
@@ -147,7 +147,7 @@ async fn shed(args: &ShedArgs, client: &AdminClient<'_>) -> anyhow::Result<Value
     Ok(report)
 }
 
-/// The query that names the replicas.
+/// The query that names the replicas, of requests without a body.
 fn query(args: &ShedArgs) -> String {
     if args.this_replica {
         return "replicas=this".to_owned();
@@ -166,6 +166,7 @@ fn body(args: &ShedArgs) -> Value {
         (false, false) => json!(args.replica),
     };
     let rate = args.rate;
+    // Exactly one of the two is set: `--status` and `--stop`, the others of their group, send no body.
     match (args.to, args.sessions) {
         (Some(Target::Mean), _) => json!({ "to": "mean", "rate": rate, "replicas": replicas }),
         (Some(Target::Number(to)), _) => json!({ "to": to, "rate": rate, "replicas": replicas }),

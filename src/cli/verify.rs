@@ -81,7 +81,7 @@ pub fn run(args: &VerifyArgs, sources: &Sources) -> ExitCode {
             if report.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
-            // As above.
+            // Nobody is left to tell when stderr is closed.
             let _ = writeln!(io::stderr(), "verify: {error:#}");
             ExitCode::FAILURE
         }
@@ -146,7 +146,7 @@ fn read_queue(config: &Config, from: ReadFrom, comparison: &mut Comparison) -> a
                             let _ = writeln!(io::stderr(), "verify: {error}");
                         }
                         Err(ReadError::Unreadable(part)) => {
-                            // As above; the report still counts it.
+                            // Nobody is left to tell when stderr is closed; the report still counts it.
                             let _ = writeln!(io::stderr(), "verify: {part}");
                             comparison.take(&StoredRecord::structured(b""));
                         }

@@ -52,7 +52,7 @@ impl Report {
                 self.text(resolved)
             }
         };
-        // As above.
+        // Nobody is left to tell when stdout is closed; the exit code still tells.
         let _ = out.write_all(escaped(&text).as_bytes());
     }
 

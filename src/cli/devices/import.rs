@@ -63,7 +63,7 @@ pub(super) async fn import(
     if mistakes.0.is_empty() {
         return Ok(text);
     }
-    // As above.
+    // Nobody is left to tell when stderr is closed.
     let _ = write!(err, "{text}");
     Err(DevicesError::Partly(args.file.clone(), mistakes))
 }

@@ -51,7 +51,7 @@ pub fn run(
         }
         Err(error) => {
             for line in error.to_string().lines() {
-                // As above.
+                // Nobody is left to tell when stderr is closed.
                 let _ = writeln!(err, "devices: {}", output::escaped(line));
             }
             if error.is_configuration() { ExitCode::from(EXIT_CONFIGURATION) } else { ExitCode::FAILURE }

@@ -46,7 +46,7 @@ impl<'w> Progress<'w> {
     pub(super) fn end(self) {
         self.bar.abandon();
         if !self.bar.is_hidden() {
-            // As above.
+            // Nobody is left to tell when stderr is closed.
             let _ = writeln!(self.err);
         }
     }

@@ -58,12 +58,12 @@ pub fn run(args: &SendArgs, sources: &Sources, out: &mut dyn Write, err: &mut dy
             }
             let failure = answer.failure.or_else(|| envelope::failure(&answer.attributes, &answer.payload));
             let Some((code, text)) = failure else { return ExitCode::SUCCESS };
-            // As above.
+            // Nobody is left to tell when stderr is closed.
             let _ = writeln!(err, "send: {}", output::one_line(&format!("{code}: {text}")));
             ExitCode::FAILURE
         }
         Err(error) => {
-            // As above.
+            // Nobody is left to tell when stderr is closed.
             let _ = writeln!(err, "send: {error}");
             let is_configuration = matches!(error, SendError::Queue(_) | SendError::Call(CallError::Settings(_)));
             if is_configuration { ExitCode::from(EXIT_CONFIGURATION) } else { ExitCode::FAILURE }

@@ -62,7 +62,7 @@ async fn read(
             Ok(Some(stored)) => stored,
             Ok(None) => return Ok(()),
             Err(error @ (ReadError::Unreadable(_) | ReadError::Waiting(_))) => {
-                // As above.
+                // Nobody is left to tell when stderr is closed.
                 let _ = writeln!(err, "tail: {error}");
                 continue;
             }

@@ -44,7 +44,7 @@ pub fn run(args: &TailArgs, sources: &Sources, out: &mut dyn Write, err: &mut dy
     match outcome.flatten() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // As above.
+            // Nobody is left to tell when stderr is closed.
             let _ = writeln!(err, "tail: {error}");
             let is_configuration = matches!(error, TailError::Stdio | TailError::Read(ReadError::Settings(_)));
             if is_configuration { ExitCode::from(EXIT_CONFIGURATION) } else { ExitCode::FAILURE }
@@ -67,7 +67,7 @@ async fn tail(args: &TailArgs, config: &Config, out: &mut dyn Write, err: &mut d
             stored = look_back(args, config, follow.as_ref(), err) => stored?,
         };
         if stored.is_empty() && follow.is_none() {
-            // As above.
+            // Nobody is left to tell when stderr is closed.
             let _ = writeln!(err, "tail: nothing is stored that is meant");
         }
         for stored in stored {
@@ -85,7 +85,7 @@ async fn tail(args: &TailArgs, config: &Config, out: &mut dyn Write, err: &mut d
         };
         let stored = match stored {
             Err(error @ (ReadError::Unreadable(_) | ReadError::Waiting(_))) => {
-                // As above.
+                // Nobody is left to tell when stderr is closed.
                 let _ = writeln!(err, "tail: {error}");
                 continue;
             }

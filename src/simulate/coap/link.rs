@@ -19,7 +19,7 @@ pub(super) enum Arrival {
     Nothing,
 }
 
-/// See the module.
+/// The socket of one simulated device, with its DTLS session.
 #[derive(Debug)]
 pub(super) struct Link {
     socket: UdpSocket,
@@ -81,7 +81,7 @@ impl Link {
     /// Sends a message. One that the socket does not take is lost, as on the way.
     pub(super) fn send(&mut self, message: &[u8]) -> Result<(), End> {
         let Some(session) = &mut self.session else {
-            // As above.
+            // A datagram that is lost here is lost as on the way.
             let _lost = self.socket.try_send(message);
             return Ok(());
         };

@@ -1,4 +1,4 @@
-//! Messages that are sent and not acknowledged.
+//! Messages that a simulated device has sent and that are not acknowledged yet.
 
 use std::collections::VecDeque;
 
@@ -61,25 +61,26 @@ impl Window {
         id
     }
 
-    /// PUBACK. `None`: nothing of that id waits for one.
+    /// Takes a PUBACK in. `None`: no message of that id waits for one.
     pub(super) fn take_puback(&mut self, id: PacketId) -> Option<Acknowledged> {
         let acknowledged = self.advance(id, Stage::Open, Stage::Done);
         self.drop_finished();
         acknowledged
     }
 
-    /// PUBREC. `None`: nothing of that id waits for one.
+    /// Takes a PUBREC in. `None`: no message of that id waits for one.
     pub(super) fn take_pubrec(&mut self, id: PacketId) -> Option<Acknowledged> {
         self.advance(id, Stage::Open, Stage::Received)
     }
 
-    /// PUBCOMP.
+    /// Takes a PUBCOMP in.
     pub(super) fn take_pubcomp(&mut self, id: PacketId) {
         self.advance(id, Stage::Received, Stage::Done);
         self.drop_finished();
     }
 
-    /// Empties the window for another connection; hands out the reports that nobody acknowledged, in the order sent.
+    /// Empties the window for another connection. Returns number and timestamp of the reports without PUBACK or PUBREC, in the
+    /// order sent.
     pub(super) fn restart(&mut self) -> impl Iterator<Item = (u64, u64)> {
         self.last_id = 0;
         std::mem::take(&mut self.entries).into_iter().filter_map(|entry| match entry.message {
@@ -94,6 +95,7 @@ impl Window {
         Some(Acknowledged { message: entry.message, sent_ns: entry.sent_ns })
     }
 
+    /// Removes what is done in front of the oldest message that is not.
     fn drop_finished(&mut self) {
         while self.entries.front().is_some_and(|entry| entry.stage == Stage::Done) {
             self.entries.pop_front();
