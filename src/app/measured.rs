@@ -18,8 +18,8 @@ pub fn registry_and_meter(
     connection_limit: Arc<ConnectionLimit>,
 ) -> (Arc<dyn transport::Registry>, Box<dyn Meter>) {
     let metrics = Arc::new(WorkerMetrics::default());
-    let told = (Arc::new(DeviceNotices::new()), Arc::new(Followers::new("replica1")).worker());
+    let (notices, followers) = (Arc::new(DeviceNotices::new()), Arc::new(Followers::new("replica1")).worker());
     let health = Arc::new(Health::new(1));
-    let meter = WorkerMeter::new(0, metrics.clone(), health, connection_limit, told, Clock::new());
+    let meter = WorkerMeter::new(0, metrics.clone(), health, connection_limit, notices, followers, Clock::new());
     (Arc::new(RegistryAdapter { registry, metrics }), Box::new(meter))
 }

@@ -1,4 +1,4 @@
-//! Counts and logs what a worker reports: one place, so that numbers and lines agree.
+//! Counts and logs the reports of a worker: both in one place, so that metrics and log agree.
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ use crate::transport::{
     Clock, ConnectionLimit, Handshake, Meter, Pauses, Peers, Refused, Refusing, Traffic, TransportKind,
 };
 
-/// Bytes of a peer's text in a line of the log: as long as a topic may be.
+/// Bytes of a peer's text in a line of the log, at most; a valid topic is no longer.
 const SHOWN_BYTES_MAX: usize = 512;
 
 /// The meter of one worker.
@@ -34,17 +34,19 @@ pub struct WorkerMeter {
     notices: Arc<DeviceNotices>,
     followers: WorkerFollowers,
     clock: Clock,
+    /// Whether the log's last word about the queue is that it is away; true at first, so that its first readiness is logged.
     queue_away: bool,
 }
 
 impl WorkerMeter {
-    /// A meter that writes there.
+    /// The meter of the worker with that number, from 0; everything else but the clock is shared with other workers.
     pub fn new(
         worker: usize,
         metrics: Arc<WorkerMetrics>,
         health: Arc<Health>,
         connection_limit: Arc<ConnectionLimit>,
-        (notices, followers): (Arc<DeviceNotices>, WorkerFollowers),
+        notices: Arc<DeviceNotices>,
+        followers: WorkerFollowers,
         clock: Clock,
     ) -> Self {
         Self { worker, metrics, health, connection_limit, notices, followers, clock, queue_away: true }
@@ -57,12 +59,13 @@ impl WorkerMeter {
         self.metrics.sent_bytes[transport].set(traffic.sent());
     }
 
-    /// Counts a rejected message for the log.
+    /// Counts a rejected message for the lines that the log has of each product.
     fn note_rejected(&self, device: &str, peer: &dyn Display, reason: Reason, topic: &str, detail: &str) {
         let notice = Notice { reason: reason.as_str(), device, peer, topic, detail: &detail };
         self.notices.rejections.note(Some(product_of(topic)), &notice);
     }
 
+    /// Logs an event of a CoAP port.
     fn log_coap(peer: PeerKey, device: &str, event: &coap::Event<'_>) {
         match *event {
             coap::Event::Refused(coap::Refused { refusal: coap::Refusal::KeyLength, .. }) => {
@@ -110,7 +113,7 @@ impl WorkerMeter {
     }
 }
 
-/// As much of a peer's text as a line of the log may hold. Control characters are escaped by the log.
+/// The first [`SHOWN_BYTES_MAX`] bytes of a peer's text. The log escapes control characters.
 fn shown(text: &str) -> &str {
     &text[..text.floor_char_boundary(SHOWN_BYTES_MAX)]
 }
@@ -136,8 +139,8 @@ fn outcome(reason: Refused) -> ConnectOutcome {
     }
 }
 
-/// Whether a refusal is worth a line in the log: whatever a device, its settings or those of the bridge can be changed for.
-/// A trouble that passes by itself has lines of its own.
+/// Whether somebody can do something about a refusal, by changing the device, its record or the configuration; the log
+/// names these by product. An outage, a drain and an overload pass by themselves, and are logged where they are found.
 fn has_remedy(reason: Refused) -> bool {
     reason.is_fault() || matches!(reason, Refused::TakeoverLimit | Refused::ReconnectLimit)
 }
@@ -261,7 +264,7 @@ impl Meter for WorkerMeter {
             coap::Event::Message(Event::Rejected { reason, topic, detail, .. }) => {
                 self.note_rejected(device, &peer, reason, topic, detail);
             }
-            // Each such device is named by a line of its own.
+            // `log_coap` warns of each such device.
             coap::Event::Refused(coap::Refused { refusal: coap::Refusal::KeyLength, .. }) => {}
             coap::Event::Refused(refused) => {
                 let reason = CoapRefusal::from(refused.refusal).text();
@@ -323,6 +326,7 @@ impl Meter for WorkerMeter {
         self.followers.step(peer, step, || clock.now().unix_ms);
     }
 
+    /// Comes about ten times a second, so it also shows that the worker turns, and writes the notices that are due.
     fn load(&mut self, load: &Load, queue: Availability, commands: Availability) {
         self.metrics.set_load(load);
         self.health.turned(self.worker);

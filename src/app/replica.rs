@@ -14,7 +14,7 @@ use crate::telemetry::follow::Followers;
 use crate::telemetry::health::Health;
 use crate::transport::Clock;
 
-/// See the module.
+/// The state of this replica from which operators' requests are answered.
 #[derive(Debug)]
 pub struct LocalReplica {
     /// Its id.

@@ -120,8 +120,8 @@ async fn run(
     let uplink = queues.uplink(inbox.clone())?;
     let downlink = queues.downlink(events)?;
     let connection_limit = plan.replica.connection_limit.clone();
-    let told = (notices, followers.worker());
-    let meter = WorkerMeter::new(plan.replica.index, plan.metrics, health, connection_limit, told, clock);
+    let (index, followers) = (plan.replica.index, followers.worker());
+    let meter = WorkerMeter::new(index, plan.metrics, health, connection_limit, notices, followers, clock);
     let environment = Environment {
         limits,
         load: Load::default(),
