@@ -1,4 +1,5 @@
-//! Contradictions between sections, and what works but is odd.
+//! Mistakes and warnings that concern more than one section: contradictions are mistakes, and settings that work but are
+//! likely to be unintended are warnings.
 
 use std::net::SocketAddr;
 
@@ -9,6 +10,9 @@ use super::{CommandQueue, Config, RegistrySource, UplinkQueue};
 
 /// The record size that Kafka and NATS take unless configured otherwise, in bytes.
 const QUEUE_RECORD_BYTES: usize = 1_000_000;
+
+/// Most that an envelope has beside its message, in bytes.
+const ENVELOPE_BYTES: usize = 4_096;
 
 /// Name of the bridge in the log, in front of its modules.
 const OWN_TARGET: &str = "jetlinks_bridge";
@@ -23,10 +27,10 @@ const LOGGING_LIBRARIES: [&str; 5] = ["async_nats", "h2", "hyper", "hyper_util",
 /// Port on which collectors take OTLP over gRPC, which the bridge does not speak.
 const OTLP_GRPC_PORT: &str = ":4317";
 
-/// Fewer bytes than this are worth a warning.
-const SECRET_BYTES: usize = 16;
+/// A secret with fewer bytes than this gets a warning.
+const SECRET_BYTES_MIN: usize = 16;
 
-/// Adds the mistakes and warnings that no section shows alone.
+/// Adds the mistakes and warnings that no section finds alone.
 pub(super) fn check(config: &Config, reader: &mut Reader<'_>) {
     check_servers(config, reader);
     check_addresses(config, reader);
@@ -52,7 +56,7 @@ fn check_servers(config: &Config, reader: &mut Reader<'_>) {
     }
 }
 
-/// Refuses two listeners on one address: the second could not be bound. Port 0 is any that is free.
+/// Refuses two listeners on one address: the second could not be bound. Port 0 stands for any free port, so it may come twice.
 fn check_addresses(config: &Config, reader: &mut Reader<'_>) {
     let mqtt = &config.mqtt;
     let tcp = [
@@ -63,12 +67,12 @@ fn check_addresses(config: &Config, reader: &mut Reader<'_>) {
         ("admin.listen", &config.admin.listen),
     ];
     let udp = [("coap.listen", &config.coap.listen), ("dtls.listen", &config.dtls.listen)];
-    check_protocol(&tcp, reader);
-    check_protocol(&udp, reader);
+    check_distinct(&tcp, reader);
+    check_distinct(&udp, reader);
 }
 
-/// As [`check_addresses`], of the listeners of one protocol.
-fn check_protocol(listeners: &[(&'static str, &Vec<SocketAddr>)], reader: &mut Reader<'_>) {
+/// Refuses two listeners on one address among those of TCP, or those of UDP.
+fn check_distinct(listeners: &[(&'static str, &Vec<SocketAddr>)], reader: &mut Reader<'_>) {
     let mut taken: Vec<(&str, SocketAddr)> = Vec::new();
     for (key, &address) in listeners.iter().flat_map(|(key, all)| all.iter().map(move |address| (*key, address))) {
         match taken.iter().find(|(_, other)| *other == address && address.port() != 0) {
@@ -78,7 +82,7 @@ fn check_protocol(listeners: &[(&'static str, &Vec<SocketAddr>)], reader: &mut R
     }
 }
 
-/// Names levels of modules that no line of the log is from.
+/// Warns of each level in `log.level` that is for a module which never writes to the log.
 fn warn_of_log(config: &Config, reader: &mut Reader<'_>) {
     for target in config.log.level.split(',').filter_map(|part| Some(part.split_once('=')?.0)) {
         let mut names = target.split("::");
@@ -89,9 +93,10 @@ fn warn_of_log(config: &Config, reader: &mut Reader<'_>) {
         if known.contains(&wrong) {
             continue;
         }
-        let all = LOGGING_LIBRARIES.iter().map(|name| (*name).to_owned());
+        let libraries = LOGGING_LIBRARIES.iter().map(|name| (*name).to_owned());
         let modules = OWN_MODULES.iter().map(|name| format!("{OWN_TARGET}::{name}"));
-        let meant = all.chain([OWN_TARGET.to_owned()]).chain(modules).min_by_key(|name| levenshtein(name, target));
+        let meant =
+            libraries.chain([OWN_TARGET.to_owned()]).chain(modules).min_by_key(|name| levenshtein(name, target));
         let meant = meant.unwrap_or_default();
         reader.warn("log.level", format!("no line of the log is from {target}, did you mean {meant}?"));
     }
@@ -105,7 +110,7 @@ fn warn_of_secrets(config: &Config, reader: &mut Reader<'_>) {
             "not set, so made at start: tokens hold on the replica alone that gave them out, and until it ends",
         );
     }
-    if secrets.iter().any(|secret| secret.expose().len() < SECRET_BYTES) {
+    if secrets.iter().any(|secret| secret.expose().len() < SECRET_BYTES_MIN) {
         reader.warn("dtls.token_secret", "shorter than 16 bytes: who guesses it can make tokens for every device");
     }
     if !config.coap.listen.is_empty() && config.coap.direct {
@@ -114,16 +119,16 @@ fn warn_of_secrets(config: &Config, reader: &mut Reader<'_>) {
             "on: of 256 `direct` messages that a stranger makes up for a device, one is taken for its own",
         );
     }
-    if config.nats.claim_secret.iter().any(|secret| secret.expose().len() < SECRET_BYTES) {
+    if config.nats.claim_secret.iter().any(|secret| secret.expose().len() < SECRET_BYTES_MIN) {
         reader.warn("nats.claim_secret", "shorter than 16 bytes: who guesses it can end the session of every device");
     }
-    if config.mqtt.tls.ticket_key.secrets().iter().any(|secret| secret.expose().len() < SECRET_BYTES) {
+    if config.mqtt.tls.ticket_key.secrets().iter().any(|secret| secret.expose().len() < SECRET_BYTES_MIN) {
         reader.warn(
             "mqtt.tls.ticket_key",
             "shorter than 16 bytes: who guesses it can read what resumed sessions over TLS 1.2 say",
         );
     }
-    if config.admin.token.as_ref().is_some_and(|token| token.expose().len() < SECRET_BYTES) {
+    if config.admin.token.as_ref().is_some_and(|token| token.expose().len() < SECRET_BYTES_MIN) {
         reader.warn("admin.token", "shorter than 16 bytes: who guesses it can end the session of every device");
     }
     let outside = config.admin.listen.iter().any(|address| !address.ip().is_loopback());
@@ -141,8 +146,8 @@ fn warn_of_limits(config: &Config, reader: &mut Reader<'_>) {
         );
     }
     // The largest envelope carries the packet in base64.
-    let queued = config.uplink.queue != UplinkQueue::Stdio;
-    if queued && limits.packet_bytes.saturating_mul(4) / 3 + 4_096 > QUEUE_RECORD_BYTES {
+    let envelope_bytes = limits.packet_bytes.saturating_mul(4) / 3 + ENVELOPE_BYTES;
+    if config.uplink.queue != UplinkQueue::Stdio && envelope_bytes > QUEUE_RECORD_BYTES {
         reader.warn(
             "limits.packet_bytes",
             "an envelope of such a packet can be over the 1 MB that Kafka and NATS take unless configured otherwise",
@@ -203,14 +208,14 @@ mod tests {
     }
 
     #[test]
-    fn levels_of_what_writes_nothing_to_the_log_are_odd() {
+    fn a_level_for_what_writes_nothing_to_the_log_gets_a_warning() {
         for well in ["info,async_nats=debug", "debug", "info,jetlinks_bridge=debug,jetlinks_bridge::transport=trace"] {
             assert_eq!(warnings(&[&format!("log.level={well}")]), Vec::<String>::new(), "{well}");
         }
         for (wrong, meant) in [
             ("info,jetlinks_brige=debug", "jetlinks_brige, did you mean jetlinks_bridge?"),
             ("jetlinks_bridge::transprot=debug", "transprot, did you mean jetlinks_bridge::transport?"),
-            ("info,async-nats=debug".replace('-', "").as_str(), "asyncnats, did you mean async_nats?"),
+            ("info,asyncnats=debug", "asyncnats, did you mean async_nats?"),
         ] {
             let told = warnings(&[&format!("log.level={wrong}")]);
             assert!(told.len() == 1 && told[0].contains(meant), "{wrong}: {told:?}");
@@ -236,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_works_for_nobody_is_odd() {
+    fn settings_that_work_and_help_nobody_get_a_warning() {
         for (setting, start) in [
             ("admin.token=short", "admin.token: shorter than 16 bytes"),
             ("tracing.endpoint=http://otel:4317", "tracing.endpoint: 4317 is the port of OTLP over gRPC"),
@@ -252,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_counts_for_nothing_is_odd() {
+    fn a_variable_that_counts_for_nothing_gets_a_warning() {
         let environment = ["JETLINKS_BRIDGE_LOG_LEVEL", "jetlinks_bridge__drain__rate", "JETLINKS_BRIDGE_SERVICE_HOST"]
             .map(|name| (name.to_owned(), "1".to_owned()));
         let (loaded, _) = examine(&Sources { environment: environment.into(), ..Sources::default() });

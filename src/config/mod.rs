@@ -125,7 +125,7 @@ impl Config {
         self.uplink.queue == UplinkQueue::Kafka || self.commands.queue == CommandQueue::Kafka
     }
 
-    /// Whether replicas coordinate: exactly when NATS servers are configured.
+    /// Whether NATS servers are configured; replicas coordinate exactly then.
     pub fn has_nats_servers(&self) -> bool {
         !self.nats.servers.is_empty()
     }

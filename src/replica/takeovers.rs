@@ -6,15 +6,15 @@ use crate::protocol::id::DeviceId;
 /// Takeovers of one device within [`WINDOW_US`]; one more is refused.
 const TAKEOVERS_MAX: usize = 5;
 
-/// Takeovers within this time count together, us. Times are of a clock that never goes back: a system clock that is
-/// set must not shut a device out.
+/// Time for which a takeover counts, us. All times here are of a monotonic clock: a system clock that is set must not
+/// shut a device out.
 const WINDOW_US: u64 = 60_000_000;
 
 /// After a refusal everything is refused for this long, us.
 const PENALTY_US: u64 = 30_000_000;
 
-/// When devices were taken over of late, on this replica or away from it. Every replica counts what it does itself and
-/// what it hears of others, so all of them come to the same number; 8 MiB at most.
+/// The recent takeovers of each device, on all replicas: every replica counts its own and those that it hears of from
+/// others, so all come to the same number. 8 MiB at most, for [`DEVICES_MAX`](super::recent::DEVICES_MAX) devices.
 #[derive(Debug, Default)]
 pub struct Takeovers {
     devices: Recent<History>,
@@ -22,10 +22,10 @@ pub struct Takeovers {
 
 #[derive(Debug, Default)]
 struct History {
-    /// Until when each counts, and by which session; [`TAKEOVERS_MAX`] at most.
+    /// The takeovers that count: until when, and the session that took over. [`TAKEOVERS_MAX`] at most.
     counted: Vec<(u64, Box<str>)>,
     refused_until_us: u64,
-    /// The session that another replica holds, as far as it is known.
+    /// The session of the device on another replica, as far as this one has heard.
     elsewhere: Option<Box<str>>,
 }
 
@@ -34,15 +34,16 @@ struct History {
 pub enum Admission {
     /// It may.
     Admitted,
-    /// It would be one takeover too many; from now on every one is refused for a while, which other replicas must know.
+    /// It would be one takeover too many; from now on the device is refused for [`PENALTY_US`], of which other replicas must
+    /// be told.
     RefusedFirst,
-    /// It comes too soon after such a refusal.
+    /// It comes within [`PENALTY_US`] of such a refusal.
     Refused,
 }
 
 impl Takeovers {
-    /// Counts that a session took the device over, so long ago. Two sessions that give way to the same third one are one
-    /// takeover, and so is one that is told twice.
+    /// Counts that `session` took the device over, `age_us` ago. One session counts once, although two sessions may give way to
+    /// it, or another replica may tell of it twice.
     pub fn note_takeover(&mut self, device: &DeviceId, session: &str, age_us: u64, now_us: u64) {
         if age_us >= WINDOW_US {
             return;
@@ -54,8 +55,7 @@ impl Takeovers {
         }
     }
 
-    /// Notes that another replica holds a session of the device. Only devices that were taken over of late are remembered:
-    /// of others nothing has to be known.
+    /// Notes that another replica holds a session of the device. Without a recent takeover of the device this changes nothing.
     pub fn note_elsewhere(&mut self, device: &str, session: &str) {
         if let Some(history) = self.devices.get_mut(device) {
             history.elsewhere = Some(session.into());
@@ -71,7 +71,7 @@ impl Takeovers {
         }
     }
 
-    /// Notes that another replica has refused the device for the first time, so long ago.
+    /// Notes that another replica has refused the device for the first time, `age_us` ago.
     pub fn note_refused(&mut self, device: &DeviceId, age_us: u64, now_us: u64) {
         if age_us < PENALTY_US
             && let Some(history) = self.devices.entry(device, now_us)
@@ -96,7 +96,8 @@ impl Takeovers {
         Admission::Admitted
     }
 
-    /// Whether the device was taken over of late, so that other replicas must know when its session ends.
+    /// Whether the device has a takeover or a refusal that still counts: then other replicas must be told when its session
+    /// ends.
     pub fn remembers(&self, device: &str, now_us: u64) -> bool {
         self.devices.get(device).is_some_and(|history| !history.is_expired(now_us))
     }

@@ -1,19 +1,20 @@
-//! Takes the frames of a client apart, in the buffer that they were read into.
+//! Decodes the frames of a client, in the buffer that they were read into.
 
 use super::head::{Failure, Head, Opcode};
 
 /// Longest header of a client, in bytes.
 const CLIENT_HEADER_BYTES_MAX: usize = 14;
 
-/// Result of decoding bytes of a client.
+/// Result of [`Decoder::decode`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Decoded {
-    /// Bytes of data, at the front of the buffer; what follows there means nothing.
+    /// Bytes of data, which are at the front of the buffer; the rest of it is to be ignored.
     pub data_bytes: usize,
-    /// Whether a ping waits for its pong: [`Decoder::take_ping`] is what to send back. Of several the last one counts
-    /// (RFC 6455, section 5.5.3).
+    /// Whether a pong is due, with the payload that [`Decoder::take_ping`] returns. Of several pings only the last one is
+    /// answered (RFC 6455, section 5.5.3).
     pub has_ping: bool,
-    /// The client ended the connection, or must be told that it ends. Nothing is decoded any more.
+    /// `None` while the connection goes on. `Ok`: the client sent a close frame. `Err`: its frames are wrong, and the bridge has
+    /// to close for this reason. After either nothing is decoded any more.
     pub end: Option<Result<(), Failure>>,
 }
 
@@ -25,7 +26,7 @@ pub struct Decoder {
     /// The beginning of a header that is not whole yet.
     partial: [u8; CLIENT_HEADER_BYTES_MAX],
     partial_bytes: usize,
-    /// The frame that is being read.
+    /// The frame whose payload is being read; `None` within a header.
     frame: Option<Frame>,
     /// Whether a message began and has not ended.
     is_in_message: bool,
@@ -42,7 +43,7 @@ struct Frame {
 }
 
 impl Decoder {
-    /// Takes everything that was read; unmasked data is moved to the front.
+    /// Decodes everything that was read, and moves the unmasked data to the front of it.
     pub fn decode(&mut self, bytes: &mut [u8]) -> Decoded {
         let mut decoded = Decoded::default();
         let mut at = 0;
@@ -83,7 +84,7 @@ impl Decoder {
         std::mem::take(&mut self.ping)
     }
 
-    /// Reads on in a header; how many of the bytes belong to it.
+    /// Reads on in a header; returns how many of the bytes belong to it.
     fn read_head(&mut self, bytes: &[u8], decoded: &mut Decoded) -> Result<usize, Failure> {
         let before = self.partial_bytes;
         let more = bytes.len().min(CLIENT_HEADER_BYTES_MAX - before);
@@ -118,7 +119,7 @@ impl Decoder {
     }
 }
 
-/// Unmasks the next bytes of a payload, and turns the mask so that it fits those that follow.
+/// Unmasks the next bytes of a payload, and rotates the mask so that it fits the bytes behind them.
 fn unmask(bytes: &mut [u8], mask: &mut [u8; 4]) {
     let wide = u64::from_ne_bytes([mask[0], mask[1], mask[2], mask[3], mask[0], mask[1], mask[2], mask[3]]);
     let mut chunks = bytes.chunks_exact_mut(8);
@@ -159,11 +160,11 @@ mod tests {
         out
     }
 
-    /// All data, the pongs that are due, and the end.
+    /// All data, the payloads of the pongs that are due, and the end.
     type Outcome = (Vec<u8>, Vec<Vec<u8>>, Option<Result<(), Failure>>);
 
-    /// Result of bytes that come in pieces of that size.
-    fn take(bytes: &[u8], piece: usize) -> Outcome {
+    /// The outcome of bytes that come in pieces of that size.
+    fn outcome(bytes: &[u8], piece: usize) -> Outcome {
         let mut decoder = Decoder::default();
         let (mut data, mut pings) = (Vec::new(), Vec::new());
         for piece in bytes.chunks(piece) {
@@ -194,7 +195,7 @@ mod tests {
         ]
         .concat();
         for piece in [1, 2, 3, 5, 7, 13, 64, 1_000, 65_536, stream.len()] {
-            let (taken, pings, end) = take(&stream, piece);
+            let (taken, pings, end) = outcome(&stream, piece);
             assert!(taken == data, "in pieces of {piece}");
             assert_eq!((pings, end), (vec![b"still there?".to_vec()], None), "in pieces of {piece}");
         }
@@ -203,7 +204,7 @@ mod tests {
     #[test]
     fn of_several_pings_in_one_read_the_last_whole_one_is_answered() {
         let pings = [frame(0x89, b"first"), frame(0x89, b"second"), frame(0x8a, b"pong")].concat();
-        assert_eq!(take(&pings, pings.len()).1, [b"second".to_vec()]);
+        assert_eq!(outcome(&pings, pings.len()).1, [b"second".to_vec()]);
         let mut decoder = Decoder::default();
         let (mut begun, mut rest) = (pings[..19].to_vec(), pings[19..].to_vec());
         assert!(!decoder.decode(&mut begun).has_ping, "the second one begins");
@@ -215,7 +216,7 @@ mod tests {
     fn nothing_is_taken_behind_a_close_frame() {
         let stream = [frame(0x82, b"data"), frame(0x88, &[0x03, 0xe8]), frame(0x82, b"more")].concat();
         for piece in [1, stream.len()] {
-            assert_eq!(take(&stream, piece), (b"data".to_vec(), vec![], Some(Ok(()))));
+            assert_eq!(outcome(&stream, piece), (b"data".to_vec(), vec![], Some(Ok(()))));
         }
     }
 
@@ -223,14 +224,14 @@ mod tests {
     fn a_message_that_does_not_end_or_begin_where_it_must_is_refused() {
         let cases = [[frame(0x02, b"a"), frame(0x82, b"b")], [frame(0x82, b"a"), frame(0x80, b"b")]];
         for stream in cases.map(|frames| frames.concat()) {
-            assert_eq!(take(&stream, 1), (b"a".to_vec(), vec![], Some(Err(Failure::Protocol))));
+            assert_eq!(outcome(&stream, 1), (b"a".to_vec(), vec![], Some(Err(Failure::Protocol))));
         }
     }
 
     #[test]
     fn what_came_before_a_broken_frame_is_data() {
         let stream = [frame(0x82, b"data"), vec![0xff]].concat();
-        assert_eq!(take(&stream, stream.len()), (b"data".to_vec(), vec![], Some(Err(Failure::Protocol))));
+        assert_eq!(outcome(&stream, stream.len()), (b"data".to_vec(), vec![], Some(Err(Failure::Protocol))));
     }
 
     #[test]

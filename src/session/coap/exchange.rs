@@ -1,4 +1,5 @@
-//! Open requests.
+//! Open requests of a CoAP endpoint: each an exchange, from the request's arrival until its answer is sent, or acknowledged
+//! where it is a separate response.
 
 use std::borrow::Cow;
 
@@ -14,7 +15,7 @@ use crate::session::slots::Slots;
 /// Bytes between the options and a payload (RFC 7252 section 3).
 const PAYLOAD_MARKER_BYTES: usize = 1;
 
-/// Names an open request, and not a later one in its slot.
+/// Id of an open request. The generation tells it from a later one in its slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ExchangeId {
     pub(super) slot: u32,
@@ -40,7 +41,7 @@ pub(super) struct Answer {
     pub(super) code: Code,
     /// Block1 of the request.
     pub(super) block1: Option<Block>,
-    /// Block2: the block of a longer answer that the content is.
+    /// Block2: which block of a longer answer the content is.
     pub(super) block2: Option<Block>,
     /// Size1: longest body that is accepted, in bytes; with 4.13.
     pub(super) size_max: Option<u32>,
@@ -80,7 +81,7 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// The kind of an answer that follows the request at once.
+    /// The kind of an answer that follows the request at once: piggybacked in the ACK of a CON, else a NON.
     pub(super) fn immediate_kind(&self) -> Kind {
         if self.confirmable { Kind::Acknowledgement } else { Kind::NonConfirmable }
     }
@@ -143,7 +144,7 @@ pub(super) struct SeparateResponse {
 pub(super) enum Stage {
     /// The registry.
     Lookup(Box<Request>),
-    /// Nothing: it is being handled.
+    /// Nothing: the endpoint is handling it.
     Handling,
     /// The queue.
     Queued(Box<Queued>),
@@ -185,7 +186,7 @@ impl Exchanges {
         self.slots.len() >= self.max
     }
 
-    /// Adds one; the caller has checked that there is room.
+    /// Adds a request; the caller has checked [`Exchanges::is_full`].
     pub(super) fn insert(&mut self, exchange: Exchange) -> ExchangeId {
         self.slots.insert(exchange).into()
     }
@@ -198,7 +199,7 @@ impl Exchanges {
         self.slots.release(id.into())
     }
 
-    /// Their ids, in the order of their arrival.
+    /// The ids of all, in the order of the requests' arrival.
     pub(super) fn ids(&self) -> Vec<ExchangeId> {
         let mut open: Vec<(u64, DeliveryId)> =
             self.slots.entries().map(|(id, exchange)| (exchange.number, id)).collect();
