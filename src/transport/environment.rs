@@ -11,7 +11,7 @@ use crate::protocol::uplink::Uplink;
 use crate::session::mqtt::{Context, Event, Observer};
 use crate::session::step::{Peer, Step};
 
-/// See the module.
+/// The surroundings that all sessions of one worker share.
 pub struct Environment {
     /// Bounds of each session.
     pub limits: Limits,

@@ -12,7 +12,7 @@ use crate::protocol::shares::{Room, Waiting};
 /// Connections that may wait for room; the newest of the network that has most of them is refused for one more.
 const WAITING_MAX: usize = 256;
 
-/// See the module. Cheap to clone.
+/// The room of one worker. Cheap to clone.
 #[derive(Clone)]
 pub struct SharedRoom(Rc<RefCell<Shared>>);
 

@@ -28,7 +28,7 @@ const SEQUENCE_MAX: u64 = (1 << 48) - 1;
 const MASTER_BYTES: usize = 48;
 const RANDOM_BYTES: usize = 32;
 
-/// See the module. Never shown.
+/// Keys and record numbers of one session, both ways. Never shown.
 pub(super) struct Protection {
     suite: Suite,
     read: Key,

@@ -38,7 +38,7 @@ pub enum MaterialError {
     Pair(String),
 }
 
-/// See the module. Cheap to clone; shared by all workers, and all clones see a replacement.
+/// The DTLS server of all sessions. Cheap to clone; shared by all workers, and all clones see a replacement.
 #[derive(Clone)]
 pub struct Server {
     context: Arc<RwLock<SslContext>>,

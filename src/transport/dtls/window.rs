@@ -3,7 +3,7 @@
 /// Numbers below the highest one that are told apart; older ones count as having come.
 const WIDTH: u64 = 64;
 
-/// See the module.
+/// The anti-replay window of one session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Window {
     /// Number behind the highest one that came.

@@ -10,9 +10,9 @@ use crate::transport::connection_limit::{ConnectionPermit, SocketPermit};
 use crate::transport::traits::TransportKind;
 use crate::transport::worker::Worker;
 
-/// See the module. Each step has an allocation of its own, which lasts as long as it does: the begin and the end of a connection
-/// take far more memory than an idle one needs. The runtime puts a future of at most 24 bytes into an allocation of 128, and a
-/// larger one into twice as much.
+/// The stage that a connection's task is in. Each stage has an allocation of its own, which lasts as long as it does: the
+/// begin and the end of a connection take far more memory than an idle one needs. The runtime puts a future of at most 24
+/// bytes into an allocation of 128, and a larger one into twice as much.
 pub enum Serving {
     /// It has no session yet.
     Opening(Pin<Box<dyn Future<Output = Option<Opened>>>>),

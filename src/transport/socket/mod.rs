@@ -19,7 +19,7 @@ pub use websocket::WebSocket;
 use crate::transport::tls::TlsStream;
 use crate::transport::traffic::Traffic;
 
-/// See the module.
+/// A connection as a stream of MQTT's bytes.
 #[derive(Debug)]
 pub enum Socket {
     /// The bytes of MQTT themselves.

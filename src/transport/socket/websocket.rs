@@ -16,7 +16,7 @@ const FRAME_BYTES_MAX: usize = 16 * 1024;
 /// With so many bytes unsent pings go unanswered: the client does not read anyway.
 const PONG_UNSENT_BYTES_MAX: usize = 1024;
 
-/// See the module.
+/// The server's side of one WebSocket.
 #[derive(Debug)]
 pub struct WebSocket {
     stream: Stream,

@@ -44,7 +44,7 @@ struct Scratch {
     outgoing: Box<[u8]>,
 }
 
-/// See the module.
+/// The server's side of one TLS connection over `S`.
 pub struct TlsStream<S> {
     below: S,
     session: UnbufferedServerConnection,

@@ -3,7 +3,7 @@
 use crate::protocol::limit::Now;
 use crate::protocol::random::Random;
 
-/// See the module. Each session gets an age of its own, from 90 % to 110 % of the limit: devices that came together do
+/// The age limit of sessions. Each session gets an age of its own, from 90 % to 110 % of the limit: devices that came together do
 /// not go together.
 #[derive(Debug)]
 pub(super) struct AgeLimit {

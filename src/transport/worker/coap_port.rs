@@ -12,7 +12,7 @@ use crate::transport::environment::Environment;
 use crate::transport::traffic::Traffic;
 use crate::transport::traits::{Meter, Peers};
 
-/// See the module.
+/// One CoAP port of a worker, without I/O.
 #[derive(Debug)]
 pub struct CoapPort {
     pub(super) endpoint: Endpoint,

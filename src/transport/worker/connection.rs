@@ -18,7 +18,7 @@ const UNREAD_BYTES_MAX: usize = 256 * 1024;
 /// How long a connection may hold more than its free share without getting anywhere, while others wait for room, us.
 const STUCK_US: u64 = 20_000_000;
 
-/// See the module. `S` is what it writes to.
+/// A connection with a session. `S` is the stream that it writes to.
 #[derive(Debug)]
 pub struct Connection<S> {
     /// Its slot in the worker.

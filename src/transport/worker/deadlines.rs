@@ -9,7 +9,7 @@ use crate::session::mqtt::Pending;
 /// Deadlines of commands that were answered, kept before they are looked for.
 const ANSWERED_MAX: usize = 4096;
 
-/// See the module. 16 bytes a deadline; of answered commands at most [`ANSWERED_MAX`], and as many as wait.
+/// The deadlines of one worker's commands. 16 bytes a deadline; of answered commands at most [`ANSWERED_MAX`], and as many as wait.
 #[derive(Debug, Default)]
 pub(super) struct Deadlines {
     /// Time and session, the earliest first. A command that is answered leaves its deadline behind.

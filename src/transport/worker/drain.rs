@@ -1,26 +1,26 @@
-//! The end of a worker, step by step: sessions drain in batches, then the last records, answers, commands and outcomes
-//! get where they belong.
+//! The end of a worker, as a state machine ([`Phase`]): sessions drain in batches, then the worker waits until the queue has
+//! the last records, devices have the last answers, and callers have the last outcomes.
 
 use std::collections::VecDeque;
 
 use super::suspension::Barriers;
 use crate::protocol::uplink::DeliveryId;
 
-/// How long the last commands and outcomes may take at the end, inside the time of the drain, us: of a drain that takes
-/// all of its time it is the last part, a quarter at most.
+/// How long the last commands and outcomes may take, us. The time is reserved at the end of the drain's timeout, a quarter of
+/// it at most.
 const SETTLE_US: u64 = 2_000_000;
 
-/// How long a drain waits for devices to acknowledge answers of CoAP, us; what is in the queue is there either way.
+/// How long a drain waits for devices to acknowledge CoAP answers, us. Their records are stored either way.
 const FAREWELL_US: u64 = 3_000_000;
 
-/// How often it is looked whether something has come to its end, us.
+/// How often a phase checks whether it is over, us.
 const POLL_US: u64 = 10_000;
 
 /// Batches of a drain in one second at most.
 const BATCHES_PER_SECOND: u64 = 20;
 
-/// Times that the commands under way, and then their outcomes, are waited for: behind the last unsubscription comes the
-/// last command, and behind its outcome the second barrier.
+/// Rounds of [`Phase::Settling`]. After the first, every command that came before the last unsubscription has arrived; after
+/// the second, their outcomes have reached the server, as its barrier comes behind them.
 const SETTLE_ROUNDS: u32 = 2;
 
 /// How a worker ended.
@@ -30,14 +30,14 @@ pub struct Drained {
     pub unacknowledged: usize,
 }
 
-/// State of a worker that drains, as far as the drain depends on it.
+/// The work that a draining worker still has to finish.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Remaining<'a> {
-    /// Whether a session is there, be it one that has ended and waits for its records.
+    /// Whether there is a session, including those that have ended and wait for receipts.
     pub(super) has_sessions: bool,
-    /// Requests of CoAP whose answer the queue or the registry holds up.
+    /// CoAP requests that wait for the queue or the registry.
     pub(super) unanswered: usize,
-    /// Whether answers of CoAP are not acknowledged yet.
+    /// Whether devices have still to acknowledge CoAP answers.
     pub(super) has_unacknowledged: bool,
     /// Whether no command can come for sessions that have ended, and every outcome is on its way.
     pub(super) is_settled: bool,
@@ -66,14 +66,14 @@ enum Phase {
     Emptying,
     /// Devices have to acknowledge their last answers, until that time.
     Farewell(u64),
-    /// Commands under way, then their outcomes, have to arrive until that time. So many rounds are left; the barrier of
-    /// this one.
+    /// Commands under way and their outcomes have to arrive until that time. Each round waits until the queue of commands is
+    /// settled, sends a barrier, whose number is `barrier` then, and waits for its return.
     Settling { until_us: u64, rounds: u32, barrier: Option<u64> },
     /// Nothing is left to wait for.
     Over,
 }
 
-/// See the module.
+/// The drain of one worker.
 #[derive(Debug)]
 pub(super) struct Drain {
     phase: Phase,
@@ -83,8 +83,9 @@ pub(super) struct Drain {
     pause_ns: u64,
     /// Batches so far.
     batches: u64,
-    /// When the phase of batches began; once that is over, when it ended, us.
     began_us: u64,
+    /// When the last batch was sent and [`Phase::Emptying`] began, us; `began_us` before that.
+    emptying_since_us: u64,
     /// How long the drain may go on after its last batch, us.
     timeout_us: u64,
 }
@@ -93,7 +94,16 @@ impl Drain {
     /// A drain of these sessions, so many a second.
     pub(super) fn new(sessions: VecDeque<DeliveryId>, per_second: u64, timeout_us: u64, now_us: u64) -> Self {
         let (batch, pause_ns) = pace(per_second);
-        Self { phase: Phase::Batches, sessions, batch, pause_ns, batches: 0, began_us: now_us, timeout_us }
+        Self {
+            phase: Phase::Batches,
+            sessions,
+            batch,
+            pause_ns,
+            batches: 0,
+            began_us: now_us,
+            emptying_since_us: now_us,
+            timeout_us,
+        }
     }
 
     /// The next thing to do at that time.
@@ -102,7 +112,7 @@ impl Drain {
             match self.phase {
                 Phase::Batches => {
                     if self.sessions.is_empty() {
-                        (self.phase, self.began_us) = (Phase::Emptying, now_us);
+                        (self.phase, self.emptying_since_us) = (Phase::Emptying, now_us);
                         continue;
                     }
                     let next_us = self.began_us.saturating_add(self.batches.saturating_mul(self.pause_ns) / 1_000);
@@ -149,7 +159,7 @@ impl Drain {
         }
     }
 
-    /// Notes the number of the barrier that was sent; `None`: the queue of commands has none.
+    /// Notes the number of the barrier that was sent; `None` ends the drain: the queue of commands supports no barriers.
     pub(super) fn note_barrier(&mut self, number: Option<u64>) {
         self.phase = match self.phase {
             Phase::Settling { until_us, rounds, .. } if number.is_some() => {
@@ -159,13 +169,13 @@ impl Drain {
         };
     }
 
-    /// Until when sessions and answers may take, us: a part of the time is left for commands and outcomes.
+    /// The end of [`Phase::Emptying`] and [`Phase::Farewell`], us: the rest of the timeout is for commands and outcomes.
     fn emptied_until_us(&self) -> u64 {
-        self.began_us.saturating_add(self.timeout_us - SETTLE_US.min(self.timeout_us / 4))
+        self.emptying_since_us.saturating_add(self.timeout_us - SETTLE_US.min(self.timeout_us / 4))
     }
 
     fn settle(&mut self, now_us: u64) {
-        let left_us = self.began_us.saturating_add(self.timeout_us).saturating_sub(now_us);
+        let left_us = self.emptying_since_us.saturating_add(self.timeout_us).saturating_sub(now_us);
         let until_us = now_us.saturating_add(left_us.min(SETTLE_US));
         self.phase = Phase::Settling { until_us, rounds: SETTLE_ROUNDS, barrier: None };
     }

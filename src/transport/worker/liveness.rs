@@ -8,7 +8,7 @@
 
 use crate::transport::socket::Counters;
 
-/// See the module.
+/// The system's counters of one connection, as they were when they were last read.
 #[derive(Debug, Default)]
 pub struct Liveness {
     /// [`Counters::received`] at the last look.

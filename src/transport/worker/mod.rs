@@ -77,7 +77,7 @@ pub struct Settings {
     pub children_max: usize,
 }
 
-/// See the module.
+/// The I/O of one worker around its [`WorkerCore`].
 pub struct Worker {
     pub(super) settings: Settings,
     pub(super) clock: Clock,

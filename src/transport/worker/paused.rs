@@ -6,7 +6,7 @@ use crate::transport::traits::Pauses;
 /// A connection that found no room shows again within this time, us.
 const CROWDED_US: u64 = 3_000_000;
 
-/// See the module. 16 bytes a connection.
+/// The connections of one worker that are not read. 16 bytes a connection.
 #[derive(Debug, Default)]
 pub(super) struct Paused {
     connections: Vec<DeliveryId>,

@@ -5,7 +5,7 @@ use crate::protocol::uplink::{Availability, Report};
 /// Without any receipt for this long, with records held, the queue counts as away, us.
 const SILENCE_US: u64 = 5_000_000;
 
-/// See the module.
+/// One worker's view of its queue: the state that the queue reports, and since when it owes an answer.
 #[derive(Debug)]
 pub(super) struct QueueHealth {
     reported: Availability,

@@ -11,7 +11,7 @@ use crate::replica::{ClusterEvent, Directory, Entry, WorkerMessage, WorkerSender
 use crate::session::mqtt::{Ending, LatePresence};
 use crate::transport::connection_limit::ConnectionLimit;
 
-/// See the module.
+/// One worker's access to the rest of the replica.
 #[derive(Debug, Clone)]
 pub struct ReplicaHandle {
     /// Number of this worker.

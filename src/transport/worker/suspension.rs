@@ -1,14 +1,14 @@
 //! Suspensions of the process, and the barriers by which a worker knows that it has seen all commands.
 //!
 //! A replica that was suspended (SIGSTOP, a paused machine) may have lost its devices to other replicas, and the commands
-//! that it finds waiting may be older than their callers' patience. So after a gap between two looks at the clock no
+//! that it finds waiting may be older than their callers' timeouts. So after a gap between two looks at the clock no
 //! command is delivered until two proofs are there, that every claim and that every waiting command has arrived; and one
 //! tick more, and the time that other replicas have to say whether what they claimed lives.
 
 /// A gap between two looks at the clock above this counts as a suspension, us.
 const GAP_US: u64 = 2_000_000;
 
-/// See the module.
+/// Guard and barriers of one worker.
 #[derive(Debug, Default)]
 pub(super) struct Suspension {
     pub(super) guard: SuspendGuard,
