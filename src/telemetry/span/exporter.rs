@@ -39,8 +39,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Time that the last spans may take.
 const FLUSH: Duration = Duration::from_secs(2);
 
-/// At most one warning in this time.
-const QUIET: Duration = Duration::from_secs(300);
+/// Pause between two warnings.
+const WARNING_PAUSE: Duration = Duration::from_secs(300);
 
 /// The export of spans; cheap to clone.
 #[derive(Debug, Clone)]
@@ -88,7 +88,7 @@ impl SpanExport {
         let stop = Arc::new(Notify::new());
         // Without randomness there is no jitter, which costs politeness and nothing else.
         let backoff = Backoff::new(PAUSE, RETRY_FOR, u128::from(getrandom::u64().unwrap_or(1)));
-        let log = Log { warnings: Throttle::new(QUIET), is_away: false };
+        let log = Log { warnings: Throttle::new(WARNING_PAUSE), is_away: false };
         let exporter = Exporter { settings, collector, spans, stop: Arc::clone(&stop), metrics, backoff, log };
         let run = move || {
             let _ending = ending;
