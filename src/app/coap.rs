@@ -23,7 +23,8 @@ const HALF_OPEN_MAX: usize = 1024;
 /// two round trips, so these are enough for all the handshakes that begin in two seconds.
 const UNPROVEN_MAX: usize = 4096;
 
-/// Of them those of one address: many devices may stand behind one, and one must not use up all.
+/// The part of [`UNPROVEN_MAX`] that one network may have: many devices may stand behind one address, and none must use up
+/// everything.
 const UNPROVEN_PER_NETWORK_MAX: usize = 256;
 
 /// The parts of DTLS besides a socket; shared by all workers.

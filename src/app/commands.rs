@@ -39,7 +39,7 @@ pub struct ReplicaCommands {
 }
 
 impl ReplicaCommands {
-    /// To the devices of these workers, and where commands come over NATS to those of other replicas.
+    /// Commands to the devices of these workers, and to those of other replicas if commands come over NATS.
     pub fn new(
         config: &Config,
         sessions: ReplicaSessions,

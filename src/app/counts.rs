@@ -32,7 +32,7 @@ pub struct QueueStats {
     pub stdio: Arc<StdioStats>,
 }
 
-/// Writes the limits in force into the metrics whenever the page is read: so many `connections` are served.
+/// Writes the limits in force into the metrics whenever the page is read; `connections` are served at most.
 pub fn limits(metrics: &Metrics, connections: usize, inflight_bytes: usize) {
     metrics.read_from(move |process| {
         process.limit_connections.set(connections as u64);

@@ -11,7 +11,7 @@ use tokio::task::{LocalSet, spawn_local};
 /// that the future waits for. A task is polled when it is woken itself.
 ///
 /// # Panics
-/// With what the future panicked.
+/// The future's panic goes on here.
 pub fn block_on_local<F>(runtime: &Runtime, future: F) -> F::Output
 where
     F: Future + 'static,

@@ -63,7 +63,7 @@ impl Shedding {
         self.lock().as_ref().map(Shed::status)
     }
 
-    /// Whether the replica has too many sessions for the shed that is under way, or had of late.
+    /// Whether the replica has too many sessions for the shed that is under way, or had them recently.
     pub fn is_unsettled(&self) -> bool {
         self.lock().as_ref().is_some_and(|shed| shed.is_under_way() && !shed.is_settled())
     }

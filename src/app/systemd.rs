@@ -20,7 +20,7 @@ use crate::telemetry::health::Health;
 /// Pause between two looks whether the process is ready.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Of so many messages that the watchdog waits for, one is enough.
+/// Keep-alive messages sent within the timeout of the watchdog, so that one of them may be late.
 const BEATS: u32 = 3;
 
 /// Longest time that a worker may stand still before the watchdog hears nothing, as for `/livez`; half of the watchdog's

@@ -18,9 +18,9 @@ pub enum Problem {
     /// The value has a wrong type, unit or range.
     #[error("{given} given, expected {expected}")]
     Wrong {
-        /// As given; secrets are redacted.
+        /// The value as given; secrets are redacted.
         given: String,
-        /// In words, with an example.
+        /// The expected form in words, with an example.
         expected: String,
     },
     /// The key is needed and not set.
@@ -32,7 +32,7 @@ pub enum Problem {
     /// Any other reason, such as a contradiction between two settings, or a file that cannot be read.
     #[error("{reason}")]
     Invalid {
-        /// In one sentence.
+        /// The reason in one sentence.
         reason: String,
     },
 }
@@ -81,7 +81,7 @@ impl std::error::Error for Mistakes {}
 pub struct Warning {
     /// Full name of the key.
     pub key: String,
-    /// In one sentence.
+    /// The warning in one sentence.
     pub text: String,
 }
 

@@ -16,7 +16,7 @@ use super::url;
 pub struct MqttConfig {
     /// Plain TCP; empty is off. Default `0.0.0.0:1883`.
     pub listen: Vec<SocketAddr>,
-    /// From accepting a connection to its whole CONNECT. Default 10 s.
+    /// Time from accepting a connection to its whole CONNECT. Default 10 s.
     pub connect_timeout: Duration,
     /// Longest silence of a device that asks for keep-alive 0. Default 20 min.
     pub keep_alive_max: Duration,

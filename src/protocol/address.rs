@@ -63,7 +63,7 @@ pub fn is_subject_prefix(text: &str) -> bool {
         .all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte)))
 }
 
-/// By byte, whether it is a letter, a digit or one of the others.
+/// A table that says of each byte whether it is a letter, a digit or one of `others`.
 const fn plain(others: &[u8]) -> [bool; 256] {
     let mut plain = [false; 256];
     let mut byte = 0_u8;

@@ -72,7 +72,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Whether a command that keeps so many bytes may wait.
+    /// Whether a command that keeps `bytes` may wait.
     pub fn takes_command(&self, bytes: usize, limits: &Limits) -> bool {
         bytes == 0 || self.command_bytes.saturating_add(bytes) <= limits.command_bytes()
     }

@@ -4,18 +4,18 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
-/// From where a reader reads.
+/// The envelope at which a reader begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadFrom {
-    /// From the oldest to what is the newest at the opening; then the reader ends.
+    /// The oldest. The reader ends behind the envelope that is the newest when it is opened.
     Beginning,
-    /// From the first one that was stored at that time or later, by the clock of the queue (of a Kafka topic: the timestamps
-    /// of its records), to what is the newest at the opening; then the reader ends.
+    /// The first one that was stored at that time or later, by the clock of the queue (of a Kafka topic: the timestamps of its
+    /// records). The reader ends as with [`ReadFrom::Beginning`].
     Time(SystemTime),
-    /// From so many before what is the newest at the opening, of each partition of a Kafka topic, to that one; then the reader
-    /// ends.
+    /// The one with which this many are left to the end, in each partition of a Kafka topic. The reader ends as with
+    /// [`ReadFrom::Beginning`].
     Last(u64),
-    /// Envelopes stored after the opening; the reader never ends.
+    /// The next one that is stored after the reader is opened. The reader never ends.
     Now,
 }
 

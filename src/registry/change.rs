@@ -23,7 +23,7 @@ pub enum Change {
         /// The mistakes, without any value of the record.
         mistakes: Vec<RecordError>,
     },
-    /// So many devices are known; nothing else changed.
+    /// The number of known devices has changed, and nothing else.
     Known(usize),
     /// The registry was asked for one device.
     Asked {

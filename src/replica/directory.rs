@@ -10,7 +10,7 @@ use crate::protocol::limit::Now;
 use crate::protocol::uplink::DeliveryId;
 use crate::replica::claim::{self, Claim, ClaimClock, ClaimKind, Decision, OwnSession};
 
-/// A claim that presence was late counts for so long after it was said, us: recorded ones shall not be repeated for ever.
+/// Age above which a claim that presence was late is ignored, us, so that recorded ones are not replayed for ever.
 const LATE_CLAIM_US: u64 = 60_000_000;
 
 /// A session as the rest of the replica sees it.

@@ -1,4 +1,4 @@
-//! A bounded memory of what devices did of late.
+//! A bounded memory of what devices did recently.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use crate::protocol::id::DeviceId;
 /// its 100,000 devices to others would otherwise be remembered device by device.
 pub const DEVICES_MAX: usize = 16_384;
 
-/// Pause between two looks for what can be forgotten, us.
+/// Pause between two searches for what can be forgotten, us.
 const SWEEP_US: u64 = 1_000_000;
 
 /// A memory of a device, which can be forgotten after a while.

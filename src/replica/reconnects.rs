@@ -9,7 +9,7 @@ const CONNECTS_MAX: u64 = 60;
 /// After those, one in this time, us.
 const PAUSE_US: u64 = 1_000_000;
 
-/// How often devices connected of late, on this replica; 2 MiB at most.
+/// The recent CONNECTs of each device on this replica. 2 MiB at most.
 #[derive(Debug, Default)]
 pub struct Reconnects {
     devices: Recent<Rate>,

@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 /// Highest rate of a shed, in sessions a second.
 pub const RATE_MAX: u32 = 10_000;
 
-/// Pauses between two steps are about so long, us.
+/// Pause between two steps, about, us.
 pub const STEP_US: u64 = 50_000;
 
-/// A replica that has been down at its number for so long has shed enough, us.
+/// Time at its number of sessions, or below, after which a replica has shed enough, us.
 const SETTLED_US: u64 = 2_000_000;
 
-/// The same, in the time that so many sessions take: of a slow shed devices come slowly.
+/// The same as a number of sessions, for a slow shed, whose devices come back slowly: the time that it takes to end these.
 const SETTLED_SESSIONS: u64 = 20;
 
 /// A shed that must wait for longer is given up, us: nobody would expect it to go on.
@@ -26,9 +26,9 @@ const WAIT_MAX_US: u64 = 60_000_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Goal {
-    /// So many sessions end.
+    /// This many sessions end.
     End(usize),
-    /// So many sessions are left.
+    /// This many sessions are left.
     DownTo(usize),
 }
 
@@ -179,7 +179,7 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// The number of each worker, of `count` sessions together, where the workers have so many.
+    /// Each worker's part of `count` sessions; `sessions` are those that the workers have.
     pub fn divide(&mut self, count: usize, sessions: &[usize]) -> Vec<usize> {
         self.owed.resize(sessions.len(), 0);
         let whole = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);

@@ -113,7 +113,7 @@ pub(super) struct Counters {
     pub resent: u64,
     /// Reports whose acknowledgement was read; at QoS 0 none.
     pub acknowledged: u64,
-    /// From sending a report to its acknowledgement.
+    /// Times from sending a report to its acknowledgement.
     pub latency: Latencies,
     /// Connections that are accepted and open.
     pub connected: u64,

@@ -43,12 +43,12 @@ pub(super) struct Fleet {
     tasks_left: Cell<usize>,
 }
 
-/// Lent to one device for one step.
+/// Buffers of one thread, lent to one device for each step.
 #[derive(Debug)]
 struct Buffers {
-    /// For reading from the socket.
+    /// Bytes read from the socket.
     read: Box<[u8]>,
-    /// For what goes to the socket.
+    /// Bytes to be written to the socket.
     out: Vec<u8>,
     scratch: Vec<u8>,
 }

@@ -28,7 +28,7 @@ pub struct Summary {
     pub unacknowledged: u64,
     /// Reports per second: acknowledged ones, at QoS 0 those sent; without the warm-up.
     pub rate: f64,
-    /// From sending to acknowledgement, ms; without the warm-up. `None` where nothing was acknowledged.
+    /// Time from sending to acknowledgement, ms; without the warm-up. `None` where nothing was acknowledged.
     pub latency_ms: Option<LatencySummary>,
     /// Seconds from the start until the latest of the devices was connected for the first time.
     pub connecting_seconds: f64,

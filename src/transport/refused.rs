@@ -25,9 +25,9 @@ pub enum Refused {
     ConnectionLimit,
     /// Too many wait to be served, most of them from its network.
     Crowded,
-    /// The device was taken over too often of late.
+    /// The device was taken over too often recently.
     TakeoverLimit,
-    /// The device connected too often of late.
+    /// The device connected too often recently.
     ReconnectLimit,
     /// The certificate that the client showed names another device.
     Certificate,

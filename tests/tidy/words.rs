@@ -37,6 +37,9 @@ const RETIRED: &[(&str, &str)] = &[
     ("Overrun", "a refusal"),
     ("bury", "to remove"),
     ("orphans", "commands of a session that has ended"),
+    ("patience", "a timeout"),
+    ("PATIENCE", "a timeout"),
+    ("LOOK", "an interval, a timeout"),
 ];
 
 #[test]

@@ -25,7 +25,7 @@ pub enum DevicesError {
     Record(Vec<RecordError>),
     /// The file has mistakes, and nothing was imported.
     Mistakes(PathBuf, RecordMistakes),
-    /// The records without a mistake were imported; so many had one.
+    /// The records without a mistake were imported; these have one.
     Partly(PathBuf, RecordMistakes),
     /// The import ended in the middle.
     Halfway {

@@ -30,7 +30,7 @@ impl<'w> Progress<'w> {
         Self { bar, err, total }
     }
 
-    /// So many are done.
+    /// Shows that `done` records are written.
     pub(super) fn show(&mut self, done: usize) {
         let step = |done: u64| (done * LINES).checked_div(self.total).unwrap_or(LINES);
         let before = self.bar.position();

@@ -33,7 +33,7 @@ pub(super) enum Typed {
 /// Reads what was typed or pasted; `find` gives the address of a device that was shown.
 ///
 /// # Errors
-/// In words for the person.
+/// A sentence for the person who typed it.
 pub(super) fn read(text: &str, find: impl Fn(&str) -> Option<DeviceAddress>) -> Result<Typed, String> {
     let text = text.trim();
     if text.starts_with('{') {

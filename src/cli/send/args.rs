@@ -37,7 +37,7 @@ pub struct DeviceAddress {
     pub product: ProductId,
     /// The connected device.
     pub device: DeviceId,
-    /// From the gateway to the child that is meant.
+    /// The children below it, from the gateway's own to the one that is meant.
     pub children: Vec<DeviceId>,
 }
 

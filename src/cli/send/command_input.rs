@@ -29,7 +29,7 @@ impl CommandInput {
     /// Takes a command that names its device itself, or the fields of one for that address.
     ///
     /// # Errors
-    /// In words, when the text is no JSON object, or its headers are none.
+    /// A sentence, if the text or its `headers` is no JSON object.
     pub fn new(text: &[u8], address: Option<(DeviceAddress, MessageType)>) -> Result<Self, String> {
         if let Some((_, MessageType::Direct)) = &address {
             let payload = raw(&BASE64.encode(text))?;
@@ -85,7 +85,7 @@ impl CommandInput {
     /// Key and value, as the topic of commands wants them.
     ///
     /// # Errors
-    /// In words, when the device cannot be named there.
+    /// A sentence, if the device cannot be named there.
     pub fn record(&self, command: &Command) -> Result<(String, String), String> {
         let mut members: BTreeMap<&str, &RawValue> =
             self.members.iter().map(|(name, value)| (name.as_str(), value.as_ref())).collect();

@@ -18,7 +18,7 @@ pub const CONTROL_BYTES_MAX: usize = 125;
 /// Status of a connection that ends in good order (RFC 6455, section 7.4.1).
 pub const NORMAL_CLOSURE: u16 = 1000;
 
-/// The header of a whole, unmasked frame: so many bytes at the front.
+/// The header of a whole, unmasked frame, and how many bytes of the array it has.
 pub fn header(opcode: Opcode, payload_bytes: usize) -> ([u8; HEADER_BYTES_MAX], usize) {
     let mut header = [0; HEADER_BYTES_MAX];
     header[0] = 0x80 | opcode as u8;

@@ -27,7 +27,7 @@ pub struct MessageIds {
 }
 
 impl MessageIds {
-    /// The ids of one of so many workers. `place` is random, and the same for all workers of a replica.
+    /// The ids of worker number `worker` of `workers`. `place` is random, and the same for all workers of a replica.
     pub fn new(place: u64, worker: usize, workers: usize) -> Self {
         let (worker, workers) = (worker as u64, (workers as u64).clamp(1, PER_SECOND));
         let share = PER_SECOND / workers;

@@ -141,7 +141,8 @@ impl Command {
             + texts.chain(optional.into_iter().flatten()).map(String::capacity).sum::<usize>()
     }
 
-    /// At most how many bytes the packet of [`Command::downlink`] has on the wire, under an id of the bridge or its own.
+    /// Upper bound of the bytes that the packet of [`Command::downlink`] has on the wire, whether its message id is the command's
+    /// own or the bridge's.
     pub fn packet_bytes_max(&self) -> usize {
         // Head of the packet, names and punctuation of the common fields, the longest type name, timestamp, an id of the
         // bridge's own.

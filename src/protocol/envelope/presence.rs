@@ -34,7 +34,7 @@ impl Encoder {
         self.presence(source, &[child], MessageType::Offline, "cause", cause.as_str())
     }
 
-    /// The heartbeat of this replica, which holds so many sessions and writes the next one after so many ms at most.
+    /// The heartbeat of this replica, which holds `sessions` and writes the next one after `interval_ms` at most.
     pub fn replica(&mut self, sessions: u64, interval_ms: u64) -> Record {
         let head = Head { replica: true, ..self.head(EnvelopeType::Replica) };
         let address = self.replica_address();

@@ -229,7 +229,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// At most how many bytes [`Value::write`] writes.
+    /// Upper bound of the bytes that [`Value::write`] writes.
     pub(super) fn written_bytes_max(&self) -> usize {
         match self {
             Value::Verbatim(json) | Value::Irregular(json) => json.len(),

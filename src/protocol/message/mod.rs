@@ -110,7 +110,7 @@ impl<'a> Message<'a> {
         out.put_u8(b'}');
     }
 
-    /// At most how many bytes [`Message::write_data`] writes for routes of `topic_bytes` bytes.
+    /// Upper bound of the bytes that [`Message::write_data`] writes for routes of `topic_bytes` bytes.
     pub(crate) fn data_bytes_max(&self, topic_bytes: usize) -> usize {
         // Names and punctuation of the common fields, the longest type name, the defaults.
         const FIXED: usize = 256;

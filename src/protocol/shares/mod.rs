@@ -78,7 +78,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// A rate of so many a second, of which one network gets half.
+    /// A rate of `per_second`, of which one network gets half.
     pub fn new(per_second: u64, now_us: u64) -> Self {
         let per_second = per_second.max(1);
         // Two at least, or there was no half.

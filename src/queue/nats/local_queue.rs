@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 pub(super) struct LocalQueue<T> {
     items: RefCell<VecDeque<T>>,
     waker: RefCell<Option<Waker>>,
-    /// The task that waits until there are at most so many items.
+    /// The task that waits until at most this number of items is left.
     waiting_for_room: RefCell<Option<(usize, Waker)>>,
 }
 

@@ -64,7 +64,7 @@ impl NatsStats {
         self.streams().by_domain.values().flatten().cloned().collect()
     }
 
-    /// Whether it is time for a look at streams: the last one began at least so long ago.
+    /// Whether it is time to look at streams: the last look began at least `pause` ago. Then another one begins now.
     pub(super) fn begin_look(&self, pause: Duration) -> bool {
         let (now, mut streams) = (Instant::now(), self.streams());
         let is_due = streams.looked_at.is_none_or(|last| now.saturating_duration_since(last) >= pause);

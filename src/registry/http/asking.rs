@@ -35,7 +35,7 @@ const RENEWALS_AWAY_MAX: usize = 4;
 /// The log tells of look-ups that waited in vain at most this often.
 const TELL_LATE: Duration = Duration::from_secs(60);
 
-/// An answer counts for so much in the mean of their times: about one round of requests.
+/// Weight of an answer in the mean of their times, as a divisor: about one round of requests.
 const TIME_WEIGHT: u32 = 32;
 
 /// Why the service is asked.

@@ -30,7 +30,7 @@ use crate::protocol::id::DeviceId;
 use crate::protocol::network::Source;
 use crate::protocol::secret::Secret;
 
-/// One of so many requests that may be under way, and at least one, may be to renew the record of a device that has a session.
+/// The divisor of `requests_max` that gives the requests for renewing records of devices with a session; at least one.
 const RENEWALS_SHARE: usize = 4;
 
 /// Look-ups of one protocol that may wait for the service, and of one device that is asked for; more get "away" at once.

@@ -40,7 +40,7 @@ pub enum ClaimKind {
     Lives,
     /// It took the device over: the speaker's own session gave way to it.
     Yielded,
-    /// It has ended, of a device that was taken over of late.
+    /// It has ended; said only of devices that were taken over recently.
     Ended,
     /// Its `online` is stored, and may stand behind that of a newer session.
     Late,

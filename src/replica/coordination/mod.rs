@@ -31,7 +31,7 @@ use crate::session::mqtt::Ending;
 /// Number of claims at each tick after an outage. A tick comes each 10 ms, so this makes 50,000 a second.
 const CLAIMS_PER_TICK: usize = 500;
 
-/// Number of claims at each tick of all replicas that were heard of late, together: 100,000 a second. Each replica hears all of
+/// Number of claims at each tick of all replicas that were heard recently, together: 100,000 a second. Each replica hears all of
 /// them. One thread hears 285,000 a second without a loss; where more come, claims are lost and all is claimed anew.
 const CLAIMS_PER_TICK_OF_ALL: usize = 1_000;
 

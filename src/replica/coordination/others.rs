@@ -1,4 +1,4 @@
-//! The other replicas, as far as they were heard of late.
+//! The other replicas that were heard recently.
 
 use std::collections::HashMap;
 
@@ -30,7 +30,7 @@ impl OtherReplicas {
         }
     }
 
-    /// Number of those that were heard of late.
+    /// The number of those that were heard recently.
     pub(super) fn count(&self, now_us: u64) -> usize {
         self.heard.values().filter(|heard_us| is_remembered(**heard_us, now_us)).count()
     }

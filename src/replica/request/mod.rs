@@ -28,7 +28,7 @@ pub use self::follow::{
 pub use self::members::Members;
 use super::shed::{ShedPlan, ShedStatus};
 
-/// A request counts for so long after it was said, us; as much may the clocks of two replicas differ.
+/// Age above which a request is ignored, us. The clocks of two replicas may differ by as much.
 pub const REQUEST_AGE_MAX_US: u64 = 10_000_000;
 
 /// Requests that a replica remembers within that time; more are ignored.
@@ -140,7 +140,7 @@ pub struct Message {
     pub said: u64,
     /// Whether the replica is ending, so that nobody need wait for its answers.
     pub draining: bool,
-    /// Whether the replica has more sessions than it is to go down to, or had of late.
+    /// Whether the replica has more sessions than it is to go down to, or had them recently.
     pub sheds: bool,
     /// The rest.
     pub body: Body,
@@ -269,7 +269,7 @@ pub struct Exchange {
     replica: String,
     /// Replicas that were heard of.
     pub members: Members,
-    /// Requests of late, and when they were said.
+    /// Ids of recent requests, and when these were sent.
     recent: HashMap<String, u64>,
 }
 

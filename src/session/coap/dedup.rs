@@ -110,7 +110,7 @@ impl Entry {
 #[derive(Debug)]
 struct Peer {
     key: PeerKey,
-    /// In the order of their times.
+    /// Its requests, in the order of their times.
     entries: VecDeque<Entry>,
     /// [`RequestKey::mark`] of each entry: every request is compared with all of them, so they lie side by side.
     marks: VecDeque<u64>,

@@ -134,7 +134,7 @@ impl Downloads {
         self.drop_of(peer, |_| true);
     }
 
-    /// Makes room for so many bytes; a single answer always fits.
+    /// Makes room for `bytes`; a single answer always fits.
     fn make_room(&mut self, peer: PeerKey, bytes: usize) {
         if self.open.get(&peer).is_some_and(|of_peer| of_peer.len() >= self.per_peer_max) {
             self.drop_oldest(|other| other == peer);

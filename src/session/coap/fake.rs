@@ -88,7 +88,7 @@ pub(super) fn secrets() -> TokenSecrets {
     TokenSecrets::new(b"secret1", None)
 }
 
-/// Of every process alike.
+/// A key that is the same in every test.
 pub(super) fn key() -> FingerprintKey {
     FingerprintKey::new([7; 32])
 }

@@ -48,9 +48,9 @@ pub struct Settings {
     pub uploads_per_peer: usize,
     /// Answers in blocks that may be held until their clients have fetched them.
     pub downloads: usize,
-    /// Such answers to one peer.
+    /// Answers in blocks of one peer that may be held.
     pub downloads_per_peer: usize,
-    /// Bytes of such answers. A single one may be longer.
+    /// Bytes of all answers in blocks that are held. A single one may be longer.
     pub download_bytes: usize,
     /// Bytes of open uploads, and again as many of requests whose device is being looked up: both are not authenticated.
     /// Never less than one body needs.

@@ -24,7 +24,7 @@ pub struct Taken {
 }
 
 impl Taken {
-    /// Whether the record with that id is taken, where the window of a session holds so many messages.
+    /// Whether the record with that id is taken, where the window of a session holds `window` messages.
     pub fn take(&mut self, id: &str, window: usize) -> bool {
         if self.floor.as_deref().is_some_and(|floor| id <= floor) {
             return false;

@@ -28,7 +28,7 @@ pub struct Report {
     pub lost: u64,
     /// The first of them.
     pub lost_first: Vec<Loss>,
-    /// By which rule order was judged.
+    /// The rule by which the order was compared.
     pub rule: String,
     /// Messages acknowledged that a consumer which follows the rule takes before a message that was sent before them.
     pub out_of_order: u64,

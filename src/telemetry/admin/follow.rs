@@ -17,7 +17,8 @@ pub const FOLLOW_MAX: Duration = Duration::from_secs(3_600);
 /// Time that somebody follows a trace, unless the request says otherwise.
 pub const TRACE_DEFAULT: Duration = Duration::from_secs(300);
 
-/// After so much silence an empty line shows that the bridge lives, and finds out whether the client does.
+/// Time without a line after which an empty one is sent: it shows that the bridge lives, and finds out whether the client
+/// does.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// A wish of an operator to follow.

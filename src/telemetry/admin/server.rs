@@ -23,10 +23,10 @@ use super::stream::Live;
 /// Connections of one listener at once. One more takes the place of an older one, so that nobody waits.
 pub const CONNECTIONS_MAX: usize = 64;
 
-/// From accepting a connection to the last byte of its answer, unless that goes on.
+/// Time from accepting a connection to the last byte of its answer; an answer that goes on is not bounded.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// From accepting a connection to the last byte of the request's head.
+/// Time from accepting a connection to the last byte of the request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Largest head of a request, in bytes.
@@ -70,7 +70,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Lets the exchange take so much longer; the first one counts.
+    /// Lets the exchange take `longest` more. Only the first call counts.
     pub(super) fn goes_on(&self, longest: Duration) {
         let _ = self.live.set(Live { longest });
     }

@@ -21,9 +21,9 @@ const REPLICAS: &str = r#""replicas" is "this", "all", or a list of ids or host 
 /// The aim of a shed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ShedAim {
-    /// Each replica ends so many sessions.
+    /// Each replica ends this many sessions.
     Sessions(usize),
-    /// Each replica goes down to so many.
+    /// Each replica goes down to this many sessions.
     To(usize),
     /// Each replica goes down to what all have on average, and a little more.
     Mean,

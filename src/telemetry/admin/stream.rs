@@ -34,7 +34,7 @@ impl StreamRoom {
     }
 }
 
-/// Mark of an answer that goes on: the exchange may take so long in addition to what every exchange may.
+/// Mark of an answer that goes on: the exchange may take `longest` in addition to the time of every exchange.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Live {
     pub(super) longest: Duration,

@@ -97,8 +97,8 @@ fn write_coloured_head<'t>(writer: &mut Writer<'_>, text: &'t str, level: Level)
     Ok(rest)
 }
 
-/// A line of the log's own: so many lines are missing here.
-pub(super) fn gap(shape: Shape, missing: u64) -> String {
+/// A line of the log's own: `dropped` lines are missing here.
+pub(super) fn gap(shape: Shape, dropped: u64) -> String {
     const TARGET: &str = "jetlinks_bridge::telemetry::log";
     const TEXT: &str = "the log was not read, so lines are missing here";
     let mut time = String::new();
@@ -107,11 +107,11 @@ pub(super) fn gap(shape: Shape, missing: u64) -> String {
     match shape {
         Shape::Text { ansi } => {
             let level = if ansi { "\u{1b}[33m WARN\u{1b}[0m" } else { " WARN" };
-            format!("{time} {level} {TARGET}: {TEXT} suppressed={missing}\n")
+            format!("{time} {level} {TARGET}: {TEXT} suppressed={dropped}\n")
         }
         Shape::Json => {
             let line = json!({
-                "timestamp": time, "level": "WARN", "message": TEXT, "suppressed": missing, "target": TARGET,
+                "timestamp": time, "level": "WARN", "message": TEXT, "suppressed": dropped, "target": TARGET,
             });
             format!("{line}\n")
         }

@@ -124,7 +124,7 @@ metrics! {
 }
 
 impl RegistryMetrics {
-    /// Counts a change that is in force; so many devices are known.
+    /// Counts a change that is in force; `devices` are known now.
     pub fn replaced(&self, devices: usize) {
         self.reloads[ReloadResult::Replaced].inc();
         self.devices.set(devices as u64);

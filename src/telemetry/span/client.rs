@@ -39,7 +39,7 @@ pub enum ExportError {
 /// Answer of a collector to a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Export {
-    /// The collector has it, but for so many spans.
+    /// The collector has it, except for spans that it refused.
     Taken {
         /// Spans that it refused.
         rejected: u64,

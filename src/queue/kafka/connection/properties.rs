@@ -31,7 +31,8 @@ const PROBE: &str = "probe";
 /// A record waits this long for others to the same partition.
 const LINGER: &str = "1";
 
-/// How often partitions are looked for that do not get on, ms: at the second look, within four seconds with the question.
+/// Interval of the statistics that show stuck partitions, ms. The second ones show them, and with the request to the brokers
+/// this takes four seconds at most.
 const STATISTICS: &str = "1500";
 
 /// Between two attempts to reach a broker at most, as for every queue.

@@ -11,7 +11,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use super::causes::{Causes, Subject};
 use crate::queue::LastTrouble;
 
-/// How long one question to the brokers may take.
+/// How long one request to the brokers may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Stands for the broker's own default, of partitions and of copies (KIP-464).

@@ -36,7 +36,7 @@ const RECORD_BYTES: usize = 1_000_000;
 /// librdkafka compares this with a record before it knows what is around it.
 const RECORD_MARGIN: usize = 1_024;
 
-/// How long one question to the brokers may take.
+/// How long one request to the brokers may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The limits that one producer works with.

@@ -17,8 +17,9 @@ use super::{KafkaError, KafkaSettings};
 
 /// The properties of the producers of one kind, which follow one another as the limits of their topics change.
 pub(super) struct ProducerConfig {
+    /// The properties of the producer.
     own: ClientConfig,
-    /// For clients that ask.
+    /// Those of clients that only ask the brokers.
     base: ClientConfig,
     pub(super) limits: Limits,
     pub(super) watch: Arc<Watch>,

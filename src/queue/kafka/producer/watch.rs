@@ -1,4 +1,4 @@
-//! Partitions that do not get on: found by the statistics of their producer, explained by what the brokers say.
+//! Stuck partitions: found by the statistics of their producer, explained by what the brokers say.
 //!
 //! librdkafka sends a batch that the leader refuses for now (too few replicas in sync) or that has no leader again and again
 //! until its records are too old, without a word. So where a partition has records and none was acknowledged from one look
@@ -19,14 +19,14 @@ use serde::Deserialize;
 use super::limits;
 use crate::queue::kafka::connection::{Causes, Subject};
 
-/// How long one question to the brokers may take.
+/// How long one request to the brokers may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Looks at the statistics of one producer.
 pub(crate) struct Watch {
     subject: Subject,
     causes: Arc<Causes>,
-    /// For a client that asks.
+    /// The properties of the client that asks the brokers.
     config: ClientConfig,
     /// The last acknowledged message of each partition that had some waiting at the last look.
     waiting: Mutex<HashMap<(String, i32), i64>>,
@@ -47,7 +47,7 @@ impl Watch {
         }
     }
 
-    /// Whether all partitions that do not get on have a reason of their own, while others can be written to.
+    /// Whether all stuck partitions have a reason of their own, while others can be written to.
     pub(crate) fn is_partial(&self) -> bool {
         self.is_partial.load(Ordering::Relaxed)
     }
@@ -69,7 +69,7 @@ impl Watch {
         let (subject, causes, config) = (self.subject, Arc::clone(&self.causes), self.config.clone());
         let (is_asking, is_partial) = (Arc::clone(&self.is_asking), Arc::clone(&self.is_partial));
         let asked = thread::Builder::new().name("kafka-question".to_owned()).spawn(move || {
-            // Where no broker answers, what they said before holds as long as the partitions do not get on.
+            // Where no broker answers, what they said before holds as long as partitions are stuck.
             if let Some(answer) = explain(&config, &stuck) {
                 is_partial.store(answer.is_partial, Ordering::Relaxed);
                 for cause in &answer.causes {
@@ -84,7 +84,7 @@ impl Watch {
     }
 }
 
-/// Partitions by topic.
+/// Stuck partitions by topic: those with records that wait, of which none was acknowledged between two statistics.
 type Stuck = BTreeMap<String, Vec<i32>>;
 
 /// Partitions with records that wait now, and those that waited before and got no acknowledgement since.
@@ -138,7 +138,7 @@ impl PartitionStatistics {
     }
 }
 
-/// The answer of the brokers about partitions that do not get on.
+/// The answer of the brokers about stuck partitions.
 #[derive(Debug)]
 struct Answer {
     /// One line for each topic and reason.
@@ -147,7 +147,7 @@ struct Answer {
     is_partial: bool,
 }
 
-/// Asks; `None` where the brokers do not answer, which shows in other ways.
+/// Asks the brokers about stuck partitions; `None` where the brokers do not answer, which shows in other ways.
 fn explain(config: &ClientConfig, stuck: &Stuck) -> Option<Answer> {
     let admin = config.create::<AdminClient<DefaultClientContext>>().ok()?;
     let metadata = admin.inner().fetch_metadata(None, REQUEST_TIMEOUT).ok()?;

@@ -22,13 +22,14 @@ use super::connection::{Causes, cause_of, properties};
 use super::{KafkaError, KafkaSettings};
 use crate::queue::{Position, ReadError, ReadFrom, Stored};
 
-/// How long one question to the brokers may take.
+/// How long one request to the brokers may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Of some batches the client does not even say that it cannot read them.
+/// Time without a record after which a partition with more of them has a batch that cannot be read: of some batches the client
+/// does not say so.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// So often a batch that could not be read may be readable when it is looked for.
+/// How often a batch that could not be read may be readable when it is searched for.
 const EMPTY_SEARCHES_MAX: usize = 3;
 
 /// Reads a topic without a consumer group, so that it takes nothing away from others.

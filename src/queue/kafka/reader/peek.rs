@@ -16,11 +16,11 @@ use serde::Deserialize;
 use super::ReaderContext;
 use super::unreadable::is_batch_code;
 
-/// How long one look may take.
+/// How long reading the contents at one offset may take.
 const PEEK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// So often the client must have failed to read what came. A slow broker is another matter, and each attempt comes half a
-/// second after the one before.
+/// Failed attempts to read a batch after which it counts as unreadable. The client makes one each half second, and none while a
+/// broker is slow.
 const FAILURES: u64 = 3;
 
 /// The contents of a partition at an offset.
@@ -99,7 +99,7 @@ enum Event {
         base: i64,
         cause: String,
     },
-    /// So many parts of answers of brokers were not understood.
+    /// Statistics of the client: `partial` parts of answers of brokers could not be read.
     Statistics {
         partial: u64,
     },

@@ -16,8 +16,8 @@ use futures_util::{Stream, StreamExt};
 
 use super::client::Client;
 
-/// A refused subscription is asked for again so long after its last refusal; with the second in which that is looked at,
-/// some two seconds pass between attempts.
+/// Least time between a refusal of a subscription and the next attempt. As this is checked once a second, some two seconds
+/// pass between attempts.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// A subscription that was asked for again and not refused within this time counts as taken.

@@ -22,10 +22,11 @@ const BLAME: Duration = Duration::from_secs(5);
 /// The same objection is not told again within this time: a server repeats it for each subject that is tried again.
 const REPETITION: Duration = Duration::from_secs(30);
 
-/// Objections that are remembered; while so many are fresh, further ones are counted alone.
+/// Objections that are remembered. While this many are fresh, further ones are only counted.
 const OBJECTIONS_MAX: usize = 32;
 
-/// A thread that did not turn for so long did not read either. It looks at its connections once a second.
+/// Time without a turn after which a thread counts as having stood still, so that it did not read either. It checks its
+/// connections once a second.
 const STALL: Duration = Duration::from_secs(3);
 
 /// The state that the client shows must differ for so long from what it has told: it tells of it a moment later, or, of too
@@ -46,7 +47,7 @@ struct Shared {
     role: ConnectionRole,
     tallies: ConnectionTallies,
     servers: Vec<ServerAddr>,
-    /// A server that has said nothing for so long does not answer.
+    /// Time without a message after which a server counts as not answering.
     silence: Duration,
     state: Mutex<State>,
     heard: Mutex<Heard>,
@@ -140,7 +141,7 @@ impl ConnectionLog {
         if is_connected { self.connected() } else { self.lost() }
     }
 
-    /// For how long the server has said nothing, when one that lives would have answered.
+    /// How long the server has said nothing; `None` while a server that lives need not have answered yet.
     pub(super) fn silence(&self) -> Option<Duration> {
         let silence = self.heard().since.map(|since| since.elapsed());
         silence.filter(|silence| *silence >= self.shared.silence)

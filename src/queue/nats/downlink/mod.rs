@@ -58,8 +58,8 @@ const ANSWERS_MAX: usize = 65_536;
 /// Bytes of outcomes that wait for the server; of one more only the failure is kept, for the headers.
 const ANSWERS_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// A subscription that was refused counts as missing for at least so long, also when its session has ended: longer than
-/// until another one is refused.
+/// Least time for which a refused subscription counts as missing, also when its session has ended: longer than it takes until
+/// another one is refused.
 const REFUSED: Duration = Duration::from_secs(5);
 
 /// One worker's way to the commands.
@@ -86,13 +86,13 @@ struct Shared {
     ending: Cell<usize>,
     outlet: OnceCell<Outlet>,
     availability: Cell<Availability>,
-    /// Until when the server is not known to have all subscriptions again after it refused one.
+    /// The end of the time in which a refused subscription counts as missing.
     refused_until: Cell<Option<Instant>>,
-    /// Refused interests as the counters of all workers hold them of this one.
+    /// This worker's share of the refused interests in the counters of all workers.
     refused_told: Cell<usize>,
     events: mpsc::Sender<DownlinkEvent>,
     stats: Arc<NatsStats>,
-    /// For the key of an interest, and for the headers of an outcome.
+    /// A buffer for the key of an interest, and for the headers of an outcome.
     scratch: RefCell<Vec<u8>>,
 }
 
@@ -274,7 +274,7 @@ impl Shared {
         }
     }
 
-    /// Notes that nothing comes any more on so many subscriptions that have ended.
+    /// Notes that nothing comes any more on `ended` subscriptions.
     fn forget(&self, ended: usize) {
         self.ending.set(self.ending.get() - ended);
     }

@@ -33,7 +33,7 @@ const REFUSED_MAX: usize = 100;
 const RETRY_ALL: Duration = Duration::from_secs(30);
 
 /// Pause between two batches of interests, each of which costs a write to the server and a read of its barrier. A session waits
-/// for so long at most; one that begins after a longer pause does not.
+/// for the rest of the pause, and one that begins after it does not.
 const BATCH_PAUSE: Duration = Duration::from_millis(5);
 
 /// Subscribes, and tells sessions when the server has their interest.

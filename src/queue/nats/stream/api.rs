@@ -25,7 +25,7 @@ pub(crate) struct Api<C: Client = async_nats::Client> {
     client: C,
     inbox: String,
     asked: Cell<u64>,
-    /// By the number of the request. Whoever asks waits for the answer, so there are few.
+    /// Requests without an answer, by number. Whoever asks waits for the answer, so there are few.
     waiting: Rc<RefCell<HashMap<u64, oneshot::Sender<Message>>>>,
     taking: JoinHandle<()>,
     is_refused: Box<dyn Fn() -> bool>,

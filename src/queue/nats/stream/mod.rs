@@ -37,7 +37,7 @@ pub(super) enum StreamTrouble {
     NoAcknowledgements,
     /// The stream takes nothing any more.
     Sealed,
-    /// The stream takes no message above so many bytes.
+    /// The stream takes no message above this many bytes.
     Narrow(usize),
     /// The stream is a copy of this one and takes nothing but what that has.
     Mirror(String),

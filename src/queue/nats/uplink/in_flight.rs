@@ -17,7 +17,7 @@ const CONTRADICTION: Duration = Duration::from_secs(10);
 /// Refusals that are remembered.
 const REFUSED_MAX: usize = 64;
 
-/// With records outstanding and nothing acknowledged for this long the queue counts as away.
+/// Time without an acknowledgement, while records are outstanding, after which the queue counts as away.
 pub(super) const STALL: Duration = Duration::from_secs(5);
 
 /// Records sent within this time are counted together.

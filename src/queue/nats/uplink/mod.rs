@@ -111,7 +111,7 @@ struct RecordQueue {
 /// without an acknowledgement, as they do while the queue is away, and the last copies of all others stay in order.
 #[derive(Debug, Clone, Copy)]
 struct HeldBack {
-    /// Those that the bridge took before, ms since 1970.
+    /// The time before which a held record was received, ms since 1970.
     before_ms: u64,
     /// By then their sessions have ended; what is left of them, presence, is sent.
     until: Instant,

@@ -78,9 +78,9 @@ label! {
         ConnectionLimit = "connection_limit",
         /// Closed without an answer: too many wait to be served, most of them from its network, or it waited in vain.
         Crowded = "crowded",
-        /// CONNACK 0x03: the device was taken over too often of late.
+        /// CONNACK 0x03: the device was taken over too often recently.
         TakeoverLimit = "takeover_limit",
-        /// CONNACK 0x03: the device connected too often of late.
+        /// CONNACK 0x03: the device connected too often recently.
         ReconnectLimit = "reconnect_limit",
         /// Closed without an answer: a proxy sent no PROXY protocol header, or a broken one.
         ProxyHeader = "proxy_header",
@@ -242,7 +242,7 @@ label! {
     }
 }
 
-/// For each type how many that devices send come before it, and at the end how many there are.
+/// The number of types that devices send before each type, and at the end the number of all of them.
 static UPWARD_BEFORE: LazyLock<Vec<usize>> = LazyLock::new(|| {
     let mut upward = 0;
     let before = MessageType::all().map(|message_type| {

@@ -26,7 +26,7 @@ const TURN_BYTES: usize = 1024 * 1024;
 /// A buffer that the largest messages have made larger is given back.
 const KEPT_BYTES: usize = 1024 * 1024;
 
-/// A server that has left so many pings unanswered has ended when the next one is due.
+/// Unanswered pings after which the connection counts as lost when the next one is due.
 const PINGS_MAX: u32 = 2;
 
 /// How long a connection that is left may take to say goodbye.

@@ -5,7 +5,8 @@ use std::{io, pin::Pin};
 
 use tokio::io::AsyncWrite;
 
-/// The owner writes no more behind so many bytes: what waits elsewhere is shared with the sessions, and costs less.
+/// Bytes above which the owner writes nothing more into the buffer: records that wait elsewhere are shared with the sessions,
+/// and cost less.
 const FULL_BYTES: usize = 256 * 1024;
 
 /// A buffer that the largest messages have made larger is given back.
