@@ -58,7 +58,7 @@ pub enum Refusal {
     /// Option 2111 is missing.
     TokenMissing,
     /// The token is not the device's, or no longer.
-    DeliveryId(TokenError),
+    Token(TokenError),
     /// The timestamp of the body is older than is taken.
     TooOld,
 }
@@ -78,11 +78,11 @@ impl Refusal {
             Refusal::Signature => "option 2110 is not the MD5 of payload and secureKey together",
             Refusal::Stale => "the payload names no time",
             Refusal::TokenMissing => "option 2111 is missing: a token comes from POST /auth",
-            Refusal::DeliveryId(TokenError::Form) => "option 2111 is not a token of 32 hex digits",
-            Refusal::DeliveryId(TokenError::Wrong) => {
+            Refusal::Token(TokenError::Form) => "option 2111 is not a token of 32 hex digits",
+            Refusal::Token(TokenError::Wrong) => {
                 "the token is of another device, another secureKey or another dtls.token_secret"
             }
-            Refusal::DeliveryId(TokenError::Expired) => "the token has expired: another one comes from POST /auth",
+            Refusal::Token(TokenError::Expired) => "the token has expired: another one comes from POST /auth",
             Refusal::TooOld => "the timestamp is older than coap.max_age",
         }
     }

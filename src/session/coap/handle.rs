@@ -177,7 +177,7 @@ impl RequestHandler<'_, '_> {
         let secure_key = identity.map_or("", |identity| identity.secure_key);
         let verified = secrets.verify(token, self.device, secure_key, self.ctx.now.unix_ms / 1000);
         let identity = enabled(identity)?;
-        verified.map_err(Refusal::DeliveryId)?;
+        verified.map_err(Refusal::Token)?;
         Ok((identity.product, body))
     }
 

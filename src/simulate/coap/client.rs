@@ -39,7 +39,7 @@ struct Exchange {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Purpose {
-    DeliveryId,
+    Token,
     Report,
 }
 
@@ -47,7 +47,7 @@ enum Purpose {
 enum Proof {
     Key([u8; cipher::KEY_BYTES]),
     /// The secret, and the token that it got on this link.
-    DeliveryId(String, Option<Vec<u8>>),
+    Token(String, Option<Vec<u8>>),
 }
 
 /// A simulated device.
@@ -80,7 +80,7 @@ impl Client {
     ) -> Option<Self> {
         let proof = match security {
             Security::Aes => Proof::Key(*cipher::key(&identity.secure_key)?),
-            Security::Dtls(..) => Proof::DeliveryId(identity.secure_key.clone(), None),
+            Security::Dtls(..) => Proof::Token(identity.secure_key.clone(), None),
         };
         Some(Self {
             index,
@@ -155,7 +155,7 @@ impl Client {
         self.exchange = None;
         match (purpose, message.code()) {
             (Purpose::Report, Code::CREATED) => self.confirm(sent_ns, step),
-            (Purpose::DeliveryId, Code::CONTENT) => self.take_token(&message, step)?,
+            (Purpose::Token, Code::CONTENT) => self.take_token(&message, step)?,
             (_, Code::SERVICE_UNAVAILABLE) => self.not_before_ns = step.now_ns + RETRY_NS,
             (_, code) => return Err(End::Answered(code)),
         }
@@ -184,7 +184,7 @@ impl Client {
         if step.now_ns < self.not_before_ns {
             return Ok(());
         }
-        if matches!(self.proof, Proof::DeliveryId(_, None)) {
+        if matches!(self.proof, Proof::Token(_, None)) {
             self.ask_for_token(step);
             return Ok(());
         }
@@ -209,7 +209,7 @@ impl Client {
     pub(super) fn deadline_ns(&self, fresh: bool, plan: &Plan) -> u64 {
         match &self.exchange {
             Some(exchange) => exchange.due_ns,
-            None if self.open.is_some() || matches!(self.proof, Proof::DeliveryId(_, None)) => self.not_before_ns,
+            None if self.open.is_some() || matches!(self.proof, Proof::Token(_, None)) => self.not_before_ns,
             None if fresh && self.last_n < plan.count => self.next_due_ns.max(self.not_before_ns),
             None => u64::MAX,
         }
@@ -222,7 +222,7 @@ impl Client {
         }
         self.exchange = None;
         self.outgoing.clear();
-        if let Proof::DeliveryId(_, token) = &mut self.proof {
+        if let Proof::Token(_, token) = &mut self.proof {
             *token = None;
         }
     }
@@ -237,7 +237,7 @@ impl Client {
     fn take_token(&mut self, message: &Message, step: &mut Step<'_>) -> Result<(), End> {
         let answer: serde_json::Value = serde_json::from_slice(message.payload()).map_err(|_| End::Malformed)?;
         let given = answer["token"].as_str().ok_or(End::Malformed)?;
-        if let Proof::DeliveryId(_, token) = &mut self.proof {
+        if let Proof::Token(_, token) = &mut self.proof {
             *token = Some(given.as_bytes().to_vec());
         }
         self.connect(step);
@@ -261,12 +261,12 @@ impl Client {
     }
 
     fn ask_for_token(&mut self, step: &mut Step<'_>) {
-        let Proof::DeliveryId(secure_key, _) = &self.proof else { return };
+        let Proof::Token(secure_key, _) = &self.proof else { return };
         let payload = format!("{{\"timestamp\":\"{}\"}}", step.wall_ms);
         let signature = sign_token_request(payload.as_bytes(), secure_key);
         let (draft, token) = self.draft("/auth");
         let draft = draft.option(option::SIGNATURE, &signature).payload(payload.as_bytes());
-        self.send(Purpose::DeliveryId, token, &draft, step);
+        self.send(Purpose::Token, token, &draft, step);
     }
 
     fn report(&mut self, n: u64, timestamp_ms: u64, step: &mut Step<'_>) {
@@ -277,7 +277,7 @@ impl Client {
         self.path = path;
         let draft = match &self.proof {
             Proof::Key(key) => draft.payload(&cipher::encrypt(key, step.scratch)),
-            Proof::DeliveryId(_, own) => {
+            Proof::Token(_, own) => {
                 draft.option(option::TOKEN, own.as_deref().unwrap_or_default()).payload(step.scratch)
             }
         };

@@ -474,10 +474,10 @@ fn each_wrong_token_is_refused() {
     let mut rig = Rig::dtls();
     let rows: [(Option<&[u8]>, Refusal); 5] = [
         (None, Refusal::TokenMissing),
-        (Some(b"x"), Refusal::DeliveryId(TokenError::Form)),
-        (Some(&token("device2")), Refusal::DeliveryId(TokenError::Wrong)),
-        (Some(&secrets().issue("device1", "0123456789ABCDEF", u64::MAX)), Refusal::DeliveryId(TokenError::Wrong)),
-        (Some(&secrets().issue("device1", KEY, NOW_MS / 1000)), Refusal::DeliveryId(TokenError::Expired)),
+        (Some(b"x"), Refusal::Token(TokenError::Form)),
+        (Some(&token("device2")), Refusal::Token(TokenError::Wrong)),
+        (Some(&secrets().issue("device1", "0123456789ABCDEF", u64::MAX)), Refusal::Token(TokenError::Wrong)),
+        (Some(&secrets().issue("device1", KEY, NOW_MS / 1000)), Refusal::Token(TokenError::Expired)),
     ];
     for (id, (given, refusal)) in (1..).zip(rows) {
         rig.forget_events();

@@ -106,8 +106,8 @@ impl From<coap::Refusal> for CoapRefusal {
             coap::Refusal::Signature => CoapRefusal::WrongSignature,
             coap::Refusal::Stale => CoapRefusal::StaleTimestamp,
             coap::Refusal::TokenMissing => CoapRefusal::TokenMissing,
-            coap::Refusal::DeliveryId(TokenError::Expired) => CoapRefusal::ExpiredToken,
-            coap::Refusal::DeliveryId(TokenError::Form | TokenError::Wrong) => CoapRefusal::WrongToken,
+            coap::Refusal::Token(TokenError::Expired) => CoapRefusal::ExpiredToken,
+            coap::Refusal::Token(TokenError::Form | TokenError::Wrong) => CoapRefusal::WrongToken,
             coap::Refusal::TooOld => CoapRefusal::TooOld,
         }
     }
