@@ -46,7 +46,7 @@ struct Queue {
 impl Uplink for Queue {
     fn publish(&mut self, token: DeliveryId, _: &Record) -> Handover {
         if self.is_away {
-            return Handover::Refused;
+            return Handover::NotTaken;
         }
         self.line.push_back(token);
         Handover::Taken

@@ -70,7 +70,7 @@ impl Queue {
 impl Uplink for Queue {
     fn publish(&mut self, token: DeliveryId, record: &Record) -> Handover {
         if self.is_away {
-            return Handover::Refused;
+            return Handover::NotTaken;
         }
         let number = number(record);
         self.taken.push(number);

@@ -96,17 +96,17 @@ impl Record {
 
 /// Reason for which the queue will never store a record. The text is the queue's error message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
+pub enum RecordRefusal {
     /// It is larger than the queue allows.
     TooLarge(String),
     /// It breaks a rule of the queue about its subject, its topic or its content.
     Rule(String),
 }
 
-impl Refusal {
+impl RecordRefusal {
     /// The queue's error message.
     pub fn cause(&self) -> &str {
-        let (Refusal::TooLarge(cause) | Refusal::Rule(cause)) = self;
+        let (RecordRefusal::TooLarge(cause) | RecordRefusal::Rule(cause)) = self;
         cause
     }
 }
@@ -121,7 +121,7 @@ pub enum Receipt {
     /// it sends its window again about once a second, until its acknowledgement timeout.
     Failed(DeliveryId),
     /// The queue will never store this record. The session replaces it by a rejected envelope.
-    Refused(DeliveryId, Box<Refusal>),
+    Refused(DeliveryId, Box<RecordRefusal>),
 }
 
 /// Result of [`Uplink::publish`].
@@ -130,7 +130,7 @@ pub enum Handover {
     /// Taken. A receipt follows, unless an outage begins first; [`Inbox`] reports a new epoch after it.
     Taken,
     /// Not taken, and no receipt follows: the queue is away or its buffer is full. Send it again in the next epoch.
-    Refused,
+    NotTaken,
 }
 
 /// Producer side of the queue for one worker. Used on that worker's thread only.

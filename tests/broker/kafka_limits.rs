@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::sync::atomic::Ordering;
 
-use jetlinks_bridge::protocol::uplink::{Availability, DeliveryId, Receipt, Record, Refusal, Uplink};
+use jetlinks_bridge::protocol::uplink::{Availability, DeliveryId, Receipt, Record, RecordRefusal, Uplink};
 
 use super::kafka_stage::{self, Caller, REPLIES, Replica};
 use super::kafka_uplink::{Fixture, TOPICS, payloads, settings, start, stored};
@@ -88,7 +88,7 @@ fn a_record_above_the_limit_is_refused_alone_and_a_raised_limit_counts_soon() {
                 sessions.turn(&mut uplink).await;
             }
             let (refused, refusal) = &sessions.unstorable[0];
-            assert!(*refused == token && matches!(refusal, Refusal::TooLarge(_)), "{codec}: {refusal:?}");
+            assert!(*refused == token && matches!(refusal, RecordRefusal::TooLarge(_)), "{codec}: {refusal:?}");
             assert_eq!((sessions.failed, sessions.repeated, sessions.report.epoch), (0, 0, 1), "{codec}");
             assert_eq!(stats.stored.load(Ordering::Relaxed), stored + 200, "{codec}");
         }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
-use jetlinks_bridge::protocol::uplink::{Availability, DeliveryId, Inbox, Receipt, Refusal, Uplink};
+use jetlinks_bridge::protocol::uplink::{Availability, DeliveryId, Inbox, Receipt, RecordRefusal, Uplink};
 use jetlinks_bridge::queue::nats::{NatsReader, NatsSettings, NatsStats, NatsUplink};
 use jetlinks_bridge::queue::{Position, ReadError, ReadFrom};
 
@@ -193,7 +193,7 @@ fn a_record_above_the_servers_limit_is_refused_alone() {
             sessions.turn(&mut uplink).await;
         }
         let refusal =
-            Refusal::TooLarge("2097208 bytes with headers, the server takes 1048576 (max_payload)".to_owned());
+            RecordRefusal::TooLarge("2097208 bytes with headers, the server takes 1048576 (max_payload)".to_owned());
         assert_eq!(sessions.unstorable, [(token, refusal)]);
         assert_eq!(sessions.report.availability, Availability::Ok);
         assert_eq!(sessions.report.epoch, 1);

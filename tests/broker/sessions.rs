@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jetlinks_bridge::protocol::uplink::{
-    Availability, Channel, DeliveryId, Handover, Inbox, Receipt, Record, Refusal, Report, Uplink,
+    Availability, Channel, DeliveryId, Handover, Inbox, Receipt, Record, RecordRefusal, Report, Uplink,
 };
 
 use super::worker::PATIENCE;
@@ -18,7 +18,7 @@ pub(crate) struct Sessions {
     pub(crate) refused: usize,
     pub(crate) failed: usize,
     /// Records that the queue never stores.
-    pub(crate) unstorable: Vec<(DeliveryId, Refusal)>,
+    pub(crate) unstorable: Vec<(DeliveryId, RecordRefusal)>,
     /// Sendings beyond the first one of each record.
     pub(crate) repeated: usize,
     /// Records of no session that the queue has asked for.
@@ -180,7 +180,7 @@ impl Sessions {
         }
         match uplink.publish(token, &record) {
             Handover::Taken => {}
-            Handover::Refused => {
+            Handover::NotTaken => {
                 window.is_stopped = true;
                 self.refused += 1;
             }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use jetlinks_bridge::protocol::uplink::{DeliveryId, Handover, Receipt, Record, Refusal, Uplink};
+use jetlinks_bridge::protocol::uplink::{DeliveryId, Handover, Receipt, Record, RecordRefusal, Uplink};
 
 use crate::device::REFUSED;
 use crate::random::Random;
@@ -99,7 +99,10 @@ impl RecordQueue {
     pub(crate) fn advance(&mut self, random: &mut Random) -> Option<StoreResult> {
         let (id, record) = self.waiting.pop_front()?;
         if is_refused(&record) {
-            return Some(StoreResult::Refused(Receipt::Refused(id, Box::new(Refusal::Rule("a rule".to_owned())))));
+            return Some(StoreResult::Refused(Receipt::Refused(
+                id,
+                Box::new(RecordRefusal::Rule("a rule".to_owned())),
+            )));
         }
         let is_lost = random.happens(self.conditions.lost);
         Some(if is_lost && self.acknowledging == Acknowledging::Foreign {
@@ -152,7 +155,7 @@ impl Uplink for Client {
         let records = &mut *self.0.borrow_mut();
         if records.is_away || records.waiting.len() >= RECORDS_MAX {
             records.has_refused = true;
-            return Handover::Refused;
+            return Handover::NotTaken;
         }
         if records.acknowledging == Acknowledging::Early {
             records.early.push(Receipt::Stored(id));

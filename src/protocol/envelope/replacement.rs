@@ -6,7 +6,7 @@ use super::{Encoder, Reason, Rejection, Source};
 use crate::protocol::address::from_token;
 use crate::protocol::json::{Kind, scan, unescape};
 use crate::protocol::topic::{MessageKind, MessageType};
-use crate::protocol::uplink::{Channel, Record, Refusal};
+use crate::protocol::uplink::{Channel, Record, RecordRefusal};
 
 /// Common start of the types of envelopes about devices.
 const DEVICE_TYPE: &str = "org.jetlinks.device.";
@@ -39,8 +39,8 @@ impl Encoder {
     /// envelope or about no device: nothing can take its place.
     ///
     /// The topic and the payload that the device sent are gone by then. The topic is made from the record's envelope, so it
-    /// is the one without aliases, and with [`Refusal::Rule`] the payload is the envelope's `data`.
-    pub fn replacement(&mut self, record: &Record, refusal: &Refusal) -> Option<Replacement> {
+    /// is the one without aliases, and with [`RecordRefusal::Rule`] the payload is the envelope's `data`.
+    pub fn replacement(&mut self, record: &Record, refusal: &RecordRefusal) -> Option<Replacement> {
         if record.channel != Channel::Device {
             return None;
         }
@@ -51,8 +51,8 @@ impl Encoder {
         let [product, device, ..] = &segments[..] else { return None };
         let source = Source { product, device, session: parts.session.as_deref(), about_product: None };
         let (reason, payload, detail) = match refusal {
-            Refusal::TooLarge(cause) => (Reason::TooLarge, None, cause),
-            Refusal::Rule(cause) => (Reason::Refused, Some(parts.data), cause),
+            RecordRefusal::TooLarge(cause) => (Reason::TooLarge, None, cause),
+            RecordRefusal::Rule(cause) => (Reason::Refused, Some(parts.data), cause),
         };
         let detail = format!("the queue does not take the message: {detail}");
         let rejection = Rejection { topic: &topic, payload, reason, detail: &detail };
@@ -111,7 +111,7 @@ mod tests {
     use crate::protocol::topic::{Upward, parse_up};
     use crate::protocol::uplink::Addressing;
 
-    fn replaced(mode: Mode, topic: &str, payload: &str, refusal: &Refusal) -> serde_json::Value {
+    fn replaced(mode: Mode, topic: &str, payload: &str, refusal: &RecordRefusal) -> serde_json::Value {
         let mut encoder = Encoder::new(mode, Addressing::Subject("jetlinks".to_owned()), "replica1".to_owned(), 7);
         let source = Source { product: "product 1", device: "device1", session: Some("session1"), about_product: None };
         let Ok(Upward::Message(route)) = parse_up(topic, source.product, source.device) else { panic!("{topic}") };
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_refused_record_is_replaced_by_a_rejected_envelope_that_names_topic_and_cause() {
-        let refusal = Refusal::TooLarge("maximum payload exceeded".to_owned());
+        let refusal = RecordRefusal::TooLarge("maximum payload exceeded".to_owned());
         for (topic, canonical) in [
             ("/product 1/device1/properties/report/", "/product 1/device1/properties/report"),
             ("product 1/device1/child-reply/chi.d1/connected", "/product 1/device1/child/chi.d1/online"),
@@ -151,8 +151,12 @@ mod tests {
 
     #[test]
     fn what_a_rule_refused_is_kept_in_the_rejected_envelope() {
-        let data =
-            replaced(Mode::Structured, "/product 1/device1/log", r#"{"log":"x"}"#, &Refusal::Rule("no".to_owned()));
+        let data = replaced(
+            Mode::Structured,
+            "/product 1/device1/log",
+            r#"{"log":"x"}"#,
+            &RecordRefusal::Rule("no".to_owned()),
+        );
         assert_eq!((&data["reason"], &data["topic"]), (&"refused".into(), &"/product 1/device1/log".into()));
         let mut expected = bytes::BytesMut::new();
         let body = br#"{"messageType":"LOG","deviceId":"device1","timestamp":1,"log":"x"}"#;

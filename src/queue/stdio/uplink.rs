@@ -52,7 +52,7 @@ impl Drop for StdioUplink {
 impl Uplink for StdioUplink {
     fn publish(&mut self, id: DeliveryId, record: &Record) -> Handover {
         match self.writer.push(&record.payload, id, &self.inbox) {
-            Pushed::Refused => return Handover::Refused,
+            Pushed::Refused => return Handover::NotTaken,
             Pushed::Taken => {}
             Pushed::First => self.has_lines.notify_one(),
         }

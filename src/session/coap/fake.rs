@@ -11,7 +11,7 @@ use crate::protocol::cipher;
 use crate::protocol::envelope::{Encoder, Mode};
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::limit::{Limits, Load, Now};
-use crate::protocol::uplink::{Addressing, Availability, DeliveryId, Handover, Record, Refusal, Uplink};
+use crate::protocol::uplink::{Addressing, Availability, DeliveryId, Handover, Record, RecordRefusal, Uplink};
 
 pub(super) const KEY: &str = "testtesttesttest";
 pub(super) const NOW_MS: u64 = 1_700_000_000_000;
@@ -26,7 +26,7 @@ pub(super) struct FakeUplink {
 impl Uplink for FakeUplink {
     fn publish(&mut self, token: DeliveryId, record: &Record) -> Handover {
         if self.refuses {
-            return Handover::Refused;
+            return Handover::NotTaken;
         }
         self.published.push((token, record.clone()));
         Handover::Taken
@@ -228,7 +228,7 @@ impl Rig {
     }
 
     /// A refusal by the queue of a record, by its index among all that were published.
-    pub(super) fn refuse(&mut self, index: usize, refusal: &Refusal) -> Vec<Message> {
+    pub(super) fn refuse(&mut self, index: usize, refusal: &RecordRefusal) -> Vec<Message> {
         let token = self.world.uplink.published[index].0;
         read(self.act(|endpoint, ctx| endpoint.refused(token, refusal, ctx)).1)
     }

@@ -11,7 +11,7 @@ use crate::protocol::envelope::{Encoder, Mode};
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::limit::{Limits, Load, Now};
 use crate::protocol::trace::fake;
-use crate::protocol::uplink::{Addressing, Channel, DeliveryId, Handover, Record, Refusal, Uplink};
+use crate::protocol::uplink::{Addressing, Channel, DeliveryId, Handover, Record, RecordRefusal, Uplink};
 use crate::session::step::Step;
 
 /// An uplink that remembers.
@@ -34,7 +34,7 @@ impl FakeUplink {
 impl Uplink for FakeUplink {
     fn publish(&mut self, id: DeliveryId, record: &Record) -> Handover {
         if self.refuses {
-            return Handover::Refused;
+            return Handover::NotTaken;
         }
         self.published.push((id, record.clone()));
         Handover::Taken
@@ -248,7 +248,7 @@ impl Rig {
     }
 
     /// A refusal by the queue of a record, by its index among all that were published.
-    pub(crate) fn refuse(&mut self, index: usize, refusal: &Refusal) {
+    pub(crate) fn refuse(&mut self, index: usize, refusal: &RecordRefusal) {
         let sequence = self.world.uplink.sequence(index);
         self.act(|session, ctx| session.refused(sequence, refusal, ctx));
     }

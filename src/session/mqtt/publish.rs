@@ -12,7 +12,7 @@ use crate::protocol::message::{self, Message};
 use crate::protocol::topic::{self, MessageKind, Route};
 use crate::protocol::trace::Span;
 use crate::protocol::translate::{Published, Rejected, Translated, translate};
-use crate::protocol::uplink::{Channel, Record, Refusal};
+use crate::protocol::uplink::{Channel, Record, RecordRefusal};
 use crate::session::step::{Action, Carrier, StoredAnswer};
 
 impl Session {
@@ -181,7 +181,7 @@ impl Session {
 
     /// Replaces a record that the queue refuses for good by a rejected envelope. A record that has no replacement counts as
     /// failed for now.
-    pub fn refused(&mut self, sequence: u16, refusal: &Refusal, ctx: &mut Context<'_>) {
+    pub fn refused(&mut self, sequence: u16, refusal: &RecordRefusal, ctx: &mut Context<'_>) {
         let Some(record) = self.window.refused(sequence) else {
             // The fate of withdrawn presence is known now; any other entry is left as it is.
             self.window.settle(sequence, false, ctx.now.us);

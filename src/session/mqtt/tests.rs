@@ -6,7 +6,7 @@ use crate::codec::mqtt::{Packet, PacketId, PublishHead, Qos, Version};
 use crate::protocol::command::Command;
 use crate::protocol::downlink::{Code, Ticket};
 use crate::protocol::random::Random;
-use crate::protocol::uplink::Refusal;
+use crate::protocol::uplink::RecordRefusal;
 
 const PUBACK: u8 = 0x40;
 const PUBREC: u8 = 0x50;
@@ -40,7 +40,7 @@ fn a_record_that_the_queue_never_stores_is_rejected_and_acknowledged_once_that_i
     let mut rig = Rig::settled();
     rig.report(1, Qos::AtLeastOnce);
     rig.report(2, Qos::AtLeastOnce);
-    rig.refuse(1, &Refusal::TooLarge("maximum payload exceeded".to_owned()));
+    rig.refuse(1, &RecordRefusal::TooLarge("maximum payload exceeded".to_owned()));
     rig.receipt(2, true);
     assert_eq!(rig.sent(), [], "acknowledged before the rejected envelope was stored");
     assert_eq!(rig.types()[1..], ["device.properties.report", "device.properties.report", "bridge.rejected"]);
@@ -55,7 +55,7 @@ fn a_record_that_the_queue_never_stores_is_rejected_and_acknowledged_once_that_i
 #[test]
 fn a_rejected_envelope_that_the_queue_refuses_too_is_tried_again_and_never_acknowledged() {
     let mut rig = Rig::settled();
-    let refusal = Refusal::Rule("maximum messages per subject exceeded".to_owned());
+    let refusal = RecordRefusal::Rule("maximum messages per subject exceeded".to_owned());
     rig.report(1, Qos::AtLeastOnce);
     for index in 1..6 {
         rig.refuse(index, &refusal);
@@ -71,7 +71,7 @@ fn a_session_whose_withdrawn_online_the_queue_never_stores_is_finished_like_any_
     let mut rig = Rig::new();
     rig.act(|session, ctx| session.end(Ending::TakenOver, ctx));
     assert!(!rig.session.is_finished(), "the fate of its online is not known");
-    rig.refuse(0, &Refusal::Rule("maximum messages per subject exceeded".to_owned()));
+    rig.refuse(0, &RecordRefusal::Rule("maximum messages per subject exceeded".to_owned()));
     assert!(rig.session.is_finished());
     assert_eq!(rig.session.take_late_presence(), None, "it is stored nowhere");
     assert_eq!((rig.world.load.held_bytes, rig.world.load.held_records), (0, 0));

@@ -197,7 +197,7 @@ impl Window {
         let Some(entry) = self.entries.get_mut(index) else { return };
         let record = entry.record.insert(record);
         entry.queue_us = now_us;
-        if !self.stalled && uplink.publish(delivery_id, record) == Handover::Refused {
+        if !self.stalled && uplink.publish(delivery_id, record) == Handover::NotTaken {
             self.stalled = true;
         }
     }
@@ -304,7 +304,7 @@ impl Window {
             match record.map(|record| uplink.publish(delivery_id, record)) {
                 None => self.sent += 1,
                 Some(Handover::Taken) => (self.sent, entry.was_taken) = (self.sent + 1, true),
-                Some(Handover::Refused) => self.stalled = true,
+                Some(Handover::NotTaken) => self.stalled = true,
             }
         }
     }

@@ -2,14 +2,14 @@
 
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 
-use crate::protocol::uplink::Refusal;
+use crate::protocol::uplink::RecordRefusal;
 use crate::queue::kafka::connection::{Causes, Subject};
 
 /// The consequence for a record that was not stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Failure {
     /// Kafka never stores it.
-    Permanent(Refusal),
+    Permanent(RecordRefusal),
     /// The batch that it was in was too large; it may be small enough by itself.
     LargeBatch,
     /// It is to be sent again: its partition has no leader, a right is missing, time was short.
@@ -31,7 +31,7 @@ pub(crate) fn of(error: &ClientError, record_bytes: usize, batch_bytes: usize) -
             let is_alone = batch_bytes == 1 || record_bytes > batch_bytes;
             if is_alone { Failure::Permanent(too_large(record_bytes, &words(error))) } else { Failure::LargeBatch }
         }
-        Some(InvalidRecord | InvalidTimestamp) => Failure::Permanent(Refusal::Rule(words(error))),
+        Some(InvalidRecord | InvalidTimestamp) => Failure::Permanent(RecordRefusal::Rule(words(error))),
         _ => Failure::Temporary,
     }
 }
@@ -45,8 +45,8 @@ pub(crate) fn log(causes: &Causes, subject: Subject, topic: &str, error: &Client
 }
 
 /// The refusal of a record of that size.
-pub(crate) fn too_large(record_bytes: usize, words: &str) -> Refusal {
-    Refusal::TooLarge(format!("{words} ({record_bytes} bytes)"))
+pub(crate) fn too_large(record_bytes: usize, words: &str) -> RecordRefusal {
+    RecordRefusal::TooLarge(format!("{words} ({record_bytes} bytes)"))
 }
 
 fn words(error: &ClientError) -> String {
@@ -64,8 +64,11 @@ mod tests {
             of(&error, record_bytes, batch_bytes)
         };
         assert_eq!(sort(1_000, 131_072), Failure::LargeBatch);
-        assert!(matches!(sort(131_073, 131_072), Failure::Permanent(Refusal::TooLarge(_))));
-        assert!(matches!(sort(100, 1), Failure::Permanent(Refusal::TooLarge(_))), "each record has a batch of its own");
+        assert!(matches!(sort(131_073, 131_072), Failure::Permanent(RecordRefusal::TooLarge(_))));
+        assert!(
+            matches!(sort(100, 1), Failure::Permanent(RecordRefusal::TooLarge(_))),
+            "each record has a batch of its own"
+        );
     }
 
     #[test]
@@ -76,7 +79,7 @@ mod tests {
         };
         let sort = |code| of(&ClientError::MessageProduction(code), 100, 1000);
         for code in [InvalidRecord, InvalidTimestamp] {
-            assert!(matches!(sort(code), Failure::Permanent(Refusal::Rule(_))), "{code}");
+            assert!(matches!(sort(code), Failure::Permanent(RecordRefusal::Rule(_))), "{code}");
         }
         for code in
             [InvalidDifferentRecord, LeaderNotAvailable, MessageTimedOut, NotEnoughReplicas, TopicAuthorizationFailed]

@@ -141,7 +141,7 @@ impl Uplink for KafkaUplink {
         let mut queue = self.shared.lock();
         if queue.open.is_none() && !queue.is_held {
             count(&self.shared.stats.refused);
-            return Handover::Refused;
+            return Handover::NotTaken;
         }
         if let Some(open) = queue.open.as_ref().filter(|_| queue.waiting.is_empty()) {
             match self.shared.send(open, id, record) {
@@ -158,7 +158,7 @@ impl Uplink for KafkaUplink {
         if queue.waiting.len() >= RECORDS_MAX {
             queue.overflowed = true;
             count(&self.shared.stats.refused);
-            return Handover::Refused;
+            return Handover::NotTaken;
         }
         queue.waiting.push_back((id, record.clone()));
         Handover::Taken

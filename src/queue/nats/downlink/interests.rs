@@ -22,12 +22,12 @@ struct Interest {
     /// Number of its subscription.
     subscription: Option<u64>,
     is_confirmed: bool,
-    refusal: Refusal,
+    refusal: SubscriptionRefusal,
 }
 
 /// Whether the server refuses the subscription of an interest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Refusal {
+enum SubscriptionRefusal {
     /// Nothing is known of it.
     None,
     /// It has said so.
@@ -80,8 +80,12 @@ impl Interests {
                     unconfirmed += usize::from(!interest.is_confirmed);
                 }
                 None => {
-                    let interest =
-                        Interest { session, subscription: None, is_confirmed: false, refusal: Refusal::None };
+                    let interest = Interest {
+                        session,
+                        subscription: None,
+                        is_confirmed: false,
+                        refusal: SubscriptionRefusal::None,
+                    };
                     self.by_subject.insert(subject.clone(), interest);
                     declared.missing.push(subject.clone());
                     unconfirmed += 1;
@@ -123,7 +127,7 @@ impl Interests {
     /// Notes that the server has refused the subscription of a subject, or taken it away.
     pub(super) fn refuse(&mut self, subject: &[u8]) {
         let Some(interest) = self.by_subject.get_mut(subject) else { return };
-        if std::mem::replace(&mut interest.refusal, Refusal::Refused) == Refusal::None {
+        if std::mem::replace(&mut interest.refusal, SubscriptionRefusal::Refused) == SubscriptionRefusal::None {
             self.refused += 1;
         }
     }
@@ -133,20 +137,20 @@ impl Interests {
     pub(super) fn answer_to(&mut self, subject: &[u8]) -> Answer {
         let Some(interest) = self.by_subject.get_mut(subject) else { return Answer::Taken };
         match interest.refusal {
-            Refusal::Refused if interest.is_confirmed => return Answer::RefusedAgain,
-            Refusal::Refused => return Answer::Refused,
-            Refusal::AskedAgain => {
-                interest.refusal = Refusal::None;
+            SubscriptionRefusal::Refused if interest.is_confirmed => return Answer::RefusedAgain,
+            SubscriptionRefusal::Refused => return Answer::Refused,
+            SubscriptionRefusal::AskedAgain => {
+                interest.refusal = SubscriptionRefusal::None;
                 self.refused -= 1;
             }
-            Refusal::None => {}
+            SubscriptionRefusal::None => {}
         }
         Answer::Taken
     }
 
     /// Whether the server was asked again for a subject that it had refused, and has not answered.
     pub(super) fn is_asked_again(&self, subject: &[u8]) -> bool {
-        self.by_subject.get(subject).is_some_and(|interest| interest.refusal == Refusal::AskedAgain)
+        self.by_subject.get(subject).is_some_and(|interest| interest.refusal == SubscriptionRefusal::AskedAgain)
     }
 
     /// Number of interests whose subscription the server has refused.
@@ -172,8 +176,8 @@ impl Interests {
     pub(super) fn renew(&mut self, subject: &Bytes) -> Option<u64> {
         let interest = self.by_subject.get_mut(subject)?;
         let subscription = interest.subscription.take()?;
-        if interest.refusal == Refusal::Refused {
-            interest.refusal = Refusal::AskedAgain;
+        if interest.refusal == SubscriptionRefusal::Refused {
+            interest.refusal = SubscriptionRefusal::AskedAgain;
         }
         Some(subscription)
     }
@@ -189,7 +193,7 @@ impl Interests {
         let mut ended = Vec::with_capacity(declaration.subjects.len());
         for subject in &declaration.subjects {
             if let Some(interest) = self.by_subject.remove(subject) {
-                self.refused -= usize::from(interest.refusal != Refusal::None);
+                self.refused -= usize::from(interest.refusal != SubscriptionRefusal::None);
                 ended.extend(interest.subscription);
             }
         }

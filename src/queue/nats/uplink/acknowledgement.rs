@@ -9,7 +9,7 @@ use std::fmt;
 
 use serde::Deserialize;
 
-use crate::protocol::uplink::Refusal;
+use crate::protocol::uplink::RecordRefusal;
 
 /// The word of the stream about a record.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub enum Acknowledgement {
     /// The stream has the record.
     Stored,
     /// It will never have this record; others it takes.
-    Unstorable(Refusal),
+    Unstorable(RecordRefusal),
     /// The stream does not take records at present.
     Refused(String),
 }
@@ -143,9 +143,9 @@ impl StreamIdentity {
                 let description = error.description.map(Cow::into_owned).unwrap_or_default();
                 Ok(match (error.err_code, description.as_str()) {
                     (Some(MESSAGE_TOO_LARGE | HEADER_TOO_LARGE), _) | (Some(STORE_FAILED), TOO_LARGE_TO_STORE) => {
-                        Acknowledgement::Unstorable(Refusal::TooLarge(description))
+                        Acknowledgement::Unstorable(RecordRefusal::TooLarge(description))
                     }
-                    (Some(STORE_FAILED), SUBJECT_FULL) => Acknowledgement::Unstorable(Refusal::Rule(description)),
+                    (Some(STORE_FAILED), SUBJECT_FULL) => Acknowledgement::Unstorable(RecordRefusal::Rule(description)),
                     _ => Acknowledgement::Refused(description),
                 })
             }
@@ -200,12 +200,12 @@ mod tests {
         };
         let full = "maximum messages exceeded";
         assert_eq!(read(&hub, &error("S", 10_077, full)), Ok(Acknowledgement::Refused(full.to_owned())));
-        let large = |text: &str| Refusal::TooLarge(text.to_owned());
+        let large = |text: &str| RecordRefusal::TooLarge(text.to_owned());
         for (code, text, refusal) in [
             (10_054, "message size exceeds maximum allowed", large("message size exceeds maximum allowed")),
             (10_097, "header size exceeds", large("header size exceeds")),
             (10_077, TOO_LARGE_TO_STORE, large(TOO_LARGE_TO_STORE)),
-            (10_077, SUBJECT_FULL, Refusal::Rule(SUBJECT_FULL.to_owned())),
+            (10_077, SUBJECT_FULL, RecordRefusal::Rule(SUBJECT_FULL.to_owned())),
         ] {
             assert_eq!(read(&hub, &error("S", code, text)), Ok(Acknowledgement::Unstorable(refusal)), "{text}");
         }

@@ -183,10 +183,10 @@ impl Uplink for NatsUplink {
         if !queue.open || queue.records.len() >= RECORDS_MAX {
             queue.overflowed |= queue.open;
             count(&self.shared.stats.refused);
-            return Handover::Refused;
+            return Handover::NotTaken;
         }
         // What is open has one.
-        let Some(outlet) = self.shared.outlet.get() else { return Handover::Refused };
+        let Some(outlet) = self.shared.outlet.get() else { return Handover::NotTaken };
         if queue.records.is_empty() && outlet.has_room() {
             drop(queue);
             outlet.write(&self.shared, id, record);

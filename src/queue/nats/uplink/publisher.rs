@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::acknowledgement::{Acknowledgement, Answerer};
 use super::in_flight::AckState;
 use super::{Shared, Trouble};
-use crate::protocol::uplink::{DeliveryId, Receipt, Record, Refusal};
+use crate::protocol::uplink::{DeliveryId, Receipt, Record, RecordRefusal};
 use crate::queue::nats::connection::{Client, Control, DirectClient, Traffic};
 use crate::queue::nats::headers;
 use crate::queue::nats::stats::{NatsStats, count};
@@ -77,7 +77,7 @@ impl Outlet {
             return fail(shared, id);
         }
         if !format::is_subject(&record.address) {
-            return refuse(shared, id, Refusal::Rule("its address is no subject".to_owned()));
+            return refuse(shared, id, RecordRefusal::Rule("its address is no subject".to_owned()));
         }
         let mut scratch = shared.scratch.borrow_mut();
         let headers = if record.attributes.is_empty() && record.trace.is_none() {
@@ -110,8 +110,8 @@ impl Outlet {
     }
 }
 
-fn too_large(bytes: usize, limit: usize) -> Refusal {
-    Refusal::TooLarge(format!("{bytes} bytes with headers, the server takes {limit} (max_payload)"))
+fn too_large(bytes: usize, limit: usize) -> RecordRefusal {
+    RecordRefusal::TooLarge(format!("{bytes} bytes with headers, the server takes {limit} (max_payload)"))
 }
 
 /// A record that cannot be sent for now.
@@ -121,7 +121,7 @@ fn fail(shared: &Shared, id: DeliveryId) {
 }
 
 /// A record that no attempt will get through.
-fn refuse(shared: &Shared, id: DeliveryId, refusal: Refusal) {
+fn refuse(shared: &Shared, id: DeliveryId, refusal: RecordRefusal) {
     count(&shared.stats.failed);
     shared.inbox.post_one(Receipt::Refused(id, Box::new(refusal)));
 }

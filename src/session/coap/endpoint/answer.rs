@@ -70,7 +70,7 @@ impl Endpoint {
                 exchange.stage = Stage::Queued(Box::new(queued));
                 self.queued += 1;
             }
-            Handover::Refused => {
+            Handover::NotTaken => {
                 let held_us = ctx.now.us.saturating_sub(exchange.arrived_us);
                 ctx.encoder.tracer.end(queued.span, held_us, Some("queue_away"));
                 self.give_up(exchange_id, DropReason::QueueAway, ctx);

@@ -16,7 +16,7 @@ use crate::codec::coap::{Block, Code, Kind, Malformed, decode, empty};
 use crate::protocol::envelope::Replacement;
 use crate::protocol::id::DeviceId;
 use crate::protocol::random::Random;
-use crate::protocol::uplink::{DeliveryId, Handover, Refusal};
+use crate::protocol::uplink::{DeliveryId, Handover, RecordRefusal};
 use crate::session::mqtt::Event as MessageEvent;
 use crate::session::step::{Action, Step, StoredAnswer};
 
@@ -263,7 +263,7 @@ impl Endpoint {
 
     /// Replaces a record that the queue refuses for good by a rejected envelope; its device gets 4.13 or 4.00 once that is
     /// stored. A record that has no replacement is given up.
-    pub fn refused(&mut self, id: DeliveryId, refusal: &Refusal, ctx: &mut Context<'_>) {
+    pub fn refused(&mut self, id: DeliveryId, refusal: &RecordRefusal, ctx: &mut Context<'_>) {
         let Some((exchange_id, queued)) = self.queued(id) else { return };
         let Some(replacement) = ctx.encoder.replacement(&queued.record, refusal) else {
             return self.give_up(exchange_id, DropReason::QueueAway, ctx);
@@ -271,8 +271,10 @@ impl Endpoint {
         let Replacement { record, kind, reason, topic } = replacement;
         ctx.load.held_bytes = ctx.load.held_bytes.saturating_sub(queued.record.held_bytes()) + record.held_bytes();
         queued.answer = match refusal {
-            Refusal::TooLarge(_) => Answer::because(Code::REQUEST_ENTITY_TOO_LARGE, "larger than the queue takes"),
-            Refusal::Rule(_) => Answer::because(Code::BAD_REQUEST, "the queue refuses the message"),
+            RecordRefusal::TooLarge(_) => {
+                Answer::because(Code::REQUEST_ENTITY_TOO_LARGE, "larger than the queue takes")
+            }
+            RecordRefusal::Rule(_) => Answer::because(Code::BAD_REQUEST, "the queue refuses the message"),
         };
         queued.handed_over_us = ctx.now.us;
         queued.record = record;
@@ -286,7 +288,7 @@ impl Endpoint {
         if let Some(record) = &replacement {
             follow(peer, &device, Action::Envelope(record), ctx);
         }
-        if taken == Handover::Refused {
+        if taken == Handover::NotTaken {
             self.give_up(exchange_id, DropReason::QueueAway, ctx);
         }
     }

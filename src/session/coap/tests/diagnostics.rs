@@ -4,7 +4,7 @@ use super::super::fake::{KEY, NOW_MS, Rig, encrypted, message_token, only, post,
 use super::super::sign_token_request;
 use crate::codec::coap::{Block, Code, Kind, Message, MessageBuilder, option};
 use crate::protocol::cipher;
-use crate::protocol::uplink::{Availability, Refusal};
+use crate::protocol::uplink::{Availability, RecordRefusal};
 
 const REPORT: &str = "/product1/device1/properties/report";
 
@@ -80,11 +80,11 @@ fn what_the_queue_refuses_and_what_passes_by_itself_says_why() {
     for (id, refusal, code, part) in [
         (
             1,
-            Refusal::TooLarge("secret of the queue".to_owned()),
+            RecordRefusal::TooLarge("secret of the queue".to_owned()),
             Code::REQUEST_ENTITY_TOO_LARGE,
             "than the queue takes",
         ),
-        (2, Refusal::Rule("secret of the queue".to_owned()), Code::BAD_REQUEST, "the queue refuses the message"),
+        (2, RecordRefusal::Rule("secret of the queue".to_owned()), Code::BAD_REQUEST, "the queue refuses the message"),
     ] {
         assert!(rig.feed(&long(post(id, REPORT)).payload(&sealed("{}")).encode()).is_empty());
         let at = rig.world.uplink.published.len() - 1;

@@ -4,7 +4,7 @@ use super::super::fake::{KEY, Rig, encrypted, key, message_token, non, only, pee
 use super::super::{PeerKey, Security, Settings, endpoint_of};
 use crate::codec::coap::{Block, Code, Kind, MessageBuilder, empty, option};
 use crate::protocol::cipher;
-use crate::protocol::uplink::Refusal;
+use crate::protocol::uplink::RecordRefusal;
 use crate::protocol::uplink::{Channel, DeliveryId};
 use crate::session::mqtt::Event;
 
@@ -192,8 +192,8 @@ fn without_a_receipt_in_time_the_answer_is_to_try_again_and_a_late_receipt_chang
 #[test]
 fn a_record_that_the_queue_never_stores_is_rejected_and_answered_4_13_or_4_00_once_that_is_stored() {
     for (refusal, reason, code) in [
-        (Refusal::TooLarge("too large".to_owned()), "too_large", Code::REQUEST_ENTITY_TOO_LARGE),
-        (Refusal::Rule("not here".to_owned()), "refused", Code::BAD_REQUEST),
+        (RecordRefusal::TooLarge("too large".to_owned()), "too_large", Code::REQUEST_ENTITY_TOO_LARGE),
+        (RecordRefusal::Rule("not here".to_owned()), "refused", Code::BAD_REQUEST),
     ] {
         let mut rig = Rig::new();
         rig.feed(&report(1));

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::WorkerCore;
 use crate::protocol::limit::Now;
 use crate::protocol::network::Source;
-use crate::protocol::uplink::{Availability, DeliveryId, Refusal};
+use crate::protocol::uplink::{Availability, DeliveryId, RecordRefusal};
 use crate::session::coap::{Context, Endpoint, Found, Identity, Parked};
 use crate::transport::socket::ByteStream;
 use crate::transport::traits::Lookup;
@@ -74,7 +74,7 @@ impl<S: ByteStream> WorkerCore<S> {
     }
 
     /// Replaces a record of the endpoint of that number, which the queue will never store.
-    pub(super) fn port_refused(&mut self, now: Now, number: u8, token: DeliveryId, refusal: &Refusal) {
+    pub(super) fn port_refused(&mut self, now: Now, number: u8, token: DeliveryId, refusal: &RecordRefusal) {
         let queue = self.queue.reported();
         self.with_port(now, queue, number.into(), |endpoint, ctx| endpoint.refused(token, refusal, ctx));
     }

@@ -2,7 +2,7 @@
 
 use super::WorkerCore;
 use crate::protocol::limit::Now;
-use crate::protocol::uplink::{DeliveryId, Receipt, Refusal, Report};
+use crate::protocol::uplink::{DeliveryId, Receipt, RecordRefusal, Report};
 use crate::replica::claim::ClaimKind;
 use crate::session::coap::endpoint_of;
 use crate::session::mqtt::{Context, Ending};
@@ -207,7 +207,7 @@ impl<S: ByteStream> WorkerCore<S> {
     }
 
     /// Replaces a record that the queue will never store.
-    fn refused(&mut self, now: Now, token: DeliveryId, refusal: &Refusal) {
+    fn refused(&mut self, now: Now, token: DeliveryId, refusal: &RecordRefusal) {
         match endpoint_of(token) {
             Some(number) => self.port_refused(now, number, token, refusal),
             None => {
