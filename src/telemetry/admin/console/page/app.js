@@ -49,7 +49,7 @@ function headline(name, words) {
   stateOf.textContent = words;
 }
 
-async function look() {
+async function refresh() {
   try {
     known = await json("/api/overview");
   } catch (error) {
@@ -79,7 +79,7 @@ find("ask-form").addEventListener("submit", () => {
   find("ask-token").value = "";
   // At once: later it would undo what a person does meanwhile.
   open();
-  look().then(() => {
+  refresh().then(() => {
     if (known && !ask.open) tell("Token accepted");
   });
 });
@@ -115,5 +115,5 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 
 addEventListener("hashchange", open);
 open();
-repeat(OVERVIEW_EVERY, look);
+repeat(OVERVIEW_EVERY, refresh);
 repeat(SAMPLE_EVERY, overview.sample);

@@ -83,8 +83,8 @@ export function view({ readOnly }) {
     return `{${parts.map(([name, value]) => (name ? `"${name}":${value}` : value)).join(",")}}`;
   }
 
-  /** State and words of an answer. */
-  function verdict(envelope) {
+  /** State and text of the row for an outcome. */
+  function resultOf(envelope) {
     const { success, code, message } = envelope.data ?? {};
     if (success === false) return ["away", [code, message].filter(Boolean).join(": ") || "failed"];
     return ["ok", code === "REQUEST_HANDLING" ? "accepted; a reply may follow as a message" : "answered"];
@@ -126,7 +126,7 @@ export function view({ readOnly }) {
     try {
       const envelope = await json("/api/commands", { method: "POST", body: sent, headers: { "Content-Type": "application/json" }, raw: true });
       entry.got = envelope;
-      [entry.state, entry.words] = verdict(JSON.parse(envelope));
+      [entry.state, entry.words] = resultOf(JSON.parse(envelope));
     } catch (error) {
       [entry.state, entry.words] = ["away", error.message];
     } finally {

@@ -32,12 +32,14 @@ export const button = (text, onclick, attributes) => h("button", { type: "button
 /** A state in colour and in words. */
 export const state = (name, text = name) => h("span", { class: "state", "data-state": name }, text);
 
-/** Says something to everybody, screen readers included. */
+let tellTimer = 0;
+
+/** Shows a text for six seconds; screen readers read it. */
 export function tell(text) {
   const status = document.getElementById("status");
   status.textContent = text;
-  clearTimeout(tell.timer);
-  tell.timer = setTimeout(() => { status.textContent = ""; }, 6000);
+  clearTimeout(tellTimer);
+  tellTimer = setTimeout(() => { status.textContent = ""; }, 6000);
 }
 
 /** Puts text on the clipboard; pages that came over plain HTTP from another machine have the old way alone. */

@@ -1,9 +1,9 @@
-// The numbers of /metrics, and what follows from two looks at them.
+// The numbers of /metrics, and what follows from two samples of them.
 
 const PREFIX = "jetlinks_bridge_";
 const WANTED = /^jetlinks_bridge_(messages_total|stored_total|inflight_messages|sessions|commands_pending|paused_connections|acknowledgement_duration_seconds_bucket)(\{[^}]*\})? (\S+)/;
 
-/** One look: sums over all labels, and the buckets of the acknowledgements by their upper bound. */
+/** One sample: sums over all labels, and the buckets of the acknowledgements by their upper bound. */
 export function read(page) {
   const sums = {};
   const buckets = new Map();
@@ -21,14 +21,14 @@ export function read(page) {
   return { at: performance.now(), sums, buckets };
 }
 
-/** Events a second between two looks. */
+/** Events a second between two samples. */
 export function rate(before, after, name) {
   const seconds = (after.at - before.at) / 1000;
   const more = (after.sums[name] ?? 0) - (before.sums[name] ?? 0);
   return seconds > 0 && more >= 0 ? more / seconds : 0;
 }
 
-/** The quantile in seconds of what came between two looks, within its bucket by proportion; null: nothing came. */
+/** The quantile in seconds of what came between two samples, within its bucket by proportion; null: nothing came. */
 export function quantile(before, after, part) {
   const bounds = [...after.buckets.keys()].sort((a, b) => a - b);
   const counts = bounds.map((bound) => after.buckets.get(bound) - (before.buckets.get(bound) ?? 0));

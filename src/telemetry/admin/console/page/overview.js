@@ -6,8 +6,8 @@ import { quantile, rate, read } from "./metrics.js";
 import { inWords, picture, silent } from "./picture.js";
 import { plot } from "./plot.js";
 
-/** Quantiles are of the last so many looks. */
-const LATENCY_LOOKS = 10;
+/** Samples between which quantiles of latency are taken. */
+const LATENCY_SAMPLES = 10;
 
 const perSecond = (value) => (value >= 100 ? Math.round(value).toString() : value.toFixed(value >= 10 ? 0 : 1).replace(/\.0$/, ""));
 const count = (value) => Math.round(value).toString();
@@ -23,19 +23,19 @@ const plots = {
   sessions: plot("Sessions", [{ name: "sessions", text: count }], true),
   unacknowledged: plot("Unacknowledged messages", [{ name: "on their way to the queue", text: count }], true),
 };
-const looks = [];
+const samples = [];
 
 /** Reads /metrics; called once a second, whichever view is open. */
 export async function sample() {
-  const look = read(await text("/metrics"));
-  looks.push(look);
-  if (looks.length > LATENCY_LOOKS + 1) looks.shift();
-  const before = looks.at(-2);
+  const last = read(await text("/metrics"));
+  samples.push(last);
+  if (samples.length > LATENCY_SAMPLES + 1) samples.shift();
+  const before = samples.at(-2);
   if (!before) return;
-  plots.rates.add([rate(before, look, "messages_total"), rate(before, look, "stored_total")]);
-  plots.latency.add([0.5, 0.99].map((part) => quantile(looks[0], look, part)));
-  plots.sessions.add([look.sums.sessions ?? 0]);
-  plots.unacknowledged.add([look.sums.inflight_messages ?? 0]);
+  plots.rates.add([rate(before, last, "messages_total"), rate(before, last, "stored_total")]);
+  plots.latency.add([0.5, 0.99].map((part) => quantile(samples[0], last, part)));
+  plots.sessions.add([last.sums.sessions ?? 0]);
+  plots.unacknowledged.add([last.sums.inflight_messages ?? 0]);
 }
 
 function table(caption, heads, rows, none) {
