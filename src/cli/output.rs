@@ -15,10 +15,18 @@ pub enum Output {
     Json,
 }
 
-/// The text with everything that a terminal would obey as `\u009b`, which in JSON means the same. Line breaks and tabs
-/// stay.
+/// The text with everything that a terminal would obey as `\u009b`, which in JSON means the same. Line breaks are escaped,
+/// too: what a peer wrote must not look like a line of the program.
 pub fn escaped(text: &str) -> Cow<'_, str> {
-    let is_escaped = |c: char| must_be_escaped(c) && c != '\n' && c != '\t';
+    escaped_if(text, must_be_escaped)
+}
+
+/// As [`escaped`], of lines that the program has put together: line breaks and tabs stay.
+pub fn escaped_lines(text: &str) -> Cow<'_, str> {
+    escaped_if(text, |c| must_be_escaped(c) && c != '\n' && c != '\t')
+}
+
+fn escaped_if(text: &str, is_escaped: impl Fn(char) -> bool + Copy) -> Cow<'_, str> {
     if !text.contains(is_escaped) {
         return Cow::Borrowed(text);
     }
@@ -55,7 +63,8 @@ mod tests {
         let value = |text: &str| serde_json::from_str::<Value>(text).unwrap();
         assert_eq!(value(&line), value(json));
         assert_eq!(one_line("no JSON\u{1b}[2J\n"), "no JSON\\u001b[2J ");
-        assert_eq!(escaped("a\tb\nc\u{85}"), "a\tb\nc\\u0085");
-        assert!(matches!(escaped("plain\n"), Cow::Borrowed(_)));
+        assert_eq!(escaped("a\tb\nc\u{85}"), "a\\u0009b\\u000ac\\u0085");
+        assert_eq!(escaped_lines("a\tb\nc\u{85}"), "a\tb\nc\\u0085");
+        assert!(matches!((escaped("plain"), escaped_lines("plain\n")), (Cow::Borrowed(_), Cow::Borrowed(_))));
     }
 }

@@ -114,7 +114,7 @@ pub fn run(args: &ShedArgs, sources: &Sources, out: &mut dyn Write, err: &mut dy
                 Output::Json => format!("{report}\n"),
             };
             // Nobody is left to tell when stdout is closed; the exit code still tells.
-            let _ = out.write_all(output::escaped(&text).as_bytes());
+            let _ = out.write_all(output::escaped_lines(&text).as_bytes());
             if states(&report).any(|state| state == "gave_up") { ExitCode::FAILURE } else { ExitCode::SUCCESS }
         }
         Err(error) => {
@@ -210,7 +210,7 @@ fn states(report: &Value) -> impl Iterator<Item = &str> {
 
 fn table(report: &Value) -> String {
     let text = |replica: &Value, member: &str| match &replica[member] {
-        Value::String(text) => text.clone(),
+        Value::String(text) => output::escaped(text).into_owned(),
         Value::Null => "-".to_owned(),
         value => value.to_string(),
     };
@@ -225,6 +225,7 @@ fn table(report: &Value) -> String {
         let _written = writeln!(table, "{id:<40} {sessions:>9} {state:>8} {to:>9} {left:>7} {ended:>7} {rate:>6}");
     }
     for id in report["missing"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        let id = output::escaped(id);
         let _written = writeln!(table, "{id:<40} did not answer");
     }
     table

@@ -172,12 +172,13 @@ fn sentence(line: &str, own: &mut String) -> String {
     // Without the date.
     let time = member("time").get(11..23).unwrap_or_default();
     let elsewhere = if replica == own { String::new() } else { format!(" [{replica}]") };
-    let mut shown = format!("{time} {event:<12} {}{elsewhere}", member("text"));
+    let shown = format!("{time} {event:<12} {}{elsewhere}", member("text"));
+    let mut shown = output::escaped(&shown).into_owned();
     let payload = ["payload", "payloadBase64"].map(member).concat();
     if !payload.is_empty() {
-        shown.push_str(&format!("\n{:<25} {payload}", ""));
+        shown.push_str(&format!("\n{:<25} {}", "", output::one_line(&payload)));
     }
-    output::escaped(&shown).into_owned()
+    shown
 }
 
 #[cfg(test)]
@@ -230,6 +231,11 @@ mod tests {
         assert_eq!(sentence(&line("r1", ""), &mut own), "23:01:02.345 publish      a");
         let payload = sentence(&line("r2", r#","payload":"{\"t\":1}\u001b""#), &mut own);
         assert_eq!(payload, "23:01:02.345 publish      a [r2]\n                          {\"t\":1}\\u001b");
+        let forged = line("r1", r#","payload":"x\n23:01:02.346 connect      b""#).replace(r#""a""#, r#""a\nb""#);
+        assert_eq!(
+            sentence(&forged, &mut own),
+            "23:01:02.345 publish      a\\u000ab\n                          x 23:01:02.346 connect      b"
+        );
         assert!(sentence(r#"{"dropped":7}"#, &mut own).starts_with("7 lines are left out"));
         assert_eq!(sentence("no JSON\u{1b}", &mut own), "no JSON\\u001b");
     }

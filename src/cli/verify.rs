@@ -77,7 +77,7 @@ pub fn run(args: &VerifyArgs, sources: &Sources) -> ExitCode {
                 Output::Json => format!("{}\n", serde_json::json!(report)),
             };
             // Nobody is left to tell when stdout is closed; the exit code still tells.
-            let _ = io::stdout().write_all(output::escaped(&text).as_bytes());
+            let _ = io::stdout().write_all(output::escaped_lines(&text).as_bytes());
             if report.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {

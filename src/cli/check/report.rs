@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::EXIT_CONFIGURATION;
 use super::connect::Part;
-use crate::cli::output::{Output, escaped};
+use crate::cli::output::{Output, escaped, escaped_lines};
 use crate::queue::{Finding, FindingResult};
 
 /// Result of a check.
@@ -48,12 +48,12 @@ impl Report {
             Output::Json => self.json(resolved),
             Output::Text => {
                 // Nobody is left to tell when stderr is closed; the exit code still tells.
-                let _ = err.write_all(escaped(&told).as_bytes());
+                let _ = err.write_all(escaped_lines(&told).as_bytes());
                 self.text(resolved)
             }
         };
         // Nobody is left to tell when stdout is closed; the exit code still tells.
-        let _ = out.write_all(escaped(&text).as_bytes());
+        let _ = out.write_all(escaped_lines(&text).as_bytes());
     }
 
     fn text(&self, resolved: &str) -> String {
@@ -63,7 +63,8 @@ impl Report {
         if let Some(findings) = &self.findings {
             let line = |(part, finding): &(Part, Finding)| {
                 let Finding { subject, result, text } = finding;
-                format!("{:<11}  {:<7}  {subject}: {text}\n", part.as_str(), result.as_str())
+                let text = format!("{subject}: {text}");
+                format!("{:<11}  {:<7}  {}\n", part.as_str(), result.as_str(), escaped(&text))
             };
             return findings.iter().map(line).collect();
         }

@@ -53,7 +53,8 @@ fn table(devices: &[&Device]) -> String {
         let gateway = device.gateway.as_ref().map_or("-", |gateway| gateway.as_str());
         let secret = device.credentials.as_ref().map_or("-", |credentials| &credentials.secure_id);
         let state = if device.enabled { "enabled" } else { "disabled" };
-        [device.id.as_str(), device.product.as_str(), state, gateway, secret].map(str::to_owned)
+        [device.id.as_str(), device.product.as_str(), state, gateway, secret]
+            .map(|text| output::escaped(text).into_owned())
     };
     let head = ["DEVICE", "PRODUCT", "STATE", "GATEWAY", "SECURE ID"].map(str::to_owned);
     let rows: Vec<[String; 5]> = std::iter::once(head).chain(devices.iter().map(row)).collect();

@@ -46,7 +46,7 @@ pub fn run(
     match act(&args.action, &config, err, is_terminal) {
         Ok(text) => {
             // Nobody is left to tell when stdout is closed.
-            let _ = out.write_all(output::escaped(&text).as_bytes());
+            let _ = out.write_all(output::escaped_lines(&text).as_bytes());
             ExitCode::SUCCESS
         }
         Err(error) => {

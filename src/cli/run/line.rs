@@ -196,6 +196,9 @@ mod tests {
     fn an_event_is_named_and_nothing_of_a_device_is_obeyed_by_a_terminal() {
         let event = "{\"type\":\"org.jetlinks.device.event\",\"deviceid\":\"d\",\"subject\":\"\u{9b}31m\",\"data\":{\"data\":{\"\u{9d}a\":\"\u{202e}b\"}}}";
         assert_eq!(line(event, PLAIN), r#"12:00:01    d        event \u009b31m   \u009da="\u202eb""#);
+        let forging =
+            r#"{"type":"org.jetlinks.device.event","deviceid":"d","data":{"properties":{"a\n12:00:02 <- b":"c\nd"}}}"#;
+        assert_eq!(line(forging, PLAIN), r#"12:00:01    d        event             a\u000a12:00:02 <- b="c\nd""#);
         assert!(Shown::of("no JSON").is_none());
     }
 }
