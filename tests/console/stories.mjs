@@ -132,6 +132,10 @@ const stories = {
     await rows(page).filter({ hasText: "rejected" }).first().click();
     assert.equal(await page.locator("main img, main script, main [onerror]").count(), 0);
     assert.match(await page.title(), /^Messages/);
+    // An object that becomes no text by itself.
+    await page.getByRole("button", { name: "Pause" }).click();
+    await seen(page, '{"data":{"mark":"untold"},"message":{"toString":1,"valueOf":1}}', '"mark":"untold"}}: {"toString":1,"valueOf":1}', "event/alarm");
+    assert.equal(await page.locator("#stream").textContent(), "live");
   },
 
   async "sessions of all replicas are found by prefix and product, part by part"(context) {

@@ -73,7 +73,14 @@ async function lines(path, signal, take, opened) {
     const parts = (rest + value).split("\n");
     rest = parts.pop();
     if (rest.length > LINE_MAX) rest = "";
-    for (const line of parts) if (line.trim()) take(line);
+    for (const line of parts.filter((part) => part.trim())) {
+      try {
+        take(line);
+      } catch (error) {
+        // One line that the page cannot show leaves the others.
+        reportError(error);
+      }
+    }
   }
 }
 

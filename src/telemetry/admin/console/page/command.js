@@ -2,7 +2,7 @@
 
 import { json } from "./api.js";
 import { button, clock, copy, field, h, state, tell } from "./dom.js";
-import { pretty } from "./json.js";
+import { pretty, words } from "./json.js";
 
 /** Commands that the page remembers. */
 const HISTORY_MAX = 50;
@@ -86,7 +86,7 @@ export function view({ readOnly }) {
   /** State and text of the row for an outcome. */
   function resultOf(envelope) {
     const { success, code, message } = envelope.data ?? {};
-    if (success === false) return ["away", [code, message].filter(Boolean).join(": ") || "failed"];
+    if (success === false) return ["away", [code, message].map(words).filter(Boolean).join(": ") || "failed"];
     return ["ok", code === "REQUEST_HANDLING" ? "accepted; a reply may follow as a message" : "answered"];
   }
 

@@ -24,6 +24,10 @@ export function pretty(text) {
   return out;
 }
 
+/** A value that was read from JSON, in words. What a device wrote may be of any shape, and an object that has a `toString` of its own
+ * becomes no text by itself. */
+export const words = (value) => (value == null ? "" : typeof value === "string" ? value : JSON.stringify(value));
+
 /** The text of the last member of an object, whose name is given. */
 export function lastMember(text, name) {
   const key = `"${name}":`;

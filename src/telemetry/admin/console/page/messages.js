@@ -2,7 +2,7 @@
 
 import { follow, query } from "./api.js";
 import { arrows, button, clock, copy, field, focusable, h, state } from "./dom.js";
-import { lastMember, pretty } from "./json.js";
+import { lastMember, pretty, words } from "./json.js";
 
 /** Envelopes that the page keeps; the oldest go first. */
 export const ENVELOPES_MAX = 500;
@@ -24,8 +24,7 @@ const TYPES = [
 function summary(data) {
   const { properties, event, output, code, message, reason, detail } = data ?? {};
   const shown = properties ?? output ?? (event ? { event, data: data.data } : null) ?? code ?? reason;
-  const text = shown === undefined || shown === null ? "" : typeof shown === "string" ? shown : JSON.stringify(shown);
-  return [text, message ?? detail].filter(Boolean).join(": ").slice(0, 200);
+  return [shown, message ?? detail].map(words).filter(Boolean).join(": ").slice(0, 200);
 }
 
 /** Removes the oldest items until the others are within the bounds; returns those that it removed. */
