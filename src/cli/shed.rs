@@ -119,7 +119,7 @@ pub fn run(args: &ShedArgs, sources: &Sources, out: &mut dyn Write, err: &mut dy
         }
         Err(error) => {
             // Nobody is left to tell when stderr is closed.
-            let _ = writeln!(err, "shed: {address}: {error:#}");
+            let _ = writeln!(err, "shed: {address}: {}", output::escaped(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

@@ -83,7 +83,7 @@ pub fn run(args: &TraceArgs, sources: &Sources, out: &mut dyn Write, err: &mut d
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Nobody is left to tell when stderr is closed; the exit code still tells.
-            let _ = writeln!(err, "trace: {address}: {error:#}");
+            let _ = writeln!(err, "trace: {address}: {}", output::escaped(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }
@@ -182,10 +182,15 @@ fn sentence(line: &str, own: &mut String) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "plays the bridge on a socket of its own")]
 mod tests {
+    use std::io::Read as _;
+    use std::net::TcpListener;
+    use std::thread;
+
     use clap::Parser as _;
 
-    use super::super::{Action, CommandLine};
+    use super::super::{Action, CommandLine, shed};
     use super::*;
     use crate::telemetry::admin::TRACE_DEFAULT;
 
@@ -218,6 +223,38 @@ mod tests {
         ] {
             assert_eq!(args(line).err(), Some(wrong), "{line:?}");
         }
+    }
+
+    #[test]
+    fn a_refusal_that_a_server_wrote_is_one_line_that_a_terminal_obeys_in_nothing() {
+        const BODY: &str = r#"{"error":"\u001b[2J\u009b\ntrace: all is well"}"#;
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let address = listener.local_addr().expect("it is bound").to_string();
+        let server = thread::spawn(move || {
+            for _ in 0..2 {
+                let (mut stream, _) = listener.accept().expect("somebody asks");
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    stream.read_exact(&mut byte).expect("a head comes");
+                    head.extend(byte);
+                }
+                write!(stream, "HTTP/1.1 400 Bad\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{BODY}", BODY.len())
+                    .expect("it is read");
+            }
+        });
+        for command in ["trace --device device1", "shed --status"] {
+            let line = format!("jetlinks-bridge {command} --address {address}");
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            match CommandLine::try_parse_from(line.split(' ')).expect("a good line").action {
+                Action::Trace(args) => run(&args, &Sources::default(), &mut out, &mut err),
+                Action::Shed(args) => shed::run(&args, &Sources::default(), &mut out, &mut err),
+                other => panic!("{other:?}"),
+            };
+            let err = String::from_utf8(err).expect("a text");
+            assert!(err.ends_with("400 Bad Request: \\u001b[2J\\u009b\\u000atrace: all is well\n"), "{err:?}");
+        }
+        server.join().expect("both asked");
     }
 
     #[test]
