@@ -25,9 +25,17 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// The ticket of one more command, and its outcome once it comes. `None`: [`CALLS_MAX`] wait.
+    /// The ticket of one more command, and its outcome once it comes. `None`: [`CALLS_MAX`] wait. Whoever has dropped the
+    /// receiver of an outcome waits no more.
     pub fn begin(&self) -> Option<(Ticket, oneshot::Receiver<Outcome>)> {
         let mut waiting = self.waiting();
+        if waiting.len() >= CALLS_MAX {
+            let gone: Vec<u64> =
+                waiting.iter().filter(|(_, caller)| caller.is_closed()).map(|(number, _)| number).collect();
+            for number in gone {
+                waiting.remove(number);
+            }
+        }
         if waiting.len() >= CALLS_MAX {
             return None;
         }
@@ -165,6 +173,23 @@ mod tests {
         let waiting: Vec<_> = (0..CALLS_MAX).map(|_| calls.begin().expect("there is room")).collect();
         assert!(calls.begin().is_none());
         calls.answer(waiting[3].0, outcome());
-        assert!(calls.begin().is_some() && calls.begin().is_none());
+        let next = calls.begin();
+        assert!(next.is_some() && calls.begin().is_none());
+    }
+
+    #[test]
+    fn whoever_waits_no_more_makes_room_and_his_outcome_reaches_nobody_else() {
+        let calls = Calls::default();
+        let mut waiting: Vec<_> = (0..CALLS_MAX).map(|_| calls.begin().expect("there is room")).collect();
+        let gone: Vec<_> = waiting.drain(..2).map(|(ticket, _)| ticket).collect();
+        waiting.extend((0..2).map(|_| calls.begin().expect("two have gone")));
+        assert!(calls.begin().is_none());
+        for ticket in gone {
+            calls.answer(ticket, outcome());
+        }
+        assert!(waiting.iter_mut().all(|(_, outcome)| outcome.try_recv().is_err()) && calls.begin().is_none());
+        let (ticket, outcome_of) = waiting.last_mut().expect("all wait");
+        calls.answer(*ticket, outcome());
+        assert_eq!(outcome_of.try_recv(), Ok(outcome()));
     }
 }
