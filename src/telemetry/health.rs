@@ -1,5 +1,5 @@
 //! Whether the process lives, whether it is ready, and which of its parts answer.
-#![expect(clippy::disallowed_methods, reason = "this module does I/O, so it reads the clock itself")]
+#![expect(clippy::disallowed_methods, reason = "outside the pure core, so it reads the clock itself")]
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
 //! The terminal of a person who runs the bridge: envelopes in short above a line that is typed.
-#![expect(clippy::disallowed_methods, reason = "this module does I/O, so it reads the clock itself")]
+#![expect(clippy::disallowed_methods, reason = "outside the pure core, so it reads the clock itself")]
 
 use std::collections::HashMap;
 use std::io::{self, IsTerminal, Read, Write};

@@ -7,7 +7,7 @@
 //!    ends it.
 //! 4. Whether the service answers at all tells a device that it need not know ([`PROBE`]): at start, while it does not
 //!    answer, and after anything but a good answer. An id that a stranger invents must not be able to say it.
-#![expect(clippy::disallowed_methods, reason = "this module does I/O, so it reads the clock itself")]
+#![expect(clippy::disallowed_methods, reason = "outside the pure core, so it reads the clock itself")]
 
 mod asking;
 mod cache;

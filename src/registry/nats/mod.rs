@@ -6,7 +6,7 @@
 //!    what is known all the time.
 //! 4. When the server is back, the whole bucket is read again beside what is in force, and takes its place; differences
 //!    end sessions.
-#![expect(clippy::disallowed_methods, reason = "this module does I/O, so it reads the clock itself")]
+#![expect(clippy::disallowed_methods, reason = "outside the pure core, so it reads the clock itself")]
 
 mod bucket;
 mod error;

@@ -1,5 +1,5 @@
 //! One line of the log.
-#![expect(clippy::disallowed_methods, reason = "this module does I/O, so it reads the clock itself")]
+#![expect(clippy::disallowed_methods, reason = "outside the pure core, so it reads the clock itself")]
 
 use std::fmt;
 use std::sync::Arc;

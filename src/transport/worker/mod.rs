@@ -1,6 +1,6 @@
 //! One thread's worth of sessions.
 //!
-//! [`WorkerCore`] decides everything, without I/O. A [`Worker`] is the shell around it: it reads the clock, waits, and
+//! [`WorkerCore`] decides everything, without I/O. A [`Worker`] does the I/O around it: it reads the clock, waits, and
 //! moves bytes. Four tasks share it besides those of the connections: receipts of the queue, commands, messages from the
 //! rest of the replica, and the tick that looks at deadlines.
 

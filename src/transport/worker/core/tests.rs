@@ -215,7 +215,7 @@ impl Rig {
         self.event(DownlinkEvent::Command { to, ticket: Some(Ticket(ticket)), command });
     }
 
-    /// Reads from a device, as the shell does; the number of bytes that were taken in.
+    /// Reads from a device, as `Worker` does; the number of bytes that were taken in.
     fn read(&mut self, session: DeliveryId, bytes: &[u8]) -> Option<usize> {
         let now = self.now;
         self.core.take_waiting(|| now, session);
