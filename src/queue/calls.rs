@@ -1,7 +1,8 @@
 //! Commands that the process itself gives to its workers, as for an operator, beside those of the queue.
 //!
-//! They go the way of all others: a [`DownlinkEvent::Command`] to the worker that holds the device, and the outcome by its
-//! ticket. [`CallsDownlink`] takes the outcomes of [`Calls`] and leaves all others to the queue's own downlink.
+//! They go the way of all others: a [`Command`](crate::protocol::downlink::DownlinkEvent::Command) to the worker that holds the
+//! device, and the outcome by its ticket. [`CallsDownlink`] takes the outcomes of [`Calls`] and leaves all others to the queue's
+//! own downlink.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -23,7 +23,7 @@ pub(super) struct Connections<S> {
     pub(super) send: Vec<u8>,
     /// Sessions that the current batch of receipts is about. Kept between batches for its capacity.
     touched: Vec<DeliveryId>,
-    /// Number of the last tick within its round of [`TICKS_PER_ROUND`].
+    /// Number of the last tick within its round of [`TICKS_PER_ROUND`](super::TICKS_PER_ROUND).
     pub(super) tick_in_round: usize,
     /// Slot at which the search for sessions to shed goes on.
     pub(super) shed_place: usize,
