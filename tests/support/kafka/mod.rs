@@ -230,6 +230,7 @@ fn properties(data: &Path, [port, controller_port]: [u16; 2]) -> String {
     let data = data.display();
     // Session and heartbeat: a broker that was killed is let in again after two seconds instead of nine.
     // Cleaner: its default buffer does not fit into the heap.
+    // Retention: records have the times that tests give them, long ago, and a broker first looks for old ones after 30 s.
     format!(
         "process.roles=broker,controller
 node.id=1
@@ -237,6 +238,7 @@ controller.quorum.voters=1@127.0.0.1:{controller_port}
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
 controller.listener.names=CONTROLLER
 log.dirs={data}
+log.retention.ms=-1
 auto.create.topics.enable=false
 offsets.topic.num.partitions=1
 offsets.topic.replication.factor=1
