@@ -544,6 +544,9 @@ async fn silent_connections_keep_no_probe_waiting() {
 async fn new_silent_connections_keep_no_probe_waiting() {
     let operator = Operator::on(Ipv4Addr::LOCALHOST, None).await;
     let (mut silent, mut longest) = (Vec::new(), Duration::ZERO);
+    for _ in 0..100 {
+        silent.push(operator.silent().await);
+    }
     let mut pace = tokio::time::interval(Duration::from_millis(25));
     for number in 0..160 {
         pace.tick().await;
