@@ -96,7 +96,7 @@ pub const RESERVED: [Reserved; 19] = [
     },
     Reserved {
         names: &["statistics.interval.ms"],
-        reason: "partitions that do not get on are found by the statistics, and named with the cause",
+        reason: "partitions that are stuck are found by the statistics, and named with the cause",
     },
     Reserved {
         names: &["internal.termination.signal"],

@@ -33,15 +33,15 @@ const COMMIT_INTERVAL: &str = "200";
 /// KiB that librdkafka reads ahead at most; one record may be larger.
 const READ_AHEAD: &str = "4096";
 
-/// How long one question to the brokers may take.
-pub(super) const QUESTION: Duration = Duration::from_secs(5);
+/// How long one request to the brokers may take.
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the end waits for questions under way. One takes as long as a fetch that waits for records on the same
+/// How long the end waits for requests under way. One takes as long as a fetch that waits for records on the same
 /// connection: half a second unless the properties say more.
-const LAST_QUESTIONS: Duration = Duration::from_secs(2);
+const LAST_REQUESTS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How often the end looks whether other threads still hold the consumer.
-const LOOK_FOR_HOLDERS: Duration = Duration::from_millis(5);
+/// Interval in which the end checks whether other threads still hold the consumer.
+const HOLDERS_INTERVAL: Duration = Duration::from_millis(5);
 
 pub(super) type CommandConsumer = StreamConsumer<Watcher>;
 
@@ -135,7 +135,7 @@ impl Watcher {
         self.wake.notified().await;
     }
 
-    /// From now on partitions are given up at once, for nobody follows the changes any more, and [`watermarks`] asks nothing.
+    /// From now on partitions are given up at once, for nobody follows the changes any more, and [`watermarks`] requests nothing.
     pub(super) fn close(&self) {
         self.is_closing.store(true, Ordering::Relaxed);
     }
@@ -247,7 +247,7 @@ pub(super) fn list(
 
 /// The numbers of all partitions of a topic. Blocks.
 pub(super) fn all_partitions(consumer: &CommandConsumer, topic: &str) -> Result<Vec<i32>, ClientError> {
-    let metadata = consumer.fetch_metadata(Some(topic), QUESTION)?;
+    let metadata = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
     let topics = metadata.topics().iter().filter(|known| known.name() == topic);
     Ok(topics.flat_map(|known| known.partitions()).map(|partition| partition.id()).collect())
 }
@@ -258,22 +258,22 @@ pub(super) fn watermarks(consumer: &CommandConsumer, topic: &str, partition: i32
     if consumer.context().is_closing() {
         return Err(ClientError::Canceled);
     }
-    consumer.fetch_watermarks(topic, partition, QUESTION)
+    consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT)
 }
 
-/// Waits until no other thread holds the consumer, [`LAST_QUESTIONS`] at most. The last thread that drops it closes it, and
+/// Waits until no other thread holds the consumer, [`LAST_REQUESTS_TIMEOUT`] at most. The last thread that drops it closes it, and
 /// the process waits for the thread that reads alone: closed by another one, a member may end without having left its
 /// group, and its partitions stand still until its session times out.
 pub(super) async fn wait_for_other_holders<C>(consumer: &Arc<C>) {
-    let deadline = tokio::time::Instant::now() + LAST_QUESTIONS;
+    let deadline = tokio::time::Instant::now() + LAST_REQUESTS_TIMEOUT;
     while Arc::strong_count(consumer) > 1 && tokio::time::Instant::now() < deadline {
-        tokio::time::sleep(LOOK_FOR_HOLDERS).await;
+        tokio::time::sleep(HOLDERS_INTERVAL).await;
     }
 }
 
 /// Whether Kafka answers, and lets this user see the topic. Blocks.
 pub(super) fn is_readable(consumer: &CommandConsumer, topic: &str) -> bool {
-    let metadata = consumer.fetch_metadata(Some(topic), QUESTION);
+    let metadata = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT);
     metadata.is_ok_and(|metadata| {
         let mut topics = metadata.topics().iter().filter(|known| known.name() == topic);
         topics.all(|known| known.error().is_none())
@@ -304,23 +304,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_end_waits_for_questions_under_way_and_not_for_ever() {
+    async fn the_end_waits_for_requests_under_way_and_not_for_ever() {
         let consumer = Arc::new(());
         wait_for_other_holders(&consumer).await;
-        let question = Arc::clone(&consumer);
+        let request = Arc::clone(&consumer);
         let (end, ended) = tokio::sync::oneshot::channel();
         let asked = tokio::spawn(async move {
             ended.await.unwrap();
-            drop(question);
+            drop(request);
         });
         let mut wait = std::pin::pin!(wait_for_other_holders(&consumer));
-        assert!(timeout(LAST_QUESTIONS / 2, &mut wait).await.is_err());
+        assert!(timeout(LAST_REQUESTS_TIMEOUT / 2, &mut wait).await.is_err());
         end.send(()).unwrap();
         wait.await;
         asked.await.unwrap();
         assert_eq!(Arc::strong_count(&consumer), 1);
         let _hung = Arc::clone(&consumer);
-        timeout(LAST_QUESTIONS + LOOK_FOR_HOLDERS, wait_for_other_holders(&consumer)).await.unwrap();
+        timeout(LAST_REQUESTS_TIMEOUT + HOLDERS_INTERVAL, wait_for_other_holders(&consumer)).await.unwrap();
     }
 
     #[test]

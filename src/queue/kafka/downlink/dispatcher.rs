@@ -58,7 +58,7 @@ pub(super) type Route = Box<dyn Fn(&DeviceId) -> Option<usize> + Send>;
 /// Takes the age of each command that is read here.
 pub(super) type Ages = Box<dyn Fn(Duration) + Send>;
 
-/// See the module.
+/// Brings the commands of this replica's partitions to their devices, and their outcomes to Kafka.
 pub(super) struct Dispatcher {
     settings: KafkaCommandSettings,
     encoder: Encoder,

@@ -10,7 +10,7 @@ use rdkafka::error::KafkaError as ClientError;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::consumer::{CommandConsumer, QUESTION, watermarks};
+use super::consumer::{CommandConsumer, REQUEST_TIMEOUT, watermarks};
 use crate::queue::kafka::KafkaSettings;
 use crate::queue::kafka::reader;
 use crate::queue::kafka::reader::unreadable::{self, Unreadable};
@@ -86,7 +86,7 @@ impl Inspection {
                 ends.map_err(|error| failure = Err(error)).is_ok_and(|end| position < end)
             });
             failure?;
-            // The end of the process waits for whoever holds the consumer, and the search takes longer than its questions.
+            // The end of the process waits for whoever holds the consumer, and the search takes longer than its requests.
             drop(consumer);
             unreadable::find(&config, &topic, &positions)
         }));
@@ -131,7 +131,7 @@ fn complete(
     if unknown.count() == 0 {
         return Ok(complete);
     }
-    for element in consumer.committed_offsets(unknown, QUESTION)?.elements() {
+    for element in consumer.committed_offsets(unknown, REQUEST_TIMEOUT)?.elements() {
         let position = match element.offset() {
             Offset::Offset(offset) => offset,
             _ => watermarks(consumer, topic, element.partition())?.0,

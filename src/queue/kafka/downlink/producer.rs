@@ -195,7 +195,7 @@ impl ProducerContext for OutcomeContext {
             Ok(_) => Delivery::Stored,
             Err((error, message)) => self.failed(error, message),
         };
-        // As above.
+        // Nobody listens any more at the end of the process.
         let _ended = self.reports.send((number, delivery));
     }
 }
