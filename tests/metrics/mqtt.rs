@@ -143,6 +143,8 @@ fn limits(seen: &mut Seen) {
     let (_first, code) = enter(&devices[0]);
     assert_eq!(code, 0);
     assert_eq!(enter(&devices[1]).1, 3);
+    // The answer comes first.
+    wait_counted(&bridge, "connects_total", &["connection_limit"]);
     seen.scrape(&bridge);
 }
 

@@ -10,7 +10,12 @@ use crate::wait_counted;
 fn knock(bridge: &Bridge, id: &str) -> u8 {
     let mut wire = Wire::open(bridge.mqtt());
     wire.send(&Connect::of(&Registration::new(id)).bytes());
-    wire.next_packet().body[1]
+    let code = wire.next_packet().body[1];
+    if code > 0 {
+        // What is counted is counted then.
+        wire.wait_closed();
+    }
+    code
 }
 
 /// Plays the part.

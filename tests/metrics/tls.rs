@@ -51,6 +51,7 @@ pub(crate) fn play() -> Seen {
     let mut wrong = Wire::over(dial_as("mqtt.tls", &names[0]));
     wrong.send(&Connect::of(&devices[1]).bytes());
     assert_eq!(wrong.next_packet().body, [0, 4]);
+    wrong.wait_closed();
     let mut bare = Wire::open(bridge.listener("mqtt.tls"));
     bare.send(&Connect::of(&devices[0]).bytes());
     let mut page = dial(bridge.listener("mqtt.websocket"));

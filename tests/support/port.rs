@@ -14,11 +14,10 @@ const FIRST: u32 = 12_000;
 /// A port of loopback that nobody has, for a server that this test starts, and starts again as often as it likes.
 ///
 /// The port stays reserved until this process ends: it is bound by a socket that does not listen. Linux gives such a port
-/// neither to an outgoing connection nor to port 0, and refuses it to the next call of this function in any process. It
-/// lets a server have it that sets `SO_REUSEADDR`, as all servers of the tests do (socket(7); ip(7), `IP_BIND_ADDRESS_NO_PORT`).
+/// neither to an outgoing connection nor to port 0, and refuses it to the next call of this function in any process. A
+/// server that sets `SO_REUSEADDR` may have it, and all servers of the tests do (socket(7)).
 ///
-/// The port is below the range from which the kernel takes those of outgoing connections: of that range most ports would
-/// be in the way of somebody.
+/// Ports come from below the range of outgoing connections, where next to none is taken.
 pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     static RESERVED: Mutex<Vec<Socket>> = Mutex::new(Vec::new());
