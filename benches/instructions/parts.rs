@@ -27,7 +27,7 @@ const PARTS: [(&str, &[&str]); 11] = [
 
 const MEMORY: &str = "malloc and free";
 const COPIES: &str = "memcpy, memcmp, memset";
-const HASHING: &str = "hash maps, SipHash";
+const HASHING: &str = "hash maps";
 const MD5: &str = "sign of CONNECT";
 const LIBRARIES: &str = "standard library and crates";
 const BENCHMARK: &str = "the benchmark itself";
@@ -86,7 +86,7 @@ fn library_part(Function { name, .. }: &Function) -> &'static str {
         MEMORY
     } else if is_one_of(&["memcpy", "memmove", "memcmp", "memset", "bcmp"]) {
         COPIES
-    } else if is_one_of(&["hashbrown", "HashMap", "siphash", "sip::", "BuildHasher"]) {
+    } else if is_one_of(&["hashbrown", "HashMap", "siphash", "sip::", "BuildHasher", "ahash"]) {
         HASHING
     } else {
         LIBRARIES

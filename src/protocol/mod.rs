@@ -13,6 +13,7 @@ pub mod explain;
 pub mod filter;
 pub mod id;
 pub mod json;
+pub mod keyed;
 pub mod librdkafka;
 pub mod limit;
 pub(crate) mod mac;

@@ -1,7 +1,7 @@
 //! All records of a registry, and the devices that they make together.
 
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use super::product_ids::ProductIds;
 use super::{Child, Credentials, Device, Lookup, Product};
 use crate::protocol::child;
 use crate::protocol::id::{DeviceId, ProductId};
+use crate::protocol::keyed::{KeyedMap, KeyedSet};
 
 /// Records as they are stored, and devices as the bridge sees them: with the secret of their product where they have
 /// none of their own, and gateways with all their children.
@@ -20,14 +21,14 @@ use crate::protocol::id::{DeviceId, ProductId};
 #[derive(Debug, Default)]
 pub(super) struct Catalog {
     product_secrets: bool,
-    products: HashMap<ProductId, Credentials>,
-    records: HashSet<ById>,
+    products: KeyedMap<ProductId, Credentials>,
+    records: KeyedSet<ById>,
     /// Devices that differ from their records.
-    derived: HashMap<DeviceId, Arc<Device>>,
+    derived: KeyedMap<DeviceId, Arc<Device>>,
     /// By gateway, the devices whose records name it.
-    bound: HashMap<DeviceId, HashSet<DeviceId>>,
+    bound: KeyedMap<DeviceId, HashSet<DeviceId>>,
     /// By child, the gateway that lists it and the product that it gives it.
-    listed: HashMap<DeviceId, (DeviceId, ProductId)>,
+    listed: KeyedMap<DeviceId, (DeviceId, ProductId)>,
     product_ids: ProductIds,
 }
 

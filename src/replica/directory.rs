@@ -1,11 +1,11 @@
 //! Which worker holds which device.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::reconnects::Reconnects;
 use super::takeovers::{Admission, Takeovers};
 use crate::protocol::id::{DeviceId, ProductId};
+use crate::protocol::keyed::{KeyedMap, KeyedSet};
 use crate::protocol::limit::Now;
 use crate::protocol::uplink::DeliveryId;
 use crate::replica::claim::{self, Claim, ClaimClock, ClaimKind, Decision, OwnSession};
@@ -58,9 +58,9 @@ pub struct Directory {
 
 #[derive(Debug, Default)]
 struct State {
-    sessions: HashMap<DeviceId, Entry>,
+    sessions: KeyedMap<DeviceId, Entry>,
     /// Devices whose session is about to end, for its age or as it is shed.
-    leaving: HashSet<DeviceId>,
+    leaving: KeyedSet<DeviceId>,
     takeovers: Takeovers,
     reconnects: Reconnects,
     clock: ClaimClock,

@@ -1,8 +1,7 @@
 //! A bounded memory of what devices did recently.
 
-use std::collections::HashMap;
-
 use crate::protocol::id::DeviceId;
+use crate::protocol::keyed::KeyedMap;
 
 /// Devices that are remembered at once. While there are so many, nothing is noted of further ones: a replica that loses
 /// its 100,000 devices to others would otherwise be remembered device by device.
@@ -20,7 +19,7 @@ pub trait Expiring: Default {
 /// Memories by device: at most [`DEVICES_MAX`] of them.
 #[derive(Debug, Default)]
 pub struct Recent<T> {
-    devices: HashMap<DeviceId, T>,
+    devices: KeyedMap<DeviceId, T>,
     sweep_us: u64,
 }
 

@@ -1,17 +1,16 @@
 //! Which session has the commands of which subject.
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
 
+use crate::protocol::keyed::KeyedMap;
 use crate::protocol::uplink::DeliveryId;
 
 /// The interests of one worker: at most one session per subject, so that a command is delivered once although an older
 /// and a newer session of a device may overlap; the newer one has it.
 #[derive(Debug, Default)]
 pub(super) struct Interests {
-    by_subject: HashMap<Bytes, Interest>,
-    by_session: HashMap<DeliveryId, Declaration>,
+    by_subject: KeyedMap<Bytes, Interest>,
+    by_session: KeyedMap<DeliveryId, Declaration>,
     /// Interests whose subscription the server has refused.
     refused: usize,
 }
