@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Read;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::StreamExt;
 use serde_json::{Value, json};
@@ -329,6 +329,40 @@ fn a_platform_with_the_documented_permissions_hears_no_answer_of_the_bridge_or_t
     }
     assert!(all.iter().all(|(subject, _)| *subject != "_INBOX.>"), "every connection has its prefix: {all:#?}");
     assert_eq!(platform.heard(), Vec::new());
+}
+
+#[test]
+fn what_a_consumer_of_the_platform_delivers_to_replicas_is_the_word_of_none() {
+    let observer = r#"{ user: observer, password: "password-of-observer" }"#;
+    let stage = Stage::new(&documented_users().replacen("users: [", &format!("users: [ {observer}"), 1));
+    let (nobody, _) = Registry::numbered(0);
+    let [settings, keeper, _] = documented_settings(&stage, &nobody);
+    let device = Registration::new("device1");
+    let bridge = Bridge::start(&settings);
+    put_device(&stage, &keeper, &device);
+    eventually("the device is known", PATIENCE, || (code_of_connect(&bridge, &device) == 0).then_some(()));
+    let _held = Device::connect(bridge.mqtt(), &device, obey);
+    let nats = |user: &str, words: &[&str]| {
+        let (password, inbox) = (format!("password-of-{user}"), format!("_INBOX_{user}"));
+        let access = ["--user", user, "--password", &password, "--inbox-prefix", &inbox];
+        let output = stage.nats.run_cli(&[&access, words].concat());
+        assert!(output.status.success(), "{output:?}");
+    };
+    let ignored = || bridge.metric("jetlinks_bridge_coordination_claims_ignored_total", &["malformed"]);
+    let begin = ignored();
+    for subject in ["jetlinks.replica", "jetlinks.claim"] {
+        let consumer = json!({"deliver_subject": subject, "deliver_policy": "new", "ack_policy": "none"});
+        let order = json!({"stream_name": "JETLINKS_DEVICE", "config": consumer}).to_string();
+        nats("platform", &["request", "$JS.API.CONSUMER.CREATE.JETLINKS_DEVICE", &order]);
+    }
+    // As it may be stored in binary mode, where a device writes what is at the top.
+    let said = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros();
+    let ask = json!({"ask": {"id": "a", "to": [], "request": {"end": device.id}}});
+    let said = u64::try_from(said).unwrap();
+    let forged = json!({"replica": "r", "said": said, "draining": false, "sheds": false, "body": ask}).to_string();
+    nats("observer", &["pub", "jetlinks.device.product1.device1.event", &forged]);
+    eventually("it is ignored on both subjects", PATIENCE, || (ignored() >= begin + 2.0).then_some(()));
+    assert_eq!(bridge.metric("jetlinks_bridge_sessions_closed_total", &["cause=\"kicked\""]), 0.0);
 }
 
 #[test]

@@ -119,7 +119,14 @@ impl ClaimChannel for NatsClaims {
                 biased;
                 changed = self.connection.link.changed() => changed.ok()?,
                 message = self.claims.next() => {
-                    let claim = Claim::decode(&message?.payload, self.secrets.as_ref());
+                    let message = message?;
+                    // A consumer of a stream delivers to any subject, whoever made it; a message keeps the one under
+                    // which it was stored.
+                    let claim = if *message.subject == *self.subject {
+                        Claim::decode(&message.payload, self.secrets.as_ref())
+                    } else {
+                        Err(ClaimError::Malformed)
+                    };
                     return Some(claim.map_or_else(ChannelEvent::Ignored, ChannelEvent::Claim));
                 }
                 // Behind the claims: those that came before a barrier are handled before it.

@@ -124,7 +124,16 @@ impl Shared {
 
     async fn take(self: Rc<Self>, mut messages: Listener) {
         while let Some(received) = messages.next().await {
-            let message = match Message::decode(&received.payload, self.secrets.as_ref()) {
+            // A consumer of a stream delivers to any subject, whoever made it; a message keeps the one under which it was
+            // stored.
+            let subject = received.subject.as_str();
+            let is_said_here = subject == self.subject || subject.starts_with(&self.inbox);
+            let decoded = if is_said_here {
+                Message::decode(&received.payload, self.secrets.as_ref())
+            } else {
+                Err(ClaimError::Malformed)
+            };
+            let message = match decoded {
                 Ok(message) => message,
                 Err(error) => {
                     (self.ignored)(error);
