@@ -111,7 +111,8 @@ impl Drain {
         loop {
             match self.phase {
                 Phase::Batches => {
-                    if self.sessions.is_empty() {
+                    // Sessions that ended by themselves need no batch.
+                    if self.sessions.is_empty() || !remaining.has_sessions {
                         (self.phase, self.emptying_since_us) = (Phase::Emptying, now_us);
                         continue;
                     }
@@ -225,6 +226,16 @@ mod tests {
         assert_eq!(drain.step(700_000, &remaining), Step::Sessions(vec![session(6), session(7)]));
         assert_eq!(drain.step(700_000, &remaining), Step::Sessions(vec![session(8)]));
         assert_eq!(drain.step(700_000, &remaining), Step::Wait(700_000 + POLL_US), "now it waits for records");
+    }
+
+    #[test]
+    fn a_drain_whose_sessions_have_ended_by_themselves_waits_for_no_more_batches() {
+        let barriers = Barriers::default();
+        let mut drain = Drain::new((0..9).map(session).collect(), 1, 10_000_000, 0);
+        let some = Remaining { has_sessions: true, ..nothing(&barriers) };
+        assert_eq!(drain.step(0, &some), Step::Sessions(vec![session(0)]));
+        assert_eq!(drain.step(0, &some), Step::Wait(1_000_000));
+        assert_eq!(drain.step(1_000_000, &nothing(&barriers)), Step::Barrier);
     }
 
     #[test]
