@@ -46,6 +46,7 @@ pub struct Member<'a> {
 ///
 /// # Errors
 /// [`JsonError`] for anything but one JSON object; members before the place of the error were yielded then.
+#[inline]
 pub fn scan<'a>(payload: &'a [u8], mut each: impl FnMut(Member<'a>)) -> Result<(), JsonError> {
     let text = std::str::from_utf8(payload)
         .map_err(|error| JsonError { kind: JsonErrorKind::Utf8, offset: error.valid_up_to() })?;
