@@ -24,6 +24,7 @@ use jetlinks_bridge::protocol::uplink::{
 };
 use jetlinks_bridge::registry::{self, FileRegistry};
 use jetlinks_bridge::replica::{ClusterEvent, Coordination, Directory, Output, WorkerMessage, WorkerSender};
+use jetlinks_bridge::session::mqtt::SpareBuffers;
 use jetlinks_bridge::transport::{
     ByteStream, Connect, ConnectionLimit, CoreSettings, Environment, HeartbeatSettings, Lookup, Registry,
     ReplicaHandle, SocketBounds, TransportKind, WorkerCore,
@@ -131,6 +132,7 @@ impl Rig {
             meter,
             latest: START,
             message_ids: MessageIds::new(1024, 0, 1),
+            spare_buffers: SpareBuffers::default(),
         };
         let directory = Arc::new(Directory::default());
         let (sender, events) = unbounded_channel();

@@ -9,7 +9,7 @@ use jetlinks_bridge::protocol::envelope::{Encoder, Mode};
 use jetlinks_bridge::protocol::id::{DeviceId, ProductId};
 use jetlinks_bridge::protocol::limit::{Limits, Load, Now};
 use jetlinks_bridge::protocol::uplink::{Addressing, DeliveryId, Handover, Record, Uplink};
-use jetlinks_bridge::session::mqtt::{Context, Event, Observer};
+use jetlinks_bridge::session::mqtt::{Context, Event, Observer, SpareBuffers};
 
 /// Messages are numbered; their number stands between two of these in topic or payload.
 pub const MARK: u8 = b'~';
@@ -146,6 +146,7 @@ pub struct World {
     pub sent: Vec<u8>,
     encoder: Encoder,
     message_ids: MessageIds,
+    spare_buffers: SpareBuffers,
 }
 
 impl Default for World {
@@ -169,6 +170,7 @@ impl Default for World {
             sent: Vec::new(),
             encoder: Encoder::new(Mode::Structured, Addressing::Key, "replica1".to_owned(), 7),
             message_ids: MessageIds::new(0, 0, 1),
+            spare_buffers: SpareBuffers::default(),
         }
     }
 }
@@ -189,6 +191,7 @@ impl World {
             is_followed: true,
             send: &mut self.sent,
             message_ids: &mut self.message_ids,
+            spare_buffers: &mut self.spare_buffers,
         })
     }
 

@@ -23,6 +23,7 @@ use crate::protocol::limit::{Limits, Load};
 use crate::protocol::trace::Tracer;
 use crate::protocol::uplink::Inbox;
 use crate::replica::WorkerMessage;
+use crate::session::mqtt::SpareBuffers;
 use crate::telemetry::follow::Followers;
 use crate::telemetry::health::Health;
 use crate::telemetry::metric::WorkerMetrics;
@@ -132,6 +133,7 @@ async fn run(
         meter: Box::new(meter),
         latest: clock.now(),
         message_ids: plan.message_ids,
+        spare_buffers: SpareBuffers::default(),
     };
     let listen = |ListenerPlan { listener, protocol }: ListenerPlan| -> anyhow::Result<Listening> {
         Ok(Listening { listener: TcpListener::from_std(listener)?, protocol })

@@ -8,7 +8,7 @@ use crate::protocol::downlink::Downlink;
 use crate::protocol::envelope::Encoder;
 use crate::protocol::limit::{Limits, Load, Now};
 use crate::protocol::uplink::Uplink;
-use crate::session::mqtt::{Context, Event, Observer};
+use crate::session::mqtt::{Context, Event, Observer, SpareBuffers};
 use crate::session::step::{Peer, Step};
 
 /// The surroundings that all sessions of one worker share.
@@ -31,6 +31,8 @@ pub struct Environment {
     pub latest: Now,
     /// Ids of commands that have none.
     pub message_ids: MessageIds,
+    /// Buffers that sessions do not need at present.
+    pub spare_buffers: SpareBuffers,
 }
 
 impl Environment {
@@ -63,6 +65,7 @@ impl Environment {
             is_followed,
             send,
             message_ids: &mut self.message_ids,
+            spare_buffers: &mut self.spare_buffers,
         };
         act(&mut ctx)
     }

@@ -18,7 +18,7 @@ use jetlinks_bridge::protocol::network::Network;
 use jetlinks_bridge::protocol::uplink::{Addressing, Availability, DeliveryId, Receipt, Report};
 use jetlinks_bridge::replica::claim::Claim;
 use jetlinks_bridge::replica::{ClusterEvent, Coordination, Directory, Output as Agreed, WorkerMessage, WorkerSender};
-use jetlinks_bridge::session::mqtt::{BoundChild, Ending, StoredWill};
+use jetlinks_bridge::session::mqtt::{BoundChild, Ending, SpareBuffers, StoredWill};
 use jetlinks_bridge::transport::{
     ByteStream, Connect, ConnectionLimit, CoreSettings, DrainProgress, Environment, HeartbeatSettings, Identity,
     Refused, ReplicaHandle, SocketBounds, TransportKind, WorkerCore,
@@ -130,6 +130,7 @@ impl Replica {
                 meter: Box::new(()),
                 latest: Now { unix_ms: 0, us: 0 },
                 message_ids: MessageIds::new(seed % 100, index, links.len()),
+                spare_buffers: SpareBuffers::default(),
             };
             let replica = ReplicaHandle {
                 index,

@@ -1,6 +1,7 @@
 //! Context of every call of a session.
 
 use super::Ending;
+use super::window::SpareBuffers;
 use crate::protocol::child::Children;
 use crate::protocol::command::MessageIds;
 use crate::protocol::downlink::{Code, Downlink};
@@ -34,6 +35,8 @@ pub struct Context<'a> {
     pub send: &'a mut Vec<u8>,
     /// Gives ids to commands that have none.
     pub message_ids: &'a mut MessageIds,
+    /// Buffers of windows.
+    pub spare_buffers: &'a mut SpareBuffers,
 }
 
 /// Why a message was dropped that nobody was promised.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{BoundChild, Context, Ending, Event, Observer, Opening, Session, StoredWill};
+use super::{BoundChild, Context, Ending, Event, Observer, Opening, Session, SpareBuffers, StoredWill};
 use crate::codec::mqtt::{self, Packet, PacketId, Publish, PublishHead, Qos, Version};
 use crate::protocol::child::{Child, Children};
 use crate::protocol::command::MessageIds;
@@ -130,6 +130,7 @@ pub(crate) struct World {
     encoder: Encoder,
     observer: FakeObserver,
     message_ids: MessageIds,
+    pub(crate) spare_buffers: SpareBuffers,
 }
 
 impl World {
@@ -147,6 +148,7 @@ impl World {
             is_followed: self.is_followed,
             send: &mut self.sent,
             message_ids: &mut self.message_ids,
+            spare_buffers: &mut self.spare_buffers,
         })
     }
 }
@@ -191,6 +193,7 @@ impl Rig {
             encoder: Encoder::new(Mode::Structured, Addressing::Key, "replica1".to_owned(), 7),
             observer: FakeObserver::default(),
             message_ids: MessageIds::new(1024, 0, 1),
+            spare_buffers: SpareBuffers::default(),
         };
         let opening = Opening {
             slot: 0,

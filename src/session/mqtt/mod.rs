@@ -46,8 +46,8 @@ use self::pending::PendingCommands;
 use self::presence::Presence;
 #[cfg(test)]
 pub(crate) use self::presence::SETTLED_US;
-pub use self::window::LatePresence;
 use self::window::{Acknowledgement, Window};
+pub use self::window::{LatePresence, SpareBuffers};
 use crate::codec::mqtt::{ConnectCode, Packet, PacketId, Qos, Version, encode};
 use crate::protocol::envelope::{Cause, Encoder, Source};
 use crate::protocol::filter::{self, FILTERS_MAX, Subscriptions};

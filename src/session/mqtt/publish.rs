@@ -169,6 +169,7 @@ impl Session {
     ) {
         ctx.load.held_bytes += record.as_ref().map_or(0, Record::held_bytes);
         ctx.load.held_records += 1;
+        self.window.take_buffer(ctx.spare_buffers);
         self.window.push(record, span, kind, ctx.now.us, ctx.uplink);
         // An entry without a record that is the first one can be acknowledged at once.
         self.acknowledge(ctx);
@@ -232,6 +233,7 @@ impl Session {
         if !self.window.is_empty() {
             return;
         }
+        self.window.give_buffer_back(ctx.spare_buffers);
         match self.phase {
             Phase::Draining(ending) => self.end(ending, ctx),
             Phase::Ended(Ending::TakenOver) => {

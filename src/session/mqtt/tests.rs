@@ -36,6 +36,17 @@ fn no_acknowledgement_is_sent_before_the_queue_has_the_message() {
 }
 
 #[test]
+fn a_session_without_messages_holds_no_buffer_and_one_buffer_serves_messages_that_follow_each_other() {
+    let mut rig = Rig::settled();
+    for number in 1..=3 {
+        rig.report(number, Qos::AtLeastOnce);
+        rig.receipt(usize::from(number), true);
+        assert!(!rig.session.window.has_buffer());
+    }
+    assert_eq!(rig.world.spare_buffers.count(), 1);
+}
+
+#[test]
 fn a_record_that_the_queue_never_stores_is_rejected_and_acknowledged_once_that_is_stored() {
     let mut rig = Rig::settled();
     rig.report(1, Qos::AtLeastOnce);

@@ -21,7 +21,7 @@ use crate::protocol::limit::{Limits, Load, Now};
 use crate::protocol::network::{Network, Source};
 use crate::protocol::uplink::{Addressing, Availability, DeliveryId, Handover, Receipt, Record, Report, Uplink};
 use crate::replica::{ClusterEvent, Directory, WorkerMessage, WorkerSender};
-use crate::session::mqtt::Ending;
+use crate::session::mqtt::{Ending, SpareBuffers};
 use crate::transport::worker::heartbeat::HeartbeatSettings;
 use crate::transport::{
     ByteStream, Connect, ConnectionLimit, Drained, Environment, Identity, Lookup, Registry, ReplicaHandle,
@@ -149,6 +149,7 @@ impl Rig {
             meter: Box::new(()),
             latest: now,
             message_ids: MessageIds::new(1024, 0, 1),
+            spare_buffers: SpareBuffers::default(),
         };
         let (sender, cluster_events) = mpsc::unbounded_channel();
         let (worker_sender, messages) = WorkerSender::new();

@@ -1,7 +1,9 @@
 //! Records of a session whose acknowledgements the device has not got yet, in the order of their PUBLISH packets.
 //!
-//! 1. [`Window::push`] adds a record and hands it over to the queue at once, unless the window is stalled.
-//! 2. [`Window::settle`] applies a receipt to its entry. [`Window::pop`] removes entries from the front, in order.
+//! 1. [`Window::push`] adds a record and hands it over to the queue at once, unless the window is stalled. Before it,
+//!    [`Window::take_buffer`] spares an allocation.
+//! 2. [`Window::settle`] applies a receipt to its entry. [`Window::pop`] removes entries from the front, in order. After
+//!    the last one [`Window::give_buffer_back`] is called.
 //! 3. A failed receipt stalls the window: no more records are handed over. Receipts of records that were handed over
 //!    before still count.
 //! 4. [`Window::resend`] ends the stall: all records that are left are handed over again, in order. It is called when the
@@ -17,8 +19,11 @@
 //! whose receipts count are stored in the order in which the device sent the messages; other copies may be stored anywhere.
 //! Consumers rely on this order (docs/wire.md, "Order and duplicates").
 
+mod spare;
+
 use std::collections::VecDeque;
 
+pub use self::spare::SpareBuffers;
 use crate::codec::mqtt::PacketId;
 use crate::protocol::trace::Span;
 use crate::protocol::uplink::{DeliveryId, Handover, Record, Uplink};
@@ -129,6 +134,12 @@ impl Window {
         self.entries.is_empty()
     }
 
+    /// Whether it has a buffer.
+    #[cfg(test)]
+    pub fn has_buffer(&self) -> bool {
+        self.entries.capacity() > 0
+    }
+
     /// Time at which the oldest entry arrived from the device, us of the worker's clock.
     pub fn oldest_us(&self) -> Option<u64> {
         self.entries.front().map(|entry| entry.taken_us)
@@ -137,6 +148,25 @@ impl Window {
     /// Whether records wait for [`Window::resend`].
     pub fn is_stalled(&self) -> bool {
         self.stalled
+    }
+
+    /// Takes a spare buffer for the record that [`Window::push`] is about to add, if the window has no buffer and last held
+    /// one entry at a time.
+    pub fn take_buffer(&mut self, spare: &mut SpareBuffers) {
+        if self.entries.capacity() == 0 && self.next_capacity == 1 {
+            self.entries = spare.take();
+        }
+    }
+
+    /// Gives the buffer of an empty window back: an idle connection holds none. The next buffer gets the capacity that this
+    /// one has used.
+    pub fn give_buffer_back(&mut self, spare: &mut SpareBuffers) {
+        if self.entries.capacity() == 0 || !self.entries.is_empty() {
+            return;
+        }
+        let buffer = std::mem::take(&mut self.entries);
+        self.next_capacity = std::mem::take(&mut self.peak).min(INITIAL_CAPACITY_MAX);
+        spare.give(buffer);
     }
 
     /// Adds a record that arrived at `taken_us` and hands it over. An entry without a record is for a packet that only
@@ -239,11 +269,6 @@ impl Window {
         let mut entry = self.entries.pop_front_if(|entry| entry.done)?;
         self.base = self.base.wrapping_add(1);
         self.sent = self.sent.saturating_sub(1);
-        if self.entries.is_empty() {
-            // An idle connection holds no buffer. The next buffer gets the capacity that this one has used.
-            self.entries = VecDeque::new();
-            self.next_capacity = std::mem::take(&mut self.peak).min(INITIAL_CAPACITY_MAX);
-        }
         Some(entry.settled())
     }
 
@@ -339,12 +364,41 @@ mod tests {
         for (sequence, next) in [(0..20, 20), (20..23, 3)] {
             sequence.for_each(|sequence| window.settle(sequence, true, 9));
             popped(&mut window);
+            window.give_buffer_back(&mut SpareBuffers::default());
             assert_eq!(window.entries.capacity(), 0);
             for _ in 0..3 {
                 window.push(Some(record("")), None, Acknowledgement::None, 9, &mut uplink);
             }
             assert_eq!(window.entries.capacity(), next);
         }
+    }
+
+    #[test]
+    fn the_buffer_of_one_entry_serves_the_next_window_and_a_larger_one_is_freed() {
+        let mut uplink = FakeUplink::default();
+        let mut spare = SpareBuffers::default();
+        let mut fill_and_empty = |window: &mut Window, count: u16| {
+            let first = window.base;
+            (0..count).for_each(|_| window.push(Some(record("")), None, Acknowledgement::None, 9, &mut uplink));
+            window.give_buffer_back(&mut SpareBuffers::default());
+            assert_eq!(window.len(), usize::from(count), "a window in use gave its buffer away");
+            (first..first + count).for_each(|sequence| window.settle(sequence, true, 9));
+            popped(window);
+        };
+        let mut windows = [1, 1, 2].map(|count| {
+            let mut window = Window::new(3, 4);
+            // How much its first buffer holds is left to the standard library.
+            fill_and_empty(&mut window, count);
+            window.give_buffer_back(&mut SpareBuffers::default());
+            fill_and_empty(&mut window, count);
+            window
+        });
+        windows.iter_mut().for_each(|window| window.give_buffer_back(&mut spare));
+        assert_eq!(spare.count(), 2);
+        assert!(windows.iter().all(|window| window.entries.capacity() == 0));
+        windows.iter_mut().for_each(|window| window.take_buffer(&mut spare));
+        assert_eq!(windows.map(|window| window.entries.capacity()), [1, 1, 0]);
+        assert_eq!(spare.count(), 0);
     }
 
     #[test]
