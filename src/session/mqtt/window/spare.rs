@@ -10,7 +10,7 @@ use super::Entry;
 /// Most buffers, about 200 bytes each.
 const BUFFERS_MAX: usize = 8192;
 
-/// See the module.
+/// Empty buffers of one worker, which its sessions share.
 #[derive(Debug, Default)]
 pub struct SpareBuffers(Vec<VecDeque<Entry>>);
 
