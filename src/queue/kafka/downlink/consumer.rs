@@ -261,9 +261,9 @@ pub(super) fn watermarks(consumer: &CommandConsumer, topic: &str, partition: i32
     consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT)
 }
 
-/// Waits until no other thread holds the consumer, [`LAST_REQUESTS_TIMEOUT`] at most. The last thread that drops it closes it, and
-/// the process waits for the thread that reads alone: closed by another one, a member may end without having left its
-/// group, and its partitions stand still until its session times out.
+/// Waits until no other thread holds the consumer, [`LAST_REQUESTS_TIMEOUT`] at most. The last thread that drops it closes it,
+/// and the process waits for no thread but the one that reads: closed by another, a member may end without having left
+/// its group, and its partitions stand still until its session times out.
 pub(super) async fn wait_for_other_holders<C>(consumer: &Arc<C>) {
     let deadline = tokio::time::Instant::now() + LAST_REQUESTS_TIMEOUT;
     while Arc::strong_count(consumer) > 1 && tokio::time::Instant::now() < deadline {
