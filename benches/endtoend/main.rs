@@ -15,6 +15,7 @@
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+mod broker;
 mod cores;
 mod deployment;
 mod devices;

@@ -7,11 +7,12 @@ use std::process::Command;
 
 use clap::ValueEnum;
 
+use crate::broker::mosquitto;
 use crate::cores::Cores;
 use crate::deployment::Deployment;
 use crate::load::{Load, Transport};
 use crate::scraper::Scraper;
-use crate::server::{Company, Server, mosquitto, rmqtt, start_bridge, start_mosquitto, start_nats_mqtt, start_rmqtt};
+use crate::server::{Company, Server, rmqtt, start_bridge, start_mosquitto, start_nats_mqtt, start_rmqtt};
 use crate::support::{Collector, Kafka, Nats, Registry, Settings};
 
 /// A server that devices connect to.

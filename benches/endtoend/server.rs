@@ -1,16 +1,16 @@
 //! Running servers.
 
-use std::env;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::broker::{Broker, free_address, on_path};
 use crate::cores::Cores;
 use crate::load::Load;
 use crate::processor;
 use crate::scraper::Scraper;
-use crate::support::{Certificate, Folder, Nats, Process, Registry, Settings, http, port, wait};
+use crate::support::{Certificate, Folder, Nats, Process, Registry, Settings, http, wait};
 
 /// How long a server may take to be ready.
 const START: Duration = Duration::from_secs(30);
@@ -72,22 +72,12 @@ impl Server {
     }
 }
 
-/// Mosquitto, without any limit that would slow it down, and with nothing that it would do beside.
+/// Mosquitto for those devices.
 pub(crate) fn start_mosquitto(load: Load, cores: Cores) -> Result<Server, String> {
-    let program = mosquitto().ok_or("mosquitto is missing")?;
-    let (folder, address) = (Folder::new("mosquitto"), free_address());
-    let text = format!(
-        "listener {} 127.0.0.1\nallow_anonymous true\nmax_inflight_messages 0\nmax_queued_messages 0\n\
-         max_connections -1\npersistence false\nlog_type error\n",
-        address.port()
-    );
-    let file = folder.write("mosquitto.conf", &text);
-    let mut command = cores.server(program);
-    command.arg("-c").arg(file);
-    start_broker(&mut command, folder, address, load)
+    Broker::mosquitto(|program| cores.server(program)).map(|broker| serve(broker, load))
 }
 
-/// RMQTT, likewise.
+/// RMQTT, without limits, too.
 pub(crate) fn start_rmqtt(load: Load, cores: Cores) -> Result<Server, String> {
     let program = rmqtt().ok_or("rmqttd is missing")?;
     let (folder, address) = (Folder::new("rmqtt"), free_address());
@@ -101,30 +91,19 @@ pub(crate) fn start_rmqtt(load: Load, cores: Cores) -> Result<Server, String> {
     let file = folder.write("rmqtt.toml", &text);
     let mut command = cores.server(program);
     command.arg("--config").arg(file);
-    start_broker(&mut command, folder, address, load)
+    Broker::start(command, folder, address).map(|broker| serve(broker, load))
 }
 
-/// A broker that asks for no credentials.
-fn start_broker(command: &mut Command, folder: Folder, address: SocketAddr, load: Load) -> Result<Server, String> {
-    let log = folder.path().join("broker.log");
-    let mut process = Process::start(command, &log);
-    let is_open = wait::within(START, || match process.ended() {
-        Some(_) => Some(false),
-        None => port::is_open(address).then_some(true),
-    });
-    if is_open != Some(true) {
-        let text = std::fs::read_to_string(&log).unwrap_or_default();
-        return Err(format!("the broker does not start: {}", text.lines().last().unwrap_or("it says nothing")));
-    }
+fn serve(broker: Broker, load: Load) -> Server {
     let replica = Replica {
-        address,
+        address: broker.address,
         registry: None,
         devices: load.devices,
         admin: None,
-        process: Some(process),
-        _folder: folder,
+        process: Some(broker.process),
+        _folder: broker._folder,
     };
-    Ok(Server::new(vec![replica], None, None, Company::default()))
+    Server::new(vec![replica], None, None, Company::default())
 }
 
 /// nats-server, whose sessions and messages are on files, as the stream of the bridge is.
@@ -185,21 +164,7 @@ pub(crate) fn start_bridge(
     })
 }
 
-fn free_address() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], port::free_port()))
-}
-
-/// Debian keeps it outside the path of ordinary users.
-pub(crate) fn mosquitto() -> Option<PathBuf> {
-    on_path("mosquitto", &["/usr/sbin", "/usr/local/sbin"])
-}
-
+/// Only where somebody has installed it.
 pub(crate) fn rmqtt() -> Option<PathBuf> {
     on_path("rmqttd", &[])
-}
-
-fn on_path(name: &str, also: &[&str]) -> Option<PathBuf> {
-    let path = env::var("PATH").unwrap_or_default();
-    let folders = env::split_paths(&path).chain(also.iter().map(PathBuf::from));
-    folders.map(|folder| folder.join(name)).find(|program| program.is_file())
 }

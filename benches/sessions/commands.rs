@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use async_nats::Client;
 use tokio::task::JoinSet;
 
+use crate::bare;
 use crate::processor;
 use crate::support::bridge::command;
 use crate::support::{Bridge, Nats, Process, Registry, Settings, eventually};
@@ -69,6 +70,7 @@ pub(crate) fn measure(per_second: u32, seconds: u32) {
     let most = show("as many as it takes", Demand::Outstanding(OUTSTANDING));
     show("half of that", Demand::PerSecond((most / 2).max(1)));
     show(&format!("{per_second}/s"), Demand::PerSecond(per_second));
+    println!("\nits system calls alone, {per_second}/s: {:.1} us", bare::cost_us(per_second, seconds));
     devices.stop(Duration::from_secs(30));
 }
 

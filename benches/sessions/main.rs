@@ -9,6 +9,8 @@
     reason = "a benchmark owns the clock, the sockets and the processes that it starts"
 )]
 
+#[path = "../endtoend/broker.rs"]
+mod broker;
 #[path = "../endtoend/machine.rs"]
 mod machine;
 #[path = "../endtoend/processor.rs"]
@@ -16,6 +18,7 @@ mod processor;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+mod bare;
 mod comeback;
 mod commands;
 mod handshakes;
@@ -51,6 +54,9 @@ struct Options {
     /// Idle connections; a process here may hold 20,000 descriptors
     #[arg(long, default_value_t = 15_000, value_parser = clap::value_parser!(u32).range(1..=19_000))]
     connections: u32,
+    /// Rounds of CONNECTs and idle connections
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
     /// Sessions over TLS and DTLS; one of DTLS takes a descriptor and a port
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=19_000))]
     handshakes: u32,
@@ -84,7 +90,7 @@ fn main() {
     let parts = if options.only.is_empty() { Part::value_variants() } else { &options.only };
     for part in parts {
         match part {
-            Part::Idle => idle::measure(options.connections),
+            Part::Idle => idle::measure(options.connections, options.rounds),
             Part::Handshakes => handshakes::measure(options.handshakes),
             Part::Resumption => resumption::measure(options.resumptions),
             Part::Interests => interests::measure(options.interests),
