@@ -1,13 +1,12 @@
 //! From a request to its answer.
 
 use std::convert::Infallible;
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Collected, Empty, Full, Limited};
-use hyper::body::{Body, Bytes};
+use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
@@ -15,14 +14,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::access;
-use super::commands::{COMMAND_BYTES_MAX, Commands};
+use super::commands::{COMMAND_BYTES_MAX, CommandRefusal, Commands};
 use super::console;
-use super::follow::{self, Follows};
+use super::follow::{self, FollowOrder, Follows, TooMany};
 use super::overview::Deployment;
 use super::query;
 use super::server::Progress;
 use super::sessions::Sessions;
-use super::shed::{ShedOrder, ShedRefusal, ShedReport, Sheds};
+use super::shed::{ShedOrder, ShedRefusal, Sheds};
 use super::stream::{self, StreamRoom};
 use crate::protocol::address;
 use crate::protocol::secret::Secret;
@@ -36,8 +35,6 @@ const BODY_BYTES_MAX: usize = 4 * 1024;
 /// How long `/livez` waits for a worker to turn, and how often it looks.
 const LIFE_SIGN: Duration = Duration::from_millis(500);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
-
-const BUSY: &str = "too many requests wait for answers of other replicas";
 
 const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
@@ -74,21 +71,58 @@ pub(super) type AnswerBody = UnsyncBoxBody<Bytes, Infallible>;
 
 pub(super) type Answer = Response<AnswerBody>;
 
+/// Status and reason of a request that is not carried out.
+struct Refused(StatusCode, String);
+
+/// A request whose query or body is not what it should be.
+impl From<&'static str> for Refused {
+    fn from(reason: &'static str) -> Self {
+        Self(StatusCode::BAD_REQUEST, reason.to_owned())
+    }
+}
+
+impl From<CommandRefusal> for Refused {
+    fn from(refusal: CommandRefusal) -> Self {
+        let status = match refusal {
+            CommandRefusal::Invalid(_) => StatusCode::BAD_REQUEST,
+            CommandRefusal::NoCommands => StatusCode::CONFLICT,
+            CommandRefusal::Offline(_) => StatusCode::NOT_FOUND,
+            CommandRefusal::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            CommandRefusal::Unanswered(_) => StatusCode::GATEWAY_TIMEOUT,
+        };
+        Self(status, refusal.to_string())
+    }
+}
+
+impl From<ShedRefusal> for Refused {
+    fn from(refusal: ShedRefusal) -> Self {
+        let status = match refusal {
+            ShedRefusal::Alone => StatusCode::CONFLICT,
+            ShedRefusal::Busy | ShedRefusal::Draining => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self(status, refusal.to_string())
+    }
+}
+
+impl From<TooMany> for Refused {
+    fn from(refusal: TooMany) -> Self {
+        Self(StatusCode::SERVICE_UNAVAILABLE, refusal.to_string())
+    }
+}
+
 impl Admin {
     /// Answers a request that came in on a loopback address or on another one.
-    pub(super) async fn answer<B>(&self, request: Request<B>, is_loopback: bool) -> Answer
-    where
-        B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
-    {
+    pub(super) async fn answer(&self, request: Request<Incoming>, is_loopback: bool) -> Answer {
         let (parts, body) = request.into_parts();
-        let (method, path) = (&parts.method, parts.uri.path());
+        let path = parts.uri.path();
         if let Some(rest) = path.strip_prefix("/api/") {
             if let Some(reason) = access::refusal(&parts, self.token.as_ref(), is_loopback) {
                 return error(StatusCode::FORBIDDEN, reason);
             }
-            return self.api(&parts, rest, body).await;
+            let answer = self.api(&parts, rest, body).await;
+            return answer.unwrap_or_else(|Refused(status, reason)| error(status, &reason));
         }
-        let is_read = matches!(*method, Method::GET | Method::HEAD);
+        let is_read = is_read(&parts);
         match path {
             "/livez" | "/readyz" | "/metrics" if !is_read => not_allowed("GET, HEAD"),
             "/livez" => self.livez().await,
@@ -132,160 +166,96 @@ impl Admin {
         json(status, &body)
     }
 
-    async fn api<B>(&self, parts: &Parts, path: &str, body: B) -> Answer
-    where
-        B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
-    {
-        let method = &parts.method;
-        let is_read = matches!(*method, Method::GET | Method::HEAD);
+    async fn api(&self, parts: &Parts, path: &str, body: Incoming) -> Result<Answer, Refused> {
+        let (method, query) = (&parts.method, parts.uri.query());
+        let is_read = is_read(parts);
         match path {
-            "sessions" if is_read => return self.list(parts.uri.query().unwrap_or_default()).await,
-            "sessions" => return not_allowed("GET, HEAD"),
-            "commands" if *method == Method::POST => return self.command(parts, body).await,
-            "commands" => return not_allowed("POST"),
-            "overview" if is_read => return json(StatusCode::OK, &self.overview().await),
-            "overview" => return not_allowed("GET, HEAD"),
-            "shed" => return self.shed(parts, is_read, body).await,
-            "trace" | "envelopes" if is_read => return self.follow(parts, path).await,
-            "trace" | "envelopes" => return not_allowed("GET, HEAD"),
-            "log" if is_read => return self.level(),
-            "log" if *method == Method::PUT => return self.set_level(body).await,
-            "log" => return not_allowed("GET, HEAD, PUT"),
-            _ => {}
+            "sessions" if is_read => {
+                let page = self.sessions.list(query::sessions(query.unwrap_or_default())?).await;
+                Ok(json(StatusCode::OK, &page.ok_or_else(busy)?))
+            }
+            "sessions" => Ok(not_allowed("GET, HEAD")),
+            "commands" if *method == Method::POST => self.command(parts, body).await,
+            "commands" => Ok(not_allowed("POST")),
+            "overview" if is_read => Ok(json(StatusCode::OK, &self.overview().await)),
+            "overview" => Ok(not_allowed("GET, HEAD")),
+            "shed" => self.shed(parts, body).await,
+            "trace" if is_read => self.follow(method, query::trace(query.unwrap_or_default())?).await,
+            "envelopes" if is_read => self.follow(method, query::envelopes(query.unwrap_or_default())?).await,
+            "trace" | "envelopes" => Ok(not_allowed("GET, HEAD")),
+            "log" if is_read => Ok(self.level()),
+            "log" if *method == Method::PUT => self.set_level(body).await,
+            "log" => Ok(not_allowed("GET, HEAD, PUT")),
+            _ => match path.strip_prefix("sessions/") {
+                Some(device) if !device.is_empty() && !device.contains('/') => self.session(parts, device).await,
+                _ => Err(Refused(StatusCode::NOT_FOUND, "no such path".to_owned())),
+            },
         }
-        let Some(device) = path.strip_prefix("sessions/").filter(|device| !device.is_empty() && !device.contains('/'))
-        else {
-            return error(StatusCode::NOT_FOUND, "no such path");
-        };
-        let Some(device) = address::from_token(device) else { return error(StatusCode::BAD_REQUEST, "no device id") };
-        if is_read {
-            return match self.sessions.find(&device).await {
-                Some(session) => json(StatusCode::OK, &session),
-                None => no_session(),
-            };
+    }
+
+    async fn session(&self, parts: &Parts, device: &str) -> Result<Answer, Refused> {
+        let device = address::from_token(device).ok_or("no device id")?;
+        if is_read(parts) {
+            let session = self.sessions.find(&device).await.ok_or_else(no_session)?;
+            return Ok(json(StatusCode::OK, &session));
         }
-        if *method != Method::DELETE {
-            return not_allowed("GET, HEAD, DELETE");
+        if parts.method != Method::DELETE {
+            return Ok(not_allowed("GET, HEAD, DELETE"));
         }
-        let replicas = match query::replicas(parts.uri.query().unwrap_or_default()) {
-            Ok(replicas) => replicas,
-            Err(reason) => return error(StatusCode::BAD_REQUEST, reason),
-        };
-        match self.sessions.kick(&device, replicas).await {
-            Some(true) => {}
-            Some(false) => return no_session(),
-            None => return error(StatusCode::SERVICE_UNAVAILABLE, BUSY),
+        let replicas = query::replicas(parts.uri.query().unwrap_or_default())?;
+        if !self.sessions.kick(&device, replicas).await.ok_or_else(busy)? {
+            return Err(no_session());
         }
         tracing::info!(device = device.as_ref(), "session ended by an operator");
         let mut answer = Response::new(Empty::new().boxed_unsync());
         *answer.status_mut() = StatusCode::NO_CONTENT;
-        answer
+        Ok(answer)
     }
 
-    async fn command<B>(&self, parts: &Parts, body: B) -> Answer
-    where
-        B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
-    {
-        let body = match whole(body, COMMAND_BYTES_MAX).await {
-            Ok(body) => body,
-            Err(answer) => return answer,
-        };
-        let outcome = match self.commands.send(body) {
-            Ok(sent) => {
-                if let Some(progress) = parts.extensions.get::<Arc<Progress>>() {
-                    progress.goes_on(sent.longest);
-                }
-                sent.outcome.await
-            }
-            Err(refusal) => Err(refusal),
-        };
-        match outcome {
-            Ok(envelope) => text(StatusCode::OK, JSON, envelope),
-            Err(refusal) => error(refusal.status(), &refusal.to_string()),
+    async fn command(&self, parts: &Parts, body: Incoming) -> Result<Answer, Refused> {
+        let sent = self.commands.send(whole(body, COMMAND_BYTES_MAX).await?)?;
+        if let Some(progress) = parts.extensions.get::<Arc<Progress>>() {
+            progress.goes_on(sent.longest);
         }
+        Ok(text(StatusCode::OK, JSON, sent.outcome.await?))
     }
 
     fn level(&self) -> Answer {
         json(StatusCode::OK, &LogLevel { level: self.log.level() })
     }
 
-    async fn set_level<B>(&self, body: B) -> Answer
-    where
-        B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
-    {
+    async fn set_level(&self, body: Incoming) -> Result<Answer, Refused> {
         const FORM: &str = r#"the body is no object with one member, such as {"level":"debug"}"#;
-        let body = match whole(body, BODY_BYTES_MAX).await {
-            Ok(body) => body,
-            Err(answer) => return answer,
-        };
-        let Ok(LogLevel { level }) = serde_json::from_slice(&body) else {
-            return error(StatusCode::BAD_REQUEST, FORM);
-        };
-        if let Err(cause) = self.log.set_level(&level) {
-            return error(StatusCode::BAD_REQUEST, &cause.to_string());
-        }
+        let body = whole(body, BODY_BYTES_MAX).await?;
+        let LogLevel { level } = serde_json::from_slice(&body).map_err(|_| FORM)?;
+        self.log.set_level(&level).map_err(|cause| Refused(StatusCode::BAD_REQUEST, cause.to_string()))?;
         tracing::info!(level, "log level changed by an operator");
-        self.level()
+        Ok(self.level())
     }
 
-    async fn list(&self, query: &str) -> Answer {
-        let query = match query::sessions(query) {
-            Ok(query) => query,
-            Err(reason) => return error(StatusCode::BAD_REQUEST, reason),
-        };
-        match self.sessions.list(query).await {
-            Some(page) => json(StatusCode::OK, &page),
-            None => error(StatusCode::SERVICE_UNAVAILABLE, BUSY),
-        }
-    }
-
-    async fn follow(&self, parts: &Parts, path: &str) -> Answer {
-        let query = parts.uri.query().unwrap_or_default();
-        let order = if path == "trace" { query::trace(query) } else { query::envelopes(query) };
-        let order = match order {
-            Ok(order) => order,
-            Err(reason) => return error(StatusCode::BAD_REQUEST, reason),
-        };
-        if parts.method == Method::HEAD {
-            return text(StatusCode::OK, NDJSON, String::new());
+    async fn follow(&self, method: &Method, order: FollowOrder) -> Result<Answer, Refused> {
+        if *method == Method::HEAD {
+            return Ok(text(StatusCode::OK, NDJSON, String::new()));
         }
         let longest = order.longest;
-        let Some(permit) = self.streams.take() else {
-            return error(StatusCode::SERVICE_UNAVAILABLE, &follow::TooMany.to_string());
-        };
+        let permit = self.streams.take().ok_or(TooMany)?;
         tracing::info!(filter = ?order.filter, replicas = ?order.replicas, ?longest, "an operator follows what happens");
-        match self.follows.follow(order).await {
-            Ok(lines) => stream::live(NDJSON, longest, permit, follow::chunks(lines, longest)),
-            Err(refusal) => error(StatusCode::SERVICE_UNAVAILABLE, &refusal.to_string()),
-        }
+        let lines = self.follows.follow(order).await?;
+        Ok(stream::live(NDJSON, longest, permit, follow::chunks(lines, longest)))
     }
 
-    async fn shed<B>(&self, parts: &Parts, is_read: bool, body: B) -> Answer
-    where
-        B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
-    {
-        let replicas = match query::replicas(parts.uri.query().unwrap_or_default()) {
-            Ok(replicas) => replicas,
-            Err(reason) => return error(StatusCode::BAD_REQUEST, reason),
-        };
-        if is_read {
-            return report(StatusCode::OK, self.sheds.report(replicas).await);
-        }
-        match parts.method {
-            Method::DELETE => report(StatusCode::OK, self.sheds.stop(replicas).await),
+    async fn shed(&self, parts: &Parts, body: Incoming) -> Result<Answer, Refused> {
+        let replicas = query::replicas(parts.uri.query().unwrap_or_default())?;
+        Ok(match parts.method {
+            Method::GET | Method::HEAD => json(StatusCode::OK, &self.sheds.report(replicas).await?),
+            Method::DELETE => json(StatusCode::OK, &self.sheds.stop(replicas).await?),
             Method::POST if parts.uri.query().is_none() => {
-                let body = match whole(body, BODY_BYTES_MAX).await {
-                    Ok(body) => body,
-                    Err(answer) => return answer,
-                };
-                match ShedOrder::read(&body) {
-                    Ok(order) => report(StatusCode::ACCEPTED, self.sheds.begin(order).await),
-                    Err(reason) => error(StatusCode::BAD_REQUEST, reason),
-                }
+                let order = ShedOrder::read(&whole(body, BODY_BYTES_MAX).await?)?;
+                json(StatusCode::ACCEPTED, &self.sheds.begin(order).await?)
             }
-            Method::POST => error(StatusCode::BAD_REQUEST, "the replicas that shed are named in the body"),
+            Method::POST => return Err("the replicas that shed are named in the body".into()),
             _ => not_allowed("GET, HEAD, POST, DELETE"),
-        }
+        })
     }
 }
 
@@ -296,27 +266,25 @@ struct LogLevel {
     level: String,
 }
 
-/// The whole body of a request, or the answer to one that is too long.
-async fn whole<B>(body: B, bytes_max: usize) -> Result<Bytes, Answer>
-where
-    B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
-{
+/// The whole body of a request.
+async fn whole(body: Incoming, bytes_max: usize) -> Result<Bytes, Refused> {
     let body = Limited::new(body, bytes_max).collect().await;
-    let too_long = format!("the body has more than {bytes_max} bytes, or did not arrive");
-    body.map(Collected::to_bytes).map_err(|_| error(StatusCode::PAYLOAD_TOO_LARGE, &too_long))
+    body.map(Collected::to_bytes).map_err(|_| {
+        let reason = format!("the body has more than {bytes_max} bytes, or did not arrive");
+        Refused(StatusCode::PAYLOAD_TOO_LARGE, reason)
+    })
 }
 
-fn report(status: StatusCode, report: Result<ShedReport, ShedRefusal>) -> Answer {
-    match report {
-        Ok(report) => json(status, &report),
-        Err(refusal) => {
-            let status = match refusal {
-                ShedRefusal::Alone => StatusCode::CONFLICT,
-                ShedRefusal::Busy | ShedRefusal::Draining => StatusCode::SERVICE_UNAVAILABLE,
-            };
-            error(status, &refusal.to_string())
-        }
-    }
+fn is_read(parts: &Parts) -> bool {
+    matches!(parts.method, Method::GET | Method::HEAD)
+}
+
+fn busy() -> Refused {
+    Refused(StatusCode::SERVICE_UNAVAILABLE, "too many requests wait for answers of other replicas".to_owned())
+}
+
+fn no_session() -> Refused {
+    Refused(StatusCode::NOT_FOUND, "this replica holds no session of that device".to_owned())
 }
 
 fn text(status: StatusCode, content_type: &'static str, body: String) -> Answer {
@@ -336,10 +304,6 @@ fn json(status: StatusCode, body: &impl Serialize) -> Answer {
 
 fn error(status: StatusCode, message: &str) -> Answer {
     text(status, JSON, json!({ "error": message }).to_string())
-}
-
-fn no_session() -> Answer {
-    error(StatusCode::NOT_FOUND, "this replica holds no session of that device")
 }
 
 fn not_allowed(methods: &'static str) -> Answer {

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use hyper::StatusCode;
 use hyper::body::Bytes;
 
 use super::sessions::Waiting;
@@ -43,18 +42,6 @@ pub enum CommandRefusal {
     /// The outcome did not come, or could not be carried; the device may have got the command.
     #[error("{0}")]
     Unanswered(String),
-}
-
-impl CommandRefusal {
-    pub(super) fn status(&self) -> StatusCode {
-        match self {
-            Self::Invalid(_) => StatusCode::BAD_REQUEST,
-            Self::NoCommands => StatusCode::CONFLICT,
-            Self::Offline(_) => StatusCode::NOT_FOUND,
-            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Unanswered(_) => StatusCode::GATEWAY_TIMEOUT,
-        }
-    }
 }
 
 /// The way of commands to the devices of this replica and of others.
