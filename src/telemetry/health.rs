@@ -1,20 +1,21 @@
 //! Whether the process lives, whether it is ready, and which of its parts answer.
 #![expect(clippy::disallowed_methods, reason = "outside the pure core, so it reads the clock itself")]
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::protocol::uplink::Availability;
 
-/// State of a part that the bridge depends on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// State of a part that the bridge depends on; of several connections the greatest one counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PartState {
     /// Not used by this configuration.
     Off,
-    /// Not reached yet.
-    Starting,
     /// Answers.
     Ok,
+    /// Not reached yet.
+    Starting,
     /// Was reached, and does not answer.
     Away,
     /// Has no room.
@@ -32,26 +33,6 @@ impl PartState {
             PartState::Full => "full",
         }
     }
-
-    fn from_u8(number: u8) -> Self {
-        match number {
-            0 => PartState::Off,
-            1 => PartState::Starting,
-            2 => PartState::Ok,
-            4 => PartState::Full,
-            _ => PartState::Away,
-        }
-    }
-
-    fn to_u8(self) -> u8 {
-        match self {
-            PartState::Off => 0,
-            PartState::Starting => 1,
-            PartState::Ok => 2,
-            PartState::Away => 3,
-            PartState::Full => 4,
-        }
-    }
 }
 
 impl From<Availability> for PartState {
@@ -67,43 +48,33 @@ impl From<Availability> for PartState {
 /// One part, with one connection to it for each worker, or a single one.
 #[derive(Debug)]
 pub struct Part {
-    connections: Box<[AtomicU8]>,
-    reached: Box<[AtomicBool]>,
+    connections: Box<[Mutex<Connection>]>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Connection {
+    state: PartState,
+    /// Whether it was up once.
+    was_reached: bool,
 }
 
 impl Part {
     fn new(connections: usize, state: PartState) -> Self {
-        let atom = |_| AtomicU8::new(state.to_u8());
-        Self {
-            connections: (0..connections).map(atom).collect(),
-            reached: (0..connections).map(|_| AtomicBool::new(false)).collect(),
-        }
+        let connection = |_| Mutex::new(Connection { state, was_reached: false });
+        Self { connections: (0..connections).map(connection).collect() }
     }
 
     /// Notes the state of one connection, from 0. Numbers beyond the last are ignored.
     pub fn set(&self, connection: usize, state: impl Into<PartState>) {
+        let Some(connection) = self.connections.get(connection) else { return };
         let state = state.into();
-        let (Some(own), Some(reached)) = (self.connections.get(connection), self.reached.get(connection)) else {
-            return;
-        };
-        if state == PartState::Ok {
-            reached.store(true, Ordering::Release);
-        }
-        own.store(state.to_u8(), Ordering::Release);
+        let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+        *connection = Connection { state, was_reached: connection.was_reached || state == PartState::Ok };
     }
 
     /// The state of the part: that of its worst connection.
     pub fn state(&self) -> PartState {
-        let worst = self.connections.iter().map(|state| state.load(Ordering::Acquire));
-        // Full counts most, then away, then starting, then ok, then off.
-        let rank = |number: &u8| match PartState::from_u8(*number) {
-            PartState::Full => 4,
-            PartState::Away => 3,
-            PartState::Starting => 2,
-            PartState::Ok => 1,
-            PartState::Off => 0,
-        };
-        PartState::from_u8(worst.max_by_key(rank).unwrap_or(0))
+        self.connections().map(|connection| connection.state).max().unwrap_or(PartState::Off)
     }
 
     fn expect(&self) {
@@ -114,9 +85,11 @@ impl Part {
 
     /// Whether every connection that is not off was up once.
     fn was_reached(&self) -> bool {
-        self.connections.iter().zip(&self.reached).all(|(state, reached)| {
-            reached.load(Ordering::Acquire) || state.load(Ordering::Acquire) == PartState::Off.to_u8()
-        })
+        self.connections().all(|connection| connection.was_reached || connection.state == PartState::Off)
+    }
+
+    fn connections(&self) -> impl Iterator<Item = Connection> {
+        self.connections.iter().map(|connection| *connection.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
