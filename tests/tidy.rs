@@ -25,7 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("queue", &["queue", "replica", "session", "protocol"]),
     ("http", &["http"]),
     ("registry", &["registry", "http", "protocol"]),
-    ("telemetry", &["telemetry", "http", "session", "protocol"]),
+    ("telemetry", &["telemetry", "http", "replica", "session", "protocol"]),
     ("config", &["config", "protocol"]),
     (
         "app",

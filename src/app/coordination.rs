@@ -8,11 +8,10 @@ use tokio::sync::mpsc;
 
 use super::local_task::block_on_local;
 use crate::queue::nats::{NatsClaims, NatsSettings};
-use crate::replica::claim::ClaimError;
 use crate::replica::request::{Asked, Respond};
 use crate::replica::{ClusterEvent, Coordination, Directory, Report, WorkerSender, coordinate};
 use crate::telemetry::health::{Health, PartState};
-use crate::telemetry::metric::{ClaimFault, ClaimVerdict, CoordinationMetrics};
+use crate::telemetry::metric::{ClaimVerdict, CoordinationMetrics};
 use crate::transport::Clock;
 
 /// The parts that the thread works with.
@@ -55,7 +54,7 @@ impl CoordinationThread {
         let Self { settings, replica_id, directory, asked, respond, worker_senders, health, metrics, clock } = self;
         let claims = NatsClaims::start(&settings).await?;
         let counted = Arc::clone(&metrics);
-        let ignored = move |error| counted.ignored[fault(error)].inc();
+        let ignored = move |error| counted.ignored[error].inc();
         claims.exchange_requests(&settings.prefix, &replica_id, asked, respond, ignored).await?;
         let coordination = Coordination::new(&replica_id, directory);
         let report = |news| note(&health, &metrics, news);
@@ -74,14 +73,6 @@ fn note(health: &Health, metrics: &CoordinationMetrics, news: Report) {
         Report::Insisted => metrics.claims[ClaimVerdict::Insist].inc(),
         Report::Asked => metrics.claims[ClaimVerdict::Ask].inc(),
         Report::Yielded => metrics.claims[ClaimVerdict::Yield].inc(),
-        Report::Ignored { error, .. } => metrics.ignored[fault(error)].inc(),
-    }
-}
-
-fn fault(error: ClaimError) -> ClaimFault {
-    match error {
-        ClaimError::Malformed => ClaimFault::Malformed,
-        ClaimError::Unsigned => ClaimFault::Unsigned,
-        ClaimError::WrongSignature => ClaimFault::WrongSignature,
+        Report::Ignored { error, .. } => metrics.ignored[error].inc(),
     }
 }

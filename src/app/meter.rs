@@ -15,8 +15,8 @@ use crate::session::step::{Action, Peer, Step};
 use crate::telemetry::follow::WorkerFollowers;
 use crate::telemetry::health::Health;
 use crate::telemetry::metric::{
-    CoapDrop, CoapRefusal, CommandOutcome, ConnectOutcome, ConnectionState, HandshakeOutcome, Label as _,
-    TlsHandshakeKind, Transport, WorkerMetrics,
+    CoapRefusal, CommandOutcome, ConnectOutcome, ConnectionState, HandshakeOutcome, Label as _, TlsHandshakeKind,
+    Transport, WorkerMetrics,
 };
 use crate::transport::{
     Clock, ConnectionLimit, Handshake, Meter, Pauses, Peers, Refused, Refusing, Traffic, TransportKind,
@@ -99,7 +99,7 @@ impl WorkerMeter {
                 tracing::debug!(device, peer = peer.to_string(), reason, topic, detail, "a message was rejected");
             }
             coap::Event::Dropped(reason) => {
-                let reason = CoapDrop::from(reason).text();
+                let reason = reason.text();
                 tracing::debug!(device, peer = peer.to_string(), reason, "a message was dropped");
             }
             coap::Event::TokenIssued => tracing::debug!(device, peer = peer.to_string(), "a device was given a token"),

@@ -13,7 +13,7 @@ use crate::protocol::command::CommandIdentity;
 use crate::protocol::downlink::Code;
 use crate::session::mqtt::Ending;
 use crate::session::step::{Action, Carrier, Peer, Step, StoredAnswer};
-use crate::telemetry::metric::{CloseCause, CoapRefusal, Label as _};
+use crate::telemetry::metric::{CoapRefusal, Label as _};
 
 /// Bytes of a payload that a line shows at most.
 const PAYLOAD_BYTES_MAX: usize = 512;
@@ -219,7 +219,7 @@ fn told<'a>(step: &Step<'a>, peer: &str, envelope: &'a Envelope) -> (&'static st
         }
         Action::Outcome { identity, code, text, latency_us } => outcome(identity, code, text, latency_us),
         Action::Disconnect(ending) => {
-            let cause = CloseCause::from(ending).text();
+            let cause = ending.text();
             let text = match ending {
                 Ending::Disconnected => format!("{device} said DISCONNECT"),
                 _ => format!("the session of {device} ends: {cause}"),

@@ -21,10 +21,10 @@ pub use description::Description;
 pub use family::Family;
 pub use histogram::Histogram;
 pub use label::{
-    AnswerResult, CacheResult, CachedRecord, CertificateUse, ClaimFault, ClaimVerdict, CloseCause, CoapCode, CoapDrop,
-    CoapRefusal, CommandOutcome, ConnectOutcome, ConnectionState, HandOverFailure, HandshakeOutcome, KafkaCommandFate,
-    Label, Labels, ListenerCertificate, LogLevel, LookupResult, MessageResult, NatsRole, QueueResult, RegistryAnswer,
-    ReloadResult, SpanOutcome, TlsHandshakeKind, Transport,
+    AnswerResult, CacheResult, CachedRecord, CertificateUse, ClaimVerdict, CoapCode, CoapRefusal, CommandOutcome,
+    ConnectOutcome, ConnectionState, HandOverFailure, HandshakeOutcome, KafkaCommandFate, Label, Labels,
+    ListenerCertificate, LogLevel, LookupResult, MessageResult, NatsRole, QueueResult, RegistryAnswer, ReloadResult,
+    SpanOutcome, TlsHandshakeKind, Transport,
 };
 pub use number::{Counter, Gauge, Moment, Seconds, UsedGauge};
 pub use process::{

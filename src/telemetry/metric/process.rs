@@ -4,17 +4,18 @@ use super::declare::metrics;
 use super::family::Family;
 use super::histogram::Histogram;
 use super::label::{
-    AnswerResult, CacheResult, CachedRecord, CertificateUse, ClaimFault, ClaimVerdict, HandOverFailure,
-    KafkaCommandFate, ListenerCertificate, LogLevel, NatsRole, QueueResult, RegistryAnswer, ReloadResult, SpanOutcome,
+    AnswerResult, CacheResult, CachedRecord, CertificateUse, ClaimVerdict, HandOverFailure, KafkaCommandFate,
+    ListenerCertificate, LogLevel, NatsRole, QueueResult, RegistryAnswer, ReloadResult, SpanOutcome,
 };
 use super::number::{Counter, Gauge, Moment, UsedGauge};
+use crate::replica::claim::ClaimError;
 
 metrics! {
     /// The numbers of the coordination between replicas; its thread alone writes them.
     CoordinationMetrics {
         claims: Family<Counter, ClaimVerdict> = "coordination_claims_total",
             "Claims of other replicas on devices that are connected here, by verdict.";
-        ignored: Family<Counter, ClaimFault> = "coordination_claims_ignored_total",
+        ignored: Family<Counter, ClaimError> = "coordination_claims_ignored_total",
             "Messages on the subject of claims that do not count, by reason.";
         outages: Counter = "coordination_outages_total",
             "Times that the coordination lost NATS.";

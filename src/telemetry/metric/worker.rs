@@ -4,15 +4,15 @@ use super::declare::metrics;
 use super::family::Family;
 use super::histogram::Histogram;
 use super::label::{
-    CloseCause, CoapCode, CoapDrop, CoapRefusal, CommandOutcome, ConnectOutcome, ConnectionState, HandshakeOutcome,
-    LookupResult, MessageResult, TlsHandshakeKind, Transport,
+    CoapCode, CoapRefusal, CommandOutcome, ConnectOutcome, ConnectionState, HandshakeOutcome, LookupResult,
+    MessageResult, TlsHandshakeKind, Transport,
 };
 use super::number::{Counter, Gauge, Seconds};
 use crate::protocol::envelope::Reason;
 use crate::protocol::limit::Load;
 use crate::protocol::topic::MessageKind;
 use crate::session::coap;
-use crate::session::mqtt::{DropReason, Event};
+use crate::session::mqtt::{DropReason, Ending, Event};
 
 metrics! {
     /// The numbers of one worker; that worker alone writes them. Some 4 KiB.
@@ -27,7 +27,7 @@ metrics! {
             "Connections that were accepted and wait for their turn.";
         accept_wait: Histogram = "accept_wait_seconds",
             "Time from accepting a connection to its turn, of those whose turn came.";
-        closed: Family<Counter, CloseCause> = "sessions_closed_total",
+        closed: Family<Counter, Ending> = "sessions_closed_total",
             "Sessions that ended, by cause.";
         takeovers: Counter = "takeovers_total",
             "Sessions that took the place of an older one of the same device on this replica.";
@@ -73,7 +73,7 @@ metrics! {
             "CoAP requests, by the code that they were answered with; duplicates are not counted again.";
         coap_refused: Family<Counter, CoapRefusal> = "coap_refused_total",
             "CoAP requests that were answered 4.01, by reason.";
-        coap_dropped: Family<Counter, CoapDrop> = "coap_dropped_total",
+        coap_dropped: Family<Counter, coap::DropReason> = "coap_dropped_total",
             "CoAP messages given up that asked for no acknowledgement (NON), by reason.";
         coap_tokens: Counter = "coap_tokens_total",
             "Tokens given out over DTLS.";
@@ -127,7 +127,7 @@ impl WorkerMetrics {
             Event::NoCaller => self.commands[CommandOutcome::NoCaller].inc(),
             Event::Ended(ending) => {
                 self.sessions.dec();
-                self.closed[ending.into()].inc();
+                self.closed[ending].inc();
             }
         }
     }
@@ -140,7 +140,7 @@ impl WorkerMetrics {
             coap::Event::Duplicate => self.coap_duplicates.inc(),
             coap::Event::Refused(refused) => self.coap_refused[refused.refusal.into()].inc(),
             coap::Event::TokenIssued => self.coap_tokens.inc(),
-            coap::Event::Dropped(reason) => self.coap_dropped[reason.into()].inc(),
+            coap::Event::Dropped(reason) => self.coap_dropped[reason].inc(),
             coap::Event::Answered(code) => self.coap_requests[code.into()].inc(),
             coap::Event::TokenAccepted => {}
             coap::Event::Retransmitted => self.coap_retransmissions.inc(),

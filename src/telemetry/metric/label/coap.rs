@@ -1,7 +1,7 @@
 //! Labels of what workers count of CoAP and DTLS.
 
 use super::{Label, label};
-use crate::session::coap::{self, TokenError};
+use crate::session::coap::{self, DropReason, TokenError};
 
 label! {
     /// Code of the answer to a CoAP request.
@@ -114,30 +114,12 @@ impl From<coap::Refusal> for CoapRefusal {
 }
 
 label! {
-    /// Why a NON was given up.
-    "reason" CoapDrop {
-        /// The queue does not take records.
+    "reason" for DropReason {
         QueueAway = "queue_away",
-        /// The queue did not acknowledge in time.
         AckTimeout = "ack_timeout",
-        /// A bound is reached.
         Overload = "overload",
-        /// The registry does not answer.
         RegistryAway = "registry_away",
-        /// The process ends.
         Draining = "draining",
-    }
-}
-
-impl From<coap::DropReason> for CoapDrop {
-    fn from(reason: coap::DropReason) -> Self {
-        match reason {
-            coap::DropReason::QueueAway => CoapDrop::QueueAway,
-            coap::DropReason::AckTimeout => CoapDrop::AckTimeout,
-            coap::DropReason::Overload => CoapDrop::Overload,
-            coap::DropReason::RegistryAway => CoapDrop::RegistryAway,
-            coap::DropReason::Draining => CoapDrop::Draining,
-        }
     }
 }
 

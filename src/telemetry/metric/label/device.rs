@@ -108,45 +108,17 @@ impl From<Refusal> for ConnectOutcome {
 }
 
 label! {
-    /// Why a session ended.
-    "cause" CloseCause {
-        /// The device said DISCONNECT.
+    "cause" for Ending {
         Disconnected = "disconnected",
-        /// The connection broke.
         ConnectionLost = "connection_lost",
-        /// Silence beyond the keep-alive.
         KeepAlive = "keep_alive",
-        /// An operator, a command or the registry ended it.
         Kicked = "kicked",
-        /// The process ends.
         Drained = "drained",
-        /// It was there for longer than `limits.session_age_max` allows.
         Age = "age",
-        /// An operator sheds sessions of this replica.
         Shed = "shed",
-        /// The device broke the protocol.
         ProtocolError = "protocol_error",
-        /// The queue did not acknowledge in time.
         NotAcknowledged = "not_acknowledged",
-        /// A newer session of the device.
         TakenOver = "taken_over",
-    }
-}
-
-impl From<Ending> for CloseCause {
-    fn from(ending: Ending) -> Self {
-        match ending {
-            Ending::Disconnected => CloseCause::Disconnected,
-            Ending::ConnectionLost => CloseCause::ConnectionLost,
-            Ending::KeepAlive => CloseCause::KeepAlive,
-            Ending::Kicked => CloseCause::Kicked,
-            Ending::Drained => CloseCause::Drained,
-            Ending::Age => CloseCause::Age,
-            Ending::Shed => CloseCause::Shed,
-            Ending::ProtocolError => CloseCause::ProtocolError,
-            Ending::NotAcknowledged => CloseCause::NotAcknowledged,
-            Ending::TakenOver => CloseCause::TakenOver,
-        }
     }
 }
 
@@ -214,21 +186,9 @@ impl Label for Reason {
     }
 }
 
-impl Label for DropReason {
-    const NAME: &'static str = "reason";
-
-    fn all() -> impl Iterator<Item = Self> {
-        [DropReason::AckTimeout].into_iter()
-    }
-
-    fn index(self) -> usize {
-        self as usize
-    }
-
-    fn text(self) -> &'static str {
-        match self {
-            DropReason::AckTimeout => "ack_timeout",
-        }
+label! {
+    "reason" for DropReason {
+        AckTimeout = "ack_timeout",
     }
 }
 

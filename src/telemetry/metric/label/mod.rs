@@ -4,14 +4,11 @@ mod coap;
 mod device;
 mod process;
 
-pub use coap::{CoapCode, CoapDrop, CoapRefusal, HandshakeOutcome};
-pub use device::{
-    CloseCause, CommandOutcome, ConnectOutcome, ConnectionState, MessageResult, TlsHandshakeKind, Transport,
-};
+pub use coap::{CoapCode, CoapRefusal, HandshakeOutcome};
+pub use device::{CommandOutcome, ConnectOutcome, ConnectionState, MessageResult, TlsHandshakeKind, Transport};
 pub use process::{
-    AnswerResult, CacheResult, CachedRecord, CertificateUse, ClaimFault, ClaimVerdict, HandOverFailure,
-    KafkaCommandFate, ListenerCertificate, LogLevel, LookupResult, NatsRole, QueueResult, RegistryAnswer, ReloadResult,
-    SpanOutcome,
+    AnswerResult, CacheResult, CachedRecord, CertificateUse, ClaimVerdict, HandOverFailure, KafkaCommandFate,
+    ListenerCertificate, LogLevel, LookupResult, NatsRole, QueueResult, RegistryAnswer, ReloadResult, SpanOutcome,
 };
 
 /// A label and the closed set of its values.
@@ -80,7 +77,8 @@ impl<A: Label, B: Label> Labels for (A, B) {
     }
 }
 
-/// Declares a label whose values are the variants of an enum.
+/// Declares a label whose values are the variants of an enum: a new one, or with `for` one that there is, all of whose
+/// variants are named in their order.
 macro_rules! label {
     ($(#[$doc:meta])* $label:literal $type:ident { $($(#[$of:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
         $(#[$doc])*
@@ -89,6 +87,9 @@ macro_rules! label {
             $($(#[$of])* $variant),+
         }
 
+        label! { $label for $type { $($variant = $text),+ } }
+    };
+    ($label:literal for $type:ident { $($variant:ident = $text:literal),+ $(,)? }) => {
         impl Label for $type {
             const NAME: &'static str = $label;
 
@@ -109,3 +110,21 @@ macro_rules! label {
     };
 }
 use label;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::envelope::Reason;
+    use crate::protocol::topic::MessageKind;
+    use crate::replica::claim::ClaimError;
+    use crate::session::{coap, mqtt};
+
+    #[test]
+    fn a_label_of_another_room_has_its_values_in_their_order() {
+        fn has_order<L: Label>() -> bool {
+            L::all().enumerate().all(|(place, value)| value.index() == place)
+        }
+        assert!(has_order::<mqtt::Ending>() && has_order::<mqtt::DropReason>() && has_order::<coap::DropReason>());
+        assert!(has_order::<ClaimError>() && has_order::<Reason>() && has_order::<MessageKind>());
+    }
+}

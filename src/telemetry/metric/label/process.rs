@@ -1,6 +1,7 @@
 //! Labels of what is counted beside the workers.
 
 use super::{Label, label};
+use crate::replica::claim::ClaimError;
 
 label! {
     /// Use of a certificate.
@@ -101,13 +102,9 @@ label! {
 }
 
 label! {
-    /// Why something on the subject of claims does not count.
-    "reason" ClaimFault {
-        /// It is not a claim.
+    "reason" for ClaimError {
         Malformed = "malformed",
-        /// It is not signed, and must be.
         Unsigned = "unsigned",
-        /// No secret that is known signed it.
         WrongSignature = "wrong_signature",
     }
 }
