@@ -16,6 +16,7 @@ use crate::protocol::id::DeviceId;
 use crate::queue::nats::{NatsCaller, NatsSettings};
 use crate::queue::{Answer, CALLS_MAX, CallError, Calls};
 use crate::replica::HandOverRequest;
+use crate::replica::request::Selection;
 use crate::telemetry::admin::{CommandRefusal, Commands, Replicas, SentCommand, SessionQuery, Sessions as _};
 
 /// How much longer the outcome is waited for than the device.
@@ -126,9 +127,8 @@ impl ReplicaCommands {
     fn look_elsewhere(&self, device: String) -> SentCommand {
         let sessions = self.sessions.clone();
         let outcome = async move {
-            let replicas = Replicas::All;
-            let query = SessionQuery { replicas, limit: 1, prefix: Some(device.clone()), ..SessionQuery::default() };
-            let page = sessions.list(query).await;
+            let selection = Selection { limit: 1, prefix: Some(device.clone()), ..Selection::default() };
+            let page = sessions.list(SessionQuery { replicas: Replicas::All, offset: 0, selection }).await;
             let found = page.and_then(|page| page.sessions.into_iter().find(|session| session.device_id == device));
             Err(CommandRefusal::Offline(match found {
                 None => format!("no replica has a session of {device}"),

@@ -11,10 +11,10 @@ use tokio::time::sleep;
 
 use super::sessions::ReplicaSessions;
 use crate::replica::request::{
-    Answer, Answers, Asked, Batch, Follow, FollowedFilter, FollowedLines, RENEWAL, Repetitions, Request, RequestSender,
+    Answer, Answers, Asked, Batch, Filter, Follow, FollowedLines, RENEWAL, Repetitions, Request, Subject,
 };
 use crate::telemetry::admin::{FollowOrder, Follows, LineStream, Replicas, TooMany, Waiting};
-use crate::telemetry::follow::{Bounds, Filter, Followers, Line, LineAdder, Lines, Subject, following};
+use crate::telemetry::follow::{Bounds, Followers, Line, LineAdder, Lines, following};
 
 /// Lines that wait for an operator, of all replicas.
 const FOR_OPERATOR: Bounds = Bounds { lines: 1_024, bytes: 1024 * 1024 };
@@ -51,24 +51,9 @@ impl RemoteFollowers {
 }
 
 /// Lines of this replica for another one; `None`: as many follow as may.
-pub fn for_another_replica(followers: &Arc<Followers>, filter: &FollowedFilter) -> Option<Box<dyn FollowedLines>> {
-    let filter = match filter.clone() {
-        FollowedFilter::Envelopes { product, device, kind } => Filter::Envelopes { product, device, kind },
-        FollowedFilter::Device(device) => Filter::Trace(Subject::Device(device)),
-        FollowedFilter::Product(product) => Filter::Trace(Subject::Product(product)),
-        FollowedFilter::Address(ip, port) => Filter::Trace(Subject::Address(ip, port)),
-    };
-    let lines = followers.follow(filter, FOR_REPLICA)?;
+pub fn for_another_replica(followers: &Arc<Followers>, filter: &Filter) -> Option<Box<dyn FollowedLines>> {
+    let lines = followers.follow(filter.clone(), FOR_REPLICA)?;
     Some(Box::new(Outgoing { lines, next: None }))
-}
-
-fn told_to_others(filter: &Filter) -> FollowedFilter {
-    match filter.clone() {
-        Filter::Envelopes { product, device, kind } => FollowedFilter::Envelopes { product, device, kind },
-        Filter::Trace(Subject::Device(device)) => FollowedFilter::Device(device),
-        Filter::Trace(Subject::Product(product)) => FollowedFilter::Product(product),
-        Filter::Trace(Subject::Address(ip, port)) => FollowedFilter::Address(ip, port),
-    }
 }
 
 struct Outgoing {
@@ -117,8 +102,8 @@ impl ReplicaSessions {
         match (&self.others, replicas) {
             (_, Replicas::This | Replicas::Named(_)) => {}
             (None, Replicas::All) => why = ", as replicas do not hear each other without nats.servers",
-            (Some(others), Replicas::All) => {
-                let (follow, answers) = self.ask_to_follow(others, &filter, lines.adder()).await.ok_or(TooMany)?;
+            (Some(_), Replicas::All) => {
+                let (follow, answers) = self.ask_to_follow(&filter, lines.adder()).await.ok_or(TooMany)?;
                 remote = Some(follow);
                 missing = answers.missing;
                 for (replica, answer) in answers.by_replica {
@@ -143,34 +128,23 @@ impl ReplicaSessions {
     }
 
     /// Asks all others for their lines, again and again until the result is dropped. `None`: too many requests wait.
-    async fn ask_to_follow(
-        &self,
-        others: &RequestSender,
-        filter: &Filter,
-        adder: LineAdder,
-    ) -> Option<(RemoteFollow, Answers)> {
+    async fn ask_to_follow(&self, filter: &Filter, adder: LineAdder) -> Option<(RemoteFollow, Answers)> {
         let id = format!("{:016x}", getrandom::u64().ok()?);
         self.local.remote.lock().insert(id.clone(), (adder, Repetitions::default()));
         let mut remote = RemoteFollow { id: id.clone(), sessions: self.clone(), renewal: None };
-        let request = Request::Follow(Follow { id, filter: told_to_others(filter) });
-        let answers = ask(others, request.clone()).await?;
-        let others = others.clone();
+        let request = Request::Follow(Follow { id, filter: filter.clone() });
+        let answers = self.ask_others(&Replicas::All, request.clone()).await?;
+        let sessions = self.clone();
         let renewal = tokio::spawn(async move {
             loop {
                 sleep(RENEWAL).await;
                 // Where too many requests wait the next one may pass: the lease outlasts it.
-                let _answers = ask(&others, request.clone()).await;
+                let _answers = sessions.ask_others(&Replicas::All, request.clone()).await;
             }
         });
         remote.renewal = Some(renewal.abort_handle());
         Some((remote, answers))
     }
-}
-
-async fn ask(others: &RequestSender, request: Request) -> Option<Answers> {
-    let (answered, answer) = oneshot::channel();
-    others.try_send(Asked { to: Vec::new(), request, answered }).ok()?;
-    answer.await.ok()
 }
 
 /// A follower on other replicas; they stop once it is dropped.

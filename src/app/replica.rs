@@ -6,7 +6,7 @@ use super::follow::{self, RemoteFollowers};
 use super::shed::Shedding;
 use crate::protocol::id::DeviceId;
 use crate::replica::request::{
-    Answer, Batch, FollowedFilter, FollowedLines, ReplicaState, Request, Respond, Selection, SessionPart, SessionRow,
+    Answer, Batch, Filter, FollowedLines, ReplicaState, Request, Respond, Selection, SessionPart, SessionRow,
 };
 use crate::replica::{Directory, Entry, WorkerMessage, WorkerSender};
 use crate::session::mqtt::Ending;
@@ -73,7 +73,7 @@ impl Respond for LocalReplica {
         Answer::State(self.state())
     }
 
-    fn follow(&self, filter: &FollowedFilter) -> Option<Box<dyn FollowedLines>> {
+    fn follow(&self, filter: &Filter) -> Option<Box<dyn FollowedLines>> {
         follow::for_another_replica(&self.followers, filter)
     }
 

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::replica::{LocalReplica, row};
 use crate::replica::request::{
-    Answer, Answers, Asked, ReplicaState, Request, RequestSender, Respond, Selection, SessionPart, SessionRow, is_named,
+    Answer, Answers, Asked, ReplicaState, Request, RequestSender, Respond, SessionPart, SessionRow, is_named,
 };
 use crate::replica::shed::{Goal, ShedPlan, ShedState};
 use crate::session::mqtt::Ending;
@@ -59,7 +59,8 @@ impl ReplicaSessions {
         Some(answers)
     }
 
-    async fn ask_others(&self, replicas: &Replicas, request: Request) -> Option<Answers> {
+    /// As [`Self::ask`], without this replica.
+    pub(super) async fn ask_others(&self, replicas: &Replicas, request: Request) -> Option<Answers> {
         let to = match replicas {
             Replicas::This => return Some(Answers::default()),
             Replicas::All => Vec::new(),
@@ -72,8 +73,8 @@ impl ReplicaSessions {
     }
 
     async fn page(&self, query: SessionQuery) -> Option<Page> {
-        let SessionQuery { replicas, offset, limit, after, product, prefix } = query;
-        let selection = Selection { after, limit, product, prefix };
+        let SessionQuery { replicas, offset, selection } = query;
+        let limit = selection.limit;
         let answers = match replicas {
             Replicas::This => {
                 let own = Answer::Sessions(self.local.sessions(offset, &selection));

@@ -30,27 +30,36 @@ pub struct Follow {
     /// Unique id of the follower.
     pub id: String,
     /// Steps that it wants to see.
-    pub filter: FollowedFilter,
+    pub filter: Filter,
 }
 
-/// Steps that a follower wants to see.
+/// Steps that an operator wants to see.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum FollowedFilter {
-    /// Envelopes; each part that is set must fit.
+pub enum Filter {
+    /// Envelopes that are handed to the queue. Each part that is set must fit.
     Envelopes {
-        /// Their product.
+        /// The product that they name.
         product: Option<String>,
-        /// Their device.
+        /// The device that they are about, or its gateway.
         device: Option<String>,
-        /// Their type, or its end.
+        /// Their type, or its end behind a dot.
         kind: Option<String>,
     },
-    /// Steps of that device.
+    /// Everything that happens to a device.
+    #[serde(untagged)]
+    Trace(Subject),
+}
+
+/// The devices whose steps an operator wants to see.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Subject {
+    /// That device: connected itself, or as a child.
     Device(String),
-    /// Steps of the devices of that product.
+    /// The devices of that product.
     Product(String),
-    /// Steps of whoever is connected from there.
+    /// Whoever is connected from there; without a port, from any port of it.
     Address(IpAddr, Option<u16>),
 }
 
@@ -101,6 +110,26 @@ impl Repetitions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_filter_has_one_name_on_its_way() {
+        let text = |text: &str| text.to_owned();
+        let ip = "::1".parse().expect("an address");
+        for (filter, written) in [
+            (Filter::Trace(Subject::Device(text("d"))), r#"{"device":"d"}"#),
+            (Filter::Trace(Subject::Product(text("p"))), r#"{"product":"p"}"#),
+            (Filter::Trace(Subject::Address(ip, Some(7))), r#"{"address":["::1",7]}"#),
+            (Filter::Trace(Subject::Address(ip, None)), r#"{"address":["::1",null]}"#),
+            (
+                Filter::Envelopes { product: Some(text("p")), device: None, kind: None },
+                r#"{"envelopes":{"product":"p","device":null,"kind":null}}"#,
+            ),
+        ] {
+            assert_eq!(serde_json::to_string(&filter).unwrap(), written);
+            assert_eq!(serde_json::from_str::<Filter>(written).unwrap(), filter);
+        }
+        assert!(serde_json::from_str::<Filter>(r#"{"everything":null}"#).is_err());
+    }
 
     #[test]
     fn a_batch_that_is_said_again_is_not_shown_again() {

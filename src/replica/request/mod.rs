@@ -22,8 +22,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::follow::{
-    Batch, FOLLOWED_BYTES_MAX, FOLLOWED_EVERY, FOLLOWED_PER_BATCH, Follow, FollowedFilter, FollowedLines, LEASE,
-    RENEWAL, Repetitions,
+    Batch, FOLLOWED_BYTES_MAX, FOLLOWED_EVERY, FOLLOWED_PER_BATCH, Filter, Follow, FollowedLines, LEASE, RENEWAL,
+    Repetitions, Subject,
 };
 pub use self::members::Members;
 use super::shed::{ShedPlan, ShedStatus};
@@ -223,7 +223,7 @@ pub trait Respond: Send + Sync {
 
     /// Begins to follow what happens on this replica; `None`: as many follow as may. Asked once for each id, until that
     /// has ended.
-    fn follow(&self, filter: &FollowedFilter) -> Option<Box<dyn FollowedLines>>;
+    fn follow(&self, filter: &Filter) -> Option<Box<dyn FollowedLines>>;
 
     /// Takes lines of another replica for the follower with that id, which may have ended.
     fn take_lines(&self, id: &str, replica: &str, number: u64, batch: Batch);

@@ -51,7 +51,7 @@ mod tests {
     use super::*;
     use crate::replica::claim::{Claim, ClaimKind};
     use crate::replica::request::{
-        Answer, Batch, Body, Follow, FollowedFilter, ReplicaState, Request, Selection, SessionPart, SessionRow,
+        Answer, Batch, Body, Filter, Follow, ReplicaState, Request, Selection, SessionPart, SessionRow, Subject,
     };
     use crate::replica::shed::{Goal, ShedPlan, ShedState, ShedStatus};
 
@@ -91,7 +91,10 @@ mod tests {
             ask(Request::Sessions(selection)),
             ask(Request::Shed(plan)),
             ask(Request::StopShedding),
-            ask(Request::Follow(Follow { id: "f".to_owned(), filter: FollowedFilter::Device("é\n".to_owned()) })),
+            ask(Request::Follow(Follow {
+                id: "f".to_owned(),
+                filter: Filter::Trace(Subject::Device("é\n".to_owned())),
+            })),
             ask(Request::StopFollowing("f".to_owned())),
             message(Body::Lines { id: "f".to_owned(), number: 7, batch }),
             answer(Answer::State(state)),

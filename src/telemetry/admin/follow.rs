@@ -9,7 +9,8 @@ use hyper::body::Bytes;
 use tokio::time::{Instant, timeout_at};
 
 use super::sessions::{Replicas, Waiting};
-use crate::telemetry::follow::{Filter, Line};
+use crate::replica::request::Filter;
+use crate::telemetry::follow::Line;
 
 /// Longest time that somebody may follow.
 pub const FOLLOW_MAX: Duration = Duration::from_secs(3_600);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::follow::{FOLLOW_MAX, FollowOrder, TRACE_DEFAULT};
 use super::sessions::{Replicas, SessionQuery};
 use crate::protocol::address;
-use crate::telemetry::follow::{Filter, Subject};
+use crate::replica::request::{Filter, Selection, Subject};
 
 /// Sessions in one answer, unless `limit` says otherwise.
 const LIMIT_DEFAULT: usize = 100;
@@ -44,30 +44,30 @@ impl Replicas {
 /// # Errors
 /// The text says what is wrong.
 pub(super) fn sessions(query: &str) -> Result<SessionQuery, &'static str> {
-    let mut read = SessionQuery { limit: LIMIT_DEFAULT, ..SessionQuery::default() };
-    let (mut word, mut names) = (None, Vec::new());
+    let mut selection = Selection { limit: LIMIT_DEFAULT, ..Selection::default() };
+    let (mut offset, mut word, mut names) = (0, None, Vec::new());
     for pair in pairs(query) {
         let (name, value) = pair?;
         match name {
-            "offset" => read.offset = value.parse().map_err(|_| NUMBERS)?,
+            "offset" => offset = value.parse().map_err(|_| NUMBERS)?,
             "limit" => {
                 let limit = value.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
-                read.limit = limit.ok_or(NUMBERS)?;
+                selection.limit = limit.ok_or(NUMBERS)?;
             }
-            "after" => read.after = Some(value.into_owned()),
-            "product" => read.product = Some(value.into_owned()),
-            "prefix" => read.prefix = Some(value.into_owned()),
+            "after" => selection.after = Some(value.into_owned()),
+            "product" => selection.product = Some(value.into_owned()),
+            "prefix" => selection.prefix = Some(value.into_owned()),
             "replicas" => word = Some(Replicas::of_word(&value).ok_or(REPLICAS)?),
             "replica" if !value.is_empty() => names.push(value.into_owned()),
             "replica" => return Err(REPLICAS),
             _ => return Err(UNKNOWN),
         }
     }
-    read.replicas = chosen(word, names)?;
-    if read.offset > 0 && read.replicas != Replicas::This {
+    let replicas = chosen(word, names)?;
+    if offset > 0 && replicas != Replicas::This {
         return Err(OFFSET);
     }
-    Ok(read)
+    Ok(SessionQuery { replicas, offset, selection })
 }
 
 /// Reads the query of `/api/shed`.
@@ -102,8 +102,8 @@ pub(super) fn envelopes(query: &str) -> Result<FollowOrder, &'static str> {
             _ => return Err(ENVELOPES),
         }
     }
-    if let Some(kind) = &kind {
-        Filter::check_type(kind).map_err(|_| TYPE)?;
+    if kind.as_deref().is_some_and(|kind| !Filter::is_type(kind)) {
+        return Err(TYPE);
     }
     Ok(FollowOrder {
         filter: Filter::Envelopes { product, device, kind },
@@ -190,17 +190,12 @@ mod tests {
 
     #[test]
     fn a_query_names_sessions_or_what_is_wrong() {
-        let all = SessionQuery { limit: LIMIT_DEFAULT, ..SessionQuery::default() };
+        let selection = Selection { limit: LIMIT_DEFAULT, ..Selection::default() };
+        let all = SessionQuery { selection, ..SessionQuery::default() };
         assert_eq!(sessions(""), Ok(all.clone()));
         let text = |text: &str| Some(text.to_owned());
-        let expected = SessionQuery {
-            replicas: Replicas::All,
-            limit: 5,
-            after: text("a&b"),
-            product: text("p.1"),
-            prefix: text("é"),
-            ..all.clone()
-        };
+        let selection = Selection { limit: 5, after: text("a&b"), product: text("p.1"), prefix: text("é") };
+        let expected = SessionQuery { replicas: Replicas::All, offset: 0, selection };
         assert_eq!(sessions("replicas=all&limit=5&after=a%26b&product=p%2E1&prefix=%C3%A9"), Ok(expected));
         let named = Replicas::Named(vec!["pod-1".to_owned(), "pod-2".to_owned()]);
         assert_eq!(sessions("replica=pod-1&replica=pod-2"), Ok(SessionQuery { replicas: named, ..all.clone() }));

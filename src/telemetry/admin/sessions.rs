@@ -5,6 +5,8 @@ use std::pin::Pin;
 
 use serde::Serialize;
 
+use crate::replica::request::Selection;
+
 /// An answer that may have to come from another thread.
 pub type Waiting<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -49,14 +51,8 @@ pub struct SessionQuery {
     pub replicas: Replicas,
     /// How many to leave out at the front.
     pub offset: usize,
-    /// How many to list at most.
-    pub limit: usize,
-    /// Only devices behind this one, in the order of device ids.
-    pub after: Option<String>,
-    /// Only devices of this product.
-    pub product: Option<String>,
-    /// Only devices whose id begins so.
-    pub prefix: Option<String>,
+    /// Which of them.
+    pub selection: Selection,
 }
 
 /// A part of all sessions.

@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::protocol::secret::Secret;
+use crate::replica::request::Selection;
 use crate::telemetry::follow::Line;
 use crate::telemetry::health::{Health, PartState};
 use crate::telemetry::log::LogControl;
@@ -42,7 +43,7 @@ const DEVICES: [&str; 2] = ["a b", "device1"];
 
 impl Sessions for Two {
     fn list(&self, query: SessionQuery) -> Waiting<'_, Option<Page>> {
-        let SessionQuery { replicas, offset, limit, .. } = query;
+        let SessionQuery { replicas, offset, selection: Selection { limit, .. } } = query;
         let page = Page {
             total: DEVICES.len(),
             offset,

@@ -1,53 +1,18 @@
 //! Filters of followers.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::envelope::Envelope;
 use crate::protocol::address;
 use crate::protocol::envelope::EnvelopeType;
 use crate::protocol::uplink::Record;
+use crate::replica::request::{Filter, Subject};
 use crate::session::step::{Action, Peer, Step};
-
-/// Steps that an operator wants to see.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Filter {
-    /// Envelopes that are handed to the queue. Each part that is set must fit.
-    Envelopes {
-        /// The product that they name.
-        product: Option<String>,
-        /// The device that they are about, or its gateway.
-        device: Option<String>,
-        /// Their type, or its end behind a dot.
-        kind: Option<String>,
-    },
-    /// Everything that happens to a device.
-    Trace(Subject),
-}
-
-/// The devices whose steps an operator wants to see.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Subject {
-    /// That device: connected itself, or as a child.
-    Device(String),
-    /// The devices of that product.
-    Product(String),
-    /// Whoever is connected from there; without a port, from any port of it.
-    Address(IpAddr, Option<u16>),
-}
-
-/// No envelope has that type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("no envelope has that type")]
-pub struct UnknownType;
 
 impl Filter {
     /// Whether there are envelopes with that type, or with one that ends so.
-    ///
-    /// # Errors
-    /// There are none.
-    pub fn check_type(kind: &str) -> Result<(), UnknownType> {
-        let is_known = EnvelopeType::all().any(|known| has_type(&known.to_string(), kind));
-        if is_known { Ok(()) } else { Err(UnknownType) }
+    pub fn is_type(kind: &str) -> bool {
+        EnvelopeType::all().any(|known| has_type(&known.to_string(), kind))
     }
 
     /// Whether a step is to be shown. The envelope of the step is read only where nothing else decides.

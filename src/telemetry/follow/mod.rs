@@ -21,11 +21,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-pub use self::filter::{Filter, Subject, UnknownType};
 pub use self::line::following;
 pub use self::queue::{Bounds, Line};
 use self::queue::{LineReceiver, LineSender};
 pub use self::worker::WorkerFollowers;
+use crate::replica::request::Filter;
 
 /// Followers at once, of operators and of other replicas.
 pub const FOLLOWERS_MAX: usize = 48;

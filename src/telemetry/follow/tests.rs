@@ -10,6 +10,7 @@ use crate::protocol::command::CommandIdentity;
 use crate::protocol::downlink::Code;
 use crate::protocol::topic::MessageType;
 use crate::protocol::uplink::{Channel, Record};
+use crate::replica::request::Subject;
 use crate::session::mqtt::Ending;
 use crate::session::step::{Action, Carrier, Peer, Step, StoredAnswer};
 

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use super::envelope::{self, Envelope};
-use super::filter::Filter;
 use super::{Follower, Followers, line};
+use crate::replica::request::Filter;
 use crate::session::step::{Action, Peer, Step};
 
 /// The followers, for one worker.
