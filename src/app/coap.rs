@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 
 use super::listeners;
+use super::worker::us;
 use crate::config::Config;
 use crate::protocol::limit::Now;
 use crate::session::coap::{Endpoint, FingerprintKey, Security, Settings, TokenSecrets};
@@ -76,62 +77,39 @@ pub fn bind(config: &Config, dtls: Option<&Dtls>, workers: usize) -> anyhow::Res
 }
 
 impl PortPlan {
-    /// The port and its socket, on its worker's thread.
+    /// The port and its socket, on its worker's thread, with that worker's share of the configuration.
     pub fn open(
         self,
-        config: &PortConfig,
+        config: &Config,
         connection_limit: &Arc<ConnectionLimit>,
         now: Now,
     ) -> anyhow::Result<(tokio::net::UdpSocket, CoapPort)> {
         let security = match &self.dtls {
             None => Security::Aes,
             Some(dtls) => {
-                Security::Dtls { secrets: dtls.secrets.clone(), token_ttl_secs: config.token_ttl.as_secs().max(1) }
+                let token_ttl_secs = config.dtls.token_ttl.as_secs().max(1);
+                Security::Dtls { secrets: dtls.secrets.clone(), token_ttl_secs }
             }
         };
+        let max_age_ms = |age: Duration| u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
         let settings = Settings {
-            max_age_ms: self.dtls.is_none().then_some(config.max_age_ms).flatten(),
-            takes_direct: config.takes_direct,
-            exchanges_per_peer: config.exchanges_per_peer,
-            ..Settings::new(self.number, security, FingerprintKey::new(random()?))
-        };
-        let sessions = self
-            .dtls
-            .map(|dtls| Sessions::new(dtls.server, dtls.cookies, connection_limit.clone(), config.bounds, now));
-        let socket = tokio::net::UdpSocket::from_std(self.socket)?;
-        Ok((socket, CoapPort::new(Endpoint::new(settings), sessions)))
-    }
-}
-
-/// Parameters of a worker's ports.
-#[derive(Debug, Clone, Copy)]
-pub struct PortConfig {
-    max_age_ms: Option<u64>,
-    takes_direct: bool,
-    exchanges_per_peer: usize,
-    token_ttl: Duration,
-    bounds: Bounds,
-}
-
-impl PortConfig {
-    /// One worker's share of the configuration.
-    pub fn new(config: &Config) -> Self {
-        let workers = config.runtime.workers;
-        let share = |number: usize| number.div_ceil(workers);
-        let number = |number: u128| u64::try_from(number).unwrap_or(u64::MAX);
-        Self {
-            max_age_ms: config.coap.max_age.map(|max_age| number(max_age.as_millis())),
+            max_age_ms: config.coap.max_age.filter(|_| self.dtls.is_none()).map(max_age_ms),
             takes_direct: config.coap.direct,
             exchanges_per_peer: config.limits.inflight_per_connection,
-            token_ttl: config.dtls.token_ttl,
-            bounds: Bounds {
-                half_open: share(HALF_OPEN_MAX),
-                unproven: share(UNPROVEN_MAX),
-                unproven_per_network: share(UNPROVEN_PER_NETWORK_MAX),
-                handshakes_per_second: share(config.limits.connect_rate as usize) as u64,
-                idle_us: number(config.dtls.idle_timeout.as_micros()),
-            },
-        }
+            ..Settings::new(self.number, security, FingerprintKey::new(random()?))
+        };
+        let share = |number: usize| number.div_ceil(config.runtime.workers);
+        let bounds = Bounds {
+            half_open: share(HALF_OPEN_MAX),
+            unproven: share(UNPROVEN_MAX),
+            unproven_per_network: share(UNPROVEN_PER_NETWORK_MAX),
+            handshakes_per_second: share(config.limits.connect_rate as usize) as u64,
+            idle_us: us(config.dtls.idle_timeout),
+        };
+        let sessions =
+            self.dtls.map(|dtls| Sessions::new(dtls.server, dtls.cookies, connection_limit.clone(), bounds, now));
+        let socket = tokio::net::UdpSocket::from_std(self.socket)?;
+        Ok((socket, CoapPort::new(Endpoint::new(settings), sessions)))
     }
 }
 

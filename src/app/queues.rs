@@ -75,7 +75,7 @@ impl Queues {
             kafka_commands,
             kafka_command_stats,
             replica_id: replica_id.to_owned(),
-            mode: settings::mode(config),
+            mode: config.envelope.mode,
             nats_uplink: Arc::default(),
             nats_commands: Arc::default(),
             stdout: prints

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{CommandQueue, Config, EnvelopeMode, Material, RegistrySource, UplinkQueue};
-use crate::protocol::envelope::Mode;
+use crate::config::{CommandQueue, Config, Material, RegistrySource, UplinkQueue};
 use crate::queue;
 use crate::queue::kafka::{KafkaCommandSettings, KafkaSettings};
 use crate::queue::nats::{
@@ -147,14 +146,6 @@ pub fn spans(config: &Config, replica_id: &str) -> Option<SpanSettings> {
             prefix: config.nats.prefix.clone(),
         },
     })
-}
-
-/// Format of envelopes.
-pub fn mode(config: &Config) -> Mode {
-    match config.envelope.mode {
-        EnvelopeMode::Structured => Mode::Structured,
-        EnvelopeMode::Binary => Mode::Binary,
-    }
 }
 
 impl ConnectionObserver for ConnectionLog {

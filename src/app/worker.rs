@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use super::coap::{PortConfig, PortPlan};
+use super::coap::PortPlan;
 use super::listeners::ListenerPlan;
 use super::local_task::block_on_local;
 use super::meter::WorkerMeter;
@@ -18,7 +18,7 @@ use super::settings;
 use crate::config::{Config, UplinkQueue};
 use crate::protocol::command::MessageIds;
 use crate::protocol::downlink::DownlinkEvent;
-use crate::protocol::envelope::{Encoder, Mode};
+use crate::protocol::envelope::Encoder;
 use crate::protocol::limit::{Limits, Load};
 use crate::protocol::trace::Tracer;
 use crate::protocol::uplink::Inbox;
@@ -75,26 +75,11 @@ pub struct Shared {
 
 /// Starts the thread of a worker.
 pub fn spawn(plan: Plan, config: &Config) -> anyhow::Result<thread::JoinHandle<anyhow::Result<Drained>>> {
-    let limits = limits(config);
-    let heartbeats = config.uplink.queue != UplinkQueue::Stdio && plan.replica.index == 0;
-    let settings = Settings {
-        connect_timeout: config.mqtt.connect_timeout,
-        connects_per_second: u64::from(config.limits.connect_rate).div_ceil(config.runtime.workers as u64),
-        proxies: proxies(config),
-        children_max: config.limits.children_per_gateway,
-    };
-    let heartbeat = HeartbeatSettings { period_us: us(config.presence.heartbeat), is_periodic: heartbeats };
-    let drain_timeout_us = us(config.drain.timeout);
-    let session_age_max_us = config.limits.session_age_max.map(us);
-    let mode = settings::mode(config);
-    let port_config = PortConfig::new(config);
-    let (index, health) = (plan.replica.index, plan.shared.health.clone());
+    let (index, health, config) = (plan.replica.index, plan.shared.health.clone(), config.clone());
     let name = format!("worker-{index}");
     Ok(thread::Builder::new().name(name).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let core_settings = CoreSettings { heartbeat, drain_timeout_us, session_age_max_us, seed: seed()? };
-        let running = run(plan, settings, core_settings, limits, mode, port_config);
-        let drained = block_on_local(&runtime, running);
+        let drained = block_on_local(&runtime, run(plan, config));
         health.ended(index);
         // The look-up of a name that does not come to its end must not keep the process from ending.
         runtime.shutdown_background();
@@ -102,19 +87,7 @@ pub fn spawn(plan: Plan, config: &Config) -> anyhow::Result<thread::JoinHandle<a
     })?)
 }
 
-fn proxies(config: &Config) -> Proxies {
-    let networks = config.mqtt.proxy_protocol_from.clone();
-    Proxies::new(move |address| networks.iter().any(|network| network.contains(address)))
-}
-
-async fn run(
-    plan: Plan,
-    settings: Settings,
-    core_settings: CoreSettings,
-    limits: Limits,
-    mode: Mode,
-    port_config: PortConfig,
-) -> anyhow::Result<Drained> {
+async fn run(plan: Plan, config: Config) -> anyhow::Result<Drained> {
     let Shared { queues, health, notices, followers, replica_id, clock } = plan.shared;
     let (events, commands) = plan.commands;
     let inbox = Arc::new(Inbox::new());
@@ -123,10 +96,11 @@ async fn run(
     let connection_limit = plan.replica.connection_limit.clone();
     let (index, followers) = (plan.replica.index, followers.worker());
     let meter = WorkerMeter::new(index, plan.metrics, health, connection_limit, notices, followers, clock);
+    let encoder = Encoder::new(config.envelope.mode, queues.addressing(), replica_id, seed()?);
     let environment = Environment {
-        limits,
+        limits: limits(&config),
         load: Load::default(),
-        encoder: Encoder::new(mode, queues.addressing(), replica_id, seed()?).with_tracer(plan.tracer),
+        encoder: encoder.with_tracer(plan.tracer),
         uplink,
         downlink,
         registry: plan.registry,
@@ -139,16 +113,33 @@ async fn run(
         Ok(Listening { listener: TcpListener::from_std(listener)?, protocol })
     };
     let listeners = plan.listeners.into_iter().map(listen).collect::<anyhow::Result<_>>()?;
-    let open = |port: PortPlan| port.open(&port_config, &plan.replica.connection_limit, clock.now());
+    let open = |port: PortPlan| port.open(&config, &plan.replica.connection_limit, clock.now());
     let ports: Vec<_> = plan.ports.into_iter().map(open).collect::<anyhow::Result<_>>()?;
     let (datagrams, ports) = ports.into_iter().unzip();
+    let core_settings = CoreSettings {
+        heartbeat: HeartbeatSettings {
+            period_us: us(config.presence.heartbeat),
+            is_periodic: config.uplink.queue != UplinkQueue::Stdio && index == 0,
+        },
+        drain_timeout_us: us(config.drain.timeout),
+        session_age_max_us: config.limits.session_age_max.map(us),
+        seed: seed()?,
+    };
     let core = WorkerCore::new(&core_settings, environment, plan.replica, ports);
+    let networks = config.mqtt.proxy_protocol_from;
+    let settings = Settings {
+        connect_timeout: config.mqtt.connect_timeout,
+        connects_per_second: u64::from(config.limits.connect_rate).div_ceil(config.runtime.workers as u64),
+        proxies: Proxies::new(move |address| networks.iter().any(|network| network.contains(address))),
+        children_max: config.limits.children_per_gateway,
+    };
     let worker = Worker::new(settings, core, clock, datagrams);
     let channels = Channels { inbox, commands, messages: plan.messages };
     Ok(serve(worker, listeners, channels).await)
 }
 
-fn us(duration: Duration) -> u64 {
+/// Whole microseconds.
+pub(super) fn us(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::reader::{Choice, Reader};
+use crate::protocol::envelope::Mode;
 
 /// Queue of messages from devices.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,19 +67,10 @@ impl Choice for CommandQueue {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnvelopeConfig {
     /// Default `structured`.
-    pub mode: EnvelopeMode,
+    pub mode: Mode,
 }
 
-/// Content mode of CloudEvents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EnvelopeMode {
-    /// Attributes and data in one JSON object.
-    Structured,
-    /// Data as the value, attributes as headers.
-    Binary,
-}
-
-impl Choice for EnvelopeMode {
+impl Choice for Mode {
     const ALL: &'static [(&'static str, Self)] = &[("structured", Self::Structured), ("binary", Self::Binary)];
 }
 

@@ -29,7 +29,7 @@ mod tests;
 
 pub use crate::protocol::secret::{REDACTED, Secret};
 pub use coap::{CoapConfig, DtlsConfig};
-pub use flow::{CommandQueue, CommandsConfig, EnvelopeConfig, EnvelopeMode, PresenceConfig, UplinkConfig, UplinkQueue};
+pub use flow::{CommandQueue, CommandsConfig, EnvelopeConfig, PresenceConfig, UplinkConfig, UplinkQueue};
 pub use kafka::KafkaConfig;
 pub use limits::LimitsConfig;
 pub use material::Material;
