@@ -15,7 +15,7 @@ use openssl::x509::X509;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::{Config, DtlsConfig, Material, MqttTlsConfig, Secret, SecretList};
-use crate::telemetry::metric::{CertificateMetrics, CertificateUse, ListenerCertificate, ReloadResult};
+use crate::telemetry::metric::{CertificateMetrics, CertificateUse, ReloadResult};
 use crate::transport::tls::{self, TlsError, TlsServer};
 use crate::transport::{Clock, dtls};
 
@@ -71,27 +71,19 @@ impl Certificates {
     /// # Errors
     /// Each unusable file or text, one line each, with its key.
     pub fn open(config: &Config) -> anyhow::Result<Self> {
-        let mut opened = Self::default();
-        let mut mistakes = Vec::new();
-        let tls = &config.mqtt.tls;
-        if !tls.listen.is_empty() || !config.mqtt.websocket_tls.listen.is_empty() {
-            match Source::open_tls(tls) {
-                Ok((server, source)) => {
-                    opened.tls = Some(server);
-                    opened.sources.push(source);
-                }
-                Err(error) => mistakes.push(format!("{error:#}")),
-            }
+        let (mut opened, mut mistakes) = (Self::default(), Vec::new());
+        let (mqtt, dtls) = (&config.mqtt, &config.dtls);
+        if (!mqtt.tls.listen.is_empty() || !mqtt.websocket_tls.listen.is_empty())
+            && let Some((server, source)) = noted(Source::open_tls(&mqtt.tls), &mut mistakes)
+        {
+            opened.tls = Some(server);
+            opened.sources.push(source);
         }
-        let dtls = &config.dtls;
-        if !dtls.listen.is_empty() {
-            match Source::open_dtls(dtls) {
-                Ok((server, source)) => {
-                    opened.dtls = Some(server);
-                    opened.sources.push(source);
-                }
-                Err(error) => mistakes.push(format!("{error:#}")),
-            }
+        if !dtls.listen.is_empty()
+            && let Some((server, source)) = noted(Source::open_dtls(dtls), &mut mistakes)
+        {
+            opened.dtls = Some(server);
+            opened.sources.push(source);
         }
         if mistakes.is_empty() { Ok(opened) } else { bail!(mistakes.join("\n")) }
     }
@@ -161,35 +153,24 @@ enum Renewed {
 
 impl Source {
     fn open_tls(config: &MqttTlsConfig) -> anyhow::Result<(TlsServer, Self)> {
-        let files = Files {
-            section: "mqtt.tls",
-            certificate: config.certificate.clone().context("mqtt.tls.certificate is not set")?,
-            private_key: config.private_key.clone().context("mqtt.tls.private_key is not set")?,
-            client_ca: config.client_ca.clone(),
-            ticket_key: config.ticket_key.clone(),
-        };
-        let contents = files.read()?;
-        let server = contents.tls()?;
-        Ok((server.clone(), Self { server: Server::Tls(server), files, in_use: contents }))
+        let mut files = Files::of("mqtt.tls", &config.certificate, &config.private_key)?;
+        (files.client_ca, files.ticket_key) = (config.client_ca.clone(), config.ticket_key.clone());
+        let in_use = files.read()?;
+        let server = in_use.tls()?;
+        Ok((server.clone(), Self { server: Server::Tls(server), files, in_use }))
     }
 
     fn open_dtls(config: &DtlsConfig) -> anyhow::Result<(dtls::Server, Self)> {
-        let files = Files {
-            section: "dtls",
-            certificate: config.certificate.clone().context("dtls.certificate is not set")?,
-            private_key: config.private_key.clone().context("dtls.private_key is not set")?,
-            client_ca: None,
-            ticket_key: SecretList::default(),
-        };
-        let contents = files.read()?;
-        let server = contents.dtls()?;
-        Ok((server.clone(), Self { server: Server::Dtls(server), files, in_use: contents }))
+        let files = Files::of("dtls", &config.certificate, &config.private_key)?;
+        let in_use = files.read()?;
+        let server = in_use.dtls()?;
+        Ok((server.clone(), Self { server: Server::Dtls(server), files, in_use }))
     }
 
-    fn label(&self) -> ListenerCertificate {
+    fn label(&self) -> CertificateUse {
         match self.server {
-            Server::Tls(_) => ListenerCertificate::Mqtt,
-            Server::Dtls(_) => ListenerCertificate::Dtls,
+            Server::Tls(_) => CertificateUse::Mqtt,
+            Server::Dtls(_) => CertificateUse::Dtls,
         }
     }
 
@@ -261,11 +242,7 @@ impl Source {
 
     fn report_expiry(&self, metrics: &CertificateMetrics, clock: Clock) {
         let Some(expiry_secs) = self.in_use.expiry_secs() else { return };
-        let label = match self.server {
-            Server::Tls(_) => CertificateUse::Mqtt,
-            Server::Dtls(_) => CertificateUse::Dtls,
-        };
-        metrics.expiry[label].set(expiry_secs);
+        metrics.expiry[self.label()].set(expiry_secs);
         if expiry_secs <= clock.now().unix_ms / 1_000 {
             tracing::error!(
                 listener = self.files.section,
@@ -276,20 +253,27 @@ impl Source {
 }
 
 impl Files {
+    fn of(section: &'static str, certificate: &Option<Material>, key: &Option<Material>) -> anyhow::Result<Self> {
+        Ok(Self {
+            section,
+            certificate: certificate.clone().with_context(|| format!("{section}.certificate is not set"))?,
+            private_key: key.clone().with_context(|| format!("{section}.private_key is not set"))?,
+            client_ca: None,
+            ticket_key: SecretList::default(),
+        })
+    }
+
     fn read(&self) -> anyhow::Result<Contents> {
         let mut mistakes = Vec::new();
-        let mut read = |key: &str, material: &Material| {
-            let read = material.read().with_context(|| self.origin(key, material.path()));
-            read.map_err(|error| mistakes.push(format!("{error:#}"))).ok()
-        };
-        let (certificate, private_key) =
-            (read("certificate", &self.certificate), read("private_key", &self.private_key));
-        let client_ca = self.client_ca.as_ref().map(|material| read("client_ca", material));
+        let read = |key, material: &Material| material.read().with_context(|| self.origin(key, material.path()));
+        let certificate = noted(read("certificate", &self.certificate), &mut mistakes);
+        let private_key = noted(read("private_key", &self.private_key), &mut mistakes);
+        let client_ca = self.client_ca.as_ref().and_then(|ca| noted(read("client_ca", ca), &mut mistakes));
         let ticket_key = self.ticket_key.read().with_context(|| self.origin("ticket_key", self.ticket_key.path()));
-        let ticket_key = ticket_key.map_err(|error| mistakes.push(format!("{error:#}"))).ok();
-        match (certificate, private_key, ticket_key, client_ca.as_ref().is_none_or(Option::is_some)) {
-            (Some(certificate), Some(private_key), Some(ticket_key), true) => {
-                Ok(Contents { certificate, private_key, client_ca: client_ca.flatten(), ticket_key })
+        let ticket_key = noted(ticket_key, &mut mistakes);
+        match (certificate, private_key, ticket_key) {
+            (Some(certificate), Some(private_key), Some(ticket_key)) if mistakes.is_empty() => {
+                Ok(Contents { certificate, private_key, client_ca, ticket_key })
             }
             _ => bail!(mistakes.join("\n")),
         }
@@ -300,6 +284,11 @@ impl Files {
         let section = self.section;
         path.map_or_else(|| format!("{section}.{key}"), |path| format!("{section}.{key}: {}", path.display()))
     }
+}
+
+/// The result, or `None` and a line with all of its error.
+fn noted<T>(result: anyhow::Result<T>, mistakes: &mut Vec<String>) -> Option<T> {
+    result.map_err(|error| mistakes.push(format!("{error:#}"))).ok()
 }
 
 impl Contents {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::answer::Admin;
 use super::sessions::Replicas;
 use super::shed::{ReplicaShed, ShedReport};
-use crate::telemetry::metric::{CertificateUse, Label as _, ListenerCertificate};
+use crate::telemetry::metric::{CertificateUse, Label as _};
 
 /// The parts of the bridge that the configuration names. No user or password stands in any of them.
 #[derive(Debug, Clone, Default)]
@@ -122,13 +122,9 @@ impl Admin {
 
     fn certificates(&self) -> Vec<Certificate> {
         let metrics = self.metrics.certificates();
-        let is_stale = |usage: &str| {
-            let mut stale = ListenerCertificate::all().filter(|listener| listener.text() == usage);
-            stale.any(|listener| metrics.stale[listener].get() > 0)
-        };
         let certificate = |usage: CertificateUse| {
             let expires_at = metrics.expiry[usage].get()?.saturating_mul(1_000);
-            Some(Certificate { usage: usage.text(), expires_at, stale: is_stale(usage.text()) })
+            Some(Certificate { usage: usage.text(), expires_at, stale: metrics.stale[usage].get() == Some(1) })
         };
         CertificateUse::all().filter_map(certificate).collect()
     }

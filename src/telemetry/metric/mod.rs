@@ -22,9 +22,9 @@ pub use family::Family;
 pub use histogram::Histogram;
 pub use label::{
     AnswerResult, CacheResult, CachedRecord, CertificateUse, ClaimVerdict, CoapCode, CoapRefusal, CommandOutcome,
-    ConnectOutcome, ConnectionState, HandOverFailure, HandshakeOutcome, KafkaCommandFate, Label, Labels,
-    ListenerCertificate, LogLevel, LookupResult, MessageResult, NatsRole, QueueResult, RegistryAnswer, ReloadResult,
-    SpanOutcome, TlsHandshakeKind, Transport,
+    ConnectOutcome, ConnectionState, HandOverFailure, HandshakeOutcome, KafkaCommandFate, Label, Labels, LogLevel,
+    LookupResult, MessageResult, NatsRole, QueueResult, RegistryAnswer, ReloadResult, SpanOutcome, TlsHandshakeKind,
+    Transport,
 };
 pub use number::{Counter, Gauge, Moment, Seconds, UsedGauge};
 pub use process::{

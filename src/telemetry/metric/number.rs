@@ -201,6 +201,11 @@ impl UsedGauge {
     pub fn set(&self, number: u64) {
         self.0.set(number.saturating_add(1));
     }
+
+    /// The number; `None` until it is set.
+    pub fn get(&self) -> Option<u64> {
+        self.0.get().checked_sub(1)
+    }
 }
 
 impl Number for UsedGauge {

@@ -4,8 +4,8 @@ use super::declare::metrics;
 use super::family::Family;
 use super::histogram::Histogram;
 use super::label::{
-    AnswerResult, CacheResult, CachedRecord, CertificateUse, ClaimVerdict, HandOverFailure, KafkaCommandFate,
-    ListenerCertificate, LogLevel, NatsRole, QueueResult, RegistryAnswer, ReloadResult, SpanOutcome,
+    AnswerResult, CacheResult, CachedRecord, CertificateUse, ClaimVerdict, HandOverFailure, KafkaCommandFate, LogLevel,
+    NatsRole, QueueResult, RegistryAnswer, ReloadResult, SpanOutcome,
 };
 use super::number::{Counter, Gauge, Moment, UsedGauge};
 use crate::replica::claim::ClaimError;
@@ -45,7 +45,7 @@ metrics! {
             "When the certificate in force expires, in seconds since 1970; those that are not used have no series.";
         reloads: Family<Counter, ReloadResult> = "certificate_reloads_total",
             "Changes of the files of certificates that were read, by result.";
-        stale: Family<Gauge, ListenerCertificate> = "certificate_stale",
+        stale: Family<UsedGauge, CertificateUse> = "certificate_stale",
             "1 while an older certificate is in force, as the files hold none that can be used.";
     }
 }

@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::description::{Description, PREFIX};
+use super::label::CertificateUse;
 use super::process::{
     CertificateMetrics, CoordinationMetrics, KafkaMetrics, ProcessMetrics, RegistryMetrics, SpanMetrics,
 };
@@ -42,10 +43,15 @@ pub struct Metrics {
 impl Metrics {
     /// Metrics of a process that started at `started_ms`, ms since 1970.
     pub fn new(health: Arc<Health>, started_ms: u64) -> Self {
+        let certificates = CertificateMetrics::default();
+        // Listeners have their series whether they are on or off.
+        for listener in [CertificateUse::Mqtt, CertificateUse::Dtls] {
+            certificates.stale[listener].set(0);
+        }
         Self {
             workers: Mutex::default(),
             registry: Arc::default(),
-            certificates: Arc::default(),
+            certificates: Arc::new(certificates),
             coordination: Arc::default(),
             kafka: Arc::default(),
             process: Mutex::default(),

@@ -7,8 +7,8 @@ mod process;
 pub use coap::{CoapCode, CoapRefusal, HandshakeOutcome};
 pub use device::{CommandOutcome, ConnectOutcome, ConnectionState, MessageResult, TlsHandshakeKind, Transport};
 pub use process::{
-    AnswerResult, CacheResult, CachedRecord, CertificateUse, ClaimVerdict, HandOverFailure, KafkaCommandFate,
-    ListenerCertificate, LogLevel, LookupResult, NatsRole, QueueResult, RegistryAnswer, ReloadResult, SpanOutcome,
+    AnswerResult, CacheResult, CachedRecord, CertificateUse, ClaimVerdict, HandOverFailure, KafkaCommandFate, LogLevel,
+    LookupResult, NatsRole, QueueResult, RegistryAnswer, ReloadResult, SpanOutcome,
 };
 
 /// A label and the closed set of its values.

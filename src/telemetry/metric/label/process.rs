@@ -20,16 +20,6 @@ label! {
 }
 
 label! {
-    /// Use of the certificate of a listener.
-    "use" ListenerCertificate {
-        /// MQTT over TLS, with WebSocket or without.
-        Mqtt = "mqtt",
-        /// CoAP over DTLS.
-        Dtls = "dtls",
-    }
-}
-
-label! {
     /// Result of a change of the registry, or of a certificate.
     "result" ReloadResult {
         /// In force.
