@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use super::reader::{Choice, Reader};
+use super::section::section;
 use crate::protocol::envelope::Mode;
 
-/// Queue of messages from devices.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UplinkConfig {
-    /// Default `stdio`.
-    pub queue: UplinkQueue,
+section! {
+    /// Queue of messages from devices.
+    UplinkConfig {
+        /// The queue.
+        queue: UplinkQueue = choice("stdio"),
+    }
 }
 
 /// A queue for messages of devices.
@@ -28,21 +30,30 @@ impl Choice for UplinkQueue {
         &[("stdio", Self::Stdio), ("kafka", Self::Kafka), ("nats", Self::Nats)];
 }
 
-/// Queue of commands, and the bounds of those that wait.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CommandsConfig {
-    /// Default `none`.
-    pub queue: CommandQueue,
-    /// Longest wait for a reply, unless the command says otherwise. Default 10 s.
-    pub timeout: Duration,
-    /// Longest `timeout` that a command may ask for. Default 10 min.
-    pub timeout_max: Duration,
-    /// Commands of one device that wait for their reply. Default 64.
-    pub pending_per_device: usize,
-    /// Commands that wait for their reply in all. Default 65,536.
-    pub pending: usize,
-    /// Older commands get TIME_OUT and are not sent. Default 60 s.
-    pub max_age: Duration,
+section! {
+    /// Queue of commands, and the bounds of those that wait.
+    CommandsConfig checked by Self::check {
+        /// The queue.
+        queue: CommandQueue = choice("none"),
+        /// Longest wait for a reply, unless the command says otherwise.
+        timeout: Duration = duration("10s"),
+        /// Longest `timeout` that a command may ask for.
+        timeout_max: Duration = duration("10m"),
+        /// Commands of one device that wait for their reply.
+        pending_per_device: usize = number(64, 1..=65_536),
+        /// Commands that wait for their reply in all.
+        pending: usize = number(65_536, 1..=10_000_000),
+        /// Older commands get TIME_OUT and are not sent.
+        max_age: Duration = duration("60s"),
+    }
+}
+
+impl CommandsConfig {
+    fn check(&self, reader: &mut Reader<'_>) {
+        if self.timeout > self.timeout_max {
+            reader.invalid("commands.timeout_max", "must not be shorter than commands.timeout");
+        }
+    }
 }
 
 /// A queue for commands.
@@ -63,55 +74,22 @@ impl Choice for CommandQueue {
         &[("none", Self::None), ("stdio", Self::Stdio), ("kafka", Self::Kafka), ("nats", Self::Nats)];
 }
 
-/// Encoding of envelopes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EnvelopeConfig {
-    /// Default `structured`.
-    pub mode: Mode,
+section! {
+    /// Encoding of envelopes.
+    EnvelopeConfig {
+        /// Content mode of CloudEvents.
+        mode: Mode = choice("structured"),
+    }
 }
 
 impl Choice for Mode {
     const ALL: &'static [(&'static str, Self)] = &[("structured", Self::Structured), ("binary", Self::Binary)];
 }
 
-/// Heartbeats of the bridge.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PresenceConfig {
-    /// Interval of a replica's heartbeats. Default 30 s.
-    pub heartbeat: Duration,
-}
-
-impl UplinkConfig {
-    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        Self { queue: reader.choice("uplink.queue", "stdio") }
-    }
-}
-
-impl CommandsConfig {
-    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        let commands = Self {
-            queue: reader.choice("commands.queue", "none"),
-            timeout: reader.duration("commands.timeout", "10s"),
-            timeout_max: reader.duration("commands.timeout_max", "10m"),
-            pending_per_device: reader.number("commands.pending_per_device", 64, 1..=65_536),
-            pending: reader.number("commands.pending", 65_536, 1..=10_000_000),
-            max_age: reader.duration("commands.max_age", "60s"),
-        };
-        if commands.timeout > commands.timeout_max {
-            reader.invalid("commands.timeout_max", "must not be shorter than commands.timeout");
-        }
-        commands
-    }
-}
-
-impl EnvelopeConfig {
-    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        Self { mode: reader.choice("envelope.mode", "structured") }
-    }
-}
-
-impl PresenceConfig {
-    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        Self { heartbeat: reader.duration("presence.heartbeat", "30s") }
+section! {
+    /// Heartbeats of the bridge.
+    PresenceConfig {
+        /// Interval of a replica's heartbeats.
+        heartbeat: Duration = duration("30s"),
     }
 }

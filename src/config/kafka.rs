@@ -1,30 +1,38 @@
 //! Section `kafka`.
 
 use super::reader::Reader;
+use super::section::section;
 use super::url::is_host;
 use crate::protocol::librdkafka::{canonical, reason_against};
 use crate::protocol::secret::Secret;
 
-/// Brokers, topics and client properties of Kafka.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KafkaConfig {
-    /// Addresses with commas between; always set when Kafka is used.
-    pub brokers: Option<String>,
-    /// Messages of devices, presence and heartbeats. Default `jetlinks.device`.
-    pub uplink_topic: String,
-    /// Messages that could not be decoded. Default `jetlinks.rejected`.
-    pub rejected_topic: String,
-    /// Commands. Default `jetlinks.command`.
-    pub command_topic: String,
-    /// Outcomes of commands. Default `jetlinks.reply`.
-    pub reply_topic: String,
-    /// Consumer group of the commands. Default `jetlinks-bridge`.
-    pub group: String,
-    /// Whether missing topics are created. Default no.
-    pub create_topics: bool,
-    /// Further properties of librdkafka, by their full names. All values are kept as secrets: some are.
-    pub properties: Vec<(String, Secret)>,
+section! {
+    /// Brokers, topics and client properties of Kafka.
+    KafkaConfig checked by Self::check {
+        /// Addresses with commas between; always set when Kafka is used.
+        brokers: Option<String> = optional_text(
+            r#"brokers with commas between, such as "kafka-1:9092,kafka-2:9092", without kafka:// in front"#,
+            are_brokers,
+        ),
+        /// Messages of devices, presence and heartbeats.
+        uplink_topic: String = checked("jetlinks.device", TOPIC, is_topic),
+        /// Messages that could not be decoded.
+        rejected_topic: String = checked("jetlinks.rejected", TOPIC, is_topic),
+        /// Commands.
+        command_topic: String = checked("jetlinks.command", TOPIC, is_topic),
+        /// Outcomes of commands.
+        reply_topic: String = checked("jetlinks.reply", TOPIC, is_topic),
+        /// Consumer group of the commands.
+        group: String = checked("jetlinks-bridge", "a text that is not empty", |text| !text.is_empty()),
+        /// Whether missing topics are created.
+        create_topics: bool = flag(false),
+        /// Further properties of librdkafka, by their full names. All values are kept as secrets: some are.
+        properties: Vec<(String, Secret)> = properties(is_secret),
+    }
 }
+
+/// Description of a topic's name, for messages.
+const TOPIC: &str = "a topic's name, of at most 249 letters, digits, dots, _ and -";
 
 /// Whether a property of librdkafka holds a secret, by its name.
 fn is_secret(name: &str) -> bool {
@@ -53,40 +61,21 @@ fn is_topic(text: &str) -> bool {
 }
 
 impl KafkaConfig {
-    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        let topic = "a topic's name, of at most 249 letters, digits, dots, _ and -";
-        let brokers = reader.checked(
-            "kafka.brokers",
-            "",
-            r#"brokers with commas between, such as "kafka-1:9092,kafka-2:9092", without kafka:// in front"#,
-            |text| text.is_empty() || are_brokers(text),
-        );
-        let kafka = Self {
-            brokers: Some(brokers).filter(|text| !text.is_empty()),
-            uplink_topic: reader.checked("kafka.uplink_topic", "jetlinks.device", topic, is_topic),
-            rejected_topic: reader.checked("kafka.rejected_topic", "jetlinks.rejected", topic, is_topic),
-            command_topic: reader.checked("kafka.command_topic", "jetlinks.command", topic, is_topic),
-            reply_topic: reader.checked("kafka.reply_topic", "jetlinks.reply", topic, is_topic),
-            group: reader
-                .checked("kafka.group", "jetlinks-bridge", "a text that is not empty", |text| !text.is_empty()),
-            create_topics: reader.flag("kafka.create_topics", false),
-            properties: reader.properties("kafka.properties", is_secret),
-        };
-        if [&kafka.uplink_topic, &kafka.rejected_topic, &kafka.reply_topic].contains(&&kafka.command_topic) {
+    fn check(&self, reader: &mut Reader<'_>) {
+        if [&self.uplink_topic, &self.rejected_topic, &self.reply_topic].contains(&&self.command_topic) {
             let reason = "must differ from kafka.uplink_topic, kafka.rejected_topic and kafka.reply_topic: the bridge \
                           would read what it writes";
             reader.invalid("kafka.command_topic", reason);
         }
-        for (at, (name, _)) in kafka.properties.iter().enumerate() {
+        for (at, (name, _)) in self.properties.iter().enumerate() {
             let key = format!("kafka.properties.{name}");
-            let mut earlier = kafka.properties[..at].iter().map(|(earlier, _)| earlier);
+            let mut earlier = self.properties[..at].iter().map(|(earlier, _)| earlier);
             if let Some(reason) = reason_against(name) {
                 reader.invalid(&key, reason);
             } else if let Some(other) = earlier.find(|earlier| canonical(earlier) == canonical(name)) {
                 reader.invalid(&key, format!("the same as {other}, which is set too"));
             }
         }
-        kafka
     }
 }
 

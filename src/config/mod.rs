@@ -18,6 +18,7 @@ mod reader;
 mod registry;
 mod resolved;
 mod secret_list;
+mod section;
 mod setting;
 mod sources;
 mod tracing;
@@ -44,43 +45,44 @@ pub use sources::{BUILT_IN, ENVIRONMENT_PREFIX, Sources, examine, load};
 pub use tracing::TracingConfig;
 pub use url::Url;
 
-use reader::Reader;
+use section::section;
 
-/// The whole configuration, one field for each section.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Config {
-    /// Listeners for MQTT.
-    pub mqtt: MqttConfig,
-    /// CoAP over UDP.
-    pub coap: CoapConfig,
-    /// CoAP over DTLS.
-    pub dtls: DtlsConfig,
-    /// Source of the devices' credentials.
-    pub registry: RegistryConfig,
-    /// Queue of messages from devices.
-    pub uplink: UplinkConfig,
-    /// Queue of commands to devices.
-    pub commands: CommandsConfig,
-    /// Encoding of envelopes.
-    pub envelope: EnvelopeConfig,
-    /// Heartbeats of the bridge.
-    pub presence: PresenceConfig,
-    /// Brokers and topics of Kafka.
-    pub kafka: KafkaConfig,
-    /// Servers, subjects and stream of NATS.
-    pub nats: NatsConfig,
-    /// Bounds of memory and work.
-    pub limits: LimitsConfig,
-    /// Worker threads.
-    pub runtime: RuntimeConfig,
-    /// Pace and limit of a shutdown.
-    pub drain: DrainConfig,
-    /// Probes, metrics, sessions.
-    pub admin: AdminConfig,
-    /// Levels and format of the log.
-    pub log: LogConfig,
-    /// Export of spans.
-    pub tracing: TracingConfig,
+section! {
+    /// The whole configuration, one field for each section.
+    Config checked by cross::check {
+        /// Listeners for MQTT.
+        mqtt: MqttConfig = section(),
+        /// CoAP over UDP.
+        coap: CoapConfig = section(),
+        /// CoAP over DTLS.
+        dtls: DtlsConfig = section(),
+        /// Source of the devices' credentials.
+        registry: RegistryConfig = section(),
+        /// Queue of messages from devices.
+        uplink: UplinkConfig = section(),
+        /// Queue of commands to devices.
+        commands: CommandsConfig = section(),
+        /// Encoding of envelopes.
+        envelope: EnvelopeConfig = section(),
+        /// Heartbeats of the bridge.
+        presence: PresenceConfig = section(),
+        /// Brokers and topics of Kafka.
+        kafka: KafkaConfig = section(),
+        /// Servers, subjects and stream of NATS.
+        nats: NatsConfig = section(),
+        /// Bounds of memory and work.
+        limits: LimitsConfig = section(),
+        /// Worker threads.
+        runtime: RuntimeConfig = section(),
+        /// Pace and limit of a shutdown.
+        drain: DrainConfig = section(),
+        /// Probes, metrics, sessions.
+        admin: AdminConfig = section(),
+        /// Levels and format of the log.
+        log: LogConfig = section(),
+        /// Export of spans.
+        tracing: TracingConfig = section(),
+    }
 }
 
 /// A configuration without mistakes.
@@ -97,29 +99,6 @@ pub struct Loaded {
 }
 
 impl Config {
-    fn read(reader: &mut Reader<'_>) -> Self {
-        let config = Self {
-            mqtt: MqttConfig::read(reader),
-            coap: CoapConfig::read(reader),
-            dtls: DtlsConfig::read(reader),
-            registry: RegistryConfig::read(reader),
-            uplink: UplinkConfig::read(reader),
-            commands: CommandsConfig::read(reader),
-            envelope: EnvelopeConfig::read(reader),
-            presence: PresenceConfig::read(reader),
-            kafka: KafkaConfig::read(reader),
-            nats: NatsConfig::read(reader),
-            limits: LimitsConfig::read(reader),
-            runtime: RuntimeConfig::read(reader),
-            drain: DrainConfig::read(reader),
-            admin: AdminConfig::read(reader),
-            log: LogConfig::read(reader),
-            tracing: TracingConfig::read(reader),
-        };
-        cross::check(&config, reader);
-        config
-    }
-
     /// Whether any part uses Kafka.
     pub fn uses_kafka(&self) -> bool {
         self.uplink.queue == UplinkQueue::Kafka || self.commands.queue == CommandQueue::Kafka

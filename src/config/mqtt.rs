@@ -9,100 +9,72 @@ use ipnet::IpNet;
 use super::material::Material;
 use super::reader::Reader;
 use super::secret_list::SecretList;
+use super::section::section;
 use super::url;
 
-/// Listeners for MQTT.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MqttConfig {
-    /// Plain TCP; empty is off. Default `0.0.0.0:1883`.
-    pub listen: Vec<SocketAddr>,
-    /// Time from accepting a connection to its whole CONNECT. Default 10 s.
-    pub connect_timeout: Duration,
-    /// Longest silence of a device that asks for keep-alive 0. Default 20 min.
-    pub keep_alive_max: Duration,
-    /// Networks whose PROXY protocol headers are trusted; empty is none.
-    pub proxy_protocol_from: Vec<Network>,
-    /// TLS over TCP.
-    pub tls: MqttTlsConfig,
-    /// WebSocket over TCP.
-    pub websocket: WebSocketConfig,
-    /// WebSocket over TLS, with the certificate of `tls`.
-    pub websocket_tls: WebSocketConfig,
+section! {
+    /// Listeners for MQTT.
+    MqttConfig checked by Self::check {
+        /// Plain TCP; empty is off.
+        listen: Vec<SocketAddr> = listen("0.0.0.0:1883"),
+        /// Time from accepting a connection to its whole CONNECT.
+        connect_timeout: Duration = duration("10s"),
+        /// Longest silence of a device that asks for keep-alive 0.
+        keep_alive_max: Duration = duration("20m"),
+        /// Networks whose PROXY protocol headers are trusted; empty is none.
+        proxy_protocol_from: Vec<Network> = list(r#"a list of networks, such as ["10.0.0.0/8"]"#, Network::parse),
+        /// TLS over TCP.
+        tls: MqttTlsConfig = section(),
+        /// WebSocket over TCP.
+        websocket: WebSocketConfig = section(),
+        /// WebSocket over TLS, with the certificate of `tls`.
+        websocket_tls: WebSocketConfig = section(),
+    }
 }
 
-/// MQTT over TLS.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MqttTlsConfig {
-    /// Addresses; empty, the default, is off.
-    pub listen: Vec<SocketAddr>,
-    /// Certificate chain of the server.
-    pub certificate: Option<Material>,
-    /// Private key of the certificate.
-    pub private_key: Option<Material>,
-    /// Authority that signs certificates of devices; when set, each device must show one.
-    pub client_ca: Option<Material>,
-    /// Secrets of session tickets, at most three; the first one is for new tickets, the others are still accepted. Empty,
-    /// the default: no session is resumed.
-    pub ticket_key: SecretList,
+section! {
+    /// MQTT over TLS.
+    MqttTlsConfig {
+        /// Addresses; empty is off.
+        listen: Vec<SocketAddr> = listen(""),
+        /// Certificate chain of the server.
+        certificate: Option<Material> = material(),
+        /// Private key of the certificate.
+        private_key: Option<Material> = material(),
+        /// Authority that signs certificates of devices; when set, each device must show one.
+        client_ca: Option<Material> = material(),
+        /// Secrets of session tickets; the first one is for new tickets, the others are still accepted. Empty, the default:
+        /// no session is resumed.
+        ticket_key: SecretList = secret_list(3),
+    }
 }
 
-/// MQTT over WebSocket.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WebSocketConfig {
-    /// Addresses; empty, the default, is off.
-    pub listen: Vec<SocketAddr>,
-    /// Path of the request. Default `/mqtt`.
-    pub path: String,
-    /// Origins whose pages may connect, in lower case; empty is all, the default.
-    pub origins: Vec<String>,
+section! {
+    /// MQTT over WebSocket.
+    WebSocketConfig {
+        /// Addresses; empty is off.
+        listen: Vec<SocketAddr> = listen(""),
+        /// Path of the request.
+        path: String = checked(
+            "/mqtt",
+            "a path that begins with /",
+            |text| text.starts_with('/') && !text.contains(|c: char| c.is_whitespace() || matches!(c, '?' | '#')),
+        ),
+        /// Origins whose pages may connect, in lower case; empty is all, the default.
+        origins: Vec<String> = list(r#"a list of origins, such as ["https://console.example.com"]"#, origin),
+    }
 }
 
 impl MqttConfig {
-    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        let mqtt = Self {
-            listen: reader.listen("mqtt.listen", "0.0.0.0:1883"),
-            connect_timeout: reader.duration("mqtt.connect_timeout", "10s"),
-            keep_alive_max: reader.duration("mqtt.keep_alive_max", "20m"),
-            proxy_protocol_from: reader.list(
-                "mqtt.proxy_protocol_from",
-                r#"a list of networks, such as ["10.0.0.0/8"]"#,
-                Network::parse,
-            ),
-            tls: MqttTlsConfig {
-                listen: reader.listen("mqtt.tls.listen", ""),
-                certificate: reader.material("mqtt.tls.certificate"),
-                private_key: reader.material("mqtt.tls.private_key"),
-                client_ca: reader.material("mqtt.tls.client_ca"),
-                ticket_key: reader.secret_list("mqtt.tls.ticket_key", 3),
-            },
-            websocket: WebSocketConfig::read(reader, "mqtt.websocket"),
-            websocket_tls: WebSocketConfig::read(reader, "mqtt.websocket_tls"),
-        };
-        let tls = &mqtt.tls;
-        let listener = [("mqtt.tls.listen", &tls.listen), ("mqtt.websocket_tls.listen", &mqtt.websocket_tls.listen)]
+    fn check(&self, reader: &mut Reader<'_>) {
+        let tls = &self.tls;
+        let listener = [("mqtt.tls.listen", &tls.listen), ("mqtt.websocket_tls.listen", &self.websocket_tls.listen)]
             .into_iter()
             .find_map(|(key, listen)| (!listen.is_empty()).then_some(key));
         reader.needs_both(
             [("mqtt.tls.certificate", tls.certificate.is_some()), ("mqtt.tls.private_key", tls.private_key.is_some())],
             listener,
         );
-        mqtt
-    }
-}
-
-impl WebSocketConfig {
-    fn read(reader: &mut Reader<'_>, section: &str) -> Self {
-        Self {
-            listen: reader.listen(&format!("{section}.listen"), ""),
-            path: reader.checked(&format!("{section}.path"), "/mqtt", "a path that begins with /", |text| {
-                text.starts_with('/') && !text.contains(|c: char| c.is_whitespace() || matches!(c, '?' | '#'))
-            }),
-            origins: reader.list(
-                &format!("{section}.origins"),
-                r#"a list of origins, such as ["https://console.example.com"]"#,
-                origin,
-            ),
-        }
     }
 }
 

@@ -3,43 +3,52 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::reader::{Choice, Reader};
+use super::reader::Choice;
+use super::section::section;
 use crate::protocol::secret::Secret;
 
-/// Worker threads.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RuntimeConfig {
-    /// Threads that serve devices, 1 to 1,024. Default 1.
-    pub workers: usize,
+section! {
+    /// Worker threads.
+    RuntimeConfig {
+        /// Threads that serve devices.
+        workers: usize = number(1, 1..=1_024),
+    }
 }
 
-/// Pace and limit of a shutdown.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DrainConfig {
-    /// Connections closed in one second. Default 1,000.
-    pub rate: u32,
-    /// Longest wait for outstanding acknowledgements after the last batch. Default 20 s.
-    pub timeout: Duration,
+section! {
+    /// Pace and limit of a shutdown.
+    DrainConfig {
+        /// Connections closed in one second.
+        rate: u32 = number(1_000, 1..=10_000_000),
+        /// Longest wait for outstanding acknowledgements after the last batch.
+        timeout: Duration = duration_or_zero("20s"),
+    }
 }
 
-/// The HTTP listener for probes, metrics and sessions.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AdminConfig {
-    /// Addresses; empty is off. Default `127.0.0.1:9090`.
-    pub listen: Vec<SocketAddr>,
-    /// Bearer token of `/api`; without one `/api` is closed on every address that is not loopback.
-    pub token: Option<Secret>,
-    /// Whether `/readyz` is 503 while the replica is full. Default false.
-    pub full_not_ready: bool,
+section! {
+    /// The HTTP listener for probes, metrics and sessions.
+    AdminConfig {
+        /// Addresses; empty is off.
+        listen: Vec<SocketAddr> = listen("127.0.0.1:9090"),
+        /// Bearer token of `/api`; without one `/api` is closed on every address that is not loopback.
+        token: Option<Secret> = secret(),
+        /// Whether `/readyz` is 503 while the replica is full.
+        full_not_ready: bool = flag(false),
+    }
 }
 
-/// Levels and format of the log, which goes to stderr.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogConfig {
-    /// A level, or a level and levels of modules (`info,jetlinks_bridge::transport=debug`). Default `info`.
-    pub level: String,
-    /// Default `text`.
-    pub format: LogFormat,
+section! {
+    /// Levels and format of the log, which goes to stderr.
+    LogConfig {
+        /// A level, or a level and levels of modules (`info,jetlinks_bridge::transport=debug`).
+        level: String = checked(
+            "info",
+            r#"one of off, error, warn, info, debug, trace, or levels of modules, such as "info,async_nats=debug""#,
+            is_log_level,
+        ),
+        /// Text or JSON.
+        format: LogFormat = choice("text"),
+    }
 }
 
 /// Format of a log line.
@@ -67,43 +76,4 @@ pub fn is_log_level(text: &str) -> bool {
         }
         None => LEVELS.contains(&part),
     })
-}
-
-impl RuntimeConfig {
-    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        Self { workers: reader.number("runtime.workers", 1, 1..=1_024) }
-    }
-}
-
-impl DrainConfig {
-    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        Self {
-            rate: reader.number("drain.rate", 1_000, 1..=10_000_000),
-            timeout: reader.duration_or_zero("drain.timeout", "20s"),
-        }
-    }
-}
-
-impl AdminConfig {
-    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        Self {
-            listen: reader.listen("admin.listen", "127.0.0.1:9090"),
-            token: reader.secret("admin.token"),
-            full_not_ready: reader.flag("admin.full_not_ready", false),
-        }
-    }
-}
-
-impl LogConfig {
-    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        Self {
-            level: reader.checked(
-                "log.level",
-                "info",
-                r#"one of off, error, warn, info, debug, trace, or levels of modules, such as "info,async_nats=debug""#,
-                is_log_level,
-            ),
-            format: reader.choice("log.format", "text"),
-        }
-    }
 }

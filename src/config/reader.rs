@@ -17,6 +17,7 @@ use super::mistake::{Mistake, Problem, Warning};
 use super::parse;
 use super::resolved::{Resolved, quote};
 use super::secret_list::{self, SecretList};
+use super::section::Section;
 use super::setting::Setting;
 use super::unknown;
 use super::url::Url;
@@ -70,10 +71,27 @@ impl<'t> Reader<'t> {
         self.known.iter().chain(&self.open).map(String::as_str)
     }
 
+    /// A section of the configuration.
+    pub(super) fn section<S: Section>(&mut self, name: &str) -> S {
+        S::read(self, name)
+    }
+
     /// A text that passes `is_valid`; `expected` describes such a text.
-    pub(super) fn checked(&mut self, key: &str, default: &str, expected: &str, is_valid: fn(&str) -> bool) -> String {
+    pub(super) fn checked(
+        &mut self,
+        key: &str,
+        default: &str,
+        expected: &str,
+        is_valid: impl Fn(&str) -> bool,
+    ) -> String {
         let parse = |setting: &Setting<'_>| setting.text().filter(|text| is_valid(text)).map(str::to_owned);
         self.read(key, expected, default.to_owned(), parse, |text| quote(text))
+    }
+
+    /// As [`Reader::checked`], or "", the default, for none.
+    pub(super) fn optional_text(&mut self, key: &str, expected: &str, is_valid: fn(&str) -> bool) -> Option<String> {
+        let text = self.checked(key, "", expected, |text| text.is_empty() || is_valid(text));
+        Some(text).filter(|text| !text.is_empty())
     }
 
     /// `true` or `false`.
@@ -118,12 +136,18 @@ impl<'t> Reader<'t> {
         self.optional(key, &expected, None, duration_above_zero, show_duration)
     }
 
+    /// A duration; 0, the default, is never.
+    pub(super) fn duration_or_never(&mut self, key: &str) -> Option<Duration> {
+        Some(self.duration_or_zero(key, "0s")).filter(|duration| !duration.is_zero())
+    }
+
     /// A size in bytes within `range`.
-    pub(super) fn size(&mut self, key: &str, default: &str, range: RangeInclusive<u64>) -> u64 {
+    pub(super) fn size(&mut self, key: &str, default: &str, range: RangeInclusive<u64>) -> usize {
         let [least, most] = [range.start(), range.end()].map(|bytes| parse::show_size(*bytes));
         let expected = format!("{}, from {least} to {most}", parse::SIZE);
         let parse = |text: &str| parse::size(text).filter(|bytes| range.contains(bytes));
-        self.optional(key, &expected, parse::size(default), parse, show_size).unwrap_or_default()
+        let bytes = self.optional(key, &expected, parse::size(default), parse, show_size).unwrap_or_default();
+        usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
     /// A size of at least one byte, or "" for no limit.

@@ -16,6 +16,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::mistake::{Mistake, Mistakes, Problem};
 use super::reader::Reader;
+use super::section::Section as _;
 use super::{Config, Loaded, unknown};
 
 /// Prefix of the bridge's environment variables; section and key follow, with `__` between.
@@ -73,7 +74,7 @@ pub fn examine(sources: &Sources) -> (Loaded, Vec<Mistake>) {
 
     let tree = layers.figment.find_value("").unwrap_or_else(|_| Dict::new().into());
     let mut reader = Reader::new(&layers.figment, &tree);
-    let config = Config::read(&mut reader);
+    let config = Config::read(&mut reader, "");
     for name in sources.environment.keys().filter(|name| !name.starts_with(ENVIRONMENT_PREFIX)) {
         if let Some(meant) = unknown::meant_variable(name, reader.known()) {
             reader.warn(name, format!("an environment variable that counts for nothing, did you mean {meant}?"));

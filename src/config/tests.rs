@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::reader::Reader;
+use super::section::Section as _;
 use super::*;
 use crate::protocol::librdkafka::{RESERVED, Reserved};
 use crate::protocol::trace::SampleRatio;
@@ -141,7 +143,7 @@ fn the_documentation_names_every_key_and_no_other() {
 fn known_keys() -> std::collections::BTreeSet<String> {
     let (figment, tree) = (figment::Figment::new(), figment::value::Dict::new().into());
     let mut reader = Reader::new(&figment, &tree);
-    Config::read(&mut reader);
+    Config::read(&mut reader, "");
     reader.known().map(str::to_owned).collect()
 }
 

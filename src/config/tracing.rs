@@ -1,58 +1,42 @@
 //! Section `tracing`.
 
 use super::reader::Reader;
+use super::section::section;
 use super::url::Url;
 use crate::protocol::secret::Secret;
 use crate::protocol::trace::SampleRatio;
 
-/// Export of spans, and its sampling.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TracingConfig {
-    /// OTLP over HTTP; `None` turns tracing off.
-    pub endpoint: Option<Url>,
-    /// Share of the traces that begin here whose spans are exported. Default 0.001.
-    pub sample_ratio: SampleRatio,
-    /// Sent with every export.
-    pub headers: Vec<(String, Secret)>,
-    /// `service.name` of the spans. Default `jetlinks-bridge`.
-    pub service_name: String,
+section! {
+    /// Export of spans, and its sampling.
+    TracingConfig checked by Self::check {
+        /// OTLP over HTTP; `None` turns tracing off.
+        endpoint: Option<Url> = url(
+            "a URL with http:// or https://, such as http://otel-collector:4318",
+            &["http", "https"],
+        ),
+        /// Sent with every export.
+        headers: Vec<(String, Secret)> = properties(|_| true),
+        /// Share of the traces that begin here whose spans are exported.
+        sample_ratio: SampleRatio = share(0.001),
+        /// `service.name` of the spans.
+        service_name: String = checked("jetlinks-bridge", "a text that is not empty", |text| !text.is_empty()),
+    }
 }
 
 /// The path of traces below a base URL (OTLP specification, "OTLP/HTTP Request").
 const TRACES_PATH: &str = "/v1/traces";
 
-/// Default of `tracing.sample_ratio`.
-const DEFAULT_SHARE: f64 = 0.001;
-
 impl TracingConfig {
-    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        let endpoint = "tracing.endpoint";
-        let url = reader.url(
-            endpoint,
-            "a URL with http:// or https://, such as http://otel-collector:4318",
-            &["http", "https"],
-        );
-        if url.as_ref().is_some_and(|url| !url.is_base()) {
+    fn check(&self, reader: &mut Reader<'_>) {
+        if self.endpoint.as_ref().is_some_and(|url| !url.is_base()) {
             let reason = "must not carry a user, a query or a fragment; tracing.headers is the way to say who exports";
-            reader.invalid(endpoint, reason);
+            reader.invalid("tracing.endpoint", reason);
         }
-        let headers = reader.properties("tracing.headers", |_| true);
-        for (name, value) in &headers {
+        for (name, value) in &self.headers {
             if !is_header(name, value.expose()) {
                 let reason = "not an HTTP header: the name is letters, digits and hyphens, the value printable ASCII";
                 reader.invalid(&format!("tracing.headers.{name}"), reason);
             }
-        }
-        Self {
-            endpoint: url,
-            sample_ratio: reader.share("tracing.sample_ratio", DEFAULT_SHARE),
-            headers,
-            service_name: reader.checked(
-                "tracing.service_name",
-                "jetlinks-bridge",
-                "a text that is not empty",
-                |text| !text.is_empty(),
-            ),
         }
     }
 
