@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tracing::Level;
+
 use super::queues::Queues;
 use crate::queue::kafka::{KafkaCommandStats, KafkaStats};
 use crate::queue::nats::{ConnectionRole, ConnectionTallies, NatsStats};
@@ -59,9 +61,8 @@ pub fn collect(metrics: &Metrics, queues: &Queues, registry: &Registry, log: &Lo
     }
     let log = log.clone();
     metrics.read_from(move |process| {
-        let suppressed = log.suppressed();
-        process.log_lines_suppressed[LogLevel::Error].set(suppressed.errors());
-        process.log_lines_suppressed[LogLevel::Warn].set(suppressed.warnings());
+        process.log_lines_suppressed[LogLevel::Error].set(log.suppressed(Level::ERROR));
+        process.log_lines_suppressed[LogLevel::Warn].set(log.suppressed(Level::WARN));
         process.log_lines_dropped.set(log.unread());
     });
 }

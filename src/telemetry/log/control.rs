@@ -4,8 +4,10 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tracing::Level;
+
 use super::LogError;
-use super::limiter::{Limiter, Suppressed};
+use super::limiter::Limiter;
 
 /// Puts a level in force.
 type Apply = Box<dyn Fn(&str) -> Result<(), LogError> + Send + Sync>;
@@ -70,9 +72,9 @@ impl LogControl {
         self.shared.unread.clone()
     }
 
-    /// Lines that were left out so far, as too many of their kind came at once.
-    pub fn suppressed(&self) -> &Suppressed {
-        self.shared.limiter.suppressed()
+    /// Lines at a level, error or warn, that were left out so far, as too many of their kind came at once.
+    pub fn suppressed(&self, level: Level) -> u64 {
+        self.shared.limiter.suppressed(level)
     }
 
     pub(super) fn limiter(&self) -> Arc<Limiter> {

@@ -16,31 +16,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Lines of a kind that may come at once after silence: two seconds' worth.
 const BURST: u32 = 20;
 
-/// Lines that were left out since the start.
-#[derive(Debug, Default)]
-pub struct Suppressed {
-    errors: AtomicU64,
-    warnings: AtomicU64,
-}
-
-impl Suppressed {
-    /// Those at level error.
-    pub fn errors(&self) -> u64 {
-        self.errors.load(Ordering::Relaxed)
-    }
-
-    /// Those at level warn.
-    pub fn warnings(&self) -> u64 {
-        self.warnings.load(Ordering::Relaxed)
-    }
-}
-
 /// Lets lines at error and warn through, ten a second of each kind, with a burst of 20. A kind is one place in the
 /// sources, so what one device causes in a loop hides neither what happens elsewhere nor that it goes on.
 #[derive(Debug, Default)]
 pub struct Limiter {
     kinds: Mutex<HashMap<Identifier, Throttle>>,
-    suppressed: Suppressed,
+    errors: AtomicU64,
+    warnings: AtomicU64,
 }
 
 impl Limiter {
@@ -54,15 +36,17 @@ impl Limiter {
         let kind = kinds.entry(metadata.callsite()).or_insert_with(|| Throttle::with_burst(PAUSE, BURST));
         let passed = kind.pass(now);
         if passed.is_none() {
-            let counter =
-                if *metadata.level() == Level::ERROR { &self.suppressed.errors } else { &self.suppressed.warnings };
-            counter.fetch_add(1, Ordering::Relaxed);
+            self.counter(*metadata.level()).fetch_add(1, Ordering::Relaxed);
         }
         passed
     }
 
-    /// Lines that were left out so far.
-    pub fn suppressed(&self) -> &Suppressed {
-        &self.suppressed
+    /// Lines at a level, error or warn, that were left out since the start.
+    pub fn suppressed(&self, level: Level) -> u64 {
+        self.counter(level).load(Ordering::Relaxed)
+    }
+
+    fn counter(&self, level: Level) -> &AtomicU64 {
+        if level == Level::ERROR { &self.errors } else { &self.warnings }
     }
 }

@@ -18,7 +18,7 @@ mod queue;
 mod tests;
 
 pub use control::LogControl;
-pub use limiter::{Limiter, Suppressed};
+pub use limiter::Limiter;
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
