@@ -18,7 +18,7 @@ use crate::telemetry::metric::{
 };
 
 /// Counters of the queues. A queue that is not used counts nothing, so that numbers of the same meaning can be added up.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct QueueStats {
     /// NATS, for messages of devices.
     pub nats_uplink: Arc<NatsStats>,
@@ -46,7 +46,7 @@ pub fn limits(metrics: &Metrics, connections: usize, inflight_bytes: usize) {
 
 /// Copies the counters into the metrics whenever the page is read.
 pub fn collect(metrics: &Metrics, queues: &Queues, registry: &Registry, log: &LogControl) {
-    let stats = queues.stats();
+    let stats = queues.stats().clone();
     metrics.read_from(move |process| stats.write(process));
     if let Registry::Http(http) = registry {
         let http = http.clone();

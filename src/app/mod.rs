@@ -239,8 +239,7 @@ fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> a
     let mut ports = coap::bind(config, dtls.as_ref(), workers)?.into_iter();
     let admin = listeners::bind_admin(config)?;
 
-    let handler =
-        watch::ChangeHandler { metrics: metrics.registry(), health: health.clone(), sessions: sessions.clone() };
+    let handler = watch::ChangeHandler { metrics: metrics.registry(), health: health.clone(), replica: local.clone() };
     let _watch = watch::start(&registry, handler, runtime.handle())?;
     let (shedding, shed_senders) = (local.shedding.clone(), worker_senders.clone());
     runtime.spawn(async move { shedding.run(&shed_senders).await });

@@ -16,11 +16,9 @@ use crate::protocol::envelope::{Encoder, Mode};
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::trace::Tracer;
 use crate::protocol::uplink::{Addressing, DeliveryId, Inbox, Uplink};
-use crate::queue::kafka::{
-    HandOverDownlink, KafkaCommandStats, KafkaCommands, KafkaDownlink, KafkaSettings, KafkaStats, KafkaUplink,
-};
-use crate::queue::nats::{ConnectionTallies, NatsDownlink, NatsSettings, NatsStats, NatsUplink};
-use crate::queue::stdio::{StdioDownlink, StdioInput, StdioStats, StdioUplink, StdioWriter, Undelivered};
+use crate::queue::kafka::{HandOverDownlink, KafkaCommands, KafkaDownlink, KafkaSettings, KafkaUplink};
+use crate::queue::nats::{ConnectionTallies, NatsDownlink, NatsSettings, NatsUplink};
+use crate::queue::stdio::{StdioDownlink, StdioInput, StdioUplink, StdioWriter, Undelivered};
 use crate::queue::{Calls, CallsDownlink, ImmediateInterest};
 use crate::replica::Directory;
 
@@ -30,16 +28,12 @@ pub struct Queues {
     uplink: UplinkQueue,
     commands: CommandQueue,
     nats: NatsSettings,
-    nats_uplink: Arc<NatsStats>,
-    nats_commands: Arc<NatsStats>,
     kafka: Option<KafkaSettings>,
-    kafka_stats: Arc<KafkaStats>,
     kafka_commands: Option<KafkaCommands>,
-    kafka_command_stats: Arc<KafkaCommandStats>,
     replica_id: String,
     mode: Mode,
     stdout: Option<StdioWriter>,
-    stdio: Arc<StdioStats>,
+    stats: QueueStats,
     is_broken: Arc<AtomicBool>,
     calls: Calls,
 }
@@ -55,13 +49,12 @@ impl Queues {
     ) -> anyhow::Result<Self> {
         check_kafka(config)?;
         check_nats(config)?;
-        let stdio = Arc::new(StdioStats::default());
-        let kafka_command_stats = Arc::new(KafkaCommandStats::default());
+        let stats = QueueStats { nats_connections: tallies.clone(), ..QueueStats::default() };
         let kafka = settings::kafka(config, replica_id);
         let kafka_commands = match config.commands.queue {
             CommandQueue::Kafka => {
                 let settings = settings::kafka_commands(config, replica_id, &tallies).context("kafka.brokers")?;
-                Some(KafkaCommands::new(settings, kafka_command_stats.clone())?)
+                Some(KafkaCommands::new(settings, stats.kafka_commands.clone())?)
             }
             CommandQueue::None | CommandQueue::Stdio | CommandQueue::Nats => None,
         };
@@ -71,33 +64,22 @@ impl Queues {
             commands: config.commands.queue,
             nats: NatsSettings { tallies, ..settings::nats(config, replica_id) },
             kafka,
-            kafka_stats: Arc::default(),
             kafka_commands,
-            kafka_command_stats,
             replica_id: replica_id.to_owned(),
             mode: config.envelope.mode,
-            nats_uplink: Arc::default(),
-            nats_commands: Arc::default(),
             stdout: prints
-                .then(|| StdioWriter::start_on(output, stdio.clone()))
+                .then(|| StdioWriter::start_on(output, stats.stdio.clone()))
                 .transpose()
                 .context("the thread for stdout")?,
-            stdio,
+            stats,
             is_broken: Arc::default(),
             calls: Calls::default(),
         })
     }
 
-    /// The counters, once for each queue.
-    pub fn stats(&self) -> QueueStats {
-        QueueStats {
-            nats_uplink: self.nats_uplink.clone(),
-            nats_commands: self.nats_commands.clone(),
-            nats_connections: self.nats.tallies.clone(),
-            kafka: self.kafka_stats.clone(),
-            kafka_commands: self.kafka_command_stats.clone(),
-            stdio: self.stdio.clone(),
-        }
+    /// The counters of the queues.
+    pub fn stats(&self) -> &QueueStats {
+        &self.stats
     }
 
     /// Commands that the process itself gives.
@@ -122,10 +104,10 @@ impl Queues {
     pub fn uplink(&self, inbox: Arc<Inbox>) -> anyhow::Result<Box<dyn Uplink>> {
         Ok(match self.uplink {
             UplinkQueue::Stdio => Box::new(StdioUplink::new(self.stdout()?.clone(), inbox)),
-            UplinkQueue::Nats => Box::new(NatsUplink::start(&self.nats, inbox, self.nats_uplink.clone())?),
+            UplinkQueue::Nats => Box::new(NatsUplink::start(&self.nats, inbox, self.stats.nats_uplink.clone())?),
             UplinkQueue::Kafka => {
                 let settings = self.kafka.as_ref().context("kafka.brokers")?;
-                Box::new(KafkaUplink::start(settings, inbox, self.kafka_stats.clone())?)
+                Box::new(KafkaUplink::start(settings, inbox, self.stats.kafka.clone())?)
             }
         })
     }
@@ -143,13 +125,13 @@ impl Queues {
                 let is_uplink = self.uplink == UplinkQueue::Stdio;
                 Box::new(StdioDownlink::new(self.stdout()?.clone(), events, is_uplink))
             }
-            CommandQueue::Nats => Box::new(NatsDownlink::start(&self.nats, events, self.nats_commands.clone())?),
+            CommandQueue::Nats => Box::new(NatsDownlink::start(&self.nats, events, self.stats.nats_commands.clone())?),
             CommandQueue::Kafka => {
                 let kafka = self.kafka_commands.as_ref().context("the commands from Kafka")?.answers();
                 if self.nats.servers.is_empty() {
                     Box::new(KafkaDownlink::new(kafka, events))
                 } else {
-                    let nats = NatsDownlink::start(&self.nats, events, self.nats_commands.clone())?;
+                    let nats = NatsDownlink::start(&self.nats, events, self.stats.nats_commands.clone())?;
                     Box::new(HandOverDownlink::new(kafka, nats))
                 }
             }
@@ -191,7 +173,7 @@ impl Queues {
             // A worker that has ended takes no commands, and the process ends with it.
             let _ended = first.blocking_send(DownlinkEvent::Command { to, ticket: Some(Ticket(0)), command });
         };
-        StdioInput::start_on(input, self.stdio.clone(), route, undelivered).context("the thread for stdin")
+        StdioInput::start_on(input, self.stats.stdio.clone(), route, undelivered).context("the thread for stdin")
     }
 
     /// Waits until the queue is gone for good, as stdout is once its reader has closed it; says how.

@@ -9,7 +9,6 @@ use crate::replica::request::{
     Answer, Answers, Asked, ReplicaState, Request, RequestSender, Respond, SessionPart, SessionRow, is_named,
 };
 use crate::replica::shed::{Goal, ShedPlan, ShedState};
-use crate::session::mqtt::Ending;
 use crate::telemetry::admin::{
     Page, ReplicaShed, ReplicaTotal, Replicas, SessionInfo, SessionQuery, Sessions, ShedAim, ShedOrder, ShedRefusal,
     ShedReport, Sheds, Waiting,
@@ -29,11 +28,6 @@ pub struct ReplicaSessions {
 }
 
 impl ReplicaSessions {
-    /// Ends the session of a device; whether there was one.
-    pub fn end(&self, device: &str, ending: Ending) -> bool {
-        self.local.end(device, ending)
-    }
-
     fn is_meant(&self, replicas: &Replicas) -> bool {
         match replicas {
             Replicas::This | Replicas::All => true,

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
 
-use super::sessions::ReplicaSessions;
+use super::replica::LocalReplica;
 use super::settings;
 use crate::config::{Config, RegistrySource};
 use crate::protocol::id::DeviceId;
@@ -49,48 +48,26 @@ pub struct ChangeHandler {
     /// State of the registry.
     pub health: Arc<Health>,
     /// Sessions, ended where their device is not permitted any more.
-    pub sessions: ReplicaSessions,
+    pub replica: Arc<LocalReplica>,
 }
 
-/// Handle of a registry that is followed; dropping it stops that.
-#[derive(Debug)]
-pub enum Following {
-    /// A file, by its own thread.
-    File {
-        /// The thread.
-        _watch: Watch,
-    },
-    /// A server, by a task.
-    Network(JoinHandle<()>),
-}
-
-impl Drop for Following {
-    fn drop(&mut self) {
-        if let Following::Network(task) = self {
-            task.abort();
-        }
-    }
-}
-
-/// Follows the registry: a file by a thread of its own, anything else by a task of `runtime`.
+/// Follows the registry: a file by a thread of its own until the handle is dropped, anything else by a task of `runtime`.
 ///
 /// # Errors
 /// The system gives no thread.
-pub fn start(registry: &Registry, handler: ChangeHandler, runtime: &Handle) -> anyhow::Result<Following> {
-    Ok(match registry {
-        Registry::File(file) => Following::File { _watch: watch_file(file, handler)? },
+pub fn start(registry: &Registry, handler: ChangeHandler, runtime: &Handle) -> anyhow::Result<Option<Watch>> {
+    match registry.clone() {
+        Registry::File(file) => return watch_file(&file, handler).map(Some),
         Registry::Nats(nats) => {
-            let nats = nats.clone();
-            Following::Network(runtime.spawn(async move { nats.follow(|change| handler.take(&change)).await }))
+            runtime.spawn(async move { nats.follow(|change| handler.take(&change)).await });
         }
         Registry::Http(http) => {
-            let (http, sessions) = (http.clone(), handler.sessions.clone());
-            let is_connected = move |device: &str| sessions.local.directory.find(device).is_some();
-            Following::Network(
-                runtime.spawn(async move { http.follow(is_connected, |change| handler.take(&change)).await }),
-            )
+            let replica = handler.replica.clone();
+            let is_connected = move |device: &str| replica.directory.find(device).is_some();
+            runtime.spawn(async move { http.follow(is_connected, |change| handler.take(&change)).await });
         }
-    })
+    }
+    Ok(None)
 }
 
 fn watch_file(file: &Arc<FileRegistry>, handler: ChangeHandler) -> anyhow::Result<Watch> {
@@ -151,6 +128,6 @@ impl ChangeHandler {
 
     /// Ends the sessions of these devices; returns their number.
     fn end(&self, devices: &[DeviceId]) -> usize {
-        devices.iter().filter(|device| self.sessions.end(device.as_str(), Ending::Kicked)).count()
+        devices.iter().filter(|device| self.replica.end(device.as_str(), Ending::Kicked)).count()
     }
 }
