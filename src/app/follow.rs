@@ -14,7 +14,7 @@ use crate::replica::request::{
     Answer, Answers, Asked, Batch, Filter, Follow, FollowedLines, RENEWAL, Repetitions, Request, Subject,
 };
 use crate::telemetry::admin::{FollowOrder, Follows, LineStream, Replicas, TooMany, Waiting};
-use crate::telemetry::follow::{Bounds, Followers, Line, LineAdder, Lines, following};
+use crate::telemetry::follow::{Bounds, Followers, Line, LineSender, Lines, following};
 
 /// Lines that wait for an operator, of all replicas.
 const FOR_OPERATOR: Bounds = Bounds { lines: 1_024, bytes: 1024 * 1024 };
@@ -25,27 +25,27 @@ const FOR_REPLICA: Bounds = Bounds { lines: 200, bytes: 512 * 1024 };
 /// Operators of this replica who follow what happens on others, by the id of each.
 #[derive(Debug, Default)]
 pub struct RemoteFollowers {
-    by_id: Mutex<HashMap<String, (LineAdder, Repetitions)>>,
+    by_id: Mutex<HashMap<String, (LineSender, Repetitions)>>,
 }
 
 impl RemoteFollowers {
     /// Adds lines of another replica to those of the follower with that id, if it is there.
     pub fn take_lines(&self, id: &str, replica: &str, number: u64, batch: Batch) {
         let mut by_id = self.lock();
-        let Some((adder, repetitions)) = by_id.get_mut(id) else { return };
+        let Some((sender, repetitions)) = by_id.get_mut(id) else { return };
         if !repetitions.is_new(replica, number) {
             return;
         }
         let Batch { lines, dropped } = batch;
         if dropped > 0 {
-            adder.note_dropped(dropped);
+            sender.note_dropped(dropped);
         }
         for line in lines {
-            adder.offer(&Bytes::from(line));
+            sender.offer(&Bytes::from(line));
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, (LineAdder, Repetitions)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, (LineSender, Repetitions)>> {
         self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -103,7 +103,7 @@ impl ReplicaSessions {
             (_, Replicas::This | Replicas::Named(_)) => {}
             (None, Replicas::All) => why = ", as replicas do not hear each other without nats.servers",
             (Some(_), Replicas::All) => {
-                let (follow, answers) = self.ask_to_follow(&filter, lines.adder()).await.ok_or(TooMany)?;
+                let (follow, answers) = self.ask_to_follow(&filter, lines.sender()).await.ok_or(TooMany)?;
                 remote = Some(follow);
                 missing = answers.missing;
                 for (replica, answer) in answers.by_replica {
@@ -128,9 +128,9 @@ impl ReplicaSessions {
     }
 
     /// Asks all others for their lines, again and again until the result is dropped. `None`: too many requests wait.
-    async fn ask_to_follow(&self, filter: &Filter, adder: LineAdder) -> Option<(RemoteFollow, Answers)> {
+    async fn ask_to_follow(&self, filter: &Filter, sender: LineSender) -> Option<(RemoteFollow, Answers)> {
         let id = format!("{:016x}", getrandom::u64().ok()?);
-        self.local.remote.lock().insert(id.clone(), (adder, Repetitions::default()));
+        self.local.remote.lock().insert(id.clone(), (sender, Repetitions::default()));
         let mut remote = RemoteFollow { id: id.clone(), sessions: self.clone(), renewal: None };
         let request = Request::Follow(Follow { id, filter: filter.clone() });
         let answers = self.ask_others(&Replicas::All, request.clone()).await?;

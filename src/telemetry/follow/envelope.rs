@@ -1,7 +1,5 @@
 //! Envelopes as followers see them: always in structured mode.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use serde::Deserialize;
 
@@ -9,77 +7,49 @@ use crate::protocol::json::write_string;
 use crate::protocol::uplink::{Channel, Record};
 
 /// Parts of an envelope.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
 pub(super) struct Envelope {
     pub(super) id: String,
+    #[serde(rename = "type")]
     pub(super) kind: String,
+    #[serde(rename = "productid")]
     pub(super) product: String,
+    #[serde(rename = "deviceid")]
     pub(super) device: String,
-    /// Of a rejected message; empty else.
+    /// Of a rejected message alone.
+    #[serde(skip)]
+    pub(super) rejection: Option<Rejection>,
+}
+
+/// The data of the envelope of a rejected message.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+pub(super) struct Rejection {
     pub(super) reason: String,
     pub(super) detail: String,
 }
 
 #[derive(Deserialize)]
-struct Structured<'a> {
-    #[serde(borrow, default)]
-    id: Cow<'a, str>,
-    #[serde(borrow, default, rename = "type")]
-    kind: Cow<'a, str>,
-    #[serde(borrow, default)]
-    productid: Cow<'a, str>,
-    #[serde(borrow, default)]
-    deviceid: Cow<'a, str>,
-}
-
-#[derive(Deserialize)]
-struct RejectedEnvelope<'a> {
-    #[serde(borrow)]
-    data: RejectedData<'a>,
-}
-
-#[derive(Deserialize)]
-struct RejectedData<'a> {
-    #[serde(borrow)]
-    reason: Cow<'a, str>,
-    #[serde(borrow)]
-    detail: Cow<'a, str>,
+struct RejectedEnvelope {
+    data: Rejection,
 }
 
 impl Envelope {
     /// Reads a record.
     pub(super) fn of(record: &Record) -> Self {
         let Record { channel, payload, attributes, .. } = record;
-        let mut envelope = if attributes.is_empty() {
-            // The bridge has written it.
-            serde_json::from_slice(payload).map_or_else(
-                |_| Self::default(),
-                |Structured { id, kind, productid, deviceid }| Self {
-                    id: id.into_owned(),
-                    kind: kind.into_owned(),
-                    product: productid.into_owned(),
-                    device: deviceid.into_owned(),
-                    ..Self::default()
-                },
-            )
-        } else {
-            let attribute = |wanted: &str| {
-                attributes.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.clone()).unwrap_or_default()
-            };
-            let [id, kind, product, device] = ["id", "type", "productid", "deviceid"].map(attribute);
-            Self { id, kind, product, device, ..Self::default() }
-        };
-        if *channel == Channel::Rejected {
-            let data = if attributes.is_empty() {
-                serde_json::from_slice::<RejectedEnvelope<'_>>(payload).map(|envelope| envelope.data)
-            } else {
-                serde_json::from_slice::<RejectedData<'_>>(payload)
-            };
-            if let Ok(RejectedData { reason, detail }) = data {
-                (envelope.reason, envelope.detail) = (reason.into_owned(), detail.into_owned());
-            }
+        let is_rejected = *channel == Channel::Rejected;
+        if attributes.is_empty() {
+            let envelope = serde_json::from_slice(payload).unwrap_or_default();
+            let rejected = || serde_json::from_slice(payload).ok().map(|RejectedEnvelope { data }| data);
+            return Self { rejection: is_rejected.then(rejected).flatten(), ..envelope };
         }
-        envelope
+        let attribute = |wanted: &str| {
+            attributes.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.clone()).unwrap_or_default()
+        };
+        let [id, kind, product, device] = ["id", "type", "productid", "deviceid"].map(attribute);
+        let rejection = is_rejected.then(|| serde_json::from_slice(payload).ok()).flatten();
+        Self { id, kind, product, device, rejection }
     }
 }
 

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::envelope::Envelope;
+use super::envelope::{Envelope, Rejection};
 use crate::protocol::clock::rfc3339;
 use crate::protocol::command::CommandIdentity;
 use crate::protocol::downlink::Code;
@@ -230,11 +230,11 @@ fn told<'a>(step: &Step<'a>, peer: &str, envelope: &'a Envelope) -> (&'static st
 }
 
 fn handed_over(envelope: &Envelope) -> (&'static str, String, More<'_>) {
-    let Envelope { id, kind, reason, detail, .. } = envelope;
+    let Envelope { id, kind, rejection, .. } = envelope;
     let more = More { id: Some(id), r#type: Some(kind), ..More::default() };
-    if reason.is_empty() {
+    let Some(Rejection { reason, detail }) = rejection else {
         return ("envelope", format!("envelope {kind} {id} goes to the queue"), more);
-    }
+    };
     let text = format!("rejected: {reason}: {detail}; envelope {id} goes to the queue");
     ("rejected", text, More { reason: Some(reason), detail: Some(detail.into()), ..more })
 }

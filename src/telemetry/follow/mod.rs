@@ -19,11 +19,9 @@ mod tests;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
-
 pub use self::line::following;
-pub use self::queue::{Bounds, Line};
-use self::queue::{LineReceiver, LineSender};
+use self::queue::LineReceiver;
+pub use self::queue::{Bounds, Line, LineSender};
 pub use self::worker::WorkerFollowers;
 use crate::replica::request::Filter;
 
@@ -105,9 +103,9 @@ impl Lines {
         self.receiver.take()
     }
 
-    /// The way to add lines from elsewhere.
-    pub fn adder(&self) -> LineAdder {
-        LineAdder { follower: Arc::clone(&self.follower) }
+    /// The way to add lines from elsewhere; without effect once these are gone.
+    pub fn sender(&self) -> LineSender {
+        self.follower.sender.clone()
     }
 }
 
@@ -116,23 +114,5 @@ impl Drop for Lines {
         let mut list = self.followers.lock();
         list.retain(|follower| !Arc::ptr_eq(follower, &self.follower));
         self.followers.note_change(&list);
-    }
-}
-
-/// Adds lines of other replicas to those of a follower; without effect once that is gone.
-#[derive(Debug, Clone)]
-pub struct LineAdder {
-    follower: Arc<Follower>,
-}
-
-impl LineAdder {
-    /// Adds a line.
-    pub fn offer(&self, line: &Bytes) {
-        self.follower.sender.offer(line);
-    }
-
-    /// Adds a number of lines that were dropped elsewhere.
-    pub fn note_dropped(&self, count: u64) {
-        self.follower.sender.note_dropped(count);
     }
 }

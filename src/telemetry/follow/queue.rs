@@ -24,9 +24,9 @@ pub enum Line {
     Dropped(u64),
 }
 
-/// The end that workers have; they share it.
-#[derive(Debug)]
-pub(super) struct LineSender {
+/// The end of those who write lines.
+#[derive(Debug, Clone)]
+pub struct LineSender {
     sender: mpsc::Sender<Queued>,
     counts: Arc<Counts>,
     bytes_max: usize,
@@ -66,7 +66,7 @@ pub(super) fn lines(bounds: Bounds) -> (LineSender, LineReceiver) {
 
 impl LineSender {
     /// Adds a line, or counts it where there is no room. Never waits.
-    pub(super) fn offer(&self, text: &Bytes) {
+    pub fn offer(&self, text: &Bytes) {
         let Counts { bytes, dropped } = &*self.counts;
         // Several workers may pass the bound together, by one line each.
         let has_room = bytes.load(Ordering::Relaxed).saturating_add(text.len()) <= self.bytes_max;
@@ -79,8 +79,8 @@ impl LineSender {
         }
     }
 
-    /// Counts lines that were dropped.
-    pub(super) fn note_dropped(&self, count: u64) {
+    /// Counts lines that were dropped elsewhere.
+    pub fn note_dropped(&self, count: u64) {
         self.counts.dropped.fetch_add(count, Ordering::Relaxed);
     }
 }

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use serde_json::Value;
 
 use super::*;
