@@ -11,7 +11,7 @@ macro_rules! metrics {
 
         impl $type {
             /// Descriptions of the metrics, in the order of the page.
-            pub(super) fn descriptions() -> Vec<$crate::telemetry::metric::Description> {
+            pub(super) fn descriptions() -> Vec<$crate::telemetry::metric::description::Description> {
                 use $crate::telemetry::metric::description::{Description, Metric};
                 vec![$(Description {
                     name: $name,

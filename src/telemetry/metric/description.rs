@@ -8,9 +8,6 @@ use prometheus_client::metrics::MetricType;
 /// First part of every name but the standard ones.
 pub(super) const PREFIX: &str = "jetlinks_bridge";
 
-/// First part of the standard names, which the client libraries of Prometheus share.
-const STANDARD: &str = "process_";
-
 /// Name, type, labels and meaning of a metric.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
@@ -25,11 +22,6 @@ pub struct Description {
 }
 
 impl Description {
-    /// The name as the page has it.
-    pub fn full_name(&self) -> String {
-        if self.name.starts_with(STANDARD) { self.name.to_owned() } else { format!("{PREFIX}_{}", self.name) }
-    }
-
     /// Writes HELP and TYPE; the samples follow.
     pub(super) fn encode<'e>(&self, encoder: &'e mut DescriptorEncoder<'_>) -> Result<MetricEncoder<'e>, fmt::Error> {
         // The library appends it to the names of counters.

@@ -11,13 +11,13 @@ mod label;
 mod number;
 mod process;
 mod render;
+mod sampled;
 mod system;
 mod worker;
 
 #[cfg(test)]
 mod tests;
 
-pub use description::Description;
 pub use family::Family;
 pub use histogram::Histogram;
 pub use label::{

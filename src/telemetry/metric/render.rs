@@ -5,17 +5,19 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, prometheus_text};
-use prometheus_client::metrics::MetricType;
+use prometheus_client::encoding::{DescriptorEncoder, prometheus_text};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use super::description::{Description, PREFIX};
+#[cfg(test)]
+use super::description::Description;
+use super::description::PREFIX;
 use super::label::CertificateUse;
 use super::process::{
     CertificateMetrics, CoordinationMetrics, KafkaMetrics, ProcessMetrics, RegistryMetrics, SpanMetrics,
 };
+use super::sampled::Sampled;
 use super::system::{self, ProcessNumbers};
 use super::worker::WorkerMetrics;
 use crate::telemetry::health::{Health, PartState};
@@ -107,18 +109,20 @@ impl Metrics {
     }
 
     /// Descriptions of every metric, in the order of the page.
-    pub fn descriptions() -> Vec<Description> {
-        let mut descriptions = WorkerMetrics::descriptions();
-        descriptions.extend(RegistryMetrics::descriptions());
-        descriptions.extend(CertificateMetrics::descriptions());
-        descriptions.extend(CoordinationMetrics::descriptions());
-        descriptions.extend(KafkaMetrics::descriptions());
-        descriptions.extend(ProcessMetrics::descriptions());
-        descriptions.extend(SpanMetrics::descriptions());
-        descriptions.extend(state_descriptions());
-        descriptions.extend(worker_descriptions());
-        descriptions.extend(standard_descriptions());
-        descriptions
+    #[cfg(test)]
+    pub(super) fn descriptions(&self) -> Vec<Description> {
+        let sampled = self.state().into_iter().chain(self.each_worker(&[])).chain(standard());
+        [
+            WorkerMetrics::descriptions(),
+            RegistryMetrics::descriptions(),
+            CertificateMetrics::descriptions(),
+            CoordinationMetrics::descriptions(),
+            KafkaMetrics::descriptions(),
+            ProcessMetrics::descriptions(),
+            SpanMetrics::descriptions(),
+            sampled.map(|metric| metric.description).collect(),
+        ]
+        .concat()
     }
 
     /// The page, in the text exposition format 0.0.4.
@@ -142,12 +146,8 @@ impl Metrics {
         ProcessMetrics::encode(&[&process], encoder)
     }
 
-    fn encode_state(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    fn state(&self) -> [Sampled; 5] {
         let readiness = self.health.readiness();
-        let [ready, draining, part, start, build] = state_descriptions();
-        ConstGauge::new(u64::from(readiness.ready)).encode(ready.encode(encoder)?)?;
-        ConstGauge::new(u64::from(readiness.draining)).encode(draining.encode(encoder)?)?;
-        let mut part = part.encode(encoder)?;
         let parts = [
             ("queue", readiness.queue),
             ("registry", readiness.registry),
@@ -155,41 +155,53 @@ impl Metrics {
             ("commands", readiness.commands),
             ("capacity", readiness.capacity),
         ];
-        for (name, state) in parts.into_iter().filter(|(_, state)| *state != PartState::Off) {
-            ConstGauge::new(u64::from(state == PartState::Ok)).encode(part.encode_family(&[("part", name)])?)?;
-        }
-        ConstGauge::new(self.started_ms as f64 / 1e3).encode(start.encode(encoder)?)?;
-        let version = [("version", env!("CARGO_PKG_VERSION"))];
-        ConstGauge::new(1_u64).encode(build.encode(encoder)?.encode_family(&version)?)
+        let used = parts.into_iter().filter(|(_, state)| *state != PartState::Off);
+        let up = used.map(|(name, state)| (name.to_owned(), ConstGauge::new(u64::from(state == PartState::Ok))));
+        let started = ConstGauge::new(self.started_ms as f64 / 1e3);
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let build = [(version, ConstGauge::new(1_u64))].into_iter();
+        let of_part = "1 while that part answers, or has room; parts that are not configured have no series.";
+        [
+            Sampled::one("ready", "1 while /readyz answers 200.", ConstGauge::new(u64::from(readiness.ready))),
+            Sampled::one("draining", "1 while the process ends.", ConstGauge::new(u64::from(readiness.draining))),
+            Sampled::by("part", "part_up", of_part, up),
+            Sampled::one("start_time_seconds", "When the process started, in seconds since 1970.", started),
+            Sampled::by("version", "build_info", "Always 1; the label names the version.", build),
+        ]
     }
 
     /// The numbers of each worker apart from the others.
-    fn encode_each_worker(
-        &self,
-        workers: &[(usize, Arc<WorkerMetrics>)],
-        encoder: &mut DescriptorEncoder<'_>,
-    ) -> fmt::Result {
-        let [tick_age, cpu, inflight] = worker_descriptions();
-        let mut tick_age = tick_age.encode(encoder)?;
-        for (number, _) in workers {
-            if let Some(age) = self.health.turned_ago(*number) {
-                let label = [("worker", number.to_string())];
-                ConstGauge::new(age.as_secs_f64()).encode(tick_age.encode_family(&label)?)?;
-            }
-        }
-        let mut cpu = cpu.encode(encoder)?;
+    fn each_worker(&self, workers: &[(usize, Arc<WorkerMetrics>)]) -> [Sampled; 3] {
         let mut taken = self.worker_cpu.lock().unwrap_or_else(PoisonError::into_inner);
         taken.extend(system::worker_cpu_seconds());
-        for (number, _) in workers {
-            let seconds = taken.get(number).copied().unwrap_or_default();
-            ConstCounter::new(seconds).encode(cpu.encode_family(&[("worker", number.to_string())])?)?;
-        }
-        let mut inflight = inflight.encode(encoder)?;
-        for (number, worker) in workers {
-            let bytes = worker.inflight_bytes.get();
-            ConstGauge::new(bytes).encode(inflight.encode_family(&[("worker", number.to_string())])?)?;
-        }
-        Ok(())
+        let ages = workers.iter().filter_map(|(number, _)| {
+            Some((number.to_string(), ConstGauge::new(self.health.turned_ago(*number)?.as_secs_f64())))
+        });
+        let cpu = workers
+            .iter()
+            .map(|(number, _)| (number.to_string(), ConstCounter::new(taken.get(number).copied().unwrap_or_default())));
+        let inflight =
+            workers.iter().map(|(number, worker)| (number.to_string(), ConstGauge::new(worker.inflight_bytes.get())));
+        [
+            Sampled::by(
+                "worker",
+                "worker_tick_age_seconds",
+                "Time since the loop of that worker last turned; one that has ended has no series.",
+                ages,
+            ),
+            Sampled::by(
+                "worker",
+                "worker_cpu_seconds_total",
+                "Time of the processor that the thread of that worker took.",
+                cpu,
+            ),
+            Sampled::by(
+                "worker",
+                "worker_inflight_bytes",
+                "Bytes of the records of that worker on their way to the queue; its limit is limit_inflight_bytes divided by the workers.",
+                inflight,
+            ),
+        ]
     }
 }
 
@@ -205,8 +217,8 @@ impl Collector for Metrics {
         self.encode_process(encoder)?;
         let spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner).clone();
         SpanMetrics::encode(&spans.iter().map(|spans| &**spans).collect::<Vec<_>>(), encoder)?;
-        self.encode_state(encoder)?;
-        self.encode_each_worker(&workers, encoder)
+        let mut sampled = self.state().into_iter().chain(self.each_worker(&workers));
+        sampled.try_for_each(|metric| metric.encode(encoder))
     }
 }
 
@@ -216,77 +228,32 @@ struct StandardMetrics;
 
 impl Collector for StandardMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Some(numbers) = ProcessNumbers::read() else { return Ok(()) };
-        let encoder = &mut encoder;
-        let [cpu, open_fds, max_fds, resident, start, threads] = standard_descriptions();
-        ConstCounter::new(numbers.cpu_seconds).encode(cpu.encode(encoder)?)?;
-        ConstGauge::new(numbers.open_fds).encode(open_fds.encode(encoder)?)?;
-        ConstGauge::new(numbers.max_fds).encode(max_fds.encode(encoder)?)?;
-        ConstGauge::new(numbers.resident_bytes).encode(resident.encode(encoder)?)?;
-        ConstGauge::new(numbers.start_seconds).encode(start.encode(encoder)?)?;
-        ConstGauge::new(numbers.threads).encode(threads.encode(encoder)?)
+        standard().iter().try_for_each(|metric| metric.encode(&mut encoder))
     }
+}
+
+/// None where /proc cannot be read.
+fn standard() -> Vec<Sampled> {
+    let Some(numbers) = ProcessNumbers::read() else { return Vec::new() };
+    let ProcessNumbers { cpu_seconds, open_fds, max_fds, resident_bytes, start_seconds, threads } = numbers;
+    let cpu = ConstCounter::new(cpu_seconds);
+    let start = ConstGauge::new(start_seconds);
+    vec![
+        Sampled::one("process_cpu_seconds_total", "Total user and system CPU time spent in seconds.", cpu),
+        Sampled::one("process_open_fds", "Number of open file descriptors.", ConstGauge::new(open_fds)),
+        Sampled::one("process_max_fds", "Maximum number of open file descriptors.", ConstGauge::new(max_fds)),
+        Sampled::one(
+            "process_resident_memory_bytes",
+            "Resident memory size in bytes.",
+            ConstGauge::new(resident_bytes),
+        ),
+        Sampled::one("process_start_time_seconds", "Start time of the process since unix epoch in seconds.", start),
+        Sampled::one("process_threads", "Number of OS threads in the process.", ConstGauge::new(threads)),
+    ]
 }
 
 impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Metrics").field("started_ms", &self.started_ms).finish_non_exhaustive()
     }
-}
-
-fn describe(name: &'static str, kind: MetricType, labels: &[&'static str], help: &'static str) -> Description {
-    Description { name, kind, labels: labels.to_vec(), help }
-}
-
-fn state_descriptions() -> [Description; 5] {
-    let gauge = |name, labels: &[&'static str], help| describe(name, MetricType::Gauge, labels, help);
-    [
-        gauge("ready", &[], "1 while /readyz answers 200."),
-        gauge("draining", &[], "1 while the process ends."),
-        gauge(
-            "part_up",
-            &["part"],
-            "1 while that part answers, or has room; parts that are not configured have no series.",
-        ),
-        gauge("start_time_seconds", &[], "When the process started, in seconds since 1970."),
-        gauge("build_info", &["version"], "Always 1; the label names the version."),
-    ]
-}
-
-fn worker_descriptions() -> [Description; 3] {
-    let of_worker = |name, kind, help| describe(name, kind, &["worker"], help);
-    [
-        of_worker(
-            "worker_tick_age_seconds",
-            MetricType::Gauge,
-            "Time since the loop of that worker last turned; one that has ended has no series.",
-        ),
-        of_worker(
-            "worker_cpu_seconds_total",
-            MetricType::Counter,
-            "Time of the processor that the thread of that worker took.",
-        ),
-        of_worker(
-            "worker_inflight_bytes",
-            MetricType::Gauge,
-            "Bytes of the records of that worker on their way to the queue; its limit is limit_inflight_bytes divided by the workers.",
-        ),
-    ]
-}
-
-fn standard_descriptions() -> [Description; 6] {
-    let gauge = |name, help| describe(name, MetricType::Gauge, &[], help);
-    [
-        describe(
-            "process_cpu_seconds_total",
-            MetricType::Counter,
-            &[],
-            "Total user and system CPU time spent in seconds.",
-        ),
-        gauge("process_open_fds", "Number of open file descriptors."),
-        gauge("process_max_fds", "Maximum number of open file descriptors."),
-        gauge("process_resident_memory_bytes", "Resident memory size in bytes."),
-        gauge("process_start_time_seconds", "Start time of the process since unix epoch in seconds."),
-        gauge("process_threads", "Number of OS threads in the process."),
-    ]
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::description::{Description, PREFIX};
 use super::*;
 use crate::protocol::limit::Load;
 use crate::protocol::topic::MessageKind;
@@ -14,6 +15,11 @@ use crate::telemetry::health::{Health, PartState};
 
 fn metrics() -> Arc<Metrics> {
     Arc::new(Metrics::new(Arc::new(Health::new(1)), 1_700_000_000_123))
+}
+
+/// The name as the page has it; those that the client libraries of Prometheus share have no prefix.
+fn full_name(metric: &Description) -> String {
+    if metric.name.starts_with("process_") { metric.name.to_owned() } else { format!("{PREFIX}_{}", metric.name) }
 }
 
 fn has(page: &str, line: &str) -> bool {
@@ -151,12 +157,13 @@ fn the_documentation_lists_every_metric_with_its_kind_labels_and_meaning_and_no_
         .filter(|(name, _)| !name.contains(' '))
         .map(|(name, line)| (name.to_owned(), line.to_owned()))
         .collect();
-    let known: BTreeMap<String, String> = Metrics::descriptions()
+    let known: BTreeMap<String, String> = metrics()
+        .descriptions()
         .into_iter()
         .map(|metric| {
             let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
             let labels = if labels.is_empty() { String::new() } else { format!("{} ", labels.join(", ")) };
-            let name = metric.full_name();
+            let name = full_name(&metric);
             let line = format!("| `{name}` | {} | {labels}| {} |", metric.kind.as_str(), metric.help);
             (name, line)
         })
@@ -168,7 +175,7 @@ fn the_documentation_lists_every_metric_with_its_kind_labels_and_meaning_and_no_
 fn every_metric_is_on_the_page_once_and_the_page_has_no_other() {
     let page = metrics().render();
     let types: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-    let names: Vec<_> = Metrics::descriptions().iter().map(Description::full_name).collect();
+    let names: Vec<_> = metrics().descriptions().iter().map(full_name).collect();
     assert_eq!(types, names);
     for line in page.lines().filter(|line| !line.starts_with('#')) {
         let name = line.split(['{', ' ']).next().unwrap();
