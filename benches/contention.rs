@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use jetlinks_bridge::protocol::id::{DeviceId, ProductId};
 use jetlinks_bridge::protocol::limit::Now;
-use jetlinks_bridge::protocol::uplink::{DeliveryId, Inbox, Receipt};
+use jetlinks_bridge::protocol::uplink::{DeliveryId, Inbox, Receipt, SlotId};
 use jetlinks_bridge::queue::nats::NatsStats;
 use jetlinks_bridge::registry::FileRegistry;
 use jetlinks_bridge::replica::{Directory, Entry, WorkerMessage, WorkerSender};
@@ -86,9 +86,9 @@ fn main() {
             // As a device may connect once a second, a second passes with each operation.
             let now = Now { unix_ms: number as u64 * 1_000, us: number as u64 * 1_000_000 };
             let entry = entry(thread);
-            let token = entry.token;
+            let slot = entry.slot;
             black_box(directory.enter(device.clone(), entry, now));
-            black_box(directory.remove(&device, thread, token, now.us));
+            black_box(directory.remove(&device, thread, slot, now.us));
         },
     );
     let filled = {
@@ -113,7 +113,7 @@ fn main() {
     });
     // The first thread is the one that reads.
     bench.run(("`Inbox`", "post a receipt, take all", "message of Kafka"), Inbox::new, |inbox, thread, _| {
-        inbox.post_one(Receipt::Stored(DeliveryId { slot: 1, generation: 1, sequence: 1 }));
+        inbox.post_one(Receipt::Stored(DeliveryId { slot: SlotId { index: 1, generation: 1 }, sequence: 1 }));
         if thread == 0 {
             let poll = inbox.poll_take(&mut Context::from_waker(Waker::noop()), &mut Vec::new());
             assert!(poll.is_ready(), "a receipt was posted");
@@ -139,7 +139,7 @@ fn id(text: &str) -> DeviceId {
 fn entry(worker: usize) -> Entry {
     Entry {
         worker,
-        token: DeliveryId { slot: worker as u32, generation: 1, sequence: 0 },
+        slot: SlotId { index: worker as u32, generation: 1 },
         product: ProductId::new("product1").expect("a short name"),
         session: "01JDA0Z6W3T2V4X8Y0ABCDEFGH".into(),
         peer: "192.0.2.1:50000".into(),

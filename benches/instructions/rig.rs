@@ -20,7 +20,7 @@ use jetlinks_bridge::protocol::id::{DeviceId, ProductId};
 use jetlinks_bridge::protocol::limit::{Limits, Load, Now};
 use jetlinks_bridge::protocol::network::{Network, Protocol, Source};
 use jetlinks_bridge::protocol::uplink::{
-    Addressing, Availability, DeliveryId, Handover, Receipt, Record, Report, Uplink,
+    Addressing, Availability, DeliveryId, Handover, Receipt, Record, Report, SlotId, Uplink,
 };
 use jetlinks_bridge::registry::{self, FileRegistry};
 use jetlinks_bridge::replica::{ClusterEvent, Coordination, Directory, Output, WorkerMessage, WorkerSender};
@@ -43,7 +43,7 @@ struct Queues {
     /// Records that are taken and not stored.
     taken: Vec<(DeliveryId, Record)>,
     /// Sessions whose interest in commands is declared.
-    attached: Vec<DeliveryId>,
+    attached: Vec<SlotId>,
     /// Outcomes without a failure.
     succeeded: usize,
 }
@@ -60,11 +60,11 @@ impl Uplink for QueueEnd {
 }
 
 impl Downlink for QueueEnd {
-    fn attach(&mut self, session: DeliveryId, _: &[(ProductId, DeviceId)]) {
+    fn attach(&mut self, session: SlotId, _: &[(ProductId, DeviceId)]) {
         self.0.borrow_mut().attached.push(session);
     }
 
-    fn detach(&mut self, _: DeliveryId) {}
+    fn detach(&mut self, _: SlotId) {}
 
     fn answer(&mut self, _: Ticket, outcome: Outcome) {
         self.0.borrow_mut().succeeded += usize::from(outcome.failure.is_none());
@@ -172,7 +172,7 @@ impl Rig {
     }
 
     /// Takes a CONNECT to its session, in the steps of the listener: decoded, looked up, its sign checked, claimed, begun.
-    pub(crate) fn connect(&mut self, bytes: &[u8], pipe: Pipe) -> DeliveryId {
+    pub(crate) fn connect(&mut self, bytes: &[u8], pipe: Pipe) -> SlotId {
         let frame = mqtt::frame(bytes).ok().flatten().expect("a whole packet");
         let decoded = mqtt::decode_connect(frame.first_byte, &bytes[frame.header_bytes..frame.total_bytes()]);
         let Ok(Packet::Connect(packet)) = decoded else { panic!("it is a CONNECT") };
@@ -205,7 +205,7 @@ impl Rig {
     }
 
     /// Takes bytes of a device, in the steps of its connection.
-    pub(crate) fn receive(&mut self, session: DeliveryId, bytes: &[u8]) {
+    pub(crate) fn receive(&mut self, session: SlotId, bytes: &[u8]) {
         let now = self.now;
         self.core.take_waiting(|| now, session);
         assert!(self.core.may_read(|| now, session));

@@ -12,7 +12,7 @@ use jetlinks_bridge::protocol::downlink::{DownlinkEvent, Recipient, Ticket};
 use jetlinks_bridge::protocol::envelope::{Encoder, Mode, Source};
 use jetlinks_bridge::protocol::message::decode;
 use jetlinks_bridge::protocol::topic::{Upward, parse_up};
-use jetlinks_bridge::protocol::uplink::{Addressing, DeliveryId, Record};
+use jetlinks_bridge::protocol::uplink::{Addressing, Record, SlotId};
 
 use crate::rig::{Pipe, Rig};
 
@@ -182,7 +182,7 @@ fn command(folder: &Path) -> Box<dyn FnMut()> {
 }
 
 /// Sessions of device1 and so on, whose `online` is stored.
-fn connected(rig: &mut Rig) -> Vec<(DeliveryId, Pipe)> {
+fn connected(rig: &mut Rig) -> Vec<(SlotId, Pipe)> {
     let now_ms = rig.now().unix_ms;
     let mut sessions = Vec::with_capacity(CONNECTED);
     for number in 1..=CONNECTED {

@@ -44,11 +44,11 @@ struct Queue {
 }
 
 impl Uplink for Queue {
-    fn publish(&mut self, token: DeliveryId, _: &Record) -> Handover {
+    fn publish(&mut self, id: DeliveryId, _: &Record) -> Handover {
         if self.is_away {
             return Handover::NotTaken;
         }
-        self.line.push_back(token);
+        self.line.push_back(id);
         Handover::Taken
     }
 
@@ -172,10 +172,10 @@ impl Run {
                 self.act(|endpoint, ctx| endpoint.device(&parked, found, ctx));
             }
             6 | 7 => {
-                if let Some(token) = self.queue.line.pop_front() {
+                if let Some(id) = self.queue.line.pop_front() {
                     let is_stored = operation % 12 == 6;
                     self.queue.stored += usize::from(is_stored);
-                    self.act(|endpoint, ctx| endpoint.receipt(token, is_stored, ctx));
+                    self.act(|endpoint, ctx| endpoint.receipt(id, is_stored, ctx));
                 }
             }
             8 => self.pass(u64::from(argument) * 100),

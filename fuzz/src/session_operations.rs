@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use jetlinks_bridge::codec::mqtt::{self, Packet, PacketId, Publish, PublishHead, Qos, Version, encode};
 use jetlinks_bridge::protocol::command::{Command, CommandError};
 use jetlinks_bridge::protocol::id::{DeviceId, ProductId};
+use jetlinks_bridge::protocol::uplink::SlotId;
 use jetlinks_bridge::session::mqtt::{BoundChild, Context, Ending, Opening, Session, StoredWill};
 
 use super::operations::{Form, Operation, Operations};
@@ -18,6 +19,9 @@ use super::world::World;
 
 /// Children that are bound to a gateway.
 const CHILDREN: usize = 2;
+
+/// Slot of the session.
+const SLOT: SlotId = SlotId { index: 3, generation: 5 };
 
 /// Records that a session may hold beside its window: `online`, the will, `offline`, and the same of its children.
 const OWN_RECORDS: usize = 3 + 2 * CHILDREN;
@@ -65,8 +69,7 @@ impl Run {
         let has_will = first & 2 == 2;
         let will = StoredWill { topic: "/product1/device1/event/~0~".into(), payload: b"{}".as_slice().into() };
         let opening = Opening {
-            slot: 3,
-            generation: 5,
+            slot: SLOT,
             product: ProductId::new("product1").expect("an id"),
             device: DeviceId::new("device1").expect("an id"),
             id: "01JDA0Z6W3000000000000000S".into(),
@@ -237,9 +240,9 @@ impl Run {
     }
 
     fn deliver(&mut self, index: usize) {
-        let Some((token, stored)) = self.world.queue.receipt(index) else { return };
-        assert_eq!((token.slot, token.generation), (3, 5));
-        self.session.receipt(token.sequence, stored, self.world.now.us);
+        let Some((id, stored)) = self.world.queue.receipt(index) else { return };
+        assert_eq!(id.slot, SLOT);
+        self.session.receipt(id.sequence, stored, self.world.now.us);
         self.act(|session, ctx| session.acknowledge(ctx));
     }
 
@@ -316,8 +319,8 @@ impl Run {
     fn settle_all(&mut self) {
         self.back();
         while self.world.queue.store(true) {}
-        while let Some((token, stored)) = self.world.queue.receipt(0) {
-            self.session.receipt(token.sequence, stored, self.world.now.us);
+        while let Some((id, stored)) = self.world.queue.receipt(0) {
+            self.session.receipt(id.sequence, stored, self.world.now.us);
         }
         self.act(|session, ctx| session.acknowledge(ctx));
         self.judge();

@@ -8,7 +8,7 @@ use jetlinks_bridge::protocol::downlink::{Downlink, Outcome, Ticket};
 use jetlinks_bridge::protocol::envelope::{Encoder, Mode};
 use jetlinks_bridge::protocol::id::{DeviceId, ProductId};
 use jetlinks_bridge::protocol::limit::{Limits, Load, Now};
-use jetlinks_bridge::protocol::uplink::{Addressing, DeliveryId, Handover, Record, Uplink};
+use jetlinks_bridge::protocol::uplink::{Addressing, DeliveryId, Handover, Record, SlotId, Uplink};
 use jetlinks_bridge::session::mqtt::{Context, Event, Observer, SpareBuffers};
 
 /// Messages are numbered; their number stands between two of these in topic or payload.
@@ -37,18 +37,18 @@ pub struct Queue {
 impl Queue {
     /// Stores the next record of the line.
     pub fn store(&mut self, has_receipt: bool) -> bool {
-        let Some((token, number)) = self.line.pop_front() else { return false };
+        let Some((id, number)) = self.line.pop_front() else { return false };
         self.stored.push(number);
         if has_receipt {
-            self.receipts.push((token, true));
+            self.receipts.push((id, true));
         }
         true
     }
 
     /// Loses the next record of the line, and says so.
     pub fn lose(&mut self) {
-        if let Some((token, _)) = self.line.pop_front() {
-            self.receipts.push((token, false));
+        if let Some((id, _)) = self.line.pop_front() {
+            self.receipts.push((id, false));
         }
     }
 
@@ -68,13 +68,13 @@ impl Queue {
 }
 
 impl Uplink for Queue {
-    fn publish(&mut self, token: DeliveryId, record: &Record) -> Handover {
+    fn publish(&mut self, id: DeliveryId, record: &Record) -> Handover {
         if self.is_away {
             return Handover::NotTaken;
         }
         let number = number(record);
         self.taken.push(number);
-        self.line.push_back((token, number));
+        self.line.push_back((id, number));
         Handover::Taken
     }
 
@@ -103,9 +103,9 @@ impl Callers {
 }
 
 impl Downlink for Callers {
-    fn attach(&mut self, _: DeliveryId, _: &[(ProductId, DeviceId)]) {}
+    fn attach(&mut self, _: SlotId, _: &[(ProductId, DeviceId)]) {}
 
-    fn detach(&mut self, _: DeliveryId) {}
+    fn detach(&mut self, _: SlotId) {}
 
     fn answer(&mut self, ticket: Ticket, _: Outcome) {
         assert!((1..=self.asked).contains(&ticket.0), "an outcome for nobody");

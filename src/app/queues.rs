@@ -15,7 +15,7 @@ use crate::protocol::downlink::{Downlink, DownlinkEvent, Outcome, Recipient, Tic
 use crate::protocol::envelope::{Encoder, Mode};
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::trace::Tracer;
-use crate::protocol::uplink::{Addressing, DeliveryId, Inbox, Uplink};
+use crate::protocol::uplink::{Addressing, Inbox, SlotId, Uplink};
 use crate::queue::kafka::{HandOverDownlink, KafkaCommands, KafkaDownlink, KafkaSettings, KafkaUplink};
 use crate::queue::nats::{ConnectionTallies, NatsDownlink, NatsSettings, NatsUplink};
 use crate::queue::stdio::{StdioDownlink, StdioInput, StdioUplink, StdioWriter, Undelivered};
@@ -242,11 +242,11 @@ struct NoCommands {
 }
 
 impl Downlink for NoCommands {
-    fn attach(&mut self, session: DeliveryId, _addresses: &[(ProductId, DeviceId)]) {
+    fn attach(&mut self, session: SlotId, _addresses: &[(ProductId, DeviceId)]) {
         self.interest.attach(session);
     }
 
-    fn detach(&mut self, _token: DeliveryId) {}
+    fn detach(&mut self, _session: SlotId) {}
 
     fn answer(&mut self, _ticket: Ticket, _outcome: Outcome) {}
 }

@@ -45,7 +45,7 @@ impl LocalReplica {
     pub fn end(&self, device: &str, ending: Ending) -> bool {
         let Some(entry) = self.directory.find(device) else { return false };
         let Some(worker_sender) = self.worker_senders.get(entry.worker) else { return false };
-        worker_sender.send(WorkerMessage::End(entry.token, ending));
+        worker_sender.send(WorkerMessage::End(entry.slot, ending));
         true
     }
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::command::{Command, CommandError};
 use super::id::{DeviceId, ProductId};
 use super::trace::TraceContext;
-use super::uplink::{Availability, DeliveryId};
+use super::uplink::{Availability, SlotId};
 
 /// Number of a command at the queue that delivered it; only that queue knows what it stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -15,7 +15,7 @@ pub struct Ticket(pub u64);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recipient {
     /// The session whose subscription received it.
-    Session(DeliveryId),
+    Session(SlotId),
     /// The session of the device in this worker, if there is one.
     Device(DeviceId),
     /// A session that ended while the command was on its way.
@@ -27,7 +27,7 @@ pub enum Recipient {
 #[derive(Debug)]
 pub enum DownlinkEvent {
     /// The interest that [`Downlink::attach`] declared is in place.
-    Attached(DeliveryId),
+    Attached(SlotId),
     /// All commands that were sent before the [`Downlink::send_barrier`] of that number, and those of lower ones, are here.
     BarrierReached(u64),
     /// A command, or what could not be read as one.
@@ -121,10 +121,10 @@ pub struct Outcome {
 pub trait Downlink {
     /// Declares interest in the commands of a device and of the children that the registry binds to it;
     /// [`DownlinkEvent::Attached`] follows once, when all of it is in place.
-    fn attach(&mut self, session: DeliveryId, addresses: &[(ProductId, DeviceId)]);
+    fn attach(&mut self, session: SlotId, addresses: &[(ProductId, DeviceId)]);
 
     /// Withdraws the interest of that session.
-    fn detach(&mut self, session: DeliveryId);
+    fn detach(&mut self, session: SlotId);
 
     /// Bytes that are kept of the caller until its outcome comes.
     fn held_bytes(&self, _ticket: Ticket) -> usize {
@@ -142,7 +142,7 @@ pub trait Downlink {
 
     /// Declares the interest of a session once more: its older session on another replica has withdrawn the same one, and
     /// a server may have mixed up the two.
-    fn reassert(&mut self, _session: DeliveryId) {}
+    fn reassert(&mut self, _session: SlotId) {}
 
     /// Whether no command can come any more for detached sessions, and every outcome is on its way.
     fn is_settled(&self) -> bool {

@@ -11,14 +11,22 @@ use bytes::Bytes;
 
 use super::trace::TraceContext;
 
-/// Id of one copy of a record that was handed over. Slots are reused, so the generation tells their sessions apart. Each
-/// copy of a record has a new sequence number, so a late receipt of an earlier copy is recognised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct DeliveryId {
-    /// Slot of the connection in its worker.
-    pub slot: u32,
+/// Id of a session within its worker. Slots are reused, and the generation tells their sessions apart. A CoAP request has
+/// a slot as well, in its endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SlotId {
+    /// Index of the slot.
+    pub index: u32,
     /// Generation of the slot. It grows each time the slot is released, modulo 2^16.
     pub generation: u16,
+}
+
+/// Id of one copy of a record that was handed over. Each copy has a new sequence number, so a late receipt of an earlier
+/// copy is recognised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DeliveryId {
+    /// Slot of the session that waits for the receipt.
+    pub slot: SlotId,
     /// Number of the copy within the session, modulo 2^16.
     pub sequence: u16,
 }
@@ -26,17 +34,18 @@ pub struct DeliveryId {
 impl DeliveryId {
     /// Id of the bridge's own records (heartbeats), for which no session waits. The receipt shows the worker that the queue
     /// answers.
-    pub const NOBODY: Self = Self { slot: u32::MAX, generation: 0, sequence: 0 };
+    pub const NOBODY: Self = Self { slot: SlotId { index: u32::MAX, generation: 0 }, sequence: 0 };
 
     /// The id as one integer, for clients that carry a number with each message.
     pub fn to_u64(self) -> u64 {
-        u64::from(self.slot) << 32 | u64::from(self.generation) << 16 | u64::from(self.sequence)
+        u64::from(self.slot.index) << 32 | u64::from(self.slot.generation) << 16 | u64::from(self.sequence)
     }
 
     /// The inverse of [`DeliveryId::to_u64`].
     #[expect(clippy::cast_possible_truncation, reason = "takes the number apart on purpose")]
     pub fn from_u64(number: u64) -> Self {
-        Self { slot: (number >> 32) as u32, generation: (number >> 16) as u16, sequence: number as u16 }
+        let slot = SlotId { index: (number >> 32) as u32, generation: (number >> 16) as u16 };
+        Self { slot, sequence: number as u16 }
     }
 }
 
@@ -300,7 +309,7 @@ mod tests {
 
     #[test]
     fn an_id_survives_the_way_through_an_integer() {
-        let id = DeliveryId { slot: u32::MAX, generation: 7, sequence: u16::MAX };
+        let id = DeliveryId { slot: SlotId { index: u32::MAX, generation: 7 }, sequence: u16::MAX };
         assert_eq!(DeliveryId::from_u64(id.to_u64()), id);
     }
 
@@ -310,7 +319,7 @@ mod tests {
         let mut cx = Context::from_waker(Waker::noop());
         let mut taken = Vec::new();
         assert!(inbox.poll_take(&mut cx, &mut taken).is_pending());
-        let receipt = Receipt::Stored(DeliveryId { slot: 1, generation: 2, sequence: 3 });
+        let receipt = Receipt::Stored(DeliveryId { slot: SlotId { index: 1, generation: 2 }, sequence: 3 });
         inbox.post_one(receipt.clone());
         inbox.report(Availability::Ok);
         let expected = Report { availability: Availability::Ok, epoch: 1, wants_heartbeat: false };

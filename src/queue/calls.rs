@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::Slots;
 use crate::protocol::downlink::{Downlink, Outcome, Ticket};
 use crate::protocol::id::{DeviceId, ProductId};
-use crate::protocol::uplink::{Availability, DeliveryId};
+use crate::protocol::uplink::{Availability, SlotId};
 
 /// Marks the tickets of these commands; queues leave the bit clear.
 const MARK: u64 = 1 << 62;
@@ -75,11 +75,11 @@ impl CallsDownlink {
 }
 
 impl Downlink for CallsDownlink {
-    fn attach(&mut self, session: DeliveryId, addresses: &[(ProductId, DeviceId)]) {
+    fn attach(&mut self, session: SlotId, addresses: &[(ProductId, DeviceId)]) {
         self.queue.attach(session, addresses);
     }
 
-    fn detach(&mut self, session: DeliveryId) {
+    fn detach(&mut self, session: SlotId) {
         self.queue.detach(session);
     }
 
@@ -99,7 +99,7 @@ impl Downlink for CallsDownlink {
         self.queue.send_barrier(number)
     }
 
-    fn reassert(&mut self, session: DeliveryId) {
+    fn reassert(&mut self, session: SlotId) {
         self.queue.reassert(session);
     }
 
@@ -124,9 +124,9 @@ mod tests {
     struct Noting(Arc<Mutex<Vec<u64>>>);
 
     impl Downlink for Noting {
-        fn attach(&mut self, _token: DeliveryId, _addresses: &[(ProductId, DeviceId)]) {}
+        fn attach(&mut self, _session: SlotId, _addresses: &[(ProductId, DeviceId)]) {}
 
-        fn detach(&mut self, _token: DeliveryId) {}
+        fn detach(&mut self, _session: SlotId) {}
 
         fn answer(&mut self, ticket: Ticket, _outcome: Outcome) {
             self.0.lock().unwrap().push(ticket.0);

@@ -4,12 +4,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::protocol::downlink::DownlinkEvent;
-use crate::protocol::uplink::DeliveryId;
+use crate::protocol::uplink::SlotId;
 
 /// Tells a worker of each session that its interest is in place.
 #[derive(Debug)]
 pub struct ImmediateInterest {
-    sessions: mpsc::UnboundedSender<DeliveryId>,
+    sessions: mpsc::UnboundedSender<SlotId>,
     task: JoinHandle<()>,
 }
 
@@ -32,7 +32,7 @@ impl ImmediateInterest {
     }
 
     /// Has [`DownlinkEvent::Attached`] follow.
-    pub fn attach(&self, session: DeliveryId) {
+    pub fn attach(&self, session: SlotId) {
         // Fails only when the worker has stopped taking events.
         let _ended = self.sessions.send(session);
     }

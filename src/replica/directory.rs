@@ -7,7 +7,7 @@ use super::takeovers::{Admission, Takeovers};
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::keyed::{KeyedMap, KeyedSet};
 use crate::protocol::limit::Now;
-use crate::protocol::uplink::DeliveryId;
+use crate::protocol::uplink::SlotId;
 use crate::replica::claim::{self, Claim, ClaimClock, ClaimKind, Decision, OwnSession};
 
 /// Age above which a claim that presence was late is ignored, us, so that recorded ones are not replayed for ever.
@@ -18,8 +18,8 @@ const LATE_CLAIM_US: u64 = 60_000_000;
 pub struct Entry {
     /// Index of the worker.
     pub worker: usize,
-    /// The connection within the worker.
-    pub token: DeliveryId,
+    /// Its slot in the worker.
+    pub slot: SlotId,
     /// The device's product.
     pub product: ProductId,
     /// ULID of the session.
@@ -94,9 +94,9 @@ impl Directory {
 
     /// Takes a session out; nothing happens when a newer one has taken its place. What it gives is the session if other
     /// replicas must know that it has ended.
-    pub fn remove(&self, device: &DeviceId, worker: usize, token: DeliveryId, now_us: u64) -> Option<Box<str>> {
+    pub fn remove(&self, device: &DeviceId, worker: usize, slot: SlotId, now_us: u64) -> Option<Box<str>> {
         let state = &mut *self.lock();
-        if !state.sessions.get(device).is_some_and(|entry| entry.worker == worker && entry.token == token) {
+        if !state.sessions.get(device).is_some_and(|entry| entry.worker == worker && entry.slot == slot) {
             return None;
         }
         let entry = state.sessions.remove(device)?;
@@ -110,9 +110,9 @@ impl Directory {
     }
 
     /// Whether an older session gives way to that session; `None`: it is not the device's.
-    pub fn replaces(&self, device: &str, worker: usize, token: DeliveryId) -> Option<bool> {
+    pub fn replaces(&self, device: &str, worker: usize, slot: SlotId) -> Option<bool> {
         let state = self.lock();
-        let entry = state.sessions.get(device).filter(|entry| entry.worker == worker && entry.token == token);
+        let entry = state.sessions.get(device).filter(|entry| entry.worker == worker && entry.slot == slot);
         entry.map(|entry| entry.replaces)
     }
 
@@ -189,9 +189,9 @@ impl Directory {
     }
 
     /// Notes that this session is about to end, if it is still the device's.
-    pub fn note_leaving(&self, device: &DeviceId, worker: usize, token: DeliveryId) {
+    pub fn note_leaving(&self, device: &DeviceId, worker: usize, slot: SlotId) {
         let state = &mut *self.lock();
-        if state.sessions.get(device).is_some_and(|entry| entry.worker == worker && entry.token == token) {
+        if state.sessions.get(device).is_some_and(|entry| entry.worker == worker && entry.slot == slot) {
             state.leaving.insert(device.clone());
         }
     }
@@ -246,7 +246,7 @@ mod tests {
     fn entry(slot: u32) -> Entry {
         Entry {
             worker: 0,
-            token: DeliveryId { slot, generation: 0, sequence: 0 },
+            slot: SlotId { index: slot, generation: 0 },
             product: ProductId::new("product1").expect("a valid id"),
             session: format!("session{slot:02}").into(),
             peer: "".into(),
@@ -288,9 +288,9 @@ mod tests {
         assert_eq!(directory.enter(device(), entry(1), NOW), Entered::Fresh);
         let first = directory.find("device1").expect("it has just begun");
         assert_eq!(directory.enter(device(), entry(2), NOW), Entered::TookOver(first));
-        assert_eq!(directory.remove(&device(), 0, entry(1).token, 0), None);
-        assert!(directory.replaces("device1", 0, entry(2).token).is_some());
-        directory.remove(&device(), 0, entry(2).token, 0);
+        assert_eq!(directory.remove(&device(), 0, entry(1).slot, 0), None);
+        assert!(directory.replaces("device1", 0, entry(2).slot).is_some());
+        directory.remove(&device(), 0, entry(2).slot, 0);
         assert!(directory.is_empty());
     }
 
@@ -300,7 +300,7 @@ mod tests {
         directory.enter(device(), entry(1), NOW);
         let own = directory.find("device1").expect("it has just begun");
         assert_eq!(give_way(&directory, "session02"), Some((Decision::Yield, own)));
-        assert!(directory.replaces("device1", 0, entry(1).token).is_none());
+        assert!(directory.replaces("device1", 0, entry(1).slot).is_none());
         assert_eq!(hear(&directory, ClaimKind::Begun, "session02", None), None);
     }
 
@@ -308,10 +308,10 @@ mod tests {
     fn the_end_of_a_session_matters_to_others_only_if_the_device_was_taken_over_of_late() {
         let directory = Directory::default();
         directory.enter(device(), entry(1), NOW);
-        assert_eq!(directory.remove(&device(), 0, entry(1).token, 0), None);
+        assert_eq!(directory.remove(&device(), 0, entry(1).slot, 0), None);
         directory.enter(device(), entry(2), NOW);
         directory.enter(device(), entry(3), NOW);
-        assert_eq!(directory.remove(&device(), 0, entry(3).token, 0), Some("session03".into()));
+        assert_eq!(directory.remove(&device(), 0, entry(3).slot, 0), Some("session03".into()));
     }
 
     /// The ways in which a device is taken over, as the replica with this directory meets them.
@@ -359,7 +359,7 @@ mod tests {
                     }
                 }
                 if let Some(entry) = directory.find("device1") {
-                    directory.remove(&device(), 0, entry.token, 0);
+                    directory.remove(&device(), 0, entry.slot, 0);
                 }
             }
             hear(&directory, ClaimKind::Begun, "session98", None);

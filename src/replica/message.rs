@@ -1,7 +1,7 @@
 //! Messages between the workers and the rest of the replica.
 
 use crate::protocol::id::DeviceId;
-use crate::protocol::uplink::DeliveryId;
+use crate::protocol::uplink::SlotId;
 use crate::replica::claim::ClaimKind;
 use crate::session::mqtt::Ending;
 
@@ -9,13 +9,13 @@ use crate::session::mqtt::Ending;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkerMessage {
     /// End that session.
-    End(DeliveryId, Ending),
+    End(SlotId, Ending),
     /// Write `online` of that session once more: presence of an earlier session may be stored behind it.
-    Announce(DeliveryId),
+    Announce(SlotId),
     /// A session on another replica is about to give way to that session.
-    Replaces(DeliveryId),
+    Replaces(SlotId),
     /// Declare the interest of that session in its commands once more.
-    Reassert(DeliveryId),
+    Reassert(SlotId),
     /// All claims that other replicas made before [`ClusterEvent::AwaitBarrier`] are known.
     BarrierReached {
         /// Time at which they are applied, too, us of the worker's clock.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::protocol::uplink::DeliveryId;
+use crate::protocol::uplink::SlotId;
 
 #[derive(Debug)]
 struct Slot<T> {
@@ -10,8 +10,7 @@ struct Slot<T> {
     item: Option<T>,
 }
 
-/// A slab whose slots count how often they were released, so that a late receipt of an earlier item is recognised. Its
-/// ids have the sequence number 0.
+/// A slab whose slots count how often they were released, so that a late receipt of an earlier item is recognised.
 #[derive(Debug)]
 pub struct Slots<T> {
     slots: Vec<Slot<T>>,
@@ -32,36 +31,36 @@ impl<T> Slots<T> {
     }
 
     /// Reserves a slot; the item comes with [`Slots::fill`].
-    pub fn reserve(&mut self) -> DeliveryId {
-        let slot = self.free.pop_front().unwrap_or_else(|| {
+    pub fn reserve(&mut self) -> SlotId {
+        let index = self.free.pop_front().unwrap_or_else(|| {
             self.slots.push(Slot { generation: 0, item: None });
             u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
         });
-        let generation = self.slots.get(slot as usize).map_or(0, |slot| slot.generation);
-        DeliveryId { slot, generation, sequence: 0 }
+        let generation = self.slots.get(index as usize).map_or(0, |slot| slot.generation);
+        SlotId { index, generation }
     }
 
     /// Puts the item into its reserved slot.
-    pub fn fill(&mut self, id: DeliveryId, item: T) {
-        if let Some(slot) = self.slots.get_mut(id.slot as usize) {
+    pub fn fill(&mut self, id: SlotId, item: T) {
+        if let Some(slot) = self.slots.get_mut(id.index as usize) {
             slot.item = Some(item);
         }
     }
 
     /// Puts the item into a slot.
-    pub fn insert(&mut self, item: T) -> DeliveryId {
+    pub fn insert(&mut self, item: T) -> SlotId {
         let id = self.reserve();
         self.fill(id, item);
         id
     }
 
     /// The item that the id names, not a later one in its slot.
-    pub fn find(&self, id: DeliveryId) -> Option<&T> {
-        self.slots.get(id.slot as usize).filter(|slot| slot.generation == id.generation)?.item.as_ref()
+    pub fn find(&self, id: SlotId) -> Option<&T> {
+        self.slots.get(id.index as usize).filter(|slot| slot.generation == id.generation)?.item.as_ref()
     }
 
     /// The same, to be changed.
-    pub fn find_mut(&mut self, id: DeliveryId) -> Option<&mut T> {
+    pub fn find_mut(&mut self, id: SlotId) -> Option<&mut T> {
         self.slot_mut(id)?.item.as_mut()
     }
 
@@ -76,11 +75,11 @@ impl<T> Slots<T> {
     }
 
     /// Frees the slot that the id names; its item, if it was filled.
-    pub fn release(&mut self, id: DeliveryId) -> Option<T> {
+    pub fn release(&mut self, id: SlotId) -> Option<T> {
         let slot = self.slot_mut(id)?;
         slot.generation = slot.generation.wrapping_add(1);
         let item = slot.item.take();
-        self.free.push_back(id.slot);
+        self.free.push_back(id.index);
         item
     }
 
@@ -110,16 +109,16 @@ impl<T> Slots<T> {
     }
 
     /// All items with their ids.
-    pub fn entries(&self) -> impl Iterator<Item = (DeliveryId, &T)> {
+    pub fn entries(&self) -> impl Iterator<Item = (SlotId, &T)> {
         let slots = (0..).zip(&self.slots);
-        slots.filter_map(|(number, slot)| {
-            let id = DeliveryId { slot: number, generation: slot.generation, sequence: 0 };
+        slots.filter_map(|(index, slot)| {
+            let id = SlotId { index, generation: slot.generation };
             slot.item.as_ref().map(|item| (id, item))
         })
     }
 
-    fn slot_mut(&mut self, id: DeliveryId) -> Option<&mut Slot<T>> {
-        self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation)
+    fn slot_mut(&mut self, id: SlotId) -> Option<&mut Slot<T>> {
+        self.slots.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation)
     }
 }
 
@@ -128,17 +127,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_never_finds_the_next_item_of_its_slot() {
+    fn an_id_never_finds_the_next_item_of_its_slot() {
         let mut slots = Slots::new();
         let first = slots.reserve();
         slots.fill(first, "first");
         assert_eq!(slots.find(first), Some(&"first"));
         assert_eq!((slots.release(first), slots.release(first)), (Some("first"), None));
         let second = slots.insert("second");
-        assert_eq!(second.slot, first.slot);
+        assert_eq!(second.index, first.index);
         assert!(slots.find(first).is_none() && slots.find_mut(first).is_none());
         assert_eq!(slots.find(second), Some(&"second"));
-        assert_ne!(slots.reserve().slot, second.slot, "a slot was given twice");
+        assert_ne!(slots.reserve().index, second.index, "a slot was given twice");
         assert_eq!((slots.len(), slots.places()), (2, 2));
         assert_eq!(slots.entries().collect::<Vec<_>>(), [(second, &"second")]);
     }

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::sync::atomic::Ordering;
 
-use jetlinks_bridge::protocol::uplink::{Availability, DeliveryId, Receipt, Record, RecordRefusal, Uplink};
+use jetlinks_bridge::protocol::uplink::{Availability, DeliveryId, Receipt, Record, RecordRefusal, SlotId, Uplink};
 
 use super::kafka_stage::{self, Caller, REPLIES, Replica};
 use super::kafka_uplink::{Fixture, TOPICS, payloads, settings, start, stored};
@@ -81,14 +81,14 @@ fn a_record_above_the_limit_is_refused_alone_and_a_raised_limit_counts_soon() {
             let Fixture { mut uplink, mut sessions, stats, .. } = start(settings, 10, 20);
             sessions.until_available(&mut uplink).await;
             let stored = stats.stored.load(Ordering::Relaxed);
-            let (large, token) = (large(30_000), DeliveryId { slot: 77, generation: 9, sequence: 9 });
-            uplink.publish(token, &large);
+            let (large, id) = (large(30_000), DeliveryId { slot: SlotId { index: 77, generation: 9 }, sequence: 9 });
+            uplink.publish(id, &large);
             sessions.send_until_stored(&mut uplink, 20).await;
             while sessions.unstorable.is_empty() {
                 sessions.turn(&mut uplink).await;
             }
             let (refused, refusal) = &sessions.unstorable[0];
-            assert!(*refused == token && matches!(refusal, RecordRefusal::TooLarge(_)), "{codec}: {refusal:?}");
+            assert!(*refused == id && matches!(refusal, RecordRefusal::TooLarge(_)), "{codec}: {refusal:?}");
             assert_eq!((sessions.failed, sessions.repeated, sessions.report.epoch), (0, 0, 1), "{codec}");
             assert_eq!(stats.stored.load(Ordering::Relaxed), stored + 200, "{codec}");
         }
@@ -100,12 +100,12 @@ fn a_record_above_the_limit_is_refused_alone_and_a_raised_limit_counts_soon() {
         })
         .await;
         // Above what librdkafka takes by itself, too.
-        let (large, token) = (large(3_000_000), DeliveryId { slot: 0, generation: 9, sequence: 9 });
+        let (large, id) = (large(3_000_000), DeliveryId { slot: SlotId { index: 0, generation: 9 }, sequence: 9 });
         loop {
-            uplink.publish(token, &large);
+            uplink.publish(id, &large);
             let mut receipts = Vec::new();
             poll_fn(|cx| sessions.inbox.poll_take(cx, &mut receipts)).await;
-            if receipts == [Receipt::Stored(token)] {
+            if receipts == [Receipt::Stored(id)] {
                 break;
             }
             tokio::task::yield_now().await;

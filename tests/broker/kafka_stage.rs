@@ -9,7 +9,7 @@ use jetlinks_bridge::protocol::command::Command;
 use jetlinks_bridge::protocol::downlink::{Downlink, DownlinkEvent, Outcome, Recipient, Ticket};
 use jetlinks_bridge::protocol::envelope::{Encoder, Mode};
 use jetlinks_bridge::protocol::id::{DeviceId, ProductId};
-use jetlinks_bridge::protocol::uplink::{Addressing, DeliveryId};
+use jetlinks_bridge::protocol::uplink::{Addressing, SlotId};
 use jetlinks_bridge::queue::kafka::{
     KafkaAnswers, KafkaCommandSettings, KafkaCommandStats, KafkaCommands, KafkaReader, KafkaSettings,
 };
@@ -241,7 +241,7 @@ pub(crate) async fn holder(nats: &Nats, product: &str, device: &str) -> (NatsDow
     let mut downlink = NatsDownlink::start(&NatsSettings::new(vec![nats.url()]), sender, Arc::default())
         .expect("the settings are right");
     let address = (ProductId::new(product).expect("an id"), DeviceId::new(device).expect("an id"));
-    downlink.attach(DeliveryId { slot: 1, generation: 0, sequence: 0 }, &[address]);
+    downlink.attach(SlotId { index: 1, generation: 0 }, &[address]);
     assert!(matches!(events.recv().await, Some(DownlinkEvent::Attached(_))));
     (downlink, events)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, UNIX_EPOCH};
 
-use jetlinks_bridge::protocol::uplink::{Availability, Channel, DeliveryId, Inbox, Uplink};
+use jetlinks_bridge::protocol::uplink::{Availability, Channel, DeliveryId, Inbox, SlotId, Uplink};
 use jetlinks_bridge::queue::kafka::{KafkaError, KafkaReader, KafkaSettings, KafkaStats, KafkaUplink};
 use jetlinks_bridge::queue::{Position, ReadError, ReadFrom, Stored};
 
@@ -57,7 +57,7 @@ fn a_record_is_in_its_topic_when_its_receipt_says_so() {
         let mut binary = Sessions::record(0, 0);
         binary.channel = Channel::Rejected;
         binary.attributes = vec![("subject", "温度".to_owned()), ("id", "01J".to_owned())];
-        uplink.publish(DeliveryId { slot: 0, generation: 1, sequence: 999 }, &binary);
+        uplink.publish(DeliveryId { slot: SlotId { index: 0, generation: 1 }, sequence: 999 }, &binary);
         while stats.stored.load(Ordering::Relaxed) < 201 {
             sessions.turn(&mut uplink).await;
         }

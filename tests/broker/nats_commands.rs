@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use jetlinks_bridge::protocol::command::{Command, CommandError};
 use jetlinks_bridge::protocol::downlink::{Code, Downlink, DownlinkEvent, Outcome, Recipient, Ticket};
 use jetlinks_bridge::protocol::id::{DeviceId, ProductId};
-use jetlinks_bridge::protocol::uplink::{Availability, DeliveryId};
+use jetlinks_bridge::protocol::uplink::{Availability, SlotId};
 use jetlinks_bridge::queue::nats::{NatsDownlink, NatsSettings, NatsStats};
 use tokio::sync::mpsc;
 
@@ -41,8 +41,8 @@ fn start(url: String) -> Fixture {
     Fixture { downlink: downlink.expect("the settings are right"), events, stats }
 }
 
-fn token(slot: u32) -> DeliveryId {
-    DeliveryId { slot, generation: 0, sequence: 0 }
+fn session(slot: u32) -> SlotId {
+    SlotId { index: slot, generation: 0 }
 }
 
 fn outcome(failure: Option<(Code, &str)>) -> Outcome {
@@ -59,13 +59,13 @@ fn outcome(failure: Option<(Code, &str)>) -> Outcome {
 impl Fixture {
     fn attach(&mut self, slot: u32, device: &str) {
         let product = ProductId::new("product1").expect("an id");
-        self.downlink.attach(token(slot), &[(product, DeviceId::new(device).expect("an id"))]);
+        self.downlink.attach(session(slot), &[(product, DeviceId::new(device).expect("an id"))]);
     }
 
     async fn attached(&mut self, slot: u32, device: &str) {
         self.attach(slot, device);
         match self.event().await {
-            DownlinkEvent::Attached(attached) => assert_eq!(attached, token(slot)),
+            DownlinkEvent::Attached(attached) => assert_eq!(attached, session(slot)),
             other => panic!("{other:?}"),
         }
     }
@@ -138,7 +138,7 @@ fn many_devices_are_attached_at_once_and_each_gets_its_own_commands() {
         for slot in [0, 999, 1999] {
             caller.publish(read(&format!("device{slot}")), Bytes::new()).await.expect("the client runs");
             let given = fixture.command().await;
-            assert_eq!(given.to, Recipient::Session(token(slot)));
+            assert_eq!(given.to, Recipient::Session(session(slot)));
             assert_eq!(given.ticket, None, "nobody waits");
             assert_eq!(given.command.device, format!("device{slot}"));
         }
@@ -304,7 +304,7 @@ fn a_detached_device_is_no_longer_routable() {
         let caller = caller(&nats).await;
         fixture.attached(1, "device1").await;
         fixture.attached(2, "device2").await;
-        fixture.downlink.detach(token(1));
+        fixture.downlink.detach(session(1));
         // Later operations of the connection come after the withdrawal.
         fixture.attached(3, "device3").await;
         fixture.attached(4, "device4").await;
@@ -328,7 +328,7 @@ fn a_command_that_is_on_its_way_when_its_session_ends_still_comes() {
         }
         caller.flush().await.expect("the server is there");
         let subscriptions = nats.subscriptions();
-        fixture.downlink.detach(token(1));
+        fixture.downlink.detach(session(1));
         worker::until(async || nats.subscriptions() < subscriptions).await;
         // The server has ended the subscription, and the commands are still on their way.
         let refused = caller.request(read("device1"), Bytes::new()).await.expect_err("nobody is there");
@@ -341,7 +341,7 @@ fn a_command_that_is_on_its_way_when_its_session_ends_still_comes() {
         for _ in 0..3 {
             assert_eq!(fixture.command().await.to, Recipient::Ended);
         }
-        assert!(matches!(fixture.event().await, DownlinkEvent::Attached(attached) if attached == token(2)));
+        assert!(matches!(fixture.event().await, DownlinkEvent::Attached(attached) if attached == session(2)));
         worker::until(async || fixture.downlink.is_settled()).await;
     });
 }
@@ -354,13 +354,13 @@ fn a_newer_session_gets_the_commands_and_the_older_ones_end_does_not_matter() {
         let caller = caller(&nats).await;
         fixture.attached(1, "device1").await;
         fixture.attached(2, "device1").await;
-        fixture.downlink.detach(token(1));
+        fixture.downlink.detach(session(1));
         fixture.attached(3, "device3").await;
         caller.publish(read("device1"), Bytes::new()).await.expect("the client runs");
-        assert_eq!(fixture.command().await.to, Recipient::Session(token(2)));
+        assert_eq!(fixture.command().await.to, Recipient::Session(session(2)));
         caller.publish(read("device3"), Bytes::new()).await.expect("the client runs");
         let next = fixture.command().await;
-        assert_eq!(next.to, Recipient::Session(token(3)), "the command was delivered once");
+        assert_eq!(next.to, Recipient::Session(session(3)), "the command was delivered once");
     });
 }
 
@@ -390,7 +390,7 @@ fn sessions_are_let_in_while_the_server_is_away_and_routable_when_it_is_back() {
                 let answer = async {
                     let next = tokio::time::timeout(Duration::from_millis(200), fixture.events.recv()).await;
                     if let Ok(Some(DownlinkEvent::Command { to, ticket: Some(ticket), .. })) = next {
-                        assert_eq!(to, Recipient::Session(token(slot)));
+                        assert_eq!(to, Recipient::Session(session(slot)));
                         fixture.downlink.answer(ticket, outcome(None));
                     }
                 };

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use jetlinks_bridge::protocol::downlink::{Downlink, DownlinkEvent};
 use jetlinks_bridge::protocol::id::{DeviceId, ProductId};
-use jetlinks_bridge::protocol::uplink::{Availability, DeliveryId, Inbox};
+use jetlinks_bridge::protocol::uplink::{Availability, Inbox, SlotId};
 use jetlinks_bridge::queue::nats::{NatsDownlink, NatsSettings, NatsStats, NatsUplink};
 use tokio::sync::mpsc;
 
@@ -81,8 +81,8 @@ impl Attached {
         Self { downlink, events, stats }
     }
 
-    fn token(number: u32) -> DeliveryId {
-        DeliveryId { slot: number, generation: 0, sequence: 0 }
+    fn session(number: u32) -> SlotId {
+        SlotId { index: number, generation: 0 }
     }
 
     /// Attaches these sessions at once, and waits until each is let in.
@@ -90,7 +90,7 @@ impl Attached {
         for number in numbers.clone() {
             let device = DeviceId::new(&format!("device{number}")).expect("an id");
             let product = ProductId::new("product1").expect("an id");
-            self.downlink.attach(Self::token(number), &[(product, device)]);
+            self.downlink.attach(Self::session(number), &[(product, device)]);
         }
         for _session in numbers {
             let event = tokio::time::timeout(PATIENCE, self.events.recv()).await.expect("each is let in in time");
@@ -133,7 +133,7 @@ fn an_interest_that_the_server_refuses_is_not_proved_and_counts_until_it_is_take
         assert_eq!(commands.counts().0, 1, "the others began with proof");
         commands.attach(5..25).await;
         assert_eq!(commands.counts(), (21, 25));
-        (20..25).for_each(|number| commands.downlink.detach(Attached::token(number)));
+        (20..25).for_each(|number| commands.downlink.detach(Attached::session(number)));
         assert_eq!(commands.counts(), (21, 20));
         let server = Arc::clone(&nats);
         worker::aside(move || server.reload(&permitted(""))).await;

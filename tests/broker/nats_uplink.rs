@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
-use jetlinks_bridge::protocol::uplink::{Availability, DeliveryId, Inbox, Receipt, RecordRefusal, Uplink};
+use jetlinks_bridge::protocol::uplink::{Availability, DeliveryId, Inbox, Receipt, RecordRefusal, SlotId, Uplink};
 use jetlinks_bridge::queue::nats::{NatsReader, NatsSettings, NatsStats, NatsUplink};
 use jetlinks_bridge::queue::{Position, ReadError, ReadFrom};
 
@@ -187,21 +187,21 @@ fn a_record_above_the_servers_limit_is_refused_alone() {
         sessions.until_available(&mut uplink).await;
         let mut record = Sessions::record(0, 0);
         record.payload = vec![b'x'; 2 * 1024 * 1024].into();
-        let token = DeliveryId { slot: 0, generation: 9, sequence: 9 };
-        uplink.publish(token, &record);
+        let id = DeliveryId { slot: SlotId { index: 0, generation: 9 }, sequence: 9 };
+        uplink.publish(id, &record);
         while sessions.unstorable.is_empty() {
             sessions.turn(&mut uplink).await;
         }
         let refusal =
             RecordRefusal::TooLarge("2097208 bytes with headers, the server takes 1048576 (max_payload)".to_owned());
-        assert_eq!(sessions.unstorable, [(token, refusal)]);
+        assert_eq!(sessions.unstorable, [(id, refusal)]);
         assert_eq!(sessions.report.availability, Availability::Ok);
         assert_eq!(sessions.report.epoch, 1);
         let other = Sessions::record(1, 0);
-        uplink.publish(DeliveryId { slot: 1, generation: 9, sequence: 9 }, &other);
+        uplink.publish(DeliveryId { slot: SlotId { index: 1, generation: 9 }, sequence: 9 }, &other);
         let mut receipts = Vec::new();
         std::future::poll_fn(|cx| sessions.inbox.poll_take(cx, &mut receipts)).await;
-        assert_eq!(receipts, [Receipt::Stored(DeliveryId { slot: 1, generation: 9, sequence: 9 })]);
+        assert_eq!(receipts, [Receipt::Stored(DeliveryId { slot: SlotId { index: 1, generation: 9 }, sequence: 9 })]);
     });
 }
 
@@ -213,7 +213,7 @@ fn binary_mode_puts_the_attributes_into_headers() {
         sessions.until_available(&mut uplink).await;
         let mut record = Sessions::record(0, 0);
         record.attributes = vec![("id", "01J".to_owned()), ("subject", "温度".to_owned())];
-        uplink.publish(DeliveryId { slot: 0, generation: 1, sequence: 0 }, &record);
+        uplink.publish(DeliveryId { slot: SlotId { index: 0, generation: 1 }, sequence: 0 }, &record);
         while stats.stored.load(Ordering::Relaxed) <= sessions.proofs as u64 {
             sessions.turn(&mut uplink).await;
         }

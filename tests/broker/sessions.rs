@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jetlinks_bridge::protocol::uplink::{
-    Availability, Channel, DeliveryId, Handover, Inbox, Receipt, Record, RecordRefusal, Report, Uplink,
+    Availability, Channel, DeliveryId, Handover, Inbox, Receipt, Record, RecordRefusal, Report, SlotId, Uplink,
 };
 
 use super::worker::PATIENCE;
@@ -121,11 +121,11 @@ impl Sessions {
         let report = tokio::time::timeout(PATIENCE, taking).await.expect("the queue says something in time");
         for receipt in std::mem::take(&mut self.scratch) {
             match receipt {
-                Receipt::Stored(token) => self.stored(token),
-                Receipt::Refused(token, refusal) => self.unstorable.push((token, *refusal)),
-                Receipt::Failed(token) => {
+                Receipt::Stored(id) => self.stored(id),
+                Receipt::Refused(id, refusal) => self.unstorable.push((id, *refusal)),
+                Receipt::Failed(id) => {
                     self.failed += 1;
-                    if let Some(window) = self.windows.get_mut(token.slot as usize) {
+                    if let Some(window) = self.windows.get_mut(id.slot.index as usize) {
                         window.is_stopped = true;
                     }
                 }
@@ -172,13 +172,13 @@ impl Sessions {
         let sequence = window.next_sequence;
         window.next_sequence = sequence.wrapping_add(1);
         window.waiting[place].sequence = Some(sequence);
-        let token = DeliveryId { slot: slot as u32, generation: 1, sequence };
+        let id = DeliveryId { slot: SlotId { index: slot as u32, generation: 1 }, sequence };
         let mut record = Self::record(slot, window.waiting[place].number);
         if self.padding > 0 {
             let payload = String::from_utf8_lossy(&record.payload).replace('}', "");
             record.payload = format!(r#"{payload},"padding":"{}"}}"#, "x".repeat(self.padding)).into();
         }
-        match uplink.publish(token, &record) {
+        match uplink.publish(id, &record) {
             Handover::Taken => {}
             Handover::NotTaken => {
                 window.is_stopped = true;
@@ -187,12 +187,12 @@ impl Sessions {
         }
     }
 
-    fn stored(&mut self, token: DeliveryId) {
-        if token == PROOF {
+    fn stored(&mut self, id: DeliveryId) {
+        if id == PROOF {
             return;
         }
-        let Some(window) = self.windows.get_mut(token.slot as usize) else { panic!("{token:?}") };
-        if let Some(waiting) = window.waiting.iter_mut().find(|waiting| waiting.sequence == Some(token.sequence)) {
+        let Some(window) = self.windows.get_mut(id.slot.index as usize) else { panic!("{id:?}") };
+        if let Some(waiting) = window.waiting.iter_mut().find(|waiting| waiting.sequence == Some(id.sequence)) {
             waiting.is_stored = true;
         }
         while window.waiting.front().is_some_and(|waiting| waiting.is_stored) {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use jetlinks_bridge::protocol::downlink::{Downlink, Outcome, Ticket};
 use jetlinks_bridge::protocol::id::{DeviceId, ProductId};
-use jetlinks_bridge::protocol::uplink::{Availability, DeliveryId};
+use jetlinks_bridge::protocol::uplink::{Availability, SlotId};
 
 use crate::node::At;
 
@@ -14,9 +14,9 @@ use crate::node::At;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Request {
     /// The interest of that session is to be there.
-    Attach(DeliveryId, String),
+    Attach(SlotId, String),
     /// It is to be gone.
-    Detach(DeliveryId),
+    Detach(SlotId),
     /// Everything that was sent before is to be there.
     Barrier(u64),
     /// A caller gets its outcome.
@@ -67,12 +67,12 @@ impl DownlinkState {
 pub(crate) struct Server(pub(crate) Rc<RefCell<DownlinkState>>);
 
 impl Downlink for Server {
-    fn attach(&mut self, session: DeliveryId, addresses: &[(ProductId, DeviceId)]) {
+    fn attach(&mut self, session: SlotId, addresses: &[(ProductId, DeviceId)]) {
         let device = addresses.first().map_or("", |(_, device)| device.as_str());
         self.0.borrow_mut().requests.push(Request::Attach(session, device.to_owned()));
     }
 
-    fn detach(&mut self, session: DeliveryId) {
+    fn detach(&mut self, session: SlotId) {
         self.0.borrow_mut().requests.push(Request::Detach(session));
     }
 
@@ -101,7 +101,7 @@ impl Downlink for Server {
 #[derive(Debug, Default)]
 pub(crate) struct Callers {
     /// The devices, by worker and session.
-    interests: BTreeMap<(At, u64), String>,
+    interests: BTreeMap<(At, SlotId), String>,
     asked: u64,
 }
 
@@ -118,18 +118,18 @@ impl Callers {
     }
 
     /// The interest of a session is in place.
-    pub(crate) fn attach(&mut self, at: At, session: DeliveryId, device: String) {
-        self.interests.insert((at, session.to_u64()), device);
+    pub(crate) fn attach(&mut self, at: At, session: SlotId, device: String) {
+        self.interests.insert((at, session), device);
     }
 
     /// It is gone.
-    pub(crate) fn detach(&mut self, at: At, session: DeliveryId) {
-        self.interests.remove(&(at, session.to_u64()));
+    pub(crate) fn detach(&mut self, at: At, session: SlotId) {
+        self.interests.remove(&(at, session));
     }
 
     /// Whether that session still wants commands.
-    pub(crate) fn wants(&self, at: At, session: DeliveryId) -> bool {
-        self.interests.contains_key(&(at, session.to_u64()))
+    pub(crate) fn wants(&self, at: At, session: SlotId) -> bool {
+        self.interests.contains_key(&(at, session))
     }
 
     /// A replica is gone, with all its interests.
@@ -143,8 +143,8 @@ impl Callers {
     }
 
     /// The sessions that get a command of that device.
-    pub(crate) fn interested(&self, device: &str) -> Vec<(At, DeliveryId)> {
+    pub(crate) fn interested(&self, device: &str) -> Vec<(At, SlotId)> {
         let all = self.interests.iter().filter(|(_, of)| *of == device);
-        all.map(|((at, session), _)| (*at, DeliveryId::from_u64(*session))).collect()
+        all.map(|((at, session), _)| (*at, *session)).collect()
     }
 }

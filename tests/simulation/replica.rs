@@ -15,7 +15,7 @@ use jetlinks_bridge::protocol::envelope::{Encoder, Mode};
 use jetlinks_bridge::protocol::id::{DeviceId, ProductId};
 use jetlinks_bridge::protocol::limit::{Limits, Load, Now};
 use jetlinks_bridge::protocol::network::Network;
-use jetlinks_bridge::protocol::uplink::{Addressing, Availability, DeliveryId, Receipt, Report};
+use jetlinks_bridge::protocol::uplink::{Addressing, Availability, Receipt, Report, SlotId};
 use jetlinks_bridge::replica::claim::Claim;
 use jetlinks_bridge::replica::{ClusterEvent, Coordination, Directory, Output as Agreed, WorkerMessage, WorkerSender};
 use jetlinks_bridge::session::mqtt::{BoundChild, Ending, SpareBuffers, StoredWill};
@@ -77,9 +77,9 @@ enum Stage {
     /// Its CONNECT is not whole yet, and must be at that time.
     Opening(u64),
     /// Its session begins when its interest is in place, or at that time.
-    Starting(DeliveryId, u64),
+    Starting(SlotId, u64),
     /// It has a session.
-    Serving(DeliveryId),
+    Serving(SlotId),
 }
 
 struct Connection {
@@ -192,8 +192,8 @@ impl Replica {
     pub(crate) fn sessions(&mut self) -> Vec<(String, String)> {
         let mut found = Vec::new();
         for Worker { core, .. } in &mut self.workers {
-            for token in core.sessions().collect::<Vec<_>>() {
-                if let Some(session) = core.connection(token).map(|state| &state.session)
+            for session in core.sessions().collect::<Vec<_>>() {
+                if let Some(session) = core.connection(session).map(|state| &state.session)
                     && session.ending().is_none()
                 {
                     found.push((session.device().to_string(), session.id().to_owned()));
@@ -340,24 +340,24 @@ impl Replica {
                     }
                 }
             }
-            if let Stage::Starting(token, until_us) = connection.stage {
-                let is_ready = core.poll_attached(token, Waker::noop()).is_ready() || now.us >= until_us;
+            if let Stage::Starting(session, until_us) = connection.stage {
+                let is_ready = core.poll_attached(session, Waker::noop()).is_ready() || now.us >= until_us;
                 if !is_ready {
                     return true;
                 }
-                connection.stage = Stage::Serving(token);
-                if !core.begin(now, token, TransportKind::Tcp, Pipe(connection.written.clone()), Vec::new()) {
+                connection.stage = Stage::Serving(session);
+                if !core.begin(now, session, TransportKind::Tcp, Pipe(connection.written.clone()), Vec::new()) {
                     outputs.push(Output::Close(*wire));
                     return false;
                 }
             }
-            let Stage::Serving(token) = connection.stage else { return true };
-            let stays = drive(core, token, connection, now);
+            let Stage::Serving(session) = connection.stage else { return true };
+            let stays = drive(core, session, connection, now);
             if !stays {
                 let bytes = std::mem::take(&mut *connection.written.borrow_mut());
                 outputs.extend((!bytes.is_empty()).then_some(Output::Send(*wire, bytes)));
                 outputs.push(Output::Close(*wire));
-                core.closed(now, token);
+                core.closed(now, session);
             }
             stays
         });
@@ -412,9 +412,9 @@ fn open(
 }
 
 /// Reads and writes as long as there is something to do; false once the connection is to be closed.
-fn drive(core: &mut WorkerCore<Pipe>, token: DeliveryId, connection: &mut Connection, now: Now) -> bool {
+fn drive(core: &mut WorkerCore<Pipe>, session: SlotId, connection: &mut Connection, now: Now) -> bool {
     loop {
-        let Some(state) = core.connection(token) else { return false };
+        let Some(state) = core.connection(session) else { return false };
         let ending = state.session.ending();
         if ending != Some(Ending::TakenOver) {
             flush(state, connection);
@@ -426,14 +426,14 @@ fn drive(core: &mut WorkerCore<Pipe>, token: DeliveryId, connection: &mut Connec
             // A device that does not read is not read.
             return true;
         }
-        core.charge(token, jetlinks_bridge::transport::Progress::Made);
-        let waiting = core.take_waiting(|| now, token);
-        if !core.may_read(|| now, token) {
+        core.charge(session, jetlinks_bridge::transport::Progress::Made);
+        let waiting = core.take_waiting(|| now, session);
+        if !core.may_read(|| now, session) {
             return true;
         }
         let goes_on = waiting.is_cut
             || core
-                .connection(token)
+                .connection(session)
                 .is_none_or(|state| state.session.ending().is_some() || !state.output.unsent.is_empty());
         if goes_on {
             continue;
@@ -442,12 +442,12 @@ fn drive(core: &mut WorkerCore<Pipe>, token: DeliveryId, connection: &mut Connec
             if !connection.has_ended {
                 return true;
             }
-            core.lost(now, token);
+            core.lost(now, session);
             continue;
         }
-        let Some(room) = core.reserve(token) else { return true };
+        let Some(room) = core.reserve(session) else { return true };
         let read: Vec<u8> = connection.arrived.drain(..room.min(connection.arrived.len())).collect();
-        core.received(|| now, token, &read);
+        core.received(|| now, session, &read);
     }
 }
 

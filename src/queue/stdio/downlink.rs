@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 use super::StdioWriter;
 use crate::protocol::downlink::{Downlink, DownlinkEvent, Outcome, Ticket};
 use crate::protocol::id::{DeviceId, ProductId};
-use crate::protocol::uplink::DeliveryId;
+use crate::protocol::uplink::SlotId;
 use crate::queue::ImmediateInterest;
 
 /// One worker's side of stdin. Interest needs no declaration: the reader finds the worker of a device itself.
@@ -30,11 +30,11 @@ impl StdioDownlink {
 }
 
 impl Downlink for StdioDownlink {
-    fn attach(&mut self, session: DeliveryId, _addresses: &[(ProductId, DeviceId)]) {
+    fn attach(&mut self, session: SlotId, _addresses: &[(ProductId, DeviceId)]) {
         self.interest.attach(session);
     }
 
-    fn detach(&mut self, _token: DeliveryId) {}
+    fn detach(&mut self, _session: SlotId) {}
 
     fn answer(&mut self, _ticket: Ticket, outcome: Outcome) {
         self.writer.print(outcome.payload);

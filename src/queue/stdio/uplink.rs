@@ -74,7 +74,7 @@ mod tests {
     use tokio::task::LocalSet;
 
     use super::*;
-    use crate::protocol::uplink::{Channel, Receipt};
+    use crate::protocol::uplink::{Channel, Receipt, SlotId};
 
     /// Tells the bytes of each write.
     struct Writes(mpsc::UnboundedSender<usize>);
@@ -112,7 +112,7 @@ mod tests {
                 trace: None,
             };
             for slot in 0..RECORDS {
-                let id = DeliveryId { slot, generation: 1, sequence: 1 };
+                let id = DeliveryId { slot: SlotId { index: slot, generation: 1 }, sequence: 1 };
                 assert_eq!(uplink.publish(id, &record), Handover::Taken);
                 uplink.flush();
             }

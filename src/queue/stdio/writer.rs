@@ -233,6 +233,7 @@ fn settle(shared: &Shared, batch: &mut Vec<Line>, is_stored: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::uplink::SlotId;
 
     #[test]
     fn an_envelope_with_line_feeds_is_one_line() {
@@ -276,7 +277,7 @@ mod tests {
         let inbox = Arc::new(Inbox::new());
         writer.register(&inbox);
         assert_eq!(next(&inbox).await, (Availability::Ok, Vec::new()));
-        let id = DeliveryId { slot: 1, generation: 1, sequence: 1 };
+        let id = DeliveryId { slot: SlotId { index: 1, generation: 1 }, sequence: 1 };
         assert_eq!(writer.push(&Bytes::from_static(b"{\"a\":11}"), id, &inbox), Pushed::First);
         writer.wake();
         assert_eq!(next(&inbox).await, (Availability::Ok, vec![Receipt::Stored(id)]));

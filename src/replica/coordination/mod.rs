@@ -138,16 +138,16 @@ impl Coordination {
                 self.publish(ClaimKind::Asked, device, &claim.session, Some(question), now);
             }
             Decision::Answer(question) => {
-                self.outputs.push_back(to_worker(WorkerMessage::Replaces(entry.token)));
+                self.outputs.push_back(to_worker(WorkerMessage::Replaces(entry.slot)));
                 self.publish(ClaimKind::Lives, device, &entry.session, Some(question), now);
             }
             Decision::Yield => {
                 self.outputs.push_back(Output::Report(Report::Yielded));
-                self.outputs.push_back(to_worker(WorkerMessage::End(entry.token, Ending::TakenOver)));
+                self.outputs.push_back(to_worker(WorkerMessage::End(entry.slot, Ending::TakenOver)));
                 self.publish(ClaimKind::Yielded, device, &claim.session, None, now);
             }
-            Decision::Won => self.outputs.push_back(to_worker(WorkerMessage::Reassert(entry.token))),
-            Decision::Announce => self.outputs.push_back(to_worker(WorkerMessage::Announce(entry.token))),
+            Decision::Won => self.outputs.push_back(to_worker(WorkerMessage::Reassert(entry.slot))),
+            Decision::Announce => self.outputs.push_back(to_worker(WorkerMessage::Announce(entry.slot))),
         }
     }
 

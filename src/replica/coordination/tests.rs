@@ -1,6 +1,6 @@
 use super::*;
 use crate::protocol::id::ProductId;
-use crate::protocol::uplink::DeliveryId;
+use crate::protocol::uplink::SlotId;
 use crate::replica::{Entered, Entry};
 
 const NOW: Now = Now { unix_ms: 1_700_000_000_000, us: 5_000_000 };
@@ -13,8 +13,8 @@ fn device(number: u32) -> DeviceId {
     DeviceId::new(&format!("device{number}")).expect("a valid id")
 }
 
-fn token(number: u32) -> DeliveryId {
-    DeliveryId { slot: number, generation: 0, sequence: 0 }
+fn slot(number: u32) -> SlotId {
+    SlotId { index: number, generation: 0 }
 }
 
 /// One replica with its sessions.
@@ -33,7 +33,7 @@ impl Replica {
     fn connect(&mut self, number: u32, session: &str, now: Now) {
         let entry = Entry {
             worker: 3,
-            token: token(number),
+            slot: slot(number),
             product: ProductId::new("product1").expect("a valid id"),
             session: session.into(),
             peer: "".into(),
@@ -94,10 +94,10 @@ fn a_device_that_moves_is_ended_where_it_was_once_the_newer_session_has_said_tha
     let rest = settle(&mut replicas, later(1_000_000));
     let expected = [
         (0, Output::Report(Report::Asked)),
-        (1, Output::WorkerMessage(3, WorkerMessage::Replaces(token(1)))),
+        (1, Output::WorkerMessage(3, WorkerMessage::Replaces(slot(1)))),
         (0, Output::Report(Report::Yielded)),
-        (0, Output::WorkerMessage(3, WorkerMessage::End(token(1), Ending::TakenOver))),
-        (1, Output::WorkerMessage(3, WorkerMessage::Reassert(token(1)))),
+        (0, Output::WorkerMessage(3, WorkerMessage::End(slot(1), Ending::TakenOver))),
+        (1, Output::WorkerMessage(3, WorkerMessage::Reassert(slot(1)))),
     ];
     assert_eq!(rest, expected);
     assert!(replicas[0].directory.is_empty() && replicas[1].directory.len() == 1);
@@ -114,7 +114,7 @@ fn an_older_session_that_is_claimed_late_hears_of_the_newer_one() {
     replicas[1].coordination.handle_claim(claim, later(1_000_001));
     assert_eq!(replicas[1].coordination.outputs[0], Output::Report(Report::Insisted));
     let rest = settle(&mut replicas, later(1_000_002));
-    assert!(rest.contains(&(0, Output::WorkerMessage(3, WorkerMessage::End(token(1), Ending::TakenOver)))), "{rest:?}");
+    assert!(rest.contains(&(0, Output::WorkerMessage(3, WorkerMessage::End(slot(1), Ending::TakenOver)))), "{rest:?}");
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn every_session_is_claimed_anew_a_batch_a_tick_when_the_channel_is_back() {
     assert!(!replica.coordination.wants_tick());
     replica.coordination.handle_connected(NOW);
     assert_eq!(replica.outputs()[0], Output::Report(Report::Connected));
-    let ended = |replica: &Replica, number| replica.directory.remove(&device(number), 3, token(number), NOW.us);
+    let ended = |replica: &Replica, number| replica.directory.remove(&device(number), 3, slot(number), NOW.us);
     ended(&replica, 7);
     let mut batches = Vec::new();
     while replica.coordination.wants_tick() {

@@ -11,9 +11,9 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::PeerKey;
-use super::exchange::ExchangeId;
 use super::fingerprint::Fingerprint;
 use crate::codec::coap::MessageToken;
+use crate::protocol::uplink::SlotId;
 
 /// EXCHANGE_LIFETIME (RFC 7252 section 4.8.2), us: after it no copy of a message is on its way any more, so its id may name
 /// another.
@@ -29,7 +29,7 @@ const SPARE: usize = 4;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RequestState {
     /// It is open.
-    Open(ExchangeId),
+    Open(SlotId),
     /// It was answered with this datagram.
     Answered(Box<[u8]>),
     /// It got an empty ACK, and then this datagram as a separate response.
@@ -235,7 +235,7 @@ impl RecentRequests {
     }
 
     /// The open requests of a peer.
-    pub(super) fn open_of(&mut self, peer: PeerKey) -> impl Iterator<Item = ExchangeId> {
+    pub(super) fn open_of(&mut self, peer: PeerKey) -> impl Iterator<Item = SlotId> {
         let entries = self.peer(peer).into_iter().flat_map(|peer| &peer.entries);
         entries.filter_map(|entry| match entry.state {
             RequestState::Open(exchange) => Some(exchange),
@@ -256,7 +256,7 @@ impl RecentRequests {
         peer: PeerKey,
         key: RequestKey,
         origin: Origin,
-        exchange: ExchangeId,
+        exchange: SlotId,
         now_us: u64,
     ) -> bool {
         self.insert(peer, key, Entry::new(key, origin, now_us, RequestState::Open(exchange)))
@@ -307,7 +307,7 @@ impl RecentRequests {
     }
 
     /// Notes the end of an open request: its answer for duplicates, or `None` to treat a duplicate as new.
-    pub(super) fn close(&mut self, peer: PeerKey, key: RequestKey, exchange: ExchangeId, answer: Option<RequestState>) {
+    pub(super) fn close(&mut self, peer: PeerKey, key: RequestKey, exchange: SlotId, answer: Option<RequestState>) {
         let Some(known) = self.peer(peer) else { return };
         let (mark, open) = (key.mark(), RequestState::Open(exchange));
         let mut both = known.marks.iter().zip(&known.entries);
@@ -327,7 +327,7 @@ impl RecentRequests {
     }
 
     /// Removes a peer; returns its open requests.
-    pub(super) fn forget(&mut self, peer: PeerKey) -> Vec<ExchangeId> {
+    pub(super) fn forget(&mut self, peer: PeerKey) -> Vec<SlotId> {
         let Some(known) = self.remove(peer) else { return Vec::new() };
         self.len -= known.entries.len();
         let open = known.entries.into_iter().filter_map(|entry| match entry.state {
@@ -388,8 +388,8 @@ impl RecentRequests {
 mod tests {
     use super::*;
 
-    fn exchange(slot: u32) -> ExchangeId {
-        ExchangeId { slot, generation: 0 }
+    fn exchange(slot: u32) -> SlotId {
+        SlotId { index: slot, generation: 0 }
     }
 
     fn key(id: u16) -> RequestKey {

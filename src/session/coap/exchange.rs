@@ -9,30 +9,11 @@ use super::request::Request;
 use crate::codec::coap::{Block, Code, Kind, MessageBuilder, option};
 use crate::protocol::id::DeviceId;
 use crate::protocol::trace::Span;
-use crate::protocol::uplink::{DeliveryId, Record};
+use crate::protocol::uplink::{Record, SlotId};
 use crate::session::slots::Slots;
 
 /// Bytes between the options and a payload (RFC 7252 section 3).
 const PAYLOAD_MARKER_BYTES: usize = 1;
-
-/// Id of an open request. The generation tells it from a later one in its slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ExchangeId {
-    pub(super) slot: u32,
-    pub(super) generation: u16,
-}
-
-impl From<DeliveryId> for ExchangeId {
-    fn from(id: DeliveryId) -> Self {
-        Self { slot: id.slot, generation: id.generation }
-    }
-}
-
-impl From<ExchangeId> for DeliveryId {
-    fn from(id: ExchangeId) -> Self {
-        Self { slot: id.slot, generation: id.generation, sequence: 0 }
-    }
-}
 
 /// Content of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -187,23 +168,22 @@ impl Exchanges {
     }
 
     /// Adds a request; the caller has checked [`Exchanges::is_full`].
-    pub(super) fn insert(&mut self, exchange: Exchange) -> ExchangeId {
-        self.slots.insert(exchange).into()
+    pub(super) fn insert(&mut self, exchange: Exchange) -> SlotId {
+        self.slots.insert(exchange)
     }
 
-    pub(super) fn get_mut(&mut self, id: ExchangeId) -> Option<&mut Exchange> {
-        self.slots.find_mut(id.into())
+    pub(super) fn get_mut(&mut self, id: SlotId) -> Option<&mut Exchange> {
+        self.slots.find_mut(id)
     }
 
-    pub(super) fn remove(&mut self, id: ExchangeId) -> Option<Exchange> {
-        self.slots.release(id.into())
+    pub(super) fn remove(&mut self, id: SlotId) -> Option<Exchange> {
+        self.slots.release(id)
     }
 
     /// The ids of all, in the order of the requests' arrival.
-    pub(super) fn ids(&self) -> Vec<ExchangeId> {
-        let mut open: Vec<(u64, DeliveryId)> =
-            self.slots.entries().map(|(id, exchange)| (exchange.number, id)).collect();
-        open.sort_unstable_by_key(|(number, _)| *number);
-        open.into_iter().map(|(_, id)| id.into()).collect()
+    pub(super) fn ids(&self) -> Vec<SlotId> {
+        let mut open: Vec<(u64, SlotId)> = self.slots.entries().map(|(id, exchange)| (exchange.number, id)).collect();
+        open.sort_unstable();
+        open.into_iter().map(|(_, id)| id).collect()
     }
 }

@@ -24,11 +24,11 @@ pub(super) struct FakeUplink {
 }
 
 impl Uplink for FakeUplink {
-    fn publish(&mut self, token: DeliveryId, record: &Record) -> Handover {
+    fn publish(&mut self, id: DeliveryId, record: &Record) -> Handover {
         if self.refuses {
             return Handover::NotTaken;
         }
-        self.published.push((token, record.clone()));
+        self.published.push((id, record.clone()));
         Handover::Taken
     }
 
@@ -223,14 +223,14 @@ impl Rig {
 
     /// The queue's receipt for a record, by its place in all that were published.
     pub(super) fn receipt(&mut self, index: usize, stored: bool) -> Vec<Message> {
-        let token = self.world.uplink.published[index].0;
-        read(self.act(|endpoint, ctx| endpoint.receipt(token, stored, ctx)).1)
+        let id = self.world.uplink.published[index].0;
+        read(self.act(|endpoint, ctx| endpoint.receipt(id, stored, ctx)).1)
     }
 
     /// A refusal by the queue of a record, by its index among all that were published.
     pub(super) fn refuse(&mut self, index: usize, refusal: &RecordRefusal) -> Vec<Message> {
-        let token = self.world.uplink.published[index].0;
-        read(self.act(|endpoint, ctx| endpoint.refused(token, refusal, ctx)).1)
+        let id = self.world.uplink.published[index].0;
+        read(self.act(|endpoint, ctx| endpoint.refused(id, refusal, ctx)).1)
     }
 
     /// Lets time pass, then ticks.

@@ -12,8 +12,8 @@
 //! 5. [`Endpoint::tick`], about ten times a second: empty ACKs for requests that take long, retransmission of separate
 //!    responses, all other deadlines.
 //!
-//! After each call send the datagrams of the [`Outbox`]. The token of a record has the highest bit of its slot set, so a
-//! worker can tell it from tokens of MQTT sessions: see [`endpoint_of`].
+//! After each call send the datagrams of the [`Outbox`]. The delivery id of a record has the highest bit of its slot's index
+//! set, so a worker can tell it from those of MQTT sessions: see [`endpoint_of`].
 //!
 //! A device that restarts uses its message ids and tokens again, so requests are told apart by their bytes. An answer
 //! outside of an ACK has a message id of the endpoint's own, counted for each peer.

@@ -11,7 +11,7 @@ use crate::protocol::envelope::{Encoder, Mode};
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::limit::{Limits, Load, Now};
 use crate::protocol::trace::fake;
-use crate::protocol::uplink::{Addressing, Channel, DeliveryId, Handover, Record, RecordRefusal, Uplink};
+use crate::protocol::uplink::{Addressing, Channel, DeliveryId, Handover, Record, RecordRefusal, SlotId, Uplink};
 use crate::session::step::Step;
 
 /// An uplink that remembers.
@@ -68,9 +68,9 @@ pub(crate) struct FakeDownlink {
 }
 
 impl Downlink for FakeDownlink {
-    fn attach(&mut self, _: DeliveryId, _: &[(ProductId, DeviceId)]) {}
+    fn attach(&mut self, _: SlotId, _: &[(ProductId, DeviceId)]) {}
 
-    fn detach(&mut self, _: DeliveryId) {}
+    fn detach(&mut self, _: SlotId) {}
 
     fn held_bytes(&self, _: Ticket) -> usize {
         CALLER_BYTES
@@ -196,8 +196,7 @@ impl Rig {
             spare_buffers: SpareBuffers::default(),
         };
         let opening = Opening {
-            slot: 0,
-            generation: 0,
+            slot: SlotId { index: 0, generation: 0 },
             product: ProductId::new("product1").expect("valid"),
             device: DeviceId::new("device1").expect("valid"),
             id: id.into(),

@@ -53,7 +53,7 @@ use crate::protocol::envelope::{Cause, Encoder, Source};
 use crate::protocol::filter::{self, FILTERS_MAX, Subscriptions};
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::limit::{Limits, Load, Now};
-use crate::protocol::uplink::Record;
+use crate::protocol::uplink::{Record, SlotId};
 use crate::session::step::{Action, Step};
 
 /// Most QoS 2 exchanges that a device may have open; one more is a protocol error. 4 bytes each.
@@ -80,10 +80,8 @@ pub struct BoundChild {
 /// Parameters of a new session.
 #[derive(Debug)]
 pub struct Opening<'a> {
-    /// Slot of the connection in its worker.
-    pub slot: u32,
-    /// Generation of that slot.
-    pub generation: u16,
+    /// Its slot in the worker.
+    pub slot: SlotId,
     /// The registry's product of the device.
     pub product: ProductId,
     /// The device.
@@ -146,7 +144,7 @@ impl Session {
             keep_alive: KeepAlive { allowed_us, heard_us: ctx.now.us },
             will: opening.will.map(Box::new),
             children: opening.children,
-            window: Window::new(opening.slot, opening.generation),
+            window: Window::new(opening.slot),
             subscriptions: Subscriptions::default(),
             exchanges: Vec::new(),
             pending: PendingCommands::new(),

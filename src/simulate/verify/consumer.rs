@@ -47,7 +47,7 @@ mod tests {
     use super::*;
     use crate::codec::mqtt::PacketId;
     use crate::protocol::random::Random;
-    use crate::protocol::uplink::{DeliveryId, Handover, Record, Uplink};
+    use crate::protocol::uplink::{DeliveryId, Handover, Record, SlotId, Uplink};
     use crate::session::mqtt::fake::record;
     use crate::session::mqtt::window::{Acknowledgement, Window};
 
@@ -114,7 +114,7 @@ mod tests {
     /// acknowledged and every server has woken.
     fn story(random: &mut Random) -> Vec<String> {
         let mut queue = Queue { connections: vec![VecDeque::new()], ..Queue::default() };
-        let mut window = Window::new(0, 0);
+        let mut window = Window::new(SlotId { index: 0, generation: 0 });
         let (mut sent, mut acknowledged, mut steps) = (0, 0, 0);
         while acknowledged < MESSAGES {
             steps += 1;

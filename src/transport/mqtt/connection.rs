@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::io::ReadBuf;
 
-use crate::protocol::uplink::DeliveryId;
+use crate::protocol::uplink::SlotId;
 use crate::session::mqtt::Ending;
 use crate::transport::connection_limit::ConnectionPermit;
 use crate::transport::socket::{ByteStream as _, Socket};
@@ -28,7 +28,7 @@ const TAKEOVER_CLOSE: Duration = Duration::from_millis(200);
 const LINGER: Duration = Duration::from_millis(500);
 
 /// Closes the connection of a session that has ended.
-pub async fn end(worker: &Worker, session: DeliveryId, permit: ConnectionPermit) {
+pub async fn end(worker: &Worker, session: SlotId, permit: ConnectionPermit) {
     let is_taken_over = worker.core.borrow().ending(session) == Some(Ending::TakenOver);
     // The connection is closed even if this flush fails or takes too long.
     let is_flushed = is_taken_over || {
@@ -64,7 +64,7 @@ pub async fn close(socket: &mut Socket, timeout: Duration) {
 }
 
 /// Reads packets for the session and writes its answers. Ready once the session has ended.
-pub fn poll_session(worker: &Worker, session: DeliveryId, cx: &mut Context<'_>) -> Poll<()> {
+pub fn poll_session(worker: &Worker, session: SlotId, cx: &mut Context<'_>) -> Poll<()> {
     let core = &mut *worker.core.borrow_mut();
     let now = || worker.clock.now();
     let mut reads = 0;
@@ -118,7 +118,7 @@ pub fn poll_session(worker: &Worker, session: DeliveryId, cx: &mut Context<'_>) 
 fn poll_read(
     worker: &Worker,
     core: &mut WorkerCore<Socket>,
-    session: DeliveryId,
+    session: SlotId,
     room: usize,
     cx: &mut Context<'_>,
 ) -> Poll<TakenIn> {

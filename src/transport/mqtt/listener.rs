@@ -12,7 +12,7 @@ use super::serving::{Opened, Serving};
 use super::{ListenerProtocol, Listening, connection};
 use crate::codec::mqtt::encode;
 use crate::protocol::network::Network;
-use crate::protocol::uplink::DeliveryId;
+use crate::protocol::uplink::SlotId;
 use crate::transport::bucket::Bucket;
 use crate::transport::connection_limit::{ConnectionPermit, SocketPermit};
 use crate::transport::refused::{Refused, Refusing};
@@ -105,7 +105,7 @@ async fn open(
 }
 
 /// Takes a connection from its CONNECT to its session; `None`: it has none, and is closed.
-async fn begin(worker: &Worker, kind: TransportKind, received: Received) -> Option<(DeliveryId, ConnectionPermit)> {
+async fn begin(worker: &Worker, kind: TransportKind, received: Received) -> Option<(SlotId, ConnectionPermit)> {
     let Received { peer, network, mut socket, permit, packet } = received;
     let certificate = socket.client_certificate();
     let claimed = match handshake::authenticate(worker, packet, &peer, certificate, permit.admission).await {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use super::connection;
-use crate::protocol::uplink::DeliveryId;
+use crate::protocol::uplink::SlotId;
 use crate::transport::connection_limit::{ConnectionPermit, SocketPermit};
 use crate::transport::traits::TransportKind;
 use crate::transport::worker::Worker;
@@ -29,7 +29,7 @@ pub struct Opened {
     /// Its worker.
     pub worker: Rc<Worker>,
     /// The session.
-    pub session: DeliveryId,
+    pub session: SlotId,
     /// How its device has come.
     pub kind: TransportKind,
     /// The connection within the limit.

@@ -6,7 +6,7 @@ use super::input::Oversize;
 use super::liveness::Liveness;
 use crate::protocol::id::DeviceId;
 use crate::protocol::limit::{Limits, Load, Now};
-use crate::protocol::uplink::DeliveryId;
+use crate::protocol::uplink::SlotId;
 use crate::session::mqtt::{Context, Session};
 use crate::transport::environment::Environment;
 use crate::transport::room::RoomPermit;
@@ -22,7 +22,7 @@ const STUCK_US: u64 = 20_000_000;
 #[derive(Debug)]
 pub struct Connection<S> {
     /// Its slot in the worker.
-    pub token: DeliveryId,
+    pub slot: SlotId,
     /// The device.
     pub device: DeviceId,
     /// Address of the client.

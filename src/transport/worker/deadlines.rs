@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use crate::protocol::uplink::DeliveryId;
+use crate::protocol::uplink::SlotId;
 use crate::session::mqtt::Pending;
 
 /// Deadlines of commands that were answered, kept before they are looked for.
@@ -13,7 +13,7 @@ const ANSWERED_MAX: usize = 4096;
 #[derive(Debug, Default)]
 pub(super) struct Deadlines {
     /// Time and session, the earliest first. A command that is answered leaves its deadline behind.
-    sessions: BinaryHeap<Reverse<(u64, u64)>>,
+    sessions: BinaryHeap<Reverse<(u64, SlotId)>>,
     /// Commands of sessions that were taken over, which their devices may still answer elsewhere.
     orphaned: Vec<Pending>,
 }
@@ -21,23 +21,23 @@ pub(super) struct Deadlines {
 impl Deadlines {
     /// Remembers when a session's commands are looked at. True: most deadlines belong to answered commands, of the
     /// `waiting` ones there are so few; [`Deadlines::replace`] must follow.
-    pub(super) fn note(&mut self, deadline_us: u64, session: DeliveryId, waiting: usize) -> bool {
-        self.sessions.push(Reverse((deadline_us, session.to_u64())));
+    pub(super) fn note(&mut self, deadline_us: u64, session: SlotId, waiting: usize) -> bool {
+        self.sessions.push(Reverse((deadline_us, session)));
         self.sessions.len() > 2 * waiting + ANSWERED_MAX
     }
 
     /// Takes the deadlines of all commands that wait in the place of those that are there.
-    pub(super) fn replace(&mut self, waiting: impl Iterator<Item = (u64, DeliveryId)>) {
-        self.sessions = waiting.map(|(deadline_us, session)| Reverse((deadline_us, session.to_u64()))).collect();
+    pub(super) fn replace(&mut self, waiting: impl Iterator<Item = (u64, SlotId)>) {
+        self.sessions = waiting.map(Reverse).collect();
     }
 
     /// A session whose commands are to be looked at, for a deadline of it is over.
-    pub(super) fn due(&mut self, now_us: u64) -> Option<DeliveryId> {
+    pub(super) fn due(&mut self, now_us: u64) -> Option<SlotId> {
         let Reverse((deadline_us, _)) = self.sessions.peek()?;
         if *deadline_us > now_us {
             return None;
         }
-        self.sessions.pop().map(|Reverse((_, session))| DeliveryId::from_u64(session))
+        self.sessions.pop().map(|Reverse((_, session))| session)
     }
 
     /// Keeps commands whose session was taken over after they were written.
@@ -55,8 +55,8 @@ impl Deadlines {
 mod tests {
     use super::*;
 
-    fn session(slot: u32) -> DeliveryId {
-        DeliveryId { slot, generation: 3, sequence: 0 }
+    fn session(slot: u32) -> SlotId {
+        SlotId { index: slot, generation: 3 }
     }
 
     #[test]
@@ -67,7 +67,7 @@ mod tests {
         }
         assert_eq!(deadlines.due(99), None);
         let mut first = [deadlines.due(100), deadlines.due(100)];
-        first.sort_by_key(|due| due.map(|due| due.slot));
+        first.sort_by_key(|due| due.map(|due| due.index));
         assert_eq!(first, [Some(session(1)), Some(session(4))]);
         assert_eq!(deadlines.due(100), None);
         assert_eq!(

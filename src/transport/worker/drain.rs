@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::suspension::Barriers;
-use crate::protocol::uplink::DeliveryId;
+use crate::protocol::uplink::SlotId;
 
 /// How long the last commands and outcomes may take, us. The time is reserved at the end of the drain's timeout, a quarter of
 /// it at most.
@@ -49,7 +49,7 @@ pub(super) struct Remaining<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Drain these sessions.
-    Sessions(Vec<DeliveryId>),
+    Sessions(Vec<SlotId>),
     /// Send a barrier; [`Drain::note_barrier`] must follow.
     Barrier,
     /// Look again at that time, us of the worker's clock.
@@ -77,7 +77,7 @@ enum Phase {
 #[derive(Debug)]
 pub(super) struct Drain {
     phase: Phase,
-    sessions: VecDeque<DeliveryId>,
+    sessions: VecDeque<SlotId>,
     batch: usize,
     /// Pause from one batch to the next, ns.
     pause_ns: u64,
@@ -92,7 +92,7 @@ pub(super) struct Drain {
 
 impl Drain {
     /// A drain of these sessions, so many a second.
-    pub(super) fn new(sessions: VecDeque<DeliveryId>, per_second: u64, timeout_us: u64, now_us: u64) -> Self {
+    pub(super) fn new(sessions: VecDeque<SlotId>, per_second: u64, timeout_us: u64, now_us: u64) -> Self {
         let (batch, pause_ns) = pace(per_second);
         Self {
             phase: Phase::Batches,
@@ -193,8 +193,8 @@ fn pace(per_second: u64) -> (usize, u64) {
 mod tests {
     use super::*;
 
-    fn session(slot: u32) -> DeliveryId {
-        DeliveryId { slot, generation: 0, sequence: 0 }
+    fn session(slot: u32) -> SlotId {
+        SlotId { index: slot, generation: 0 }
     }
 
     /// The state in which nothing is left.

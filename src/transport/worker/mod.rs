@@ -48,7 +48,7 @@ use super::traits::TransportKind;
 use crate::protocol::downlink::DownlinkEvent;
 use crate::protocol::id::DeviceId;
 use crate::protocol::limit::Limits;
-use crate::protocol::uplink::{Availability, DeliveryId, Inbox};
+use crate::protocol::uplink::{Availability, Inbox, SlotId};
 use crate::replica::WorkerMessage;
 
 /// How often deadlines are looked at.
@@ -113,7 +113,7 @@ impl Worker {
     }
 
     /// Waits until a session's interest in commands is in place, but not for ever.
-    pub(super) async fn attach(&self, session: DeliveryId, device: &DeviceId) {
+    pub(super) async fn attach(&self, session: SlotId, device: &DeviceId) {
         let attached = poll_fn(|cx| self.core.borrow_mut().poll_attached(session, cx.waker()));
         if timeout(ATTACH_TIMEOUT, attached).await.is_err() {
             let device = device.as_str();

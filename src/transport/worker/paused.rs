@@ -1,6 +1,6 @@
 //! Connections that are not read: their sessions take no input, or there is no room for more of it.
 
-use crate::protocol::uplink::DeliveryId;
+use crate::protocol::uplink::SlotId;
 use crate::transport::traits::Pauses;
 
 /// A connection that found no room shows again within this time, us.
@@ -9,7 +9,7 @@ const CROWDED_US: u64 = 3_000_000;
 /// The connections of one worker that are not read. 16 bytes a connection.
 #[derive(Debug, Default)]
 pub(super) struct Paused {
-    connections: Vec<DeliveryId>,
+    connections: Vec<SlotId>,
     pauses: Pauses,
     /// When a connection last found no room for what it has to say; `None`: never.
     crowded_us: Option<u64>,
@@ -17,13 +17,13 @@ pub(super) struct Paused {
 
 impl Paused {
     /// Adds a connection, which must not be in the list.
-    pub(super) fn add(&mut self, connection: DeliveryId, now_us: u64) {
+    pub(super) fn add(&mut self, connection: SlotId, now_us: u64) {
         self.connections.push(connection);
         self.pauses.set(self.connections.len(), now_us);
     }
 
     /// Takes those connections out that are read again, or gone: `stays` is not true of them.
-    pub(super) fn retain(&mut self, now_us: u64, mut stays: impl FnMut(DeliveryId) -> bool) {
+    pub(super) fn retain(&mut self, now_us: u64, mut stays: impl FnMut(SlotId) -> bool) {
         self.connections.retain(|&connection| stays(connection));
         self.pauses.set(self.connections.len(), now_us);
     }
@@ -48,8 +48,8 @@ impl Paused {
 mod tests {
     use super::*;
 
-    fn connection(slot: u32) -> DeliveryId {
-        DeliveryId { slot, generation: 0, sequence: 0 }
+    fn connection(slot: u32) -> SlotId {
+        SlotId { index: slot, generation: 0 }
     }
 
     #[test]
@@ -57,11 +57,11 @@ mod tests {
         let mut paused = Paused::default();
         paused.add(connection(1), 1_000);
         paused.add(connection(2), 2_000);
-        paused.retain(5_000, |token| token != connection(1));
+        paused.retain(5_000, |paused| paused != connection(1));
         assert_eq!((paused.pauses().connections(), paused.pauses().total_us()), (1, 1_000 + 2 * 3_000));
         let mut seen = Vec::new();
-        paused.retain(6_000, |token| {
-            seen.push(token);
+        paused.retain(6_000, |paused| {
+            seen.push(paused);
             false
         });
         assert_eq!(seen, [connection(2)]);

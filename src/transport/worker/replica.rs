@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::protocol::id::DeviceId;
-use crate::protocol::uplink::DeliveryId;
+use crate::protocol::uplink::SlotId;
 use crate::replica::claim::ClaimKind;
 use crate::replica::{ClusterEvent, Directory, Entry, WorkerMessage, WorkerSender};
 use crate::session::mqtt::{Ending, LatePresence};
@@ -45,15 +45,15 @@ impl ReplicaHandle {
     }
 
     /// Makes newer sessions of the device say `online` once more: here, and on other replicas.
-    pub(super) fn tell_late(&self, device: &DeviceId, token: DeliveryId, session: &str, late: LatePresence) {
+    pub(super) fn tell_late(&self, device: &DeviceId, slot: SlotId, session: &str, late: LatePresence) {
         let entry = self.directory.find(device.as_str());
-        if let Some(newer) = entry.filter(|entry| (entry.worker, entry.token) != (self.index, token)) {
+        if let Some(newer) = entry.filter(|entry| (entry.worker, entry.slot) != (self.index, slot)) {
             // What this worker handed over in order and saw stored is in order.
             if late == LatePresence::Stored && newer.worker == self.index {
                 return;
             }
             if let Some(worker_sender) = self.worker_senders.get(newer.worker) {
-                worker_sender.send(WorkerMessage::Announce(newer.token));
+                worker_sender.send(WorkerMessage::Announce(newer.slot));
             }
         }
         self.say(ClaimKind::Late, device, session);
@@ -62,7 +62,7 @@ impl ReplicaHandle {
     /// Ends a session of another worker.
     pub(super) fn end_elsewhere(&self, session: &Entry, ending: Ending) {
         if let Some(worker_sender) = self.worker_senders.get(session.worker) {
-            worker_sender.send(WorkerMessage::End(session.token, ending));
+            worker_sender.send(WorkerMessage::End(session.slot, ending));
         }
     }
 }

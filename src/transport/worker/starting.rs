@@ -10,7 +10,7 @@ use crate::protocol::id::DeviceId;
 use crate::protocol::limit::{Limits, Load};
 use crate::protocol::network::Network;
 use crate::protocol::ulid::UlidGenerator;
-use crate::protocol::uplink::DeliveryId;
+use crate::protocol::uplink::SlotId;
 use crate::session::mqtt::{Ending, StoredWill};
 use crate::transport::room::{RoomPermit, SharedRoom};
 use crate::transport::traits::Identity;
@@ -56,8 +56,8 @@ pub(super) struct StartingSession {
 
 /// The sessions of a worker before CONNACK. Each takes less than 1 KiB, besides its will, its children and its commands.
 pub(super) struct Starting {
-    /// By [`DeliveryId::to_u64`]. There are few at a time, so that a tree finds one sooner than a hash does.
-    sessions: BTreeMap<u64, Box<StartingSession>>,
+    /// There are few at a time, so that a tree finds one sooner than a hash does.
+    sessions: BTreeMap<SlotId, Box<StartingSession>>,
     ids: UlidGenerator,
     /// Memory for large wills. A will is held as long as its session, so wills get only half of
     /// [`Limits::buffered_bytes`].
@@ -87,7 +87,7 @@ impl Starting {
     /// Adds a session. Its commands are kept from now on, until [`Starting::take`].
     pub(super) fn add(
         &mut self,
-        session: DeliveryId,
+        session: SlotId,
         (connect, accepted_us): (Connect, u64),
         id: Box<str>,
         will_room: Option<RoomPermit>,
@@ -102,13 +102,13 @@ impl Starting {
             is_attached: false,
             waker: None,
         };
-        self.sessions.insert(session.to_u64(), Box::new(starting));
+        self.sessions.insert(session, Box::new(starting));
     }
 
     /// Notes that the session's interest in commands is in place.
-    pub(super) fn note_attached(&mut self, session: DeliveryId) {
+    pub(super) fn note_attached(&mut self, session: SlotId) {
         // The session may have been taken out since its interest was declared.
-        let Some(starting) = self.sessions.get_mut(&session.to_u64()) else { return };
+        let Some(starting) = self.sessions.get_mut(&session) else { return };
         starting.is_attached = true;
         if let Some(waker) = starting.waker.take() {
             waker.wake();
@@ -117,8 +117,8 @@ impl Starting {
 
     /// Polls whether the session's interest in commands is in place; if not, `waker` is woken when it is. Ready, too, for
     /// a session that is not here.
-    pub(super) fn poll_attached(&mut self, session: DeliveryId, waker: &Waker) -> Poll<()> {
-        match self.sessions.get_mut(&session.to_u64()) {
+    pub(super) fn poll_attached(&mut self, session: SlotId, waker: &Waker) -> Poll<()> {
+        match self.sessions.get_mut(&session) {
             Some(starting) if !starting.is_attached => {
                 starting.waker = Some(waker.clone());
                 Poll::Pending
@@ -128,20 +128,20 @@ impl Starting {
     }
 
     /// Sets the reason to end a session as soon as it has begun. Only the first reason counts.
-    pub(super) fn end(&mut self, session: DeliveryId, ending: Ending) {
-        if let Some(starting) = self.sessions.get_mut(&session.to_u64()) {
+    pub(super) fn end(&mut self, session: SlotId, ending: Ending) {
+        if let Some(starting) = self.sessions.get_mut(&session) {
             starting.ending.get_or_insert(ending);
         }
     }
 
     /// The commands that are kept for a session.
-    pub(super) fn commands(&mut self, session: DeliveryId) -> Option<&mut EarlyCommands> {
-        self.sessions.get_mut(&session.to_u64()).map(|starting| &mut starting.commands)
+    pub(super) fn commands(&mut self, session: SlotId) -> Option<&mut EarlyCommands> {
+        self.sessions.get_mut(&session).map(|starting| &mut starting.commands)
     }
 
     /// Removes a session, which begins now or never.
-    pub(super) fn take(&mut self, session: DeliveryId) -> Option<StartingSession> {
-        self.sessions.remove(&session.to_u64()).map(|starting| *starting)
+    pub(super) fn take(&mut self, session: SlotId) -> Option<StartingSession> {
+        self.sessions.remove(&session).map(|starting| *starting)
     }
 }
 
@@ -192,7 +192,7 @@ mod tests {
         commands: 0,
     };
 
-    const SESSION: DeliveryId = DeliveryId { slot: 7, generation: 1, sequence: 0 };
+    const SESSION: SlotId = SlotId { index: 7, generation: 1 };
 
     fn connect() -> Connect {
         Connect {
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn a_session_waits_until_its_interest_is_in_place_and_no_longer_when_it_is_gone() {
         let mut starting = Starting::new(&LIMITS, 7);
-        let later = DeliveryId { generation: 2, ..SESSION };
+        let later = SlotId { generation: 2, ..SESSION };
         starting.add(SESSION, (connect(), 0), "01J".into(), None);
         assert!(starting.poll_attached(SESSION, Waker::noop()).is_pending());
         starting.note_attached(later);

@@ -4,7 +4,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::protocol::downlink::{Downlink, DownlinkEvent, Outcome, Ticket};
 use crate::protocol::id::{DeviceId, ProductId};
-use crate::protocol::uplink::{Availability, DeliveryId};
+use crate::protocol::uplink::{Availability, SlotId};
 use crate::queue::ImmediateInterest;
 
 /// Marks the tickets of commands from Kafka, in workers that have commands from NATS too; NATS leaves it clear.
@@ -79,11 +79,11 @@ impl KafkaDownlink {
 }
 
 impl Downlink for KafkaDownlink {
-    fn attach(&mut self, token: DeliveryId, _addresses: &[(ProductId, DeviceId)]) {
-        self.interest.attach(token);
+    fn attach(&mut self, session: SlotId, _addresses: &[(ProductId, DeviceId)]) {
+        self.interest.attach(session);
     }
 
-    fn detach(&mut self, _token: DeliveryId) {}
+    fn detach(&mut self, _session: SlotId) {}
 
     fn availability(&self) -> Availability {
         self.answers.availability()
@@ -112,12 +112,12 @@ impl<D: Downlink> HandOverDownlink<D> {
 }
 
 impl<D: Downlink> Downlink for HandOverDownlink<D> {
-    fn attach(&mut self, token: DeliveryId, addresses: &[(ProductId, DeviceId)]) {
-        self.other.attach(token, addresses);
+    fn attach(&mut self, session: SlotId, addresses: &[(ProductId, DeviceId)]) {
+        self.other.attach(session, addresses);
     }
 
-    fn detach(&mut self, token: DeliveryId) {
-        self.other.detach(token);
+    fn detach(&mut self, session: SlotId) {
+        self.other.detach(session);
     }
 
     fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
@@ -146,8 +146,8 @@ impl<D: Downlink> Downlink for HandOverDownlink<D> {
         self.other.send_barrier(number)
     }
 
-    fn reassert(&mut self, token: DeliveryId) {
-        self.other.reassert(token);
+    fn reassert(&mut self, session: SlotId) {
+        self.other.reassert(session);
     }
 
     fn is_settled(&self) -> bool {

@@ -3,21 +3,21 @@
 use bytes::Bytes;
 
 use crate::protocol::keyed::KeyedMap;
-use crate::protocol::uplink::DeliveryId;
+use crate::protocol::uplink::SlotId;
 
 /// The interests of one worker: at most one session per subject, so that a command is delivered once although an older
 /// and a newer session of a device may overlap; the newer one has it.
 #[derive(Debug, Default)]
 pub(super) struct Interests {
     by_subject: KeyedMap<Bytes, Interest>,
-    by_session: KeyedMap<DeliveryId, Declaration>,
+    by_session: KeyedMap<SlotId, Declaration>,
     /// Interests whose subscription the server has refused.
     refused: usize,
 }
 
 #[derive(Debug)]
 struct Interest {
-    session: DeliveryId,
+    session: SlotId,
     /// Number of its subscription.
     subscription: Option<u64>,
     is_confirmed: bool,
@@ -64,7 +64,7 @@ pub(super) struct Declared {
 
 impl Interests {
     /// Gives the subjects to this session.
-    pub(super) fn declare(&mut self, session: DeliveryId, subjects: Vec<Bytes>) -> Declared {
+    pub(super) fn declare(&mut self, session: SlotId, subjects: Vec<Bytes>) -> Declared {
         let mut declared = Declared::default();
         let mut unconfirmed = 0;
         for subject in &subjects {
@@ -113,7 +113,7 @@ impl Interests {
     }
 
     /// Notes that the server has the subject. The session that is to be told, if that was the last one it waited for.
-    pub(super) fn confirm(&mut self, subject: &Bytes) -> Option<DeliveryId> {
+    pub(super) fn confirm(&mut self, subject: &Bytes) -> Option<SlotId> {
         let interest = self.by_subject.get_mut(subject)?;
         if std::mem::replace(&mut interest.is_confirmed, true) {
             return None;
@@ -158,12 +158,12 @@ impl Interests {
     }
 
     /// The session that has the subject.
-    pub(super) fn session(&self, subject: &[u8]) -> Option<DeliveryId> {
+    pub(super) fn session(&self, subject: &[u8]) -> Option<SlotId> {
         self.by_subject.get(subject).map(|interest| interest.session)
     }
 
     /// Takes the subscriptions of a session, which are to be ended; the subjects need new ones.
-    pub(super) fn reassert(&mut self, session: DeliveryId) -> (Vec<u64>, Vec<Bytes>) {
+    pub(super) fn reassert(&mut self, session: SlotId) -> (Vec<u64>, Vec<Bytes>) {
         let subjects =
             self.by_session.get(&session).map(|declaration| declaration.subjects.clone()).unwrap_or_default();
         let interests = &mut self.by_subject;
@@ -187,7 +187,7 @@ impl Interests {
     }
 
     /// Withdraws what this session has, not what a newer one took over; the subscriptions that are to be ended.
-    pub(super) fn withdraw(&mut self, session: DeliveryId) -> Vec<u64> {
+    pub(super) fn withdraw(&mut self, session: SlotId) -> Vec<u64> {
         let Some(declaration) = self.by_session.remove(&session) else { return Vec::new() };
         let mut ended = Vec::with_capacity(declaration.subjects.len());
         for subject in &declaration.subjects {
@@ -204,8 +204,8 @@ impl Interests {
 mod tests {
     use super::*;
 
-    const OLD: DeliveryId = DeliveryId { slot: 1, generation: 0, sequence: 0 };
-    const NEW: DeliveryId = DeliveryId { slot: 2, generation: 0, sequence: 0 };
+    const OLD: SlotId = SlotId { index: 1, generation: 0 };
+    const NEW: SlotId = SlotId { index: 2, generation: 0 };
 
     #[test]
     fn a_newer_session_takes_the_subject_over_and_the_older_cannot_withdraw_it() {

@@ -43,7 +43,7 @@ use crate::protocol::address;
 use crate::protocol::command::{Command, with_fields_of_raw, with_headers};
 use crate::protocol::downlink::{Code, Downlink, DownlinkEvent, Outcome, Recipient, Ticket};
 use crate::protocol::id::{DeviceId, ProductId};
-use crate::protocol::uplink::{Availability, DeliveryId};
+use crate::protocol::uplink::{Availability, SlotId};
 use crate::queue::Slots;
 
 /// Longest reply subject, in bytes: a command that waits keeps it. Inboxes of clients have 50 to 100.
@@ -112,7 +112,7 @@ enum Request {
     /// The server has refused this subscription, or taken it away.
     Again(Bytes),
     /// The interest is in place already; its session only waits to hear so.
-    Tell(DeliveryId),
+    Tell(SlotId),
     /// The worker wants to know when all commands until now are here.
     Barrier(u64),
 }
@@ -164,7 +164,7 @@ impl Drop for NatsDownlink {
 }
 
 impl Downlink for NatsDownlink {
-    fn attach(&mut self, session: DeliveryId, addresses: &[(ProductId, DeviceId)]) {
+    fn attach(&mut self, session: SlotId, addresses: &[(ProductId, DeviceId)]) {
         let prefix = &self.shared.prefix;
         let subject = |(product, device): &(ProductId, DeviceId)| {
             Bytes::from(format!("{prefix}{}.{}.>", address::token(product.as_str()), address::token(device.as_str())))
@@ -184,7 +184,7 @@ impl Downlink for NatsDownlink {
         true
     }
 
-    fn reassert(&mut self, session: DeliveryId) {
+    fn reassert(&mut self, session: SlotId) {
         let (ended, subjects) = self.shared.interests.borrow_mut().reassert(session);
         self.shared.end(ended);
         for subject in subjects {
@@ -192,7 +192,7 @@ impl Downlink for NatsDownlink {
         }
     }
 
-    fn detach(&mut self, session: DeliveryId) {
+    fn detach(&mut self, session: SlotId) {
         let ended = self.shared.interests.borrow_mut().withdraw(session);
         self.shared.end(ended);
         self.shared.tell_refused();
@@ -286,7 +286,7 @@ impl Shared {
     }
 
     /// The session whose interest a subject belongs to: that of its first two tokens behind the prefix.
-    fn session(&self, subject: &str) -> Option<DeliveryId> {
+    fn session(&self, subject: &str) -> Option<SlotId> {
         let (product, rest) = subject.strip_prefix(self.prefix.as_str())?.split_once('.')?;
         let device = rest.split('.').next().unwrap_or(rest);
         let mut interest = self.scratch.borrow_mut();

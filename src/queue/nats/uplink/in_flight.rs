@@ -283,9 +283,10 @@ fn index(second: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::uplink::SlotId;
 
     fn id(sequence: u16) -> DeliveryId {
-        DeliveryId { slot: 1, generation: 2, sequence }
+        DeliveryId { slot: SlotId { index: 1, generation: 2 }, sequence }
     }
 
     fn filled(base: usize, subjects: &[&'static str]) -> (InFlight, Vec<usize>) {

@@ -252,13 +252,14 @@ fn value(digit: u8) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::uplink::SlotId;
 
     #[test]
-    fn a_reply_subject_gives_back_token_and_number() {
+    fn a_reply_subject_gives_back_id_and_number() {
         for id in [
-            DeliveryId { slot: 0, generation: 0, sequence: 0 },
-            DeliveryId { slot: 99_999, generation: 7, sequence: 65_535 },
-            DeliveryId { slot: u32::MAX, generation: u16::MAX, sequence: u16::MAX },
+            DeliveryId { slot: SlotId { index: 0, generation: 0 }, sequence: 0 },
+            DeliveryId { slot: SlotId { index: 99_999, generation: 7 }, sequence: 65_535 },
+            DeliveryId { slot: SlotId { index: u32::MAX, generation: u16::MAX }, sequence: u16::MAX },
         ] {
             for number in [0, 1, 31, (1 << 20) - 1] {
                 let subject = [&b"_INBOX.abc."[..], &encode(id, number)].concat();

@@ -2,9 +2,9 @@
 
 use super::{ENDPOINT_BIT, Endpoint, NUMBER_SHIFT, follow};
 use crate::codec::coap::{Code, Kind};
-use crate::protocol::uplink::{DeliveryId, Handover};
+use crate::protocol::uplink::{DeliveryId, Handover, SlotId};
 use crate::session::coap::dedup::RequestState;
-use crate::session::coap::exchange::{Answer, Caller, Exchange, ExchangeId, Queued, SeparateResponse, Stage};
+use crate::session::coap::exchange::{Answer, Caller, Exchange, Queued, SeparateResponse, Stage};
 use crate::session::coap::request::Request;
 use crate::session::coap::{Context, DropReason, Event, PeerKey};
 use crate::session::mqtt::Event as MessageEvent;
@@ -34,18 +34,18 @@ impl Endpoint {
     /// Stops the retransmission of separate responses.
     fn end_answers(&mut self, peer: PeerKey, is_meant: impl Fn(&Caller, &SeparateResponse) -> bool) {
         let exchanges = &mut self.exchanges;
-        let is_meant = |exchange_id: &ExchangeId| {
+        let is_meant = |exchange_id: &SlotId| {
             exchanges.get_mut(*exchange_id).is_some_and(|exchange| match &exchange.stage {
                 Stage::Separate(separate) => is_meant(&exchange.caller, separate),
                 _ => false,
             })
         };
-        let ended: Vec<ExchangeId> = self.seen.open_of(peer).filter(is_meant).collect();
+        let ended: Vec<SlotId> = self.seen.open_of(peer).filter(is_meant).collect();
         ended.into_iter().for_each(|exchange_id| self.end_separate(exchange_id));
     }
 
     /// Takes the request out of an exchange that waits for the registry.
-    pub(super) fn unpark(&mut self, exchange_id: ExchangeId, ctx: &mut Context<'_>) -> Option<Request> {
+    pub(super) fn unpark(&mut self, exchange_id: SlotId, ctx: &mut Context<'_>) -> Option<Request> {
         let exchange =
             self.exchanges.get_mut(exchange_id).filter(|exchange| matches!(exchange.stage, Stage::Lookup(_)))?;
         let Stage::Lookup(request) = std::mem::replace(&mut exchange.stage, Stage::Handling) else { return None };
@@ -57,7 +57,7 @@ impl Endpoint {
     }
 
     /// Hands a record over to the queue.
-    pub(super) fn write(&mut self, exchange_id: ExchangeId, mut queued: Queued, ctx: &mut Context<'_>) {
+    pub(super) fn write(&mut self, exchange_id: SlotId, mut queued: Queued, ctx: &mut Context<'_>) {
         let Some(exchange) = self.exchanges.get_mut(exchange_id) else { return };
         match ctx.uplink.publish(delivery_id(self.settings.number, exchange_id, queued.sequence), &queued.record) {
             Handover::Taken => {
@@ -79,7 +79,7 @@ impl Endpoint {
     }
 
     /// Takes the record out of an exchange that waits for the queue.
-    pub(super) fn unqueue(&mut self, exchange_id: ExchangeId, ctx: &mut Context<'_>) -> Option<Queued> {
+    pub(super) fn unqueue(&mut self, exchange_id: SlotId, ctx: &mut Context<'_>) -> Option<Queued> {
         let exchange =
             self.exchanges.get_mut(exchange_id).filter(|exchange| matches!(exchange.stage, Stage::Queued(_)))?;
         let Stage::Queued(queued) = std::mem::replace(&mut exchange.stage, Stage::Handling) else { return None };
@@ -90,7 +90,7 @@ impl Endpoint {
     }
 
     /// Answers 5.03: the device must send its message again.
-    pub(super) fn give_up(&mut self, exchange_id: ExchangeId, reason: DropReason, ctx: &mut Context<'_>) {
+    pub(super) fn give_up(&mut self, exchange_id: SlotId, reason: DropReason, ctx: &mut Context<'_>) {
         drop(self.unpark(exchange_id, ctx));
         let mut queued = self.unqueue(exchange_id, ctx);
         let Some(exchange) = self.exchanges.get_mut(exchange_id) else { return };
@@ -117,13 +117,7 @@ impl Endpoint {
 
     /// Answers a request. With `remember` a duplicate gets the same answer; without it a duplicate is treated as new, and the
     /// answer is not retransmitted.
-    pub(super) fn conclude(
-        &mut self,
-        exchange_id: ExchangeId,
-        mut answer: Answer,
-        remember: bool,
-        ctx: &mut Context<'_>,
-    ) {
+    pub(super) fn conclude(&mut self, exchange_id: SlotId, mut answer: Answer, remember: bool, ctx: &mut Context<'_>) {
         let jitter_us = self.jitter_us();
         let Some(exchange) = self.exchanges.get_mut(exchange_id) else { return };
         let (caller, acknowledged) = (exchange.caller, exchange.acknowledged);
@@ -158,7 +152,7 @@ impl Endpoint {
     }
 
     /// Handles the deadlines of a request that is older than [`ACK_DELAY_US`](super::ACK_DELAY_US).
-    pub(super) fn check_deadlines(&mut self, exchange_id: ExchangeId, ctx: &mut Context<'_>) {
+    pub(super) fn check_deadlines(&mut self, exchange_id: SlotId, ctx: &mut Context<'_>) {
         let Some(exchange) = self.exchanges.get_mut(exchange_id) else { return };
         match &mut exchange.stage {
             Stage::Lookup(_) | Stage::Queued(_) | Stage::Handling => {
@@ -183,7 +177,7 @@ impl Endpoint {
     }
 
     /// Stops the retransmission of a separate response; a duplicate of the request still gets it.
-    fn end_separate(&mut self, exchange_id: ExchangeId) {
+    fn end_separate(&mut self, exchange_id: SlotId) {
         let Some(Exchange { caller, stage: Stage::Separate(separate), .. }) = self.exchanges.remove(exchange_id) else {
             return;
         };
@@ -198,9 +192,9 @@ impl Endpoint {
 }
 
 /// The id under which the record of a request goes to the queue: its slot names the endpoint and the exchange.
-pub(super) fn delivery_id(number: u8, exchange_id: ExchangeId, sequence: u16) -> DeliveryId {
-    let slot = ENDPOINT_BIT | u32::from(number & 0x7f) << NUMBER_SHIFT | exchange_id.slot;
-    DeliveryId { slot, generation: exchange_id.generation, sequence }
+pub(super) fn delivery_id(number: u8, exchange_id: SlotId, sequence: u16) -> DeliveryId {
+    let index = ENDPOINT_BIT | u32::from(number & 0x7f) << NUMBER_SHIFT | exchange_id.index;
+    DeliveryId { slot: SlotId { index, ..exchange_id }, sequence }
 }
 
 pub(super) fn unavailable(reason: DropReason) -> Answer {

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use self::answer::delivery_id;
 use super::dedup::RecentRequests;
 use super::download::{DownloadKey, Downloads, Fetched, SIZE_EXPONENT_MAX};
-use super::exchange::{Answer, Caller, ExchangeId, Exchanges, Queued, Stage};
+use super::exchange::{Answer, Caller, Exchanges, Queued, Stage};
 use super::handle::{Handled, RequestHandler};
 use super::upload::Uploads;
 use super::{Context, DropReason, Event, Found, PeerKey, Settings};
@@ -16,29 +16,29 @@ use crate::codec::coap::{Block, Code, Kind, Malformed, decode, empty};
 use crate::protocol::envelope::Replacement;
 use crate::protocol::id::DeviceId;
 use crate::protocol::random::Random;
-use crate::protocol::uplink::{DeliveryId, Handover, RecordRefusal};
+use crate::protocol::uplink::{DeliveryId, Handover, RecordRefusal, SlotId};
 use crate::session::mqtt::Event as MessageEvent;
 use crate::session::step::{Action, Step, StoredAnswer};
 
 /// Time after which a request without an answer gets an empty ACK, us. Below the 2 s after which clients send it again.
 const ACK_DELAY_US: u64 = 1_000_000;
 
-/// Bit that is set in the slot of every delivery id of an endpoint.
+/// Bit that is set in the slot's index of every delivery id of an endpoint.
 const ENDPOINT_BIT: u32 = 1 << 31;
 
-/// Position of the endpoint's number in the slot of a delivery id; the bits below it are the slot of the exchange.
+/// Position of the endpoint's number in that index; the bits below it are the index of the exchange in the endpoint.
 const NUMBER_SHIFT: u32 = 24;
 
-/// The number of the endpoint that a delivery id belongs to; `None` for those of sessions.
-pub fn endpoint_of(id: DeliveryId) -> Option<u8> {
+/// The number of the endpoint that the slot of a delivery id belongs to; `None` for those of sessions.
+pub fn endpoint_of(slot: SlotId) -> Option<u8> {
     // 7 bits are left.
-    (id.slot & ENDPOINT_BIT != 0).then_some((id.slot >> NUMBER_SHIFT) as u8 & 0x7f)
+    (slot.index & ENDPOINT_BIT != 0).then_some((slot.index >> NUMBER_SHIFT) as u8 & 0x7f)
 }
 
 /// A request that waits until its device is looked up. It has no effect once the endpoint has given the request up.
 #[derive(Debug)]
 pub struct Parked {
-    exchange_id: ExchangeId,
+    exchange_id: SlotId,
     /// The device to look up.
     pub device: DeviceId,
 }
@@ -82,9 +82,9 @@ pub struct Endpoint {
     uploads: Uploads,
     downloads: Downloads,
     /// Requests younger than [`ACK_DELAY_US`], in the order of arrival; closed ones are among them.
-    recent: VecDeque<(u64, ExchangeId)>,
+    recent: VecDeque<(u64, SlotId)>,
     /// Requests older than that; closed ones are among them.
-    delayed: Vec<ExchangeId>,
+    delayed: Vec<SlotId>,
     parked: usize,
     parked_bytes: usize,
     queued: usize,
@@ -294,11 +294,11 @@ impl Endpoint {
     }
 
     /// The request whose record was handed over under that id, unless it was handed over again since.
-    fn queued(&mut self, id: DeliveryId) -> Option<(ExchangeId, &mut Queued)> {
-        if endpoint_of(id) != Some(self.settings.number) {
+    fn queued(&mut self, id: DeliveryId) -> Option<(SlotId, &mut Queued)> {
+        if endpoint_of(id.slot) != Some(self.settings.number) {
             return None;
         }
-        let exchange_id = ExchangeId { slot: id.slot & ((1 << NUMBER_SHIFT) - 1), generation: id.generation };
+        let exchange_id = SlotId { index: id.slot.index & ((1 << NUMBER_SHIFT) - 1), ..id.slot };
         match &mut self.exchanges.get_mut(exchange_id)?.stage {
             Stage::Queued(queued) if queued.sequence == id.sequence => Some((exchange_id, queued)),
             _ => None,

@@ -5,7 +5,7 @@ use super::super::{PeerKey, Security, Settings, endpoint_of};
 use crate::codec::coap::{Block, Code, Kind, MessageBuilder, empty, option};
 use crate::protocol::cipher;
 use crate::protocol::uplink::RecordRefusal;
-use crate::protocol::uplink::{Channel, DeliveryId};
+use crate::protocol::uplink::{Channel, DeliveryId, SlotId};
 use crate::session::mqtt::Event;
 
 #[test]
@@ -255,11 +255,11 @@ fn tokens_of_records_are_told_from_those_of_sessions_and_other_endpoints() {
     let mut rig = Rig::new();
     rig.feed(&report(1));
     let token = rig.world.uplink.published[0].0;
-    assert_eq!(endpoint_of(token), Some(3));
-    assert_eq!(endpoint_of(DeliveryId { slot: 5, ..token }), None);
-    let other = DeliveryId { slot: token.slot ^ (1 << 24), ..token };
+    assert_eq!(endpoint_of(token.slot), Some(3));
+    assert_eq!(endpoint_of(SlotId { index: 5, ..token.slot }), None);
+    let other = DeliveryId { slot: SlotId { index: token.slot.index ^ (1 << 24), ..token.slot }, ..token };
     assert!(rig.act(|endpoint, ctx| endpoint.receipt(other, true, ctx)).1.is_empty());
-    let later = DeliveryId { generation: 1, ..token };
+    let later = DeliveryId { slot: SlotId { generation: 1, ..token.slot }, ..token };
     assert!(rig.act(|endpoint, ctx| endpoint.receipt(later, true, ctx)).1.is_empty());
     assert_eq!(only(&rig.receipt(0, true)).code(), Code::CREATED);
 }

@@ -26,7 +26,7 @@ use std::collections::VecDeque;
 pub use self::spare::SpareBuffers;
 use crate::codec::mqtt::PacketId;
 use crate::protocol::trace::Span;
-use crate::protocol::uplink::{DeliveryId, Handover, Record, Uplink};
+use crate::protocol::uplink::{DeliveryId, Handover, Record, SlotId, Uplink};
 
 /// Largest capacity with which a buffer is allocated. It grows when more entries come.
 const INITIAL_CAPACITY_MAX: u16 = 64;
@@ -104,8 +104,7 @@ impl Entry {
 /// The window of one session; the module describes its use.
 #[derive(Debug)]
 pub struct Window {
-    slot: u32,
-    generation: u16,
+    slot: SlotId,
     /// Sequence number of the front entry.
     base: u16,
     /// Number of entries that were handed over, counted from the front.
@@ -119,9 +118,9 @@ pub struct Window {
 }
 
 impl Window {
-    /// An empty window of the session with that slot and generation.
-    pub fn new(slot: u32, generation: u16) -> Self {
-        Self { slot, generation, base: 0, sent: 0, stalled: false, peak: 0, next_capacity: 0, entries: VecDeque::new() }
+    /// An empty window of the session in that slot.
+    pub fn new(slot: SlotId) -> Self {
+        Self { slot, base: 0, sent: 0, stalled: false, peak: 0, next_capacity: 0, entries: VecDeque::new() }
     }
 
     /// Number of entries.
@@ -317,7 +316,7 @@ impl Window {
     fn delivery_id(&self, index: usize) -> DeliveryId {
         #[expect(clippy::cast_possible_truncation, reason = "sequence numbers are modulo 2^16")]
         let sequence = self.base.wrapping_add(index as u16);
-        DeliveryId { slot: self.slot, generation: self.generation, sequence }
+        DeliveryId { slot: self.slot, sequence }
     }
 
     fn hand_over(&mut self, now_us: u64, uplink: &mut dyn Uplink) {
@@ -340,6 +339,8 @@ mod tests {
     use super::*;
     use crate::session::mqtt::fake::{FakeUplink, record};
 
+    const SLOT: SlotId = SlotId { index: 3, generation: 4 };
+
     fn id(number: u16) -> PacketId {
         PacketId::new(number).expect("tests use ids above 0")
     }
@@ -349,7 +350,7 @@ mod tests {
     }
 
     fn filled(uplink: &mut FakeUplink, count: u16) -> Window {
-        let mut window = Window::new(3, 4);
+        let mut window = Window::new(SLOT);
         for number in 1..=count {
             let acknowledgement = Acknowledgement::Puback(id(number));
             window.push(Some(record(&number.to_string())), None, acknowledgement, u64::from(number), uplink);
@@ -386,7 +387,7 @@ mod tests {
             popped(window);
         };
         let mut windows = [1, 1, 2].map(|count| {
-            let mut window = Window::new(3, 4);
+            let mut window = Window::new(SLOT);
             // How much its first buffer holds is left to the standard library.
             fill_and_empty(&mut window, count);
             window.give_buffer_back(&mut SpareBuffers::default());
@@ -440,7 +441,7 @@ mod tests {
     #[test]
     fn the_time_in_the_queue_is_that_of_the_stored_copy_and_a_packet_without_a_record_has_none() {
         let mut uplink = FakeUplink::default();
-        let mut window = Window::new(3, 4);
+        let mut window = Window::new(SLOT);
         window.push(Some(record("1")), None, Acknowledgement::None, 10, &mut uplink);
         window.push(Some(record("2")), None, Acknowledgement::None, 20, &mut uplink);
         window.push(None, None, Acknowledgement::None, 30, &mut uplink);
@@ -510,7 +511,7 @@ mod tests {
     #[test]
     fn withdrawn_presence_is_not_sent_again_and_leaves_once_its_copies_mean_nothing() {
         let mut uplink = FakeUplink::default();
-        let mut window = Window::new(3, 4);
+        let mut window = Window::new(SLOT);
         window.push(Some(record("online")), None, Acknowledgement::Presence, 1, &mut uplink);
         uplink.refuses = true;
         window.push(Some(record("child online")), None, Acknowledgement::Presence, 1, &mut uplink);
@@ -531,7 +532,7 @@ mod tests {
     fn withdrawn_presence_that_is_stored_after_all_is_late_and_one_that_failed_is_not() {
         for (stored, expected) in [(true, Some(LatePresence::Stored)), (false, None)] {
             let mut uplink = FakeUplink::default();
-            let mut window = Window::new(3, 4);
+            let mut window = Window::new(SLOT);
             window.push(Some(record("online")), None, Acknowledgement::Presence, 1, &mut uplink);
             window.withdraw_presence();
             assert!(window.pop().is_none());
@@ -577,7 +578,7 @@ mod tests {
     #[test]
     fn withdrawn_presence_of_which_an_earlier_copy_was_taken_may_be_stored_although_the_last_was_refused() {
         let mut uplink = FakeUplink::default();
-        let mut window = Window::new(3, 4);
+        let mut window = Window::new(SLOT);
         window.push(Some(record("online")), None, Acknowledgement::Presence, 1, &mut uplink);
         uplink.refuses = true;
         window.push(Some(record("1")), None, Acknowledgement::None, 2, &mut uplink);

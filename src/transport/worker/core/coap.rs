@@ -68,15 +68,15 @@ impl<S: ByteStream> WorkerCore<S> {
     }
 
     /// Applies a receipt for the endpoint of that number.
-    pub(super) fn port_receipt(&mut self, now: Now, number: u8, token: DeliveryId, stored: bool) {
+    pub(super) fn port_receipt(&mut self, now: Now, number: u8, id: DeliveryId, stored: bool) {
         let queue = self.queue.reported();
-        self.with_port(now, queue, number.into(), |endpoint, ctx| endpoint.receipt(token, stored, ctx));
+        self.with_port(now, queue, number.into(), |endpoint, ctx| endpoint.receipt(id, stored, ctx));
     }
 
     /// Replaces a record of the endpoint of that number, which the queue will never store.
-    pub(super) fn port_refused(&mut self, now: Now, number: u8, token: DeliveryId, refusal: &RecordRefusal) {
+    pub(super) fn port_refused(&mut self, now: Now, number: u8, id: DeliveryId, refusal: &RecordRefusal) {
         let queue = self.queue.reported();
-        self.with_port(now, queue, number.into(), |endpoint, ctx| endpoint.refused(token, refusal, ctx));
+        self.with_port(now, queue, number.into(), |endpoint, ctx| endpoint.refused(id, refusal, ctx));
     }
 
     /// Hands over once more what is not stored: the queue takes records again.

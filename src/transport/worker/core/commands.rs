@@ -4,7 +4,7 @@ use super::WorkerCore;
 use crate::protocol::command::{Command, CommandError};
 use crate::protocol::downlink::{Code, DownlinkEvent, Recipient, Ticket};
 use crate::protocol::limit::Now;
-use crate::protocol::uplink::DeliveryId;
+use crate::protocol::uplink::SlotId;
 use crate::transport::socket::ByteStream;
 use crate::transport::turn::TURN_BYTES;
 
@@ -39,8 +39,8 @@ impl<S: ByteStream> WorkerCore<S> {
             Recipient::Device(device) => {
                 let entry = self.replica.directory.find(device.as_str());
                 let entry = entry.filter(|entry| entry.worker == self.replica.index);
-                match entry.filter(|entry| self.connections.slots.find(entry.token).is_some()) {
-                    Some(entry) => return self.command_of(now, entry.token, ticket, command),
+                match entry.filter(|entry| self.connections.slots.find(entry.slot).is_some()) {
+                    Some(entry) => return self.command_of(now, entry.slot, ticket, command),
                     None => {
                         let refusal = (Code::ClientOffline, "the device is not connected");
                         return self.refuse(now, ticket, command, self.suspended().unwrap_or(refusal));
@@ -64,7 +64,7 @@ impl<S: ByteStream> WorkerCore<S> {
     pub(super) fn command_of(
         &mut self,
         now: Now,
-        session: DeliveryId,
+        session: SlotId,
         ticket: Option<Ticket>,
         command: Result<Command, CommandError>,
     ) {
@@ -111,7 +111,7 @@ impl<S: ByteStream> WorkerCore<S> {
     }
 
     /// Why a command is not written to a device that is connected, as far as memory goes.
-    fn refusal(&self, session: DeliveryId, command: &Command) -> Option<(Code, &'static str)> {
+    fn refusal(&self, session: SlotId, command: &Command) -> Option<(Code, &'static str)> {
         if command.closes() {
             return None;
         }
@@ -130,12 +130,12 @@ impl<S: ByteStream> WorkerCore<S> {
     }
 
     /// Remembers when a session's commands are looked at.
-    fn note_deadline(&mut self, deadline_us: u64, session: DeliveryId) {
+    fn note_deadline(&mut self, deadline_us: u64, session: SlotId) {
         if self.deadlines.note(deadline_us, session, self.environment.load.commands) {
             let connections = self.connections.slots.iter();
             self.deadlines.replace(connections.flat_map(|connection| {
                 let deadlines = connection.state.session.command_deadlines();
-                deadlines.map(|deadline_us| (deadline_us, connection.token))
+                deadlines.map(|deadline_us| (deadline_us, connection.slot))
             }));
         }
     }

@@ -2,7 +2,7 @@
 
 use super::WorkerCore;
 use crate::protocol::limit::Now;
-use crate::protocol::uplink::{DeliveryId, Receipt, RecordRefusal, Report};
+use crate::protocol::uplink::{DeliveryId, Receipt, RecordRefusal, Report, SlotId};
 use crate::replica::claim::ClaimKind;
 use crate::session::coap::endpoint_of;
 use crate::session::mqtt::{Context, Ending};
@@ -22,7 +22,7 @@ pub(super) struct Connections<S> {
     /// Bytes for the device that the current call is about. Kept between calls for its capacity.
     pub(super) send: Vec<u8>,
     /// Sessions that the current batch of receipts is about. Kept between batches for its capacity.
-    touched: Vec<DeliveryId>,
+    touched: Vec<SlotId>,
     /// Number of the last tick within its round of [`TICKS_PER_ROUND`](super::TICKS_PER_ROUND).
     pub(super) tick_in_round: usize,
     /// Slot at which the search for sessions to shed goes on.
@@ -56,12 +56,12 @@ pub struct TakenIn {
 
 impl<S: ByteStream> WorkerCore<S> {
     /// The state of a session's connection; `None` once its slot was released.
-    pub fn connection(&mut self, session: DeliveryId) -> Option<&mut State<S>> {
+    pub fn connection(&mut self, session: SlotId) -> Option<&mut State<S>> {
         self.connections.slots.find_mut(session).map(|connection| &mut connection.state)
     }
 
     /// Takes in bytes that were read before and had to wait. The clock is read if there are any.
-    pub fn take_waiting(&mut self, now: impl FnOnce() -> Now, session: DeliveryId) -> TakenIn {
+    pub fn take_waiting(&mut self, now: impl FnOnce() -> Now, session: SlotId) -> TakenIn {
         let Some(connection) = self.connections.slots.find_mut(session) else { return TakenIn::default() };
         if connection.state.input.bytes.is_empty() {
             return TakenIn::default();
@@ -80,7 +80,7 @@ impl<S: ByteStream> WorkerCore<S> {
     }
 
     /// Whether the connection may be read; if not, it is woken when it may. The clock is read if it was read until now.
-    pub fn may_read(&mut self, now: impl FnOnce() -> Now, session: DeliveryId) -> bool {
+    pub fn may_read(&mut self, now: impl FnOnce() -> Now, session: SlotId) -> bool {
         let Some(connection) = self.connections.slots.find_mut(session) else { return true };
         let readiness = connection.state.look_at_session(&self.environment.limits, &self.environment.load);
         if readiness == Readiness::JustPaused {
@@ -93,7 +93,7 @@ impl<S: ByteStream> WorkerCore<S> {
     }
 
     /// Number of bytes that the connection may read; `None`: it is woken when there is room.
-    pub fn reserve(&mut self, session: DeliveryId) -> Option<usize> {
+    pub fn reserve(&mut self, session: SlotId) -> Option<usize> {
         let Environment { limits, load, latest, .. } = &mut self.environment;
         let connection = self.connections.slots.find_mut(session)?;
         let room = connection.state.reserve(limits, load, *latest);
@@ -105,7 +105,7 @@ impl<S: ByteStream> WorkerCore<S> {
     }
 
     /// Takes in bytes that were read; what the session does not take waits. The clock is read if nothing waited before.
-    pub fn received(&mut self, now: impl FnOnce() -> Now, session: DeliveryId, bytes: &[u8]) -> TakenIn {
+    pub fn received(&mut self, now: impl FnOnce() -> Now, session: SlotId, bytes: &[u8]) -> TakenIn {
         let Some(connection) = self.connections.slots.find_mut(session) else { return TakenIn::default() };
         let input = &mut connection.state.input;
         input.has_news = true;
@@ -126,7 +126,7 @@ impl<S: ByteStream> WorkerCore<S> {
         TakenIn { bytes: fed.used, is_cut: fed.is_cut }
     }
 
-    fn feed(&mut self, now: Now, session: DeliveryId, bytes: &[u8]) -> Fed {
+    fn feed(&mut self, now: Now, session: SlotId, bytes: &[u8]) -> Fed {
         let fed = self.act_alone(now, session, |state, ctx| {
             if std::mem::take(&mut state.input.has_news) {
                 state.session.heard(ctx.now.us);
@@ -143,12 +143,12 @@ impl<S: ByteStream> WorkerCore<S> {
     }
 
     /// Ends the session of a connection that is broken, or whose device has closed it.
-    pub fn lost(&mut self, now: Now, session: DeliveryId) {
+    pub fn lost(&mut self, now: Now, session: SlotId) {
         self.act_alone(now, session, |state, ctx| state.session.end(Ending::ConnectionLost, ctx));
     }
 
     /// Notes that the connection of a session that has ended is closed. Its slot is given up once its records are stored.
-    pub fn closed(&mut self, now: Now, session: DeliveryId) {
+    pub fn closed(&mut self, now: Now, session: SlotId) {
         let Self { environment, replica, connections, deadlines, .. } = self;
         let Some(connection) = connections.slots.find_mut(session) else { return };
         connection.state.close();
@@ -159,7 +159,7 @@ impl<S: ByteStream> WorkerCore<S> {
     }
 
     /// Remembers a connection that is not read; it is woken when its session takes input again.
-    fn pause(&mut self, session: DeliveryId) {
+    fn pause(&mut self, session: SlotId) {
         let Some(connection) = self.connections.slots.find_mut(session) else { return };
         if connection.state.note_listed() {
             self.connections.paused.add(session, self.environment.latest.us);
@@ -173,23 +173,23 @@ impl<S: ByteStream> WorkerCore<S> {
         let begins_epoch = self.queue.report(report, !receipts.is_empty(), now.us);
         let mut touched = std::mem::take(&mut self.connections.touched);
         for receipt in receipts.drain(..) {
-            let (token, stored) = match receipt {
-                Receipt::Stored(token) => (token, true),
-                Receipt::Failed(token) => (token, false),
-                Receipt::Refused(token, refusal) => {
-                    self.refused(now, token, &refusal);
+            let (id, stored) = match receipt {
+                Receipt::Stored(id) => (id, true),
+                Receipt::Failed(id) => (id, false),
+                Receipt::Refused(id, refusal) => {
+                    self.refused(now, id, &refusal);
                     continue;
                 }
             };
-            if let Some(number) = endpoint_of(token) {
-                self.port_receipt(now, number, token, stored);
+            if let Some(number) = endpoint_of(id.slot) {
+                self.port_receipt(now, number, id, stored);
                 continue;
             }
-            let Some(connection) = self.connections.slots.find_mut(token) else { continue };
-            connection.state.session.receipt(token.sequence, stored, now.us);
+            let Some(connection) = self.connections.slots.find_mut(id.slot) else { continue };
+            connection.state.session.receipt(id.sequence, stored, now.us);
             // Receipts of one connection come in runs; the rare repetition costs one empty look.
-            if touched.last() != Some(&connection.token) {
-                touched.push(connection.token);
+            if touched.last() != Some(&connection.slot) {
+                touched.push(connection.slot);
             }
         }
         for session in touched.drain(..) {
@@ -207,11 +207,11 @@ impl<S: ByteStream> WorkerCore<S> {
     }
 
     /// Replaces a record that the queue will never store.
-    fn refused(&mut self, now: Now, token: DeliveryId, refusal: &RecordRefusal) {
-        match endpoint_of(token) {
-            Some(number) => self.port_refused(now, number, token, refusal),
+    fn refused(&mut self, now: Now, id: DeliveryId, refusal: &RecordRefusal) {
+        match endpoint_of(id.slot) {
+            Some(number) => self.port_refused(now, number, id, refusal),
             None => {
-                self.act(now, token, |state, ctx| state.session.refused(token.sequence, refusal, ctx));
+                self.act(now, id.slot, |state, ctx| state.session.refused(id.sequence, refusal, ctx));
             }
         }
     }
@@ -220,8 +220,8 @@ impl<S: ByteStream> WorkerCore<S> {
     fn resend(&mut self, now: Now) {
         // By sessions: the presence of an earlier one must not be sent again behind that of a later one.
         let connections = self.connections.slots.iter();
-        let mut sessions: Vec<(String, DeliveryId)> =
-            connections.map(|connection| (connection.state.session.id().to_owned(), connection.token)).collect();
+        let mut sessions: Vec<(String, SlotId)> =
+            connections.map(|connection| (connection.state.session.id().to_owned(), connection.slot)).collect();
         sessions.sort_by(|(id, _), (other, _)| id.cmp(other));
         for (_, session) in sessions {
             self.act(now, session, |state, ctx| state.session.resend(ctx));
@@ -243,7 +243,7 @@ impl<S: ByteStream> WorkerCore<S> {
     pub(super) fn act_alone<R>(
         &mut self,
         now: Now,
-        session: DeliveryId,
+        session: SlotId,
         act: impl FnOnce(&mut State<S>, &mut Context<'_>) -> R,
     ) -> Option<R> {
         self.environment.set_now(now);
@@ -257,7 +257,7 @@ impl<S: ByteStream> WorkerCore<S> {
     pub(super) fn act<R>(
         &mut self,
         now: Now,
-        session: DeliveryId,
+        session: SlotId,
         act: impl FnOnce(&mut State<S>, &mut Context<'_>) -> R,
     ) -> Option<R> {
         let Self { environment, replica, connections, deadlines, .. } = self;
@@ -271,7 +271,7 @@ impl<S: ByteStream> WorkerCore<S> {
 
     /// Updates the load by the memory that a connection holds beyond
     /// [`Limits::FREE_BYTES`](crate::protocol::limit::Limits::FREE_BYTES).
-    pub fn charge(&mut self, session: DeliveryId, progress: Progress) {
+    pub fn charge(&mut self, session: SlotId, progress: Progress) {
         let Environment { load, latest, .. } = &mut self.environment;
         if let Some(connection) = self.connections.slots.find_mut(session) {
             connection.state.charge(load, *latest, progress);
@@ -289,9 +289,9 @@ impl<S: ByteStream> Connection<S> {
         deadlines: &mut Deadlines,
         now: Now,
     ) -> bool {
-        let Self { token, device, state, .. } = self;
+        let Self { slot, device, state, .. } = self;
         if let Some(late) = state.session.take_late_presence() {
-            replica.tell_late(device, *token, state.session.id(), late);
+            replica.tell_late(device, *slot, state.session.id(), late);
         }
         let Some(ending) = state.session.ending() else { return false };
         if !state.is_retired {
@@ -308,10 +308,10 @@ impl<S: ByteStream> Connection<S> {
                 state.output.unsent = Vec::new();
                 environment.without_session(now, |ctx| unsent.into_iter().for_each(|command| ctx.lose(command)));
             }
-            if let Some(session) = replica.directory.remove(device, replica.index, *token, now.us) {
+            if let Some(session) = replica.directory.remove(device, replica.index, *slot, now.us) {
                 replica.say(ClaimKind::Ended, device, &session);
             }
-            environment.downlink.detach(*token);
+            environment.downlink.detach(*slot);
             state.wake();
         }
         state.is_closed && state.session.is_finished()

@@ -5,7 +5,7 @@
 
 use super::WorkerCore;
 use crate::protocol::limit::Now;
-use crate::protocol::uplink::{Availability, DeliveryId};
+use crate::protocol::uplink::{Availability, SlotId};
 use crate::session::mqtt::Ending;
 use crate::transport::socket::ByteStream;
 
@@ -27,7 +27,7 @@ impl<S: ByteStream> WorkerCore<S> {
             self.connections.shed_place = place + 1;
             let connection = self.connections.slots.at(place);
             let serving = connection.filter(|connection| connection.state.session.is_serving());
-            if let Some(session) = serving.map(|connection| connection.token) {
+            if let Some(session) = serving.map(|connection| connection.slot) {
                 self.send_away(now, session, Ending::Shed);
                 left -= 1;
             }
@@ -36,7 +36,7 @@ impl<S: ByteStream> WorkerCore<S> {
     }
 
     /// Lets a session drain that is too old.
-    pub(super) fn end_for_age(&mut self, now: Now, session: DeliveryId) {
+    pub(super) fn end_for_age(&mut self, now: Now, session: SlotId) {
         let Some(connection) = self.connections.slots.find(session) else { return };
         let is_too_old = now.us >= connection.age_end_us && connection.state.session.is_serving();
         if is_too_old && self.may_send_away(now) {
@@ -48,7 +48,7 @@ impl<S: ByteStream> WorkerCore<S> {
         self.queue(now) == Availability::Ok && !self.replica.connection_limit.is_draining()
     }
 
-    fn send_away(&mut self, now: Now, session: DeliveryId, ending: Ending) {
+    fn send_away(&mut self, now: Now, session: SlotId, ending: Ending) {
         let Some(connection) = self.connections.slots.find(session) else { return };
         self.replica.directory.note_leaving(&connection.device, self.replica.index, session);
         self.act(now, session, |state, ctx| state.session.drain(ending, ctx));

@@ -40,7 +40,7 @@ use super::replica::ReplicaHandle;
 use super::starting::Starting;
 use super::suspension::Suspension;
 use crate::protocol::limit::Now;
-use crate::protocol::uplink::{Availability, DeliveryId, Handover};
+use crate::protocol::uplink::{Availability, DeliveryId, Handover, SlotId};
 use crate::replica::WorkerMessage;
 use crate::session::mqtt::Ending;
 use crate::session::step::{self, Action, Peer};
@@ -149,8 +149,8 @@ impl<S: ByteStream> WorkerCore<S> {
     }
 
     /// The sessions that have a slot. A session that has ended keeps its slot until the queue has stored its records.
-    pub fn sessions(&self) -> impl Iterator<Item = DeliveryId> {
-        self.connections.slots.iter().map(|connection| connection.token)
+    pub fn sessions(&self) -> impl Iterator<Item = SlotId> {
+        self.connections.slots.iter().map(|connection| connection.slot)
     }
 
     /// Handles a message from the rest of the replica. After [`WorkerMessage::Drain`], [`WorkerCore::drain_step`] must be
@@ -214,7 +214,7 @@ impl<S: ByteStream> WorkerCore<S> {
     fn tick_connection(&mut self, now: Now, place: usize) {
         let Connections { slots, paused, .. } = &mut self.connections;
         let Some(connection) = slots.at_mut(place) else { return };
-        let (session, state) = (connection.token, &mut connection.state);
+        let (session, state) = (connection.slot, &mut connection.state);
         state.note_life(now);
         let is_stuck = if state.waits_for_room() {
             paused.note_crowded(now.us);
@@ -254,7 +254,7 @@ impl<S: ByteStream> WorkerCore<S> {
         self.ports.iter_mut().for_each(|port| port.endpoint.drain());
         let connections = self.connections.slots.iter();
         let open = connections.filter(|connection| connection.state.session.ending().is_none());
-        let sessions: VecDeque<DeliveryId> = open.map(|connection| connection.token).collect();
+        let sessions: VecDeque<SlotId> = open.map(|connection| connection.slot).collect();
         self.leaving.drain = Some(Drain::new(sessions, per_second, self.leaving.drain_timeout_us, now.us));
     }
 

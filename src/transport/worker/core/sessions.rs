@@ -5,7 +5,7 @@ use std::task::{Poll, Waker};
 use super::WorkerCore;
 use crate::protocol::auth::Refusal;
 use crate::protocol::limit::Now;
-use crate::protocol::uplink::DeliveryId;
+use crate::protocol::uplink::SlotId;
 use crate::replica::claim::ClaimKind;
 use crate::replica::{Entered, Entry};
 use crate::session::mqtt::{Ending, Opening, Session};
@@ -22,7 +22,7 @@ impl<S: ByteStream> WorkerCore<S> {
     ///
     /// # Errors
     /// Why there is no session.
-    pub fn claim(&mut self, now: Now, connect: Connect) -> Result<DeliveryId, Refused> {
+    pub fn claim(&mut self, now: Now, connect: Connect) -> Result<SlotId, Refused> {
         let will_bytes = connect.will.as_ref().map_or(0, |will| will.topic.len() + will.payload.len());
         let will_room = match will_charge(will_bytes) {
             0 => None,
@@ -47,12 +47,12 @@ impl<S: ByteStream> WorkerCore<S> {
     }
 
     /// Puts the session into the directory, and ends the one that it replaces.
-    fn enter(&mut self, now: Now, session: DeliveryId, connect: &Connect, id: &str) -> Result<(), Refused> {
+    fn enter(&mut self, now: Now, session: SlotId, connect: &Connect, id: &str) -> Result<(), Refused> {
         let Connect { device, identity, peer, .. } = connect;
         let index = self.replica.index;
         let entry = Entry {
             worker: index,
-            token: session,
+            slot: session,
             product: identity.product.clone(),
             session: id.into(),
             peer: peer.clone(),
@@ -77,7 +77,7 @@ impl<S: ByteStream> WorkerCore<S> {
             let ending = if is_permitted { Ending::TakenOver } else { Ending::Kicked };
             self.environment.meter.took_over(device.as_str());
             if older.worker == index {
-                self.end(now, older.token, ending);
+                self.end(now, older.slot, ending);
             } else {
                 self.replica.end_elsewhere(older, ending);
             }
@@ -94,13 +94,13 @@ impl<S: ByteStream> WorkerCore<S> {
     }
 
     /// Whether the session's interest in commands is in place; if not, the waker is told when it is.
-    pub fn poll_attached(&mut self, session: DeliveryId, waker: &Waker) -> Poll<()> {
+    pub fn poll_attached(&mut self, session: SlotId, waker: &Waker) -> Poll<()> {
         self.starting.poll_attached(session, waker)
     }
 
     /// Begins a session that was claimed: its connection came by `kind` and writes to `socket`; `input` is what followed
     /// the CONNECT. False: a newer CONNECT of the device came in between, and the connection is to be closed.
-    pub fn begin(&mut self, now: Now, session: DeliveryId, kind: TransportKind, socket: S, input: Vec<u8>) -> bool {
+    pub fn begin(&mut self, now: Now, session: SlotId, kind: TransportKind, socket: S, input: Vec<u8>) -> bool {
         let Some(starting) = self.starting.take(session) else { return false };
         self.environment.set_now(now);
         let StartingSession { connect, accepted_us, id, will_room, ending, commands, .. } = starting;
@@ -112,8 +112,7 @@ impl<S: ByteStream> WorkerCore<S> {
             let Environment { meter, .. } = &mut self.environment;
             meter.connected(kind, device.as_str(), &peer);
             let opening = Opening {
-                slot: session.slot,
-                generation: session.generation,
+                slot: session,
                 product,
                 device: device.clone(),
                 id,
@@ -137,7 +136,7 @@ impl<S: ByteStream> WorkerCore<S> {
             let age_end_us = self.leaving.age_limit.end_us(now);
             self.connections
                 .slots
-                .fill(session, Box::new(Connection { token: session, device, peer, age_end_us, state }));
+                .fill(session, Box::new(Connection { slot: session, device, peer, age_end_us, state }));
         } else {
             self.environment.downlink.detach(session);
             self.connections.slots.release(session);
@@ -158,7 +157,7 @@ impl<S: ByteStream> WorkerCore<S> {
     }
 
     /// Ends a session, if it is still there; one that is about to begin ends as soon as it has.
-    pub fn end(&mut self, now: Now, session: DeliveryId, ending: Ending) {
+    pub fn end(&mut self, now: Now, session: SlotId, ending: Ending) {
         let ended = self.act_alone(now, session, |state, ctx| state.session.end(ending, ctx));
         if ended.is_none() {
             self.starting.end(session, ending);
@@ -166,7 +165,7 @@ impl<S: ByteStream> WorkerCore<S> {
     }
 
     /// Why a session has ended; `None`: it has not.
-    pub fn ending(&self, session: DeliveryId) -> Option<Ending> {
+    pub fn ending(&self, session: SlotId) -> Option<Ending> {
         self.connections.slots.find(session)?.state.session.ending()
     }
 }

@@ -19,7 +19,9 @@ use crate::protocol::envelope::{Encoder, Mode};
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::limit::{Limits, Load, Now};
 use crate::protocol::network::{Network, Source};
-use crate::protocol::uplink::{Addressing, Availability, DeliveryId, Handover, Receipt, Record, Report, Uplink};
+use crate::protocol::uplink::{
+    Addressing, Availability, DeliveryId, Handover, Receipt, Record, Report, SlotId, Uplink,
+};
 use crate::replica::{ClusterEvent, Directory, WorkerMessage, WorkerSender};
 use crate::session::mqtt::{Ending, SpareBuffers};
 use crate::transport::worker::heartbeat::HeartbeatSettings;
@@ -36,18 +38,18 @@ const PUBACK: &[u8] = &[0x40, 2];
 struct Outside {
     published: VecDeque<(DeliveryId, String)>,
     outcomes: Vec<(u64, Option<Code>)>,
-    detached: Vec<DeliveryId>,
+    detached: Vec<SlotId>,
     barriers: Vec<u64>,
 }
 
 struct Handle(Rc<RefCell<Outside>>);
 
 impl Uplink for Handle {
-    fn publish(&mut self, token: DeliveryId, record: &Record) -> Handover {
+    fn publish(&mut self, id: DeliveryId, record: &Record) -> Handover {
         let outside = &mut *self.0.borrow_mut();
         let envelope: serde_json::Value = serde_json::from_slice(&record.payload).expect("an envelope is JSON");
         let name = envelope["type"].as_str().unwrap_or_default().trim_start_matches("org.jetlinks.").to_owned();
-        outside.published.push_back((token, name));
+        outside.published.push_back((id, name));
         Handover::Taken
     }
 
@@ -55,10 +57,10 @@ impl Uplink for Handle {
 }
 
 impl Downlink for Handle {
-    fn attach(&mut self, _: DeliveryId, _: &[(ProductId, DeviceId)]) {}
+    fn attach(&mut self, _: SlotId, _: &[(ProductId, DeviceId)]) {}
 
-    fn detach(&mut self, token: DeliveryId) {
-        self.0.borrow_mut().detached.push(token);
+    fn detach(&mut self, session: SlotId) {
+        self.0.borrow_mut().detached.push(session);
     }
 
     fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
@@ -175,7 +177,7 @@ impl Rig {
         Self { core, outside, now, cluster_events, messages }
     }
 
-    fn claim(&mut self, device: &str) -> DeliveryId {
+    fn claim(&mut self, device: &str) -> SlotId {
         let connect = Connect {
             device: DeviceId::new(device).expect("a valid id"),
             identity: Identity {
@@ -195,7 +197,7 @@ impl Rig {
     }
 
     /// A session whose `online` is stored.
-    fn session(&mut self, device: &str) -> (DeliveryId, Pipe) {
+    fn session(&mut self, device: &str) -> (SlotId, Pipe) {
         let (session, pipe) = (self.claim(device), Pipe::default());
         self.event(DownlinkEvent::Attached(session));
         assert!(self.core.poll_attached(session, Waker::noop()).is_ready());
@@ -217,7 +219,7 @@ impl Rig {
     }
 
     /// Reads from a device, as `Worker` does; the number of bytes that were taken in.
-    fn read(&mut self, session: DeliveryId, bytes: &[u8]) -> Option<usize> {
+    fn read(&mut self, session: SlotId, bytes: &[u8]) -> Option<usize> {
         let now = self.now;
         self.core.take_waiting(|| now, session);
         if !self.core.may_read(|| now, session) {
@@ -234,8 +236,8 @@ impl Rig {
     /// Stores everything that was published; the types of it.
     fn store_all(&mut self) -> Vec<String> {
         let published = std::mem::take(&mut self.outside.borrow_mut().published);
-        let (tokens, names): (Vec<_>, Vec<_>) = published.into_iter().unzip();
-        self.report(Availability::Ok, 1, tokens.into_iter().map(Receipt::Stored).collect());
+        let (ids, names): (Vec<_>, Vec<_>) = published.into_iter().unzip();
+        self.report(Availability::Ok, 1, ids.into_iter().map(Receipt::Stored).collect());
         names
     }
 
@@ -271,7 +273,7 @@ impl Rig {
             if answers {
                 self.store_all();
             }
-            let sessions: Vec<DeliveryId> = self.core.sessions().collect();
+            let sessions: Vec<SlotId> = self.core.sessions().collect();
             for session in sessions {
                 if self.core.ending(session).is_some() {
                     self.core.closed(self.now, session);
@@ -330,8 +332,8 @@ fn what_is_not_stored_is_sent_once_more_in_each_epoch_in_the_order_of_sessions()
     rig.report(Availability::Away, 1, Vec::new());
     assert!(rig.outside.borrow().published.is_empty());
     rig.report(Availability::Ok, 2, Vec::new());
-    let slots = |rig: &Rig| rig.outside.borrow().published.iter().map(|(token, _)| token.slot).collect::<Vec<_>>();
-    assert_eq!(slots(&rig), sessions.map(|session| session.slot));
+    let slots = |rig: &Rig| rig.outside.borrow().published.iter().map(|(id, _)| id.slot).collect::<Vec<_>>();
+    assert_eq!(slots(&rig), sessions);
     rig.report(Availability::Ok, 2, Vec::new());
     assert_eq!(slots(&rig).len(), 2, "the epoch is the same");
 }
@@ -371,7 +373,7 @@ fn a_command_that_comes_before_its_session_is_written_behind_connack() {
     assert!(rig.core.begin(rig.now, session, TransportKind::Tcp, pipe.clone(), Vec::new()));
     let sent = pipe.take();
     assert!(sent.starts_with(CONNACK) && sent[CONNACK.len()] == 0x30, "{sent:?}");
-    rig.command(Recipient::Session(DeliveryId { generation: 9, ..session }), 2);
+    rig.command(Recipient::Session(SlotId { generation: 9, ..session }), 2);
     rig.command(Recipient::Device(DeviceId::new("device2").expect("a valid id")), 3);
     rig.command(Recipient::Ended, 4);
     let refused = [Code::ConnectionLost, Code::ClientOffline, Code::ConnectionLost].map(Some);
