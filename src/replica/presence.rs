@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 
 use crate::protocol::random::Random;
 use crate::replica::claim::{Claim, ClaimKind, Decision, OwnSession, decide};
-use crate::session::mqtt::fake::{Rig, field, parse};
+use crate::session::fake::{field, parse};
+use crate::session::mqtt::fake::Rig;
 use crate::session::mqtt::{Ending, SETTLED_US};
 
 /// The session that begins first, and the one that the device has afterwards.

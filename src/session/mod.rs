@@ -2,6 +2,8 @@
 //! are arguments.
 
 pub mod coap;
+#[cfg(test)]
+pub(crate) mod fake;
 pub mod mqtt;
 pub mod slots;
 pub mod step;

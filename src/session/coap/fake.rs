@@ -6,34 +6,15 @@ use std::sync::Arc;
 use super::{Context, Endpoint, Event, FingerprintKey, Found, Identity, Observer, Outbox, Parked, PeerKey, Security};
 use super::{Settings, TokenSecrets};
 use crate::codec::coap::{Code, Kind, Message, MessageBuilder, MessageToken, decode, option};
-use crate::protocol::child::{Child, Children};
 use crate::protocol::cipher;
-use crate::protocol::envelope::{Encoder, Mode};
-use crate::protocol::id::{DeviceId, ProductId};
+use crate::protocol::envelope::Encoder;
+use crate::protocol::id::ProductId;
 use crate::protocol::limit::{Limits, Load, Now};
-use crate::protocol::uplink::{Addressing, Availability, DeliveryId, Handover, Record, RecordRefusal, Uplink};
+use crate::protocol::uplink::{Availability, RecordRefusal};
+use crate::session::fake::{FakeRegistry, FakeUplink, encoder, limits, parse};
 
 pub(super) const KEY: &str = "testtesttesttest";
 pub(super) const NOW_MS: u64 = 1_700_000_000_000;
-
-/// An uplink that remembers.
-#[derive(Default)]
-pub(super) struct FakeUplink {
-    pub(super) published: Vec<(DeliveryId, Record)>,
-    pub(super) refuses: bool,
-}
-
-impl Uplink for FakeUplink {
-    fn publish(&mut self, id: DeliveryId, record: &Record) -> Handover {
-        if self.refuses {
-            return Handover::NotTaken;
-        }
-        self.published.push((id, record.clone()));
-        Handover::Taken
-    }
-
-    fn flush(&mut self) {}
-}
 
 /// Events, as text.
 #[derive(Default)]
@@ -42,20 +23,6 @@ struct FakeObserver(Vec<String>);
 impl Observer for FakeObserver {
     fn event(&mut self, _: PeerKey, device: &str, event: Event<'_>) {
         self.0.push(format!("{device} {event:?}"));
-    }
-}
-
-/// `child1` belongs to `device1`, `child2` to another gateway.
-struct FakeChildren;
-
-impl Children for FakeChildren {
-    fn child(&self, id: &str) -> Child {
-        let gateway = match id {
-            "child1" => "device1",
-            "child2" => "gw2",
-            _ => return Child::Unknown,
-        };
-        Child::Known { product: ProductId::new("product2").expect("valid"), gateway: DeviceId::new(gateway).ok() }
     }
 }
 
@@ -133,22 +100,12 @@ impl Rig {
     pub(super) fn with(settings: Settings) -> Self {
         let world = World {
             now: Now { unix_ms: NOW_MS, us: 1_000_000 },
-            limits: Limits {
-                packet_bytes: 1024,
-                inflight_per_connection: 4,
-                inflight_bytes: 1 << 20,
-                ack_timeout_us: 10_000_000,
-                keep_alive_max_us: 0,
-                command_timeout_ms: 0,
-                command_timeout_max_ms: 0,
-                commands_per_device: 0,
-                commands: 0,
-            },
+            limits: limits(),
             load: Load::default(),
             queue: Availability::Ok,
             uplink: FakeUplink::default(),
             registry_away: false,
-            encoder: Encoder::new(Mode::Structured, Addressing::Key, "replica1".to_owned(), 7),
+            encoder: encoder(),
             observer: FakeObserver::default(),
             outbox: Outbox::default(),
         };
@@ -169,7 +126,7 @@ impl Rig {
             encoder: &mut world.encoder,
             uplink: &mut world.uplink,
             queue: world.queue,
-            children: &FakeChildren,
+            children: &FakeRegistry,
             observer: &mut world.observer,
             is_followed: true,
             send: &mut world.outbox,
@@ -242,8 +199,7 @@ impl Rig {
 
     /// The envelopes so far.
     pub(super) fn envelopes(&self) -> Vec<serde_json::Value> {
-        let published = self.world.uplink.published.iter();
-        published.map(|(_, record)| serde_json::from_slice(&record.payload).expect("an envelope is JSON")).collect()
+        self.world.uplink.published.iter().map(|(_, record)| parse(&record.payload)).collect()
     }
 
     /// Whether something like this was told.

@@ -1,51 +1,18 @@
-//! Fake queues, registry and clock, for tests of the session.
+//! A session and its world, for tests; the test owns the clock.
 
 use bytes::Bytes;
 
 use super::{BoundChild, Context, Ending, Event, Observer, Opening, Session, SpareBuffers, StoredWill};
 use crate::codec::mqtt::{self, Packet, PacketId, Publish, PublishHead, Qos, Version};
-use crate::protocol::child::{Child, Children};
 use crate::protocol::command::MessageIds;
 use crate::protocol::downlink::{Downlink, Outcome, Ticket};
-use crate::protocol::envelope::{Encoder, Mode};
+use crate::protocol::envelope::Encoder;
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::limit::{Limits, Load, Now};
 use crate::protocol::trace::fake;
-use crate::protocol::uplink::{Addressing, Channel, DeliveryId, Handover, Record, RecordRefusal, SlotId, Uplink};
+use crate::protocol::uplink::{Channel, Record, RecordRefusal, SlotId};
+use crate::session::fake::{FakeRegistry, FakeUplink, encoder, field, limits, parse};
 use crate::session::step::Step;
-
-/// An uplink that remembers.
-#[derive(Debug, Default)]
-pub(crate) struct FakeUplink {
-    pub(crate) published: Vec<(DeliveryId, Record)>,
-    pub(crate) refuses: bool,
-}
-
-impl FakeUplink {
-    pub(crate) fn sequence(&self, index: usize) -> u16 {
-        self.published[index].0.sequence
-    }
-
-    pub(crate) fn payloads(&self) -> Vec<&str> {
-        self.published.iter().map(|(_, record)| text(&record.payload)).collect()
-    }
-}
-
-impl Uplink for FakeUplink {
-    fn publish(&mut self, id: DeliveryId, record: &Record) -> Handover {
-        if self.refuses {
-            return Handover::NotTaken;
-        }
-        self.published.push((id, record.clone()));
-        Handover::Taken
-    }
-
-    fn flush(&mut self) {}
-}
-
-pub(crate) fn text(bytes: &Bytes) -> &str {
-    std::str::from_utf8(bytes).expect("envelopes are UTF-8")
-}
 
 pub(crate) fn record(payload: &str) -> Record {
     Record {
@@ -78,20 +45,6 @@ impl Downlink for FakeDownlink {
 
     fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
         self.outcomes.push((ticket, outcome));
-    }
-}
-
-/// Knows `child1` of `device1`, and `child2` of another gateway.
-pub(crate) struct FakeRegistry;
-
-impl Children for FakeRegistry {
-    fn child(&self, id: &str) -> Child {
-        let gateway = match id {
-            "child1" => "device1",
-            "child2" => "gw2",
-            _ => return Child::Unknown,
-        };
-        Child::Known { product: ProductId::new("product2").expect("valid"), gateway: DeviceId::new(gateway).ok() }
     }
 }
 
@@ -174,23 +127,13 @@ impl Rig {
     fn open(id: &str, version: Version, will: Option<StoredWill>, children: Vec<BoundChild>) -> Self {
         let mut world = World {
             now: Now { unix_ms: 1_700_000_000_000, us: 1_000_000 },
-            limits: Limits {
-                packet_bytes: 1024,
-                inflight_per_connection: 4,
-                inflight_bytes: 1 << 20,
-                ack_timeout_us: 10_000_000,
-                keep_alive_max_us: 1_200_000_000,
-                command_timeout_ms: 10_000,
-                command_timeout_max_ms: 600_000,
-                commands_per_device: 3,
-                commands: 100,
-            },
+            limits: limits(),
             load: Load::default(),
             uplink: FakeUplink::default(),
             downlink: FakeDownlink::default(),
             sent: Vec::new(),
             is_followed: true,
-            encoder: Encoder::new(Mode::Structured, Addressing::Key, "replica1".to_owned(), 7),
+            encoder: encoder(),
             observer: FakeObserver::default(),
             message_ids: MessageIds::new(1024, 0, 1),
             spare_buffers: SpareBuffers::default(),
@@ -307,12 +250,4 @@ impl Rig {
     pub(crate) fn events(&self, name: &str) -> usize {
         self.world.observer.events.iter().filter(|event| event.starts_with(name)).count()
     }
-}
-
-pub(crate) fn parse(bytes: &Bytes) -> serde_json::Value {
-    serde_json::from_slice(bytes).expect("an envelope is JSON")
-}
-
-pub(crate) fn field(value: &serde_json::Value, name: &str) -> String {
-    value[name].as_str().unwrap_or_default().to_owned()
 }

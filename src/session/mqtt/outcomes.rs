@@ -1,6 +1,6 @@
 //! Outcomes of commands.
 
-use super::fake::{CALLER_BYTES, Rig, field, parse};
+use super::fake::{CALLER_BYTES, Rig};
 use super::{BoundChild, Ending, Pending};
 use crate::codec::mqtt::{Qos, Version};
 use crate::protocol::command::Command;
@@ -8,6 +8,7 @@ use crate::protocol::downlink::{Code, Ticket};
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::topic::MessageType;
 use crate::protocol::trace::Span;
+use crate::session::fake::{field, parse};
 
 const READ: &str = r#"{"messageType":"READ_PROPERTY","productId":"product1","deviceId":"device1","messageId":"m1"}"#;
 

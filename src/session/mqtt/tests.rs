@@ -1,12 +1,13 @@
 //! Promises of a session.
 
-use super::fake::{Rig, field, parse};
+use super::fake::Rig;
 use super::{Ending, LatePresence, StoredWill};
 use crate::codec::mqtt::{Packet, PacketId, PublishHead, Qos, Version};
 use crate::protocol::command::Command;
 use crate::protocol::downlink::{Code, Ticket};
 use crate::protocol::random::Random;
 use crate::protocol::uplink::RecordRefusal;
+use crate::session::fake::{field, parse};
 
 const PUBACK: u8 = 0x40;
 const PUBREC: u8 = 0x50;

@@ -1,12 +1,13 @@
 //! Spans of a session.
 
 use super::Ending;
-use super::fake::{Rig, field, parse};
+use super::fake::Rig;
 use crate::codec::mqtt::{self, Packet, PacketId, Qos, encode};
 use crate::protocol::command::Command;
 use crate::protocol::downlink::Ticket;
 use crate::protocol::trace::{Operation, TraceContext};
 use crate::protocol::uplink::Channel;
+use crate::session::fake::{field, parse};
 
 const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 

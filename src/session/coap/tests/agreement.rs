@@ -6,6 +6,7 @@ use super::super::fake::{KEY, NOW_MS, Rig, post, secrets};
 use crate::codec::coap::{Code, option};
 use crate::codec::mqtt::{self, Packet, PacketId, Publish, PublishHead, Qos, Version};
 use crate::protocol::explain::Explainer;
+use crate::session::fake::{FakeRegistry, parse};
 use crate::session::mqtt::fake;
 
 const VECTORS: &str = include_str!("../../../../tests/golden/vectors.jsonl");
@@ -42,7 +43,7 @@ fn over_mqtt(topic: &str, payload: &[u8]) -> Outcome {
     if rig.ending().is_some() {
         return Outcome::default();
     }
-    let record = rig.world.uplink.published.get(before).map(|(_, record)| fake::parse(&record.payload));
+    let record = rig.world.uplink.published.get(before).map(|(_, record)| parse(&record.payload));
     Outcome { envelope: record.map(comparable), answer: published(&rig.world.sent) }
 }
 
@@ -75,7 +76,7 @@ fn explained(topic: &str, payload: &[u8]) -> Outcome {
         now_ms: NOW_MS,
         seed: 1,
     };
-    let json = explainer.message(topic, payload, Some(("product1", "device1")), &fake::FakeRegistry);
+    let json = explainer.message(topic, payload, Some(("product1", "device1")), &FakeRegistry);
     let mut explanation: Value = serde_json::from_str(&json).expect("an explanation is JSON");
     let [envelope, answer] =
         ["envelope", "answer"].map(|name| Some(explanation[name].take()).filter(|it| !it.is_null()));

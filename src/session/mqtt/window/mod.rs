@@ -337,7 +337,8 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::mqtt::fake::{FakeUplink, record};
+    use crate::session::fake::FakeUplink;
+    use crate::session::mqtt::fake::record;
 
     const SLOT: SlotId = SlotId { index: 3, generation: 4 };
 
