@@ -9,8 +9,7 @@ use super::request::Request;
 use crate::codec::coap::{Block, Code, Kind, MessageBuilder, option};
 use crate::protocol::id::DeviceId;
 use crate::protocol::trace::Span;
-use crate::protocol::uplink::{Record, SlotId};
-use crate::session::slots::Slots;
+use crate::protocol::uplink::Record;
 
 /// Bytes between the options and a payload (RFC 7252 section 3).
 const PAYLOAD_MARKER_BYTES: usize = 1;
@@ -145,45 +144,4 @@ pub(super) struct Exchange {
     /// Whether an empty ACK was sent.
     pub(super) acknowledged: bool,
     pub(super) stage: Stage,
-}
-
-/// Open requests.
-#[derive(Debug)]
-pub(super) struct Exchanges {
-    slots: Slots<Exchange>,
-    max: usize,
-}
-
-impl Exchanges {
-    pub(super) fn new(max: usize) -> Self {
-        Self { slots: Slots::new(), max }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.slots.len()
-    }
-
-    pub(super) fn is_full(&self) -> bool {
-        self.slots.len() >= self.max
-    }
-
-    /// Adds a request; the caller has checked [`Exchanges::is_full`].
-    pub(super) fn insert(&mut self, exchange: Exchange) -> SlotId {
-        self.slots.insert(exchange)
-    }
-
-    pub(super) fn get_mut(&mut self, id: SlotId) -> Option<&mut Exchange> {
-        self.slots.find_mut(id)
-    }
-
-    pub(super) fn remove(&mut self, id: SlotId) -> Option<Exchange> {
-        self.slots.release(id)
-    }
-
-    /// The ids of all, in the order of the requests' arrival.
-    pub(super) fn ids(&self) -> Vec<SlotId> {
-        let mut open: Vec<(u64, SlotId)> = self.slots.entries().map(|(id, exchange)| (exchange.number, id)).collect();
-        open.sort_unstable();
-        open.into_iter().map(|(_, id)| id).collect()
-    }
 }

@@ -33,9 +33,9 @@ impl Endpoint {
 
     /// Stops the retransmission of separate responses.
     fn end_answers(&mut self, peer: PeerKey, is_meant: impl Fn(&Caller, &SeparateResponse) -> bool) {
-        let exchanges = &mut self.exchanges;
+        let exchanges = &self.exchanges;
         let is_meant = |exchange_id: &SlotId| {
-            exchanges.get_mut(*exchange_id).is_some_and(|exchange| match &exchange.stage {
+            exchanges.find(*exchange_id).is_some_and(|exchange| match &exchange.stage {
                 Stage::Separate(separate) => is_meant(&exchange.caller, separate),
                 _ => false,
             })
@@ -47,7 +47,7 @@ impl Endpoint {
     /// Takes the request out of an exchange that waits for the registry.
     pub(super) fn unpark(&mut self, exchange_id: SlotId, ctx: &mut Context<'_>) -> Option<Request> {
         let exchange =
-            self.exchanges.get_mut(exchange_id).filter(|exchange| matches!(exchange.stage, Stage::Lookup(_)))?;
+            self.exchanges.find_mut(exchange_id).filter(|exchange| matches!(exchange.stage, Stage::Lookup(_)))?;
         let Stage::Lookup(request) = std::mem::replace(&mut exchange.stage, Stage::Handling) else { return None };
         let bytes = request.held_bytes();
         self.parked -= 1;
@@ -58,7 +58,7 @@ impl Endpoint {
 
     /// Hands a record over to the queue.
     pub(super) fn write(&mut self, exchange_id: SlotId, mut queued: Queued, ctx: &mut Context<'_>) {
-        let Some(exchange) = self.exchanges.get_mut(exchange_id) else { return };
+        let Some(exchange) = self.exchanges.find_mut(exchange_id) else { return };
         match ctx.uplink.publish(delivery_id(self.settings.number, exchange_id, queued.sequence), &queued.record) {
             Handover::Taken => {
                 ctx.load.held_bytes += queued.record.held_bytes();
@@ -81,7 +81,7 @@ impl Endpoint {
     /// Takes the record out of an exchange that waits for the queue.
     pub(super) fn unqueue(&mut self, exchange_id: SlotId, ctx: &mut Context<'_>) -> Option<Queued> {
         let exchange =
-            self.exchanges.get_mut(exchange_id).filter(|exchange| matches!(exchange.stage, Stage::Queued(_)))?;
+            self.exchanges.find_mut(exchange_id).filter(|exchange| matches!(exchange.stage, Stage::Queued(_)))?;
         let Stage::Queued(queued) = std::mem::replace(&mut exchange.stage, Stage::Handling) else { return None };
         ctx.load.held_bytes = ctx.load.held_bytes.saturating_sub(queued.record.held_bytes());
         ctx.load.held_records = ctx.load.held_records.saturating_sub(1);
@@ -93,7 +93,7 @@ impl Endpoint {
     pub(super) fn give_up(&mut self, exchange_id: SlotId, reason: DropReason, ctx: &mut Context<'_>) {
         drop(self.unpark(exchange_id, ctx));
         let mut queued = self.unqueue(exchange_id, ctx);
-        let Some(exchange) = self.exchanges.get_mut(exchange_id) else { return };
+        let Some(exchange) = self.exchanges.find_mut(exchange_id) else { return };
         if let Some(queued) = &mut queued {
             let failure = if reason == DropReason::AckTimeout { "ack_timeout" } else { "queue_away" };
             let held_us = ctx.now.us.saturating_sub(exchange.arrived_us);
@@ -119,7 +119,7 @@ impl Endpoint {
     /// answer is not retransmitted.
     pub(super) fn conclude(&mut self, exchange_id: SlotId, mut answer: Answer, remember: bool, ctx: &mut Context<'_>) {
         let jitter_us = self.jitter_us();
-        let Some(exchange) = self.exchanges.get_mut(exchange_id) else { return };
+        let Some(exchange) = self.exchanges.find_mut(exchange_id) else { return };
         let (caller, acknowledged) = (exchange.caller, exchange.acknowledged);
         if answer.code != Code::REQUEST_ENTITY_TOO_LARGE {
             answer.block1 = exchange.block1;
@@ -134,7 +134,7 @@ impl Endpoint {
         let datagram = caller.encode(kind, id, &answer);
         ctx.send.push(caller.peer, &datagram);
         if acknowledged && remember {
-            let Some(exchange) = self.exchanges.get_mut(exchange_id) else { return };
+            let Some(exchange) = self.exchanges.find_mut(exchange_id) else { return };
             let timeout_us = ACK_TIMEOUT_US + jitter_us;
             let due_us = ctx.now.us + timeout_us;
             exchange.stage =
@@ -148,12 +148,12 @@ impl Endpoint {
             (false, false) => None,
         };
         self.seen.close(caller.peer, caller.key, exchange_id, state);
-        self.exchanges.remove(exchange_id);
+        self.exchanges.release(exchange_id);
     }
 
     /// Handles the deadlines of a request that is older than [`ACK_DELAY_US`](super::ACK_DELAY_US).
     pub(super) fn check_deadlines(&mut self, exchange_id: SlotId, ctx: &mut Context<'_>) {
-        let Some(exchange) = self.exchanges.get_mut(exchange_id) else { return };
+        let Some(exchange) = self.exchanges.find_mut(exchange_id) else { return };
         match &mut exchange.stage {
             Stage::Lookup(_) | Stage::Queued(_) | Stage::Handling => {
                 let registry = matches!(exchange.stage, Stage::Lookup(_));
@@ -178,7 +178,8 @@ impl Endpoint {
 
     /// Stops the retransmission of a separate response; a duplicate of the request still gets it.
     fn end_separate(&mut self, exchange_id: SlotId) {
-        let Some(Exchange { caller, stage: Stage::Separate(separate), .. }) = self.exchanges.remove(exchange_id) else {
+        let Some(Exchange { caller, stage: Stage::Separate(separate), .. }) = self.exchanges.release(exchange_id)
+        else {
             return;
         };
         let state = RequestState::AnsweredSeparately(separate.datagram.into());

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use self::answer::delivery_id;
 use super::dedup::RecentRequests;
 use super::download::{DownloadKey, Downloads, Fetched, SIZE_EXPONENT_MAX};
-use super::exchange::{Answer, Caller, Exchanges, Queued, Stage};
+use super::exchange::{Answer, Caller, Exchange, Queued, Stage};
 use super::handle::{Handled, RequestHandler};
 use super::upload::Uploads;
 use super::{Context, DropReason, Event, Found, PeerKey, Settings};
@@ -18,6 +18,7 @@ use crate::protocol::id::DeviceId;
 use crate::protocol::random::Random;
 use crate::protocol::uplink::{DeliveryId, Handover, RecordRefusal, SlotId};
 use crate::session::mqtt::Event as MessageEvent;
+use crate::session::slots::Slots;
 use crate::session::step::{Action, Step, StoredAnswer};
 
 /// Time after which a request without an answer gets an empty ACK, us. Below the 2 s after which clients send it again.
@@ -74,7 +75,7 @@ pub struct Held {
 #[derive(Debug)]
 pub struct Endpoint {
     settings: Settings,
-    exchanges: Exchanges,
+    exchanges: Slots<Exchange>,
     seen: RecentRequests,
     /// Blocks that were received. Their senders are not authenticated, so they have a table of their own and push no
     /// request out of the other.
@@ -98,7 +99,7 @@ impl Endpoint {
     pub fn new(settings: Settings) -> Self {
         let remembered = settings.remembered.max(settings.exchanges);
         Self {
-            exchanges: Exchanges::new(settings.exchanges.min(1 << NUMBER_SHIFT)),
+            exchanges: Slots::new(),
             seen: RecentRequests::new(remembered, settings.remembered_per_peer, settings.exchanges_per_peer),
             blocks: RecentRequests::new(settings.blocks_remembered, settings.blocks_remembered_per_peer, 1),
             uploads: Uploads::new(settings.uploads, settings.uploads_per_peer, settings.unproven_bytes),
@@ -185,7 +186,7 @@ impl Endpoint {
     pub fn device(&mut self, parked: &Parked, found: Found<'_>, ctx: &mut Context<'_>) {
         let exchange_id = parked.exchange_id;
         let Some(request) = self.unpark(exchange_id, ctx) else { return };
-        let Some(exchange) = self.exchanges.get_mut(exchange_id) else { return };
+        let Some(exchange) = self.exchanges.find_mut(exchange_id) else { return };
         let caller = exchange.caller;
         let identity = match found {
             Found::Device(identity) => Some(identity),
@@ -246,7 +247,7 @@ impl Endpoint {
         if !stored {
             return self.give_up(exchange_id, DropReason::QueueAway, ctx);
         }
-        let Some(exchange) = self.exchanges.get_mut(exchange_id) else { return };
+        let Some(exchange) = self.exchanges.find_mut(exchange_id) else { return };
         let (peer, arrived_us) = (exchange.caller.peer, exchange.arrived_us);
         let Some(queued) = self.unqueue(exchange_id, ctx) else { return };
         let latency_us = ctx.now.us.saturating_sub(arrived_us);
@@ -281,7 +282,7 @@ impl Endpoint {
         let taken = ctx.uplink.publish(id, &queued.record);
         let replacement = ctx.is_followed.then(|| queued.record.clone());
         let device = queued.device.clone();
-        let Some(exchange) = self.exchanges.get_mut(exchange_id) else { return };
+        let Some(exchange) = self.exchanges.find_mut(exchange_id) else { return };
         let event = MessageEvent::RefusedByQueue { kind, reason, topic: &topic, cause: refusal.cause() };
         let peer = exchange.caller.peer;
         ctx.observer.event(peer, device.as_str(), Event::Message(event));
@@ -299,17 +300,21 @@ impl Endpoint {
             return None;
         }
         let exchange_id = SlotId { index: id.slot.index & ((1 << NUMBER_SHIFT) - 1), ..id.slot };
-        match &mut self.exchanges.get_mut(exchange_id)?.stage {
+        match &mut self.exchanges.find_mut(exchange_id)?.stage {
             Stage::Queued(queued) if queued.sequence == id.sequence => Some((exchange_id, queued)),
             _ => None,
         }
     }
 
-    /// Hands the records that are not stored over once more: the queue takes records again.
+    /// Hands the records that are not stored over once more, in the order of the requests' arrival: the queue takes records
+    /// again.
     pub fn resend(&mut self, ctx: &mut Context<'_>) {
-        for exchange_id in self.exchanges.ids() {
+        let mut open: Vec<(u64, SlotId)> =
+            self.exchanges.entries().map(|(id, exchange)| (exchange.number, id)).collect();
+        open.sort_unstable();
+        for (_, exchange_id) in open {
             let number = self.settings.number;
-            let Some(Stage::Queued(queued)) = self.exchanges.get_mut(exchange_id).map(|exchange| &mut exchange.stage)
+            let Some(Stage::Queued(queued)) = self.exchanges.find_mut(exchange_id).map(|exchange| &mut exchange.stage)
             else {
                 continue;
             };
@@ -325,7 +330,7 @@ impl Endpoint {
         let now_us = ctx.now.us;
         let delay_us = ACK_DELAY_US.min(ctx.limits.ack_timeout_us);
         while let Some(&(arrived_us, exchange_id)) = self.recent.front() {
-            let Some(exchange) = self.exchanges.get_mut(exchange_id) else {
+            let Some(exchange) = self.exchanges.find_mut(exchange_id) else {
                 self.recent.pop_front();
                 continue;
             };
@@ -343,7 +348,7 @@ impl Endpoint {
         let mut delayed = std::mem::take(&mut self.delayed);
         delayed.retain(|&exchange_id| {
             self.check_deadlines(exchange_id, ctx);
-            self.exchanges.get_mut(exchange_id).is_some()
+            self.exchanges.find(exchange_id).is_some()
         });
         self.delayed = delayed;
         self.with_uploads(ctx, |uploads| uploads.expire(now_us));
@@ -357,7 +362,7 @@ impl Endpoint {
         for exchange_id in self.seen.forget(peer) {
             drop(self.unpark(exchange_id, ctx));
             drop(self.unqueue(exchange_id, ctx));
-            self.exchanges.remove(exchange_id);
+            self.exchanges.release(exchange_id);
         }
         self.blocks.forget(peer);
         self.downloads.forget(peer);

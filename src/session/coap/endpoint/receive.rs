@@ -1,7 +1,7 @@
 //! From a datagram to a parked request, or to an answer that needs no device.
 
 use super::answer::unavailable;
-use super::{Endpoint, Parked, answer_of, follow};
+use super::{Endpoint, NUMBER_SHIFT, Parked, answer_of, follow};
 use crate::codec::coap::{Block, Code, Kind, Message, empty};
 use crate::protocol::cipher;
 use crate::protocol::uplink::Availability;
@@ -145,7 +145,7 @@ impl Endpoint {
         };
         match self.seen.find(caller.peer, caller.key, ctx.now.us).map(|known| &known.state) {
             Some(RequestState::Open(exchange_id)) => {
-                if self.exchanges.get_mut(*exchange_id).is_some_and(|exchange| exchange.acknowledged) {
+                if self.exchanges.find(*exchange_id).is_some_and(|exchange| exchange.acknowledged) {
                     acknowledge(ctx);
                 }
             }
@@ -213,13 +213,14 @@ impl Endpoint {
         let bytes = request.held_bytes();
         let bytes_max = self.settings.unproven_bytes.max(2 * ctx.limits.packet_bytes);
         // A body as large as the limit must find room.
-        if self.exchanges.is_full() || (self.parked > 0 && self.parked_bytes + bytes > bytes_max) {
+        let is_full = self.exchanges.len() >= self.settings.exchanges.min(1 << NUMBER_SHIFT);
+        if is_full || (self.parked > 0 && self.parked_bytes + bytes > bytes_max) {
             return None;
         }
         if self.recent.len() >= 2 * self.settings.exchanges {
             // Requests close sooner than the oldest of them is looked at.
-            let exchanges = &mut self.exchanges;
-            self.recent.retain(|(_, exchange_id)| exchanges.get_mut(*exchange_id).is_some());
+            let exchanges = &self.exchanges;
+            self.recent.retain(|(_, exchange_id)| exchanges.find(*exchange_id).is_some());
         }
         self.arrivals += 1;
         let device = request.device.clone();
@@ -232,7 +233,7 @@ impl Endpoint {
             stage: Stage::Lookup(Box::new(request)),
         });
         if !self.seen.open(caller.peer, caller.key, origin, exchange_id, ctx.now.us) {
-            self.exchanges.remove(exchange_id);
+            self.exchanges.release(exchange_id);
             return None;
         }
         self.parked += 1;
