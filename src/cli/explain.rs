@@ -11,7 +11,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::value::RawValue;
 
 use super::examples;
 use super::input::{loaded, text_or_file};
@@ -19,7 +18,7 @@ use super::lookup::{self, LookupError};
 use super::output::{Output, one_line};
 use crate::config::{Config, Sources};
 use crate::protocol::child::{Child, Children};
-use crate::protocol::explain::Explainer;
+use crate::protocol::explain::{CommandExplanation, Explainer, MessageExplanation};
 use crate::protocol::id::{DeviceId, IdError, ProductId};
 use crate::protocol::topic::MessageType;
 use crate::registry::Device;
@@ -128,12 +127,12 @@ fn explain(args: &ExplainArgs, config: &Config, registry: Option<&Config>) -> io
         seed: now.as_nanos(),
     };
     if let Some(command) = &args.command {
-        let json = explainer.command(&text_or_file(command)?);
-        let (text, is_refused) = describe_command(&json);
-        return Ok(match args.output {
-            Output::Json => Explained { text: one_line(&json), is_refused },
-            Output::Text => Explained { text, is_refused },
-        });
+        let explanation = explainer.command(&text_or_file(command)?);
+        let text = match args.output {
+            Output::Json => one_line(&explanation.json()),
+            Output::Text => describe_command(&explanation),
+        };
+        return Ok(Explained { text, is_refused: explanation.error.is_some() });
     }
     let topic = args.topic.as_deref().unwrap_or_default();
     let payload = text_or_file(args.payload.as_deref().unwrap_or_default())?;
@@ -144,15 +143,15 @@ fn explain(args: &ExplainArgs, config: &Config, registry: Option<&Config>) -> io
         None => registry.session(topic),
     };
     let session = session.as_ref().map(|(product, device)| (product.as_str(), device.as_str()));
-    let json = explainer.message(topic, &payload, session, &registry);
+    let explanation = explainer.message(topic, &payload, session, &registry);
     if let Some(error) = registry.error.into_inner() {
         return Err(io::Error::other(error));
     }
-    let (text, is_refused) = describe_message(topic, &json, is_asked);
-    Ok(match args.output {
-        Output::Json => Explained { text: one_line(&json), is_refused },
-        Output::Text => Explained { text, is_refused },
-    })
+    let text = match args.output {
+        Output::Json => one_line(&explanation.json()),
+        Output::Text => describe_message(topic, &explanation, is_asked),
+    };
+    Ok(Explained { text, is_refused: explanation.foreign || explanation.rejected.is_some() })
 }
 
 /// An explanation, and whether it is that of something that the bridge does not take.
@@ -166,36 +165,6 @@ fn parse_session(text: &str) -> Result<(ProductId, DeviceId), String> {
     let (product, device) = text.split_once('/').ok_or("expected PRODUCT/DEVICE")?;
     let ids = || -> Result<_, IdError> { Ok((ProductId::new(product)?, DeviceId::new(device)?)) };
     ids().map_err(|error| error.to_string())
-}
-
-/// The explanation of a message; values stay as they are written, digits of numbers included.
-#[derive(Deserialize)]
-struct MessageExplanation<'a> {
-    #[serde(borrow)]
-    envelope: Option<&'a RawValue>,
-    rejected: Option<RejectedExplanation>,
-    foreign: bool,
-    #[serde(borrow)]
-    answer: Option<&'a RawValue>,
-    nats: Option<NatsPlace>,
-    kafka: Option<KafkaPlace>,
-}
-
-#[derive(Deserialize)]
-struct RejectedExplanation {
-    reason: String,
-    detail: String,
-}
-
-#[derive(Deserialize)]
-struct NatsPlace {
-    subject: String,
-}
-
-#[derive(Deserialize)]
-struct KafkaPlace {
-    topic: String,
-    key: String,
 }
 
 /// Members of an envelope that a note may be about.
@@ -212,36 +181,33 @@ struct EnvelopeData {
 }
 
 /// Whether an envelope is that of a report of nothing.
-fn reports_nothing(envelope: &RawValue) -> bool {
-    let data = serde_json::from_str::<Envelope>(envelope.get()).ok().and_then(|envelope| envelope.data);
+fn reports_nothing(envelope: &str) -> bool {
+    let data = serde_json::from_str::<Envelope>(envelope).ok().and_then(|envelope| envelope.data);
     data.is_some_and(|data| {
         data.message_type.as_deref() == Some(MessageType::ReportProperty.name())
             && data.properties.is_none_or(|properties| properties.is_empty())
     })
 }
 
-/// The lines for people, and whether the message is not taken. `is_asked`: whether a registry told products and gateways.
-fn describe_message(topic: &str, json: &str, is_asked: bool) -> (String, bool) {
-    // The protocol wrote this JSON; should it be none, it is better shown than hidden.
-    let Ok(explanation) = serde_json::from_str::<MessageExplanation<'_>>(json) else { return (json.to_owned(), false) };
-    let is_refused = explanation.foreign || explanation.rejected.is_some();
+/// The lines for people. `is_asked`: whether a registry told products and gateways.
+fn describe_message(topic: &str, explanation: &MessageExplanation, is_asked: bool) -> String {
     let mut lines = Vec::new();
     if explanation.foreign {
         lines.push("foreign: this topic is not the session's, or names a product or device that cannot be; the connection is closed, nothing is written".to_owned());
     }
-    if let Some(answer) = explanation.answer {
+    if let Some(answer) = &explanation.answer {
         lines.push(format!("answer: {}/reply {answer}", topic.strip_suffix('/').unwrap_or(topic)));
     }
-    if let Some(RejectedExplanation { reason, detail }) = explanation.rejected {
-        lines.push(format!("rejected: {reason}: {detail}"));
+    if let Some((reason, detail)) = &explanation.rejected {
+        lines.push(format!("rejected: {}: {detail}", reason.as_str()));
     }
-    if let Some(NatsPlace { subject }) = explanation.nats {
+    if let Some(subject) = &explanation.subject {
         lines.push(format!("NATS: subject {subject}"));
     }
-    if let Some(KafkaPlace { topic, key }) = explanation.kafka {
+    if let Some((topic, key)) = &explanation.kafka {
         lines.push(format!("Kafka: topic {topic}, key {key}"));
     }
-    if let Some(envelope) = explanation.envelope {
+    if let Some(envelope) = &explanation.envelope {
         lines.push(format!("envelope: {envelope}"));
         if reports_nothing(envelope) {
             let text = r#"note: the report has no properties; they stand in an object of that name: {"properties":{"temp":36.8}}"#;
@@ -253,7 +219,7 @@ fn describe_message(topic: &str, json: &str, is_asked: bool) -> (String, bool) {
             "note: without the registry, which --config names: products and gateways are those of the topic".to_owned(),
         );
     }
-    (shown(&lines), is_refused)
+    shown(&lines)
 }
 
 /// The lines, each as one: what a device sends ends none.
@@ -261,47 +227,26 @@ fn shown(lines: &[String]) -> String {
     lines.iter().map(|line| one_line(line)).collect::<Vec<_>>().join("\n")
 }
 
-/// The explanation of a command.
-#[derive(Deserialize)]
-struct CommandExplanation<'a> {
-    topic: Option<String>,
-    #[serde(borrow)]
-    body: Option<&'a RawValue>,
-    body_base64: Option<String>,
-    closes: bool,
-    unsupported: bool,
-    error: Option<CommandFault>,
-}
-
-#[derive(Deserialize)]
-struct CommandFault {
-    code: String,
-    message: String,
-}
-
-/// The lines for people, and whether the command is not taken.
-fn describe_command(json: &str) -> (String, bool) {
-    // As in `describe_message`.
-    let Ok(explanation) = serde_json::from_str::<CommandExplanation<'_>>(json) else { return (json.to_owned(), false) };
-    let is_refused = explanation.error.is_some();
+/// The lines for people.
+fn describe_command(explanation: &CommandExplanation) -> String {
     let mut lines = Vec::new();
     if explanation.closes {
         lines.push("closes: nothing is published; the session ends and the bridge answers itself".to_owned());
     }
-    if let Some(topic) = explanation.topic {
+    if let Some(topic) = &explanation.topic {
         lines.push(format!("topic: {topic}"));
     }
-    if let Some(body) = explanation.body {
+    if let Some(body) = &explanation.body {
         lines.push(format!("body: {body}"));
     }
-    if let Some(base64) = explanation.body_base64 {
+    if let Some(base64) = &explanation.body_base64 {
         lines.push(format!("body (base64): {base64}"));
     }
-    if let Some(CommandFault { code, message }) = explanation.error {
-        let what = if explanation.unsupported { "unsupported" } else { "refused" };
-        lines.push(format!("{what}: {code}: {message}"));
+    if let Some((code, message)) = &explanation.error {
+        let what = if explanation.is_unsupported() { "unsupported" } else { "refused" };
+        lines.push(format!("{what}: {}: {message}", code.as_str()));
     }
-    (shown(&lines), is_refused)
+    shown(&lines)
 }
 
 #[cfg(test)]

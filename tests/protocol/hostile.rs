@@ -84,7 +84,7 @@ fn of_equal_keys_the_last_wins_even_for_what_would_be_undecodable() {
         assert_eq!(envelope["data"]["messageId"], message_id, "{payload}");
         assert_eq!(envelope["data"]["properties"], properties, "{payload}");
     }
-    let said = parsed(explainer().message("/p/d/log", br#"{"log":"a","log":{}}"#, None, &Nobody).as_bytes());
+    let said = parsed(explainer().message("/p/d/log", br#"{"log":"a","log":{}}"#, None, &Nobody).json().as_bytes());
     assert_eq!(said["rejected"]["reason"], "undecodable");
 }
 
@@ -115,7 +115,7 @@ fn a_payload_made_to_be_slow_is_decoded_in_time() {
     let mut undecodable = 0;
     for _ in 0..ROUNDS {
         for payload in &payloads {
-            let said = explainer().message("/p/d/properties/report", payload.as_bytes(), None, &Nobody);
+            let said = explainer().message("/p/d/properties/report", payload.as_bytes(), None, &Nobody).json();
             undecodable += usize::from(said.contains("\"reason\":\"undecodable\""));
         }
     }
@@ -142,8 +142,8 @@ fn arbitrary_bytes_never_panic_and_always_give_json() {
             }
         }
         let topic = String::from_utf8_lossy(&topic);
-        parsed(explainer().message(&topic, &payload, None, &Nobody).as_bytes());
-        parsed(explainer().command(&payload).as_bytes());
+        parsed(explainer().message(&topic, &payload, None, &Nobody).json().as_bytes());
+        parsed(explainer().command(&payload).json().as_bytes());
         let subject = topic.trim_start_matches('/').replace('/', ".");
         drop(Command::from_subject(&subject, &payload));
     }

@@ -76,7 +76,7 @@ fn explained(topic: &str, payload: &[u8]) -> Outcome {
         now_ms: NOW_MS,
         seed: 1,
     };
-    let json = explainer.message(topic, payload, Some(("product1", "device1")), &FakeRegistry);
+    let json = explainer.message(topic, payload, Some(("product1", "device1")), &FakeRegistry).json();
     let mut explanation: Value = serde_json::from_str(&json).expect("an explanation is JSON");
     let [envelope, answer] =
         ["envelope", "answer"].map(|name| Some(explanation[name].take()).filter(|it| !it.is_null()));
