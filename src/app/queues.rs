@@ -11,15 +11,15 @@ use tokio::sync::mpsc;
 use super::counts::QueueStats;
 use super::settings;
 use crate::config::{CommandQueue, Config, UplinkQueue};
-use crate::protocol::downlink::{Downlink, DownlinkEvent, Outcome, Recipient, Ticket};
+use crate::protocol::downlink::{Downlink, DownlinkEvent, Recipient, Ticket};
 use crate::protocol::envelope::{Encoder, Mode};
-use crate::protocol::id::{DeviceId, ProductId};
+use crate::protocol::id::DeviceId;
 use crate::protocol::trace::Tracer;
-use crate::protocol::uplink::{Addressing, Inbox, SlotId, Uplink};
-use crate::queue::kafka::{HandOverDownlink, KafkaCommands, KafkaDownlink, KafkaSettings, KafkaUplink};
+use crate::protocol::uplink::{Addressing, Inbox, Uplink};
+use crate::queue::kafka::{KafkaCommands, KafkaSettings, KafkaUplink};
 use crate::queue::nats::{ConnectionTallies, NatsDownlink, NatsSettings, NatsUplink};
 use crate::queue::stdio::{StdioDownlink, StdioInput, StdioUplink, StdioWriter, Undelivered};
-use crate::queue::{Calls, CallsDownlink, ImmediateInterest};
+use crate::queue::{Calls, ImmediateInterest, WorkerDownlink};
 use crate::replica::Directory;
 
 /// How to reach the queues; cheap to clone.
@@ -114,28 +114,20 @@ impl Queues {
 
     /// The way in of a worker; on its thread.
     pub fn downlink(&self, events: mpsc::Sender<DownlinkEvent>) -> anyhow::Result<Box<dyn Downlink>> {
-        let queue = self.queue_downlink(events)?;
-        Ok(Box::new(CallsDownlink::new(self.calls.clone(), queue)))
-    }
-
-    fn queue_downlink(&self, events: mpsc::Sender<DownlinkEvent>) -> anyhow::Result<Box<dyn Downlink>> {
-        Ok(match self.commands {
-            CommandQueue::None => Box::new(NoCommands { interest: ImmediateInterest::start(events) }),
+        let kafka = self.kafka_commands.as_ref().map(KafkaCommands::answers);
+        let queue: Box<dyn Downlink> = match self.commands {
             CommandQueue::Stdio => {
                 let is_uplink = self.uplink == UplinkQueue::Stdio;
                 Box::new(StdioDownlink::new(self.stdout()?.clone(), events, is_uplink))
             }
-            CommandQueue::Nats => Box::new(NatsDownlink::start(&self.nats, events, self.stats.nats_commands.clone())?),
-            CommandQueue::Kafka => {
-                let kafka = self.kafka_commands.as_ref().context("the commands from Kafka")?.answers();
-                if self.nats.servers.is_empty() {
-                    Box::new(KafkaDownlink::new(kafka, events))
-                } else {
-                    let nats = NatsDownlink::start(&self.nats, events, self.stats.nats_commands.clone())?;
-                    Box::new(HandOverDownlink::new(kafka, nats))
-                }
+            // Replicas hand each other over by NATS what they read from Kafka.
+            CommandQueue::Kafka if self.nats.servers.is_empty() => Box::new(ImmediateInterest::start(events)),
+            CommandQueue::Nats | CommandQueue::Kafka => {
+                Box::new(NatsDownlink::start(&self.nats, events, self.stats.nats_commands.clone())?)
             }
-        })
+            CommandQueue::None => Box::new(ImmediateInterest::start(events)),
+        };
+        Ok(Box::new(WorkerDownlink::new(self.calls.clone(), kafka, queue)))
     }
 
     /// Starts to read the commands that come once for the whole replica, from Kafka or stdin; `workers` take them.
@@ -234,19 +226,4 @@ pub fn check_nats(config: &Config) -> anyhow::Result<()> {
 /// Randomness for the ids of one encoder.
 pub fn seed() -> anyhow::Result<u128> {
     Ok(u128::from(getrandom::u64()?) << 64 | u128::from(getrandom::u64()?))
-}
-
-/// No commands at all: every interest is in place at once.
-struct NoCommands {
-    interest: ImmediateInterest,
-}
-
-impl Downlink for NoCommands {
-    fn attach(&mut self, session: SlotId, _addresses: &[(ProductId, DeviceId)]) {
-        self.interest.attach(session);
-    }
-
-    fn detach(&mut self, _session: SlotId) {}
-
-    fn answer(&mut self, _ticket: Ticket, _outcome: Outcome) {}
 }

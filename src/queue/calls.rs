@@ -1,17 +1,14 @@
 //! Commands that the process itself gives to its workers, as for an operator, beside those of the queue.
 //!
 //! They go the way of all others: a [`Command`](crate::protocol::downlink::DownlinkEvent::Command) to the worker that holds the
-//! device, and the outcome by its ticket. [`CallsDownlink`] takes the outcomes of [`Calls`] and leaves all others to the queue's
-//! own downlink.
+//! device, and the outcome by its ticket: [`WorkerDownlink`](super::WorkerDownlink) brings it back here.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
 use super::Slots;
-use crate::protocol::downlink::{Downlink, Outcome, Ticket};
-use crate::protocol::id::{DeviceId, ProductId};
-use crate::protocol::uplink::{Availability, SlotId};
+use crate::protocol::downlink::{Outcome, Ticket};
 
 /// Marks the tickets of these commands; queues leave the bit clear.
 const MARK: u64 = 1 << 62;
@@ -45,11 +42,11 @@ impl Calls {
     }
 
     /// Whether the ticket is that of such a command.
-    fn owns(ticket: Ticket) -> bool {
+    pub(super) fn owns(ticket: Ticket) -> bool {
         ticket.0 >> 62 == 1
     }
 
-    fn answer(&self, ticket: Ticket, outcome: Outcome) {
+    pub(super) fn answer(&self, ticket: Ticket, outcome: Outcome) {
         if let Some(caller) = self.waiting().remove(ticket.0 & !MARK) {
             // Whoever asked may have gone.
             let _gone = caller.send(outcome);
@@ -61,83 +58,11 @@ impl Calls {
     }
 }
 
-/// One worker's way to the queue of commands, and to the callers within the process.
-pub struct CallsDownlink {
-    calls: Calls,
-    queue: Box<dyn Downlink>,
-}
-
-impl CallsDownlink {
-    /// Joins the two.
-    pub fn new(calls: Calls, queue: Box<dyn Downlink>) -> Self {
-        Self { calls, queue }
-    }
-}
-
-impl Downlink for CallsDownlink {
-    fn attach(&mut self, session: SlotId, addresses: &[(ProductId, DeviceId)]) {
-        self.queue.attach(session, addresses);
-    }
-
-    fn detach(&mut self, session: SlotId) {
-        self.queue.detach(session);
-    }
-
-    fn held_bytes(&self, ticket: Ticket) -> usize {
-        if Calls::owns(ticket) { 0 } else { self.queue.held_bytes(ticket) }
-    }
-
-    fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
-        if Calls::owns(ticket) {
-            self.calls.answer(ticket, outcome);
-        } else {
-            self.queue.answer(ticket, outcome);
-        }
-    }
-
-    fn send_barrier(&mut self, number: u64) -> bool {
-        self.queue.send_barrier(number)
-    }
-
-    fn reassert(&mut self, session: SlotId) {
-        self.queue.reassert(session);
-    }
-
-    fn is_settled(&self) -> bool {
-        self.queue.is_settled()
-    }
-
-    fn availability(&self) -> Availability {
-        self.queue.availability()
-    }
-
-    fn is_uplink(&self, ticket: Ticket) -> bool {
-        !Calls::owns(ticket) && self.queue.is_uplink(ticket)
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    /// Notes the tickets that it answers.
-    struct Noting(Arc<Mutex<Vec<u64>>>);
-
-    impl Downlink for Noting {
-        fn attach(&mut self, _session: SlotId, _addresses: &[(ProductId, DeviceId)]) {}
-
-        fn detach(&mut self, _session: SlotId) {}
-
-        fn answer(&mut self, ticket: Ticket, _outcome: Outcome) {
-            self.0.lock().unwrap().push(ticket.0);
-        }
-
-        fn is_uplink(&self, _ticket: Ticket) -> bool {
-            true
-        }
-    }
-
-    fn outcome() -> Outcome {
+    pub(crate) fn outcome() -> Outcome {
         Outcome {
             device: "device1".to_owned(),
             correlation_id: "1".to_owned(),
@@ -146,26 +71,6 @@ mod tests {
             trace: None,
             failure: None,
         }
-    }
-
-    #[test]
-    fn each_outcome_goes_to_whoever_gave_the_command_and_only_once() {
-        let (calls, noted) = (Calls::default(), Arc::default());
-        let mut downlink = CallsDownlink::new(calls.clone(), Box::new(Noting(Arc::clone(&noted))));
-        let (ticket, mut waiting) = calls.begin().expect("there is room");
-        // Those of a queue: from Kafka with its own mark, and the highest of the others.
-        let others = [Ticket(0), Ticket(1 << 63 | ticket.0), Ticket((1 << 62) - 1)];
-        for ticket in others {
-            assert!(downlink.is_uplink(ticket));
-            downlink.answer(ticket, outcome());
-        }
-        assert_eq!(*noted.lock().unwrap(), others.map(|ticket| ticket.0));
-        assert!(waiting.try_recv().is_err());
-        assert!(!downlink.is_uplink(ticket));
-        downlink.answer(ticket, outcome());
-        downlink.answer(ticket, outcome());
-        assert_eq!(waiting.try_recv(), Ok(outcome()));
-        assert_eq!(noted.lock().unwrap().len(), others.len());
     }
 
     #[test]

@@ -3,10 +3,11 @@
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::protocol::downlink::DownlinkEvent;
+use crate::protocol::downlink::{Downlink, DownlinkEvent, Outcome, Ticket};
+use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::uplink::SlotId;
 
-/// Tells a worker of each session that its interest is in place.
+/// Tells a worker of each session that its interest is in place; as a queue, one that brings no commands.
 #[derive(Debug)]
 pub struct ImmediateInterest {
     sessions: mpsc::UnboundedSender<SlotId>,
@@ -30,12 +31,17 @@ impl ImmediateInterest {
         });
         Self { sessions, task }
     }
+}
 
-    /// Has [`DownlinkEvent::Attached`] follow.
-    pub fn attach(&self, session: SlotId) {
+impl Downlink for ImmediateInterest {
+    fn attach(&mut self, session: SlotId, _addresses: &[(ProductId, DeviceId)]) {
         // Fails only when the worker has stopped taking events.
         let _ended = self.sessions.send(session);
     }
+
+    fn detach(&mut self, _session: SlotId) {}
+
+    fn answer(&mut self, _ticket: Ticket, _outcome: Outcome) {}
 }
 
 impl Drop for ImmediateInterest {

@@ -34,12 +34,14 @@ pub mod nats;
 mod slots;
 pub mod stdio;
 mod stored;
+mod worker_downlink;
 
 pub(crate) use backoff::{backoff, pause_before};
 pub use call::{Answer, CallError, envelope};
-pub use calls::{CALLS_MAX, Calls, CallsDownlink};
+pub use calls::{CALLS_MAX, Calls};
 pub use finding::{Finding, FindingResult, Findings};
 pub use immediate_interest::ImmediateInterest;
 pub(crate) use last_trouble::LastTrouble;
 pub(crate) use slots::Slots;
 pub use stored::{Position, ReadError, ReadFrom, Stored};
+pub use worker_downlink::WorkerDownlink;

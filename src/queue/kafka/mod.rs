@@ -13,7 +13,7 @@ mod stats;
 mod uplink;
 
 pub use caller::KafkaCaller;
-pub use downlink::{HandOverDownlink, KafkaAnswers, KafkaCommandSettings, KafkaCommands, KafkaDownlink};
+pub use downlink::{KafkaAnswers, KafkaCommandSettings, KafkaCommands};
 pub use inspection::{TopicUse, inspect};
 pub use reader::KafkaReader;
 pub use settings::{KafkaError, KafkaSettings};

@@ -30,8 +30,8 @@ impl StdioDownlink {
 }
 
 impl Downlink for StdioDownlink {
-    fn attach(&mut self, session: SlotId, _addresses: &[(ProductId, DeviceId)]) {
-        self.interest.attach(session);
+    fn attach(&mut self, session: SlotId, addresses: &[(ProductId, DeviceId)]) {
+        self.interest.attach(session, addresses);
     }
 
     fn detach(&mut self, _session: SlotId) {}

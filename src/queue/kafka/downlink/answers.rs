@@ -1,11 +1,9 @@
-//! One worker's side of the commands from Kafka.
+//! The way of outcomes from workers to Kafka.
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::protocol::downlink::{Downlink, DownlinkEvent, Outcome, Ticket};
-use crate::protocol::id::{DeviceId, ProductId};
-use crate::protocol::uplink::{Availability, SlotId};
-use crate::queue::ImmediateInterest;
+use crate::protocol::downlink::{Outcome, Ticket};
+use crate::protocol::uplink::Availability;
 
 /// Marks the tickets of commands from Kafka, in workers that have commands from NATS too; NATS leaves it clear.
 const MARK: u64 = 1 << 63;
@@ -57,100 +55,5 @@ impl KafkaAnswers {
     pub(super) fn send(&self, message: ServiceMessage) {
         // The thread has ended only where the process ends too.
         let _ended = self.messages.send(message);
-    }
-}
-
-/// One worker's way to the commands where nothing but Kafka brings them. Interest needs no declaration: the thread of the
-/// commands finds the worker of a device itself.
-#[derive(Debug)]
-pub struct KafkaDownlink {
-    answers: KafkaAnswers,
-    interest: ImmediateInterest,
-}
-
-impl KafkaDownlink {
-    /// Starts on the calling thread, inside a `LocalSet`; `events` are those of the worker.
-    ///
-    /// # Panics
-    /// Outside a `LocalSet`.
-    pub fn new(answers: KafkaAnswers, events: mpsc::Sender<DownlinkEvent>) -> Self {
-        Self { answers, interest: ImmediateInterest::start(events) }
-    }
-}
-
-impl Downlink for KafkaDownlink {
-    fn attach(&mut self, session: SlotId, _addresses: &[(ProductId, DeviceId)]) {
-        self.interest.attach(session);
-    }
-
-    fn detach(&mut self, _session: SlotId) {}
-
-    fn availability(&self) -> Availability {
-        self.answers.availability()
-    }
-
-    fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
-        self.answers.answer(ticket, outcome);
-    }
-}
-
-/// One worker's way to the commands where replicas hand them over: another queue brings those of other replicas. Devices are found
-/// by their interest there; each outcome goes back to the queue that its command came from.
-#[derive(Debug)]
-pub struct HandOverDownlink<D> {
-    /// Takes the outcomes of commands that this replica has read.
-    answers: KafkaAnswers,
-    /// Declares the interests.
-    other: D,
-}
-
-impl<D: Downlink> HandOverDownlink<D> {
-    /// Joins the two queues. The tickets of `other` leave their highest bit clear.
-    pub fn new(answers: KafkaAnswers, other: D) -> Self {
-        Self { answers, other }
-    }
-}
-
-impl<D: Downlink> Downlink for HandOverDownlink<D> {
-    fn attach(&mut self, session: SlotId, addresses: &[(ProductId, DeviceId)]) {
-        self.other.attach(session, addresses);
-    }
-
-    fn detach(&mut self, session: SlotId) {
-        self.other.detach(session);
-    }
-
-    fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
-        if KafkaAnswers::owns(ticket) {
-            self.answers.answer(ticket, outcome);
-        } else {
-            self.other.answer(ticket, outcome);
-        }
-    }
-
-    fn held_bytes(&self, ticket: Ticket) -> usize {
-        // What is kept of a record is counted where it was read.
-        if KafkaAnswers::owns(ticket) { 0 } else { self.other.held_bytes(ticket) }
-    }
-
-    fn availability(&self) -> Availability {
-        // Away counts most, then starting.
-        match (self.other.availability(), self.answers.availability()) {
-            (Availability::Away, _) | (_, Availability::Away) => Availability::Away,
-            (Availability::Starting, _) | (_, Availability::Starting) => Availability::Starting,
-            (Availability::Ok, Availability::Ok) => Availability::Ok,
-        }
-    }
-
-    fn send_barrier(&mut self, number: u64) -> bool {
-        self.other.send_barrier(number)
-    }
-
-    fn reassert(&mut self, session: SlotId) {
-        self.other.reassert(session);
-    }
-
-    fn is_settled(&self) -> bool {
-        self.other.is_settled()
     }
 }

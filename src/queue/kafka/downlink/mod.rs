@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use answers::{HandOverDownlink, KafkaAnswers, KafkaDownlink};
+pub use answers::KafkaAnswers;
 pub use settings::KafkaCommandSettings;
 
 use self::answers::ServiceMessage;
