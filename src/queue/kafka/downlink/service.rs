@@ -15,7 +15,7 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError as ClientError;
 use tokio::sync::{mpsc, watch};
-use tokio::task::LocalSet;
+use tokio::task::{JoinHandle, LocalSet, spawn_blocking};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::KafkaCommandSettings;
@@ -32,7 +32,7 @@ use crate::queue::backoff;
 use crate::queue::kafka::KafkaCommandStats;
 use crate::queue::kafka::connection::topics::TopicCheck;
 use crate::queue::kafka::connection::{Causes, Subject};
-use crate::queue::kafka::reader::unreadable::{Unreadable, is_about_a_batch};
+use crate::queue::kafka::reader::unreadable::is_about_a_batch;
 use crate::replica::{HandOver, HandOverAnswer};
 
 /// How often deadlines are looked at, and whether NATS is there.
@@ -61,20 +61,33 @@ pub(super) struct Service {
     pub(super) stats: Arc<KafkaCommandStats>,
 }
 
-/// The next event of any kind.
-enum Event {
-    Message(Option<ServiceMessage>),
-    Delivery(u64, super::producer::Delivery),
-    Answer(u64, HandOverAnswer),
-    Record(Result<CommandRecord, ClientError>),
-    Partitions(Vec<i32>),
-    /// Whether Kafka has answered, and lets the topic be read.
-    Asked(bool),
-    /// Records that nobody has read; `None`: Kafka has not answered.
-    Lag(Option<u64>),
-    Unreadable(Result<Vec<Unreadable>, ClientError>),
-    Change,
-    Tick,
+/// A question to Kafka that is asked again and again on a thread for blocking work, one at a time.
+struct Question<T> {
+    pause: Duration,
+    asked: Option<Instant>,
+    asking: Option<JoinHandle<T>>,
+}
+
+impl<T> Question<T> {
+    fn new(pause: Duration, asked: Option<Instant>) -> Self {
+        Self { pause, asked, asking: None }
+    }
+
+    /// Asks when it is time to.
+    fn ask(&mut self, begin: impl FnOnce() -> JoinHandle<T>) {
+        if self.asking.is_none() && self.asked.is_none_or(|asked| asked.elapsed() > self.pause) {
+            self.asked = Some(Instant::now());
+            self.asking = Some(begin());
+        }
+    }
+
+    /// Waits for the answer; for ever where nothing was asked.
+    async fn answer(&mut self) -> Option<T> {
+        let Some(asking) = &mut self.asking else { return std::future::pending().await };
+        let answer = asking.await.ok();
+        self.asking = None;
+        answer
+    }
 }
 
 impl Service {
@@ -151,13 +164,11 @@ impl Service {
     async fn serve(&mut self, mut reading: Reading) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut look = Instant::now();
-        let mut looking = None;
-        let mut asked: Option<Instant> = None;
-        let mut asking = None;
+        // The partitions are known when reading begins.
+        let mut partitions = Question::new(LOOK_FOR_PARTITIONS, Some(Instant::now()));
+        let mut readable = Question::new(LOOK_FOR_KAFKA, None);
         let mut is_there = true;
-        let mut counted: Option<Instant> = None;
-        let mut counting = None;
+        let mut lag = Question::new(LOOK_AT_LAG, None);
         loop {
             reading.start().await;
             reading.apply_changes();
@@ -167,75 +178,56 @@ impl Service {
             if reading.is_finished() {
                 break;
             }
-            if !reading.is_group && reading.is_reading && looking.is_none() && look.elapsed() > LOOK_FOR_PARTITIONS {
-                look = Instant::now();
-                let (consumer, topic) = (Arc::clone(&reading.consumer), self.settings.command_topic.clone());
-                looking = Some(tokio::task::spawn_blocking(move || all_partitions(&consumer, &topic)));
+            if !reading.is_group && reading.is_reading {
+                partitions.ask(|| {
+                    let consumer = Arc::clone(&reading.consumer);
+                    spawn_blocking(move || all_partitions(&consumer, &consumer.context().topic))
+                });
             }
             if reading.is_reading {
                 let is_open = is_there && reading.dispatcher.is_open() && !reading.is_refused();
                 self.note_source(if is_open { Availability::Ok } else { Availability::Away });
             }
-            if asking.is_none() && asked.is_none_or(|asked| asked.elapsed() > LOOK_FOR_KAFKA) {
-                asked = Some(Instant::now());
-                let (consumer, topic) = (Arc::clone(&reading.consumer), self.settings.command_topic.clone());
-                asking = Some(tokio::task::spawn_blocking(move || consumer::is_readable(&consumer, &topic)));
-            }
-            if counting.is_none() && counted.is_none_or(|counted| counted.elapsed() > LOOK_AT_LAG) {
-                counted = Some(Instant::now());
-                counting = Some(reading.count_lag());
-            }
-            let event = tokio::select! {
-                message = self.messages.recv() => Event::Message(message),
-                Some((number, delivery)) = self.deliveries.recv() => Event::Delivery(number, delivery),
-                (number, answer) = next_answer(reading.dispatcher.hand_over.as_deref()) => Event::Answer(number, answer),
-                record = reading.consumer.recv() => Event::Record(record.map(|message| CommandRecord::of(&message))),
-                () = reading.consumer.context().changed() => Event::Change,
-                found = found(&mut looking) => Event::Partitions(found),
-                answered = answered(&mut asking) => Event::Asked(answered.unwrap_or(false)),
-                lag = answered(&mut counting) => Event::Lag(lag.flatten()),
-                found = reading.inspection.next() => Event::Unreadable(found),
-                _ = ticks.tick() => Event::Tick,
-            };
-            match event {
-                Event::Message(Some(ServiceMessage::Outcome(number, outcome))) => {
-                    reading.dispatcher.on_outcome(number, outcome)
+            readable.ask(|| {
+                let consumer = Arc::clone(&reading.consumer);
+                spawn_blocking(move || consumer::is_readable(&consumer, &consumer.context().topic))
+            });
+            lag.ask(|| reading.count_lag());
+            tokio::select! {
+                message = self.messages.recv() => match message {
+                    Some(ServiceMessage::Outcome(number, outcome)) => reading.dispatcher.on_outcome(number, outcome),
+                    Some(ServiceMessage::Stop) => reading.stop(),
+                    Some(ServiceMessage::Finish(sender)) => reading.finish(sender),
+                    None => break,
+                },
+                Some((number, delivery)) = self.deliveries.recv() => reading.dispatcher.on_delivery(number, delivery),
+                (number, answer) = next_answer(reading.dispatcher.hand_over.as_deref()) => {
+                    reading.dispatcher.on_hand_over_answer(number, answer);
                 }
-                Event::Message(Some(ServiceMessage::Stop)) => reading.stop(),
-                Event::Message(Some(ServiceMessage::Finish(sender))) => reading.finish(sender),
-                Event::Message(None) => break,
-                Event::Delivery(number, delivery) => reading.dispatcher.on_delivery(number, delivery),
-                Event::Answer(number, answer) => reading.dispatcher.on_hand_over_answer(number, answer),
-                Event::Record(Ok(record)) => reading.on_record(record),
-                Event::Record(Err(error)) if is_about_a_batch(&error) => {
-                    reading.log_error(&error);
-                    reading.search_unreadable(&self.settings.kafka, &reading.dispatcher.partitions.numbers());
-                }
-                Event::Record(Err(error)) => {
-                    reading.note_refusal(&error);
-                    if reading.log_error(&error) {
-                        let Some(consumer) = self.make_consumer().await else { break };
-                        reading.restart(consumer);
+                record = next_record(&reading.consumer) => match record {
+                    Ok(record) => reading.on_record(record),
+                    Err(error) if is_about_a_batch(&error) => {
+                        reading.log_error(&error);
+                        reading.search_unreadable(&self.settings.kafka, &reading.dispatcher.partitions.numbers());
                     }
-                }
-                Event::Partitions(numbers) => {
-                    looking = None;
-                    reading.add_partitions(&numbers);
-                }
-                Event::Asked(is_answered) => {
-                    asking = None;
-                    is_there = is_answered;
-                }
-                Event::Lag(lag) => {
-                    counting = None;
-                    // Without an answer the last one stands.
-                    if let Some(lag) = lag {
-                        self.stats.lag.store(lag.saturating_add(reading.waiting()), Ordering::Relaxed);
+                    Err(error) => {
+                        reading.note_refusal(&error);
+                        if reading.log_error(&error) {
+                            let Some(consumer) = self.make_consumer().await else { break };
+                            reading.restart(consumer);
+                        }
                     }
-                }
-                Event::Unreadable(found) => reading.skip_unreadable(found),
-                Event::Change => {}
-                Event::Tick => {
+                },
+                () = reading.consumer.context().changed() => {}
+                // Whatever went wrong, the next look comes soon.
+                found = partitions.answer() => reading.add_partitions(&found.and_then(Result::ok).unwrap_or_default()),
+                answered = readable.answer() => is_there = answered.unwrap_or(false),
+                // Without an answer the last one stands.
+                counted = lag.answer() => if let Some(counted) = counted.flatten() {
+                    self.stats.lag.store(counted.saturating_add(reading.waiting()), Ordering::Relaxed);
+                },
+                found = reading.inspection.next() => reading.skip_unreadable(found),
+                _ = ticks.tick() => {
                     reading.dispatcher.on_tick();
                     let silent = reading.inspection.silent(reading.dispatcher.partitions.numbers());
                     reading.search_unreadable(&self.settings.kafka, &silent);
@@ -267,18 +259,6 @@ async fn next_answer(hand_over: Option<&dyn HandOver>) -> (u64, HandOverAnswer) 
     }
 }
 
-async fn found(looking: &mut Option<tokio::task::JoinHandle<Result<Vec<i32>, ClientError>>>) -> Vec<i32> {
-    match looking {
-        // Whatever went wrong, the next look comes soon.
-        Some(looking) => looking.await.ok().and_then(Result::ok).unwrap_or_default(),
-        None => std::future::pending().await,
-    }
-}
-
-/// The answer of a question on another thread; waits for ever where nothing was asked.
-async fn answered<T>(asking: &mut Option<tokio::task::JoinHandle<T>>) -> Option<T> {
-    match asking {
-        Some(asking) => asking.await.ok(),
-        None => std::future::pending().await,
-    }
+async fn next_record(consumer: &CommandConsumer) -> Result<CommandRecord, ClientError> {
+    consumer.recv().await.map(|message| CommandRecord::of(&message))
 }
