@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{CommandQueue, Config, Material, RegistrySource, UplinkQueue};
-use crate::queue;
 use crate::queue::kafka::{KafkaCommandSettings, KafkaSettings};
 use crate::queue::nats::{
-    ConnectionLog, ConnectionRole, ConnectionTallies, NatsError, NatsMaterial, NatsSettings, NatsTlsSettings,
+    Access, ConnectionLog, ConnectionRole, ConnectionTallies, NatsError, NatsMaterial, NatsSettings, NatsTlsSettings,
     StreamDefaults,
 };
 use crate::registry::{ConnectionObserver, HttpRegistrySettings, NatsRegistrySettings};
@@ -167,7 +166,7 @@ pub fn nats_registry(
     name: &str,
     tallies: &ConnectionTallies,
 ) -> Result<NatsRegistrySettings, NatsError> {
-    let (servers, options) = queue::nats::options(&nats(config, name))?;
+    let Access { servers, options, .. } = Access::new(&nats(config, name))?;
     let log = ConnectionLog::new(ConnectionRole::Registry, &servers, tallies);
     Ok(NatsRegistrySettings {
         options: log.attach(options),

@@ -5,7 +5,8 @@ use std::time::Duration;
 use async_nats::{Client, HeaderMap, Message, RequestErrorKind};
 use bytes::Bytes;
 
-use super::{NatsSettings, connection, headers};
+use super::connection::{self, Access};
+use super::{NatsSettings, headers};
 use crate::queue::{Answer, CallError};
 
 /// How long the server may take to be reached.
@@ -24,9 +25,9 @@ impl NatsCaller {
     /// # Errors
     /// [`CallError::Settings`] and [`CallError::Unreachable`].
     pub async fn connect(settings: &NatsSettings) -> Result<Self, CallError> {
-        let (servers, options) =
-            connection::options(settings).map_err(|error| CallError::Settings(error.to_string()))?;
-        let client = connection::connect_once(servers, options, CONNECT).await.map_err(CallError::Unreachable)?;
+        let access = Access::new(settings).map_err(|error| CallError::Settings(error.to_string()))?;
+        let connecting = connection::connect_once(&access.servers, &access.options, CONNECT);
+        let client = connecting.await.map_err(CallError::Unreachable)?;
         Ok(Self { client, prefix: settings.prefix.clone() })
     }
 

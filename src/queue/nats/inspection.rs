@@ -5,6 +5,7 @@
 //! subscriber without JetStream sees that message, with no payload. Other replicas would take note of a claim, so of that
 //! permission only the server's own account of it is read, where the user may ask for it.
 
+use std::slice;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use futures_util::StreamExt;
 use serde::Deserialize;
 use tokio::sync::Notify;
 
-use super::connection::{self, Violation};
+use super::connection::{self, Access, Violation};
 use super::stream::{self, StreamInfo};
 use super::{NatsError, NatsSettings};
 use crate::queue::Findings;
@@ -49,7 +50,7 @@ pub struct NatsUse {
 /// # Errors
 /// [`NatsError`] when the settings cannot be used.
 pub async fn inspect(settings: &NatsSettings, used: NatsUse, findings: &Findings) -> Result<(), NatsError> {
-    let (servers, options) = connection::options(settings)?;
+    let Access { servers, options, .. } = Access::new(settings)?;
     let violations = Violations::default();
     let options = violations.attach(options);
     let Some(client) = reach(&servers, &options, findings).await else { return Ok(()) };
@@ -73,7 +74,7 @@ async fn reach(servers: &[ServerAddr], options: &ConnectOptions, findings: &Find
     let mut first = None;
     let mut failures = Vec::new();
     let attempts = servers.iter().map(async |server| {
-        (server, connection::connect_once(vec![server.clone()], options.clone(), connection::CONNECT_TIMEOUT).await)
+        (server, connection::connect_once(slice::from_ref(server), options, connection::CONNECT_TIMEOUT).await)
     });
     for (server, reached) in futures_util::future::join_all(attempts).await {
         let name = format!("{}:{}", server.host(), server.port());

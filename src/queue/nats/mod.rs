@@ -16,7 +16,7 @@ mod uplink;
 mod wire;
 
 pub use caller::NatsCaller;
-pub use connection::{ConnectionCounts, ConnectionLog, ConnectionRole, ConnectionTallies, options, user_expiry_secs};
+pub use connection::{Access, ConnectionCounts, ConnectionLog, ConnectionRole, ConnectionTallies, user_expiry_secs};
 pub use downlink::NatsDownlink;
 pub use inspection::{NatsUse, inspect};
 pub use reader::NatsReader;

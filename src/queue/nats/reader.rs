@@ -9,7 +9,8 @@ use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::{self, Message};
 use futures_util::StreamExt;
 
-use super::{NatsError, NatsSettings, connection, headers, stream};
+use super::connection::{self, Access};
+use super::{NatsError, NatsSettings, headers, stream};
 use crate::queue::{Position, ReadError, ReadFrom, Stored};
 
 /// How long the server may take to be reached, and for each answer.
@@ -46,9 +47,9 @@ impl NatsReader {
     /// # Errors
     /// [`ReadError`] when the settings are wrong, the server does not answer or the stream does not exist.
     pub async fn open(settings: &NatsSettings, subjects: &str, from: ReadFrom) -> Result<Self, ReadError> {
-        let (servers, options) = connection::options(settings)?;
+        let Access { servers, options, .. } = Access::new(settings)?;
         let client =
-            connection::connect_once(servers, options, REQUEST_TIMEOUT).await.map_err(ReadError::Unreachable)?;
+            connection::connect_once(&servers, &options, REQUEST_TIMEOUT).await.map_err(ReadError::Unreachable)?;
         let context = stream::context(&client, settings.domain.as_deref(), REQUEST_TIMEOUT);
         let stream = match context.get_stream(&settings.stream).await {
             Ok(stream) => stream,

@@ -8,9 +8,9 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use async_nats::{ConnectOptions, ServerAddr};
 use tokio::sync::Notify;
 
+use super::Access;
 use super::client::Client;
 use super::lasting::{IfRefused, LastingSubscriptions, Listener};
 use super::log::ConnectionLog;
@@ -36,8 +36,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Control<C: Client = async_nats::Client> {
     client: C,
     log: ConnectionLog,
-    servers: Vec<ServerAddr>,
-    options: ConnectOptions,
+    access: Access,
     left: Cell<Option<Instant>>,
     /// When it is to be left, as a subscription was refused.
     leaves_at: Cell<Option<Instant>>,
@@ -47,19 +46,23 @@ pub(crate) struct Control<C: Client = async_nats::Client> {
 }
 
 impl<C: Client> Control<C> {
-    pub(crate) fn new(client: C, log: ConnectionLog, servers: Vec<ServerAddr>, options: ConnectOptions) -> Self {
+    pub(crate) fn new(client: C, log: ConnectionLog, access: Access) -> Self {
         let (left, leaves_at, limits_seen) = (Cell::new(None), Cell::new(None), Cell::new(None));
         Self {
             client,
             log,
-            servers,
-            options,
+            access,
             left,
             leaves_at,
             limits_seen,
             doubts: Notify::new(),
             subscriptions: LastingSubscriptions::default(),
         }
+    }
+
+    /// Connects once more, to look at the server.
+    async fn probe(&self) -> Result<async_nats::Client, String> {
+        super::connect_once(&self.access.servers, &self.access.options, PROBE_TIMEOUT).await
     }
 
     /// Leaves the connection for another one, to any of the servers, unless it is not there or was left lately; whether
@@ -135,7 +138,7 @@ impl<C: Client> Control<C> {
         if !self.client.is_connected() || self.silence().is_none() {
             return;
         }
-        if super::connect_once(self.servers.clone(), self.options.clone(), PROBE_TIMEOUT).await.is_err() {
+        if self.probe().await.is_err() {
             return;
         }
         // What wakes with the server needs a moment to show it.
@@ -183,7 +186,7 @@ impl<C: Client> Control<C> {
             if self.knows_limits() {
                 continue;
             }
-            let probed = super::connect_once(self.servers.clone(), self.options.clone(), PROBE_TIMEOUT).await;
+            let probed = self.probe().await;
             // Without an answer what is known counts.
             self.limits_seen.set(Some(Instant::now()));
             match probed {

@@ -77,27 +77,41 @@ pub(super) struct Capacity {
     pub(super) subscription: usize,
 }
 
-/// Checks the settings, reading the credentials file: the servers to start from, and how to connect to them. The file is
-/// read again at each connection.
-///
-/// # Errors
-/// [`NatsError`] names the setting.
-pub fn options(settings: &NatsSettings) -> Result<(Vec<ServerAddr>, ConnectOptions), NatsError> {
-    let (servers, user) = named_servers(settings)?;
-    let prefixes = [&settings.prefix, &settings.inbox_prefix];
-    if let Some(wrong) = prefixes.into_iter().find(|prefix| !address::is_subject_prefix(prefix)) {
-        return Err(NatsError::Prefix(wrong.clone()));
+/// Settings that were checked.
+#[derive(Debug, Clone)]
+pub struct Access {
+    pub(super) settings: NatsSettings,
+    /// The servers to start from.
+    pub servers: Vec<ServerAddr>,
+    /// How to connect to them, for async-nats.
+    pub options: ConnectOptions,
+    identity: Identity,
+}
+
+impl Access {
+    /// Checks the settings, reading the credentials file, which is read again at each connection.
+    ///
+    /// # Errors
+    /// [`NatsError`] names the setting.
+    pub fn new(settings: &NatsSettings) -> Result<Self, NatsError> {
+        let (servers, user) = named_servers(settings)?;
+        let prefixes = [&settings.prefix, &settings.inbox_prefix];
+        if let Some(wrong) = prefixes.into_iter().find(|prefix| !address::is_subject_prefix(prefix)) {
+            return Err(NatsError::Prefix(wrong.clone()));
+        }
+        let identity = Identity::new(settings.credentials.clone(), user);
+        let options = identity
+            .clone()
+            .options()?
+            .name(&settings.connection_name)
+            .custom_inbox_prefix(&settings.inbox_prefix)
+            .ping_interval(settings.ping_interval)
+            .connection_timeout(CONNECT_TIMEOUT)
+            .max_reconnects(None)
+            .reconnect_delay_callback(pause_before);
+        let options = tls::apply(options, &settings.tls)?;
+        Ok(Self { settings: settings.clone(), servers, options, identity })
     }
-    let options = Identity::new(settings.credentials.clone(), user).options()?;
-    let options = options
-        .name(&settings.connection_name)
-        .custom_inbox_prefix(&settings.inbox_prefix)
-        .ping_interval(settings.ping_interval)
-        .connection_timeout(CONNECT_TIMEOUT)
-        .max_reconnects(None)
-        .reconnect_delay_callback(pause_before);
-    let options = tls::apply(options, &settings.tls)?;
-    Ok((servers, options))
 }
 
 /// The servers of the settings, and the user whom their URLs name.
@@ -113,82 +127,58 @@ fn named_servers(settings: &NatsSettings) -> Result<(Vec<ServerAddr>, Option<Url
     Ok((servers.into_iter().map(without_user).collect(), user))
 }
 
-/// Opens a connection. `None` only where the client refuses what [`options`] has let through.
-pub(super) async fn connect(
-    servers: Vec<ServerAddr>,
-    options: ConnectOptions,
-    capacity: Capacity,
-    role: ConnectionRole,
-    settings: &NatsSettings,
-) -> Option<Connection> {
-    connect_attended(servers, options, capacity, role, settings, |_| ()).await
-}
-
-/// As [`connect`], for an owner that attends to violations, those apart that are about lasting subscriptions.
-pub(super) async fn connect_attended(
-    servers: Vec<ServerAddr>,
-    options: ConnectOptions,
-    capacity: Capacity,
-    role: ConnectionRole,
-    settings: &NatsSettings,
-    attend: impl FnMut(Violation) + 'static,
-) -> Option<Connection> {
-    let events = Events::new(role, &servers, settings);
+/// Opens a connection. `None` only where the client refuses what [`Access::new`] has let through.
+pub(super) async fn connect(access: Access, role: ConnectionRole, capacity: Capacity) -> Option<Connection> {
+    let events = Events::new(role, &access);
     let hear = events.clone();
-    let all = (servers.clone(), options.clone());
     let options = events
         .log
-        .attach(options.retry_on_initial_connect())
+        .attach(access.options.clone().retry_on_initial_connect())
         .client_capacity(capacity.operations)
         .subscription_capacity(capacity.subscription)
         .event_callback(move |event| {
             hear.hear(&event);
             std::future::ready(())
         });
-    let client = match options.connect(servers).await {
+    let client = match options.connect(access.servers.clone()).await {
         Ok(client) => client,
         Err(error) => {
             tracing::error!(role = role.as_str(), %error, "the NATS client refused its settings");
             return None;
         }
     };
-    Some(watched(client, events, all, attend))
+    Some(watched(client, events, access, |_| ()))
 }
 
-/// Opens a connection whose records are written by their owner, `traffic`; as [`connect_attended`] otherwise.
-///
-/// # Errors
-/// [`NatsError`] names the setting.
+/// Opens a connection whose records are written by their owner, `traffic`, which attends to violations, those apart that are
+/// about lasting subscriptions.
 ///
 /// # Panics
 /// Outside a `LocalSet`.
 pub(super) fn connect_direct<T: Traffic>(
-    servers: Vec<ServerAddr>,
-    options: ConnectOptions,
+    access: Access,
     role: ConnectionRole,
-    settings: &NatsSettings,
     traffic: Rc<T>,
     attend: impl FnMut(Violation) + 'static,
-) -> Result<Connection<DirectClient>, NatsError> {
-    let events = Events::new(role, &servers, settings);
-    let (_, user) = named_servers(settings)?;
-    let connector = direct::Connector::new(servers.clone(), user, settings, events.log.clone());
-    let client = DirectClient::new(&settings.inbox_prefix);
-    let driving = direct::drive(client.clone(), connector, traffic, events.clone(), settings.ping_interval);
-    let mut connection = watched(client, events, (servers, options), attend);
+) -> Connection<DirectClient> {
+    let events = Events::new(role, &access);
+    let connector = direct::Connector::new(&access, events.log.clone());
+    let client = DirectClient::new(&access.settings.inbox_prefix);
+    let driving = direct::drive(client.clone(), connector, traffic, events.clone(), access.settings.ping_interval);
+    let mut connection = watched(client, events, access, attend);
     connection.tasks.spawn_local(driving);
-    Ok(connection)
+    connection
 }
 
 /// Watches a client, and leaves its connection where the client would not.
 fn watched<C: Client>(
     client: C,
     events: Events,
-    (servers, options): (Vec<ServerAddr>, ConnectOptions),
+    access: Access,
     attend: impl FnMut(Violation) + 'static,
 ) -> Connection<C> {
     let (sender, link) = watch::channel(LinkState::default());
-    let control = Rc::new(Control::new(client.clone(), events.log.clone(), servers, options));
+    let control = Rc::new(Control::new(client.clone(), events.log.clone(), access));
     let mut tasks = JoinSet::new();
     tasks.spawn_local(watch_link(client.clone(), events, sender, Rc::clone(&control), attend));
     let attending = Rc::clone(&control);
@@ -201,19 +191,19 @@ fn watched<C: Client>(
 /// # Errors
 /// Why, of each server.
 pub(super) async fn connect_once(
-    servers: Vec<ServerAddr>,
-    options: ConnectOptions,
+    servers: &[ServerAddr],
+    options: &ConnectOptions,
     timeout: Duration,
 ) -> Result<async_nats::Client, String> {
     let deadline = tokio::time::Instant::now() + timeout;
     let mut causes = Vec::with_capacity(servers.len());
-    for server in &servers {
+    for server in servers {
         // The delay of a first attempt is for connections that are lost.
         let connecting = options.clone().reconnect_delay_callback(pause_after_the_first).connect(server.clone());
         let cause = match tokio::time::timeout_at(deadline, connecting).await {
             Ok(Ok(client)) => {
                 // Once connected, any of them will do; an error means that the connection has just ended.
-                let _ended = client.set_server_pool(servers.as_slice()).await;
+                let _ended = client.set_server_pool(servers).await;
                 return Ok(client);
             }
             Ok(Err(error)) => error.to_string(),
@@ -255,10 +245,11 @@ struct Events {
 }
 
 impl Events {
-    fn new(role: ConnectionRole, servers: &[ServerAddr], settings: &NatsSettings) -> Self {
+    fn new(role: ConnectionRole, access: &Access) -> Self {
+        let settings = &access.settings;
         // The client gives a server up that has not answered three pings; one that lives answers each.
         let silence = settings.ping_interval.saturating_add(settings.ping_interval / 2);
-        let log = ConnectionLog::with_silence(role, servers, &settings.tallies, silence);
+        let log = ConnectionLog::with_silence(role, &access.servers, &settings.tallies, silence);
         Self { log, signal: Arc::default() }
     }
 
@@ -356,7 +347,7 @@ impl NatsSettings {
     /// # Errors
     /// [`NatsError`] names the setting.
     pub fn check(&self) -> Result<(), NatsError> {
-        options(self).map(drop)
+        Access::new(self).map(drop)
     }
 }
 
@@ -370,14 +361,14 @@ mod tests {
     fn mistake(change: impl FnOnce(&mut NatsSettings)) -> Option<NatsError> {
         let mut settings = NatsSettings::new(vec!["nats://127.0.0.1:4222".to_owned()]);
         change(&mut settings);
-        options(&settings).err()
+        Access::new(&settings).err()
     }
 
     #[test]
     fn the_addresses_that_the_client_gets_hold_no_secret() {
         let urls = ["nats://u:secret@a:4222", "tls://secret@b", "nats://c:4223", "u:secret@[::1]:4222"];
         let settings = NatsSettings::new(urls.map(str::to_owned).to_vec());
-        let (servers, _) = options(&settings).expect("good settings");
+        let servers = Access::new(&settings).expect("good settings").servers;
         assert!(!format!("{servers:?}").contains("secret"), "{servers:?}");
         let addresses: Vec<_> = servers.iter().map(|server| (server.host().to_owned(), server.port())).collect();
         let expected = [("a", 4222), ("b", 4222), ("c", 4223), ("::1", 4222)];

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_nats::{ConnectOptions, ServerAddr, Subject};
+use async_nats::Subject;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet, unconstrained};
@@ -32,7 +32,7 @@ use tokio::time::Instant;
 use self::backlog::{Backlog, Next, ReceivedCommand};
 use self::interests::Interests;
 use self::registrar::Registrar;
-use super::connection::{self, Client, ConnectionRole, Control, DirectClient, IfRefused, Traffic, Violation};
+use super::connection::{self, Access, Client, ConnectionRole, Control, DirectClient, IfRefused, Traffic, Violation};
 use super::local_queue::LocalQueue;
 use super::stats::count;
 use super::stream::{Api, ForeignStreams};
@@ -131,7 +131,7 @@ impl NatsDownlink {
         events: mpsc::Sender<DownlinkEvent>,
         stats: Arc<NatsStats>,
     ) -> Result<Self, NatsError> {
-        let (servers, options) = connection::options(settings)?;
+        let access = Access::new(settings)?;
         let shared = Rc::new(Shared {
             prefix: format!("{}.command.", settings.prefix),
             own: format!("{}.", settings.prefix),
@@ -150,8 +150,7 @@ impl NatsDownlink {
             stats,
             scratch: RefCell::default(),
         });
-        let supervising = supervise(Rc::clone(&shared), settings.clone(), servers, options);
-        let supervisor = tokio::task::spawn_local(supervising);
+        let supervisor = tokio::task::spawn_local(supervise(Rc::clone(&shared), access));
         Ok(Self { shared, supervisor })
     }
 }
@@ -346,8 +345,8 @@ impl Shared {
     }
 }
 
-async fn supervise(shared: Rc<Shared>, settings: NatsSettings, servers: Vec<ServerAddr>, options: ConnectOptions) {
-    let foreign = ForeignStreams::over_commands(&settings, Arc::clone(&shared.stats));
+async fn supervise(shared: Rc<Shared>, access: Access) {
+    let foreign = ForeignStreams::over_commands(&access.settings, Arc::clone(&shared.stats));
     let (refused, judging) = (Rc::clone(&shared), Rc::clone(&foreign));
     let attend = move |violation| {
         if judging.was_refused(&violation) {
@@ -358,14 +357,8 @@ async fn supervise(shared: Rc<Shared>, settings: NatsSettings, servers: Vec<Serv
             refused.refuse(subject);
         }
     };
-    let (role, traffic) = (ConnectionRole::Commands, Rc::clone(&shared));
-    let connection = match connection::connect_direct(servers, options, role, &settings, traffic, attend) {
-        Ok(connection) => connection,
-        Err(error) => {
-            tracing::error!(role = role.as_str(), %error, "the NATS client refused its settings");
-            return;
-        }
-    };
+    let traffic = Rc::clone(&shared);
+    let connection = connection::connect_direct(access, ConnectionRole::Commands, traffic, attend);
     let client = connection.client.clone();
     let outlet = Outlet { client: client.clone(), control: Rc::clone(&connection.control) };
     // Set once, here.

@@ -8,7 +8,9 @@ use tokio::sync::mpsc;
 
 use super::operator;
 use crate::protocol::secret::Secret;
-use crate::queue::nats::connection::{self, Capacity, Connection, ConnectionRole, IfRefused, LinkState, Listener};
+use crate::queue::nats::connection::{
+    self, Access, Capacity, Connection, ConnectionRole, IfRefused, LinkState, Listener,
+};
 use crate::queue::nats::{NatsError, NatsSettings};
 use crate::replica::claim::{Claim, ClaimError, ClaimSecrets};
 use crate::replica::request::{Asked, Respond};
@@ -43,9 +45,8 @@ impl NatsClaims {
     /// # Errors
     /// [`NatsError`] when the settings cannot be used.
     pub async fn start(settings: &NatsSettings) -> Result<Self, NatsError> {
-        let (servers, options) = connection::options(settings)?;
         let capacity = Capacity { operations: OPERATIONS, subscription: CLAIMS };
-        let connection = connection::connect(servers, options, capacity, ConnectionRole::Coordination, settings);
+        let connection = connection::connect(Access::new(settings)?, ConnectionRole::Coordination, capacity);
         let connection = connection.await.ok_or(NatsError::NoServer)?;
         let subject = format!("{}.claim", settings.prefix);
         let echo = connection::echo_subject(&connection.client, &settings.prefix);

@@ -13,14 +13,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, HeaderMap, Message, PublishErrorKind, ServerAddr, StatusCode};
+use async_nats::{Client, HeaderMap, Message, PublishErrorKind, StatusCode};
 use futures_util::StreamExt;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::queue::nats::NatsSettings;
-use crate::queue::nats::connection::{self, Capacity, ConnectionRole, IfRefused, LinkState, Listener};
+use crate::queue::nats::connection::{self, Access, Capacity, ConnectionRole, IfRefused, LinkState, Listener};
 use crate::queue::nats::headers::unescape;
 use crate::queue::nats::local_queue::LocalQueue;
 use crate::replica::{ForeignOutcome, HandOver, HandOverAnswer, HandOverRequest, HandOverSettings};
@@ -53,10 +53,10 @@ impl HandOverSettings for NatsSettings {
     /// # Panics
     /// Outside a `LocalSet`.
     fn start(&self, waiting_max: usize) -> Result<Rc<dyn HandOver>, String> {
-        let (servers, options) = connection::options(self).map_err(|error| error.to_string())?;
+        let access = Access::new(self).map_err(|error| error.to_string())?;
         let shared = Rc::new(Shared::default());
         let capacity = Capacity { operations: waiting_max + OPERATIONS_SPARE, subscription: waiting_max };
-        let supervising = supervise(Rc::clone(&shared), servers, options, capacity, self.clone());
+        let supervising = supervise(Rc::clone(&shared), access, capacity);
         let supervisor = tokio::task::spawn_local(supervising);
         Ok(Rc::new(NatsRequests { shared, supervisor }))
     }
@@ -82,21 +82,12 @@ impl Drop for NatsRequests {
     }
 }
 
-async fn supervise(
-    shared: Rc<Shared>,
-    servers: Vec<ServerAddr>,
-    options: ConnectOptions,
-    capacity: Capacity,
-    settings: NatsSettings,
-) {
-    let connecting = connection::connect(servers, options, capacity, ConnectionRole::HandOver, &settings);
-    let Some(connection) = connecting.await else {
-        return;
-    };
+async fn supervise(shared: Rc<Shared>, access: Access, capacity: Capacity) {
+    let commands = format!("{}.command", access.settings.prefix);
+    let Some(connection) = connection::connect(access, ConnectionRole::HandOver, capacity).await else { return };
     let inbox = connection.client.new_inbox();
     let Some(answers) = connection.control.listen(format!("{inbox}.*"), IfRefused::Leave).await else { return };
     let mut tasks = JoinSet::new();
-    let commands = format!("{}.command", settings.prefix);
     let (client, link) = (connection.client.clone(), connection.link.clone());
     tasks.spawn_local(publish(Rc::clone(&shared), client, link, inbox, commands));
     tasks.spawn_local(take_answers(Rc::clone(&shared), answers));

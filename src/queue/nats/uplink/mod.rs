@@ -39,8 +39,9 @@ use tokio::task::JoinHandle;
 
 use self::in_flight::InFlight;
 use self::publisher::{Outlet, Tally};
+use super::connection::Access;
 use super::stats::count;
-use super::{NatsError, NatsSettings, NatsStats, connection};
+use super::{NatsError, NatsSettings, NatsStats};
 use crate::protocol::throttle::Throttle;
 use crate::protocol::uplink::{DeliveryId, Handover, Inbox, Receipt, Record, Uplink};
 
@@ -137,7 +138,7 @@ impl NatsUplink {
     /// # Panics
     /// Outside a `LocalSet`.
     pub fn start(settings: &NatsSettings, inbox: Arc<Inbox>, stats: Arc<NatsStats>) -> Result<Self, NatsError> {
-        let (servers, options) = connection::options(settings)?;
+        let access = Access::new(settings)?;
         let shared = Rc::new(Shared {
             queue: RefCell::default(),
             outlet: OnceCell::new(),
@@ -160,8 +161,7 @@ impl NatsUplink {
             tally: Tally::default(),
             complaints: RefCell::new(Throttle::new(Duration::from_secs(10))),
         });
-        let supervisor =
-            tokio::task::spawn_local(supervisor::run(Rc::clone(&shared), settings.clone(), servers, options));
+        let supervisor = tokio::task::spawn_local(supervisor::run(Rc::clone(&shared), access));
         Ok(Self { shared, supervisor })
     }
 

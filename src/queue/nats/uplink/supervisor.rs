@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_nats::{ConnectOptions, ServerAddr};
 use futures_util::StreamExt;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -18,7 +17,7 @@ use crate::protocol::backoff::Backoff;
 use crate::protocol::uplink::Availability;
 use crate::queue::nats::NatsSettings;
 use crate::queue::nats::connection::{
-    self, Client, Connection, ConnectionRole, DirectClient, Echo, IfRefused, LinkState, Violation,
+    self, Access, Client, Connection, ConnectionRole, DirectClient, Echo, IfRefused, LinkState, Violation,
 };
 use crate::queue::nats::stats::count;
 use crate::queue::nats::stream::{self, Api, ForeignStreams, LEAST_BYTES, StreamInfo, StreamTrouble};
@@ -33,7 +32,8 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 type Link = Connection<DirectClient>;
 
 /// Connects, starts the tasks of the uplink, and keeps it open while the stream takes records.
-pub(super) async fn run(shared: Rc<Shared>, settings: NatsSettings, servers: Vec<ServerAddr>, options: ConnectOptions) {
+pub(super) async fn run(shared: Rc<Shared>, access: Access) {
+    let settings = access.settings.clone();
     // Other streams that store the subjects of device messages, too.
     let foreign_streams = ForeignStreams::over_messages(&settings, Arc::clone(&shared.stats));
     let (for_violations, lookups) = (Rc::clone(&shared), Rc::clone(&foreign_streams));
@@ -43,15 +43,8 @@ pub(super) async fn run(shared: Rc<Shared>, settings: NatsSettings, servers: Vec
         Violation::Payload => for_violations.note_payload_violation(),
         Violation::Subscription(_) => {}
     };
-    let role = ConnectionRole::Uplink;
     let traffic = Rc::clone(&shared);
-    let connection = match connection::connect_direct(servers, options, role, &settings, traffic, on_violation) {
-        Ok(connection) => connection,
-        Err(error) => {
-            tracing::error!(role = role.as_str(), %error, "the NATS client refused its settings");
-            return;
-        }
-    };
+    let connection = connection::connect_direct(access, ConnectionRole::Uplink, traffic, on_violation);
     let Some(echo) = Echo::start(&connection, &settings.prefix).await else { return };
     let Some(api) = Api::start(&connection).await.map(Rc::new) else { return };
     let acknowledgements = format!("{}.*", connection.client.traffic_inbox());

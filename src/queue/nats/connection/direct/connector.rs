@@ -15,10 +15,10 @@ use tokio_rustls::TlsConnector;
 
 use super::Socket;
 use super::driver::{broken, objection};
-use crate::queue::nats::connection::credentials::{Identity, UrlUser};
+use crate::queue::nats::connection::credentials::Identity;
 use crate::queue::nats::connection::log::ConnectionLog;
-use crate::queue::nats::connection::{CONNECT_TIMEOUT, tls};
-use crate::queue::nats::settings::{NatsSettings, NatsTlsSettings};
+use crate::queue::nats::connection::{Access, CONNECT_TIMEOUT, tls};
+use crate::queue::nats::settings::NatsTlsSettings;
 use crate::queue::nats::wire::{ServerOp, format, parse};
 use crate::queue::pause_before;
 
@@ -43,18 +43,12 @@ pub(super) struct Opened {
 }
 
 impl Connector {
-    /// `user` is that of the URLs, and `servers` are without it.
-    pub(in crate::queue::nats::connection) fn new(
-        servers: Vec<ServerAddr>,
-        user: Option<UrlUser>,
-        settings: &NatsSettings,
-        log: ConnectionLog,
-    ) -> Self {
+    pub(in crate::queue::nats::connection) fn new(access: &Access, log: ConnectionLog) -> Self {
         Self {
-            servers: servers.into_iter().map(|addr| server(addr, false)).collect(),
-            identity: Identity::new(settings.credentials.clone(), user),
-            tls: settings.tls.clone(),
-            name: settings.connection_name.clone(),
+            servers: access.servers.iter().map(|addr| server(addr.clone(), false)).collect(),
+            identity: access.identity.clone(),
+            tls: access.settings.tls.clone(),
+            name: access.settings.connection_name.clone(),
             log,
         }
     }

@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufRea
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
 
-use super::super::{ConnectionRole, connect_direct, connected, options};
+use super::super::{Access, ConnectionRole, connect_direct, connected};
 use super::*;
 use crate::queue::nats::NatsSettings;
 use crate::queue::nats::connection::Connection;
@@ -92,11 +92,10 @@ impl Peer {
 fn client(servers: &[&Server], ping_interval: Duration) -> (Connection<DirectClient>, Rc<Owner>) {
     let mut settings = NatsSettings::new(servers.iter().map(|server| server.url()).collect());
     settings.ping_interval = ping_interval;
-    let (servers, options) = options(&settings).expect("good settings");
+    let access = Access::new(&settings).expect("good settings");
     let owner = Rc::new(Owner::default());
     let traffic = Rc::clone(&owner);
-    let connection = connect_direct(servers, options, ConnectionRole::Uplink, &settings, traffic, |_| ());
-    let connection = connection.expect("good settings");
+    let connection = connect_direct(access, ConnectionRole::Uplink, traffic, |_| ());
     let _set = owner.client.set(connection.client.clone());
     (connection, owner)
 }
