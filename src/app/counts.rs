@@ -46,7 +46,7 @@ pub fn limits(metrics: &Metrics, connections: usize, inflight_bytes: usize) {
 
 /// Copies the counters into the metrics whenever the page is read.
 pub fn collect(metrics: &Metrics, queues: &Queues, registry: &Registry, log: &LogControl) {
-    let stats = queues.stats().clone();
+    let stats = queues.stats.clone();
     metrics.read_from(move |process| stats.write(process));
     if let Registry::Http(http) = registry {
         let http = http.clone();

@@ -239,23 +239,24 @@ fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> a
     let mut ports = coap::bind(config, dtls.as_ref(), workers)?.into_iter();
     let admin = listeners::bind_admin(config)?;
 
-    let handler = watch::ChangeHandler { metrics: metrics.registry(), health: health.clone(), replica: local.clone() };
+    let handler =
+        watch::ChangeHandler { metrics: metrics.registry.clone(), health: health.clone(), replica: local.clone() };
     let _watch = watch::start(&registry, handler, runtime.handle())?;
     let (shedding, shed_senders) = (local.shedding.clone(), worker_senders.clone());
     runtime.spawn(async move { shedding.run(&shed_senders).await });
-    runtime.spawn(certificates.follow(metrics.certificates(), clock));
-    runtime.spawn(ClientCertificates::open(config).follow(metrics.certificates(), clock));
+    runtime.spawn(certificates.follow(metrics.certificates.clone(), clock));
+    runtime.spawn(ClientCertificates::open(config).follow(metrics.certificates.clone(), clock));
     let tracing = Tracing::start(export, config.tracing.sample_ratio, &metrics)?;
     let cluster_events = if config.has_nats_servers() {
         let coordination = CoordinationThread {
-            settings: queues.nats().clone(),
+            settings: queues.nats.clone(),
             replica_id: replica_id.to_owned(),
             directory: directory.clone(),
             asked,
             respond: local,
             worker_senders: worker_senders.clone(),
             health: health.clone(),
-            metrics: metrics.coordination(),
+            metrics: metrics.coordination.clone(),
             clock,
         };
         Some(coordination.spawn()?)
@@ -287,9 +288,9 @@ fn serve(config: &Config, replica_id: &str, parts: Parts, startup: Startup) -> a
         };
         threads.push(worker::spawn(plan, config).with_context(|| format!("worker {index}"))?);
     }
-    let kafka = metrics.kafka();
+    let kafka = metrics.kafka.clone();
     let ages = move |age: Duration| kafka.age.observe_us(u64::try_from(age.as_micros()).unwrap_or(u64::MAX));
-    let commands = ReplicaCommands::new(config, sessions.clone(), senders.clone(), queues.calls().clone());
+    let commands = ReplicaCommands::new(config, sessions.clone(), senders.clone(), queues.calls.clone());
     queues.read_commands(input, directory, senders, tracing.tracer()?, ages)?;
     health.set_listening();
     tracing::info!(replica = replica_id, version = env!("CARGO_PKG_VERSION"), workers, "bridge started");

@@ -27,15 +27,18 @@ use crate::replica::Directory;
 pub struct Queues {
     uplink: UplinkQueue,
     commands: CommandQueue,
-    nats: NatsSettings,
+    /// How NATS is reached.
+    pub nats: NatsSettings,
     kafka: Option<KafkaSettings>,
     kafka_commands: Option<KafkaCommands>,
     replica_id: String,
     mode: Mode,
     stdout: Option<StdioWriter>,
-    stats: QueueStats,
+    /// The counters of the queues.
+    pub stats: QueueStats,
     is_broken: Arc<AtomicBool>,
-    calls: Calls,
+    /// Commands that the process itself gives.
+    pub calls: Calls,
 }
 
 impl Queues {
@@ -75,21 +78,6 @@ impl Queues {
             is_broken: Arc::default(),
             calls: Calls::default(),
         })
-    }
-
-    /// The counters of the queues.
-    pub fn stats(&self) -> &QueueStats {
-        &self.stats
-    }
-
-    /// Commands that the process itself gives.
-    pub fn calls(&self) -> &Calls {
-        &self.calls
-    }
-
-    /// How NATS is reached.
-    pub fn nats(&self) -> &NatsSettings {
-        &self.nats
     }
 
     /// How records are named.

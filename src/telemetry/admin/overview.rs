@@ -121,7 +121,7 @@ impl Admin {
     }
 
     fn certificates(&self) -> Vec<Certificate> {
-        let metrics = self.metrics.certificates();
+        let metrics = &self.metrics.certificates;
         let certificate = |usage: CertificateUse| {
             let expires_at = metrics.expiry[usage].get()?.saturating_mul(1_000);
             Some(Certificate { usage: usage.text(), expires_at, stale: metrics.stale[usage].get() == Some(1) })

@@ -28,10 +28,14 @@ type Source = Box<dyn Fn(&ProcessMetrics) + Send + Sync>;
 /// All metrics of the process.
 pub struct Metrics {
     workers: Mutex<Vec<(usize, Arc<WorkerMetrics>)>>,
-    registry: Arc<RegistryMetrics>,
-    certificates: Arc<CertificateMetrics>,
-    coordination: Arc<CoordinationMetrics>,
-    kafka: Arc<KafkaMetrics>,
+    /// Those of the registry.
+    pub registry: Arc<RegistryMetrics>,
+    /// Those of certificates.
+    pub certificates: Arc<CertificateMetrics>,
+    /// Those of the coordination.
+    pub coordination: Arc<CoordinationMetrics>,
+    /// Those of the commands from Kafka.
+    pub kafka: Arc<KafkaMetrics>,
     /// Locked while they are written, as one thread at a time may.
     process: Mutex<ProcessMetrics>,
     sources: Mutex<Vec<Source>>,
@@ -74,26 +78,6 @@ impl Metrics {
         let worker = Arc::new(WorkerMetrics::default());
         workers.push((number, Arc::clone(&worker)));
         worker
-    }
-
-    /// The metrics of the registry.
-    pub fn registry(&self) -> Arc<RegistryMetrics> {
-        Arc::clone(&self.registry)
-    }
-
-    /// The metrics of certificates.
-    pub fn certificates(&self) -> Arc<CertificateMetrics> {
-        Arc::clone(&self.certificates)
-    }
-
-    /// The metrics of the coordination.
-    pub fn coordination(&self) -> Arc<CoordinationMetrics> {
-        Arc::clone(&self.coordination)
-    }
-
-    /// The metrics of the commands from Kafka.
-    pub fn kafka(&self) -> Arc<KafkaMetrics> {
-        Arc::clone(&self.kafka)
     }
 
     /// Takes numbers over from `source` whenever the page is read; it must not block.
