@@ -40,7 +40,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use self::certificates::Certificates;
@@ -67,7 +67,7 @@ use crate::queue::nats::ConnectionTallies;
 use crate::registry::Registry;
 use crate::replica::request::ASKED_MAX;
 use crate::replica::{Directory, WorkerMessage, WorkerSender};
-use crate::telemetry::admin::{self, Admin, StreamRoom};
+use crate::telemetry::admin::{self, Admin, STREAMS_MAX};
 use crate::telemetry::follow::Followers;
 use crate::telemetry::health::Health;
 use crate::telemetry::log::LogControl;
@@ -324,7 +324,7 @@ impl Serving<'_> {
         threads: Vec<thread::JoinHandle<anyhow::Result<Drained>>>,
         mut signals: Signals,
     ) -> anyhow::Result<ExitCode> {
-        let streams = StreamRoom::default();
+        let streams = Arc::new(Semaphore::new(STREAMS_MAX));
         for listener in admin {
             let admin = Admin {
                 health: self.health.clone(),

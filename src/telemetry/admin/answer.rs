@@ -12,6 +12,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 use super::access;
 use super::commands::{COMMAND_BYTES_MAX, CommandRefusal, Commands};
@@ -22,7 +23,7 @@ use super::query;
 use super::server::Progress;
 use super::sessions::Sessions;
 use super::shed::{ShedOrder, ShedRefusal, Sheds};
-use super::stream::{self, StreamRoom};
+use super::stream;
 use crate::protocol::address;
 use crate::protocol::secret::Secret;
 use crate::telemetry::health::Health;
@@ -53,8 +54,8 @@ pub struct Admin {
     pub sheds: Arc<dyn Sheds>,
     /// For `/api/trace` and `/api/envelopes`.
     pub follows: Arc<dyn Follows>,
-    /// Room for their answers, of all listeners.
-    pub streams: StreamRoom,
+    /// Room for their answers, of all listeners: [`STREAMS_MAX`](super::STREAMS_MAX).
+    pub streams: Arc<Semaphore>,
     /// For `/api/commands`.
     pub commands: Arc<dyn Commands>,
     /// For `/api/overview`.
@@ -180,8 +181,8 @@ impl Admin {
             "overview" if is_read => Ok(json(StatusCode::OK, &self.overview().await)),
             "overview" => Ok(not_allowed("GET, HEAD")),
             "shed" => self.shed(parts, body).await,
-            "trace" if is_read => self.follow(method, query::trace(query.unwrap_or_default())?).await,
-            "envelopes" if is_read => self.follow(method, query::envelopes(query.unwrap_or_default())?).await,
+            "trace" if is_read => self.follow(parts, query::trace(query.unwrap_or_default())?).await,
+            "envelopes" if is_read => self.follow(parts, query::envelopes(query.unwrap_or_default())?).await,
             "trace" | "envelopes" => Ok(not_allowed("GET, HEAD")),
             "log" if is_read => Ok(self.level()),
             "log" if *method == Method::PUT => self.set_level(body).await,
@@ -214,9 +215,7 @@ impl Admin {
 
     async fn command(&self, parts: &Parts, body: Incoming) -> Result<Answer, Refused> {
         let sent = self.commands.send(whole(body, COMMAND_BYTES_MAX).await?)?;
-        if let Some(progress) = parts.extensions.get::<Arc<Progress>>() {
-            progress.goes_on(sent.longest);
-        }
+        goes_on(parts, sent.longest);
         Ok(text(StatusCode::OK, JSON, sent.outcome.await?))
     }
 
@@ -233,15 +232,16 @@ impl Admin {
         Ok(self.level())
     }
 
-    async fn follow(&self, method: &Method, order: FollowOrder) -> Result<Answer, Refused> {
-        if *method == Method::HEAD {
+    async fn follow(&self, parts: &Parts, order: FollowOrder) -> Result<Answer, Refused> {
+        if parts.method == Method::HEAD {
             return Ok(text(StatusCode::OK, NDJSON, String::new()));
         }
         let longest = order.longest;
-        let permit = self.streams.take().ok_or(TooMany)?;
+        let permit = Arc::clone(&self.streams).try_acquire_owned().map_err(|_| TooMany)?;
         tracing::info!(filter = ?order.filter, replicas = ?order.replicas, ?longest, "an operator follows what happens");
         let lines = self.follows.follow(order).await?;
-        Ok(stream::live(NDJSON, longest, permit, follow::chunks(lines, longest)))
+        goes_on(parts, longest);
+        Ok(stream::live(NDJSON, permit, follow::chunks(lines, longest)))
     }
 
     async fn shed(&self, parts: &Parts, body: Incoming) -> Result<Answer, Refused> {
@@ -264,6 +264,13 @@ impl Admin {
 #[serde(deny_unknown_fields)]
 struct LogLevel {
     level: String,
+}
+
+/// Lets the exchange of a request take `longest` in addition to the time of every exchange.
+fn goes_on(parts: &Parts, longest: Duration) {
+    if let Some(progress) = parts.extensions.get::<Arc<Progress>>() {
+        progress.goes_on(longest);
+    }
 }
 
 /// The whole body of a request.

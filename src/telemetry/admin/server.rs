@@ -18,7 +18,6 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
 use super::answer::Admin;
-use super::stream::Live;
 
 /// Connections of one listener at once. One more takes the place of an older one, so that nobody waits.
 pub const CONNECTIONS_MAX: usize = 64;
@@ -65,19 +64,19 @@ pub async fn serve(listener: TcpListener, admin: Admin) -> io::Result<Infallible
 pub(super) struct Progress {
     /// Whether the head of its request is there.
     is_heard: AtomicBool,
-    /// Set once its answer goes on.
-    live: OnceLock<Live>,
+    /// How much longer it may take, once its answer goes on.
+    longest: OnceLock<Duration>,
 }
 
 impl Progress {
     /// Lets the exchange take `longest` more. Only the first call counts.
     pub(super) fn goes_on(&self, longest: Duration) {
-        let _ = self.live.set(Live { longest });
+        let _ = self.longest.set(longest);
     }
 
     /// Whether the connection makes room for others, and how willingly: smaller numbers first.
     fn rank(&self) -> Option<u8> {
-        self.live.get().is_none().then(|| u8::from(self.is_heard.load(Ordering::Relaxed)))
+        self.longest.get().is_none().then(|| u8::from(self.is_heard.load(Ordering::Relaxed)))
     }
 }
 
@@ -86,9 +85,9 @@ impl Progress {
 async fn bounded(limit: Duration, progress: &Progress, exchange: impl Future) {
     let mut exchange = pin!(exchange);
     if timeout(limit, &mut exchange).await.is_err()
-        && let Some(live) = progress.live.get()
+        && let Some(longest) = progress.longest.get()
     {
-        let _ = timeout(live.longest, exchange).await;
+        let _ = timeout(*longest, exchange).await;
     }
 }
 
@@ -130,12 +129,7 @@ async fn exchange(
     let service = service_fn(|mut request: Request<Incoming>| async move {
         progress.is_heard.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(Arc::clone(progress));
-        let answer = admin.answer(request, is_loopback).await;
-        if let Some(live) = answer.extensions().get::<Live>() {
-            // Of the one request of a connection.
-            progress.goes_on(live.longest);
-        }
-        Ok::<_, Infallible>(answer)
+        Ok::<_, Infallible>(admin.answer(request, is_loopback).await)
     });
     http1::Builder::new()
         .keep_alive(false)
@@ -153,15 +147,11 @@ mod tests {
     use super::super::STREAMS_MAX;
     use super::*;
 
-    fn goes_on(progress: &Progress) {
-        progress.live.set(Live { longest: Duration::MAX }).expect("set once");
-    }
-
     #[tokio::test]
     async fn an_answer_that_goes_on_outlives_the_time_of_an_exchange_and_no_other_does() {
         let progress = Progress::default();
         bounded(Duration::ZERO, &progress, pending::<()>()).await;
-        goes_on(&progress);
+        progress.goes_on(Duration::MAX);
         let mut is_whole = false;
         let exchange = async {
             let mut pace = tokio::time::interval(Duration::from_millis(5));
@@ -185,7 +175,7 @@ mod tests {
             });
             let progress = progress.expect("spawned");
             if is_live {
-                goes_on(&progress);
+                progress.goes_on(Duration::MAX);
             }
             Arc::downgrade(&progress)
         };

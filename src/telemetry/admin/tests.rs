@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
 use super::*;
 use crate::protocol::secret::Secret;
@@ -148,7 +149,7 @@ impl Operator {
             sessions: Arc::clone(&sessions) as Arc<dyn Sessions>,
             sheds: Arc::clone(&sessions) as Arc<dyn Sheds>,
             follows: Arc::clone(&sessions) as Arc<dyn Follows>,
-            streams: StreamRoom::default(),
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             commands: Arc::clone(&sessions) as Arc<dyn Commands>,
             deployment: Deployment {
                 replica_id: "replica1".to_owned(),
