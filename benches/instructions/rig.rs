@@ -24,10 +24,11 @@ use jetlinks_bridge::protocol::uplink::{
 };
 use jetlinks_bridge::registry::{self, FileRegistry};
 use jetlinks_bridge::replica::{ClusterEvent, Coordination, Directory, Output, WorkerMessage, WorkerSender};
+use jetlinks_bridge::session::identity::Lookup;
 use jetlinks_bridge::session::mqtt::SpareBuffers;
 use jetlinks_bridge::transport::{
-    ByteStream, Connect, ConnectionLimit, CoreSettings, Environment, HeartbeatSettings, Lookup, Registry,
-    ReplicaHandle, SocketBounds, TransportKind, WorkerCore,
+    ByteStream, Connect, ConnectionLimit, CoreSettings, Environment, HeartbeatSettings, Registry, ReplicaHandle,
+    SocketBounds, TransportKind, WorkerCore,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 

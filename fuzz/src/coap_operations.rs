@@ -15,9 +15,9 @@ use jetlinks_bridge::protocol::id::ProductId;
 use jetlinks_bridge::protocol::limit::{Limits, Load, Now};
 use jetlinks_bridge::protocol::uplink::{Addressing, Availability, DeliveryId, Handover, Record, Uplink};
 use jetlinks_bridge::session::coap::{
-    Context, Endpoint, Event, FingerprintKey, Found, Identity, Observer, Outbox, Parked, PeerKey, Security, Settings,
-    TokenSecrets,
+    Context, Endpoint, Event, FingerprintKey, Observer, Outbox, Parked, PeerKey, Security, Settings, TokenSecrets,
 };
+use jetlinks_bridge::session::identity::{Identity, Lookup};
 
 use super::world::NoChildren;
 
@@ -82,6 +82,11 @@ pub fn check(data: &[u8]) {
         run.judge();
     }
     run.finish();
+}
+
+fn identity(secure_key: &str, enabled: bool) -> Identity {
+    let product = ProductId::new("product1").expect("an id");
+    Identity { product, secure_id: "".into(), secure_key: secure_key.into(), enabled, children: [].into() }
 }
 
 impl Run {
@@ -162,14 +167,13 @@ impl Run {
             }
             5 if !self.parked.is_empty() => {
                 let parked = self.parked.remove(usize::from(argument) % self.parked.len());
-                let product = ProductId::new("product1").expect("an id");
-                let found = match argument % 8 {
-                    6 => Found::Unknown,
-                    7 => Found::Away,
-                    5 => Found::Device(Identity { product: &product, secure_key: "short", enabled: true }),
-                    _ => Found::Device(Identity { product: &product, secure_key: KEY, enabled: argument % 8 != 4 }),
+                let lookup = match argument % 8 {
+                    6 => Lookup::Unknown,
+                    7 => Lookup::Away,
+                    5 => Lookup::Found(identity("short", true)),
+                    _ => Lookup::Found(identity(KEY, argument % 8 != 4)),
                 };
-                self.act(|endpoint, ctx| endpoint.device(&parked, found, ctx));
+                self.act(|endpoint, ctx| endpoint.device(&parked, &lookup, ctx));
             }
             6 | 7 => {
                 if let Some(id) = self.queue.line.pop_front() {
@@ -207,7 +211,7 @@ impl Run {
 
     fn finish(mut self) {
         for parked in std::mem::take(&mut self.parked) {
-            self.act(|endpoint, ctx| endpoint.device(&parked, Found::Unknown, ctx));
+            self.act(|endpoint, ctx| endpoint.device(&parked, &Lookup::Unknown, ctx));
         }
         for _ in 0..40 {
             self.pass(30_000);

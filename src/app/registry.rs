@@ -6,9 +6,10 @@ use std::sync::Arc;
 use crate::protocol::child::{Child, Children};
 use crate::protocol::network::Source;
 use crate::registry::{self, Device, Registry};
+use crate::session::identity::{self, Identity};
 use crate::session::mqtt::BoundChild;
 use crate::telemetry::metric::{LookupResult, WorkerMetrics};
-use crate::transport::{self, Identity};
+use crate::transport;
 
 /// The registry behind the device side's port, for one worker.
 #[derive(Debug)]
@@ -26,13 +27,13 @@ impl Children for RegistryAdapter {
 }
 
 impl transport::Registry for RegistryAdapter {
-    fn device<'a>(&'a self, id: &'a str, source: Source) -> Pin<Box<dyn Future<Output = transport::Lookup> + 'a>> {
+    fn device<'a>(&'a self, id: &'a str, source: Source) -> Pin<Box<dyn Future<Output = identity::Lookup> + 'a>> {
         Box::pin(async move {
             let (result, lookup) = match self.registry.device(id, source).await {
-                registry::Lookup::Found(device) => (LookupResult::Found, transport::Lookup::Found(identity(&device))),
-                registry::Lookup::Unknown => (LookupResult::Unknown, transport::Lookup::Unknown),
-                registry::Lookup::Away => (LookupResult::Away, transport::Lookup::Away),
-                registry::Lookup::Late => (LookupResult::Late, transport::Lookup::Away),
+                registry::Lookup::Found(device) => (LookupResult::Found, identity::Lookup::Found(identity(&device))),
+                registry::Lookup::Unknown => (LookupResult::Unknown, identity::Lookup::Unknown),
+                registry::Lookup::Away => (LookupResult::Away, identity::Lookup::Away),
+                registry::Lookup::Late => (LookupResult::Late, identity::Lookup::Away),
             };
             self.metrics.registry_lookups[result].inc();
             lookup

@@ -4,6 +4,7 @@
 pub mod coap;
 #[cfg(test)]
 pub(crate) mod fake;
+pub mod identity;
 pub mod mqtt;
 pub mod slots;
 pub mod step;

@@ -35,7 +35,7 @@ pub use refused::{FirstBytes, Refused, Refusing};
 pub use serve::{Channels, serve};
 pub use socket::{ByteStream, Counters};
 pub use traffic::Traffic;
-pub use traits::{Handshake, Identity, Lookup, Meter, Pauses, Peers, Registry, TransportKind};
+pub use traits::{Handshake, Meter, Pauses, Peers, Registry, TransportKind};
 pub use worker::{
     CoapPort, Connect, CoreSettings, DrainProgress, Drained, HeartbeatSettings, Progress, ReplicaHandle, Settings,
     State, TakenIn, Worker, WorkerCore,

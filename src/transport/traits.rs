@@ -5,40 +5,15 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 
 use crate::protocol::child::Children;
-use crate::protocol::id::ProductId;
 use crate::protocol::limit::Load;
 use crate::protocol::network::Source;
 use crate::protocol::uplink::Availability;
 use crate::session::coap::{self, PeerKey};
-use crate::session::mqtt::{BoundChild, Event};
+use crate::session::identity::{Identity, Lookup};
+use crate::session::mqtt::Event;
 use crate::session::step::{Peer, Step};
 use crate::transport::refused::Refusing;
 use crate::transport::traffic::Traffic;
-
-/// A device's record in the registry: its credentials, its product and its children.
-#[derive(Clone)]
-pub struct Identity {
-    /// Its product.
-    pub product: ProductId,
-    /// Public half of its secret; empty for a device that cannot connect itself.
-    pub secure_id: Box<str>,
-    /// Secret half.
-    pub secure_key: Box<str>,
-    /// Whether it may connect.
-    pub enabled: bool,
-    /// The children bound to it.
-    pub children: Box<[BoundChild]>,
-}
-
-/// The registry's answer.
-pub enum Lookup {
-    /// It knows the device.
-    Found(Identity),
-    /// It does not.
-    Unknown,
-    /// It did not answer; nobody is let in.
-    Away,
-}
 
 /// Where credentials come from. Used from every worker.
 pub trait Registry: Children + Send + Sync {

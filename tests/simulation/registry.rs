@@ -5,7 +5,8 @@ use std::pin::Pin;
 
 use jetlinks_bridge::protocol::child::{Child, Children};
 use jetlinks_bridge::protocol::network::Source;
-use jetlinks_bridge::transport::{Identity, Lookup, Registry};
+use jetlinks_bridge::session::identity::{Identity, Lookup};
+use jetlinks_bridge::transport::Registry;
 
 /// Permits every device. Credentials are looked at before.
 #[derive(Debug)]

@@ -18,10 +18,11 @@ use jetlinks_bridge::protocol::network::Network;
 use jetlinks_bridge::protocol::uplink::{Addressing, Availability, Receipt, Report, SlotId};
 use jetlinks_bridge::replica::claim::Claim;
 use jetlinks_bridge::replica::{ClusterEvent, Coordination, Directory, Output as Agreed, WorkerMessage, WorkerSender};
+use jetlinks_bridge::session::identity::Identity;
 use jetlinks_bridge::session::mqtt::{BoundChild, Ending, SpareBuffers, StoredWill};
 use jetlinks_bridge::transport::{
-    ByteStream, Connect, ConnectionLimit, CoreSettings, DrainProgress, Environment, HeartbeatSettings, Identity,
-    Refused, ReplicaHandle, SocketBounds, TransportKind, WorkerCore,
+    ByteStream, Connect, ConnectionLimit, CoreSettings, DrainProgress, Environment, HeartbeatSettings, Refused,
+    ReplicaHandle, SocketBounds, TransportKind, WorkerCore,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{Context, Endpoint, Event, FingerprintKey, Found, Identity, Observer, Outbox, Parked, PeerKey, Security};
+use super::{Context, Endpoint, Event, FingerprintKey, Observer, Outbox, Parked, PeerKey, Security};
 use super::{Settings, TokenSecrets};
 use crate::codec::coap::{Code, Kind, Message, MessageBuilder, MessageToken, decode, option};
 use crate::protocol::cipher;
@@ -12,6 +12,7 @@ use crate::protocol::id::ProductId;
 use crate::protocol::limit::{Limits, Load, Now};
 use crate::protocol::uplink::{Availability, RecordRefusal};
 use crate::session::fake::{FakeRegistry, FakeUplink, encoder, limits, parse};
+use crate::session::identity::{Identity, Lookup};
 
 pub(super) const KEY: &str = "testtesttesttest";
 pub(super) const NOW_MS: u64 = 1_700_000_000_000;
@@ -155,7 +156,6 @@ impl Rig {
     /// Lets the registry answer.
     pub(super) fn look_up(&mut self) -> Vec<(PeerKey, Vec<u8>)> {
         let away = self.world.registry_away;
-        let product = ProductId::new("product1").expect("valid");
         let mut sent = Vec::new();
         for parked in std::mem::take(&mut self.parked) {
             let (secure_key, enabled) = match parked.device.as_str() {
@@ -166,14 +166,14 @@ impl Rig {
                 "keyless1" => ("", true),
                 _ => ("", false),
             };
-            let found = match parked.device.as_str() {
-                _ if away => Found::Away,
+            let lookup = match parked.device.as_str() {
+                _ if away => Lookup::Away,
                 "device1" | "device2" | "disabled1" | "short1" | "keyless1" => {
-                    Found::Device(Identity { product: &product, secure_key, enabled })
+                    Lookup::Found(identity(secure_key, enabled))
                 }
-                _ => Found::Unknown,
+                _ => Lookup::Unknown,
             };
-            sent.extend(self.act(|endpoint, ctx| endpoint.device(&parked, found, ctx)).1);
+            sent.extend(self.act(|endpoint, ctx| endpoint.device(&parked, &lookup, ctx)).1);
         }
         sent
     }
@@ -218,6 +218,11 @@ impl Rig {
         assert_eq!((held.uploads, held.upload_bytes), (0, 0));
         assert_eq!((self.world.load.held_bytes, self.world.load.held_records), (0, 0));
     }
+}
+
+fn identity(secure_key: &str, enabled: bool) -> Identity {
+    let product = ProductId::new("product1").expect("valid");
+    Identity { product, secure_id: "".into(), secure_key: secure_key.into(), enabled, children: [].into() }
 }
 
 fn read(sent: Vec<(PeerKey, Vec<u8>)>) -> Vec<Message> {

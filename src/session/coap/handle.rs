@@ -15,6 +15,7 @@ use crate::protocol::topic::{MessageKind, MessageType, Route, Upward, parse_up};
 use crate::protocol::trace::Span;
 use crate::protocol::translate::{Published, Translated, translate};
 use crate::protocol::uplink::{Channel, Record};
+use crate::session::identity::Identity;
 use crate::session::mqtt::Event as MessageEvent;
 use crate::session::step::{Action, Carrier, Step};
 
@@ -23,28 +24,6 @@ const AUTH: &str = "auth";
 
 /// Its alias behind product and device.
 const REQUEST_TOKEN: &str = "request-token";
-
-/// Registry data of a device, for its authentication.
-#[derive(Clone, Copy)]
-pub struct Identity<'a> {
-    /// Its product.
-    pub product: &'a ProductId,
-    /// Its secret; empty for a device that cannot speak for itself.
-    pub secure_key: &'a str,
-    /// Whether it may speak.
-    pub enabled: bool,
-}
-
-/// Result of the look-up of the device that a request names.
-#[derive(Clone, Copy)]
-pub enum Found<'a> {
-    /// The registry knows the device.
-    Device(Identity<'a>),
-    /// The registry does not know it.
-    Unknown,
-    /// The registry does not answer: the request is refused.
-    Away,
-}
 
 /// Result of a request.
 pub(super) enum Handled {
@@ -65,7 +44,7 @@ pub(super) struct RequestHandler<'a, 'ctx> {
 }
 
 impl RequestHandler<'_, '_> {
-    pub(super) fn handle(mut self, request: Request, identity: Option<Identity<'_>>) -> Handled {
+    pub(super) fn handle(mut self, request: Request, identity: Option<&Identity>) -> Handled {
         let Request { topic, has_slash_in_segment, body, signature, token, accepts_json, .. } = request;
         let proof = match &self.settings.security {
             Security::Aes => match body {
@@ -119,7 +98,7 @@ impl RequestHandler<'_, '_> {
                 return Handled::Answer(not_acceptable());
             }
             // A key is there: without one nothing is signed.
-            let secure_key = identity.map_or("", |identity| identity.secure_key);
+            let secure_key = secure_key_of(identity);
             let expiry_secs = (self.ctx.now.unix_ms / 1000).saturating_add(*token_ttl_secs);
             let token = secrets.issue(self.device, secure_key, expiry_secs);
             self.ctx.observer.event(self.peer, self.device, Event::TokenIssued);
@@ -138,14 +117,14 @@ impl RequestHandler<'_, '_> {
         &self,
         body: Vec<u8>,
         signature: &[u8],
-        identity: Option<Identity<'i>>,
+        identity: Option<&'i Identity>,
     ) -> Result<(&'i ProductId, Body), Refusal> {
-        let is_signed = token_request::is_signed(&body, signature, identity.map_or("", |identity| identity.secure_key));
+        let is_signed = token_request::is_signed(&body, signature, secure_key_of(identity));
         let identity = enabled(identity)?;
         if !is_signed {
             return Err(Refusal::Signature);
         }
-        Ok((identity.product, Body::Whole(body)))
+        Ok((&identity.product, Body::Whole(body)))
     }
 
     /// Decrypts the body. Decrypts once for every device, known or not, and checks the plain text.
@@ -153,16 +132,16 @@ impl RequestHandler<'_, '_> {
         &self,
         topic: &str,
         mut body: Vec<u8>,
-        identity: Option<Identity<'i>>,
+        identity: Option<&'i Identity>,
     ) -> Result<(&'i ProductId, Body), Refusal> {
-        let key = identity.and_then(|identity| cipher::key(identity.secure_key));
+        let key = identity.and_then(|identity| cipher::key(&identity.secure_key));
         let decrypted = cipher::decrypt(key.unwrap_or(self.settings.key.decoy()), &mut body);
         // Noise ends here, before anything is looked up for it; [`RequestHandler::take_in`] looks at the whole body.
         let may_prove = decrypted.is_ok() && (may_be_proof(&body) || (self.settings.takes_direct && is_direct(topic)));
         let identity = enabled(identity)?;
         key.ok_or(Refusal::KeyLength)?;
         decrypted.map_err(|cipher::Undecryptable| Refusal::Undecryptable)?;
-        if may_prove { Ok((identity.product, Body::Whole(body))) } else { Err(Refusal::Unproven) }
+        if may_prove { Ok((&identity.product, Body::Whole(body))) } else { Err(Refusal::Unproven) }
     }
 
     /// Checks that the token is the device's. Computes the same for every device, known or not.
@@ -170,15 +149,15 @@ impl RequestHandler<'_, '_> {
         &self,
         body: Body,
         token: Option<&[u8]>,
-        identity: Option<Identity<'i>>,
+        identity: Option<&'i Identity>,
     ) -> Result<(&'i ProductId, Body), Refusal> {
         let Security::Dtls { secrets, .. } = &self.settings.security else { return Err(Refusal::TokenMissing) };
         let token = token.ok_or(Refusal::TokenMissing)?;
-        let secure_key = identity.map_or("", |identity| identity.secure_key);
+        let secure_key = secure_key_of(identity);
         let verified = secrets.verify(token, self.device, secure_key, self.ctx.now.unix_ms / 1000);
         let identity = enabled(identity)?;
         verified.map_err(Refusal::Token)?;
-        Ok((identity.product, body))
+        Ok((&identity.product, body))
     }
 
     /// Translates an authentic message; a path with something `wrong` is not a topic, whatever it looks like.
@@ -340,7 +319,12 @@ fn not_acceptable() -> Answer {
     Answer::because(Code::NOT_ACCEPTABLE, "the answer is JSON")
 }
 
-fn enabled(identity: Option<Identity<'_>>) -> Result<Identity<'_>, Refusal> {
+/// The device's key; empty where there is no such device.
+fn secure_key_of(identity: Option<&Identity>) -> &str {
+    identity.map_or("", |identity| &identity.secure_key)
+}
+
+fn enabled(identity: Option<&Identity>) -> Result<&Identity, Refusal> {
     let identity = identity.ok_or(Refusal::Unknown)?;
     if identity.enabled { Ok(identity) } else { Err(Refusal::Disabled) }
 }

@@ -41,7 +41,6 @@ pub use crate::codec::coap::Code;
 pub use context::{Context, DropReason, Event, Observer, Refusal, Refused};
 pub use endpoint::{Endpoint, Held, Parked, endpoint_of};
 pub use fingerprint::FingerprintKey;
-pub use handle::{Found, Identity};
 pub use peer::{Outbox, PeerKey};
 pub use settings::{Security, Settings};
 pub use token::{TOKEN_BYTES, TokenError, TokenSecrets};

@@ -13,7 +13,7 @@ use crate::protocol::limit::Now;
 use crate::protocol::network::Source;
 use crate::protocol::uplink::Availability;
 use crate::session::coap::Parked;
-use crate::transport::traits::Lookup;
+use crate::session::identity::Lookup;
 use crate::transport::turn::TURN_BYTES;
 use crate::transport::worker::Worker;
 

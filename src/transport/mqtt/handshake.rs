@@ -13,6 +13,7 @@ use crate::protocol::id::DeviceId;
 use crate::protocol::limit::Limits;
 use crate::protocol::network::{Network, Protocol, Source};
 use crate::protocol::uplink::Availability;
+use crate::session::identity::Lookup;
 use crate::session::mqtt::StoredWill;
 use crate::transport::connection_limit::{Admission, ConnectionPermit, SocketPermit};
 use crate::transport::connects::Turn;
@@ -20,7 +21,6 @@ use crate::transport::refused::{FirstBytes, Refused, Refusing};
 use crate::transport::room::RoomPermit;
 use crate::transport::socket::{Socket, Stream};
 use crate::transport::tls;
-use crate::transport::traits::Lookup;
 use crate::transport::worker::{Connect, Worker};
 
 /// Room for a CONNECT of usual size, in bytes, so that one read takes all of it: the ids of a device, its user name and password.

@@ -11,9 +11,9 @@ use crate::protocol::limit::{Limits, Load};
 use crate::protocol::network::Network;
 use crate::protocol::ulid::UlidGenerator;
 use crate::protocol::uplink::SlotId;
+use crate::session::identity::Identity;
 use crate::session::mqtt::{Ending, StoredWill};
 use crate::transport::room::{RoomPermit, SharedRoom};
-use crate::transport::traits::Identity;
 
 /// A CONNECT of a device that has proved its identity.
 #[derive(Clone)]

@@ -11,12 +11,13 @@ use super::download::{DownloadKey, Downloads, Fetched, SIZE_EXPONENT_MAX};
 use super::exchange::{Answer, Caller, Exchange, Queued, Stage};
 use super::handle::{Handled, RequestHandler};
 use super::upload::Uploads;
-use super::{Context, DropReason, Event, Found, PeerKey, Settings};
+use super::{Context, DropReason, Event, PeerKey, Settings};
 use crate::codec::coap::{Block, Code, Kind, Malformed, decode, empty};
 use crate::protocol::envelope::Replacement;
 use crate::protocol::id::DeviceId;
 use crate::protocol::random::Random;
 use crate::protocol::uplink::{DeliveryId, Handover, RecordRefusal, SlotId};
+use crate::session::identity::Lookup;
 use crate::session::mqtt::Event as MessageEvent;
 use crate::session::slots::Slots;
 use crate::session::step::{Action, Step, StoredAnswer};
@@ -182,16 +183,16 @@ impl Endpoint {
         None
     }
 
-    /// Goes on with a parked request; `found` is the registry's answer for [`Parked::device`].
-    pub fn device(&mut self, parked: &Parked, found: Found<'_>, ctx: &mut Context<'_>) {
+    /// Goes on with a parked request; `lookup` is the registry's answer for [`Parked::device`].
+    pub fn device(&mut self, parked: &Parked, lookup: &Lookup, ctx: &mut Context<'_>) {
         let exchange_id = parked.exchange_id;
         let Some(request) = self.unpark(exchange_id, ctx) else { return };
         let Some(exchange) = self.exchanges.find_mut(exchange_id) else { return };
         let caller = exchange.caller;
-        let identity = match found {
-            Found::Device(identity) => Some(identity),
-            Found::Unknown => None,
-            Found::Away => return self.give_up(exchange_id, DropReason::RegistryAway, ctx),
+        let identity = match lookup {
+            Lookup::Found(identity) => Some(identity),
+            Lookup::Unknown => None,
+            Lookup::Away => return self.give_up(exchange_id, DropReason::RegistryAway, ctx),
         };
         let wanted = request.wanted;
         let device = parked.device.as_str();

@@ -6,9 +6,9 @@ use super::WorkerCore;
 use crate::protocol::limit::Now;
 use crate::protocol::network::Source;
 use crate::protocol::uplink::{Availability, DeliveryId, RecordRefusal};
-use crate::session::coap::{Context, Endpoint, Found, Identity, Parked};
+use crate::session::coap::{Context, Endpoint, Parked};
+use crate::session::identity::Lookup;
 use crate::transport::socket::ByteStream;
-use crate::transport::traits::Lookup;
 use crate::transport::worker::coap_port::PortTotals;
 
 impl<S: ByteStream> WorkerCore<S> {
@@ -41,16 +41,7 @@ impl<S: ByteStream> WorkerCore<S> {
     /// Goes on with requests whose devices were looked up, at the end of the turn. Datagrams are left to be sent.
     pub fn looked_up(&mut self, (now, queue): (Now, Availability), number: usize, answers: &[(Parked, Lookup)]) {
         for (parked, lookup) in answers {
-            let found = match lookup {
-                Lookup::Found(identity) => Found::Device(Identity {
-                    product: &identity.product,
-                    secure_key: &identity.secure_key,
-                    enabled: identity.enabled,
-                }),
-                Lookup::Unknown => Found::Unknown,
-                Lookup::Away => Found::Away,
-            };
-            self.with_port(now, queue, number, |endpoint, ctx| endpoint.device(parked, found, ctx));
+            self.with_port(now, queue, number, |endpoint, ctx| endpoint.device(parked, lookup, ctx));
         }
     }
 

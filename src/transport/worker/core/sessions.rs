@@ -8,11 +8,12 @@ use crate::protocol::limit::Now;
 use crate::protocol::uplink::SlotId;
 use crate::replica::claim::ClaimKind;
 use crate::replica::{Entered, Entry};
+use crate::session::identity::Identity;
 use crate::session::mqtt::{Ending, Opening, Session};
 use crate::transport::environment::Environment;
 use crate::transport::refused::Refused;
 use crate::transport::socket::ByteStream;
-use crate::transport::traits::{Identity, TransportKind};
+use crate::transport::traits::TransportKind;
 use crate::transport::worker::connection::{Connection, State, will_charge};
 use crate::transport::worker::starting::{Connect, StartingSession};
 

@@ -23,11 +23,11 @@ use crate::protocol::uplink::{
     Addressing, Availability, DeliveryId, Handover, Receipt, Record, Report, SlotId, Uplink,
 };
 use crate::replica::{ClusterEvent, Directory, WorkerMessage, WorkerSender};
+use crate::session::identity::{Identity, Lookup};
 use crate::session::mqtt::{Ending, SpareBuffers};
 use crate::transport::worker::heartbeat::HeartbeatSettings;
 use crate::transport::{
-    ByteStream, Connect, ConnectionLimit, Drained, Environment, Identity, Lookup, Registry, ReplicaHandle,
-    SocketBounds, TransportKind,
+    ByteStream, Connect, ConnectionLimit, Drained, Environment, Registry, ReplicaHandle, SocketBounds, TransportKind,
 };
 
 const CONNACK: &[u8] = &[0x20, 2, 0, 0];
