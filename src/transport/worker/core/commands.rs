@@ -18,7 +18,7 @@ impl<S: ByteStream> WorkerCore<S> {
             let Some(event) = events.next() else { break };
             match event {
                 DownlinkEvent::Attached(session) => self.starting.note_attached(session),
-                DownlinkEvent::BarrierReached(number) => self.suspension.note_barrier(number),
+                DownlinkEvent::BarrierReached(number) => self.suspension.barriers.note_returned(number),
                 DownlinkEvent::Command { to, ticket, command } => {
                     taken_bytes += command.as_ref().map_or(0, Command::packet_bytes_max);
                     self.command(now, &to, ticket, command);
@@ -90,7 +90,7 @@ impl<S: ByteStream> WorkerCore<S> {
     }
 
     fn suspended(&self) -> Option<(Code, &'static str)> {
-        self.suspension.guard.holds_back().then_some((Code::TimeOut, "the replica stood still meanwhile"))
+        self.suspension.holds_back().then_some((Code::TimeOut, "the replica stood still meanwhile"))
     }
 
     /// Answers a command that no session gets; one that was wrong from the beginning is told that.
@@ -163,7 +163,7 @@ impl<S: ByteStream> WorkerCore<S> {
         );
         self.replica.ask_for_claims();
         if !self.environment.downlink.send_barrier(barrier) {
-            self.suspension.guard.note_barrier(barrier);
+            self.suspension.barriers.note_returned(barrier);
         }
     }
 }

@@ -173,7 +173,7 @@ impl<S: ByteStream> WorkerCore<S> {
                 self.environment.downlink.reassert(session);
             }
             WorkerMessage::Reassert(_) => {}
-            WorkerMessage::BarrierReached { settled_us } => self.suspension.guard.note_claims(settled_us),
+            WorkerMessage::BarrierReached { settled_us } => self.suspension.note_claims(settled_us),
             WorkerMessage::Shed { count } => self.shed(now, count),
             WorkerMessage::Drain { per_second } => self.start_drain(now, per_second),
         }
@@ -191,7 +191,7 @@ impl<S: ByteStream> WorkerCore<S> {
         *tick_in_round = (*tick_in_round + 1) % TICKS_PER_ROUND;
         let (tick_in_round, places) = (*tick_in_round, slots.places());
         self.look_for_suspension(now);
-        self.suspension.guard.tick(now.us);
+        self.suspension.tick(now.us);
         self.expire_commands(now);
         for place in (tick_in_round..places).step_by(TICKS_PER_ROUND) {
             self.tick_connection(now, place);
