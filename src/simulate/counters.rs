@@ -156,6 +156,19 @@ impl Counters {
         }
     }
 
+    /// Counts an accepted CONNECT of a device that `was_connected` before or not.
+    pub(super) fn count_connect(&mut self, was_connected: bool, now_ns: u64) {
+        self.connected += 1;
+        self.connects += 1;
+        if was_connected {
+            self.reconnects += 1;
+        } else {
+            self.ever_connected += 1;
+            self.first_connected_ns.get_or_insert(now_ns);
+            self.last_connected_ns = now_ns;
+        }
+    }
+
     /// Counts a report, just handed over for the first time.
     pub(super) fn count_sent(&mut self, device: u32, n: u64) {
         self.sent += 1;

@@ -1,7 +1,7 @@
 //! One device's task: connects it, gives it its steps and keeps its time, until the simulation ends.
 //!
 //! 1. [`drive`] waits until an attempt is due, and connects.
-//! 2. Each wake-up is a [`Device::step`]; in between a timer stands at [`Device::deadline_ns`].
+//! 2. Each wake-up is a [`Connection::step`]; in between a timer stands at [`Connection::deadline_ns`].
 //! 3. A step that ends the connection is counted; after a pause the device connects again.
 
 use std::future::poll_fn;
@@ -17,30 +17,8 @@ use super::fleet::{Fleet, Phase, Step};
 use super::plan::Plan;
 use crate::queue::backoff;
 
-/// A simulated device, by whatever protocol it speaks.
+/// A simulated device without its connection, by whatever protocol it speaks.
 pub(super) trait Device {
-    /// A connection to the bridge.
-    type Connection;
-
-    /// Connects; the handshake of a protocol above the transport is part of the steps.
-    async fn connect(&mut self, address: SocketAddr) -> Result<Self::Connection, End>;
-
-    /// Reads all that is there and sends what is due; nothing new unless the simulation is [`Phase::Running`].
-    ///
-    /// # Errors
-    /// The reason for which the connection is over; [`End::Finished`] once there is no reason for it any more.
-    fn step(
-        &mut self,
-        connection: &mut Self::Connection,
-        cx: &mut Context<'_>,
-        phase: Phase,
-        step: &mut Step<'_>,
-        read: &mut [u8],
-    ) -> Result<(), End>;
-
-    /// Time of the next step if nothing arrives, in ns since the start; in the past: at once; `u64::MAX`: never.
-    fn deadline_ns(&self, connection: &mut Self::Connection, phase: Phase, now_ns: u64, plan: &Plan) -> u64;
-
     /// Takes note that the connection is over; what was not acknowledged is sent again on the next.
     fn close(&mut self, counters: &mut Counters);
 
@@ -60,12 +38,39 @@ pub(super) trait Device {
     fn is_refusal(end: End) -> bool;
 }
 
+/// A connection of a device to the bridge.
+pub(super) trait Connection: Sized {
+    /// The device.
+    type Device: Device;
+    /// How its connections are secured.
+    type Security;
+
+    /// Connects; the handshake of a protocol above the transport is part of the steps.
+    async fn open(address: SocketAddr, security: &Self::Security) -> Result<Self, End>;
+
+    /// Reads all that is there and sends what is due; nothing new unless the simulation is [`Phase::Running`].
+    ///
+    /// # Errors
+    /// The reason for which the connection is over; [`End::Finished`] once there is no reason for it any more.
+    fn step(
+        &mut self,
+        device: &mut Self::Device,
+        cx: &mut Context<'_>,
+        phase: Phase,
+        step: &mut Step<'_>,
+        read: &mut [u8],
+    ) -> Result<(), End>;
+
+    /// Time of the next step if nothing arrives, in ns since the start; in the past: at once; `u64::MAX`: never.
+    fn deadline_ns(&mut self, device: &Self::Device, phase: Phase, now_ns: u64, plan: &Plan) -> u64;
+}
+
 /// Runs one device until the simulation ends, or until the device is refused and never was connected.
-pub(super) async fn drive<D: Device>(fleet: Rc<Fleet>, index: u32, mut device: D) {
+pub(super) async fn drive<C: Connection>(fleet: Rc<Fleet>, index: u32, mut device: C::Device, security: C::Security) {
     let mut backoff = backoff();
     let (mut is_done, mut earliest_ns) = (false, 0);
     while wait(&fleet, index, &device, fleet.connect_slot_ns(earliest_ns)).await {
-        let end = match device.connect(fleet.plan.address).await {
+        let end = match C::open(fleet.plan.address, &security).await {
             Ok(mut connection) => {
                 let mut timer = Timer::new(&fleet);
                 poll_fn(|cx| poll(cx, &fleet, index, &mut device, &mut connection, &mut timer, &mut is_done)).await
@@ -80,7 +85,7 @@ pub(super) async fn drive<D: Device>(fleet: Rc<Fleet>, index: u32, mut device: D
         counters.count_end(end, was_connected);
         device.close(&mut counters);
         drop(counters);
-        let is_hopeless = D::is_refusal(end) && !device.was_connected();
+        let is_hopeless = C::Device::is_refusal(end) && !device.was_connected();
         if end == End::Finished || is_hopeless || !fleet.plan.reconnect {
             break;
         }
@@ -108,18 +113,18 @@ async fn wait<D: Device>(fleet: &Fleet, index: u32, device: &D, until_ns: u64) -
 }
 
 /// One step; ready when the connection is over.
-fn poll<D: Device>(
+fn poll<C: Connection>(
     cx: &mut Context<'_>,
     fleet: &Fleet,
     index: u32,
-    device: &mut D,
-    connection: &mut D::Connection,
+    device: &mut C::Device,
+    connection: &mut C,
     timer: &mut Timer,
     is_done: &mut bool,
 ) -> Poll<End> {
     fleet.register(index, cx.waker());
     let phase = fleet.phase();
-    let end = fleet.step(|step, read| device.step(connection, cx, phase, step, read));
+    let end = fleet.step(|step, read| connection.step(device, cx, phase, step, read));
     if let Err(end) = end {
         return Poll::Ready(if phase == Phase::Closing { End::Finished } else { end });
     }
@@ -128,7 +133,7 @@ fn poll<D: Device>(
         fleet.note_done();
     }
     let now_ns = fleet.now_ns();
-    timer.set(cx, fleet, now_ns, device.deadline_ns(connection, phase, now_ns, &fleet.plan));
+    timer.set(cx, fleet, now_ns, connection.deadline_ns(device, phase, now_ns, &fleet.plan));
     Poll::Pending
 }
 

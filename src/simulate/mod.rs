@@ -148,14 +148,13 @@ async fn simulate(
         match &security {
             None => {
                 let client = mqtt::Client::new(index, identity, first_due_ns);
-                let device = mqtt::Device::new(client, encryption.as_ref().map(mqtt::Encryption::of_device));
-                tasks.spawn_local(drive(Rc::clone(fleet), index, device));
+                let encryption = encryption.as_ref().map(mqtt::Encryption::of_device);
+                tasks.spawn_local(drive::<mqtt::Connection>(Rc::clone(fleet), index, client, encryption));
             }
             Some(security) => {
                 let client = coap::Client::new(index, &identity, security, first_due_ns)
                     .ok_or(SimulateError::Key(identity.device))?;
-                let device = coap::Device::new(client, security.clone());
-                tasks.spawn_local(drive(Rc::clone(fleet), index, device));
+                tasks.spawn_local(drive::<coap::Connection>(Rc::clone(fleet), index, client, security.clone()));
             }
         }
     }

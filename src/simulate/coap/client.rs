@@ -5,6 +5,7 @@ use crate::codec::coap::{Code, Kind, Message, MessageBuilder, MessageToken, deco
 use crate::protocol::cipher;
 use crate::session::coap::sign_token_request;
 use crate::simulate::counters::{Counters, End};
+use crate::simulate::driver::Device;
 use crate::simulate::fleet::Step;
 use crate::simulate::identities::Identity;
 use crate::simulate::plan::Plan;
@@ -98,26 +99,6 @@ impl Client {
             not_before_ns: 0,
             outgoing: Vec::new(),
         })
-    }
-
-    /// Whether the bridge has answered it on this link.
-    pub(super) fn is_connected(&self) -> bool {
-        self.is_connected
-    }
-
-    /// Whether it was ever let in.
-    pub(super) fn was_connected(&self) -> bool {
-        self.was_connected
-    }
-
-    /// Whether every report that was sent is confirmed.
-    pub(super) fn is_settled(&self) -> bool {
-        self.open.is_none()
-    }
-
-    /// Whether it has nothing more to do.
-    pub(super) fn is_done(&self, plan: &Plan) -> bool {
-        plan.count != 0 && self.last_n >= plan.count && self.is_settled()
     }
 
     /// Begins on another link.
@@ -215,18 +196,6 @@ impl Client {
         }
     }
 
-    /// The link is gone; what was not confirmed is sent again on the next.
-    pub(super) fn close(&mut self, counters: &mut Counters) {
-        if std::mem::take(&mut self.is_connected) {
-            counters.connected -= 1;
-        }
-        self.exchange = None;
-        self.outgoing.clear();
-        if let Proof::Token(_, token) = &mut self.proof {
-            *token = None;
-        }
-    }
-
     fn confirm(&mut self, sent_ns: u64, step: &mut Step<'_>) {
         self.connect(step);
         if let Some((n, _)) = self.open.take() {
@@ -249,15 +218,8 @@ impl Client {
         if std::mem::replace(&mut self.is_connected, true) {
             return;
         }
-        step.counters.connected += 1;
-        step.counters.connects += 1;
-        if std::mem::replace(&mut self.was_connected, true) {
-            step.counters.reconnects += 1;
-        } else {
-            step.counters.ever_connected += 1;
-            step.counters.first_connected_ns.get_or_insert(step.now_ns);
-            step.counters.last_connected_ns = step.now_ns;
-        }
+        let was_connected = std::mem::replace(&mut self.was_connected, true);
+        step.counters.count_connect(was_connected, step.now_ns);
     }
 
     fn ask_for_token(&mut self, step: &mut Step<'_>) {
@@ -308,5 +270,38 @@ impl Client {
             retransmissions: 0,
             purpose,
         });
+    }
+}
+
+impl Device for Client {
+    fn close(&mut self, counters: &mut Counters) {
+        if std::mem::take(&mut self.is_connected) {
+            counters.connected -= 1;
+        }
+        self.exchange = None;
+        self.outgoing.clear();
+        if let Proof::Token(_, token) = &mut self.proof {
+            *token = None;
+        }
+    }
+
+    fn is_connected(&self) -> bool {
+        self.is_connected
+    }
+
+    fn was_connected(&self) -> bool {
+        self.was_connected
+    }
+
+    fn is_settled(&self) -> bool {
+        self.open.is_none()
+    }
+
+    fn is_done(&self, plan: &Plan) -> bool {
+        plan.count != 0 && self.last_n >= plan.count && self.is_settled()
+    }
+
+    fn is_refusal(end: End) -> bool {
+        matches!(end, End::Answered(_))
     }
 }

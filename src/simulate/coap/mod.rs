@@ -1,13 +1,13 @@
 //! Devices that speak CoAP: one CON at a time, sent again until it is answered.
 //!
-//! [`Client`] is the device without I/O, `link` its socket with the DTLS session on it, and [`Device`] both together.
+//! [`Client`] is the device without I/O, `link` its socket with the DTLS session on it, and [`Connection`] moves messages between the two.
 
 mod client;
 mod device;
 mod link;
 
 pub(super) use client::Client;
-pub(super) use device::Device;
+pub(super) use device::Connection;
 
 use openssl::error::ErrorStack;
 

@@ -1,4 +1,4 @@
-//! A device of MQTT with its connection: moves bytes between the socket and its [`Client`].
+//! The connection of a device of MQTT: moves bytes between the socket and its [`Client`].
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,14 +6,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::link::Link;
 use super::{Client, Encryption};
-use crate::simulate::counters::{Counters, End};
-use crate::simulate::driver;
+use crate::simulate::counters::End;
+use crate::simulate::driver::{self, Device as _};
 use crate::simulate::fleet::{Phase, Step};
 use crate::simulate::plan::Plan;
 
@@ -21,19 +21,6 @@ use crate::simulate::plan::Plan;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// An unwritten rest that needed more room gives it back afterwards.
 const REST_KEPT_BYTES: usize = 4096;
-
-/// A simulated device.
-pub(in crate::simulate) struct Device {
-    client: Client,
-    encryption: Option<Encryption>,
-}
-
-impl Device {
-    /// A device that connects with TLS where there is an encryption.
-    pub(in crate::simulate) fn new(client: Client, encryption: Option<Encryption>) -> Self {
-        Self { client, encryption }
-    }
-}
 
 /// A connection with what is not written yet.
 pub(in crate::simulate) struct Connection {
@@ -43,20 +30,21 @@ pub(in crate::simulate) struct Connection {
     rest_start: usize,
 }
 
-impl driver::Device for Device {
-    type Connection = Connection;
+impl driver::Connection for Connection {
+    type Device = Client;
+    type Security = Option<Encryption>;
 
-    async fn connect(&mut self, address: SocketAddr) -> Result<Connection, End> {
+    async fn open(address: SocketAddr, encryption: &Option<Encryption>) -> Result<Self, End> {
         let connected = async {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
-            match &self.encryption {
-                None => Ok(Link::Tcp(stream)),
+            match encryption {
+                None => Ok(Box::new(stream) as Link),
                 Some(encryption) => encryption.apply(stream).await,
             }
         };
         match timeout(CONNECT_TIMEOUT, connected).await {
-            Ok(Ok(link)) => Ok(Connection { link, is_open: false, rest: Vec::new(), rest_start: 0 }),
+            Ok(Ok(link)) => Ok(Self { link, is_open: false, rest: Vec::new(), rest_start: 0 }),
             Ok(Err(error)) => Err(End::Failed(io::Error::kind(&error))),
             Err(_) => Err(End::Failed(io::ErrorKind::TimedOut)),
         }
@@ -64,59 +52,35 @@ impl driver::Device for Device {
 
     fn step(
         &mut self,
-        connection: &mut Connection,
+        client: &mut Client,
         cx: &mut Context<'_>,
         phase: Phase,
         step: &mut Step<'_>,
         read: &mut [u8],
     ) -> Result<(), End> {
-        if !connection.is_open {
-            connection.is_open = true;
-            self.client.open(step);
+        if !self.is_open {
+            self.is_open = true;
+            client.open(step);
         }
-        connection.read(cx, &mut self.client, step, read)?;
-        self.client.tick(step)?;
+        self.read(cx, client, step, read)?;
+        client.tick(step)?;
         // More would only wait behind what the socket does not take.
-        if connection.rest.is_empty() {
-            self.client.produce(phase == Phase::Running, step);
+        if self.rest.is_empty() {
+            client.produce(phase == Phase::Running, step);
         }
-        let is_over = self.client.is_live() && self.client.is_settled();
+        let is_over = client.is_connected() && client.is_settled();
         if phase == Phase::Closing || (phase == Phase::Settling && is_over) {
-            self.client.disconnect(step.out);
-            connection.write(cx, step.out)?;
+            client.disconnect(step.out);
+            self.write(cx, step.out)?;
             return Err(End::Finished);
         }
-        connection.write(cx, step.out)
+        self.write(cx, step.out)
     }
 
-    fn deadline_ns(&self, connection: &mut Connection, phase: Phase, _now_ns: u64, plan: &Plan) -> u64 {
+    fn deadline_ns(&mut self, client: &Client, phase: Phase, _now_ns: u64, plan: &Plan) -> u64 {
         // While the socket takes nothing, no schedule of reports matters.
-        let fresh = phase == Phase::Running && connection.rest.is_empty();
-        if fresh && self.client.is_eager(plan) { 0 } else { self.client.deadline_ns(fresh, plan) }
-    }
-
-    fn close(&mut self, counters: &mut Counters) {
-        self.client.close(counters);
-    }
-
-    fn is_connected(&self) -> bool {
-        self.client.is_live()
-    }
-
-    fn was_connected(&self) -> bool {
-        self.client.was_connected()
-    }
-
-    fn is_settled(&self) -> bool {
-        self.client.is_settled()
-    }
-
-    fn is_done(&self, plan: &Plan) -> bool {
-        self.client.is_done(plan)
-    }
-
-    fn is_refusal(end: End) -> bool {
-        matches!(end, End::Refused(code) if code != 3)
+        let fresh = phase == Phase::Running && self.rest.is_empty();
+        if fresh && client.is_eager(plan) { 0 } else { client.deadline_ns(fresh, plan) }
     }
 }
 

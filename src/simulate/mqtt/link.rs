@@ -1,27 +1,24 @@
 //! Connection of a simulated device of MQTT: TCP, with TLS or without.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
-/// A connection.
-pub(super) enum Link {
-    /// TCP alone.
-    Tcp(TcpStream),
-    /// TLS.
-    Tls(Box<TlsStream<TcpStream>>),
-}
+/// A stream of bytes both ways.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+
+/// A connection: a TCP stream, or the TLS stream on one.
+pub(super) type Link = Box<dyn Stream>;
 
 /// TLS of connections. It takes any certificate of the server: it is for trying one, not for trusting one.
 #[derive(Clone)]
@@ -49,7 +46,7 @@ impl Encryption {
     /// Shakes hands.
     pub(super) async fn apply(&self, stream: TcpStream) -> io::Result<Link> {
         let server = ServerName::from(stream.peer_addr()?.ip());
-        Ok(Link::Tls(Box::new(TlsConnector::from(self.0.clone()).connect(server, stream).await?)))
+        Ok(Box::new(TlsConnector::from(self.0.clone()).connect(server, stream).await?))
     }
 }
 
@@ -96,37 +93,5 @@ impl ServerCertVerifier for AnyServer {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-impl AsyncRead for Link {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Link::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Link::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
-        }
-    }
-}
-
-impl AsyncWrite for Link {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Link::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Link::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Link::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Link::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Link::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Link::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! Devices that speak MQTT.
 //!
-//! [`Client`] is the device without I/O, `link` its socket, with TLS or without, and [`Device`] both together.
+//! [`Client`] is the device without I/O, `link` its socket, with TLS or without, and [`Connection`] moves bytes between the two.
 
 mod client;
 mod device;
@@ -9,6 +9,6 @@ mod responder;
 mod window;
 
 pub(super) use client::Client;
-pub(super) use device::Device;
+pub(super) use device::Connection;
 pub use link::AnyServer;
 pub(super) use link::Encryption;

@@ -4,7 +4,7 @@
 //! 2. [`Client::receive`]: CONNACK makes the client live; acknowledgements empty its window; commands are answered.
 //! 3. [`Client::produce`]: what a former connection left unacknowledged goes out first and in order, then new reports.
 //! 4. [`Client::tick`]: pings, and giving up a silent server.
-//! 5. [`Client::close`]: the connection is gone; what nobody acknowledged is kept for the next one.
+//! 5. [`Device::close`]: the connection is gone; what nobody acknowledged is kept for the next one.
 
 #[cfg(test)]
 mod tests;
@@ -17,6 +17,7 @@ use crate::codec::mqtt::{
     self, Connect, ConnectCode, Credentials, Packet, PacketId, Publish, PublishHead, Qos, encode,
 };
 use crate::simulate::counters::{Counters, End};
+use crate::simulate::driver::Device;
 use crate::simulate::fleet::Step;
 use crate::simulate::identities::Identity;
 use crate::simulate::plan::Plan;
@@ -75,29 +76,9 @@ impl Client {
         }
     }
 
-    /// Whether it was ever connected.
-    pub(super) fn was_connected(&self) -> bool {
-        self.connection > 0
-    }
-
-    /// Whether the server accepted the connection at hand.
-    pub(super) fn is_live(&self) -> bool {
-        self.stage == Stage::Live
-    }
-
-    /// Whether nothing waits for an acknowledgement.
-    pub(super) fn is_settled(&self) -> bool {
-        self.window.len() == 0 && self.backlog.is_empty()
-    }
-
-    /// Whether all reports that the plan wants are sent and settled.
-    pub(super) fn is_done(&self, plan: &Plan) -> bool {
-        self.last_n >= plan.count && plan.count > 0 && self.is_settled()
-    }
-
     /// Whether it would produce more at this moment, were it asked again.
     pub(super) fn is_eager(&self, plan: &Plan) -> bool {
-        self.is_live() && plan.qos == Qos::AtMostOnce && plan.interval_ns == 0 && self.last_n < plan.count
+        self.is_connected() && plan.qos == Qos::AtMostOnce && plan.interval_ns == 0 && self.last_n < plan.count
     }
 
     /// Starts a connection.
@@ -142,7 +123,7 @@ impl Client {
 
     /// Sends what is due: at most the plan's window is unacknowledged afterwards. New reports only if `fresh`.
     pub(super) fn produce(&mut self, fresh: bool, step: &mut Step<'_>) {
-        if !self.is_live() {
+        if !self.is_connected() {
             return;
         }
         // At QoS 0 nothing fills the window, so it bounds one step instead.
@@ -196,28 +177,14 @@ impl Client {
 
     /// When it must be given a turn again even if nothing arrives; `u64::MAX`: never. `fresh` as for `produce`.
     pub(super) fn deadline_ns(&self, fresh: bool, plan: &Plan) -> u64 {
-        let has_schedule = fresh && self.is_live() && plan.interval_ns > 0 && self.last_n < plan.count;
+        let has_schedule = fresh && self.is_connected() && plan.interval_ns > 0 && self.last_n < plan.count;
         let due_ns = if has_schedule && self.window.len() < plan.window { self.next_due_ns } else { u64::MAX };
         due_ns.min(self.watch_ns(plan))
     }
 
-    /// Ends the connection; the packets of a half-written buffer are the caller's to drop.
-    pub(super) fn close(&mut self, counters: &mut Counters) {
-        if self.is_live() {
-            counters.connected -= 1;
-        }
-        self.stage = Stage::Disconnected;
-        self.pinged_ns = None;
-        self.rest = Vec::new();
-        // The backlog is younger than the window: it waited for room in it.
-        let younger = std::mem::take(&mut self.backlog);
-        self.backlog.extend(self.window.restart());
-        self.backlog.extend(younger);
-    }
-
     /// Says goodbye.
     pub(super) fn disconnect(&self, out: &mut Vec<u8>) {
-        if self.is_live() {
+        if self.is_connected() {
             out.extend_from_slice(&encode::DISCONNECT);
         }
     }
@@ -267,14 +234,8 @@ impl Client {
 
     fn accept(&mut self, step: &mut Step<'_>) {
         self.stage = Stage::Live;
-        step.counters.connected += 1;
-        step.counters.connects += 1;
-        if self.was_connected() {
-            step.counters.reconnects += 1;
-        } else {
-            step.counters.ever_connected += 1;
-            step.counters.first_connected_ns.get_or_insert(step.now_ns);
-            step.counters.last_connected_ns = step.now_ns;
+        step.counters.count_connect(self.was_connected(), step.now_ns);
+        if !self.was_connected() {
             self.next_due_ns += step.now_ns;
         }
         self.connection += 1;
@@ -336,6 +297,42 @@ impl Client {
             publish(step.out, step.plan.qos, &topic, packet_id, &body);
             step.counters.replies += 1;
         }
+    }
+}
+
+impl Device for Client {
+    /// The packets of a half-written buffer are the caller's to drop.
+    fn close(&mut self, counters: &mut Counters) {
+        if self.is_connected() {
+            counters.connected -= 1;
+        }
+        self.stage = Stage::Disconnected;
+        self.pinged_ns = None;
+        self.rest = Vec::new();
+        // The backlog is younger than the window: it waited for room in it.
+        let younger = std::mem::take(&mut self.backlog);
+        self.backlog.extend(self.window.restart());
+        self.backlog.extend(younger);
+    }
+
+    fn is_connected(&self) -> bool {
+        self.stage == Stage::Live
+    }
+
+    fn was_connected(&self) -> bool {
+        self.connection > 0
+    }
+
+    fn is_settled(&self) -> bool {
+        self.window.len() == 0 && self.backlog.is_empty()
+    }
+
+    fn is_done(&self, plan: &Plan) -> bool {
+        self.last_n >= plan.count && plan.count > 0 && self.is_settled()
+    }
+
+    fn is_refusal(end: End) -> bool {
+        matches!(end, End::Refused(code) if code != 3)
     }
 }
 
