@@ -3,11 +3,11 @@
 //! [`Client`] is the device without I/O, `link` its socket with the DTLS session on it, and [`Connection`] moves messages between the two.
 
 mod client;
-mod device;
+mod connection;
 mod link;
 
 pub(super) use client::Client;
-pub(super) use device::Connection;
+pub(super) use connection::Connection;
 
 use openssl::error::ErrorStack;
 
