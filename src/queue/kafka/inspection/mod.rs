@@ -6,13 +6,14 @@ mod operations;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::admin::AdminClient;
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{Consumer, StreamConsumer};
 use rdkafka::metadata::MetadataTopic;
 
 use self::operations::{Operations, Question};
+use super::producer::limits;
 use super::reader::{self, ReaderContext};
 use super::{KafkaError, KafkaSettings};
 use crate::queue::Findings;
@@ -85,9 +86,9 @@ pub fn inspect(
             tell_missing(settings, topic, findings);
             continue;
         };
-        let properties =
-            admin.as_ref().map(|admin| runtime.block_on(properties(admin, topic, left(deadline)))).unwrap_or_default();
-        tell_topic(known, &properties, matches!(used, TopicUse::Write(_)), record_bytes, findings);
+        let ask = |admin| limits::settings(admin, topic, [MIN_INSYNC, MESSAGE_BYTES], left(deadline));
+        let told = admin.as_ref().map_or([None; 2], ask);
+        tell_topic(known, told, matches!(used, TopicUse::Write(_)), record_bytes, findings);
         let (wanted, word) = match used {
             TopicUse::Write(_) => (Operations::WRITE, "written"),
             TopicUse::Read(_) => (Operations::READ, "read"),
@@ -125,24 +126,9 @@ fn tell_missing(settings: &KafkaSettings, topic: &str, findings: &Findings) {
     }
 }
 
-/// The properties of a topic that are looked at; `None` for those that are not told.
-async fn properties(admin: &AdminClient<DefaultClientContext>, topic: &str, timeout: Duration) -> Properties {
-    let options = AdminOptions::new().request_timeout(Some(timeout)).operation_timeout(Some(timeout));
-    let described = admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await;
-    let resource = described.ok().and_then(|mut all| all.pop()?.ok());
-    let number = |name: &str| resource.as_ref()?.get(name)?.value.as_ref()?.parse().ok();
-    Properties { min_insync: number(MIN_INSYNC), message_bytes: number(MESSAGE_BYTES) }
-}
-
-#[derive(Debug, Default)]
-struct Properties {
-    min_insync: Option<usize>,
-    message_bytes: Option<usize>,
-}
-
 fn tell_topic(
     topic: &MetadataTopic,
-    properties: &Properties,
+    [wanted, message_bytes]: [Option<usize>; 2],
     is_written: bool,
     record_bytes: usize,
     findings: &Findings,
@@ -153,7 +139,6 @@ fn tell_topic(
     let copies = least(|partition| partition.replicas().len()).unwrap_or_default();
     let in_sync = least(|partition| partition.isr().len()).unwrap_or_default();
     let leaderless = partitions.iter().filter(|partition| partition.leader() < 0).count();
-    let wanted = properties.min_insync;
     let shown = wanted.map_or_else(|| "not told".to_owned(), |wanted| wanted.to_string());
     let shape = format!("partitions: {}, copies: {copies}, {MIN_INSYNC}: {shown}", partitions.len());
     if leaderless > 0 {
@@ -171,7 +156,7 @@ fn tell_topic(
         let text = format!("{MIN_INSYNC} is 1: what one broker has counts as stored, and is gone with that broker");
         findings.note(subject.clone(), text);
     }
-    if let Some(bytes) = properties.message_bytes.filter(|bytes| is_written && *bytes < record_bytes) {
+    if let Some(bytes) = message_bytes.filter(|bytes| is_written && *bytes < record_bytes) {
         let text = format!(
             "{MESSAGE_BYTES} is {bytes}, and the envelope of a packet of limits.packet_bytes can have {record_bytes} bytes: \
              what is larger is stored as rejected"

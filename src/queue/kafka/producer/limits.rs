@@ -134,25 +134,28 @@ impl Limits {
 /// Asks the brokers for `max.message.bytes` of these topics; `None` where they do not tell. Blocks.
 pub(crate) fn ask(config: &ClientConfig, topics: &[String]) -> Vec<Option<usize>> {
     let Ok(admin) = config.create::<AdminClient<DefaultClientContext>>() else { return vec![None; topics.len()] };
-    topics.iter().map(|topic| setting(&admin, topic, "max.message.bytes", REQUEST_TIMEOUT)).collect()
+    topics.iter().flat_map(|topic| settings(&admin, topic, ["max.message.bytes"], REQUEST_TIMEOUT)).collect()
 }
 
-/// A setting of a topic that is a number; `None` where the brokers do not tell. Blocks.
-pub(crate) fn setting(
+/// Settings of a topic that are numbers; `None` for those that the brokers do not tell. Blocks.
+pub(crate) fn settings<const N: usize>(
     admin: &AdminClient<DefaultClientContext>,
     topic: &str,
-    name: &str,
+    names: [&str; N],
     timeout: Duration,
-) -> Option<usize> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().ok()?;
-    let options = AdminOptions::new().request_timeout(Some(timeout)).operation_timeout(Some(timeout));
-    let described = runtime.block_on(admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options));
-    match described.ok()?.pop()? {
-        Ok(resource) => resource.get(name)?.value.as_ref()?.parse().ok(),
-        Err(code) => {
+) -> [Option<usize>; N] {
+    let describe = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().ok()?;
+        let options = AdminOptions::new().request_timeout(Some(timeout)).operation_timeout(Some(timeout));
+        runtime.block_on(admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options)).ok()?.pop()
+    };
+    match describe() {
+        Some(Ok(resource)) => names.map(|name| resource.get(name)?.value.as_ref()?.parse().ok()),
+        Some(Err(code)) => {
             tracing::debug!(topic, %code, "Kafka does not tell the settings of a topic");
-            None
+            [None; N]
         }
+        None => [None; N],
     }
 }
 

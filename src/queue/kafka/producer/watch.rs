@@ -156,9 +156,9 @@ fn explain(config: &ClientConfig, stuck: &Stuck) -> Option<Answer> {
         let Some(numbers) = stuck.get(topic.name()) else { continue };
         let is_led = |own: &&MetadataPartition| numbers.contains(&own.id()) && own.leader() >= 0;
         // A second question, to a broker that may be the one that is gone: only where the first one explains too little.
-        let minimum = match topic.partitions().iter().find(is_led) {
-            Some(_) => limits::setting(&admin, topic.name(), "min.insync.replicas", REQUEST_TIMEOUT),
-            None => None,
+        let [minimum] = match topic.partitions().iter().find(is_led) {
+            Some(_) => limits::settings(&admin, topic.name(), ["min.insync.replicas"], REQUEST_TIMEOUT),
+            None => [None],
         };
         let mut by_reason: BTreeMap<String, Vec<i32>> = BTreeMap::new();
         let mut is_writable = false;
