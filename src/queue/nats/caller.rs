@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use async_nats::{Client, HeaderMap, Message, RequestErrorKind};
+use async_nats::{Client, Message, RequestErrorKind};
 use bytes::Bytes;
 
 use super::connection::{self, Access};
@@ -45,14 +45,10 @@ impl NatsCaller {
     ) -> Result<Answer, CallError> {
         let mut request = async_nats::Request::new().payload(payload).timeout(Some(timeout));
         if !headers.is_empty() {
-            let mut map = HeaderMap::new();
-            for (name, value) in headers.iter().filter(|(_, value)| !value.contains(['\r', '\n'])) {
-                map.insert(*name, value.as_str());
-            }
-            request = request.headers(map);
+            request = request.headers(headers::of_command(headers));
         }
         match self.client.send_request(format!("{}.command.{subject}", self.prefix), request).await {
-            Ok(message) => Ok(answer(&message)),
+            Ok(message) => Ok(answer(message)),
             Err(error) => Err(match error.kind() {
                 RequestErrorKind::NoResponders => CallError::NoResponders,
                 RequestErrorKind::TimedOut => CallError::TimedOut,
@@ -63,17 +59,7 @@ impl NatsCaller {
     }
 }
 
-fn answer(message: &Message) -> Answer {
+fn answer(message: Message) -> Answer {
     let headers = message.headers.as_ref();
-    let text = |name: &str| headers.and_then(|headers| headers.get(name)).map(|value| value.as_str().to_owned());
-    let mut attributes = Vec::new();
-    for (name, values) in headers.into_iter().flat_map(HeaderMap::iter) {
-        let name: &str = name.as_ref();
-        if let (Some(name), Some(value)) = (name.strip_prefix("ce-"), values.first()) {
-            attributes.push((name.to_owned(), headers::unescape(value.as_str())));
-        }
-    }
-    attributes.sort_unstable();
-    let failure = text("Nats-Service-Error-Code").map(|code| (code, text("Nats-Service-Error").unwrap_or_default()));
-    Answer { payload: message.payload.clone(), attributes, failure }
+    Answer { attributes: headers::attributes(headers), failure: headers::failure(headers), payload: message.payload }
 }

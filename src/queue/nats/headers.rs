@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use async_nats::HeaderMap;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 use crate::protocol::downlink::{Code, Outcome};
@@ -93,6 +94,39 @@ fn escape(value: &str) -> String {
 /// The inverse of the escape; what is no escape stays.
 pub(super) fn unescape(value: &str) -> String {
     percent_decode_str(value).decode_utf8().unwrap_or(Cow::Borrowed(value)).into_owned()
+}
+
+/// The attributes that the headers of an envelope hold, by their names.
+pub(super) fn attributes(headers: Option<&HeaderMap>) -> Vec<(String, String)> {
+    let mut attributes = Vec::new();
+    for (name, values) in headers.into_iter().flat_map(HeaderMap::iter) {
+        let name: &str = name.as_ref();
+        if let (Some(name), Some(value)) = (name.strip_prefix("ce-"), values.first()) {
+            attributes.push((name.to_owned(), unescape(value.as_str())));
+        }
+    }
+    attributes.sort_unstable();
+    attributes
+}
+
+/// One header; the first of that name.
+pub(super) fn text(headers: Option<&HeaderMap>, name: &str) -> Option<String> {
+    Some(headers?.get(name)?.as_str().to_owned())
+}
+
+/// Code and text of a failed outcome.
+pub(super) fn failure(headers: Option<&HeaderMap>) -> Option<(String, String)> {
+    let code = text(headers, "Nats-Service-Error-Code")?;
+    Some((code, text(headers, "Nats-Service-Error").unwrap_or_default()))
+}
+
+/// The headers of a command, those apart that no header can hold.
+pub(super) fn of_command(headers: &[(&'static str, String)]) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers.iter().filter(|(_, value)| !value.contains(['\r', '\n'])) {
+        map.insert(*name, value.as_str());
+    }
+    map
 }
 
 fn one_line(text: &str) -> String {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
 use async_nats::jetstream::context::GetStreamErrorKind;
@@ -123,24 +122,13 @@ impl NatsReader {
 }
 
 fn stored(message: &Message, sequence: u64, stored_ms: i64) -> Stored {
-    let mut content_type = None;
-    let mut attributes = Vec::new();
-    for (name, values) in message.headers.iter().flat_map(HeaderMap::iter) {
-        let Some(value) = values.first() else { continue };
-        let name: &str = name.as_ref();
-        if let Some(attribute) = name.strip_prefix("ce-") {
-            attributes.push((attribute.to_owned(), headers::unescape(value.as_str())));
-        } else if name == "content-type" {
-            content_type = Some(value.as_str().to_owned());
-        }
-    }
-    attributes.sort_unstable();
+    let headers = message.headers.as_ref();
     Stored {
         place: Position::Sequence(sequence),
         address: message.subject.as_str().to_owned(),
         payload: message.payload.clone(),
-        content_type,
-        attributes,
+        content_type: headers::text(headers, "content-type"),
+        attributes: headers::attributes(headers),
         stored_ms,
     }
 }

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use async_nats::Message;
 use futures_util::StreamExt;
 use tokio::task::JoinHandle;
 
@@ -52,8 +53,13 @@ impl<C: Client> Echo<C> {
     }
 }
 
+/// The number that a connection has sent to itself.
+pub(crate) fn echo_number(message: &Message) -> u64 {
+    message.payload.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
 async fn listen<C: Client>(mut echoes: Listener<C>, heard: Rc<Cell<u64>>) {
     while let Some(message) = echoes.next().await {
-        heard.set(message.payload.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes)));
+        heard.set(echo_number(&message));
     }
 }

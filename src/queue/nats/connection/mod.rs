@@ -31,7 +31,7 @@ use crate::queue::pause_before;
 pub(super) use self::client::Client;
 pub(super) use self::control::Control;
 pub(super) use self::direct::{DirectClient, Traffic};
-pub(super) use self::echo::Echo;
+pub(super) use self::echo::{Echo, echo_number};
 pub(super) use self::lasting::{IfRefused, Listener};
 pub use self::log::ConnectionLog;
 pub use self::tally::{ConnectionCounts, ConnectionRole, ConnectionTallies};

@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_nats::Message;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::sync::watch;
@@ -139,7 +138,7 @@ impl Registrar {
                 changed = self.link.changed() => changed.is_ok() && self.follow_link().await,
                 Some(message) = self.barriers.next() => {
                     hear_refusals().await;
-                    self.confirm_until(number(&message)).await
+                    self.confirm_until(connection::echo_number(&message)).await
                 }
                 () = until(deadline) => self.give_up_waiting("the server is slow").await,
                 () = until(self.refused.retry_at) => {
@@ -348,11 +347,6 @@ impl Registrar {
 async fn hear_refusals() {
     tokio::task::yield_now().await;
 }
-
-fn number(barrier: &Message) -> u64 {
-    barrier.payload.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
-}
-
 /// Waits until `at`, and then for a request. Safe to drop.
 async fn next_request(requests: &LocalQueue<Request>, at: Instant) -> Request {
     // Also a sleep that is over waits for the next turn of the timer.

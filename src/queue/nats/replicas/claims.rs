@@ -56,8 +56,7 @@ impl NatsClaims {
         let sender = heard.clone();
         tokio::task::spawn_local(async move {
             while let Some(message) = echoes.next().await {
-                let number = message.payload.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
-                if sender.send(number).is_err() {
+                if sender.send(connection::echo_number(&message)).is_err() {
                     return;
                 }
             }

@@ -13,16 +13,15 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use async_nats::{Client, HeaderMap, Message, PublishErrorKind, StatusCode};
+use async_nats::{Client, Message, PublishErrorKind, StatusCode};
 use futures_util::StreamExt;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-use crate::queue::nats::NatsSettings;
 use crate::queue::nats::connection::{self, Access, Capacity, ConnectionRole, IfRefused, LinkState, Listener};
-use crate::queue::nats::headers::unescape;
 use crate::queue::nats::local_queue::LocalQueue;
+use crate::queue::nats::{NatsSettings, headers};
 use crate::replica::{ForeignOutcome, HandOver, HandOverAnswer, HandOverRequest, HandOverSettings};
 
 /// Operations that may wait for the connection's task beside one for each request.
@@ -127,10 +126,7 @@ async fn publish(
         if Instant::now() > request.deadline {
             continue;
         }
-        let mut headers = HeaderMap::new();
-        for (name, value) in request.headers.iter().filter(|(_, value)| !value.contains(['\r', '\n'])) {
-            headers.insert(*name, value.as_str());
-        }
+        let headers = headers::of_command(&request.headers);
         let subject = format!("{commands}.{}", request.address);
         let reply = format!("{inbox}.{}", request.number);
         let sent = client.publish_with_reply_and_headers(subject, reply, headers, request.payload).await;
@@ -155,26 +151,19 @@ fn answer(message: Message) -> HandOverAnswer {
     if message.status == Some(StatusCode::NO_RESPONDERS) {
         return HandOverAnswer::NoResponders;
     }
-    let mut outcome = ForeignOutcome { payload: message.payload, ..ForeignOutcome::default() };
-    let Some(headers) = message.headers else { return HandOverAnswer::Outcome(outcome) };
-    let text = |name: &str| headers.get(name).map(|value| value.as_str().to_owned());
-    outcome.content_type = text("content-type");
-    outcome.traceparent = text("traceparent");
-    outcome.failure = text("Nats-Service-Error-Code").map(|code| {
-        let text = text("Nats-Service-Error").unwrap_or_default();
-        (code, text)
-    });
-    for (name, values) in headers.iter() {
-        let name: &str = name.as_ref();
-        if let (Some(name), Some(value)) = (name.strip_prefix("ce-"), values.first()) {
-            outcome.attributes.push((name.to_owned(), unescape(value.as_str())));
-        }
-    }
-    HandOverAnswer::Outcome(outcome)
+    let headers = message.headers.as_ref();
+    HandOverAnswer::Outcome(ForeignOutcome {
+        content_type: headers::text(headers, "content-type"),
+        traceparent: headers::text(headers, "traceparent"),
+        attributes: headers::attributes(headers),
+        failure: headers::failure(headers),
+        payload: message.payload,
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use async_nats::HeaderMap;
     use bytes::Bytes;
 
     use super::*;
