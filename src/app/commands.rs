@@ -26,7 +26,6 @@ const MARGIN: Duration = Duration::from_secs(2);
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// The way of commands of operators.
-#[derive(Debug)]
 pub struct ReplicaCommands {
     sessions: ReplicaSessions,
     workers: Vec<mpsc::Sender<DownlinkEvent>>,

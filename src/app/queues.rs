@@ -23,7 +23,7 @@ use crate::queue::{Calls, ImmediateInterest, WorkerDownlink};
 use crate::replica::Directory;
 
 /// How to reach the queues; cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Queues {
     uplink: UplinkQueue,
     commands: CommandQueue,

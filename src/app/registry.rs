@@ -12,7 +12,6 @@ use crate::telemetry::metric::{LookupResult, WorkerMetrics};
 use crate::transport;
 
 /// The registry behind the device side's port, for one worker.
-#[derive(Debug)]
 pub struct RegistryAdapter {
     /// The registry.
     pub registry: Registry,

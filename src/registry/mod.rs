@@ -54,7 +54,7 @@ pub enum Lookup {
 }
 
 /// The registry in use. Cheap to clone, and to share between threads.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum Registry {
     /// A TOML file.
     File(Arc<FileRegistry>),

@@ -3,7 +3,6 @@
 //! The queue that reads a command makes a [`HandOverRequest`] of it and sends it by a [`HandOver`], which finds the replica that
 //! holds the device. The queue that carries requests implements [`HandOver`].
 
-use std::fmt;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -67,7 +66,7 @@ pub trait HandOver {
 }
 
 /// The settings of a [`HandOver`].
-pub trait HandOverSettings: fmt::Debug + Send + Sync {
+pub trait HandOverSettings: Send + Sync {
     /// Checks the settings without a connection.
     ///
     /// # Errors

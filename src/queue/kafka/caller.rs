@@ -22,12 +22,6 @@ pub struct KafkaCaller {
     command_topic: String,
 }
 
-impl std::fmt::Debug for KafkaCaller {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KafkaCaller").field("command_topic", &self.command_topic).finish_non_exhaustive()
-    }
-}
-
 impl KafkaCaller {
     /// Opens both topics; outcomes are read from this moment on. Blocks for as long as the brokers take to tell about
     /// them.

@@ -27,12 +27,6 @@ pub struct NatsReader {
     is_whole: bool,
 }
 
-impl std::fmt::Debug for NatsReader {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("NatsReader").field("end", &self.end).finish_non_exhaustive()
-    }
-}
-
 impl From<NatsError> for ReadError {
     fn from(error: NatsError) -> Self {
         ReadError::Settings(error.to_string())

@@ -128,27 +128,6 @@ impl NatsSettings {
     }
 }
 
-impl fmt::Debug for NatsSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Server URLs may hold passwords.
-        f.debug_struct("NatsSettings")
-            .field("servers", &self.servers.len())
-            .field("credentials", &self.credentials)
-            .field("tls", &self.tls)
-            .field("prefix", &self.prefix)
-            .field("inbox_prefix", &self.inbox_prefix)
-            .field("domain", &self.domain)
-            .field("stream", &self.stream)
-            .field("stream_defaults", &self.stream_defaults)
-            .field("ping_interval", &self.ping_interval)
-            .field("ack_timeout", &self.ack_timeout)
-            .field("foreign_streams_every", &self.foreign_streams_every)
-            .field("claim_secrets", &self.claim_secrets)
-            .field("connection_name", &self.connection_name)
-            .finish()
-    }
-}
-
 /// A mistake in the settings. A server that is away is no error: the connection never gives up.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NatsError {

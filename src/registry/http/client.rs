@@ -33,12 +33,6 @@ pub struct HttpClient {
     record_bytes_max: usize,
 }
 
-impl std::fmt::Debug for HttpClient {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HttpClient").field("base", &self.base).finish_non_exhaustive()
-    }
-}
-
 impl HttpClient {
     /// Checks the settings; connects to nothing yet.
     ///

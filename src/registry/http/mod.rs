@@ -69,7 +69,6 @@ pub struct HttpRegistrySettings {
 }
 
 /// A registry behind HTTP.
-#[derive(Debug)]
 pub struct HttpRegistry {
     client: HttpClient,
     start: Instant,

@@ -102,12 +102,6 @@ pub struct Bucket {
     store: kv::Store,
 }
 
-impl std::fmt::Debug for Bucket {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Bucket").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
 impl Bucket {
     /// Connects and opens the bucket. A server that is away is an error at once: a tool does not wait for it.
     ///

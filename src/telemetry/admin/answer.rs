@@ -42,7 +42,7 @@ const NDJSON: &str = "application/x-ndjson";
 const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// Parts of the process that the listener shows.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Admin {
     /// For `/livez` and `/readyz`.
     pub health: Arc<Health>,

@@ -45,7 +45,7 @@ pub enum CommandRefusal {
 }
 
 /// The way of commands to the devices of this replica and of others.
-pub trait Commands: fmt::Debug + Send + Sync {
+pub trait Commands: Send + Sync {
     /// Sends a command, written as one from Kafka or stdin.
     ///
     /// # Errors

@@ -55,7 +55,7 @@ impl KafkaCommandSettings {
 }
 
 /// The commands from Kafka of one replica; cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct KafkaCommands {
     settings: Arc<KafkaCommandSettings>,
     answers: KafkaAnswers,

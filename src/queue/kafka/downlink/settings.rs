@@ -7,7 +7,7 @@ use crate::queue::kafka::KafkaSettings;
 use crate::replica::HandOverSettings;
 
 /// Parameters of the consumer of commands and of the producer of outcomes.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct KafkaCommandSettings {
     /// How to reach Kafka. Its rejected topic takes what cannot be read as a command; its uplink topic is not used.
     pub kafka: KafkaSettings,

@@ -49,12 +49,6 @@ pub struct KafkaReader {
     is_whole: bool,
 }
 
-impl std::fmt::Debug for KafkaReader {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KafkaReader").field("open", &self.open).finish_non_exhaustive()
-    }
-}
-
 impl KafkaReader {
     /// Opens a topic. Blocks for as long as the brokers take to tell about it.
     ///

@@ -43,13 +43,11 @@ use crate::protocol::uplink::{Channel, DeliveryId, Handover, Inbox, Receipt, Rec
 const RECORDS_MAX: usize = 1 << 20;
 
 /// One worker's way to Kafka.
-#[derive(Debug)]
 pub struct KafkaUplink {
     shared: Arc<Shared>,
 }
 
 /// State that worker and poller share; locked for the time of one hand-over.
-#[derive(Debug)]
 struct Shared {
     queue: Mutex<RecordQueue>,
     is_stopped: AtomicBool,
@@ -66,15 +64,6 @@ struct RecordQueue {
     overflowed: bool,
     /// Whether records wait for the next producer, although none is open.
     is_held: bool,
-}
-
-impl std::fmt::Debug for RecordQueue {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RecordQueue")
-            .field("is_open", &self.open.is_some())
-            .field("waiting", &self.waiting.len())
-            .finish()
-    }
 }
 
 /// The producer that takes records at present.

@@ -1,6 +1,5 @@
 //! The client of a connection as its other parts use it: that of async-nats, or the direct one of the uplink.
 
-use std::fmt::Debug;
 use std::sync::atomic::Ordering;
 
 use async_nats::connection::State;
@@ -9,9 +8,9 @@ use bytes::Bytes;
 use futures_util::Stream;
 
 /// A client that never gives up its connection; clones are the same client.
-pub(crate) trait Client: Clone + Debug + 'static {
+pub(crate) trait Client: Clone + 'static {
     /// Messages of a subscription, which ends when it is dropped.
-    type Subscription: Stream<Item = Message> + Debug + Unpin + 'static;
+    type Subscription: Stream<Item = Message> + Unpin + 'static;
 
     /// Whether the server is there.
     fn is_connected(&self) -> bool;

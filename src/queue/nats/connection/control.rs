@@ -32,7 +32,6 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The operations of a connection's owners on it.
-#[derive(Debug)]
 pub(crate) struct Control<C: Client = async_nats::Client> {
     client: C,
     log: ConnectionLog,

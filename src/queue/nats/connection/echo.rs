@@ -12,7 +12,6 @@ use super::client::Client;
 use super::lasting::{IfRefused, Listener};
 
 /// The echo of one connection.
-#[derive(Debug)]
 pub(crate) struct Echo<C: Client> {
     client: C,
     subject: String,

@@ -36,13 +36,11 @@ pub(crate) enum IfRefused {
 }
 
 /// The lasting subscriptions of one connection: a handful, made when it begins.
-#[derive(Debug)]
 pub(crate) struct LastingSubscriptions<C: Client> {
     all: RefCell<Vec<Rc<Slot<C>>>>,
     restored: Cell<u64>,
 }
 
-#[derive(Debug)]
 struct Slot<C: Client> {
     subject: String,
     if_refused: IfRefused,
@@ -61,7 +59,6 @@ enum State {
 }
 
 /// The messages of a lasting subscription; one task reads them.
-#[derive(Debug)]
 pub(crate) struct Listener<C: Client = async_nats::Client> {
     subscriber: C::Subscription,
     slot: Rc<Slot<C>>,

@@ -59,7 +59,6 @@ pub(super) struct LinkState {
 }
 
 /// A connection that never gives up, and a view of its state.
-#[derive(Debug)]
 pub(super) struct Connection<C: Client = async_nats::Client> {
     pub(super) client: C,
     pub(super) link: watch::Receiver<LinkState>,
@@ -78,7 +77,7 @@ pub(super) struct Capacity {
 }
 
 /// Settings that were checked.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Access {
     pub(super) settings: NatsSettings,
     /// The servers to start from.

@@ -63,13 +63,11 @@ const ANSWERS_BYTES_MAX: usize = 16 * 1024 * 1024;
 const REFUSED: Duration = Duration::from_secs(5);
 
 /// One worker's way to the commands.
-#[derive(Debug)]
 pub struct NatsDownlink {
     shared: Rc<Shared>,
     supervisor: JoinHandle<()>,
 }
 
-#[derive(Debug)]
 struct Shared {
     /// `jetlinks.command.`
     prefix: String,
@@ -97,7 +95,6 @@ struct Shared {
 }
 
 /// Where outcomes go.
-#[derive(Debug)]
 struct Outlet {
     client: DirectClient,
     control: Rc<Control<DirectClient>>,

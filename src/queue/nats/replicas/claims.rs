@@ -26,7 +26,6 @@ const CLAIMS: usize = 65_536;
 const BARRIER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The claims on one connection; lives on the thread that starts it, inside a `LocalSet`.
-#[derive(Debug)]
 pub struct NatsClaims {
     connection: Connection,
     subject: String,

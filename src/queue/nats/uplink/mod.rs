@@ -58,13 +58,11 @@ const HELD_BACK_LONGER: Duration = Duration::from_secs(2);
 const ALLOWANCE_HOLDS: Duration = Duration::from_secs(600);
 
 /// One worker's way to JetStream.
-#[derive(Debug)]
 pub struct NatsUplink {
     shared: Rc<Shared>,
     supervisor: JoinHandle<()>,
 }
 
-#[derive(Debug)]
 struct Shared {
     queue: RefCell<RecordQueue>,
     /// Set once the connection has its parts, before the queue is opened.

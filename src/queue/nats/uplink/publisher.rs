@@ -46,7 +46,6 @@ impl Tally {
 }
 
 /// Where records go.
-#[derive(Debug)]
 pub(super) struct Outlet {
     client: DirectClient,
     control: Rc<Control<DirectClient>>,

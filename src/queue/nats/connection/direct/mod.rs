@@ -89,12 +89,6 @@ struct Entry {
     waiting: Option<Rc<LocalQueue<Message>>>,
 }
 
-impl std::fmt::Debug for DirectClient {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DirectClient").field("is_connected", &self.shared.is_connected.get()).finish_non_exhaustive()
-    }
-}
-
 impl DirectClient {
     /// A client that [`drive`] connects. Its inboxes begin with that prefix, without a trailing dot.
     pub(super) fn new(inbox_prefix: &str) -> Self {
@@ -309,7 +303,6 @@ impl Client for DirectClient {
 }
 
 /// A subscription; it ends when it is dropped.
-#[derive(Debug)]
 pub(crate) struct DirectSubscription {
     client: DirectClient,
     sid: u64,
