@@ -32,7 +32,6 @@ mod systemd;
 mod watch;
 mod worker;
 
-use std::fmt;
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -105,12 +104,6 @@ impl Default for Stdio {
     /// The process' own.
     fn default() -> Self {
         Self { input: Box::new(io::stdin()), output: Box::new(io::stdout()) }
-    }
-}
-
-impl fmt::Debug for Stdio {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stdio").finish_non_exhaustive()
     }
 }
 

@@ -1,6 +1,5 @@
 //! Commands as operators give them.
 
-use std::fmt;
 use std::time::Duration;
 
 use hyper::body::Bytes;
@@ -16,12 +15,6 @@ pub struct SentCommand {
     pub longest: Duration,
     /// The envelope of the outcome, in structured mode.
     pub outcome: Waiting<'static, Result<String, CommandRefusal>>,
-}
-
-impl fmt::Debug for SentCommand {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SentCommand").field("longest", &self.longest).finish_non_exhaustive()
-    }
 }
 
 /// Why a command has no outcome.

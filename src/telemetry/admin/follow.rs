@@ -1,6 +1,5 @@
 //! `/api/trace` and `/api/envelopes`: what happens, while it happens.
 
-use std::fmt;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -42,7 +41,7 @@ pub struct TooMany;
 pub type LineStream = Pin<Box<dyn Stream<Item = Line> + Send>>;
 
 /// Steps and envelopes of this replica, and of others.
-pub trait Follows: fmt::Debug + Send + Sync {
+pub trait Follows: Send + Sync {
     /// Follows until the lines are dropped. The first one says where they come from.
     fn follow(&self, order: FollowOrder) -> Waiting<'_, Result<LineStream, TooMany>>;
 }

@@ -1,6 +1,5 @@
 //! Sessions as operators see and end them.
 
-use std::fmt;
 use std::pin::Pin;
 
 use serde::Serialize;
@@ -87,7 +86,7 @@ pub struct ReplicaTotal {
 }
 
 /// The sessions of this replica, and of others.
-pub trait Sessions: fmt::Debug + Send + Sync {
+pub trait Sessions: Send + Sync {
     /// Sessions, ordered by device id. `None`: too many requests wait for answers of other replicas.
     fn list(&self, query: SessionQuery) -> Waiting<'_, Option<Page>>;
 

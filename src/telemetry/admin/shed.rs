@@ -1,7 +1,5 @@
 //! Shedding as operators ask for it.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 use super::sessions::{Replicas, Waiting};
@@ -85,7 +83,7 @@ pub enum ShedRefusal {
 }
 
 /// The sheds of this replica, and of others.
-pub trait Sheds: fmt::Debug + Send + Sync {
+pub trait Sheds: Send + Sync {
     /// Begins a shed on these replicas; each takes the place of one that is under way there.
     fn begin(&self, order: ShedOrder) -> Waiting<'_, Result<ShedReport, ShedRefusal>>;
 

@@ -1,6 +1,5 @@
 //! The level of the log, and its change while the process runs.
 
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -24,12 +23,6 @@ struct Shared {
     apply: Apply,
     limiter: Arc<Limiter>,
     unread: Arc<AtomicU64>,
-}
-
-impl fmt::Debug for LogControl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LogControl").field("level", &self.level()).finish_non_exhaustive()
-    }
 }
 
 impl LogControl {

@@ -95,7 +95,6 @@ pub fn start(
 const FLUSH: Duration = Duration::from_secs(1);
 
 /// The log of the process. Dropped, it waits until the last lines are written, a second at most.
-#[derive(Debug)]
 pub struct Log {
     /// Level and counters, for operators.
     pub control: LogControl,
