@@ -67,6 +67,7 @@ impl WorkerMeter {
 
     /// Logs an event of a CoAP port.
     fn log_coap(peer: PeerKey, device: &str, event: &coap::Event<'_>) {
+        let device = shown(device);
         match *event {
             coap::Event::Refused(coap::Refused { refusal: coap::Refusal::KeyLength, .. }) => {
                 let peer = peer.to_string();
@@ -77,11 +78,11 @@ impl WorkerMeter {
                 peer = peer.to_string(),
                 reason = CoapRefusal::from(refused.refusal).text(),
                 clock_off = refused.clock_off.map(|off| off.to_string()),
-                detail = refused.to_string(),
+                detail = shown(&refused.to_string()),
                 "request refused"
             ),
             coap::Event::Message(Event::Foreign { topic }) => {
-                let peer = peer.to_string();
+                let (peer, topic) = (peer.to_string(), shown(topic));
                 tracing::warn!(device, peer, topic, "a request on the path of another device was refused");
             }
             coap::Event::Message(Event::RefusedByQueue { reason, topic, cause, .. }) => {
@@ -89,13 +90,14 @@ impl WorkerMeter {
                     device,
                     peer = peer.to_string(),
                     reason = reason.as_str(),
-                    topic,
+                    topic = shown(topic),
                     cause,
                     "the queue never takes a message: a rejected envelope takes its place"
                 );
             }
             coap::Event::Message(Event::Rejected { reason, topic, detail, .. }) => {
-                let reason = reason.as_str();
+                let (reason, topic) = (reason.as_str(), shown(topic));
+                let detail = shown(detail);
                 tracing::debug!(device, peer = peer.to_string(), reason, topic, detail, "a message was rejected");
             }
             coap::Event::Dropped(reason) => {
