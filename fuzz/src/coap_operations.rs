@@ -127,7 +127,6 @@ impl Run {
                 load: &mut self.load,
                 encoder: &mut self.encoder,
                 uplink: &mut self.queue,
-                queue: Availability::Ok,
                 children: &NoChildren,
                 observer: &mut Silent,
                 is_followed: true,
@@ -147,7 +146,7 @@ impl Run {
         let (datagram, after) = rest.split_at(usize::from(argument).min(rest.len()));
         match operation % 12 {
             0..=3 => {
-                let parked = self.act(|endpoint, ctx| endpoint.feed(peer, datagram, ctx));
+                let parked = self.act(|endpoint, ctx| endpoint.feed(peer, datagram, Availability::Ok, ctx));
                 self.parked.extend(parked);
                 return after;
             }
@@ -160,7 +159,7 @@ impl Run {
                     }
                     let key = cipher::key(KEY).expect("16 bytes");
                     let datagram = draft.payload(&cipher::encrypt(key, message.payload())).encode();
-                    let parked = self.act(|endpoint, ctx| endpoint.feed(peer, &datagram, ctx));
+                    let parked = self.act(|endpoint, ctx| endpoint.feed(peer, &datagram, Availability::Ok, ctx));
                     self.parked.extend(parked);
                 }
                 return after;

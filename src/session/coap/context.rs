@@ -8,7 +8,7 @@ use crate::protocol::auth::ClockOff;
 use crate::protocol::child::Children;
 use crate::protocol::envelope::Encoder;
 use crate::protocol::limit::{Limits, Load, Now};
-use crate::protocol::uplink::{Availability, Uplink};
+use crate::protocol::uplink::Uplink;
 use crate::session::mqtt;
 use crate::session::step::Step;
 
@@ -24,8 +24,6 @@ pub struct Context<'a> {
     pub encoder: &'a mut Encoder,
     /// Where records go.
     pub uplink: &'a mut dyn Uplink,
-    /// Whether the queue acknowledges at this moment; if not, requests are answered 5.03 at once.
-    pub queue: Availability,
     /// Children in the registry.
     pub children: &'a dyn Children,
     /// Counters and log.

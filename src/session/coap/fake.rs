@@ -126,7 +126,6 @@ impl Rig {
             load: &mut world.load,
             encoder: &mut world.encoder,
             uplink: &mut world.uplink,
-            queue: world.queue,
             children: &FakeRegistry,
             observer: &mut world.observer,
             is_followed: true,
@@ -140,7 +139,8 @@ impl Rig {
 
     /// Feeds a datagram and looks its device up, unless the registry waits; what was sent.
     pub(super) fn feed_raw(&mut self, peer: PeerKey, datagram: &[u8]) -> Vec<(PeerKey, Vec<u8>)> {
-        let (parked, mut sent) = self.act(|endpoint, ctx| endpoint.feed(peer, datagram, ctx));
+        let queue = self.world.queue;
+        let (parked, mut sent) = self.act(|endpoint, ctx| endpoint.feed(peer, datagram, queue, ctx));
         self.parked.extend(parked);
         if !self.registry_waits {
             sent.extend(self.look_up());

@@ -11,7 +11,6 @@ use tokio::task::{spawn_local, yield_now};
 
 use crate::protocol::limit::Now;
 use crate::protocol::network::Source;
-use crate::protocol::uplink::Availability;
 use crate::session::coap::Parked;
 use crate::session::identity::Lookup;
 use crate::transport::turn::TURN_BYTES;
@@ -60,15 +59,15 @@ fn take_turn(worker: &Rc<Worker>, number: usize) -> io::Result<()> {
     let mut parked: Vec<(Parked, Source)> = Vec::new();
     // An error of the socket is told at the end: requests that came before it are answered.
     let mut outcome = Ok(());
-    let turn = {
+    let now = worker.clock.now();
+    {
         let core = &mut *worker.core.borrow_mut();
-        let now = worker.clock.now();
-        let turn = (now, core.begin_datagrams(now));
+        let queue = core.begin_datagrams(now);
         let buffer = &mut *worker.read_buffer.borrow_mut();
         let parked_bytes = core.parked_bytes(number);
         for taken in 1..=DATAGRAMS_PER_TURN {
             match socket.try_recv_from(buffer) {
-                Ok((bytes, from)) => core.datagram(turn, number, from, &buffer[..bytes], &mut parked),
+                Ok((bytes, from)) => core.datagram(queue, number, from, &buffer[..bytes], &mut parked),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => {
                     outcome = Err(error);
@@ -82,11 +81,10 @@ fn take_turn(worker: &Rc<Worker>, number: usize) -> io::Result<()> {
                 break;
             }
         }
-        turn
-    };
+    }
     let looking = parked.into_iter().map(|(parked, source)| look_up(worker, parked, source));
     let looked_up: Vec<Answered> = looking.filter_map(|looking| finish_at_once(looking, worker, number)).collect();
-    answer(worker, number, turn, &looked_up);
+    answer(worker, number, now, &looked_up);
     outcome
 }
 
@@ -107,9 +105,7 @@ fn finish_at_once(mut looking: Looking, worker: &Rc<Worker>, number: usize) -> O
             // A registry always answers in the end, and each parked request was given its place by the endpoint.
             spawn_local(async move {
                 let found = looking.await;
-                let now = worker.clock.now();
-                let queue = worker.core.borrow_mut().begin_datagrams(now);
-                answer(&worker, number, (now, queue), &[found]);
+                answer(&worker, number, worker.clock.now(), &[found]);
             });
             None
         }
@@ -117,8 +113,8 @@ fn finish_at_once(mut looking: Looking, worker: &Rc<Worker>, number: usize) -> O
 }
 
 /// Goes on with requests whose devices were looked up, and sends what is to be said.
-fn answer(worker: &Worker, number: usize, turn: (Now, Availability), looked_up: &[Answered]) {
-    worker.core.borrow_mut().looked_up(turn, number, looked_up);
+fn answer(worker: &Worker, number: usize, now: Now, looked_up: &[Answered]) {
+    worker.core.borrow_mut().looked_up(now, number, looked_up);
     worker.send_datagrams(number);
     worker.core.borrow_mut().flush();
 }

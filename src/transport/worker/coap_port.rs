@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 
-use crate::protocol::limit::Now;
 use crate::protocol::network::{Network, Protocol, Source};
 use crate::protocol::uplink::Availability;
 use crate::session::coap::{Context, Endpoint, Event, Observer, Outbox, Parked, PeerKey};
@@ -48,12 +47,10 @@ impl CoapPort {
         }
     }
 
-    /// Runs `act` with everything that an endpoint needs.
+    /// Runs `act` with everything that an endpoint needs, at the time of the batch of work under way.
     pub(super) fn with<R>(
         &mut self,
         environment: &mut Environment,
-        now: Now,
-        queue: Availability,
         act: impl FnOnce(&mut Endpoint, &mut Context<'_>) -> R,
     ) -> R {
         let is_followed = environment.meter.is_followed();
@@ -64,12 +61,11 @@ impl CoapPort {
             from: self.from,
         };
         let mut ctx = Context {
-            now,
+            now: environment.latest,
             limits: &environment.limits,
             load: &mut environment.load,
             encoder: &mut environment.encoder,
             uplink: &mut *environment.uplink,
-            queue,
             children: &*environment.registry,
             observer: &mut observer,
             is_followed,
@@ -82,7 +78,7 @@ impl CoapPort {
     pub(super) fn take(
         &mut self,
         environment: &mut Environment,
-        (now, queue): (Now, Availability),
+        queue: Availability,
         from: SocketAddr,
         datagram: &[u8],
         parked: &mut Vec<(Parked, Source)>,
@@ -92,16 +88,16 @@ impl CoapPort {
         // The sessions are moved out, so that what they decrypt can be lent to the endpoint.
         let Some(mut sessions) = self.sessions.take() else {
             let (peer, source) = (PeerKey::Address(from), Source { protocol: Protocol::Coap, network });
-            let begun = self.with(environment, now, queue, |endpoint, ctx| endpoint.feed(peer, datagram, ctx));
+            let begun = self.with(environment, |endpoint, ctx| endpoint.feed(peer, datagram, queue, ctx));
             parked.extend(begun.map(|parked| (parked, source)));
             return;
         };
         let source = Source { protocol: Protocol::Dtls, network };
-        sessions.feed(now, from, datagram);
+        sessions.feed(environment.latest, from, datagram);
         self.from = Some(from);
-        self.with(environment, now, queue, |endpoint, ctx| {
+        self.with(environment, |endpoint, ctx| {
             for (peer, plain) in sessions.received().iter() {
-                parked.extend(endpoint.feed(peer, plain, ctx).map(|parked| (parked, source)));
+                parked.extend(endpoint.feed(peer, plain, queue, ctx).map(|parked| (parked, source)));
             }
             for peer in sessions.take_ended() {
                 endpoint.forget(peer, ctx);
@@ -113,19 +109,13 @@ impl CoapPort {
     }
 
     /// Looks at the deadlines of sessions and requests, and adds its numbers to those of the other ports.
-    pub(super) fn tick(
-        &mut self,
-        environment: &mut Environment,
-        now: Now,
-        queue: Availability,
-        totals: &mut PortTotals,
-    ) {
+    pub(super) fn tick(&mut self, environment: &mut Environment, totals: &mut PortTotals) {
         let mut sessions = self.sessions.take();
         let ended = sessions.as_mut().map(|sessions| {
-            sessions.tick(now);
+            sessions.tick(environment.latest);
             sessions.take_ended()
         });
-        self.with(environment, now, queue, |endpoint, ctx| {
+        self.with(environment, |endpoint, ctx| {
             for peer in ended.into_iter().flatten() {
                 endpoint.forget(peer, ctx);
             }

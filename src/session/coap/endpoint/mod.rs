@@ -16,7 +16,7 @@ use crate::codec::coap::{Block, Code, Kind, Malformed, decode, empty};
 use crate::protocol::envelope::Replacement;
 use crate::protocol::id::DeviceId;
 use crate::protocol::random::Random;
-use crate::protocol::uplink::{DeliveryId, Handover, RecordRefusal, SlotId};
+use crate::protocol::uplink::{Availability, DeliveryId, Handover, RecordRefusal, SlotId};
 use crate::session::identity::Lookup;
 use crate::session::mqtt::Event as MessageEvent;
 use crate::session::slots::Slots;
@@ -156,8 +156,14 @@ impl Endpoint {
     }
 
     /// Handles a datagram. A request whose device must be looked up is returned parked: [`Endpoint::device`] goes on
-    /// with it.
-    pub fn feed(&mut self, peer: PeerKey, datagram: &[u8], ctx: &mut Context<'_>) -> Option<Parked> {
+    /// with it. While the queue does not acknowledge, requests are answered 5.03 at once.
+    pub fn feed(
+        &mut self,
+        peer: PeerKey,
+        datagram: &[u8],
+        queue: Availability,
+        ctx: &mut Context<'_>,
+    ) -> Option<Parked> {
         let message = match decode(datagram) {
             Ok(message) => message,
             Err(malformed) => {
@@ -172,7 +178,7 @@ impl Endpoint {
         match message.kind() {
             Kind::Acknowledgement | Kind::Reset if message.code() == Code::EMPTY => self.confirm(peer, id),
             Kind::Confirmable | Kind::NonConfirmable if message.code().is_request() => {
-                return self.receive_request(peer, datagram, message, ctx);
+                return self.receive_request(peer, datagram, message, queue, ctx);
             }
             // A ping, or an answer that nobody asked for.
             Kind::Confirmable => ctx.send.push(peer, &empty(Kind::Reset, id)),

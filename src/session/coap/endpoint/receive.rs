@@ -24,6 +24,7 @@ impl Endpoint {
         peer: PeerKey,
         datagram: &[u8],
         message: Message,
+        queue: Availability,
         ctx: &mut Context<'_>,
     ) -> Option<Parked> {
         let confirmable = message.kind() == Kind::Confirmable;
@@ -57,7 +58,7 @@ impl Endpoint {
             return None;
         }
         let block1 = request.part.map(|part| part.block);
-        if let Some(reason) = self.closed(ctx) {
+        if let Some(reason) = self.closed(queue, ctx) {
             if ctx.is_followed {
                 follow(peer, &request.device, Action::Respond(Code::SERVICE_UNAVAILABLE), ctx);
             }
@@ -159,10 +160,10 @@ impl Endpoint {
     }
 
     /// Reason to refuse every request at this moment.
-    fn closed(&self, ctx: &Context<'_>) -> Option<DropReason> {
+    fn closed(&self, queue: Availability, ctx: &Context<'_>) -> Option<DropReason> {
         match () {
             () if self.draining => Some(DropReason::Draining),
-            () if ctx.queue != Availability::Ok => Some(DropReason::QueueAway),
+            () if queue != Availability::Ok => Some(DropReason::QueueAway),
             () if ctx.load.held_bytes >= ctx.limits.inflight_bytes => Some(DropReason::Overload),
             () => None,
         }

@@ -18,18 +18,18 @@ impl<S: ByteStream> WorkerCore<S> {
         self.queue(now)
     }
 
-    /// Takes in a datagram of the port with that number, in the turn that began at `now`. Requests whose devices are to be
+    /// Takes in a datagram of the port with that number, in the turn that [`WorkerCore::begin_datagrams`] began. Requests whose devices are to be
     /// looked up are added to `parked`.
     pub fn datagram(
         &mut self,
-        (now, queue): (Now, Availability),
+        queue: Availability,
         number: usize,
         from: SocketAddr,
         datagram: &[u8],
         parked: &mut Vec<(Parked, Source)>,
     ) {
         if let Some(port) = self.ports.get_mut(number) {
-            port.take(&mut self.environment, (now, queue), from, datagram, parked);
+            port.take(&mut self.environment, queue, from, datagram, parked);
         }
     }
 
@@ -39,9 +39,10 @@ impl<S: ByteStream> WorkerCore<S> {
     }
 
     /// Goes on with requests whose devices were looked up, at the end of the turn. Datagrams are left to be sent.
-    pub fn looked_up(&mut self, (now, queue): (Now, Availability), number: usize, answers: &[(Parked, Lookup)]) {
+    pub fn looked_up(&mut self, now: Now, number: usize, answers: &[(Parked, Lookup)]) {
+        self.environment.set_now(now);
         for (parked, lookup) in answers {
-            self.with_port(now, queue, number, |endpoint, ctx| endpoint.device(parked, lookup, ctx));
+            self.with_port(number, |endpoint, ctx| endpoint.device(parked, lookup, ctx));
         }
     }
 
@@ -59,48 +60,38 @@ impl<S: ByteStream> WorkerCore<S> {
     }
 
     /// Applies a receipt for the endpoint of that number.
-    pub(super) fn port_receipt(&mut self, now: Now, number: u8, id: DeliveryId, stored: bool) {
-        let queue = self.queue.reported();
-        self.with_port(now, queue, number.into(), |endpoint, ctx| endpoint.receipt(id, stored, ctx));
+    pub(super) fn port_receipt(&mut self, number: u8, id: DeliveryId, stored: bool) {
+        self.with_port(number.into(), |endpoint, ctx| endpoint.receipt(id, stored, ctx));
     }
 
     /// Replaces a record of the endpoint of that number, which the queue will never store.
-    pub(super) fn port_refused(&mut self, now: Now, number: u8, id: DeliveryId, refusal: &RecordRefusal) {
-        let queue = self.queue.reported();
-        self.with_port(now, queue, number.into(), |endpoint, ctx| endpoint.refused(id, refusal, ctx));
+    pub(super) fn port_refused(&mut self, number: u8, id: DeliveryId, refusal: &RecordRefusal) {
+        self.with_port(number.into(), |endpoint, ctx| endpoint.refused(id, refusal, ctx));
     }
 
     /// Hands over once more what is not stored: the queue takes records again.
-    pub(super) fn resend_ports(&mut self, now: Now) {
-        let queue = self.queue.reported();
+    pub(super) fn resend_ports(&mut self) {
         for number in 0..self.ports.len() {
-            self.with_port(now, queue, number, |endpoint, ctx| endpoint.resend(ctx));
+            self.with_port(number, |endpoint, ctx| endpoint.resend(ctx));
         }
     }
 
     /// Looks at the deadlines of the ports.
-    pub(super) fn tick_ports(&mut self, now: Now) {
+    pub(super) fn tick_ports(&mut self) {
         if self.ports.is_empty() {
             return;
         }
-        let queue = self.queue(now);
         let mut totals = PortTotals::default();
         for port in &mut self.ports {
-            port.tick(&mut self.environment, now, queue, &mut totals);
+            port.tick(&mut self.environment, &mut totals);
         }
         self.environment.meter.peers(&totals.peers);
         self.environment.meter.coap_traffic(&totals.plain, &totals.secured);
     }
 
-    fn with_port(
-        &mut self,
-        now: Now,
-        queue: Availability,
-        number: usize,
-        act: impl FnOnce(&mut Endpoint, &mut Context<'_>),
-    ) {
+    fn with_port(&mut self, number: usize, act: impl FnOnce(&mut Endpoint, &mut Context<'_>)) {
         if let Some(port) = self.ports.get_mut(number) {
-            port.with(&mut self.environment, now, queue, act);
+            port.with(&mut self.environment, act);
         }
     }
 }

@@ -182,7 +182,7 @@ impl<S: ByteStream> WorkerCore<S> {
                 }
             };
             if let Some(number) = endpoint_of(id.slot) {
-                self.port_receipt(now, number, id, stored);
+                self.port_receipt(number, id, stored);
                 continue;
             }
             let Some(connection) = self.connections.slots.find_mut(id.slot) else { continue };
@@ -209,7 +209,7 @@ impl<S: ByteStream> WorkerCore<S> {
     /// Replaces a record that the queue will never store.
     fn refused(&mut self, now: Now, id: DeliveryId, refusal: &RecordRefusal) {
         match endpoint_of(id.slot) {
-            Some(number) => self.port_refused(now, number, id, refusal),
+            Some(number) => self.port_refused(number, id, refusal),
             None => {
                 self.act(now, id.slot, |state, ctx| state.session.refused(id.sequence, refusal, ctx));
             }
@@ -226,7 +226,7 @@ impl<S: ByteStream> WorkerCore<S> {
         for (_, session) in sessions {
             self.act(now, session, |state, ctx| state.session.resend(ctx));
         }
-        self.resend_ports(now);
+        self.resend_ports();
     }
 
     /// Wakes the paused connections that may be read again: their sessions take input, and there is memory for it.

@@ -196,7 +196,7 @@ impl<S: ByteStream> WorkerCore<S> {
         for place in (tick_in_round..places).step_by(TICKS_PER_ROUND) {
             self.tick_connection(now, place);
         }
-        self.tick_ports(now);
+        self.tick_ports();
         self.resume();
         if self.heartbeat.is_due(now.us) && self.queue.reported() == Availability::Ok {
             self.write_heartbeat(now);
