@@ -20,8 +20,6 @@ pub const ACCEPT: u16 = 17;
 pub const BLOCK2: u16 = 23;
 /// Block of a request's body; critical (RFC 7959).
 pub const BLOCK1: u16 = 27;
-/// Bytes of an answer's body (RFC 7959).
-pub const SIZE2: u16 = 28;
 /// Address that a proxy is asked for; critical.
 pub const PROXY_URI: u16 = 35;
 /// Scheme of the address that a proxy is asked for; critical.

@@ -200,11 +200,6 @@ impl Session {
         &self.device
     }
 
-    /// The device's product.
-    pub fn product(&self) -> &ProductId {
-        &self.product
-    }
-
     /// The session's ULID.
     pub fn id(&self) -> &str {
         &self.id
