@@ -32,5 +32,5 @@ pub use buffer::DatagramBuffer;
 pub use client::Client;
 pub use cookie::CookieSecret;
 pub use engine::{Engine, Plain, Progress};
-pub use server::{MaterialError, Server};
+pub use server::Server;
 pub use sessions::{Bounds, Sessions};

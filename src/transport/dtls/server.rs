@@ -8,6 +8,8 @@ use openssl::pkey::PKey;
 use openssl::ssl::{SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions, SslSessionCacheMode, SslVersion};
 use openssl::x509::X509;
 
+use crate::transport::tls::TlsError;
+
 /// The suites, best first; docs/wire.md names them. All of them have keys that a stolen certificate does not give away, and
 /// encryption that authenticates. CCM_8 is what RFC 7252 section 9.1.3.3 demands of devices. Each is named, as a class of
 /// suites takes in whatever a version of OpenSSL counts to it.
@@ -23,20 +25,6 @@ const CIPHERS: &[&str] = &[
     "ECDHE-ECDSA-AES128-CCM8",
     "ECDHE-ECDSA-AES256-CCM8",
 ];
-
-/// Why certificate and key cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum MaterialError {
-    /// No certificate can be read.
-    #[error("no PEM certificate can be read: {0}")]
-    Certificate(String),
-    /// The key cannot be read; an encrypted one cannot.
-    #[error("no PEM key without a passphrase can be read: {0}")]
-    PrivateKey(String),
-    /// The key is not that of the first certificate, or OpenSSL takes the pair for another reason not.
-    #[error("the key does not serve the certificate: {0}")]
-    Pair(String),
-}
 
 /// The DTLS server of all sessions. Cheap to clone; shared by all workers, and all clones see a replacement.
 #[derive(Clone)]
@@ -54,15 +42,15 @@ impl Server {
     /// A server with that chain (its own certificate first) and its key, both PEM; EC or RSA.
     ///
     /// # Errors
-    /// [`MaterialError`] says which of the two is wrong.
-    pub fn new(certificate: &str, private_key: &str) -> Result<Self, MaterialError> {
+    /// [`TlsError`] says which of the two is wrong.
+    pub fn new(certificate: &str, private_key: &str) -> Result<Self, TlsError> {
         let chain = X509::stack_from_pem(certificate.as_bytes()).map_err(|error| certificate_error(&error))?;
         let mut chain = chain.into_iter();
-        let own = chain.next().ok_or_else(|| MaterialError::Certificate("there is none".to_owned()))?;
+        let own = chain.next().ok_or_else(|| TlsError::Certificate("there is none".to_owned()))?;
         // A key with a passphrase would make OpenSSL ask the terminal for it.
         let key = PKey::private_key_from_pem_callback(private_key.as_bytes(), |_| Ok(0))
-            .map_err(|error| MaterialError::PrivateKey(error.to_string()))?;
-        let pair = |error: ErrorStack| MaterialError::Pair(error.to_string());
+            .map_err(|error| TlsError::PrivateKey(error.to_string()))?;
+        let pair = |error: ErrorStack| TlsError::Pair(error.to_string());
         let mut context = SslContextBuilder::new(SslMethod::dtls_server()).map_err(pair)?;
         negotiate(&mut context).map_err(pair)?;
         context.set_certificate(&own).map_err(pair)?;
@@ -85,8 +73,8 @@ impl Server {
     }
 }
 
-fn certificate_error(error: &ErrorStack) -> MaterialError {
-    MaterialError::Certificate(error.to_string())
+fn certificate_error(error: &ErrorStack) -> TlsError {
+    TlsError::Certificate(error.to_string())
 }
 
 fn negotiate(context: &mut SslContextBuilder) -> Result<(), ErrorStack> {
@@ -150,12 +138,12 @@ mod tests {
     fn a_mistake_says_which_of_the_two_is_wrong() {
         let (key, other) = (elliptic(), elliptic());
         let (own, chain) = (pem(&key), certificate(&key));
-        assert!(matches!(Server::new("", &own), Err(MaterialError::Certificate(_))));
-        assert!(matches!(Server::new(&own, &own), Err(MaterialError::Certificate(_))));
-        assert!(matches!(Server::new(&chain, &chain), Err(MaterialError::PrivateKey(_))));
-        assert!(matches!(Server::new(&chain, &pem(&other)), Err(MaterialError::Pair(_))));
+        assert!(matches!(Server::new("", &own), Err(TlsError::Certificate(_))));
+        assert!(matches!(Server::new(&own, &own), Err(TlsError::Certificate(_))));
+        assert!(matches!(Server::new(&chain, &chain), Err(TlsError::PrivateKey(_))));
+        assert!(matches!(Server::new(&chain, &pem(&other)), Err(TlsError::Pair(_))));
         let locked = key.private_key_to_pem_pkcs8_passphrase(openssl::symm::Cipher::aes_128_cbc(), b"secret").unwrap();
         let locked = String::from_utf8(locked).unwrap();
-        assert!(matches!(Server::new(&chain, &locked), Err(MaterialError::PrivateKey(_))));
+        assert!(matches!(Server::new(&chain, &locked), Err(TlsError::PrivateKey(_))));
     }
 }

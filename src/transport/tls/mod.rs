@@ -25,7 +25,7 @@ pub use stream::TlsStream;
 use crate::protocol::secret::Secret;
 use ticket::{ConnectionTickets, TicketKeys};
 
-/// Why certificate, key or authority cannot be used.
+/// Why certificate, key or authority cannot be used; of DTLS as well, which has no authority.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TlsError {
     /// No certificate can be read.
@@ -34,7 +34,7 @@ pub enum TlsError {
     /// No key can be read; an encrypted one cannot.
     #[error("no PEM key without a passphrase can be read: {0}")]
     PrivateKey(String),
-    /// The key is not that of the first certificate, or is of a kind that is not served.
+    /// The key is not that of the first certificate, or the library does not serve it.
     #[error("the key does not serve the certificate: {0}")]
     Pair(String),
     /// The authority of devices cannot be read.
