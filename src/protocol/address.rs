@@ -37,6 +37,19 @@ pub fn segment(id: &str) -> String {
     percent_encode(id.as_bytes(), SEGMENT).to_string()
 }
 
+/// Where a command goes, as NATS has it below the prefix: `p.d.properties.read`, for a child `p.g.child.c.properties.read`.
+/// `dotted` is the type.
+pub fn command_address(product: &str, device: &str, children: &[impl AsRef<str>], dotted: &str) -> String {
+    let mut address = format!("{}.{}", token(product), token(device));
+    for child in children {
+        address.push_str(".child.");
+        address.push_str(&token(child.as_ref()));
+    }
+    address.push('.');
+    address.push_str(dotted);
+    address
+}
+
 /// The id behind a token or a segment; `None` when a `%` is not followed by two hex digits or the bytes are not UTF-8.
 pub fn from_token(token: &str) -> Option<Cow<'_, str>> {
     if !token.contains('%') {

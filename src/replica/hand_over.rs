@@ -9,7 +9,6 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::protocol::address;
 use crate::protocol::command::{Command, CommandBody};
 
 /// One command on its way to another replica.
@@ -100,19 +99,8 @@ impl HandOverRequest {
                 Bytes::copy_from_slice(bytes)
             }
         };
-        Self { number, address: address_of(command), headers, payload, deadline }
+        Self { number, address: command.address(), headers, payload, deadline }
     }
-}
-
-fn address_of(command: &Command) -> String {
-    let mut address = format!("{}.{}", address::token(&command.product), address::token(&command.device));
-    for child in &command.children {
-        address.push_str(".child.");
-        address.push_str(&address::token(child));
-    }
-    address.push('.');
-    address.push_str(command.message_type.dotted());
-    address
 }
 
 /// Adds the message id as the last member: of members with one name the last wins. The object is never empty.

@@ -7,8 +7,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::args::DeviceAddress;
-use crate::protocol::address::token;
+use crate::protocol::address::command_address;
 use crate::protocol::command::{Command, CommandBody};
+use crate::protocol::id::DeviceId;
 use crate::protocol::topic::MessageType;
 
 /// Members of a JSON object; values stay as they are written, digits of numbers included.
@@ -70,16 +71,11 @@ impl CommandInput {
 
     /// Subject below `command` of the prefix, and payload, as NATS wants them.
     pub fn request(&self, command: &Command) -> (String, Vec<u8>) {
-        let mut tokens = vec![token(&command.product), token(&command.device)];
-        for child in &command.children {
-            tokens.extend(["child".to_owned(), token(child)]);
-        }
-        tokens.push(command.message_type.dotted().to_owned());
         let payload = match &command.body {
             CommandBody::Raw(bytes) => bytes.clone(),
             CommandBody::Members(_) => object(&self.members).into_bytes(),
         };
-        (tokens.join("."), payload)
+        (command.address(), payload)
     }
 
     /// Key and value, as the topic of commands wants them.
@@ -105,11 +101,8 @@ impl CommandInput {
 }
 
 fn subject(address: &DeviceAddress, message_type: MessageType) -> String {
-    let mut subject = format!("{}.{}.", token(address.product.as_str()), token(address.device.as_str()));
-    for child in &address.children {
-        subject.push_str(&format!("child.{}.", token(child.as_str())));
-    }
-    subject + message_type.dotted()
+    let children: Vec<&str> = address.children.iter().map(DeviceId::as_str).collect();
+    command_address(address.product.as_str(), address.device.as_str(), &children, message_type.dotted())
 }
 
 fn object(members: &Members) -> String {

@@ -4,7 +4,7 @@ use crate::protocol::topic::MessageType;
 use crate::protocol::trace::TraceContext;
 
 /// Address and ids of a command.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CommandIdentity {
     /// Product of the connected device.
     pub product: String,

@@ -12,6 +12,7 @@ pub use headers::{BODY_HEADERS, CALLER_ID_BYTES_MAX, HEADERS, with_fields_of_raw
 pub use identity::CommandIdentity;
 pub use message_ids::MessageIds;
 
+use super::address::command_address;
 use super::json::write_string;
 use super::message::write_integer;
 use super::topic::MessageType;
@@ -177,6 +178,11 @@ impl Command {
     pub fn topic_bytes(&self) -> usize {
         let children: usize = self.children.iter().map(|child| "/child/".len() + child.len()).sum();
         "///".len() + self.product.len() + self.device.len() + children + self.message_type.suffix().len()
+    }
+
+    /// The subject that the command has on NATS, below `command` of the prefix.
+    pub fn address(&self) -> String {
+        command_address(&self.product, &self.device, &self.children, self.message_type.dotted())
     }
 
     /// The packet for the device, under the id and time (ms since 1970) that the caller decides, usually

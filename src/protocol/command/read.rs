@@ -121,16 +121,7 @@ fn identity(product: String, device: String, children: Vec<String>) -> Result<Co
     for id in children.iter().chain([&device]) {
         DeviceId::check(id).map_err(|error| unreadable(format_args!("device: {error}")))?;
     }
-    Ok(CommandIdentity {
-        product,
-        device,
-        children,
-        message_type: None,
-        message_id: None,
-        correlation_id: None,
-        about_product: None,
-        trace: None,
-    })
+    Ok(CommandIdentity { product, device, children, ..CommandIdentity::default() })
 }
 
 fn unreadable(text: impl Display) -> CommandError {
@@ -140,17 +131,7 @@ fn unreadable(text: impl Display) -> CommandError {
 /// Tells as much of the caller as its JSON holds, where that much can be read.
 fn with_caller(error: CommandError, members: &[Member<'_>]) -> CommandError {
     let CommandError::Unreadable(mut command) = error else { return error };
-    let nobody = CommandIdentity {
-        product: String::new(),
-        device: String::new(),
-        children: Vec::new(),
-        message_type: None,
-        message_id: None,
-        correlation_id: None,
-        about_product: None,
-        trace: None,
-    };
-    let mut reading = Reading::new(nobody, CommandBody::Members(String::new()));
+    let mut reading = Reading::new(CommandIdentity::default(), CommandBody::Members(String::new()));
     // What else is wrong does not matter any more.
     let _ = read_common(&mut reading, members);
     command.message_id = reading.identity.message_id;

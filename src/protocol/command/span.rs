@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::CommandIdentity;
-use crate::protocol::address;
+use crate::protocol::address::command_address;
 use crate::protocol::limit::Now;
 use crate::protocol::topic::MessageType;
 use crate::protocol::trace::{Operation, Span, TraceContext};
@@ -40,7 +40,8 @@ impl Span {
             span.product.clone_from(&identity.product);
             identity.about().clone_into(&mut span.device);
             span.gateway = (!identity.children.is_empty()).then(|| identity.device.clone());
-            span.address = address_of(identity, span.message).into();
+            let CommandIdentity { product, device, children, .. } = identity;
+            span.address = command_address(product, device, children, span.message).into();
             span.message_id = bounded(identity.message_id.as_deref().unwrap_or_default());
             span.correlation_id = bounded(identity.correlation());
         }
@@ -51,15 +52,4 @@ impl Span {
 /// As much of a caller's text as a span keeps while it waits.
 fn bounded(text: &str) -> String {
     text[..text.floor_char_boundary(TEXT_BYTES_MAX)].to_owned()
-}
-
-fn address_of(identity: &CommandIdentity, dotted: &str) -> String {
-    let mut text = format!("{}.{}", address::token(&identity.product), address::token(&identity.device));
-    for child in &identity.children {
-        text.push_str(".child.");
-        text.push_str(&address::token(child));
-    }
-    text.push('.');
-    text.push_str(dotted);
-    text
 }
