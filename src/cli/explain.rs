@@ -12,6 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::check::EXIT_CONFIGURATION;
 use super::examples;
 use super::input::{loaded, text_or_file};
 use super::lookup::{self, LookupError};
@@ -56,10 +57,8 @@ pub struct ExplainArgs {
 /// Prints the explanation to `out`. Exit code 0 whenever there is one, that of a rejection included unless `--fail`; 1 when the
 /// payload or the registry cannot be read; 78 when the configuration has mistakes (it gives the names of subjects and topics).
 pub fn run(args: &ExplainArgs, sources: &Sources, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
-    let (config, is_built_in) = match loaded(sources, err) {
-        Ok(loaded) => (loaded.config, loaded.built_in),
-        Err(code) => return code,
-    };
+    let Some(loaded) = loaded(sources, err) else { return ExitCode::from(EXIT_CONFIGURATION) };
+    let (config, is_built_in) = (loaded.config, loaded.built_in);
     // The registry of the built-in configuration is nobody's own.
     let names_registry = |setting: &String| setting.trim_start().starts_with("registry.");
     let is_own = !is_built_in || sources.settings.iter().any(names_registry);

@@ -5,10 +5,8 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
-use super::check::EXIT_CONFIGURATION;
 use crate::config::{self, Config, ENVIRONMENT_PREFIX, Loaded, Sources, parse};
 
 /// `--config` and `--set`, the same for every subcommand.
@@ -37,24 +35,15 @@ impl SourceArgs {
     }
 }
 
-/// The configuration; where it has mistakes, they go to `err`, and the exit code says so.
-///
-/// # Errors
-/// The exit code.
-pub fn configuration(sources: &Sources, err: &mut dyn Write) -> Result<Config, ExitCode> {
+/// The configuration. `None` where it has mistakes: they go to `err`, and the exit code is 78.
+pub fn configuration(sources: &Sources, err: &mut dyn Write) -> Option<Config> {
     loaded(sources, err).map(|loaded| loaded.config)
 }
 
 /// As [`configuration`], with what else was learnt of it.
-///
-/// # Errors
-/// The exit code.
-pub fn loaded(sources: &Sources, err: &mut dyn Write) -> Result<Loaded, ExitCode> {
-    config::load(sources).map_err(|mistakes| {
-        // Nobody is left to tell when stderr is closed.
-        let _ = writeln!(err, "{mistakes}");
-        ExitCode::from(EXIT_CONFIGURATION)
-    })
+pub fn loaded(sources: &Sources, err: &mut dyn Write) -> Option<Loaded> {
+    // Nobody is left to tell when stderr is closed.
+    config::load(sources).inspect_err(|mistakes| drop(writeln!(err, "{mistakes}"))).ok()
 }
 
 /// Where a listener of this machine is reached that listens on all addresses.

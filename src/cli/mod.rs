@@ -1,5 +1,6 @@
 //! The subcommands.
 
+mod admin;
 pub mod check;
 pub mod credentials;
 pub mod devices;

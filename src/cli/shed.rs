@@ -6,28 +6,20 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::{ArgGroup, Args};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Bytes;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
-use hyper::{Method, Request, Uri};
+use hyper::Method;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
+use super::admin::{self, ANSWER_TIMEOUT, AdminClient};
 use super::block_on;
-use super::input::{admin_address, configuration};
+use super::check::EXIT_CONFIGURATION;
+use super::input::configuration;
 use super::output::{self, Output};
-use crate::config::{Secret, Sources};
-use crate::http::{self, ConnectionLimits};
+use crate::config::Sources;
 use crate::protocol::address;
 use crate::telemetry::admin::{RATE_DEFAULT, RATE_MAX};
-
-/// How long the bridge may take for an answer: it waits for other replicas, too.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Largest answer that is read, in bytes.
-const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
 /// How often `--wait` asks where the sheds stand.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -101,12 +93,8 @@ impl FromStr for Target {
 /// Prints where the sheds stand. Exit code 1 when the bridge refuses, does not answer, or a replica has given up, 78 when
 /// the configuration has mistakes.
 pub fn run(args: &ShedArgs, sources: &Sources, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
-    let config = match configuration(sources, err) {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
-    let address = args.address.clone().unwrap_or_else(|| admin_address(&config));
-    let client = AdminClient { address: &address, token: config.admin.token.as_ref() };
+    let Some(config) = configuration(sources, err) else { return ExitCode::from(EXIT_CONFIGURATION) };
+    let client = AdminClient::new(args.address.as_ref(), &config);
     match block_on(shed(args, &client)).map_err(anyhow::Error::from).flatten() {
         Ok(report) => {
             let text = match args.output {
@@ -119,30 +107,24 @@ pub fn run(args: &ShedArgs, sources: &Sources, out: &mut dyn Write, err: &mut dy
         }
         Err(error) => {
             // Nobody is left to tell when stderr is closed.
-            let _ = writeln!(err, "shed: {address}: {}", output::escaped(&format!("{error:#}")));
+            let _ = writeln!(err, "shed: {}: {}", client.address, output::escaped(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }
 }
 
-/// Asks the admin listener of one replica.
-struct AdminClient<'a> {
-    address: &'a str,
-    token: Option<&'a Secret>,
-}
-
 async fn shed(args: &ShedArgs, client: &AdminClient<'_>) -> anyhow::Result<Value> {
     let path = format!("/api/shed?{}", query(args));
     let mut report = if args.status {
-        client.ask(Method::GET, &path, String::new()).await?
+        ask(client, Method::GET, &path, String::new()).await?
     } else if args.stop {
-        client.ask(Method::DELETE, &path, String::new()).await?
+        ask(client, Method::DELETE, &path, String::new()).await?
     } else {
-        client.ask(Method::POST, "/api/shed", body(args).to_string()).await?
+        ask(client, Method::POST, "/api/shed", body(args).to_string()).await?
     };
     while args.wait && states(&report).any(|state| state == "running" || state == "waiting") {
         sleep(POLL_INTERVAL).await;
-        report = client.ask(Method::GET, &path, String::new()).await?;
+        report = ask(client, Method::GET, &path, String::new()).await?;
     }
     Ok(report)
 }
@@ -174,30 +156,9 @@ fn body(args: &ShedArgs) -> Value {
     }
 }
 
-impl AdminClient<'_> {
-    async fn ask(&self, method: Method, path: &str, body: String) -> anyhow::Result<Value> {
-        let url: Uri = format!("http://{}{path}", self.address).parse()?;
-        let limits = ConnectionLimits { connect_timeout: ANSWER_TIMEOUT, idle_timeout: ANSWER_TIMEOUT, idle_max: 0 };
-        let client = http::client(&url, limits).map_err(anyhow::Error::msg)?;
-        let mut request = Request::builder().method(method).uri(url);
-        if let Some(token) = self.token {
-            request = request.header(AUTHORIZATION, format!("Bearer {}", token.expose()));
-        }
-        let request = request.header(CONTENT_TYPE, "application/json").body(Full::new(Bytes::from(body)))?;
-        let exchange = async {
-            let response = client.request(request).await.map_err(|error| anyhow::anyhow!(http::with_causes(&error)))?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
-            let body = body.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
-            anyhow::Ok((status, body))
-        };
-        let (status, body) = timeout(ANSWER_TIMEOUT, exchange).await.context("no answer")??;
-        let answer: Value = serde_json::from_slice(&body).with_context(|| format!("{status}, and no JSON"))?;
-        if !status.is_success() {
-            bail!("{status}: {}", answer["error"].as_str().unwrap_or_default());
-        }
-        Ok(answer)
-    }
+async fn ask(client: &AdminClient<'_>, method: Method, path: &str, body: String) -> anyhow::Result<Value> {
+    let answer = async { admin::json(client.ask(method, path, body).await?).await };
+    timeout(ANSWER_TIMEOUT, answer).await.context("no answer")?
 }
 
 fn replicas(report: &Value) -> impl Iterator<Item = &Value> {

@@ -6,29 +6,27 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{ArgGroup, Args};
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::body::{Bytes, Incoming};
-use hyper::header::AUTHORIZATION;
-use hyper::{Request, Response, Uri};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::{Method, Response};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::input::{admin_address, configuration, parse_duration};
+use super::admin::{ANSWER_TIMEOUT, AdminClient};
+use super::check::EXIT_CONFIGURATION;
+use super::input::{configuration, parse_duration};
 use super::output::{self, Output};
 use super::{block_on, examples};
 use crate::app::Signals;
-use crate::config::{Secret, Sources};
-use crate::http::{self, ConnectionLimits};
+use crate::config::Sources;
+use crate::http;
 use crate::protocol::address;
 use crate::telemetry::admin::FOLLOW_MAX;
 
-/// How long the bridge may take until its first line: it waits for other replicas, too. Later an empty line comes every 10 s.
-const FIRST_LINE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Time without a line after which the connection counts as lost.
+/// Time without a line after which the connection counts as lost; an empty one comes every 10 s.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
-/// Longest line in bytes, and longest text of a refusal.
+/// Longest line in bytes.
 const LINE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Shows what happens to a device, while it happens: what came, what became of it, what was answered
@@ -73,17 +71,14 @@ fn parse_time(text: &str) -> Result<Duration, String> {
 /// Prints lines until the time is over, ctrl-C, or nobody reads them: exit code 0. 1 when the bridge refuses, does not
 /// answer or is gone, 78 when the configuration has mistakes.
 pub fn run(args: &TraceArgs, sources: &Sources, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
-    let config = match configuration(sources, err) {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
-    let address = args.address.clone().unwrap_or_else(|| admin_address(&config));
-    let traced = block_on(trace(args, &address, config.admin.token.as_ref(), out));
+    let Some(config) = configuration(sources, err) else { return ExitCode::from(EXIT_CONFIGURATION) };
+    let client = AdminClient::new(args.address.as_ref(), &config);
+    let traced = block_on(trace(args, &client, out));
     match traced.map_err(anyhow::Error::from).flatten() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Nobody is left to tell when stderr is closed; the exit code still tells.
-            let _ = writeln!(err, "trace: {address}: {}", output::escaped(&format!("{error:#}")));
+            let _ = writeln!(err, "trace: {}: {}", client.address, output::escaped(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }
@@ -99,36 +94,17 @@ fn path(args: &TraceArgs) -> String {
     format!("/api/trace?{}&for={}s&replicas={replicas}", subject.unwrap_or_default(), longest.as_secs())
 }
 
-async fn trace(args: &TraceArgs, address: &str, token: Option<&Secret>, out: &mut dyn Write) -> anyhow::Result<()> {
+async fn trace(args: &TraceArgs, client: &AdminClient<'_>, out: &mut dyn Write) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     tokio::select! {
         () = signals.next() => Ok(()),
         shown = async {
-            let response = timeout(FIRST_LINE_TIMEOUT, ask(args, address, token)).await.context("no answer")??;
+            let path = path(args);
+            let asked = client.ask(Method::GET, &path, String::new());
+            let response = timeout(ANSWER_TIMEOUT, asked).await.context("no answer")??;
             show(response, args.output, out).await
         } => shown,
     }
-}
-
-async fn ask(args: &TraceArgs, address: &str, token: Option<&Secret>) -> anyhow::Result<Response<Incoming>> {
-    let url: Uri = format!("http://{address}{}", path(args)).parse()?;
-    let limits =
-        ConnectionLimits { connect_timeout: FIRST_LINE_TIMEOUT, idle_timeout: FIRST_LINE_TIMEOUT, idle_max: 0 };
-    let client = http::client(&url, limits).map_err(anyhow::Error::msg)?;
-    let mut request = Request::get(url);
-    if let Some(token) = token {
-        request = request.header(AUTHORIZATION, format!("Bearer {}", token.expose()));
-    }
-    let response = client.request(request.body(Empty::<Bytes>::new())?).await;
-    let response = response.map_err(|error| anyhow::anyhow!(http::with_causes(&error)))?;
-    let status = response.status();
-    if !status.is_success() {
-        let body = Limited::new(response.into_body(), LINE_BYTES_MAX).collect().await;
-        let body = body.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
-        let answer: Value = serde_json::from_slice(&body).with_context(|| format!("{status}, and no JSON"))?;
-        bail!("{status}: {}", answer["error"].as_str().unwrap_or_default());
-    }
-    Ok(response)
 }
 
 /// Prints the lines as they come.

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, bail};
 use clap::Args;
 
+use super::check::EXIT_CONFIGURATION;
 use super::input::{configuration, parse_duration};
 use super::output::{self, Output};
 use crate::app::settings;
@@ -66,10 +67,10 @@ pub struct VerifyArgs {
 /// run time, 1; 78 when the configuration is needed and has mistakes. `--envelopes` does without it.
 pub fn run(args: &VerifyArgs, sources: &Sources) -> ExitCode {
     let needs_config = args.envelopes.is_none();
-    let config = match needs_config.then(|| configuration(sources, &mut io::stderr())).transpose() {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
+    let config = if needs_config { configuration(sources, &mut io::stderr()) } else { None };
+    if needs_config && config.is_none() {
+        return ExitCode::from(EXIT_CONFIGURATION);
+    }
     match compare(args, config.as_ref()) {
         Ok(report) => {
             let text = match args.output {

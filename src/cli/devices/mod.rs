@@ -39,10 +39,7 @@ pub fn run(
     err: &mut dyn Write,
     is_terminal: bool,
 ) -> ExitCode {
-    let config = match configuration(sources, err) {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
+    let Some(config) = configuration(sources, err) else { return ExitCode::from(EXIT_CONFIGURATION) };
     match act(&args.action, &config, err, is_terminal) {
         Ok(text) => {
             // Nobody is left to tell when stdout is closed.

@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use clap::builder::PossibleValuesParser;
 use serde_json::Value;
 
+use super::check::EXIT_CONFIGURATION;
 use super::examples;
 use super::input::configuration;
 use crate::config::{Config, Sources};
@@ -86,10 +87,7 @@ pub struct AllArgs {
 /// Prints a document to `out`, or writes all of them. Exit code 1 when that fails, 78 when the configuration has mistakes
 /// (it gives the names of topics and subjects, and the longest time-out).
 pub fn run(args: &SchemaArgs, sources: &Sources, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
-    let config = match configuration(sources, err) {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
+    let Some(config) = configuration(sources, err) else { return ExitCode::from(EXIT_CONFIGURATION) };
     let written = match &args.document {
         Document::All(all) => write_all(&config, &all.output),
         document => out.write_all(print(&config, document).as_bytes()),

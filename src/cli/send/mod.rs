@@ -46,10 +46,7 @@ enum SendError {
 /// Sends the command and prints the envelope of its outcome to `out`. Exit code 0 when that says success, 78 when the
 /// configuration has mistakes or names no queue of commands, else 1.
 pub fn run(args: &SendArgs, sources: &Sources, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
-    let config = match configuration(sources, err) {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
+    let Some(config) = configuration(sources, err) else { return ExitCode::from(EXIT_CONFIGURATION) };
     match send(args, &config) {
         Ok(answer) => {
             // Nobody is left to tell when stdout is closed; an outcome of the bridge that was too large has no envelope.

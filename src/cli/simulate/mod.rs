@@ -10,6 +10,7 @@ use anyhow::{Context, anyhow};
 
 pub use args::{SimulateArgs, VersionArg};
 
+use super::check::EXIT_CONFIGURATION;
 use super::input::{configuration, reachable};
 use super::output::Output;
 use crate::config::{Config, Sources};
@@ -22,10 +23,10 @@ use crate::simulate::{Identity, Simulation, Transport};
 pub fn run(args: &SimulateArgs, sources: &Sources) -> ExitCode {
     let needs_config = args.write_registry.is_none()
         && (args.address.is_none() || (args.registry.is_none() && args.generate.is_none()));
-    let config = match needs_config.then(|| configuration(sources, &mut io::stderr())).transpose() {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
+    let config = if needs_config { configuration(sources, &mut io::stderr()) } else { None };
+    if needs_config && config.is_none() {
+        return ExitCode::from(EXIT_CONFIGURATION);
+    }
     match prepare_and_run(args, config.as_ref()) {
         Ok(code) => code,
         Err(error) => {

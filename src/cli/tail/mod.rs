@@ -36,10 +36,7 @@ enum TailError {
 /// Prints the last that were stored, where they are asked for, and what is stored from this moment on, to `out`. Exit code 0 at ctrl-C, at the end of `--count` and when nobody
 /// reads `out` any more, 78 when the configuration has mistakes or names no queue that can be read, else 1.
 pub fn run(args: &TailArgs, sources: &Sources, out: &mut dyn Write, err: &mut dyn Write) -> ExitCode {
-    let config = match configuration(sources, err) {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
+    let Some(config) = configuration(sources, err) else { return ExitCode::from(EXIT_CONFIGURATION) };
     let outcome = block_on(tail(args, &config, out, err)).map_err(TailError::Io);
     match outcome.flatten() {
         Ok(()) => ExitCode::SUCCESS,
