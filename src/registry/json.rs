@@ -3,10 +3,10 @@
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::fields::{Field, Fields, Members};
 use super::mistake::{RecordError, RecordMistake};
 use super::{Child, Credentials, Device, Product};
-use crate::protocol::id::{DeviceId, IdError, ProductId};
-use crate::protocol::secret::Secret;
+use crate::protocol::id::{DeviceId, ProductId};
 
 /// Members of a device's record.
 const DEVICE_KEYS: [&str; 7] = ["id", "product", "secureId", "secureKey", "enabled", "gateway", "children"];
@@ -28,21 +28,22 @@ pub enum UnknownMembers {
 /// # Errors
 /// All mistakes; none shows a value of the record, which may be a secret.
 pub fn read_device(text: &[u8], unknown: UnknownMembers) -> Result<Device, Vec<RecordError>> {
-    let mut object = Object::read(text, unknown, &DEVICE_KEYS)?;
-    let id = object.id("id", DeviceId::new);
-    let product = object.id("product", ProductId::new);
-    let credentials = object.credentials();
-    let enabled = object.flag("enabled", true);
-    let gateway = object.optional_id("gateway", DeviceId::new);
-    let children = object.children();
+    let members = members(text)?;
+    let mut fields = fields(&members, unknown, &DEVICE_KEYS);
+    let id = fields.id("id", DeviceId::new);
+    let product = fields.id("product", ProductId::new);
+    let credentials = fields.credentials("secureId", "secureKey");
+    let enabled = fields.flag("enabled", true);
+    let gateway = fields.optional_id("gateway", DeviceId::new);
+    let children = children(&mut fields, &members);
     if gateway.is_some() && gateway == id {
-        object.mistakes.push(RecordError::OwnGateway);
+        fields.add(RecordError::OwnGateway);
     }
     match (id, product) {
-        (Some(id), Some(product)) if object.mistakes.is_empty() => {
+        (Some(id), Some(product)) if fields.mistakes.is_empty() => {
             Ok(Device { id, product, credentials, enabled, gateway, children: children.into() })
         }
-        _ => Err(object.mistakes),
+        _ => Err(errors(fields)),
     }
 }
 
@@ -51,12 +52,13 @@ pub fn read_device(text: &[u8], unknown: UnknownMembers) -> Result<Device, Vec<R
 /// # Errors
 /// As [`read_device`].
 pub fn read_product(text: &[u8], unknown: UnknownMembers) -> Result<Product, Vec<RecordError>> {
-    let mut object = Object::read(text, unknown, &PRODUCT_KEYS)?;
-    let id = object.id("id", ProductId::new);
-    let credentials = object.credentials();
+    let members = members(text)?;
+    let mut fields = fields(&members, unknown, &PRODUCT_KEYS);
+    let id = fields.id("id", ProductId::new);
+    let credentials = fields.credentials("secureId", "secureKey");
     match id {
-        Some(id) if object.mistakes.is_empty() => Ok(Product { id, credentials }),
-        _ => Err(object.mistakes),
+        Some(id) if fields.mistakes.is_empty() => Ok(Product { id, credentials }),
+        _ => Err(errors(fields)),
     }
 }
 
@@ -112,111 +114,65 @@ fn write_credentials(object: &mut Map<String, Value>, credentials: Option<&Crede
     }
 }
 
-/// A record while it is read.
-struct Object {
-    members: Map<String, Value>,
-    mistakes: Vec<RecordError>,
+impl Members for Map<String, Value> {
+    fn names(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.keys().map(|key| (key.as_str(), 0))
+    }
+
+    fn field(&self, key: &str) -> Option<(Field<'_>, usize)> {
+        let field = match self.get(key)? {
+            Value::Null => return None,
+            Value::String(text) => Field::Text(text),
+            Value::Bool(flag) => Field::Flag(*flag),
+            _ => Field::Other,
+        };
+        Some((field, 0))
+    }
 }
 
-impl Object {
-    fn read(text: &[u8], unknown: UnknownMembers, known: &[&str]) -> Result<Self, Vec<RecordError>> {
-        let members = match serde_json::from_slice(text) {
-            Ok(Value::Object(members)) => members,
-            Ok(_) => return Err(vec![RecordError::NoObject]),
-            // The parser tells what it expected and where, never what it found.
-            Err(error) => return Err(vec![RecordError::Json(error.to_string())]),
+fn members(text: &[u8]) -> Result<Map<String, Value>, Vec<RecordError>> {
+    match serde_json::from_slice(text) {
+        Ok(Value::Object(members)) => Ok(members),
+        Ok(_) => Err(vec![RecordError::NoObject]),
+        // The parser tells what it expected and where, never what it found.
+        Err(error) => Err(vec![RecordError::Json(error.to_string())]),
+    }
+}
+
+fn fields<'r>(
+    members: &'r Map<String, Value>,
+    unknown: UnknownMembers,
+    known: &[&str],
+) -> Fields<'r, Map<String, Value>> {
+    Fields::new(members, 0, (unknown == UnknownMembers::Refused).then_some(known))
+}
+
+fn errors<M>(fields: Fields<'_, M>) -> Vec<RecordError> {
+    fields.mistakes.into_iter().map(|(_, error)| error).collect()
+}
+
+fn children(fields: &mut Fields<'_, Map<String, Value>>, members: &Map<String, Value>) -> Vec<Child> {
+    let items = match members.get("children") {
+        None | Some(Value::Null) => return Vec::new(),
+        Some(Value::Array(items)) => items,
+        Some(_) => {
+            fields.add(RecordError::Type("children", "a list of {id, product}"));
+            return Vec::new();
+        }
+    };
+    let text = |item: &Value, key: &str| item.get(key).and_then(Value::as_str).map(str::to_owned);
+    let mut children = Vec::with_capacity(items.len());
+    for item in items {
+        let (Some(id), Some(product)) = (text(item, "id"), text(item, "product")) else {
+            fields.add(RecordError::Type("children", "a list of {id, product}"));
+            continue;
         };
-        let mistakes = match unknown {
-            UnknownMembers::Tolerated => Vec::new(),
-            UnknownMembers::Refused => {
-                let unknown = members.keys().filter(|key| !known.contains(&key.as_str()));
-                unknown.map(|key| RecordError::UnknownKey(key.clone())).collect()
-            }
-        };
-        Ok(Self { members, mistakes })
-    }
-
-    /// A member that is there; null counts as absent.
-    fn take(&mut self, key: &str) -> Option<Value> {
-        self.members.remove(key).filter(|value| !value.is_null())
-    }
-
-    fn text(&mut self, key: &'static str) -> Option<String> {
-        match self.take(key)? {
-            Value::String(text) => Some(text),
-            _ => {
-                self.mistakes.push(RecordError::Type(key, "a text in quotes"));
-                None
-            }
+        match (DeviceId::new(&id), ProductId::new(&product)) {
+            (Ok(id), Ok(product)) => children.push(Child { id, product }),
+            (Err(error), _) | (_, Err(error)) => fields.add(RecordError::Id("children", error)),
         }
     }
-
-    fn flag(&mut self, key: &'static str, default: bool) -> bool {
-        match self.take(key) {
-            None => default,
-            Some(Value::Bool(flag)) => flag,
-            Some(_) => {
-                self.mistakes.push(RecordError::Type(key, "true or false"));
-                default
-            }
-        }
-    }
-
-    fn id<I>(&mut self, key: &'static str, make: fn(&str) -> Result<I, IdError>) -> Option<I> {
-        if self.members.get(key).is_none_or(Value::is_null) {
-            self.mistakes.push(RecordError::Missing(key));
-        }
-        self.optional_id(key, make)
-    }
-
-    fn optional_id<I>(&mut self, key: &'static str, make: fn(&str) -> Result<I, IdError>) -> Option<I> {
-        let text = self.text(key)?;
-        make(&text).map_err(|error| self.mistakes.push(RecordError::Id(key, error))).ok()
-    }
-
-    fn credentials(&mut self) -> Option<Credentials> {
-        let before = self.mistakes.len();
-        match (self.text("secureId"), self.text("secureKey")) {
-            (None, None) => None,
-            (Some(secure_id), Some(secure_key)) if !secure_id.is_empty() && !secure_key.is_empty() => {
-                if secure_id.contains('|') {
-                    self.mistakes.push(RecordError::SecureId("secureId"));
-                }
-                Some(Credentials { secure_id: secure_id.into(), secure_key: Secret::new(secure_key) })
-            }
-            _ => {
-                // A value of a wrong type was reported already.
-                if self.mistakes.len() == before {
-                    self.mistakes.push(RecordError::HalfSecret("secureId", "secureKey"));
-                }
-                None
-            }
-        }
-    }
-
-    fn children(&mut self) -> Vec<Child> {
-        let items = match self.take("children") {
-            None => return Vec::new(),
-            Some(Value::Array(items)) => items,
-            Some(_) => {
-                self.mistakes.push(RecordError::Type("children", "a list of {id, product}"));
-                return Vec::new();
-            }
-        };
-        let text = |item: &Value, key: &str| item.get(key).and_then(Value::as_str).map(str::to_owned);
-        let mut children = Vec::with_capacity(items.len());
-        for item in &items {
-            let (Some(id), Some(product)) = (text(item, "id"), text(item, "product")) else {
-                self.mistakes.push(RecordError::Type("children", "a list of {id, product}"));
-                continue;
-            };
-            match (DeviceId::new(&id), ProductId::new(&product)) {
-                (Ok(id), Ok(product)) => children.push(Child { id, product }),
-                (Err(error), _) | (_, Err(error)) => self.mistakes.push(RecordError::Id("children", error)),
-            }
-        }
-        children
-    }
+    children
 }
 
 #[cfg(test)]

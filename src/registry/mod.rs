@@ -6,6 +6,7 @@
 mod catalog;
 mod change;
 mod device;
+mod fields;
 mod file;
 mod fingerprint;
 pub mod http;

@@ -3,16 +3,15 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::fields::{Field, Fields, Members};
 use super::mistake::{RecordError, RecordMistake};
 use super::pieces::pieces;
 use super::product_ids::ProductIds;
 use super::records::{Numbered, Records};
-use super::{Credentials, Device, Product};
-use crate::protocol::id::{DeviceId, IdError, ProductId};
-use crate::protocol::secret::Secret;
+use super::{Device, Product};
+use crate::protocol::id::{DeviceId, ProductId};
 
 /// Reads a file of records: those without a mistake, and the mistakes of the others. `part` says whether the file may
 /// leave out products that the registry has.
@@ -111,11 +110,13 @@ impl File {
         self.mistakes.push((offset, mistake));
     }
 
-    /// Notes a mistake at an offset of a record.
-    fn add_to(&mut self, record: &Record<'_>, offset: usize, error: RecordError) {
-        let line = self.lines.number(self.base + offset);
-        let mistake = RecordMistake { record: record.name(), line, error };
-        self.mistakes.push((self.base + record.offset, mistake));
+    /// Notes the mistakes in a record.
+    fn report(&mut self, record: &Record<'_>, mistakes: Vec<(usize, RecordError)>) {
+        for (offset, error) in mistakes {
+            let line = self.lines.number(self.base + offset);
+            let mistake = RecordMistake { record: record.name(), line, error };
+            self.mistakes.push((self.base + record.offset, mistake));
+        }
     }
 
     fn read(&mut self, root: &DeTable<'_>) {
@@ -133,58 +134,54 @@ impl File {
     }
 
     fn product(&mut self, record: &Record<'_>) {
-        let before = self.mistakes.len();
-        self.check_keys(record, &["id", "secure_id", "secure_key"]);
-        let id = self.id(record, "id", ProductId::new, true);
-        let credentials = self.credentials(record);
-        let Some(id) = id else { return };
+        let mut fields = Fields::new(record.table, record.offset, Some(&["id", "secure_id", "secure_key"]));
+        let id = fields.id("id", ProductId::new);
+        let credentials = fields.credentials("secure_id", "secure_key");
         let offset = self.base + record.offset;
-        if let Some(first) = self.product_offsets.insert(id.clone(), offset) {
-            self.add_to(record, record.offset, RecordError::Duplicate(self.lines.number(first)));
+        if let Some(id) = id {
+            if let Some(first) = self.product_offsets.insert(id.clone(), offset) {
+                fields.add(RecordError::Duplicate(self.lines.number(first)));
+            }
+            if credentials.is_some() {
+                self.with_secret.insert(id.clone());
+            }
+            if fields.mistakes.is_empty() {
+                self.products.push(Numbered { line: self.lines.number(offset), record: Product { id, credentials } });
+            }
         }
-        if credentials.is_some() {
-            self.with_secret.insert(id.clone());
-        }
-        if self.mistakes.len() == before {
-            self.products.push(Numbered { line: self.lines.number(offset), record: Product { id, credentials } });
-        }
+        self.report(record, fields.mistakes);
     }
 
     fn device(&mut self, record: &Record<'_>) {
-        let before = self.mistakes.len();
-        self.check_keys(record, &["id", "product", "secure_id", "secure_key", "gateway", "enabled"]);
-        let id = self.id(record, "id", DeviceId::new, true);
-        let product = self.id(record, "product", ProductId::new, true);
-        let gateway = self.id(record, "gateway", DeviceId::new, false);
-        let credentials = self.credentials(record);
-        let enabled = match record.table.get("enabled").map(|value| (value.get_ref(), value.span())) {
-            None => true,
-            Some((DeValue::Boolean(flag), _)) => *flag,
-            Some((_, span)) => {
-                self.add_to(record, span.start, RecordError::Type("enabled", "true or false"));
-                true
-            }
-        };
-        let (Some(id), Some(product)) = (id, product) else { return };
-        if gateway.as_ref() == Some(&id) {
-            self.add_to(record, record.offset, RecordError::OwnGateway);
-        }
+        let known = ["id", "product", "secure_id", "secure_key", "gateway", "enabled"];
+        let mut fields = Fields::new(record.table, record.offset, Some(&known));
+        let id = fields.id("id", DeviceId::new);
+        let product = fields.id("product", ProductId::new);
+        let gateway = fields.optional_id("gateway", DeviceId::new);
+        let credentials = fields.credentials("secure_id", "secure_key");
+        let enabled = fields.flag("enabled", true);
         let offset = self.base + record.offset;
-        let has_own = record.table.contains_key("secure_id") || record.table.contains_key("secure_key");
-        match self.device_offsets.get(&id) {
-            Some(first) => self.add_to(record, record.offset, RecordError::Duplicate(self.lines.number(*first))),
-            None => {
-                self.device_offsets.insert(id.clone(), offset);
-                if gateway.is_none() && !has_own {
-                    self.without_secret.insert(id.clone(), (offset, product.clone()));
+        if let (Some(id), Some(product)) = (id, product) {
+            if gateway.as_ref() == Some(&id) {
+                fields.add(RecordError::OwnGateway);
+            }
+            let has_own = record.table.contains_key("secure_id") || record.table.contains_key("secure_key");
+            match self.device_offsets.get(&id) {
+                Some(first) => fields.add(RecordError::Duplicate(self.lines.number(*first))),
+                None => {
+                    self.device_offsets.insert(id.clone(), offset);
+                    if gateway.is_none() && !has_own {
+                        self.without_secret.insert(id.clone(), (offset, product.clone()));
+                    }
                 }
             }
+            if fields.mistakes.is_empty() {
+                let mut device = Device { id, product, credentials, enabled, gateway, children: Box::default() };
+                self.product_ids.share_all(&mut device);
+                self.devices.push(Numbered { line: self.lines.number(offset), record: Arc::new(device) });
+            }
         }
-        if self.mistakes.len() == before {
-            let mut device = Device { id, product, credentials, enabled, gateway, children: Box::default() };
-            self.product_ids.share_all(&mut device);
-            self.devices.push(Numbered { line: self.lines.number(offset), record: Arc::new(device) });
-        }
+        self.report(record, fields.mistakes);
     }
 
     fn finish(mut self, part: Part) -> Records {
@@ -228,74 +225,21 @@ impl File {
         }
         records
     }
+}
 
-    fn check_keys(&mut self, record: &Record<'_>, known: &[&str]) {
-        for (key, _) in record.table.iter() {
-            if !known.contains(&key.get_ref().as_ref()) {
-                self.add_to(record, key.span().start, RecordError::UnknownKey(key.get_ref().to_string()));
-            }
-        }
+impl Members for DeTable<'_> {
+    fn names(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.iter().map(|(key, _)| (key.get_ref().as_ref(), key.span().start))
     }
 
-    fn text<'r>(&mut self, record: &Record<'r>, key: &'static str) -> Option<(&'r str, usize)> {
-        let value: &Spanned<DeValue<'r>> = record.table.get(key)?;
-        match value.get_ref() {
-            DeValue::String(text) => Some((text.as_ref(), value.span().start)),
-            _ => {
-                self.add_to(record, value.span().start, RecordError::Type(key, "a text in quotes"));
-                None
-            }
-        }
-    }
-
-    fn id<I>(
-        &mut self,
-        record: &Record<'_>,
-        key: &'static str,
-        make: fn(&str) -> Result<I, IdError>,
-        is_required: bool,
-    ) -> Option<I> {
-        if !record.table.contains_key(key) {
-            if is_required {
-                self.add_to(record, record.offset, RecordError::Missing(key));
-            }
-            return None;
-        }
-        let (text, offset) = self.text(record, key)?;
-        match make(text) {
-            Ok(id) => Some(id),
-            Err(error) => {
-                self.add_to(record, offset, RecordError::Id(key, error));
-                None
-            }
-        }
-    }
-
-    fn credentials(&mut self, record: &Record<'_>) -> Option<Credentials> {
-        let has = |key| record.table.contains_key(key);
-        if !has("secure_id") && !has("secure_key") {
-            return None;
-        }
-        let mistakes = self.mistakes.len();
-        let secure_id = self.text(record, "secure_id").map(|(text, _)| text);
-        let secure_key = self.text(record, "secure_key").map(|(text, _)| text);
-        match (secure_id, secure_key) {
-            (Some(secure_id), Some(secure_key)) if !secure_id.is_empty() && !secure_key.is_empty() => {
-                if secure_id.contains('|') {
-                    self.add_to(record, record.offset, RecordError::SecureId("secure_id"));
-                    return None;
-                }
-                Some(Credentials { secure_id: secure_id.into(), secure_key: Secret::new(secure_key) })
-            }
-            _ => {
-                // A value of a wrong type was reported already.
-                if self.mistakes.len() == mistakes {
-                    let error = RecordError::HalfSecret("secure_id", "secure_key");
-                    self.add_to(record, record.offset, error);
-                }
-                None
-            }
-        }
+    fn field(&self, key: &str) -> Option<(Field<'_>, usize)> {
+        let value = self.get(key)?;
+        let field = match value.get_ref() {
+            DeValue::String(text) => Field::Text(text),
+            DeValue::Boolean(flag) => Field::Flag(*flag),
+            _ => Field::Other,
+        };
+        Some((field, value.span().start))
     }
 }
 
