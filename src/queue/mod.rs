@@ -36,6 +36,8 @@ pub mod stdio;
 mod stored;
 mod worker_downlink;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 pub(crate) use backoff::{backoff, pause_before};
 pub use call::{Answer, CallError, envelope};
 pub use calls::{CALLS_MAX, Calls};
@@ -45,3 +47,8 @@ pub(crate) use last_trouble::LastTrouble;
 pub(crate) use slots::Slots;
 pub use stored::{Position, ReadError, ReadFrom, Stored};
 pub use worker_downlink::WorkerDownlink;
+
+/// Counts one more.
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}

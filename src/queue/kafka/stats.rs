@@ -1,7 +1,7 @@
 //! Counters of the Kafka queue.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use super::connection::Causes;
 
@@ -61,8 +61,4 @@ pub struct KafkaCommandStats {
     pub abandoned: AtomicU64,
     /// Records of this replica's partitions that nobody has carried on yet, as last looked at: every five seconds.
     pub lag: AtomicU64,
-}
-
-pub(super) fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
 }

@@ -1,9 +1,11 @@
 //! Counters of the NATS queue.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::queue::count;
 
 /// Counts since start, over all workers that share it.
 #[derive(Debug, Default)]
@@ -98,8 +100,4 @@ impl NatsStats {
         }
         is_new
     }
-}
-
-pub(super) fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
 }

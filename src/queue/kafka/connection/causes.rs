@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::RDKafkaErrorCode;
 
 /// A cause that was not heard for this long is news when it comes again.
 const MEMORY: Duration = Duration::from_secs(70);
@@ -121,6 +122,12 @@ pub(crate) fn cause_of(text: &str) -> String {
     let host = broker.split_once("://").map_or(broker, |(_, host)| host);
     let host = host.rsplit_once('/').map_or(host, |(host, _)| host);
     format!("{host}: {cause}{advice}")
+}
+
+/// Whether a code is about a broker, and not about what it was asked for.
+pub(crate) fn is_about_a_connection(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode::{Authentication, BrokerTransportFailure, OperationTimedOut, Resolve, SSL};
+    matches!(code, Authentication | BrokerTransportFailure | OperationTimedOut | Resolve | SSL)
 }
 
 /// Logs what librdkafka says. What it says of brokers goes to `causes`; the rest matters to those who look for it.

@@ -4,4 +4,4 @@ mod causes;
 pub(super) mod properties;
 pub(super) mod topics;
 
-pub(super) use self::causes::{Causes, Subject, cause_of, log_line};
+pub(super) use self::causes::{Causes, Subject, cause_of, is_about_a_connection, log_line};

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use super::KafkaCommandSettings;
 use crate::queue::kafka::KafkaError;
-use crate::queue::kafka::connection::{Causes, Subject, log_line, properties};
+use crate::queue::kafka::connection::{Causes, Subject, is_about_a_connection, log_line, properties};
 use crate::queue::kafka::reader::unreadable::is_batch_code;
 
 /// A replica that is gone loses its partitions after this time, which is the least that brokers take unless configured
@@ -148,12 +148,6 @@ impl Watcher {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner).push(change);
         self.wake.notify_one();
     }
-}
-
-/// Whether a code is about a broker, and not about what it was asked for.
-pub(super) fn is_about_a_connection(code: RDKafkaErrorCode) -> bool {
-    use RDKafkaErrorCode::{Authentication, BrokerTransportFailure, OperationTimedOut, Resolve, SSL};
-    matches!(code, Authentication | BrokerTransportFailure | OperationTimedOut | Resolve | SSL)
 }
 
 /// Logs why a consumer cannot go on. A group takes a member for another one of the same name also where a broker that was away

@@ -27,10 +27,10 @@ use crate::protocol::envelope::Encoder;
 use crate::protocol::id::DeviceId;
 use crate::protocol::limit::Now;
 use crate::protocol::trace::Span;
+use crate::queue::count;
 use crate::queue::kafka::KafkaAnswers;
 use crate::queue::kafka::KafkaCommandStats;
 use crate::queue::kafka::reader::unreadable::Unreadable;
-use crate::queue::kafka::stats::count;
 use crate::replica::{HandOver, HandOverAnswer, HandOverRequest};
 
 /// Commands in flight in all; at this number nothing more is read. One costs about 600 bytes beside its record.

@@ -18,11 +18,11 @@ use super::consumer::{self, Change, CommandConsumer, ends, list};
 use super::dispatcher::Dispatcher;
 use super::inspection::{Inspection, lag};
 use super::record::CommandRecord;
+use crate::queue::count;
 use crate::queue::kafka::KafkaCommandStats;
 use crate::queue::kafka::KafkaSettings;
-use crate::queue::kafka::connection::Subject;
+use crate::queue::kafka::connection::{Subject, is_about_a_connection};
 use crate::queue::kafka::reader::unreadable::Unreadable;
-use crate::queue::kafka::stats::count;
 
 /// How long a partition that was revoked waits for its outcomes.
 const REVOKED_TIMEOUT: Duration = Duration::from_secs(2);
@@ -356,7 +356,7 @@ impl Reading {
             (ClientError::MessageConsumption(_), _) => {
                 tracing::debug!(%error, "commands cannot be read from Kafka for now");
             }
-            (_, Some(code)) if consumer::is_about_a_connection(code) => {
+            (_, Some(code)) if is_about_a_connection(code) => {
                 tracing::debug!(%error, "Kafka does not answer a question about commands");
             }
             _ => self.consumer.context().causes.other(Subject::Commands, &error.to_string()),

@@ -18,7 +18,7 @@ use rdkafka::metadata::MetadataTopic;
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 
 use self::unreadable::{Unreadable, is_about_a_batch};
-use super::connection::{Causes, cause_of, properties};
+use super::connection::{Causes, cause_of, is_about_a_connection, properties};
 use super::{KafkaError, KafkaSettings};
 use crate::queue::{Position, ReadError, ReadFrom, Stored};
 
@@ -248,9 +248,8 @@ pub(super) fn hear(consumer: &StreamConsumer<ReaderContext>) {
 
 /// Whether the client tries again by itself.
 fn is_passing(error: &ClientError) -> bool {
-    use RDKafkaErrorCode::{AllBrokersDown, Authentication, BrokerTransportFailure, OperationTimedOut, Resolve, SSL};
     let code = error.rdkafka_error_code();
-    matches!(code, Some(AllBrokersDown | Authentication | BrokerTransportFailure | OperationTimedOut | Resolve | SSL))
+    code.is_some_and(|code| code == RDKafkaErrorCode::AllBrokersDown || is_about_a_connection(code))
 }
 
 fn stored(message: &BorrowedMessage<'_>) -> Stored {

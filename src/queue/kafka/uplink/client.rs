@@ -9,12 +9,12 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::producer::{BaseProducer, DeliveryResult, ProducerContext};
 
 use crate::protocol::uplink::{DeliveryId, Inbox, Receipt};
+use crate::queue::count;
 use crate::queue::kafka::KafkaStats;
 use crate::queue::kafka::connection::{Subject, log_line};
 use crate::queue::kafka::producer::Watch;
 use crate::queue::kafka::producer::failure::{self, Failure};
 use crate::queue::kafka::producer::limits;
-use crate::queue::kafka::stats::count;
 
 pub(super) type Producer = BaseProducer<Context>;
 

@@ -34,9 +34,9 @@ use super::connection::Subject;
 use super::connection::properties::{self, ClientKind};
 use super::producer::failure;
 use super::producer::limits::Limits;
-use super::stats::count;
 use super::{KafkaError, KafkaSettings, KafkaStats, headers};
 use crate::protocol::uplink::{Channel, DeliveryId, Handover, Inbox, Receipt, Record, Uplink};
+use crate::queue::count;
 
 /// Records that may wait for room in librdkafka. They are shared with the sessions that hold them until their receipt,
 /// so one costs about 150 bytes here, 150 MiB in all at worst.

@@ -13,11 +13,11 @@ use super::progress::{Progress, Speed, State};
 use crate::protocol::backoff::Backoff;
 use crate::protocol::uplink::{Availability, DeliveryId, Receipt};
 use crate::queue::backoff;
+use crate::queue::count;
 use crate::queue::kafka::connection::Subject;
 use crate::queue::kafka::connection::topics::{self, TopicCheck};
 use crate::queue::kafka::producer::ProducerConfig;
 use crate::queue::kafka::producer::limits::{self, FAST};
-use crate::queue::kafka::stats::count;
 use crate::queue::kafka::{KafkaError, KafkaSettings};
 
 /// How long one poll for deliveries lasts. librdkafka calls back during it as soon as it has something; the poller checks

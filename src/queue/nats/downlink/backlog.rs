@@ -13,8 +13,8 @@ use async_nats::Subject;
 use bytes::Bytes;
 
 use crate::protocol::command;
+use crate::queue::count;
 use crate::queue::nats::NatsStats;
-use crate::queue::nats::stats::count;
 use crate::queue::nats::wire::Delivery;
 use crate::queue::nats::wire::format::is_subject;
 

@@ -34,7 +34,6 @@ use self::interests::Interests;
 use self::registrar::Registrar;
 use super::connection::{self, Access, Client, ConnectionRole, Control, DirectClient, IfRefused, Traffic, Violation};
 use super::local_queue::LocalQueue;
-use super::stats::count;
 use super::stream::{Api, ForeignStreams};
 use super::wire::Delivery;
 use super::wire::format::{self, Publish};
@@ -45,6 +44,7 @@ use crate::protocol::downlink::{Code, Downlink, DownlinkEvent, Outcome, Recipien
 use crate::protocol::id::{DeviceId, ProductId};
 use crate::protocol::uplink::{Availability, SlotId};
 use crate::queue::Slots;
+use crate::queue::count;
 
 /// Longest reply subject, in bytes: a command that waits keeps it. Inboxes of clients have 50 to 100.
 const REPLY_BYTES_MAX: usize = 256;

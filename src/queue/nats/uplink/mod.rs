@@ -40,10 +40,10 @@ use tokio::task::JoinHandle;
 use self::in_flight::InFlight;
 use self::publisher::{Outlet, Tally};
 use super::connection::Access;
-use super::stats::count;
 use super::{NatsError, NatsSettings, NatsStats};
 use crate::protocol::throttle::Throttle;
 use crate::protocol::uplink::{DeliveryId, Handover, Inbox, Receipt, Record, Uplink};
+use crate::queue::count;
 
 pub use self::acknowledgement::{Acknowledgement, Answerer, StreamIdentity};
 
@@ -185,12 +185,12 @@ impl Uplink for NatsUplink {
         }
         // What is open has one.
         let Some(outlet) = self.shared.outlet.get() else { return Handover::NotTaken };
-        if queue.records.is_empty() && outlet.has_room() {
+        if queue.records.is_empty() && outlet.client.has_room() {
             drop(queue);
             outlet.write(&self.shared, id, record);
         } else {
             queue.records.push_back((id, record.clone()));
-            outlet.wake();
+            outlet.client.wake();
         }
         Handover::Taken
     }

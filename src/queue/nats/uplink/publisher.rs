@@ -9,9 +9,10 @@ use super::acknowledgement::{Acknowledgement, Answerer};
 use super::in_flight::AckState;
 use super::{Shared, Trouble};
 use crate::protocol::uplink::{DeliveryId, Receipt, Record, RecordRefusal};
+use crate::queue::count;
+use crate::queue::nats::NatsStats;
 use crate::queue::nats::connection::{Client, Control, DirectClient, Traffic};
 use crate::queue::nats::headers;
-use crate::queue::nats::stats::{NatsStats, count};
 use crate::queue::nats::wire::Delivery;
 use crate::queue::nats::wire::format::{self, Publish};
 
@@ -47,7 +48,7 @@ impl Tally {
 
 /// Where records go.
 pub(super) struct Outlet {
-    client: DirectClient,
+    pub(super) client: DirectClient,
     control: Rc<Control<DirectClient>>,
     /// Beginning of every reply subject.
     reply_prefix: Vec<u8>,
@@ -58,16 +59,6 @@ impl Outlet {
     pub(super) fn new(client: DirectClient, control: Rc<Control<DirectClient>>) -> Self {
         let reply_prefix = format!("{}.", client.traffic_inbox()).into_bytes();
         Self { client, control, reply_prefix }
-    }
-
-    /// Whether a record can be written at present.
-    pub(super) fn has_room(&self) -> bool {
-        self.client.has_room()
-    }
-
-    /// Lets the connection look for records that wait.
-    pub(super) fn wake(&self) {
-        self.client.wake();
     }
 
     /// Writes a record, where there is room for one; or posts why not.
@@ -143,7 +134,7 @@ impl Traffic for Shared {
 
     fn write(&self) {
         let Some(outlet) = self.outlet.get() else { return };
-        while outlet.has_room()
+        while outlet.client.has_room()
             && let Some((id, record)) = self.next()
         {
             outlet.write(self, id, &record);

@@ -15,11 +15,11 @@ use super::publisher::Outlet;
 use super::{Shared, Trouble};
 use crate::protocol::backoff::Backoff;
 use crate::protocol::uplink::Availability;
+use crate::queue::count;
 use crate::queue::nats::NatsSettings;
 use crate::queue::nats::connection::{
     self, Access, Client, Connection, ConnectionRole, DirectClient, Echo, IfRefused, LinkState, Violation,
 };
-use crate::queue::nats::stats::count;
 use crate::queue::nats::stream::{self, Api, ForeignStreams, LEAST_BYTES, StreamInfo, StreamTrouble};
 use crate::queue::{LastTrouble, backoff};
 
