@@ -82,6 +82,7 @@ impl Ends {
 
 /// Processor time of the calling thread (`/proc/thread-self/schedstat`, first number: ns).
 fn thread_time() -> Duration {
-    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    Duration::from_nanos(text.split_whitespace().next().and_then(|time| time.parse().ok()).unwrap_or_default())
+    let text = fs::read_to_string("/proc/thread-self/schedstat").expect("the kernel counts processor time of threads");
+    let time = text.split_whitespace().next().and_then(|time| time.parse().ok());
+    Duration::from_nanos(time.expect("the first field is a number"))
 }

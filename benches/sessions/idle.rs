@@ -73,7 +73,7 @@ pub(crate) fn measure(connections: u32, rounds: u32) {
     }
 }
 
-/// The median, the least and the greatest.
+/// The median, of two in the middle the greater one; the least, and the greatest.
 fn spread(values: impl Iterator<Item = f64>) -> Option<(f64, f64, f64)> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);

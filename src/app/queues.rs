@@ -108,7 +108,7 @@ impl Queues {
                 let is_uplink = self.uplink == UplinkQueue::Stdio;
                 Box::new(StdioDownlink::new(self.stdout()?.clone(), events, is_uplink))
             }
-            // Replicas hand each other over by NATS what they read from Kafka.
+            // Without NATS no replica hands over what it reads from Kafka, and no interest is declared.
             CommandQueue::Kafka if self.nats.servers.is_empty() => Box::new(ImmediateInterest::start(events)),
             CommandQueue::Nats | CommandQueue::Kafka => {
                 Box::new(NatsDownlink::start(&self.nats, events, self.stats.nats_commands.clone())?)

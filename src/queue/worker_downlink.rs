@@ -91,9 +91,9 @@ mod tests {
     struct Noting(Arc<Mutex<Vec<u64>>>);
 
     impl Downlink for Noting {
-        fn attach(&mut self, _token: SlotId, _addresses: &[(ProductId, DeviceId)]) {}
+        fn attach(&mut self, _session: SlotId, _addresses: &[(ProductId, DeviceId)]) {}
 
-        fn detach(&mut self, _token: SlotId) {}
+        fn detach(&mut self, _session: SlotId) {}
 
         fn answer(&mut self, ticket: Ticket, _outcome: Outcome) {
             self.0.lock().unwrap().push(ticket.0);

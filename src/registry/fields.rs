@@ -30,7 +30,7 @@ pub(super) struct Fields<'r, M> {
 }
 
 impl<'r, M: Members> Fields<'r, M> {
-    /// `place` is that of the record itself. Keys that are not among `known` are mistakes.
+    /// `place` is that of the record itself. Keys that are not among `known` are mistakes; with `None` none is.
     pub(super) fn new(members: &'r M, place: usize, known: Option<&[&str]>) -> Self {
         let is_unknown = |name: &&str| known.is_some_and(|known| !known.contains(name));
         let unknown = members.names().filter(|(name, _)| is_unknown(name));

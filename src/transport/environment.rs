@@ -27,7 +27,8 @@ pub struct Environment {
     pub registry: Arc<dyn Registry>,
     /// Counters and log.
     pub meter: Box<dyn Meter>,
-    /// The time of the batch of work under way, for what need not be exact: at most a tick old.
+    /// The time of the batch of work under way. CoAP ports go by it, so each batch that reaches one sets it first; elsewhere it may
+    /// be a tick old.
     pub latest: Now,
     /// Ids of commands that have none.
     pub message_ids: MessageIds,

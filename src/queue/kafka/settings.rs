@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Parameters of the producer.
+/// Parameters of the producer. They have no `Debug`, which would show passwords among the properties.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KafkaSettings {
     /// Brokers to start from, `host:port` with commas between.

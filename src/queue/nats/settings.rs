@@ -12,7 +12,7 @@ use crate::protocol::secret::Secret;
 /// twice this is within a minute.
 const FOREIGN_STREAMS_EVERY: Duration = Duration::from_secs(25);
 
-/// Parameters of every NATS connection and of the stream.
+/// Parameters of every NATS connection and of the stream. They have no `Debug`, which would show passwords in URLs.
 #[derive(Clone, PartialEq, Eq)]
 pub struct NatsSettings {
     /// Server URLs, `nats://host:port` or `tls://host:port`; at least one. The first user and password (or token) inside

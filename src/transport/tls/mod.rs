@@ -34,7 +34,7 @@ pub enum TlsError {
     /// No key can be read; an encrypted one cannot.
     #[error("no PEM key without a passphrase can be read: {0}")]
     PrivateKey(String),
-    /// The key is not that of the first certificate, or the library does not serve it.
+    /// The key is not that of the first certificate, or the TLS library refuses the pair for another reason.
     #[error("the key does not serve the certificate: {0}")]
     Pair(String),
     /// The authority of devices cannot be read.

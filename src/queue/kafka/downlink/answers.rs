@@ -5,7 +5,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::protocol::downlink::{Outcome, Ticket};
 use crate::protocol::uplink::Availability;
 
-/// Marks the tickets of commands from Kafka, in workers that have commands from NATS too; NATS leaves it clear.
+/// Marks the tickets of commands from Kafka; every other queue leaves it clear.
 const MARK: u64 = 1 << 63;
 
 /// A message to the thread of the commands.

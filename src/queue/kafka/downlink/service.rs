@@ -81,7 +81,7 @@ impl<T> Question<T> {
         }
     }
 
-    /// Waits for the answer; for ever where nothing was asked.
+    /// Waits for the answer; for ever where nothing was asked. `None`: the thread that asks has panicked.
     async fn answer(&mut self) -> Option<T> {
         let Some(asking) = &mut self.asking else { return std::future::pending().await };
         let answer = asking.await.ok();

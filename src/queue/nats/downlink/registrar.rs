@@ -347,6 +347,7 @@ impl Registrar {
 async fn hear_refusals() {
     tokio::task::yield_now().await;
 }
+
 /// Waits until `at`, and then for a request. Safe to drop.
 async fn next_request(requests: &LocalQueue<Request>, at: Instant) -> Request {
     // Also a sleep that is over waits for the next turn of the timer.

@@ -212,8 +212,9 @@ impl Endpoint {
     /// Opens an exchange that waits for the registry; `None` when there is no room.
     fn park(&mut self, caller: Caller, request: Request, origin: Origin, ctx: &mut Context<'_>) -> Option<Parked> {
         let bytes = request.held_bytes();
-        let bytes_max = self.settings.unproven_bytes.max(2 * ctx.limits.packet_bytes);
         // A body as large as the limit must find room.
+        let bytes_max = self.settings.unproven_bytes.max(2 * ctx.limits.packet_bytes);
+        // A larger index would reach into the number of the endpoint in a delivery id.
         let is_full = self.exchanges.len() >= self.settings.exchanges.min(1 << NUMBER_SHIFT);
         if is_full || (self.parked > 0 && self.parked_bytes + bytes > bytes_max) {
             return None;

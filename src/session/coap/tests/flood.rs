@@ -151,10 +151,10 @@ fn flood(mut rig: Rig, settings: &Settings, seed: u64, count: u32) {
 fn settle(rig: &mut Rig, random: &mut Random) -> usize {
     let published = std::mem::take(&mut rig.world.uplink.published);
     let written = published.len();
-    for (token, _) in published {
+    for (id, _) in published {
         match random.below(8) {
             0 => {}
-            outcome => drop(rig.act(|endpoint, ctx| endpoint.receipt(token, outcome > 1, ctx))),
+            outcome => drop(rig.act(|endpoint, ctx| endpoint.receipt(id, outcome > 1, ctx))),
         }
     }
     rig.pass_ms(random.below(500) as u64);

@@ -251,15 +251,15 @@ fn when_the_queue_is_back_records_are_handed_over_again_in_order() {
 }
 
 #[test]
-fn tokens_of_records_are_told_from_those_of_sessions_and_other_endpoints() {
+fn delivery_ids_of_an_endpoint_are_told_from_those_of_sessions_and_other_endpoints() {
     let mut rig = Rig::new();
     rig.feed(&report(1));
-    let token = rig.world.uplink.published[0].0;
-    assert_eq!(endpoint_of(token.slot), Some(3));
-    assert_eq!(endpoint_of(SlotId { index: 5, ..token.slot }), None);
-    let other = DeliveryId { slot: SlotId { index: token.slot.index ^ (1 << 24), ..token.slot }, ..token };
+    let id = rig.world.uplink.published[0].0;
+    assert_eq!(endpoint_of(id.slot), Some(3));
+    assert_eq!(endpoint_of(SlotId { index: 5, ..id.slot }), None);
+    let other = DeliveryId { slot: SlotId { index: id.slot.index ^ (1 << 24), ..id.slot }, ..id };
     assert!(rig.act(|endpoint, ctx| endpoint.receipt(other, true, ctx)).1.is_empty());
-    let later = DeliveryId { slot: SlotId { generation: 1, ..token.slot }, ..token };
+    let later = DeliveryId { slot: SlotId { generation: 1, ..id.slot }, ..id };
     assert!(rig.act(|endpoint, ctx| endpoint.receipt(later, true, ctx)).1.is_empty());
     assert_eq!(only(&rig.receipt(0, true)).code(), Code::CREATED);
 }

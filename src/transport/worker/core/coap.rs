@@ -18,8 +18,8 @@ impl<S: ByteStream> WorkerCore<S> {
         self.queue(now)
     }
 
-    /// Takes in a datagram of the port with that number, in the turn that [`WorkerCore::begin_datagrams`] began. Requests whose devices are to be
-    /// looked up are added to `parked`.
+    /// Takes in a datagram of the port with that number, in the turn that [`WorkerCore::begin_datagrams`] began. Requests whose
+    /// devices are to be looked up are added to `parked`.
     pub fn datagram(
         &mut self,
         queue: Availability,
@@ -38,7 +38,7 @@ impl<S: ByteStream> WorkerCore<S> {
         self.ports.get(number).map_or(0, |port| port.endpoint.parked_bytes())
     }
 
-    /// Goes on with requests whose devices were looked up, at the end of the turn. Datagrams are left to be sent.
+    /// Goes on with requests whose devices were looked up, at the end of the turn or later. Datagrams are left to be sent.
     pub fn looked_up(&mut self, now: Now, number: usize, answers: &[(Parked, Lookup)]) {
         self.environment.set_now(now);
         for (parked, lookup) in answers {
