@@ -98,7 +98,7 @@ pub fn kafka(config: &Config, name: &str) -> Option<KafkaSettings> {
         create_topics: kafka.create_topics,
         message_timeout: ack_timeout.saturating_sub(KAFKA_TIMEOUT_MARGIN).max(ack_timeout / 2),
         request_timeout: ack_timeout / 2,
-        properties: kafka.properties.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect(),
+        properties: kafka.properties.clone(),
         client_id: name.to_owned(),
         buffer_bytes: kafka_buffer_bytes(config),
         ..KafkaSettings::new(kafka.brokers.clone()?)

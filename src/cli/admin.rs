@@ -33,7 +33,7 @@ impl<'a> AdminClient<'a> {
         Self { address, token: config.admin.token.as_ref() }
     }
 
-    /// Sends a request, with JSON or with no body.
+    /// Sends a request, with JSON or with no body. The caller bounds the time, by [`ANSWER_TIMEOUT`].
     ///
     /// # Errors
     /// The bridge cannot be asked, or refuses; the text says why.

@@ -19,7 +19,7 @@ const SIZES: [(&str, u64); 9] = [
 /// Description of a duration, for messages.
 pub const DURATION: &str = r#"a duration with a unit (ms, s, m, h, d), such as "10s" or "1h30m""#;
 /// Description of a size, for messages.
-pub const SIZE: &str = r#"a size with a unit (B, KB, KiB, MB, MiB, GB, GiB), such as "256KiB""#;
+pub const SIZE: &str = r#"a size with a unit (B, KB, KiB, MB, MiB, GB, GiB, TB, TiB), such as "256KiB""#;
 /// Description of listen addresses, for messages.
 pub const ADDRESSES: &str =
     r#"an IP address with a port, such as "0.0.0.0:1883" or "[::]:1883", several with commas between, or "" for off"#;

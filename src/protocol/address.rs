@@ -37,7 +37,7 @@ pub fn segment(id: &str) -> String {
     percent_encode(id.as_bytes(), SEGMENT).to_string()
 }
 
-/// Where a command goes, as NATS has it below the prefix: `p.d.properties.read`, for a child `p.g.child.c.properties.read`.
+/// Where a command goes, as NATS has it below `command` of the prefix: `p.d.properties.read`, for a child `p.g.child.c.properties.read`.
 /// `dotted` is the type.
 pub fn command_address(product: &str, device: &str, children: &[impl AsRef<str>], dotted: &str) -> String {
     let mut address = format!("{}.{}", token(product), token(device));

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jetlinks_bridge::protocol::downlink::{Downlink, Outcome};
 use jetlinks_bridge::protocol::envelope::Mode;
+use jetlinks_bridge::protocol::secret::Secret;
 use jetlinks_bridge::queue::kafka::{KafkaCommandSettings, KafkaCommands, KafkaSettings};
 use jetlinks_bridge::queue::nats::NatsSettings;
 use jetlinks_bridge::queue::{Position, Stored};
@@ -207,9 +208,10 @@ fn settings_that_cannot_be_used_are_mistakes_at_start() {
         KafkaCommands::new(settings, Arc::default()).err().map(|error| error.to_string())
     };
     assert_eq!(refused(|_| ()), None);
-    let group = refused(|settings| settings.kafka.properties.push(("group.id".to_owned(), "g".to_owned())));
+    let group = refused(|settings| settings.kafka.properties.push(("group.id".to_owned(), Secret::new("g"))));
     assert!(group.as_deref().is_some_and(|text| text.contains("group.id")), "{group:?}");
-    let timeout = refused(|settings| settings.kafka.properties.push(("session.timeout.ms".to_owned(), "x".to_owned())));
+    let timeout =
+        refused(|settings| settings.kafka.properties.push(("session.timeout.ms".to_owned(), Secret::new("x"))));
     assert!(timeout.as_deref().is_some_and(|text| text.contains("session.timeout.ms")), "{timeout:?}");
     let nats = refused(|settings| settings.hand_over = Some(Arc::new(NatsSettings::new(Vec::new()))));
     assert!(nats.as_deref().is_some_and(|text| text.contains("NATS")), "{nats:?}");

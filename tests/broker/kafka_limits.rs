@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::sync::atomic::Ordering;
 
+use jetlinks_bridge::protocol::secret::Secret;
 use jetlinks_bridge::protocol::uplink::{Availability, DeliveryId, Receipt, Record, RecordRefusal, SlotId, Uplink};
 
 use super::kafka_stage::{self, Caller, REPLIES, Replica};
@@ -77,7 +78,7 @@ fn a_record_above_the_limit_is_refused_alone_and_a_raised_limit_counts_soon() {
         // Packed records may become small enough, so the broker judges them; this one does not.
         for codec in ["none", "lz4"] {
             let mut settings = settings(&kafka);
-            settings.properties.push(("compression.type".to_owned(), codec.to_owned()));
+            settings.properties.push(("compression.type".to_owned(), Secret::new(codec)));
             let Fixture { mut uplink, mut sessions, stats, .. } = start(settings, 10, 20);
             sessions.until_available(&mut uplink).await;
             let stored = stats.stored.load(Ordering::Relaxed);
@@ -120,7 +121,7 @@ fn outcomes_of_a_batch_that_was_too_large_are_sent_again_in_smaller_ones() {
     worker::run(async {
         let mut caller = Caller::new(&kafka);
         let mut settings = kafka_stage::settings(&kafka, Some(&nats));
-        settings.kafka.properties.push(("linger.ms".to_owned(), "200".to_owned()));
+        settings.kafka.properties.push(("linger.ms".to_owned(), Secret::new("200")));
         let mut replica = Replica::start(settings, &["device1"]);
         caller.command("device1", "before");
         caller.flush();

@@ -9,6 +9,7 @@ use jetlinks_bridge::protocol::command::Command;
 use jetlinks_bridge::protocol::downlink::{Downlink, DownlinkEvent, Outcome, Recipient, Ticket};
 use jetlinks_bridge::protocol::envelope::{Encoder, Mode};
 use jetlinks_bridge::protocol::id::{DeviceId, ProductId};
+use jetlinks_bridge::protocol::secret::Secret;
 use jetlinks_bridge::protocol::uplink::{Addressing, SlotId};
 use jetlinks_bridge::queue::kafka::{
     KafkaAnswers, KafkaCommandSettings, KafkaCommandStats, KafkaCommands, KafkaReader, KafkaSettings,
@@ -41,7 +42,7 @@ pub(crate) fn kafka(partitions: i32) -> Kafka {
 pub(crate) fn settings(kafka: &Kafka, nats: Option<&Nats>) -> KafkaCommandSettings {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let mut client = KafkaSettings::new(kafka.brokers());
-    client.properties.push(("broker.address.family".to_owned(), "v4".to_owned()));
+    client.properties.push(("broker.address.family".to_owned(), Secret::new("v4")));
     client.client_id = format!("replica-{}", NEXT.fetch_add(1, Ordering::Relaxed));
     let hand_over = nats.map(|nats| Arc::new(NatsSettings::new(vec![nats.url()])) as Arc<dyn HandOverSettings>);
     KafkaCommandSettings::new(client, hand_over)

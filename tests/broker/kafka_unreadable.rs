@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use jetlinks_bridge::protocol::secret::Secret;
 use jetlinks_bridge::queue::kafka::{KafkaReader, KafkaSettings};
 use jetlinks_bridge::queue::{Position, ReadError, ReadFrom};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -99,7 +100,7 @@ fn a_batch_of_commands_that_cannot_be_read_is_skipped_and_told_and_holds_nothing
 fn a_reader_names_what_it_cannot_read_and_goes_on_behind_it() {
     let kafka = spoilt();
     let mut settings = KafkaSettings::new(kafka.brokers());
-    settings.properties.push(("broker.address.family".to_owned(), "v4".to_owned()));
+    settings.properties.push(("broker.address.family".to_owned(), Secret::new("v4")));
     worker::run(async {
         let mut reader = KafkaReader::open(&settings, COMMANDS, ReadFrom::Beginning).expect("the topic is there");
         let (mut places, mut parts) = (Vec::new(), Vec::new());

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, UNIX_EPOCH};
 
+use jetlinks_bridge::protocol::secret::Secret;
 use jetlinks_bridge::protocol::uplink::{Availability, Channel, DeliveryId, Inbox, SlotId, Uplink};
 use jetlinks_bridge::queue::kafka::{KafkaError, KafkaReader, KafkaSettings, KafkaStats, KafkaUplink};
 use jetlinks_bridge::queue::{Position, ReadError, ReadFrom, Stored};
@@ -29,7 +30,7 @@ pub(crate) fn start(settings: KafkaSettings, sessions: usize, window: usize) -> 
 
 pub(crate) fn settings(kafka: &Kafka) -> KafkaSettings {
     let mut settings = KafkaSettings::new(kafka.brokers());
-    settings.properties.push(("broker.address.family".to_owned(), "v4".to_owned()));
+    settings.properties.push(("broker.address.family".to_owned(), Secret::new("v4")));
     settings
 }
 
@@ -165,12 +166,12 @@ fn missing_topics_are_made_only_if_wanted() {
 #[test]
 fn a_property_that_librdkafka_refuses_is_a_mistake_at_start() {
     let mut settings = KafkaSettings::new("127.0.0.1:9".to_owned());
-    settings.properties.push(("acks".to_owned(), "1".to_owned()));
+    settings.properties.push(("acks".to_owned(), Secret::new("1")));
     let mistake = KafkaUplink::start(&settings, Arc::default(), Arc::default()).err();
     assert!(matches!(&mistake, Some(KafkaError::Reserved(name, _)) if name == "acks"), "{mistake:?}");
     let mut with_authority = |file: &str| {
-        settings.properties = vec![("ssl.ca.location".to_owned(), file.to_owned())];
-        settings.properties.push(("security.protocol".to_owned(), "ssl".to_owned()));
+        settings.properties = vec![("ssl.ca.location".to_owned(), Secret::new(file))];
+        settings.properties.push(("security.protocol".to_owned(), Secret::new("ssl")));
         KafkaUplink::start(&settings, Arc::default(), Arc::default()).err()
     };
     let missing = with_authority("/nonexistent/ca.pem");

@@ -146,18 +146,21 @@ fn direct_without_dtls_is_taken_only_where_it_is_switched_on() {
 }
 
 #[test]
-fn the_log_cuts_the_path_of_a_rejected_request() {
-    let (registry, devices) = devices(1);
+fn the_log_cuts_the_paths_of_requests() {
+    let (registry, devices) = devices(2);
     let settings = Settings::stdio(&registry).text("coap.listen", "127.0.0.1:0").text("log.level", "debug");
     let bridge = Bridge::start(&settings);
     let mut device = CoapDevice::plain(bridge.listener("coap"));
     let path = ["e".repeat(250), "f".repeat(250), "g".repeat(250)].join("/");
-    let request = device.encrypted(&devices[0], &format!("event/{path}"), REPORT);
-    device.request(&request);
-    let line = eventually("the rejection is logged", PATIENCE, || {
-        bridge.log().lines().find(|line| line.contains("a message was rejected")).map(str::to_owned)
-    });
-    assert!(line.contains(&"e".repeat(250)) && !line.contains(&"g".repeat(100)), "{line}");
+    let own = device.encrypted(&devices[0], &format!("event/{path}"), REPORT);
+    let foreign = device.encrypted(&Registration { product: path, ..devices[1].clone() }, "event/e", REPORT);
+    for (request, message) in [(own, "a message was rejected"), (foreign, "refused")] {
+        device.request(&request);
+        let line = eventually("it is logged", PATIENCE, || {
+            bridge.log().lines().find(|line| line.contains(message)).map(str::to_owned)
+        });
+        assert!(line.contains(&"e".repeat(250)) && !line.contains(&"g".repeat(100)), "{line}");
+    }
 }
 
 #[test]

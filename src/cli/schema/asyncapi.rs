@@ -1,7 +1,7 @@
 //! The AsyncAPI document: which topics and subjects there are, and what is on them.
 //!
-//! `asyncapi.json` is the document without what the program knows: names of topics and subjects, types of messages, and
-//! their schemas.
+//! `asyncapi.json` is the document without what the program knows: the version, topics, group and prefix of subjects, types of
+//! messages, and their schemas.
 
 use serde_json::{Map, Value, json};
 
@@ -234,6 +234,9 @@ mod tests {
             let names =
                 |document: &Value| document[part].as_object().map(|part| part.keys().cloned().collect::<Vec<_>>());
             assert_eq!(names(&whole), names(&document), "{part}");
+        }
+        for (name, channel) in whole["channels"].as_object().expect("there are channels") {
+            assert!(channel["messages"].as_object().is_some_and(|messages| !messages.is_empty()), "{name}");
         }
     }
 }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-/// Parameters of the producer. They have no `Debug`, which would show passwords among the properties.
-#[derive(Clone, PartialEq, Eq)]
+use crate::protocol::secret::Secret;
+
+/// Parameters of the producer.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KafkaSettings {
     /// Brokers to start from, `host:port` with commas between.
     pub brokers: String,
@@ -22,8 +24,8 @@ pub struct KafkaSettings {
     /// Bytes that librdkafka copies and holds at most; what is more waits with the sessions' own copies. 32 MiB by
     /// default.
     pub buffer_bytes: usize,
-    /// Further properties of librdkafka, by their full names; may be secrets.
-    pub properties: Vec<(String, String)>,
+    /// Further properties of librdkafka, by their full names. All values are kept as secrets: some are.
+    pub properties: Vec<(String, Secret)>,
     /// Name of the client, as the broker's logs show it; the replica's id does well.
     pub client_id: String,
 }

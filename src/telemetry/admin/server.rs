@@ -22,7 +22,7 @@ use super::answer::Admin;
 /// Connections of one listener at once. One more takes the place of an older one, so that nobody waits.
 pub const CONNECTIONS_MAX: usize = 64;
 
-/// Time from accepting a connection to the last byte of its answer; an answer that goes on is not bounded.
+/// Time from accepting a connection to the last byte of its answer; an answer that goes on has a bound of its own.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time from accepting a connection to the last byte of the request's head.

@@ -79,7 +79,7 @@ impl LineSender {
         }
     }
 
-    /// Counts lines that were dropped elsewhere.
+    /// Counts lines that were dropped, here or elsewhere.
     pub fn note_dropped(&self, count: u64) {
         self.counts.dropped.fetch_add(count, Ordering::Relaxed);
     }

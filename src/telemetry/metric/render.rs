@@ -144,11 +144,11 @@ impl Metrics {
         let started = ConstGauge::new(self.started_ms as f64 / 1e3);
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let build = [(version, ConstGauge::new(1_u64))].into_iter();
-        let of_part = "1 while that part answers, or has room; parts that are not configured have no series.";
+        let part_help = "1 while that part answers, or has room; parts that are not configured have no series.";
         [
             Sampled::one("ready", "1 while /readyz answers 200.", ConstGauge::new(u64::from(readiness.ready))),
             Sampled::one("draining", "1 while the process ends.", ConstGauge::new(u64::from(readiness.draining))),
-            Sampled::by("part", "part_up", of_part, up),
+            Sampled::by("part", "part_up", part_help, up),
             Sampled::one("start_time_seconds", "When the process started, in seconds since 1970.", started),
             Sampled::by("version", "build_info", "Always 1; the label names the version.", build),
         ]

@@ -12,6 +12,7 @@ use rdkafka::producer::{BaseProducer, DefaultProducerContext};
 use rdkafka::{ClientConfig, ClientContext};
 
 use crate::protocol::librdkafka::{canonical, reason_against};
+use crate::protocol::secret::Secret;
 use crate::queue::kafka::{KafkaError, KafkaSettings};
 
 /// Properties that name a file which librdkafka reads when a client is made. It tells of one that is missing only then, and
@@ -66,6 +67,7 @@ pub(crate) fn base(settings: &KafkaSettings) -> Result<ClientConfig, KafkaError>
     config.set("client.id", &settings.client_id).set("socket.keepalive.enable", "true");
     let mut wrong = Vec::new();
     for (name, value) in &settings.properties {
+        let value = value.expose();
         if let Some(reason) = reason_against(name) {
             return Err(KafkaError::Reserved(name.clone(), reason));
         }
@@ -99,11 +101,13 @@ pub(crate) fn base(settings: &KafkaSettings) -> Result<ClientConfig, KafkaError>
 }
 
 /// The mechanism that would have librdkafka wait for ever for the program to give it a token.
-fn without_token(properties: &[(String, String)]) -> Option<&str> {
-    let is = |name: &str, wanted: &str| properties.iter().any(|(own, value)| canonical(own) == name && value == wanted);
-    let mechanism = properties
-        .iter()
-        .find(|(name, value)| canonical(name) == "sasl.mechanisms" && value.eq_ignore_ascii_case("OAUTHBEARER"));
+fn without_token(properties: &[(String, Secret)]) -> Option<&str> {
+    let is = |name: &str, wanted: &str| {
+        properties.iter().any(|(own, value)| canonical(own) == name && value.expose() == wanted)
+    };
+    let mechanism = properties.iter().find(|(name, value)| {
+        canonical(name) == "sasl.mechanisms" && value.expose().eq_ignore_ascii_case("OAUTHBEARER")
+    });
     mechanism.filter(|_| !is("enable.sasl.oauthbearer.unsecure.jwt", "true")).map(|(name, _)| name.as_str())
 }
 
@@ -195,7 +199,7 @@ mod tests {
 
     fn mistake(name: &str, value: &str) -> Option<KafkaError> {
         let mut settings = KafkaSettings::new("127.0.0.1:9092".to_owned());
-        settings.properties.push((name.to_owned(), value.to_owned()));
+        settings.properties.push((name.to_owned(), Secret::new(value)));
         producer(&settings).err()
     }
 
@@ -226,14 +230,14 @@ mod tests {
             made.map(|config| config.expect("good settings").get("socket.timeout.ms").expect("it is set").to_owned())
         };
         assert_eq!(timeout(&settings), ["3500", "3500"]);
-        settings.properties.push(("socket.timeout.ms".to_owned(), "7000".to_owned()));
+        settings.properties.push(("socket.timeout.ms".to_owned(), Secret::new("7000")));
         assert_eq!(timeout(&settings), ["7000", "7000"]);
     }
 
     #[test]
     fn all_mistakes_are_told_at_once() {
         let mut settings = KafkaSettings::new("127.0.0.1:9092".to_owned());
-        settings.properties = ["linger.ms", "no.such"].map(|name| (name.to_owned(), "soon".to_owned())).to_vec();
+        settings.properties = ["linger.ms", "no.such"].map(|name| (name.to_owned(), Secret::new("soon"))).to_vec();
         let text = producer(&settings).expect_err("two mistakes").to_string();
         assert!(text.contains("linger.ms") && text.contains("no.such"), "{text}");
     }
@@ -251,7 +255,7 @@ mod tests {
     #[test]
     fn no_property_has_two_names_in_one_client() {
         let mut settings = KafkaSettings::new("127.0.0.1:9092".to_owned());
-        settings.properties.push(("linger.ms".to_owned(), "7".to_owned()));
+        settings.properties.push(("linger.ms".to_owned(), Secret::new("7")));
         let made = [producer(&settings), consumer(&settings, "group", &[("max.partition.fetch.bytes", "1")])];
         for config in made.map(|made| made.expect("good settings")) {
             for (name, _) in config.config_map() {

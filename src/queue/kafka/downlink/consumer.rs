@@ -289,6 +289,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+    use crate::protocol::secret::Secret;
     use crate::queue::kafka::KafkaSettings;
     use crate::queue::nats::NatsSettings;
 
@@ -325,7 +326,7 @@ mod tests {
             config(settings).expect("good settings").get("group.instance.id").map(str::to_owned)
         };
         assert_eq!(id(&settings).as_deref(), Some("host-1"));
-        settings.kafka.properties.push(("group.instance.id".to_owned(), "pod-0".to_owned()));
+        settings.kafka.properties.push(("group.instance.id".to_owned(), Secret::new("pod-0")));
         assert_eq!(id(&settings).as_deref(), Some("pod-0"));
     }
 
