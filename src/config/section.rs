@@ -9,7 +9,8 @@ pub(super) trait Section {
 }
 
 /// Declares a section: a struct, each of whose fields is the key of that name and has the call of [`Reader`] that reads it,
-/// with its default and what it may be. `as` gives a key another name, which may have dots: `tls.ca`. The function behind `checked by` looks at all of them.
+/// with its default and what it may be. `as` gives a key another name, which may have dots: `tls.ca`. The function behind
+/// `checked by` looks at all of them.
 macro_rules! section {
     ($(#[$doc:meta])* $type:ident $(checked by $check:path)? {
         $($(#[$of:meta])* $field:ident $(as $key:literal)?: $value:ty = $read:ident($($argument:expr),* $(,)?)),+ $(,)?
